@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Sets up, then ruff, mypy, and pytest without the slow tests; --slow, given first, adds those.
+# What follows goes to pytest: launch/test.sh -x tests/test_model.py
+# Tests on real clips run where SLOWFAST_DIST_TEST_DATA names their folder, and skip otherwise.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source launch/setup.sh
+marks="not slow"
+if [ "${1:-}" = --slow ]; then
+    marks=
+    shift
+fi
+ruff check .
+mypy
+exec python -m pytest -m "$marks" "$@"

@@ -1,0 +1,1 @@
+"""Fine-tune SlowFast video action recognition, on a laptop CPU, one GPU or many nodes."""
