@@ -1,0 +1,190 @@
+"""Clips of videos for training and evaluation, and the batches they form."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from slowfast_dist.config import DataConfig
+from slowfast_dist.data.clips import dense_indices, uniform_indices
+from slowfast_dist.data.manifest import VideoRecord
+from slowfast_dist.data.sampler import ClipKey, ViewKey
+from slowfast_dist.data.transforms import SpatialView, evaluation_view, training_view
+from slowfast_dist.data.video import DecodeError, VideoInfo, read_frames
+
+REPLACEMENTS = 10
+"""Videos tried in place of one that fails to decode in training, before the clip counts nothing."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video that could not be read: its index in the dataset, and why."""
+
+    video: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip. ``frames`` is uint8 (T, 3, H, W), or None where nothing could be read."""
+
+    frames: Tensor | None
+    label: int
+    sample: int
+    video: int
+    view: int = 0
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of one micro-batch.
+
+    ``frames`` uint8 (B, T, 3, H, W); ``labels`` and ``videos`` int64 (B,): class and index of the
+    video that was read; ``samples`` int64 (B,): index of the video that was asked for, another one
+    only where that was replaced; ``views`` int64 (B,); ``failures``: what could not be read.
+    B may be 0.
+    """
+
+    frames: Tensor
+    labels: Tensor
+    samples: Tensor
+    videos: Tensor
+    views: Tensor
+    failures: tuple[Failure, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pin_memory(self) -> "Batch":
+        """Called by the DataLoader, so that copies to a GPU need not wait."""
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in _TENSORS})
+
+    def to(self, device: torch.device) -> "Batch":
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
+        return replace(self, **moved)
+
+
+_TENSORS = ("frames", "labels", "samples", "videos", "views")
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack the samples that have frames; all failures are kept."""
+    read = [sample for sample in samples if sample.frames is not None]
+    frames = [sample.frames for sample in read if sample.frames is not None]
+    return Batch(
+        frames=torch.stack(frames) if frames else torch.empty(0, dtype=torch.uint8),
+        labels=torch.tensor([sample.label for sample in read], dtype=torch.int64),
+        samples=torch.tensor([sample.sample for sample in read], dtype=torch.int64),
+        videos=torch.tensor([sample.video for sample in read], dtype=torch.int64),
+        views=torch.tensor([sample.view for sample in read], dtype=torch.int64),
+        failures=tuple(failure for sample in samples for failure in sample.failures),
+    )
+
+
+class ClipDataset:
+    """What training and evaluation share: reading the frames of one clip of one video."""
+
+    def __init__(
+        self, videos: Sequence[VideoRecord], infos: Mapping[Path, VideoInfo], data: DataConfig
+    ) -> None:
+        self.videos = videos
+        self.infos = [infos[video.path] for video in videos]
+        self.data = data
+
+    def _indices(self, info: VideoInfo, position: float) -> np.ndarray:
+        if self.data.sampling == "uniform":
+            return uniform_indices(info.frames, self.data.num_frames)
+        return dense_indices(info.frames, self.data.num_frames, self.data.sampling_rate, position)
+
+    def _read(self, video: int, position: float, view: SpatialView) -> Tensor:
+        """Frames of one clip, uint8 (T, 3, H, W). Raises DecodeError."""
+        info = self.infos[video]
+        indices = self._indices(info, position)
+        frames = read_frames(self.videos[video].path, indices, info, self.data.decoder, view)
+        return torch.from_numpy(frames).permute(0, 3, 1, 2)
+
+
+class TrainingClips(ClipDataset, Dataset[Sample]):
+    """Randomly placed, cropped and mirrored clips; all randomness from (seed, epoch, sample).
+
+    The same key gives the same clip in any worker of any process. A video that fails to decode is
+    replaced by another one, drawn from the same key, and reported in the sample's failures.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[VideoRecord],
+        infos: Mapping[Path, VideoInfo],
+        data: DataConfig,
+        seed: int,
+    ) -> None:
+        super().__init__(videos, infos, data)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, key: ClipKey) -> Sample:
+        rng = np.random.default_rng([self.seed, key.epoch, key.sample])
+        failures: list[Failure] = []
+        video = key.sample
+        for _ in range(1 + REPLACEMENTS):
+            info = self.infos[video]
+            position = float(rng.random())
+            view = training_view(info.height, info.width, self.data, rng)
+            try:
+                frames = self._read(video, position, view)
+            except DecodeError as error:
+                failures.append(Failure(video, error.reason))
+                video = int(rng.integers(len(self.videos)))
+                continue
+            label = self.videos[video].label
+            return Sample(frames, label, key.sample, video, failures=tuple(failures))
+        return Sample(None, 0, key.sample, video, failures=tuple(failures))
+
+
+class EvaluationClips(ClipDataset, Dataset[Sample]):
+    """The views of each video: ``temporal_views`` clips times ``spatial_crops`` crops.
+
+    Nothing is random and nothing is replaced: a view that cannot be read comes without frames.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[VideoRecord],
+        infos: Mapping[Path, VideoInfo],
+        data: DataConfig,
+        temporal_views: int = 1,
+        spatial_crops: int = 1,
+    ) -> None:
+        super().__init__(videos, infos, data)
+        self.temporal_views = temporal_views
+        self.spatial_crops = spatial_crops
+
+    @property
+    def views(self) -> int:
+        """Views of each video."""
+        return self.temporal_views * self.spatial_crops
+
+    def __len__(self) -> int:
+        return len(self.videos) * self.views
+
+    def __getitem__(self, key: ViewKey) -> Sample:
+        info = self.infos[key.video]
+        clip, crop = divmod(key.view, self.spatial_crops)
+        # One clip: the centre. Several: from the first possible start to the last.
+        last = self.temporal_views - 1
+        position = clip / last if last else 0.5
+        view = evaluation_view(info.height, info.width, self.data, crop, self.spatial_crops)
+        label = self.videos[key.video].label
+        try:
+            frames = self._read(key.video, position, view)
+        except DecodeError as error:
+            failures = (Failure(key.video, error.reason),)
+            return Sample(None, label, key.video, key.video, key.view, failures)
+        return Sample(frames, label, key.video, key.video, key.view)

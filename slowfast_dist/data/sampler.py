@@ -1,0 +1,112 @@
+"""Which samples each process takes in each optimizer step: the same steps at any process count.
+
+Let G be the global batch, b the micro-batch, W the processes, N the samples, and positions those
+of the epoch's permutation from (seed, epoch). Micro-batch k of step s is positions sG + kb up to
+min(sG + (k+1)b, (s+1)G, N), and process k mod W takes it. A step is therefore the same set of
+micro-batches whatever W; the last step of an epoch is short rather than padded or dropped.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+@dataclass(frozen=True)
+class ClipKey:
+    """What the dataset needs to know of a training clip: its randomness follows from it."""
+
+    epoch: int
+    sample: int
+
+
+@dataclass(frozen=True)
+class ViewKey:
+    """A view of a video: index of the video, index of the view among the video's views."""
+
+    video: int
+    view: int
+
+
+class DistributedBatchSampler(Sampler[list[ClipKey]]):
+    """The micro-batches of one process, in order, for a DataLoader's ``batch_sampler``.
+
+    Every process yields ``rounds(step)`` micro-batches in a step; where it has none of its own
+    left it yields an empty list, so that all stay in step.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        global_batch: int,
+        micro_batch: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        assert num_samples > 0 and global_batch % micro_batch == 0
+        self.num_samples = num_samples
+        self.global_batch = global_batch
+        self.micro_batch = micro_batch
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start_step = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.num_samples // self.global_batch)
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Choose the epoch's permutation, and the step from which to go on after a resume."""
+        self.epoch, self.start_step = epoch, start_step
+
+    def samples(self, step: int) -> int:
+        """Number of samples of ``step`` over all processes."""
+        return min(self.num_samples - step * self.global_batch, self.global_batch)
+
+    def micro_batches(self, step: int) -> int:
+        """Number of micro-batches of ``step`` over all processes."""
+        return -(-self.samples(step) // self.micro_batch)
+
+    def rounds(self, step: int) -> int:
+        """Number of micro-batches that each process forwards in ``step``."""
+        return -(-self.micro_batches(step) // self.world_size)
+
+    def __len__(self) -> int:
+        return sum(self.rounds(step) for step in range(self.start_step, self.steps_per_epoch))
+
+    def __iter__(self) -> Iterator[list[ClipKey]]:
+        epoch = self.epoch
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
+        for step in range(self.start_step, self.steps_per_epoch):
+            window = order[step * self.global_batch : (step + 1) * self.global_batch]
+            for round_ in range(self.rounds(step)):
+                first = (round_ * self.world_size + self.rank) * self.micro_batch
+                samples = window[first : first + self.micro_batch]
+                yield [ClipKey(epoch, int(sample)) for sample in samples]
+
+
+class EvaluationSampler(Sampler[list[ViewKey]]):
+    """Every view of every video exactly once over all processes, without padding.
+
+    Process r of W takes views r, r + W, ... of the videos' views in order, so that processes may
+    have unequal numbers of batches, also none: nothing in evaluation may wait for another process.
+    """
+
+    def __init__(
+        self, num_videos: int, views: int, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.views = views
+        self.batch_size = batch_size
+        self.own = range(rank, num_videos * views, world_size)
+
+    def __len__(self) -> int:
+        return -(-len(self.own) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[ViewKey]]:
+        for first in range(0, len(self.own), self.batch_size):
+            items = self.own[first : first + self.batch_size]
+            yield [ViewKey(*divmod(item, self.views)) for item in items]

@@ -1,0 +1,156 @@
+"""Small videos whose class is how they move, and nothing else: for the demo and for tests.
+
+A disc with a random texture lies on a random background, at a random place and angle. Then it
+moves in a straight line, coming back on the other side when it leaves the frame, or it turns on
+the spot. At every moment place and angle are as random as at the start, so one frame alone tells
+nothing about the class.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.config import UserError
+
+DEMO_CLIPS_PER_CLASS = 40
+DEMO_SIZE = 64
+DEMO_FRAMES = 32
+DEMO_SEED = 0
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Direction of the movement in the image (x to the right, y down); turn 1 is clockwise."""
+
+    x: int = 0
+    y: int = 0
+    turn: int = 0
+
+
+MOTIONS: Mapping[str, Motion] = {
+    "moves down": Motion(y=1),
+    "moves left": Motion(x=-1),
+    "moves right": Motion(x=1),
+    "moves up": Motion(y=-1),
+    "turns anticlockwise": Motion(turn=-1),
+    "turns clockwise": Motion(turn=1),
+}
+"""Class name -> its motion."""
+
+
+def make_videos(
+    root: Path,
+    clips_per_class: int,
+    seed: int,
+    *,
+    size: int = DEMO_SIZE,
+    frames: int = DEMO_FRAMES,
+    fps: int = 15,
+    classes: tuple[str, ...] = tuple(MOTIONS),
+) -> None:
+    """Write ``root/CLASS/clip_000.mp4`` and so on: square H.264 videos of ``size`` x ``size`` px.
+
+    The same arguments give the same pixels; a clip does not depend on how many others there are.
+    """
+    assert size % 2 == 0, f"H.264 with 4:2:0 colour needs an even size, not {size}"
+    for name in classes:
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for index in range(clips_per_class):
+            rng = np.random.default_rng([seed, list(MOTIONS).index(name), index])
+            clip = moving_disc(MOTIONS[name], size, frames, rng)
+            write_video(folder / f"clip_{index:03d}.mp4", clip, fps)
+
+
+def make_demo_videos(root: Path) -> bool:
+    """Make the demo's videos in ``root`` unless that exists; return whether they were made.
+
+    A folder that exists is left as it is, whatever it holds. The folder appears complete or not at
+    all, also when several processes ask for it at once: all may work, the first one's result is
+    kept. Raises UserError where ``root`` cannot be written.
+    """
+    if root.exists():
+        return False
+    temporary = root.with_name(f".{root.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        make_videos(temporary, DEMO_CLIPS_PER_CLASS, DEMO_SEED)
+        try:
+            os.rename(temporary, root)
+        except OSError:
+            if not root.is_dir():  # else another process was first
+                raise
+            return False
+    except OSError as error:
+        raise UserError(
+            f"--data.root {root}: the demo's videos cannot be written there "
+            f"({error.strerror or error}): give a folder that can be made"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+def moving_disc(
+    motion: Motion, size: int, frames: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.uint8]]:
+    """Frames uint8 (size, size, 3), RGB. Whatever the motion, ``rng`` is drawn from alike."""
+    background = _texture(rng, cells=4, low=80, high=176, size=size)
+    radius = size * rng.uniform(0.25, 0.35)
+    disc = _texture(rng, cells=4, low=0, high=256, size=size)
+    start_x, start_y = rng.uniform(0, size, 2)
+    start_angle = rng.uniform(0, 2 * np.pi)
+    speed = size * rng.uniform(0.03, 0.05)  # px a frame
+    turning = rng.uniform(0.12, 0.24)  # radians a frame
+    grid_y, grid_x = np.mgrid[:size, :size].astype(np.float32)
+    for frame in range(frames):
+        # From the disc's centre to each pixel, the shortest way round the torus.
+        x = (grid_x - start_x - motion.x * speed * frame + size / 2) % size - size / 2
+        y = (grid_y - start_y - motion.y * speed * frame + size / 2) % size - size / 2
+        angle = start_angle + motion.turn * turning * frame
+        u = np.cos(angle) * x + np.sin(angle) * y
+        v = -np.sin(angle) * x + np.cos(angle) * y
+        scale = size / (2 * radius)  # the texture spans the disc
+        surface = cv2.remap(
+            disc,
+            ((u * scale + size) / 2).astype(np.float32),
+            ((v * scale + size) / 2).astype(np.float32),
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        cover = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1)[..., None]  # a soft edge
+        yield np.rint(background + cover * (surface - background)).astype(np.uint8)
+
+
+def _texture(
+    rng: np.random.Generator, cells: int, low: float, high: float, size: int
+) -> NDArray[np.float32]:
+    """Smooth random colours, float32 (size, size, 3) in [low, high)."""
+    coarse = rng.uniform(low, high, (cells, cells, 3)).astype(np.float32)
+    return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR))
+
+
+def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], fps: int) -> None:
+    """Encode RGB frames, each uint8 (H, W, 3), as H.264: closed GOPs of 12, no B-frames.
+
+    With a constant quantiser x264 does not look ahead, so the first frame's coding errors tell
+    nothing about the motion that follows.
+    """
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps))
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"preset": "veryfast", "qp": "20", "g": "12", "bf": "0"}
+        stream.codec_context.thread_count = 1  # small frames; and the same bytes everywhere
+        for number, image in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = image.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))

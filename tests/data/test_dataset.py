@@ -1,0 +1,102 @@
+"""Clips of real files: the same key gives the same clip, and failures are replaced or reported."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from slowfast_dist.config import DataConfig
+from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
+from slowfast_dist.data.manifest import VideoRecord, list_videos
+from slowfast_dist.data.probe import probe_file
+from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
+from slowfast_dist.data.synthetic import make_videos
+
+DATA = DataConfig(num_frames=8, sampling_rate=2, short_side=(36, 48), crop_size=32)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> list[VideoRecord]:
+    root = tmp_path_factory.mktemp("videos") / "all"
+    make_videos(root, 3, seed=0, size=48, frames=24, classes=("moves up", "moves down"))
+    return list(list_videos(root, "data.root").videos)
+
+
+def training_clips(records: list[VideoRecord]) -> TrainingClips:
+    return TrainingClips(records, {r.path: probe_file(r.path) for r in records}, DATA, seed=3)
+
+
+def batches(records: list[VideoRecord], workers: int, epoch: int) -> list[Batch]:
+    sampler = DistributedBatchSampler(len(records), 4, 2, seed=3)
+    sampler.set_epoch(epoch)
+    return list(
+        DataLoader(
+            training_clips(records), batch_sampler=sampler, num_workers=workers, collate_fn=collate
+        )
+    )
+
+
+def test_workers_do_not_change_the_clips(records: list[VideoRecord]) -> None:
+    alone = batches(records, 0, epoch=1)
+    for other in (batches(records, 1, epoch=1), batches(records, 3, epoch=1)):
+        for first, second in zip(alone, other, strict=True):
+            assert torch.equal(first.frames, second.frames)
+            assert torch.equal(first.samples, second.samples)
+    assert alone[0].frames.shape == (2, 8, 3, 32, 32)
+    assert alone[0].frames.dtype == torch.uint8
+
+
+def test_another_epoch_gives_another_clip_of_the_same_video(records: list[VideoRecord]) -> None:
+    clips = training_clips(records)
+    first, again, other = (clips[ClipKey(epoch, 2)].frames for epoch in (0, 0, 1))
+    assert first is not None and again is not None and other is not None
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def break_file(path: Path) -> None:
+    """As on a disk that lost a file's content after the probe."""
+    path.write_bytes(b"\0" * path.stat().st_size)
+
+
+@pytest.fixture
+def damaged(records: list[VideoRecord], tmp_path: Path) -> tuple[TrainingClips, EvaluationClips]:
+    """Two datasets of the same videos, the first of which is damaged after the probe."""
+    copy = tmp_path / "damaged.mp4"
+    copy.write_bytes(records[0].path.read_bytes())
+    videos = [VideoRecord(copy, "damaged.mp4", records[0].label, "damaged.mp4"), *records[1:]]
+    infos = {video.path: probe_file(video.path) for video in videos}
+    break_file(copy)
+    return TrainingClips(videos, infos, DATA, 3), EvaluationClips(videos, infos, DATA, 2, 3)
+
+
+def test_training_replaces_what_it_cannot_read(
+    damaged: tuple[TrainingClips, EvaluationClips],
+) -> None:
+    clips = damaged[0]
+    sample, again = clips[ClipKey(0, 0)], clips[ClipKey(0, 0)]
+    assert sample.sample == 0 and sample.video == again.video != 0
+    assert sample.label == clips.videos[sample.video].label
+    assert [failure.video for failure in sample.failures] == [0] * len(sample.failures) != []
+    batch = collate([sample, clips[ClipKey(0, 1)]])
+    assert batch.samples.tolist() == [0, 1] and len(batch.failures) == len(sample.failures)
+
+
+def test_evaluation_reports_what_it_cannot_read(
+    damaged: tuple[TrainingClips, EvaluationClips],
+) -> None:
+    clips = damaged[1]
+    batch = collate([clips[ViewKey(0, 0)], clips[ViewKey(1, 5)]])
+    assert batch.videos.tolist() == [1] and batch.views.tolist() == [5]
+    assert [failure.video for failure in batch.failures] == [0]
+
+
+def test_views_are_different_parts_of_the_video(records: list[VideoRecord]) -> None:
+    infos = {record.path: probe_file(record.path) for record in records}
+    clips = EvaluationClips(records, infos, DATA, temporal_views=3, spatial_crops=1)
+    assert clips.views == 3 and len(clips) == 3 * len(records)
+    frames = [clips[ViewKey(0, view)].frames for view in range(3)]
+    centre = EvaluationClips(records, infos, DATA)[ViewKey(0, 0)].frames
+    assert all(frame is not None for frame in frames) and centre is not None
+    assert torch.equal(frames[1], centre)  # type: ignore[arg-type]
+    assert not torch.equal(frames[0], frames[2])  # type: ignore[arg-type]

@@ -1,0 +1,135 @@
+"""Training and validation: the right share of every class, and no recording on both sides."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from slowfast_dist.config import UserError
+from slowfast_dist.data.manifest import Listing, VideoRecord, list_videos
+from slowfast_dist.data.split import Split, split_videos, write_split
+
+
+def listing(counts: dict[str, int], groups: int | None = None) -> Listing:
+    """``counts`` videos of each class; video i is in group i modulo ``groups``, or its own."""
+    classes = tuple(sorted(counts))
+    videos = []
+    for label, name in enumerate(classes):
+        for index in range(counts[name]):
+            path = f"{name}/{index:03d}.mp4"
+            group = path if groups is None else f"g{index % groups}"
+            videos.append(VideoRecord(Path("root", path), path, label, group))
+    return Listing(classes, tuple(videos))
+
+
+def per_class(split: Split) -> tuple[dict[int, int], dict[int, int]]:
+    return Counter(v.label for v in split.train), Counter(v.label for v in split.val)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5, 0.9])
+def test_every_class_has_its_share(fraction: float) -> None:
+    counts = {"a": 40, "b": 10, "c": 3, "d": 2}
+    videos = listing(counts)
+    split = split_videos(videos, fraction, seed=0)
+    assert sorted(split.train + split.val, key=lambda v: v.name) == list(videos.videos)
+    _, val = per_class(split)
+    shares = [min(max(round(n * fraction), 1), n - 1) for n in counts.values()]
+    assert [val[label] for label in range(4)] == shares
+    assert split.warnings == ()
+
+
+def test_the_seed_alone_decides() -> None:
+    videos = listing({"a": 20, "b": 20})
+    assert split_videos(videos, 0.2, 1) == split_videos(videos, 0.2, 1)
+    assert split_videos(videos, 0.2, 1).val != split_videos(videos, 0.2, 2).val
+    grouped = listing({"a": 20, "b": 20}, groups=10)
+    assert split_videos(grouped, 0.2, 1) == split_videos(grouped, 0.2, 1)
+    assert len({split_videos(grouped, 0.2, seed).val for seed in range(5)}) > 1
+
+
+def test_a_class_of_one_video_trains_and_is_warned_of() -> None:
+    split = split_videos(listing({"a": 10, "lonely": 1}), 0.5, 0)
+    assert [video.label for video in split.train].count(1) == 1
+    assert len(split.warnings) == 1 and "'lonely'" in split.warnings[0]
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.3, 0.5, 0.7])
+def test_groups_stay_whole(fraction: float) -> None:
+    videos = listing({"a": 30, "b": 60, "c": 30}, groups=30)
+    split = split_videos(videos, fraction, seed=3)
+    assert not {v.group for v in split.train} & {v.group for v in split.val}
+    assert len(split.val) == pytest.approx(120 * fraction, abs=6)
+    assert all(split.train[i].name < split.train[i + 1].name for i in range(len(split.train) - 1))
+
+
+def test_uneven_groups_of_few_classes() -> None:
+    """Groups of one class each, very different in size: still a split, and every class trains."""
+    random = Random(0)
+    videos = []
+    for label in range(4):
+        for group in range(4):
+            for index in range(random.randint(1, 12)):
+                name = f"{label}/{group}_{index:02d}.mp4"
+                videos.append(VideoRecord(Path(name), name, label, f"{label}/{group}"))
+    split = split_videos(Listing(("0", "1", "2", "3"), tuple(videos)), 0.25, 0)
+    train, val = per_class(split)
+    assert set(train) == set(val) == {0, 1, 2, 3}
+    assert not {v.group for v in split.train} & {v.group for v in split.val}
+    assert 0.1 < len(split.val) / len(videos) < 0.4
+
+
+def test_a_class_recorded_once_trains_and_is_warned_of() -> None:
+    videos = list(listing({"a": 20, "b": 20}, groups=5).videos)
+    videos += [VideoRecord(Path(f"c/{i}"), f"c/{i}", 2, "only") for i in range(5)]
+    split = split_videos(Listing(("a", "b", "c"), tuple(videos)), 0.2, 0)
+    assert 2 not in per_class(split)[1]
+    assert len(split.warnings) == 1 and "'c'" in split.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("videos", "flag"),
+    [
+        (listing({"a": 10, "b": 10}, groups=1), "--data.group-pattern"),
+        (listing({"a": 1, "b": 1}), "--data.val-fraction"),
+        (Listing(("a", "b", "c"), tuple(VideoRecord(Path(n), n, i, g) for i, (n, g) in enumerate(
+            [("a/1", "g"), ("b/1", "g"), ("c/1", "h")]))), "--data.root"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_split_is_one_clear_line(videos: Listing, flag: str) -> None:
+    with pytest.raises(UserError) as caught:
+        split_videos(videos, 0.2, 0)
+    assert str(caught.value).startswith(flag) and "\n" not in str(caught.value)
+
+
+def test_a_class_that_cannot_train_is_named() -> None:
+    """Two groups, so one class is on the validation side alone whichever is taken."""
+    videos = [VideoRecord(Path(f"{k}/{i}"), f"{k}/{i}", k, f"g{k}") for k in (0, 1) for i in (0, 1)]
+    with pytest.raises(UserError, match="no training video of class '[ab]'"):
+        split_videos(Listing(("a", "b"), tuple(videos)), 0.5, 0)
+
+
+def test_split_csv(tmp_path: Path) -> None:
+    videos = listing({"ä, b": 4, "c": 4}, groups=2)
+    split = split_videos(videos, 0.5, 0)
+    write_split(tmp_path / "split.csv", videos.classes, split.train, split.val)
+    with open(tmp_path / "split.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "class", "split", "group"]
+    sides = {"train": split.train, "val": split.val}
+    written = {(r["path"], r["class"], r["split"], r["group"]) for r in rows}
+    assert written == {
+        (v.name, videos.classes[v.label], side, v.group) for side in sides for v in sides[side]
+    }
+
+
+def test_real_recordings_by_sequence(real_data: Path) -> None:
+    videos = list_videos(real_data / "ut_interaction", "data.root", r"seq\d+")
+    assert len(videos.classes) == 6 and len(videos.videos) == 120
+    assert len({video.group for video in videos.videos}) == 20
+    for seed in range(3):
+        split = split_videos(videos, 0.2, seed)
+        assert not {v.group for v in split.train} & {v.group for v in split.val}
+        assert len(split.val) / 120 == pytest.approx(0.2, abs=0.05)
+        assert split.warnings == ()
