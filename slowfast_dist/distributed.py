@@ -1,0 +1,140 @@
+"""The processes of a run: the Accelerator, gathering, and who writes."""
+
+import os
+import pickle
+import platform
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from slowfast_dist.config import RunError, UserError
+
+T = TypeVar("T")
+POLL_SECONDS = 0.05
+
+
+def make_accelerator(mixed_precision: str, timeout: float) -> Accelerator:
+    """The Accelerator of this process: device, process group and mixed precision.
+
+    ``mixed_precision`` auto takes the launcher's choice, else what the hardware has; ``timeout``
+    is the process group's, in seconds. BatchNorm buffers are not broadcast and gradient
+    accumulation is left to the training step. Raises UserError for fp16 without a GPU, which
+    would silently be fp32.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    on_cpu = not torch.cuda.is_available()
+    accelerator = Accelerator(
+        # Plain torchrun without a GPU would otherwise start N independent one-process runs.
+        cpu=on_cpu and world_size > 1,
+        mixed_precision=_precision(mixed_precision),
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=timedelta(seconds=timeout)),
+        ],
+    )
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise UserError("--mixed-precision fp16 needs a GPU: use bf16 or no on a CPU")
+    assert accelerator.num_processes == world_size
+    if accelerator.device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    return accelerator
+
+
+def _precision(choice: str) -> str | None:
+    """None leaves the decision to the launcher."""
+    if choice != "auto":
+        return choice
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        return None
+    return hardware_precision()
+
+
+def hardware_precision() -> str:
+    """The fastest mixed precision that this machine computes natively."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if platform.machine() in ("x86_64", "AMD64") and torch.cpu._is_avx512_bf16_supported():
+        return "bf16"
+    return "no"
+
+
+def local_processes() -> int:
+    """Training processes on this host, as the launcher says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+
+
+_calls = 0
+
+
+def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """Run ``work`` on the main process and return its (picklable) result on every process.
+
+    The others wait on the group's store, not inside a collective, so ``work`` may take longer
+    than the group's timeout. A UserError or RunError of ``work`` is raised on every process. All
+    processes must call this in the same order.
+    """
+    return _run_on_main(accelerator, work, share=True)
+
+
+def only_main(accelerator: Accelerator, work: Callable[[], T]) -> T | None:
+    """As `on_main`, but the result stays on the main process; the others get None."""
+    return _run_on_main(accelerator, work, share=False)
+
+
+def _run_on_main(accelerator: Accelerator, work: Callable[[], T], share: bool) -> Any:
+    global _calls
+    if accelerator.num_processes == 1:
+        return work()
+    _calls += 1
+    key = f"slowfast_dist/on_main/{_calls}"
+    store = dist.distributed_c10d._get_default_store()
+    if accelerator.is_main_process:
+        try:
+            result = work()
+        except (UserError, RunError) as error:
+            _post(store, key, (None, error))
+            raise
+        _post(store, key, (result if share else None, None))
+        return result
+    while not store.check([key]):
+        time.sleep(POLL_SECONDS)
+    shared, problem = pickle.loads(store.get(key))
+    if problem is not None:
+        raise problem
+    return shared
+
+
+def _post(store: Any, key: str, value: object) -> None:
+    store.set(key, pickle.dumps(value))
+
+
+def gather_rows(accelerator: Accelerator, rows: Tensor) -> Tensor:
+    """Concatenate tensors (n_r, ...) of all processes r; the n_r may differ, or be 0.
+
+    The trailing dimensions and the type must be the same everywhere.
+    """
+    if accelerator.num_processes == 1:
+        return rows
+    count = torch.tensor([len(rows)], device=accelerator.device)
+    counts = accelerator.gather(count).tolist()
+    longest = max(counts)
+    padded = rows.new_zeros((longest, *rows.shape[1:]))
+    padded[: len(rows)] = rows
+    gathered = accelerator.gather(padded.contiguous())
+    parts = [gathered[r * longest : r * longest + n] for r, n in enumerate(counts)]
+    return torch.cat(parts)
+
+
+def gather_list(accelerator: Accelerator, items: list[T]) -> list[T]:
+    """The items of all processes, in the order of the processes."""
+    return items if accelerator.num_processes == 1 else gather_object(items)

@@ -1,0 +1,81 @@
+"""Logits for every video of a loader, each video once, its views averaged."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from slowfast_dist.data.dataset import Batch, Failure
+from slowfast_dist.distributed import gather_list, gather_rows
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scored videos in the order of the dataset, the same on every process.
+
+    ``videos`` int64 (N,): their indices; ``labels`` int64 (N,); ``logits`` float64 (N, K);
+    ``unreadable``: the videos that are missing, once each, with the reason.
+    """
+
+    videos: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float64]
+    unreadable: list[Failure]
+
+
+def evaluate(
+    network: nn.Module,
+    loader: DataLoader[Batch],
+    accelerator: Accelerator,
+    num_videos: int,
+    views: int,
+    num_classes: int,
+) -> Scores:
+    """Score ``num_videos`` videos of ``views`` views each with the unwrapped ``network``.
+
+    Collective at the end only, so processes may have unequal numbers of batches. Asserts that
+    every view of every readable video was scored exactly once over all processes.
+    """
+    was_training = network.training
+    network.eval()
+    logits: list[Tensor] = [torch.empty(0, num_classes, device=accelerator.device)]
+    rows: list[Tensor] = [torch.empty(0, 3, dtype=torch.int64, device=accelerator.device)]
+    failures: list[Failure] = []
+    with torch.inference_mode(), accelerator.autocast():
+        for host_batch in loader:
+            failures.extend(host_batch.failures)
+            if not len(host_batch):
+                continue
+            batch = host_batch.to(accelerator.device)
+            logits.append(network(batch.frames).float())
+            rows.append(torch.stack([batch.videos, batch.views, batch.labels], dim=1))
+    network.train(was_training)
+    all_logits = gather_rows(accelerator, torch.cat(logits)).double().cpu().numpy()
+    all_rows = gather_rows(accelerator, torch.cat(rows)).cpu().numpy()
+    failed = {failure.video: failure for failure in gather_list(accelerator, failures)}
+    return _average_views(all_rows, all_logits, failed, num_videos, views)
+
+
+def _average_views(
+    rows: NDArray[np.int64],
+    logits: NDArray[np.float64],
+    failed: dict[int, Failure],
+    num_videos: int,
+    views: int,
+) -> Scores:
+    """``rows`` int64 (R, 3): video, view, label; ``logits`` (R, K). A video needs all its views."""
+    readable = ~np.isin(rows[:, 0], list(failed))
+    rows, logits = rows[readable], logits[readable]
+    order = np.lexsort((rows[:, 1], rows[:, 0]))
+    rows, logits = rows[order], logits[order]
+    scored = [video for video in range(num_videos) if video not in failed]
+    expected = np.repeat(np.array(scored, dtype=np.int64), views)
+    assert np.array_equal(rows[:, 0], expected), "a video was not scored exactly once"
+    assert np.array_equal(rows[:, 1], np.tile(np.arange(views), len(scored)))
+    averaged = logits.reshape(len(scored), views, logits.shape[1]).mean(axis=1)
+    unreadable = [failed[video] for video in sorted(failed)]
+    return Scores(rows[::views, 0], rows[::views, 2], averaged, unreadable)

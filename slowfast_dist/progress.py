@@ -1,0 +1,184 @@
+"""What a person watches: a bar or a plain line during an epoch, a small table at its end.
+
+Transient text (bar, line) goes to standard error, the tables to standard output.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import psutil
+from tqdm import tqdm
+
+LINE_SECONDS = 30.0
+"""From one plain line to the next, where standard error is no terminal."""
+BAR_SECONDS = 1.0
+"""From one refresh of the bar to the next."""
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a bar can be drawn: tqdm draws nothing on 0 columns or fewer than 3 rows."""
+    try:
+        return stream.isatty() and min(os.get_terminal_size(stream.fileno())) > 2
+    except (OSError, ValueError):  # closed, or not backed by a file
+        return False
+
+
+class Progress:
+    """One pass over ``total`` steps, measured, and shown unless ``silent``.
+
+    Use as ``with Progress(...) as progress``, fetch batches under ``progress.waiting()`` and call
+    ``progress.update`` after each step. ``loss`` is called only when something is printed, as it
+    makes the GPU finish its work first. ``memory`` gives bytes; without it, this process's resident
+    memory. ``start`` steps were done before, by the run that this one resumes.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        *,
+        start: int = 0,
+        loss: Callable[[], float] | None = None,
+        memory: Callable[[], float] | None = None,
+        silent: bool = False,
+        line_seconds: float = LINE_SECONDS,
+        stream: TextIO | None = None,
+    ) -> None:
+        self.title, self.total, self.done = title, total, start
+        self.clips = 0
+        self.waited = 0.0
+        self.ended: float | None = None
+        self._start, self._loss, self._memory = start, loss, memory
+        self._silent, self._line_seconds = silent, line_seconds
+        self._stream = sys.stderr if stream is None else stream
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        self.started = self._shown = time.perf_counter()
+        if not self._silent and is_terminal(self._stream):
+            self._bar = tqdm(
+                desc=self.title,
+                total=self.total,
+                initial=self.done,
+                unit="step",
+                file=self._stream,
+                dynamic_ncols=True,
+                mininterval=BAR_SECONDS,
+                miniters=1,
+                leave=False,
+                bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.ended = time.perf_counter()
+        if self._bar is not None:
+            self._bar.close()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time in this block as waiting for data."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - begin
+
+    def update(self, clips: int, steps: int = 1) -> None:
+        """``steps`` more steps are done, in which all processes together took ``clips`` clips."""
+        self.done += steps
+        self.clips += clips
+        if self._silent:
+            return
+        if self._bar is not None:
+            if self._bar.update(steps):
+                self._bar.set_postfix_str(self._facts())
+            return
+        now = time.perf_counter()
+        if now - self._shown >= self._line_seconds:
+            self._shown = now
+            line = f"{self.title} step {self.done}/{self.total} {self._facts()}"
+            print(f"{line} ETA {_clock(self.seconds_left)}", file=self._stream, flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, or of the whole pass once it is over."""
+        return (self.ended or time.perf_counter()) - self.started
+
+    @property
+    def clips_per_second(self) -> float:
+        """Clips of all processes a second, data-wait included."""
+        return self.clips / max(self.seconds, 1e-9)
+
+    @property
+    def data_wait_fraction(self) -> float:
+        """Share of the time, in [0, 1], in which this process waited for data."""
+        return min(self.waited / max(self.seconds, 1e-9), 1.0)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds to the end of this pass at the mean rate so far; NaN before the first step."""
+        here = self.done - self._start
+        return self.seconds / here * (self.total - self.done) if here else float("nan")
+
+    def _facts(self) -> str:
+        loss = "" if self._loss is None else f"loss {self._loss():.3f} "
+        memory = self._memory() if self._memory else psutil.Process().memory_info().rss
+        return (
+            f"{loss}{self.clips_per_second:.1f} clips/s "
+            f"data-wait {self.data_wait_fraction:.0%} memory {memory / 1e9:.1f} GB"
+        )
+
+
+def print_epoch(row: Mapping[str, Any], epochs: int, stream: TextIO | None = None) -> None:
+    """Print the table of an epoch's row of metrics.jsonl: train and validation, macro averages."""
+    scores = ["loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro"]
+    shown = [name for name in scores if f"train/{name}" in row or f"val/{name}" in row]
+    heads = [name.removesuffix("_macro").replace("top5_accuracy", "top-5") for name in shown]
+    title = f"epoch {row['epoch']}/{epochs}"
+    lines = [f"{title:<14}{_cells(heads)}"]
+    for prefix, title in (("train", "train"), ("val", "validation")):
+        values = [row.get(f"{prefix}/{name}") for name in shown]
+        if any(value is not None for value in values):
+            cells = ["-" if value is None else f"{value:.4f}" for value in values]
+            mark = "  best so far" if prefix == "val" and row.get("best") else ""
+            lines.append(f"  {title:<12}{_cells(cells)}{mark}")
+    facts = [
+        f"{label} {format(row[name], form)}"
+        for name, label, form in (
+            ("grad_norm", "gradient norm", ".3g"),
+            ("lr", "learning rate", ".3g"),
+            ("clips_per_second", "clips/s", ".1f"),
+            ("data_wait_fraction", "data-wait", ".0%"),
+            ("epoch_seconds", "seconds", ".1f"),
+        )
+        if row.get(name) is not None
+    ]
+    if row.get("epoch_seconds") is not None and row["epoch"] < epochs:
+        facts.append(f"training left {_clock(row['epoch_seconds'] * (epochs - row['epoch']))}")
+    lines.append("  " + " | ".join(facts))
+    out = sys.stdout if stream is None else stream
+    tqdm.write("\n".join(lines), file=out)
+    out.flush()
+
+
+def _cells(texts: list[str]) -> str:
+    return "".join(f"{text:>11}" for text in texts)
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds, as 00:12:10."""
+    if seconds != seconds:
+        return "--:--:--"
+    whole = round(seconds)
+    return f"{whole // 3600:02}:{whole % 3600 // 60:02}:{whole % 60:02}"

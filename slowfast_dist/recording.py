@@ -1,0 +1,247 @@
+"""What the main process does with an epoch: metrics, logs, the best model, the checkpoint."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slowfast_dist.checkpoint import Checkpoint, portable, save_best, save_checkpoint
+from slowfast_dist.config import Config, UserError, config_dict
+from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.split import write_split
+from slowfast_dist.evaluation import Scores
+from slowfast_dist.metrics import (
+    TOP_K,
+    classification_metrics,
+    confusion,
+    logit_metrics,
+    per_class,
+    predicted,
+)
+from slowfast_dist.model import SlowFast, describe, rebuild
+from slowfast_dist.progress import print_epoch
+from slowfast_dist.run_folder import RunFolder
+from slowfast_dist.tracking import MetricsFile, TrainingLog, write_predictions
+from slowfast_dist.wandb_run import open_wandb
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch over all processes. ``rows`` int64 (N, 5) as in training.EpochSums."""
+
+    epoch: int
+    global_step: int
+    train_loss: float
+    rows: NDArray[np.int64]
+    scores: Scores | None
+    values: dict[str, Any]
+
+
+class Recorder:
+    """Writes the run folder; only the main process has one.
+
+    ``memory`` is what an earlier checkpoint's ``state["recorder"]`` held: the best so far, the
+    wandb run id and the seconds spent.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        videos: VideoSet,
+        environment: dict[str, Any],
+        state: Mapping[str, Any] | None,
+    ) -> None:
+        classes = videos.classes
+        monitor = config.checkpoint.monitor
+        if monitor.endswith("top5_accuracy") and len(classes) <= TOP_K:
+            raise UserError(
+                f"--checkpoint.monitor {monitor}: there are only {len(classes)} classes; use "
+                f"{monitor.replace('top5_', '')}"
+            )
+        self.config, self.folder, self.videos = config, folder, videos
+        memory = state["recorder"] if state else {}
+        self.best: dict[str, Any] | None = memory.get("best")
+        self.earlier_seconds: float = memory.get("seconds", 0.0)
+        self.started = time.monotonic()
+        folder.describe(config, classes, environment)
+        if videos.was_split:
+            write_split(folder.root / "split.csv", classes, videos.train, videos.val)
+        self.unreadable = list(videos.rejected) + (folder.read_unreadable() if state else [])
+        folder.list_unreadable(self.unreadable)
+        self.metrics = MetricsFile(folder.metrics)
+        self.metrics.truncate_after(
+            state["global_step"] if state else 0, state["epoch"] if state else 0
+        )
+        self.log = TrainingLog(folder.training_log)
+        self.wandb = open_wandb(
+            config.wandb, folder.root, config_dict(config) | {"environment": environment},
+            memory.get("wandb_id"),
+        )  # fmt: skip
+        folder.set_status("running")
+
+    def step(self, epoch: int, global_step: int, values: dict[str, float]) -> None:
+        """Write a step row; ``values`` by their names in metrics.jsonl."""
+        row = self.metrics.write("step", epoch=epoch, global_step=global_step, **values)
+        self.wandb.log_step(row)
+
+    def epoch(self, result: EpochResult, network: SlowFast) -> None:
+        """Write the epoch's row, table and log, and the best model if it is that."""
+        scores = result.scores
+        row: dict[str, Any] = {"epoch": result.epoch, "global_step": result.global_step}
+        row |= self._train_metrics(result)
+        if scores is not None:
+            values = logit_metrics(scores.labels, scores.logits)
+            row |= {f"val/{name}": value for name, value in values.items()}
+            row |= {"val/videos": len(scores.videos), "val/unreadable": len(scores.unreadable)}
+        row |= result.values
+        row["best"] = self._is_best(row)
+        if row["best"]:
+            self._save_best(row, scores, network)
+        written = self.metrics.write("epoch", **row)
+        saved = self.folder.models / "best_model_weights.pth" if row["best"] else None
+        self.log.epoch(written, self.config.epochs, saved)
+        print_epoch(written, self.config.epochs)
+        self.wandb.log_epoch(written)
+        if scores is not None:
+            self._record_classes(result, scores)
+
+    def _train_metrics(self, result: EpochResult) -> dict[str, Any]:
+        rows, classes = result.rows, len(self.videos.classes)
+        metrics = classification_metrics(rows[:, 2], rows[:, 3], classes, int(rows[:, 4].sum()))
+        seen = np.bincount(rows[:, 0], minlength=len(self.videos.train))
+        audit = {
+            "once": int(np.sum(seen == 1)),
+            "more": int(np.sum(seen > 1)),
+            "never": int(np.sum(seen == 0)),
+            "replaced": int(np.sum(rows[:, 0] != rows[:, 1])),
+        }
+        named = {f"train/{name}": value for name, value in metrics.items()}
+        samples = {f"train/samples_{name}": count for name, count in audit.items()}
+        return {"train/loss": result.train_loss, **named, **samples}
+
+    def _is_best(self, row: Mapping[str, Any]) -> bool:
+        value = row.get(self.config.checkpoint.monitor)
+        if value is None or not isfinite(value):
+            return False
+        if self.best is None:
+            return True
+        if self.config.checkpoint.mode == "min":
+            return value < self.best["value"]
+        return value > self.best["value"]
+
+    def _save_best(self, row: dict[str, Any], scores: Scores | None, network: SlowFast) -> None:
+        data, evaluation = self.config.data, self.config.evaluation
+        monitor = self.config.checkpoint.monitor
+        self.best = {
+            "monitor": monitor,
+            "value": row[monitor],
+            "epoch": row["epoch"],
+            "global_step": row["global_step"],
+        }
+        metrics = {name: row[name] for name in row if name.startswith(("train/", "val/"))}
+        description = {
+            "model": describe(network),
+            "classes": list(self.videos.classes),
+            "clip": {
+                "num_frames": data.num_frames,
+                "sampling": data.sampling,
+                "sampling_rate": data.sampling_rate,
+                "resize": data.resize,
+                "short_side": data.short_side[0],
+                "crop_size": data.crop_size,
+                "temporal_views": evaluation.temporal_views,
+                "spatial_crops": evaluation.spatial_crops,
+            },
+            **self.best,
+            "metrics": metrics,
+        }
+        state: dict[str, Tensor] = portable(network.state_dict())
+        full = rebuild(description["model"])
+        full.load_state_dict(state)
+        save_best(self.folder.models, state, full, description)
+        if scores is not None:
+            names = [self.videos.val[video].name for video in scores.videos]
+            write_predictions(
+                self.folder.predictions, names, scores.labels, scores.logits, self.videos.classes
+            )
+
+    def _record_classes(self, result: EpochResult, scores: Scores) -> None:
+        classes, predictions = self.videos.classes, predicted(scores.logits)
+        matrix = confusion(scores.labels, predictions, len(classes))
+        self.metrics.write(
+            "classes",
+            epoch=result.epoch,
+            global_step=result.global_step,
+            per_class=per_class(scores.labels, predictions, classes),
+            confusion=matrix.tolist(),
+        )
+        self.wandb.log_confusion(matrix, classes)
+        if scores.unreadable:
+            videos = [(self.videos.val[f.video].name, f.reason) for f in scores.unreadable]
+            self.add_unreadable(videos, "validation")
+            print(
+                f"validation: {len(scores.unreadable)} videos could not be read: "
+                f"{self.folder.root / 'unreadable_videos.csv'} lists them"
+            )
+
+    def add_unreadable(self, videos: list[tuple[str, str]], where: str) -> None:
+        """Add (path below the root, reason) of videos to unreadable_videos.csv."""
+        known = len(self.unreadable)
+        listed = {path for path, _, _ in self.unreadable}
+        self.unreadable += [(*video, where) for video in videos if video[0] not in listed]
+        if len(self.unreadable) > known:
+            self.folder.list_unreadable(self.unreadable)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Save a resumable checkpoint, with this recorder's memory in its state."""
+        checkpoint.state["recorder"] = {
+            "best": self.best,
+            "wandb_id": self.wandb.id,
+            "seconds": self.seconds,
+        }
+        path = save_checkpoint(self.folder.checkpoints, checkpoint, self.config.checkpoint.keep)
+        self.metrics.write(
+            "checkpoint",
+            epoch=checkpoint.state["epoch"],
+            global_step=checkpoint.state["global_step"],
+            path=str(path.relative_to(self.folder.root)),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this run so far, also before a resume."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    def finish(self) -> dict[str, Any]:
+        """Close everything; returns where the run is and its best epoch."""
+        self.log.finish(self.seconds)
+        self.folder.set_status("finished")
+        print(self._closing_words(), flush=True)
+        if self.config.wandb.log_model and self.best is not None:
+            self.wandb.log_model(self.folder.models)
+        self.wandb.finish(0)  # may take minutes to upload: everything else is done by now
+        return {"output_dir": str(self.folder.root), "status": "finished", "best": self.best}
+
+    def fail(self) -> None:
+        """The run ends by an error."""
+        self.folder.set_status("failed")
+        self.wandb.finish(1)
+
+    def _closing_words(self) -> str:
+        root = self.folder.root
+        shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
+        lines = [f"finished in {self.seconds / 60:.1f} minutes: {shown}"]
+        if self.best is not None:
+            best = self.best
+            lines.append(f"  best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
+            lines.append("  models/best_model_weights.pth, models/best_model.json: the best model")
+            lines.append("  predictions/val_best.csv: what it says of each validation video")
+        lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
+        return "\n".join(lines)

@@ -1,0 +1,194 @@
+"""The folder of a run: what lies where, who may start in it, and how the run stands."""
+
+import csv
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from slowfast_dist.checkpoint import find_checkpoint, list_checkpoints, newest_valid
+from slowfast_dist.config import Config, UserError, config_dict
+from slowfast_dist.files import atomic_write, write_json
+
+Status = Literal["running", "finished", "preempted", "failed"]
+PACKAGES = (
+    "slowfast_dist", "torch", "torchvision", "pytorchvideo", "decord", "av", "accelerate",
+    "scikit-learn", "numpy", "opencv-python-headless", "wandb", "tyro",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in a run's folder. They are an interface: see the README."""
+
+    root: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def training_log(self) -> Path:
+        return self.root / "logs" / "training_log.txt"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions" / "val_best.csv"
+
+    def holds_run(self) -> bool:
+        return (self.root / "status").exists() or (self.root / "config.yaml").exists()
+
+    def status(self) -> str | None:
+        """What `set_status` wrote last, None before that."""
+        path = self.root / "status"
+        return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+    def set_status(self, status: Status) -> None:
+        with atomic_write(self.root / "status", "w") as file:
+            file.write(f"{status}\n")
+
+    def describe(self, config: Config, classes: Sequence[str], environment: dict[str, Any]) -> None:
+        """Write config.yaml (reloadable with --config), classes.json and environment.json."""
+        with atomic_write(self.root / "config.yaml", "w") as file:
+            yaml.safe_dump(config_dict(config), file, sort_keys=False, allow_unicode=True)
+        write_json(self.root / "classes.json", dict(enumerate(classes)))
+        write_json(self.root / "environment.json", environment)
+
+    def list_unreadable(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Write unreadable_videos.csv from (path, reason, where it was met), each video once."""
+        first = {path: (path, reason, where) for path, reason, where in reversed(list(rows))}
+        with atomic_write(self.root / "unreadable_videos.csv", "w") as file:
+            writer = csv.writer(file)
+            writer.writerow(("path", "reason", "where"))
+            writer.writerows(sorted(first.values()))
+
+    def read_unreadable(self) -> list[tuple[str, str, str]]:
+        """The rows that `list_unreadable` wrote."""
+        path = self.root / "unreadable_videos.csv"
+        if not path.exists():
+            return []
+        with open(path, encoding="utf-8", newline="") as file:
+            return [(row[0], row[1], row[2]) for row in list(csv.reader(file))[1:]]
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins: where, from which checkpoint (None: step 0), and what to tell the user."""
+
+    folder: RunFolder
+    checkpoint: Path | None
+    finished: bool
+    messages: tuple[str, ...] = ()
+
+
+def open_run(output_dir: Path, resume: str) -> Start:
+    """Decide how a run begins; creates the folder. Main process only.
+
+    ``{timestamp}`` in ``output_dir`` becomes the local time. Raises UserError where the folder
+    holds a run that must not be touched, or no checkpoint that could be continued.
+    """
+    template = "{timestamp}" in str(output_dir)
+    if resume == "auto" and template:
+        raise UserError(
+            f"--resume auto --output-dir {output_dir}: a new folder holds nothing to continue; "
+            "give the --output-dir of the run"
+        )
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = RunFolder(Path(str(output_dir).replace("{timestamp}", stamp)).absolute())
+    if resume == "auto":
+        start = _continue_or_begin(folder)
+    elif resume == "never":
+        if folder.holds_run():
+            raise UserError(
+                f"--output-dir {output_dir} holds a run already ({folder.status()}): continue it "
+                "with --resume auto, or give a new --output-dir"
+            )
+        start = Start(folder, None, False)
+    else:
+        checkpoint = find_checkpoint(Path(resume)).absolute()
+        own = checkpoint.parent == folder.checkpoints
+        if folder.holds_run() and not own:
+            raise UserError(
+                f"--output-dir {output_dir} holds another run than --resume {resume}: give a new "
+                "--output-dir, or the folder of that run"
+            )
+        start = Start(folder, checkpoint, False, (f"resuming from {checkpoint}",))
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output-dir {output_dir}: cannot create it ({error.strerror})") from None
+    return start
+
+
+def _continue_or_begin(folder: RunFolder) -> Start:
+    if folder.status() == "finished":
+        return Start(folder, None, True, (f"{folder.root}: this run is finished, nothing to do",))
+    checkpoint, problems = newest_valid(folder.checkpoints)
+    messages = [f"{problem}: skipped" for problem in problems]
+    if checkpoint is not None:
+        return Start(folder, checkpoint, False, (*messages, f"resuming from {checkpoint}"))
+    if list_checkpoints(folder.checkpoints) or _recorded_checkpoint(folder.metrics):
+        raise UserError(
+            f"--resume auto: no checkpoint in {folder.checkpoints} is valid "
+            f"({'; '.join(problems) or 'those recorded in metrics.jsonl are gone'}); restore one, "
+            "or start over in a new --output-dir"
+        )
+    return Start(folder, None, False, (f"no checkpoint in {folder.root} yet: starting at step 0",))
+
+
+def _recorded_checkpoint(metrics: Path) -> bool:
+    """Whether metrics.jsonl says that a checkpoint was completed once."""
+    if not metrics.exists():
+        return False
+    return any('"kind": "checkpoint"' in line for line in metrics.read_text("utf-8").splitlines())
+
+
+def describe_environment(device: str, precision: str, processes: int) -> dict[str, Any]:
+    """Versions, device, git commit and command, for environment.json."""
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "device": device,
+        "mixed_precision": precision,
+        "processes": processes,
+        "git_commit": _git_commit(),
+        "versions": versions,
+    }
+
+
+def _git_commit() -> str | None:
+    """Of the package's own checkout, if it is one."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,151 @@
+"""What a run writes about itself as text: metrics.jsonl, logs/training_log.txt, predictions.
+
+One process writes, the main one. Each write opens the file, appends whole lines and closes it, so
+that a run that is killed leaves at most one torn line and a reader always sees the last epoch.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from slowfast_dist.files import atomic_write
+from slowfast_dist.metrics import predicted, softmax
+
+_ONCE_AN_EPOCH = ("epoch", "classes")  # kinds of rows
+
+
+class MetricsFile:
+    """metrics.jsonl: one JSON object a line, the source of truth for everything drawn."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, kind: str, **values: Any) -> dict[str, Any]:
+        """Append {"kind": kind, **values} and return it as it was written.
+
+        numpy and torch scalars become numbers; NaN and infinity, which JSON has not, null.
+        """
+        row = {"kind": kind} | {name: _plain(value) for name, value in values.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        return row
+
+    def truncate_after(self, global_step: int, epochs_done: int | None = None) -> None:
+        """Drop, atomically, the rows that a run resumed at ``global_step`` will write again.
+
+        Those are the rows of later steps, the epoch and classes rows of epochs after
+        ``epochs_done`` (a checkpoint of an epoch's last step may be older than that epoch's
+        validation) and a torn last line. A file that does not exist stays so.
+        """
+        if not self.path.exists():
+            return
+        kept = [
+            row
+            for row in read_metrics(self.path)
+            if row["global_step"] <= global_step
+            and (
+                row["kind"] not in _ONCE_AN_EPOCH
+                or epochs_done is None
+                or row["epoch"] <= epochs_done
+            )
+        ]
+        with atomic_write(self.path, "w") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl; a last line that a crash cut short is left out."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class TrainingLog:
+    """logs/training_log.txt: for people, the lines an epoch that the original script wrote."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, *lines: str) -> None:
+        """Append lines; a resumed run goes on below those of the run before it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(line + "\n" for line in lines)
+
+    def epoch(self, row: Mapping[str, Any], epochs: int, saved: Path | None = None) -> None:
+        """Append an epoch's row of metrics.jsonl; ``saved`` is the model file it made, if any.
+
+        Precision, recall and F1 are the macro ones; the weighted ones have a line of their own.
+        """
+        lines = [f"Epoch {row['epoch']}/{epochs}", *_score_lines("Train", row)]
+        lines += _score_lines("Val", row)
+        lines.append(
+            f"Gradient Norm: {_number(row.get('grad_norm'))} | "
+            f"Learning Rate: {_number(row.get('lr'), '.3e')}"
+        )
+        if saved is not None:
+            lines.append(f"Model saved to {saved}")
+        lines.append(f"Epoch Time: {_number(row.get('epoch_seconds'), '.1f')} seconds")
+        self.write(*lines, "")
+
+    def finish(self, seconds: float) -> None:
+        """Append the total time, given in seconds and written in minutes."""
+        self.write(f"Total Training Time: {seconds / 60:.2f} minutes")
+
+
+def _score_lines(title: str, row: Mapping[str, Any]) -> list[str]:
+    """Two lines for train or val, none where the row has no such metrics (no validation then)."""
+    prefix = title.lower()
+    if f"{prefix}/accuracy" not in row:
+        return []
+    macro = [f"{title} Loss: {_number(row.get(f'{prefix}/loss'))}"]
+    macro.append(f"Accuracy: {_number(row[f'{prefix}/accuracy'])}")
+    if f"{prefix}/top5_accuracy" in row:
+        macro.append(f"Top-5 Accuracy: {_number(row[f'{prefix}/top5_accuracy'])}")
+    weighted = []
+    for score in ("Precision", "Recall", "F1"):
+        macro.append(f"{score}: {_number(row.get(f'{prefix}/{score.lower()}_macro'))}")
+        weighted.append(f"{score}: {_number(row.get(f'{prefix}/{score.lower()}_weighted'))}")
+    return [" | ".join(macro), f"{title} Weighted " + " | ".join(weighted)]
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    return "nan" if value is None else format(value, form)
+
+
+def write_predictions(
+    path: Path,
+    names: Sequence[str],
+    labels: NDArray[Any],
+    logits: NDArray[Any],
+    classes: Sequence[str],
+) -> None:
+    """Write, atomically, a CSV of path,label,prediction,prob_<class>...: one row a sample.
+
+    ``names`` are the paths below the data's root, ``labels`` (N,) and ``logits`` (N, K). The
+    probabilities have all their digits: metrics and loss computed again from them agree to 1e-9.
+    """
+    predictions, probabilities = predicted(logits), softmax(logits)
+    header = ["path", "label", "prediction", *(f"prob_{name}" for name in classes)]
+    # Paths that are not valid UTF-8 come as surrogates and go back to the bytes that they were.
+    with atomic_write(path) as file:
+        text = TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        for name, label, prediction, row in zip(
+            names, labels, predictions, probabilities, strict=True
+        ):
+            writer.writerow([name, classes[label], classes[prediction], *row.tolist()])
+        text.flush()
+        text.detach()

@@ -1,0 +1,164 @@
+"""All that changes while training: what a checkpoint holds and a resume brings back.
+
+Random numbers are not in it: the order, the augmentation and dropout follow from the seed and the
+position alone (data/sampler.py, data/dataset.py, Trainer._dropout_seed).
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from slowfast_dist.batchnorm import RunningStatistics
+from slowfast_dist.checkpoint import Checkpoint
+from slowfast_dist.config import Config, UserError, config_dict
+from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.distributed import gather_list, gather_rows
+from slowfast_dist.model import SlowFast
+
+HARMLESS = (
+    "output_dir", "resume", "resume_changed", "log_every", "data.root", "data.train_dir",
+    "data.val_dir", "data.synthetic", "data.num_workers", "data.max_bad_fraction", "evaluation.",
+    "checkpoint.", "distributed.", "wandb.", "model.weights", "model.pretrained",
+)  # fmt: skip
+"""Settings (or the beginnings of their names) that may differ when a run is resumed."""
+
+
+@dataclass
+class Position:
+    """The next step to do, counted from 0."""
+
+    epoch: int = 0
+    step: int = 0
+    global_step: int = 0
+
+
+@dataclass
+class EpochSums:
+    """What one process has seen of the running epoch, on its device until the epoch ends.
+
+    ``rows`` int64 (B, 5) a micro-batch: sample asked for, video read, label, prediction, whether
+    the label is among the five highest logits. ``steps`` float32 (4,) an optimizer step, the same
+    on every process: sum of the weighted losses, sum of the weights, gradient norm, and 1 where
+    fp16 skipped it.
+    """
+
+    rows: list[Tensor] = field(default_factory=list)
+    steps: list[Tensor] = field(default_factory=list)
+
+    def all_rows(self, accelerator: Accelerator) -> Tensor:
+        """Collective: the rows of all processes, (N, 5) on the CPU."""
+        empty = torch.empty(0, 5, dtype=torch.int64, device=accelerator.device)
+        return gather_rows(accelerator, torch.cat([empty, *self.rows])).cpu()
+
+    def all_steps(self) -> Tensor:
+        """(S, 4) on the CPU."""
+        return torch.stack(self.steps).cpu() if self.steps else torch.empty(0, 4)
+
+
+@dataclass
+class TrainingState:
+    """The parts of a training that a checkpoint must hold; ``failed``: videos that did not decode.
+
+    ``network`` is the model outside any wrapper, ``optimizer`` the prepared one.
+    """
+
+    config: Config
+    videos: VideoSet
+    network: SlowFast
+    optimizer: Any
+    schedule: LambdaLR
+    statistics: RunningStatistics
+    position: Position = field(default_factory=Position)
+    sums: EpochSums = field(default_factory=EpochSums)
+    failed: dict[int, str] = field(default_factory=dict)
+
+    def capture(self, accelerator: Accelerator) -> Checkpoint:
+        """Collective: the state of all processes, the same on every one."""
+        statistics = self.statistics
+        tensors = {
+            "rows": self.sums.all_rows(accelerator),
+            "steps": self.sums.all_steps(),
+            "statistics": gather_rows(accelerator, statistics.part()[None]),
+        }
+        counted = gather_list(accelerator, [statistics.counted])
+        with statistics.whole():
+            model = {name: value.clone() for name, value in self.network.state_dict().items()}
+        state = {
+            **asdict(self.position),
+            "processes": accelerator.num_processes,
+            "videos": self.videos.fingerprint(),
+            "config": config_dict(self.config),
+            "schedule": self.schedule.state_dict(),
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+            "statistics": {
+                "tracked": statistics.tracked,
+                "happened": statistics.happened,
+                "counted": counted,
+            },
+            "failed": {str(video): reason for video, reason in self.failed.items()},
+        }
+        return Checkpoint(model, self.optimizer.state_dict(), tensors, state)
+
+    def restore(self, checkpoint: Checkpoint, accelerator: Accelerator) -> None:
+        """Continue from ``checkpoint``, also one of another number of processes.
+
+        Raises UserError where videos or settings that alter the result are not the checkpoint's.
+        """
+        state, tensors = checkpoint.state, checkpoint.tensors
+        self._refuse_changes(state)
+        self.network.load_state_dict(checkpoint.model)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.schedule.load_state_dict(state["schedule"])
+        if accelerator.scaler is not None and state["scaler"]:
+            accelerator.scaler.load_state_dict(state["scaler"])
+        self.position = Position(state["epoch"], state["step"], state["global_step"])
+        rank, world_size = accelerator.process_index, accelerator.num_processes
+        self.statistics = RunningStatistics(self.statistics.layers, rank, world_size)
+        if world_size == state["processes"]:
+            kept = state["statistics"]
+            part, counted = tensors["statistics"][rank], kept["counted"][rank]
+            self.statistics.restore(part, kept["tracked"], kept["happened"], counted)
+        device = accelerator.device
+        self.sums = EpochSums(
+            rows=[tensors["rows"].to(device)] if rank == 0 else [],
+            steps=list(tensors["steps"].to(device)),
+        )
+        self.failed = {int(video): reason for video, reason in state["failed"].items()}
+
+    def _refuse_changes(self, state: Mapping[str, Any]) -> None:
+        if state["videos"] != self.videos.fingerprint():
+            raise UserError(
+                f"--resume {self.config.resume}: the videos, their classes or their split are not "
+                "those of the checkpoint: restore them, or start over in a new --output-dir"
+            )
+        before, now = _flat(state["config"]), _flat(config_dict(self.config))
+        changed = [
+            name
+            for name, value in now.items()
+            if not name.startswith(HARMLESS) and before.get(name) != value
+        ]
+        if changed and not self.config.resume_changed:
+            changes = ", ".join(
+                f"--{name.replace('_', '-')} {now[name]} (was {before.get(name)})"
+                for name in changed
+            )
+            raise UserError(
+                f"--resume {self.config.resume}: settings that alter the result have changed: "
+                f"{changes}; set them back, or add --resume-changed to go on all the same"
+            )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {"data.num_frames": 32, ...}."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,91 @@
+"""metrics.py against scikit-learn and torch, and at the edges where they refuse or differ."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sk
+
+from slowfast_dist import metrics
+
+
+def sample(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (N,) and logits (N, K) in which the last class has no sample and is predicted."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, k - 1, n)
+    logits = rng.normal(size=(n, k)) * 3
+    logits[np.arange(n), labels] += rng.normal(size=n) * 4
+    return labels, logits
+
+
+@pytest.mark.parametrize("k", [2, 5, 7, 30])
+def test_equal_to_scikit_learn(k: int) -> None:
+    labels, logits = sample(101, k)
+    predictions = logits.argmax(1)
+    ours = metrics.logit_metrics(labels, logits)
+    classes = list(range(k))
+    expected = {
+        "loss": torch.nn.functional.cross_entropy(
+            torch.from_numpy(logits), torch.from_numpy(labels)
+        ).item(),
+        "accuracy": sk.accuracy_score(labels, predictions),
+    }
+    for average in ("macro", "weighted"):
+        scores = sk.precision_recall_fscore_support(
+            labels, predictions, labels=classes, average=average, zero_division=0
+        )
+        for name, value in zip(("precision", "recall", "f1"), scores[:3], strict=True):
+            expected[f"{name}_{average}"] = value
+    if k > 5:
+        expected["top5_accuracy"] = sk.top_k_accuracy_score(labels, logits, k=5, labels=classes)
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        assert ours[name] == pytest.approx(value, abs=1e-12), name
+
+
+def test_a_class_without_samples_counts_in_macro_but_not_in_weighted() -> None:
+    labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])
+    result = metrics.classification_metrics(labels, predictions, 4)
+    assert (result["f1_macro"], result["f1_weighted"]) == (0.5, 1.0)
+
+
+def test_no_samples_give_zeros() -> None:
+    none, logits = np.zeros(0, np.int64), np.zeros((0, 7))
+    assert set(metrics.logit_metrics(none, logits).values()) == {0.0}
+    assert metrics.confusion(none, none, 7).tolist() == np.zeros((7, 7)).tolist()
+    assert [row["support"] for row in metrics.per_class(none, none, ("a", "b"))] == [0, 0]
+
+
+def test_equal_logits_are_ranked_as_argmax_and_torch_rank_them() -> None:
+    logits = np.array([[1.0, 2.0, 2.0], [0.0, 0.0, 0.0], [3.0, 1.0, 3.0]])
+    labels = np.array([2, 0, 2])
+    assert metrics.predicted(logits).tolist() == torch.from_numpy(logits).argmax(1).tolist()
+    for k, hits in ((1, 1), (2, 3), (3, 3)):
+        assert metrics.top_k_hits(labels, logits, k) == hits
+    assert metrics.top_k_accuracy(labels, logits, 1) == pytest.approx(1 / 3)
+
+
+def test_loss_of_extreme_and_half_precision_logits_is_exact() -> None:
+    logits = np.array([[1000.0, -1000.0], [-1000.0, 1000.0]])
+    assert metrics.cross_entropy(logits, np.array([0, 0])) == 1000.0
+    labels, wide = sample(50, 9)
+    narrow = wide.astype(np.float32)
+    reference = torch.nn.functional.cross_entropy(
+        torch.from_numpy(narrow).double(), torch.from_numpy(labels)
+    ).item()
+    assert metrics.cross_entropy(narrow, labels) == pytest.approx(reference, abs=1e-12)
+    assert narrow.dtype == np.float32 and (narrow == wide.astype(np.float32)).all()
+
+
+def test_per_class_and_confusion_tell_true_from_predicted() -> None:
+    labels, predictions = np.array([0, 0, 0, 1]), np.array([0, 1, 1, 1])
+    assert metrics.confusion(labels, predictions, 3).tolist() == [[1, 2, 0], [0, 1, 0], [0, 0, 0]]
+    first, second, third = metrics.per_class(labels, predictions, ("walk", "run", "rest"))
+    assert first == {
+        "class": "walk",
+        "precision": 1.0,
+        "recall": pytest.approx(1 / 3),
+        "f1": 0.5,
+        "support": 3,
+    }
+    assert second["precision"] == pytest.approx(1 / 3) and second["recall"] == 1.0
+    assert third == {"class": "rest", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}

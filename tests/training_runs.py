@@ -1,0 +1,54 @@
+"""Real training runs for the tests: train.py in one process or under a launcher in several."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+TINY = (
+    "--data.num-frames", "8", "--data.sampling-rate", "1", "--data.crop-size", "32",
+    "--data.short-side", "32", "32", "--data.flip", "false", "--data.num-workers", "0",
+    "--model.name", "slowfast_tiny", "--model.pretrained", "false", "--mixed-precision", "no",
+    "--wandb.mode", "disabled", "--log-every", "1",
+)  # fmt: skip
+"""A training of seconds, on 32 x 32 px clips of 8 frames."""
+
+
+def train(
+    *arguments: str | Path, processes: int = 1, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``train.py`` as a user would; with several processes as ``accelerate launch`` does."""
+    command = [sys.executable]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | (env or {})
+    if processes > 1:
+        command += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+        command += ["--num_processes", str(processes), "--mixed_precision", "no"]
+        command += ["--dynamo_backend", "no", "--main_process_port", "0"]
+    command += [str(ROOT / "train.py"), *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def trained(output: Path, *arguments: str | Path, processes: int = 1) -> Path:
+    """As `train`, into ``output``, and it must succeed; returns ``output``."""
+    done = train(*arguments, "--output-dir", output, processes=processes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return output
+
+
+def rows(run: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl of one kind."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
+
+
+def predictions(run: Path) -> list[dict[str, str]]:
+    """The rows of a run's predictions/val_best.csv."""
+    with open(run / "predictions" / "val_best.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
