@@ -6,21 +6,18 @@ Shape letters: B clips of a micro-batch, T frames, K classes.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.nn import functional
 
 from slowfast_dist.batchnorm import RunningStatistics
 from slowfast_dist.checkpoint import load_checkpoint
 from slowfast_dist.config import Config, RunError, UserError, validate
-from slowfast_dist.data.dataset import Batch, Failure
+from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.distributed import (
     gather_list,
@@ -30,7 +27,6 @@ from slowfast_dist.distributed import (
     only_main,
 )
 from slowfast_dist.evaluation import Scores, evaluate
-from slowfast_dist.metrics import TOP_K
 from slowfast_dist.model import (
     SlowFast,
     build_model,
@@ -46,6 +42,7 @@ from slowfast_dist.recording import EpochResult, Recorder
 from slowfast_dist.run_folder import describe_environment, open_run
 from slowfast_dist.sanity import check_gradients
 from slowfast_dist.training_state import EpochSums, TrainingState
+from slowfast_dist.training_step import TrainingStep
 from slowfast_dist.weights import hub_file
 
 T = TypeVar("T")
@@ -112,17 +109,14 @@ class Trainer:
             optimizer, config.schedule, self.sampler.steps_per_epoch, config.epochs
         )
         # Loaders and schedule stay out: prepared, they would be sharded again and step W times.
-        self.model, self.optimizer = accelerator.prepare(network, optimizer)
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.class_weights = self._class_weights()
+        model, prepared = accelerator.prepare(network, optimizer)
         layers = list(live_batchnorms(network)) if self.norm == "local" else []
         statistics = RunningStatistics(layers, accelerator.process_index, accelerator.num_processes)
-        self.state = TrainingState(config, videos, network, self.optimizer, schedule, statistics)
-        self.new_failures: list[Failure] = []  # not yet known to every process
-        self.last_step: LateValues | None = None
-        self.last_frames: Tensor | None = None
+        self.state = TrainingState(config, videos, network, prepared, schedule, statistics)
+        weights = self._class_weights()
+        self.step = TrainingStep(config, accelerator, self.sampler, model, self.state, weights)
         self.recorder: Recorder | None = None
-        self.rates: dict[str, float] = {}  # of the last step
+        self._warn_of_idle_processes()
 
     def _build_network(self) -> SlowFast:
         config, accelerator = self.config.model, self.accelerator
@@ -149,6 +143,15 @@ class Trainer:
             return torch.ones(classes, device=self.accelerator.device)
         weights = self.videos.balanced_weights()
         return torch.tensor(weights, dtype=torch.float32, device=self.accelerator.device)
+
+    def _warn_of_idle_processes(self) -> None:
+        micro_batches, processes = self.sampler.micro_batches(0), self.accelerator.num_processes
+        if idle := -micro_batches % processes:
+            self.accelerator.print(
+                f"warning: a step has {micro_batches} micro-batches for {processes} processes, so "
+                f"{idle} of them wait at its end: a multiple of {processes} would be faster "
+                "(--global-batch-size over --micro-batch-size)"
+            )
 
     def fit(self, recorder: Recorder | None) -> dict[str, Any]:
         """Train to the last epoch; only the main process has a ``recorder``."""
@@ -185,7 +188,9 @@ class Trainer:
         )
         with progress:
             while position.step < sampler.steps_per_epoch:
-                self._train_step(batches, progress)
+                self.step.run(batches, progress)
+                if self.step.check(leave=1):
+                    self._share_failures()
                 progress.update(sampler.samples(position.step))
                 position.step += 1
                 position.global_step += 1
@@ -195,109 +200,15 @@ class Trainer:
                     self._save_checkpoint()
         return progress
 
-    def _train_step(self, batches: Iterator[Batch], progress: Progress) -> None:
-        """One optimizer step: forward, loss, backward over its micro-batches, clip, step."""
-        accelerator, statistics = self.accelerator, self.state.statistics
-        world_size, rank = accelerator.num_processes, accelerator.process_index
-        step = self.state.position.step
-        rounds = self.sampler.rounds(step)
-        totals = torch.zeros(3, device=accelerator.device)  # weighted losses, weights, failures
-        self.optimizer.zero_grad()
-        for round_ in range(rounds):
-            with progress.waiting():
-                batch = next(batches)
-            self.new_failures += batch.failures
-            totals[2] += len(batch.failures)
-            micro_batch = round_ * world_size + rank
-            torch.manual_seed(self._dropout_seed(micro_batch))
-            with nullcontext() if round_ == rounds - 1 else accelerator.no_sync(self.model):
-                if len(batch):
-                    statistics.before_own(micro_batch)
-                    loss, weight = self._forward(batch.to(accelerator.device))
-                    totals[:2] += torch.stack([loss.detach(), weight])
-                else:
-                    loss = self._forward_nothing()
-                # DistributedDataParallel divides by W; the sum of the weights divides below.
-                accelerator.backward(loss * world_size)
-        statistics.after_step(self.sampler.micro_batches(step))
-        totals = accelerator.reduce(totals)
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        torch._foreach_mul_(gradients, 1 / totals[1].clamp(min=1e-12))
-        clip_norm = self.config.optimizer.clip_norm or float("inf")
-        norm = accelerator.clip_grad_norm_(self.parameters, clip_norm)
-        self.optimizer.step()
-        self.rates = self._rates()
-        self.state.schedule.step()
-        assert norm is not None
-        skipped = totals.new_tensor(float(self.optimizer.step_was_skipped))
-        self.state.sums.steps.append(torch.stack([totals[0], totals[1], norm, skipped]))
-        self._check_last_step()
-        self.last_step = LateValues(
-            self.state.position.global_step + 1, torch.stack([*totals, norm])
-        )
-
-    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Sum of the weighted losses, and of the weights; notes what the epoch's metrics need."""
-        logits = self.model(batch.frames).float()
-        smoothing = self.config.loss.label_smoothing
-        losses = functional.cross_entropy(
-            logits, batch.labels, reduction="none", label_smoothing=smoothing
-        )
-        weights = self.class_weights[batch.labels]
-        top = logits.topk(min(TOP_K, logits.shape[1])).indices
-        hits = (top == batch.labels[:, None]).any(dim=1)
-        row = [batch.samples, batch.videos, batch.labels, logits.argmax(dim=1), hits.long()]
-        self.state.sums.rows.append(torch.stack(row, dim=1))
-        self.last_frames = batch.frames
-        return (losses * weights).sum(), weights.sum()
-
-    def _forward_nothing(self) -> Tensor:
-        """A loss of 0 for a process without a micro-batch, so that it joins the others' reductions.
-
-        It forwards the frames of its last micro-batch again, at weight 0 and without a trace in
-        BatchNorm; none at all with SyncBatchNorm, whose statistics would count them.
-        """
-        frames = self.last_frames
-        if frames is None:
-            data = self.config.data
-            shape = (1, data.num_frames, 3, data.crop_size, data.crop_size)
-            frames = torch.zeros(shape, dtype=torch.uint8, device=self.accelerator.device)
-        if self.norm == "sync":
-            frames = frames[:0]
-        with self.state.statistics.unchanged():
-            return self.model(frames).float().sum() * 0
-
-    def _dropout_seed(self, micro_batch: int) -> int:
-        """The same for a micro-batch whichever process takes it, before and after a resume."""
-        entropy = [self.config.seed, self.state.position.global_step, micro_batch]
-        return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
-
-    def _check_last_step(self) -> None:
-        """Stop every process where the step before went wrong.
-
-        One step late, so that a GPU never waits for the answer, and at the same step everywhere,
-        as the values are those of all processes. Nothing is saved before the check.
-        """
-        if self.last_step is None:
-            return
-        last, self.last_step = self.last_step, None
-        losses, _, failures, norm = last.read()
-        fp16 = self.accelerator.mixed_precision == "fp16"  # its scaler skips infinite gradients
-        if not np.isfinite(losses) or not (fp16 or np.isfinite(norm)):
-            what = "loss" if not np.isfinite(losses) else "gradient"
-            raise RunError(
-                f"step {last.global_step}: the {what} is not a finite number: lower "
-                f"--optimizer.lr ({self.config.optimizer.lr:g}), set --optimizer.clip-norm, or use "
-                "--mixed-precision no; what was saved before is from good steps"
-            )
-        if failures:
+    def _check_all_steps(self) -> None:
+        if self.step.check():
             self._share_failures()
 
     def _share_failures(self) -> None:
         """Collective: let every process know all training videos that failed to decode."""
-        for failure in gather_list(self.accelerator, self.new_failures):
+        for failure in gather_list(self.accelerator, self.step.new_failures):
             self.state.failed.setdefault(failure.video, failure.reason)
-        self.new_failures = []
+        self.step.new_failures = []
         if self.recorder is not None:
             named = [(self.videos.train[v].name, why) for v, why in self.state.failed.items()]
             self.recorder.add_unreadable(named, "training")
@@ -331,7 +242,7 @@ class Trainer:
 
     def _end_epoch(self, progress: Progress) -> None:
         """Validate, record, and save where that is due; then move to the next epoch."""
-        self._check_last_step()
+        self._check_all_steps()
         state, config = self.state, self.config
         position, accelerator = state.position, self.accelerator
         epoch = position.epoch + 1
@@ -349,7 +260,7 @@ class Trainer:
                     "grad_norm": float(norms.mean()) if len(norms) else float("nan"),
                     "grad_norm_max": float(norms.max()) if len(norms) else float("nan"),
                     "skipped_steps": int(steps[:, 3].sum()),
-                    "lr": self.rates.get("lr", float("nan")),
+                    "lr": self.step.rates["lr"],
                     "clips_per_second": progress.clips_per_second,
                     "data_wait_fraction": progress.data_wait_fraction,
                     "epoch_seconds": time.perf_counter() - progress.started,
@@ -382,7 +293,7 @@ class Trainer:
         return every is not None and self.state.position.global_step % every == 0
 
     def _save_checkpoint(self) -> None:
-        self._check_last_step()
+        self._check_all_steps()
         checkpoint = self.state.capture(self.accelerator)
         self._record(lambda recorder: recorder.checkpoint(checkpoint))
 
@@ -396,27 +307,5 @@ class Trainer:
         return {
             "step/loss": losses / max(weights, 1e-12),
             "step/grad_norm": norm,
-            **{f"step/{name}": rate for name, rate in self.rates.items()},
+            **{f"step/{name}": rate for name, rate in self.step.rates.items()},
         }
-
-    def _rates(self) -> dict[str, float]:
-        """The learning rates now: "lr", the head's, and "lr_backbone" if that trains."""
-        names = {"head": "lr", "backbone": "lr_backbone"}
-        groups = self.optimizer.param_groups
-        return {names[group["name"].partition("/")[0]]: group["lr"] for group in groups}
-
-
-class LateValues:
-    """A step's values (n,) on their way from the device to the CPU."""
-
-    def __init__(self, global_step: int, values: Tensor) -> None:
-        self.global_step = global_step
-        self._values = values.detach().to("cpu", non_blocking=True)
-        self._copied = torch.cuda.Event() if values.is_cuda else None
-        if self._copied is not None:
-            self._copied.record()
-
-    def read(self) -> list[float]:
-        if self._copied is not None:
-            self._copied.synchronize()
-        return self._values.tolist()

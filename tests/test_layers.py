@@ -13,7 +13,7 @@ PACKAGE = "slowfast_dist"
 
 LAYERS = {
     1: "train __main__ cli config_files flags",
-    2: "training training_state recording prediction benchmark serve",
+    2: "training training_step training_state recording prediction benchmark serve",
     3: "evaluation report export",
     4: "data data.dataset data.loaders data.manifest data.packets data.prepare data.probe "
     "data.probe_pool data.sampler data.split data.synthetic data.transforms data.video "
