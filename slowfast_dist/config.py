@@ -22,6 +22,13 @@ RESNET_ALPHA = 4
 """Fast frames per slow frame, in every model offered here."""
 
 
+METRICS = (
+    "loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro",
+    "precision_weighted", "recall_weighted", "f1_weighted",
+)  # fmt: skip
+"""Names below train/ and val/ in metrics.jsonl."""
+
+
 @dataclass(frozen=True)
 class DataConfig:
     root: Path | None = None
@@ -194,6 +201,34 @@ class Config:
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
 
+@dataclass(frozen=True)
+class EvaluateCommand:
+    """Score labelled videos with the best model of a run: metrics and predictions."""
+
+    data: Path | None = None
+    """Class folders of videos, or a CSV of path,label, of any of the model's classes."""
+    output: Path | None = None
+    """Folder for metrics.json and predictions.csv;
+    none: evaluation-NAME in the run's folder, with the name of --data."""
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """auto: what accelerate launch was told, else what the hardware has."""
+    num_workers: int | Literal["auto"] = "auto"
+    """Decoding processes of each scoring process; 0: none.
+    auto: the CPUs shared out, at most 8."""
+    batch_size: int = 8
+    """Clips that one process scores at once; it changes no result."""
+
+
+def validate_evaluate(config: EvaluateCommand) -> None:
+    """Raise UserError, naming flag, value and remedy, for settings that cannot be."""
+    if config.data is None:
+        raise UserError("--data is missing: give the folder (class folders of videos) to score")
+    _require(config.batch_size > 0, "batch-size", config.batch_size, "give a number above 0")
+    if config.num_workers != "auto":
+        remedy = "give 0 or a number above it"
+        _require(config.num_workers >= 0, "num-workers", config.num_workers, remedy)
+
+
 def config_dict(config: Config) -> dict[str, Any]:
     """The settings as plain nested dicts of YAML and JSON types; paths become strings."""
 
@@ -209,7 +244,7 @@ def config_dict(config: Config) -> dict[str, Any]:
 
 def validate(config: Config) -> None:
     """Raise UserError, naming flag, value and remedy, for settings that cannot work together."""
-    for check in (_check_numbers, _check_data, _check_batches, _check_best):
+    for check in (_check_numbers, _check_data, _check_batches, _check_views, _check_best):
         check(config)
 
 
@@ -334,15 +369,34 @@ def _check_batches(config: Config) -> None:
     )
 
 
+def _check_views(config: Config) -> None:
+    clips, crops = config.evaluation.temporal_views, config.evaluation.spatial_crops
+    if config.data.sampling == "uniform":
+        _require(
+            clips == 1,
+            "evaluation.temporal-views",
+            clips,
+            "with --data.sampling uniform every clip is the whole video: give 1, or sample dense",
+        )
+    if config.data.resize == "square":
+        _require(
+            crops == 1,
+            "evaluation.spatial-crops",
+            crops,
+            "with --data.resize square every crop is the whole frame: give 1, or resize short-side",
+        )
+
+
 def _check_best(config: Config) -> None:
     monitor, mode = config.checkpoint.monitor, config.checkpoint.mode
+    side, _, name = monitor.partition("/")
     _require(
-        monitor.startswith(("val/", "train/")),
+        side in ("train", "val") and name in METRICS,
         "checkpoint.monitor",
         monitor,
-        "give a metric of metrics.jsonl, as val/loss or val/f1_macro",
+        f"give train/ or val/ and one of {', '.join(METRICS)}",
     )
-    right = "min" if monitor.endswith("loss") else "max"
+    right = "min" if name == "loss" else "max"
     _require(
         mode == right,
         "checkpoint.mode",

@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from slowfast_dist.config import OptimizerConfig, ScheduleConfig, UserError
+from slowfast_dist.config import OptimizerConfig, ScheduleConfig
 from slowfast_dist.model import head_parameters
 
 
@@ -57,17 +57,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, fused: bool = Tru
 def build_schedule(
     optimizer: Optimizer, config: ScheduleConfig, steps_per_epoch: int, epochs: int
 ) -> LambdaLR:
-    """Linear warm-up to each group's rate, then cosine, step or constant; step it once a step.
-
-    Raises UserError where the warm-up takes the whole training.
-    """
+    """Linear warm-up to each group's rate, then cosine, step or constant; step it once a step."""
     total = steps_per_epoch * epochs
     warmup = round(config.warmup_epochs * steps_per_epoch)
-    if 0 < total <= warmup:
-        raise UserError(
-            f"--schedule.warmup-epochs {config.warmup_epochs:g}: {warmup} optimizer steps, but the "
-            f"whole training has only {total}: give less than --epochs {epochs}"
-        )
     return LambdaLR(optimizer, lambda step: rate_factor(config.name, step, warmup, total))
 
 

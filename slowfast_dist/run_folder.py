@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -63,6 +64,11 @@ class RunFolder:
         with atomic_write(self.root / "status", "w") as file:
             file.write(f"{status}\n")
 
+    def remove_if_empty(self) -> None:
+        """After a mistake of the user's that was found before anything was written."""
+        with suppress(OSError):
+            self.root.rmdir()
+
     def describe(self, config: Config, classes: Sequence[str], environment: dict[str, Any]) -> None:
         """Write config.yaml (reloadable with --config), classes.json and environment.json."""
         with atomic_write(self.root / "config.yaml", "w") as file:
@@ -71,12 +77,8 @@ class RunFolder:
         write_json(self.root / "environment.json", environment)
 
     def list_unreadable(self, rows: Iterable[tuple[str, str, str]]) -> None:
-        """Write unreadable_videos.csv from (path, reason, where it was met), each video once."""
-        first = {path: (path, reason, where) for path, reason, where in reversed(list(rows))}
-        with atomic_write(self.root / "unreadable_videos.csv", "w") as file:
-            writer = csv.writer(file)
-            writer.writerow(("path", "reason", "where"))
-            writer.writerows(sorted(first.values()))
+        """Write unreadable_videos.csv, as `write_unreadable` does."""
+        write_unreadable(self.root / "unreadable_videos.csv", rows)
 
     def read_unreadable(self) -> list[tuple[str, str, str]]:
         """The rows that `list_unreadable` wrote."""
@@ -85,6 +87,15 @@ class RunFolder:
             return []
         with open(path, encoding="utf-8", newline="") as file:
             return [(row[0], row[1], row[2]) for row in list(csv.reader(file))[1:]]
+
+
+def write_unreadable(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Write a CSV of (path, reason, where it was met), each video once, atomically."""
+    first = {row[0]: row for row in reversed(list(rows))}
+    with atomic_write(path, "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "reason", "where"))
+        writer.writerows(sorted(first.values()))
 
 
 @dataclass(frozen=True)

@@ -62,26 +62,40 @@ def run_training(config: Config) -> dict[str, Any]:
     if start.finished:
         return {"output_dir": str(start.folder.root), "status": "finished"}
     config = replace(config, output_dir=start.folder.root)
-    videos = on_main(accelerator, lambda: find_videos(config.data, config.seed))
-    for warning in videos.warnings:
-        accelerator.print(f"warning: {warning}")
-    checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
-    trainer = Trainer(config, accelerator, videos)
-    if checkpoint is not None:
-        trainer.state.restore(checkpoint, accelerator)
-    state = checkpoint.state if checkpoint else None
-    environment = describe_environment(
-        str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
-    )
-    recorder = only_main(
-        accelerator, lambda: Recorder(config, start.folder, videos, environment, state)
-    )
+    recorder = None
     try:
-        return trainer.fit(recorder)
+        videos = on_main(accelerator, lambda: find_videos(config.data, config.seed))
+        _announce(accelerator, videos)
+        checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
+        trainer = Trainer(config, accelerator, videos)
+        if checkpoint is not None:
+            trainer.state.restore(checkpoint, accelerator)
+        state = checkpoint.state if checkpoint else None
+        environment = describe_environment(
+            str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
+        )
+        recorder = only_main(
+            accelerator, lambda: Recorder(config, start.folder, videos, environment, state)
+        )
+        summary = trainer.fit(recorder)
     except BaseException:
         if recorder is not None:
             recorder.fail()
+        elif accelerator.is_main_process:
+            start.folder.remove_if_empty()
         raise
+    accelerator.end_training()
+    return summary
+
+
+def _announce(accelerator: Accelerator, videos: VideoSet) -> None:
+    for warning in videos.warnings:
+        accelerator.print(f"warning: {warning}")
+    accelerator.print(
+        f"{len(videos.train)} training and {len(videos.val)} validation videos of "
+        f"{len(videos.classes)} classes; processes: {accelerator.num_processes}, device: "
+        f"{accelerator.device.type}, mixed precision: {accelerator.mixed_precision}"
+    )
 
 
 class Trainer:

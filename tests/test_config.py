@@ -44,7 +44,18 @@ def test_defaults_with_a_folder_of_videos_are_valid() -> None:
         (changed(schedule={"warmup_epochs": 31.0}), "--schedule.warmup-epochs", "31.0"),
         (changed(evaluation={"spatial_crops": 2}), "--evaluation.spatial-crops", "2"),
         (changed(checkpoint={"monitor": "loss"}), "--checkpoint.monitor", "loss"),
+        (changed(checkpoint={"monitor": "val/f1"}), "--checkpoint.monitor", "val/f1"),
         (changed(checkpoint={"monitor": "val/f1_macro"}), "--checkpoint.mode", "min"),
+        (
+            changed(data={"sampling": "uniform"}, evaluation={"temporal_views": 3}),
+            "--evaluation.temporal-views",
+            "3",
+        ),
+        (
+            changed(data={"resize": "square"}, evaluation={"spatial_crops": 3}),
+            "--evaluation.spatial-crops",
+            "3",
+        ),
     ],
 )
 def test_a_setting_out_of_range_is_named_with_its_value(

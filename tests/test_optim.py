@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
-from slowfast_dist.config import OptimizerConfig, ScheduleConfig, UserError
+from slowfast_dist.config import OptimizerConfig, ScheduleConfig
 from slowfast_dist.model import SlowFast, freeze
 from slowfast_dist.optim import build_optimizer, build_schedule, parameter_groups
 
@@ -130,9 +130,3 @@ def test_every_group_keeps_its_share_of_the_rate() -> None:
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
     assert rates["head/decay"] == pytest.approx(0.2 / 4)
     assert rates["backbone/decay"] == pytest.approx(0.02 / 4)
-
-
-def test_warm_up_of_the_whole_training_is_refused() -> None:
-    optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    with pytest.raises(UserError, match=r"--schedule.warmup-epochs 2: 8 optimizer steps"):
-        build_schedule(optimizer, ScheduleConfig(warmup_epochs=2), 4, 2)

@@ -23,21 +23,30 @@ def train(
     *arguments: str | Path, processes: int = 1, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run ``train.py`` as a user would; with several processes as ``accelerate launch`` does."""
+    return launch(str(ROOT / "train.py"), *arguments, processes=processes, env=env)
+
+
+def launch(
+    *words: str | Path, processes: int = 1, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a script, or a module behind ``-m``, in the repository; as `train` does."""
     command = [sys.executable]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | (env or {})
     if processes > 1:
         command += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
         command += ["--num_processes", str(processes), "--mixed_precision", "no"]
         command += ["--dynamo_backend", "no", "--main_process_port", "0"]
-    command += [str(ROOT / "train.py"), *map(str, arguments)]
+    command += map(str, words)
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
 
 
-def trained(output: Path, *arguments: str | Path, processes: int = 1) -> Path:
+def trained(
+    output: Path, *arguments: str | Path, processes: int = 1, env: dict[str, str] | None = None
+) -> Path:
     """As `train`, into ``output``, and it must succeed; returns ``output``."""
-    done = train(*arguments, "--output-dir", output, processes=processes)
+    done = train(*arguments, "--output-dir", output, processes=processes, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return output
 
