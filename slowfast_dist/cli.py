@@ -12,19 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist.config import Config, RunError, UserError, validate
-from slowfast_dist.config_files import preset_names, preset_path, preset_summary, read_config_file
-from slowfast_dist.flags import (
-    SEE_HELP,
-    Setting,
-    apply,
-    did_you_mean,
-    fewest_values,
-    flag_types,
-    most_values,
-    print_help,
-    wanted,
+from slowfast_dist import signals
+from slowfast_dist.arguments import (
+    is_flag,
+    read_command_line,
+    read_flag,
+    stray_word,
+    take_values,
 )
+from slowfast_dist.config import (
+    Config,
+    EvaluateCommand,
+    RunError,
+    UserError,
+    validate,
+    validate_evaluate,
+)
+from slowfast_dist.config_files import preset_names, preset_path, preset_summary, read_config_file
+from slowfast_dist.flags import Setting, apply, did_you_mean, flag_types, print_help
 
 DEFAULT_PRESET = "finetune"
 WAIT_OF_OTHER_RANKS = 2.0
@@ -50,18 +55,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def one_line_for_mistakes() -> Iterator[None]:
-    """Turn a UserError (exit code 2) or RunError (1) into one line from rank 0.
+    """Turn a UserError (exit code 2) or RunError (1) into one line, and Ctrl-C into none (130).
 
-    Any other error is a bug and keeps its traceback.
+    Every process makes the same mistake of the user's, so rank 0 alone says it. What ends a run
+    may happen to one process only: another rank says it too, unless the launcher has ended it by
+    then because rank 0 did. Any other error is a bug and keeps its traceback.
     """
     try:
         yield
     except (UserError, RunError) as error:
+        message = " ".join(str(error).splitlines())
         if _rank() == 0:
-            print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr, flush=True)
+            print(f"error: {message}", file=sys.stderr, flush=True)
         else:
             time.sleep(WAIT_OF_OTHER_RANKS)
+            if isinstance(error, RunError):
+                print(f"error: process {_rank()}: {message}", file=sys.stderr, flush=True)
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def _rank() -> int:
@@ -74,9 +86,21 @@ def _train(arguments: list[str]) -> None:
     config = parse_training(arguments)
     if config is None:
         return
+    # Before torch is imported, so that a scheduler's signal in those seconds counts.
+    signals.install(config.distributed.preempt_signal)
     from slowfast_dist.training import run_training
 
     run_training(config)
+
+
+def _evaluate(arguments: list[str]) -> None:
+    """Score labelled videos with a run's best model: RUN --data DIR [flags]."""
+    parsed = parse_evaluation(arguments)
+    if parsed is None:
+        return
+    from slowfast_dist.evaluate_run import run_evaluation
+
+    run_evaluation(*parsed)
 
 
 def _make_demo(arguments: list[str]) -> None:
@@ -93,7 +117,11 @@ def _make_demo(arguments: list[str]) -> None:
     make_demo_videos(Path(arguments[0]))
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"train": _train, "make-demo": _make_demo}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "make-demo": _make_demo,
+}
 
 
 def parse_training(arguments: Sequence[str]) -> Config | None:
@@ -144,55 +172,55 @@ def read_training_line(arguments: Sequence[str], types: Mapping[str, Any]) -> Tr
     """Split the arguments into preset, --config files and flags with their values."""
     line = TrainingLine()
     words = list(arguments)
-    if words and not _is_flag(words[0]):
+    if words and not is_flag(words[0]):
         line.preset = words.pop(0)
         preset_path(line.preset)
+    # A preset's name where a value could as well be missing is a preset behind the flags.
+    reserved = () if line.preset else preset_names()
     while words:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
-        name = flag.removeprefix("--").replace("_", "-")
-        given = [value] if equals else []
         if word in ("-h", "--help"):
             line.help = True
-        elif not _is_flag(word):
+        elif not is_flag(word):
             raise _stray(word, line.preset)
         elif flag == "--config":
-            given += _take(words, None if not given else 0, 1, line.preset)
+            given = [value] if equals else take_values(words, None, 1, reserved)
             if not given:
                 raise UserError("--config: a value is missing: give the path of a YAML file")
             line.config_files += map(Path, given)
-        elif flag.startswith("--") and name in types:
-            most, fewest = most_values(types[name]), fewest_values(types[name])
-            given += _take(words, most and most - len(given), fewest - len(given), line.preset)
-            if len(given) < fewest:
-                raise UserError(f"--{name}: a value is missing: give {wanted(types[name])}")
-            line.settings.append(Setting(name, tuple(given), f"--{name}"))
         else:
-            hint = did_you_mean(name.lstrip("-"), ("config", "help", *types), "--") or SEE_HELP
-            raise UserError(f"{flag}: unknown flag{hint}")
+            line.settings.append(read_flag(word, words, types, ("config", "help"), reserved))
     return line
-
-
-def _take(words: list[str], most: int | None, fewest: int, preset: str | None) -> list[str]:
-    """Remove and return the values at the start of ``words``: at most ``most``, None for all.
-
-    A preset's name where a value could as well be missing is a preset behind the flags.
-    """
-    taken: list[str] = []
-    while words and not _is_flag(words[0]) and (most is None or len(taken) < most):
-        if preset is None and len(taken) >= fewest and words[0] in preset_names():
-            raise _stray(words[0], preset)
-        taken.append(words.pop(0))
-    return taken
 
 
 def _stray(word: str, preset: str | None) -> UserError:
     if word not in preset_names():
-        return UserError(f"{word}: belongs to no flag: write it behind its flag, or take it away")
+        return stray_word(word)
     if preset is not None:
         return UserError(f"{word}: a second preset beside {preset}: give one, before the flags")
     return UserError(f"{word}: a preset comes before the flags: python train.py {word} ...")
 
 
-def _is_flag(word: str) -> bool:
-    return word.startswith("--") or (word.startswith("-") and word[1:2].isalpha())
+def parse_evaluation(arguments: Sequence[str]) -> tuple[Path, EvaluateCommand] | None:
+    """RUN and the flags of ``evaluate``, validated; None after --help.
+
+    Raises UserError for a mistake.
+    """
+    types = flag_types(EvaluateCommand)
+    line = read_command_line(arguments, types, most_words=1)
+    if line.help:
+        if _rank() == 0:
+            print_help(
+                EvaluateCommand(),
+                "python -m slowfast_dist evaluate RUN --data DIR",
+                f"{EvaluateCommand.__doc__}\n\n"
+                "RUN is a run's folder, or its models folder alone. The videos are cut into clips "
+                "as in the run's own validation.",
+            )
+        return None
+    if not line.words:
+        raise UserError("evaluate: RUN is missing: give a run's folder, or its models folder")
+    command = apply(line.settings, EvaluateCommand(), types)
+    validate_evaluate(command)
+    return Path(line.words[0]), command

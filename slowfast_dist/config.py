@@ -152,6 +152,8 @@ class CheckpointConfig:
 class DistributedConfig:
     timeout: float = 120.0
     """Seconds after which a process that waits for another one in vain gives up."""
+    preempt_signal: Literal["SIGUSR1", "SIGUSR2", "SIGHUP"] = "SIGUSR1"
+    """Beside SIGTERM and SIGINT, the signal at which all finish the step, save and stop."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import gather_object
-from torch import Tensor
+from torch import Tensor, nn
 
 from slowfast_dist.config import RunError, UserError
 
@@ -114,8 +114,25 @@ def _run_on_main(accelerator: Accelerator, work: Callable[[], T], share: bool) -
     return shared
 
 
+def leave(accelerator: Accelerator) -> None:
+    """Collective: the end of a run; none ends while another still asks it for a result."""
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
 def _post(store: Any, key: str, value: object) -> None:
     store.set(key, pickle.dumps(value))
+
+
+def share_weights(accelerator: Accelerator, module: nn.Module) -> None:
+    """Collective: give every process the main one's parameters and buffers.
+
+    ``module`` is the same architecture everywhere, on the accelerator's device and in plain memory
+    order.
+    """
+    if accelerator.num_processes > 1:
+        for tensor in module.state_dict().values():
+            dist.broadcast(tensor, 0)
 
 
 def gather_rows(accelerator: Accelerator, rows: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Logits for every video of a loader, each video once, its views averaged."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +8,10 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.distributed import gather_list, gather_rows
+from slowfast_dist.metrics import logit_metrics
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,15 @@ class Scores:
     logits: NDArray[np.float64]
     unreadable: list[Failure]
 
+    def metrics(self) -> dict[str, float]:
+        """The val/ part of a row of metrics.jsonl, without that prefix."""
+        counts = {"videos": len(self.videos), "unreadable": len(self.unreadable)}
+        return logit_metrics(self.labels, self.logits) | counts
+
 
 def evaluate(
     network: nn.Module,
-    loader: DataLoader[Batch],
+    loader: Iterable[Batch],
     accelerator: Accelerator,
     num_videos: int,
     views: int,

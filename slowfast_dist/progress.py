@@ -6,7 +6,7 @@ Transient text (bar, line) goes to standard error, the tables to standard output
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -18,6 +18,8 @@ LINE_SECONDS = 30.0
 """From one plain line to the next, where standard error is no terminal."""
 BAR_SECONDS = 1.0
 """From one refresh of the bar to the next."""
+SCORES = ("loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro")
+"""What the tables show, where it is there."""
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -142,17 +144,13 @@ class Progress:
 
 def print_epoch(row: Mapping[str, Any], epochs: int, stream: TextIO | None = None) -> None:
     """Print the table of an epoch's row of metrics.jsonl: train and validation, macro averages."""
-    scores = ["loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro"]
-    shown = [name for name in scores if f"train/{name}" in row or f"val/{name}" in row]
-    heads = [name.removesuffix("_macro").replace("top5_accuracy", "top-5") for name in shown]
-    title = f"epoch {row['epoch']}/{epochs}"
-    lines = [f"{title:<14}{_cells(heads)}"]
+    shown = [name for name in SCORES if f"train/{name}" in row or f"val/{name}" in row]
+    lines = [_head(f"epoch {row['epoch']}/{epochs}", shown)]
     for prefix, title in (("train", "train"), ("val", "validation")):
         values = [row.get(f"{prefix}/{name}") for name in shown]
         if any(value is not None for value in values):
-            cells = ["-" if value is None else f"{value:.4f}" for value in values]
             mark = "  best so far" if prefix == "val" and row.get("best") else ""
-            lines.append(f"  {title:<12}{_cells(cells)}{mark}")
+            lines.append(_line(title, values) + mark)
     facts = [
         f"{label} {format(row[name], form)}"
         for name, label, form in (
@@ -170,6 +168,23 @@ def print_epoch(row: Mapping[str, Any], epochs: int, stream: TextIO | None = Non
     out = sys.stdout if stream is None else stream
     tqdm.write("\n".join(lines), file=out)
     out.flush()
+
+
+def print_scores(title: str, metrics: Mapping[str, Any]) -> None:
+    """Print the table of one evaluation's metrics, macro averages."""
+    shown = [name for name in SCORES if name in metrics]
+    print(_head("evaluation", shown))
+    print(_line(title, [metrics[name] for name in shown]), flush=True)
+
+
+def _head(title: str, shown: Sequence[str]) -> str:
+    names = [name.removesuffix("_macro").replace("top5_accuracy", "top-5") for name in shown]
+    return f"{title:<14}{_cells(names)}"
+
+
+def _line(title: str, values: Sequence[float | None]) -> str:
+    cells = ["-" if value is None else f"{value:.4f}" for value in values]
+    return f"  {title:<12}{_cells(cells)}"
 
 
 def _cells(texts: list[str]) -> str:

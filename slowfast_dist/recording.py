@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slowfast_dist.best_model import describe_best
 from slowfast_dist.checkpoint import Checkpoint, portable, save_best, save_checkpoint
 from slowfast_dist.config import Config, UserError, config_dict
 from slowfast_dist.data.loaders import VideoSet
@@ -20,11 +20,10 @@ from slowfast_dist.metrics import (
     TOP_K,
     classification_metrics,
     confusion,
-    logit_metrics,
     per_class,
     predicted,
 )
-from slowfast_dist.model import SlowFast, describe, rebuild
+from slowfast_dist.model import SlowFast, rebuild
 from slowfast_dist.progress import print_epoch
 from slowfast_dist.run_folder import RunFolder
 from slowfast_dist.tracking import MetricsFile, TrainingLog, write_predictions
@@ -97,9 +96,7 @@ class Recorder:
         row: dict[str, Any] = {"epoch": result.epoch, "global_step": result.global_step}
         row |= self._train_metrics(result)
         if scores is not None:
-            values = logit_metrics(scores.labels, scores.logits)
-            row |= {f"val/{name}": value for name, value in values.items()}
-            row |= {"val/videos": len(scores.videos), "val/unreadable": len(scores.unreadable)}
+            row |= {f"val/{name}": value for name, value in scores.metrics().items()}
         row |= result.values
         row["best"] = self._is_best(row)
         if row["best"]:
@@ -137,7 +134,6 @@ class Recorder:
         return value > self.best["value"]
 
     def _save_best(self, row: dict[str, Any], scores: Scores | None, network: SlowFast) -> None:
-        data, evaluation = self.config.data, self.config.evaluation
         monitor = self.config.checkpoint.monitor
         self.best = {
             "monitor": monitor,
@@ -147,18 +143,7 @@ class Recorder:
         }
         metrics = {name: row[name] for name in row if name.startswith(("train/", "val/"))}
         description = {
-            "model": describe(network),
-            "classes": list(self.videos.classes),
-            "clip": {
-                "num_frames": data.num_frames,
-                "sampling": data.sampling,
-                "sampling_rate": data.sampling_rate,
-                "resize": data.resize,
-                "short_side": data.short_side[0],
-                "crop_size": data.crop_size,
-                "temporal_views": evaluation.temporal_views,
-                "spatial_crops": evaluation.spatial_crops,
-            },
+            **describe_best(network, self.videos.classes, self.config.data, self.config.evaluation),
             **self.best,
             "metrics": metrics,
         }
@@ -229,15 +214,23 @@ class Recorder:
         self.wandb.finish(0)  # may take minutes to upload: everything else is done by now
         return {"output_dir": str(self.folder.root), "status": "finished", "best": self.best}
 
+    def preempt(self) -> dict[str, Any]:
+        """The run was asked to stop; its checkpoint is saved."""
+        self.folder.set_status("preempted")
+        print(
+            f"asked to stop: saved; go on with --output-dir {self.folder.shown} --resume auto",
+            flush=True,
+        )
+        self.wandb.finish(0)
+        return {"output_dir": str(self.folder.root), "status": "preempted", "best": self.best}
+
     def fail(self) -> None:
         """The run ends by an error."""
         self.folder.set_status("failed")
         self.wandb.finish(1)
 
     def _closing_words(self) -> str:
-        root = self.folder.root
-        shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
-        lines = [f"finished in {self.seconds / 60:.1f} minutes: {shown}"]
+        lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]
         if self.best is not None:
             best = self.best
             lines.append(f"  best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")

@@ -52,6 +52,12 @@ class RunFolder:
     def predictions(self) -> Path:
         return self.root / "predictions" / "val_best.csv"
 
+    @property
+    def shown(self) -> Path:
+        """The folder as a person would type it: relative where it is below the current one."""
+        here = Path.cwd()
+        return self.root.relative_to(here) if self.root.is_relative_to(here) else self.root
+
     def holds_run(self) -> bool:
         return (self.root / "status").exists() or (self.root / "config.yaml").exists()
 

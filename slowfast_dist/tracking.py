@@ -31,7 +31,7 @@ class MetricsFile:
 
         numpy and torch scalars become numbers; NaN and infinity, which JSON has not, null.
         """
-        row = {"kind": kind} | {name: _plain(value) for name, value in values.items()}
+        row = {"kind": kind} | {name: plain(value) for name, value in values.items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
@@ -66,7 +66,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[:-1] if line]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """As JSON can hold it: a numpy or torch scalar as its number, NaN and infinity as None."""
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -21,6 +21,7 @@ from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.distributed import (
     gather_list,
+    leave,
     local_processes,
     make_accelerator,
     on_main,
@@ -60,6 +61,7 @@ def run_training(config: Config) -> dict[str, Any]:
     for message in start.messages:
         accelerator.print(message)
     if start.finished:
+        leave(accelerator)
         return {"output_dir": str(start.folder.root), "status": "finished"}
     config = replace(config, output_dir=start.folder.root)
     recorder = None
@@ -84,7 +86,7 @@ def run_training(config: Config) -> dict[str, Any]:
         elif accelerator.is_main_process:
             start.folder.remove_if_empty()
         raise
-    accelerator.end_training()
+    leave(accelerator)
     return summary
 
 
@@ -168,10 +170,16 @@ class Trainer:
             )
 
     def fit(self, recorder: Recorder | None) -> dict[str, Any]:
-        """Train to the last epoch; only the main process has a ``recorder``."""
+        """Train to the last epoch, or to the step in which a process was asked to stop.
+
+        Only the main process has a ``recorder``.
+        """
         self.recorder = recorder
         while self.state.position.epoch < self.config.epochs:
             progress = self._train_epoch()
+            if self.step.stop:
+                self._save_checkpoint()
+                return self._record(lambda recorder: recorder.preempt())
             self._end_epoch(progress)
         return self._record(lambda recorder: recorder.finish())
 
@@ -201,10 +209,9 @@ class Trainer:
             silent=self.recorder is None,
         )
         with progress:
-            while position.step < sampler.steps_per_epoch:
+            while position.step < sampler.steps_per_epoch and not self.step.stop:
                 self.step.run(batches, progress)
-                if self.step.check(leave=1):
-                    self._share_failures()
+                self._check_steps(leave=1)
                 progress.update(sampler.samples(position.step))
                 position.step += 1
                 position.global_step += 1
@@ -212,17 +219,19 @@ class Trainer:
                     self.recorder.step(position.epoch + 1, position.global_step, self._step_row())
                 if position.step < sampler.steps_per_epoch and self._save_step_is_due():
                     self._save_checkpoint()
+        self._check_steps()
         return progress
 
-    def _check_all_steps(self) -> None:
-        if self.step.check():
+    def _check_steps(self, leave: int = 0) -> None:
+        self.step.check(leave)
+        if self.step.videos_failed:
             self._share_failures()
 
     def _share_failures(self) -> None:
         """Collective: let every process know all training videos that failed to decode."""
         for failure in gather_list(self.accelerator, self.step.new_failures):
             self.state.failed.setdefault(failure.video, failure.reason)
-        self.step.new_failures = []
+        self.step.new_failures, self.step.videos_failed = [], False
         if self.recorder is not None:
             named = [(self.videos.train[v].name, why) for v, why in self.state.failed.items()]
             self.recorder.add_unreadable(named, "training")
@@ -256,7 +265,6 @@ class Trainer:
 
     def _end_epoch(self, progress: Progress) -> None:
         """Validate, record, and save where that is due; then move to the next epoch."""
-        self._check_all_steps()
         state, config = self.state, self.config
         position, accelerator = state.position, self.accelerator
         epoch = position.epoch + 1
@@ -274,7 +282,7 @@ class Trainer:
                     "grad_norm": float(norms.mean()) if len(norms) else float("nan"),
                     "grad_norm_max": float(norms.max()) if len(norms) else float("nan"),
                     "skipped_steps": int(steps[:, 3].sum()),
-                    "lr": self.step.rates["lr"],
+                    "lr": state.rates["lr"],
                     "clips_per_second": progress.clips_per_second,
                     "data_wait_fraction": progress.data_wait_fraction,
                     "epoch_seconds": time.perf_counter() - progress.started,
@@ -307,7 +315,7 @@ class Trainer:
         return every is not None and self.state.position.global_step % every == 0
 
     def _save_checkpoint(self) -> None:
-        self._check_all_steps()
+        self._check_steps()
         checkpoint = self.state.capture(self.accelerator)
         self._record(lambda recorder: recorder.checkpoint(checkpoint))
 
@@ -321,5 +329,5 @@ class Trainer:
         return {
             "step/loss": losses / max(weights, 1e-12),
             "step/grad_norm": norm,
-            **{f"step/{name}": rate for name, rate in self.step.rates.items()},
+            **{f"step/{name}": rate for name, rate in self.state.rates.items()},
         }

@@ -62,9 +62,11 @@ class EpochSums:
 
 @dataclass
 class TrainingState:
-    """The parts of a training that a checkpoint must hold; ``failed``: videos that did not decode.
+    """The parts of a training that a checkpoint must hold.
 
-    ``network`` is the model outside any wrapper, ``optimizer`` the prepared one.
+    ``network`` is the model outside any wrapper, ``optimizer`` the prepared one; ``failed``:
+    training videos that did not decode, and why; ``rates``: the learning rates of the last step,
+    "lr", the head's, and "lr_backbone" if that trains.
     """
 
     config: Config
@@ -76,6 +78,7 @@ class TrainingState:
     position: Position = field(default_factory=Position)
     sums: EpochSums = field(default_factory=EpochSums)
     failed: dict[int, str] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
 
     def capture(self, accelerator: Accelerator) -> Checkpoint:
         """Collective: the state of all processes, the same on every one."""
@@ -100,6 +103,7 @@ class TrainingState:
                 "happened": statistics.happened,
                 "counted": counted,
             },
+            "rates": self.rates,
             "failed": {str(video): reason for video, reason in self.failed.items()},
         }
         return Checkpoint(model, self.optimizer.state_dict(), tensors, state)
@@ -128,6 +132,7 @@ class TrainingState:
             rows=[tensors["rows"].to(device)] if rank == 0 else [],
             steps=list(tensors["steps"].to(device)),
         )
+        self.rates = dict(state["rates"])
         self.failed = {int(video): reason for video, reason in state["failed"].items()}
 
     def _refuse_changes(self, state: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from slowfast_dist import signals
 from slowfast_dist.config import Config, RunError
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.data.sampler import DistributedBatchSampler
@@ -41,10 +42,12 @@ class TrainingStep:
         self.optimizer = state.optimizer
         self.class_weights = class_weights  # (K,)
         self.parameters = [p for p in state.network.parameters() if p.requires_grad]
-        self.rates: dict[str, float] = {}
-        """Learning rates of the last step: "lr", the head's, and "lr_backbone" if that trains."""
         self.new_failures: list[Failure] = []
         """Videos that did not decode on this process and that the others do not know of yet."""
+        self.videos_failed = False
+        """Whether videos failed to decode, on any process, since `new_failures` were shared."""
+        self.stop = False
+        """Whether any process was asked to stop."""
         self._late: deque[LateValues] = deque()
         self._last_frames: Tensor | None = None
 
@@ -54,7 +57,8 @@ class TrainingStep:
         world_size, rank = accelerator.num_processes, accelerator.process_index
         step = self.state.position.step
         rounds = self.sampler.rounds(step)
-        totals = torch.zeros(3, device=accelerator.device)  # weighted losses, weights, failures
+        # Weighted losses, weights, videos that failed, processes that were asked to stop.
+        totals = torch.zeros(4, device=accelerator.device)
         self.optimizer.zero_grad()
         for round_ in range(rounds):
             with progress.waiting():
@@ -73,6 +77,7 @@ class TrainingStep:
                 # DistributedDataParallel divides by W; the sum of the weights divides below.
                 accelerator.backward(loss * world_size)
         statistics.after_step(self.sampler.micro_batches(step))
+        totals[3] += signals.received() is not None
         totals = accelerator.reduce(totals)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         torch._foreach_mul_(gradients, 1 / totals[1].clamp(min=1e-12))
@@ -81,7 +86,7 @@ class TrainingStep:
         self.optimizer.step()
         names = {"head": "lr", "backbone": "lr_backbone"}
         groups = self.optimizer.param_groups
-        self.rates = {names[group["name"].partition("/")[0]]: group["lr"] for group in groups}
+        self.state.rates = {names[group["name"].partition("/")[0]]: group["lr"] for group in groups}
         self.state.schedule.step()
         assert norm is not None
         skipped = totals.new_tensor(float(self.optimizer.step_was_skipped))
@@ -125,17 +130,17 @@ class TrainingStep:
         entropy = [self.config.seed, self.state.position.global_step, micro_batch]
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
-    def check(self, leave: int = 0) -> bool:
+    def check(self, leave: int = 0) -> None:
         """Raise RunError, on every process, if a step went wrong; look at all but ``leave`` steps.
 
         Left to the next call, the newest step never makes a GPU wait for its answer. All must be
-        looked at before anything is saved. Returns whether videos failed to decode in the steps.
+        looked at before anything is saved. Sets `videos_failed` and `stop`, alike everywhere.
         """
-        failures = 0.0
         while len(self._late) > leave:
             late = self._late.popleft()
-            losses, _, failed, norm = late.read()
-            failures += failed
+            losses, _, failed, stops, norm = late.read()
+            self.videos_failed |= failed > 0
+            self.stop |= stops > 0
             fp16 = self.accelerator.mixed_precision == "fp16"  # its scaler skips infinite gradients
             if not np.isfinite(losses) or not (fp16 or np.isfinite(norm)):
                 what = "loss" if not np.isfinite(losses) else "gradient"
@@ -144,7 +149,6 @@ class TrainingStep:
                     f"--optimizer.lr ({self.config.optimizer.lr:g}), set --optimizer.clip-norm, or "
                     "use --mixed-precision no; what was saved before is from good steps"
                 )
-        return failures > 0
 
 
 class LateValues:

@@ -30,16 +30,24 @@ def launch(
     *words: str | Path, processes: int = 1, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a script, or a module behind ``-m``, in the repository; as `train` does."""
+    command, environment = command_of(*words, processes=processes, env=env)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def command_of(
+    *words: str | Path, processes: int = 1, env: dict[str, str] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """What `launch` runs: the command line and its environment."""
     command = [sys.executable]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | (env or {})
     if processes > 1:
         command += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
         command += ["--num_processes", str(processes), "--mixed_precision", "no"]
         command += ["--dynamo_backend", "no", "--main_process_port", "0"]
     command += map(str, words)
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"} | (env or {})
+    return command, environment
 
 
 def trained(

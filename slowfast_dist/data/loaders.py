@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
-from slowfast_dist.config import Config, DataConfig
+from slowfast_dist.config import Config, DataConfig, UserError
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
 from slowfast_dist.data.manifest import (
     Listing,
     VideoRecord,
+    labelled_as,
     list_videos,
     require_same_classes,
     usable,
@@ -70,7 +72,8 @@ def find_videos(data: DataConfig, seed: int) -> VideoSet:
         if data.synthetic:
             make_demo_videos(data.root)
         listing = list_videos(data.root, "data.root", data.group_pattern)
-        readable, infos, rejected = _probe(listing, "data.root", data.root)
+        infos, rejected = _probe(listing, "the run's folder")
+        readable = usable(listing, infos, "data.root", data.root)
         split = split_videos(readable, data.val_fraction, seed)
         return VideoSet(
             listing.classes, split.train, split.val, infos, rejected, True, split.warnings
@@ -79,8 +82,10 @@ def find_videos(data: DataConfig, seed: int) -> VideoSet:
     train = list_videos(data.train_dir, "data.train-dir")
     val = list_videos(data.val_dir, "data.val-dir")
     require_same_classes(train, val)
-    train, infos, rejected = _probe(train, "data.train-dir", data.train_dir)
-    val, val_infos, val_rejected = _probe(val, "data.val-dir", data.val_dir)
+    infos, rejected = _probe(train, "the run's folder")
+    train = usable(train, infos, "data.train-dir", data.train_dir)
+    val_infos, val_rejected = _probe(val, "the run's folder")
+    val = usable(val, val_infos, "data.val-dir", data.val_dir)
     return VideoSet(
         train.classes,
         train.videos,
@@ -92,10 +97,36 @@ def find_videos(data: DataConfig, seed: int) -> VideoSet:
     )
 
 
+@dataclass(frozen=True)
+class LabelledVideos:
+    """The readable videos of an evaluation; ``infos`` and ``rejected`` as in VideoSet."""
+
+    videos: tuple[VideoRecord, ...]
+    infos: dict[Path, VideoInfo]
+    rejected: tuple[tuple[str, str, str], ...]
+
+
+def find_labelled_videos(root: Path, flag: str, classes: Sequence[str]) -> LabelledVideos:
+    """List and probe videos for a model of ``classes``, and leave out what cannot be read.
+
+    A class may be missing, or have no readable video. Raises UserError, naming ``flag``, for a
+    class that the model does not know, and where no video can be read.
+    """
+    listing = labelled_as(list_videos(root, flag, single_class=True), classes, flag, root)
+    infos, rejected = _probe(listing, "the output")
+    if not infos:
+        name, reason, _ = rejected[0]
+        raise UserError(
+            f"--{flag} {root}: none of the videos can be read, as {name}: {reason}; replace them"
+        )
+    videos = tuple(video for video in listing.videos if video.path in infos)
+    return LabelledVideos(videos, infos, rejected)
+
+
 def _probe(
-    listing: Listing, flag: str, root: Path
-) -> tuple[Listing, dict[Path, VideoInfo], tuple[tuple[str, str, str], ...]]:
-    """What can be read of a listing, what the probe found of it by path, and what it rejected."""
+    listing: Listing, place: str
+) -> tuple[dict[Path, VideoInfo], tuple[tuple[str, str, str], ...]]:
+    """What the probe found of a listing by path, and what it rejected: ``place`` will list it."""
     paths = [video.path for video in listing.videos]
     found = probe_videos(paths, available_cpus(), default_cache(), show_progress=True)
     infos = {path: info for path, info in found.items() if isinstance(info, VideoInfo)}
@@ -108,9 +139,9 @@ def _probe(
         name, reason, _ = rejected[0]
         print(
             f"{len(rejected)} of {len(paths)} videos cannot be read and are left out, as {name}: "
-            f"{reason} (unreadable_videos.csv in the run's folder lists them)"
+            f"{reason} (unreadable_videos.csv in {place} lists them)"
         )
-    return usable(listing, infos, flag, root), infos, rejected
+    return infos, rejected
 
 
 @dataclass(frozen=True)
@@ -138,20 +169,34 @@ def make_loaders(
     val = EvaluationClips(
         videos.val, videos.infos, data, evaluation.temporal_views, evaluation.spatial_crops
     )
-    val_sampler = EvaluationSampler(len(videos.val), val.views, micro_batch, rank, world_size)
     workers = decoding_workers(data.num_workers, local_processes)
+    return Loaders(
+        _loader(train, sampler, workers, pin),
+        make_evaluation_loader(val, micro_batch, workers, rank, world_size, pin),
+        sampler,
+        val.views,
+    )
 
-    def loader(dataset: TrainingClips | EvaluationClips, batches: Sampler[Any]) -> Any:
-        return DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=pin,
-            persistent_workers=workers > 0,
-        )
 
-    return Loaders(loader(train, sampler), loader(val, val_sampler), sampler, val.views)
+def make_evaluation_loader(
+    clips: EvaluationClips, batch_size: int, workers: int, rank: int, world_size: int, pin: bool
+) -> DataLoader[Batch]:
+    """The share of process ``rank`` of ``world_size``: over all, each view of each video once."""
+    batches = EvaluationSampler(len(clips.videos), clips.views, batch_size, rank, world_size)
+    return _loader(clips, batches, workers, pin)
+
+
+def _loader(
+    clips: TrainingClips | EvaluationClips, batches: Sampler[Any], workers: int, pin: bool
+) -> Any:
+    return DataLoader(
+        clips,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+    )
 
 
 def available_cpus() -> int:

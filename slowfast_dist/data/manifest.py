@@ -4,8 +4,8 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slowfast_dist.config import UserError
@@ -44,10 +44,13 @@ class Listing:
     videos: tuple[VideoRecord, ...]
 
 
-def list_videos(root: Path, flag: str, group_pattern: str | None = None) -> Listing:
+def list_videos(
+    root: Path, flag: str, group_pattern: str | None = None, *, single_class: bool = False
+) -> Listing:
     """The videos of class folders or of a CSV; ``flag`` is the setting that named ``root``.
 
-    Raises UserError, naming the flag, where there is nothing that could be trained on.
+    Raises UserError, naming the flag, where there is nothing that could be trained on; for an
+    evaluation, videos of a ``single_class`` are enough.
     """
     pattern = _compile(group_pattern) if group_pattern else None
     if root.is_dir():
@@ -65,9 +68,12 @@ def list_videos(root: Path, flag: str, group_pattern: str | None = None) -> List
     else:
         raise UserError(f"--{flag} {root}: there is no such folder or CSV")
     classes = tuple(sorted(found))
-    if len(classes) < 2:
+    if len(classes) < (1 if single_class else 2):
         only = f"only one class, {classes[0]!r}" if classes else "no class folder with videos"
-        raise UserError(f"--{flag} {root}: {only}; a classifier needs videos of at least two")
+        remedy = (
+            "give class folders" if single_class else "a classifier needs videos of at least two"
+        )
+        raise UserError(f"--{flag} {root}: {only}; {remedy}")
     videos = [
         VideoRecord(path, name, label, _group(name, pattern))
         for label, class_name in enumerate(classes)
@@ -117,9 +123,10 @@ def _list_folders(root: Path, flag: str) -> Found:
             "into a folder with the class's name"
         )
     if len(found) > 1 and {name.lower() for name in found} <= SIDES:
+        sides = "--data.train-dir and --data.val-dir instead"
+        remedy = sides if flag == "data.root" else "one of them"
         raise UserError(
-            f"--{flag} {root}: holds {_few(sorted(found))} and no classes; give "
-            "--data.train-dir and --data.val-dir instead"
+            f"--{flag} {root}: holds {_few(sorted(found))} and no classes; give {remedy}"
         )
     empty = sorted(name for name, videos in found.items() if not videos)
     if found and len(empty) == len(found):
@@ -209,6 +216,22 @@ def usable(listing: Listing, readable: Collection[Path], flag: str, root: Path) 
             "move the folder away"
         )
     return Listing(listing.classes, kept)
+
+
+def labelled_as(listing: Listing, classes: Sequence[str], flag: str, root: Path) -> Listing:
+    """``listing`` with the labels of a model of ``classes``, some of which it may lack.
+
+    Raises UserError, naming them, where it has others.
+    """
+    unknown = [name for name in listing.classes if name not in classes]
+    if unknown:
+        raise UserError(
+            f"--{flag} {root}: the model does not know {_few(unknown)}; its classes are "
+            f"{_few(list(classes))}: rename, or leave those videos out"
+        )
+    labels = [classes.index(name) for name in listing.classes]
+    videos = [replace(video, label=labels[video.label]) for video in listing.videos]
+    return Listing(tuple(classes), tuple(videos))
 
 
 def require_same_classes(train: Listing, val: Listing) -> None:

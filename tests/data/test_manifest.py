@@ -4,11 +4,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from slowfast_dist.config import UserError
-from slowfast_dist.data.manifest import list_videos, require_same_classes, usable
+from slowfast_dist.data.manifest import (
+    labelled_as,
+    list_videos,
+    require_same_classes,
+    usable,
+)
 
 FLAG = "data.root"
 
@@ -31,12 +37,12 @@ def make(tmp_path: Path) -> Callable[..., Path]:
 Make = Callable[..., Path]
 
 
-def names(root: Path, **options: str) -> list[tuple[str, str]]:
+def names(root: Path, **options: Any) -> list[tuple[str, str]]:
     listing = list_videos(root, FLAG, **options)
     return [(listing.classes[video.label], video.name) for video in listing.videos]
 
 
-def problem(root: Path, **options: str) -> str:
+def problem(root: Path, **options: Any) -> str:
     with pytest.raises(UserError) as caught:
         list_videos(root, FLAG, **options)
     message = str(caught.value)
@@ -101,6 +107,22 @@ def test_a_wrong_folder_is_one_clear_line(
     message = problem(root)
     assert message.startswith(f"--{FLAG} {root}: ")
     assert all(word in message for word in words), message
+
+
+def test_one_class_is_enough_for_an_evaluation(make: Make) -> None:
+    assert names(make("a/1.mp4"), single_class=True) == [("a", "a/1.mp4")]
+    message = problem(make(folder="nothing"), single_class=True)
+    assert "no class folder" in message and "two" not in message
+
+
+def test_the_labels_of_a_model(make: Make) -> None:
+    listing = list_videos(make("b/1.mp4", "d/1.mp4", "d/2.mp4"), FLAG)
+    labelled = labelled_as(listing, ("d", "a", "b"), FLAG, Path("videos"))
+    assert labelled.classes == ("d", "a", "b")
+    found = [(video.name, video.label) for video in labelled.videos]
+    assert found == [("b/1.mp4", 2), ("d/1.mp4", 0), ("d/2.mp4", 0)]
+    with pytest.raises(UserError, match=r"^--data.root videos: .*'d'.*'a', 'b'"):
+        labelled_as(listing, ("a", "b"), FLAG, Path("videos"))
 
 
 def test_neither_folder_nor_csv(make: Make) -> None:

@@ -1,0 +1,127 @@
+"""models/best_model.json and the weights beside it: all that an evaluation or prediction needs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slowfast_dist.config import DataConfig, EvaluationConfig, UserError
+from slowfast_dist.model import SlowFast, describe, rebuild
+from slowfast_dist.weights import read_state_dict
+
+DESCRIPTION, WEIGHTS = "best_model.json", "best_model_weights.pth"
+
+
+def describe_best(
+    network: SlowFast, classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig
+) -> dict[str, Any]:
+    """The part of best_model.json that `read_best` needs, in JSON's types."""
+    return {
+        "model": describe(network),
+        "classes": list(classes),
+        "clip": {
+            "num_frames": data.num_frames,
+            "sampling": data.sampling,
+            "sampling_rate": data.sampling_rate,
+            "resize": data.resize,
+            "short_side": data.short_side[0],
+            "crop_size": data.crop_size,
+            "temporal_views": evaluation.temporal_views,
+            "spatial_crops": evaluation.spatial_crops,
+        },
+    }
+
+
+@dataclass(frozen=True)
+class BestModel:
+    """A run's best model, without its weights.
+
+    ``folder`` holds the files; ``model`` is what `model.rebuild` takes; ``data`` and
+    ``evaluation`` cut its clips and views as the run's validation did; ``epoch`` made it.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    model: dict[str, Any]
+    data: DataConfig
+    evaluation: EvaluationConfig
+    epoch: int
+
+    def load(self) -> SlowFast:
+        """The network with its weights, on the CPU, in evaluation mode.
+
+        Nothing in the file is executed. Raises UserError for one that is damaged or another's.
+        """
+        path = self.folder / WEIGHTS
+        state = read_state_dict(path, "RUN")
+        network = rebuild(self.model)
+        # What the network does to its frames is in the code, not in the file.
+        now = describe(network)
+        changed = [name for name, value in self.model.items() if now.get(name) != value]
+        if changed:
+            raise UserError(
+                f"RUN {self.folder / DESCRIPTION}: {changed[0]} is {self.model[changed[0]]}, but "
+                f"here {now.get(changed[0])}: use the version of slowfast_dist that trained it"
+            )
+        try:
+            network.load_state_dict(state)
+        except RuntimeError:
+            raise UserError(
+                f"RUN {path}: does not fit {DESCRIPTION} beside it: take both from one run"
+            ) from None
+        return network
+
+
+def read_best(run: Path) -> BestModel:
+    """The best model of a run's folder, or of its models/ folder alone.
+
+    Raises UserError where there is none, or where its description is damaged.
+    """
+    path = _models(run) / DESCRIPTION
+    try:
+        return _parse(path.parent, json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(
+            f"RUN {path}: cannot be read ({error.strerror}): change its permissions"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"RUN {path}: is damaged ({reason}): take it from the run again") from None
+
+
+def _models(run: Path) -> Path:
+    for folder in (run / "models", run):
+        if (folder / DESCRIPTION).is_file():
+            return folder
+    if not run.is_dir():
+        problem = "there is no such folder"
+    elif (run / "config.yaml").is_file():
+        problem = f"it has no models/{DESCRIPTION}, as no epoch was the best yet"
+    else:
+        problem = f"neither models/{DESCRIPTION} nor {DESCRIPTION} is there"
+    raise UserError(f"RUN {run}: {problem}: give the folder of a run, or its models folder")
+
+
+def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
+    model, clip, classes = content["model"], content["clip"], content["classes"]
+    numbers = ("num_frames", "sampling_rate", "short_side", "crop_size")
+    for name in (*numbers, "temporal_views", "spatial_crops"):
+        if not isinstance(clip[name], int) or clip[name] < 1:
+            raise ValueError(f"{name} is {clip[name]!r}")
+    if clip["sampling"] not in ("dense", "uniform"):
+        raise ValueError(f"sampling is {clip['sampling']!r}")
+    if clip["resize"] not in ("short-side", "square"):
+        raise ValueError(f"resize is {clip['resize']!r}")
+    if len(set(classes)) != model["num_classes"] or len(classes) != model["num_classes"]:
+        raise ValueError(f"{len(classes)} classes for {model['num_classes']} outputs")
+    data = DataConfig(
+        num_frames=clip["num_frames"],
+        sampling=clip["sampling"],
+        sampling_rate=clip["sampling_rate"],
+        resize=clip["resize"],
+        short_side=(clip["short_side"], clip["short_side"]),
+        crop_size=clip["crop_size"],
+    )
+    views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
+    return BestModel(folder, tuple(classes), model, data, views, content["epoch"])
