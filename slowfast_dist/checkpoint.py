@@ -48,7 +48,9 @@ def portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write ``folder/step_NNNNNNNN``, verify it, then delete all but the newest ``keep``.
+    """Write ``folder/step_NNNNNNNN``, verify it, then delete all but it and those before it.
+
+    ``keep`` stay in all. Checkpoints of later steps, which a resume left behind, go too.
 
     Raises RunError with the path when the disk refuses; older checkpoints are then untouched and
     nothing partial stays.
@@ -59,16 +61,21 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         _remove_leftovers(folder)
         temporary.mkdir(parents=True)
         _write_files(temporary, checkpoint)
+        aside = folder / f".{name}.{os.getpid()}.old.tmp"
         if final.exists():
-            shutil.rmtree(final)
+            os.replace(final, aside)
         os.replace(temporary, final)
         sync_folder(folder)
+        shutil.rmtree(aside, ignore_errors=True)
         verify_checkpoint(final)
     # torch.save and safetensors do not raise OSError on a full disk.
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise RunError(f"cannot save checkpoint {final}: {error}") from error
-    for old in list_checkpoints(folder)[keep:]:
+    earlier = list_checkpoints(folder)
+    # What is newer than this one was left behind by a resume from before it.
+    later = [earlier.pop(0) for _ in range(earlier.index(final))]
+    for old in [*later, *earlier[keep:]]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 

@@ -4,6 +4,7 @@ import os
 import pickle
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -43,6 +44,8 @@ def make_accelerator(mixed_precision: str, timeout: float) -> Accelerator:
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise UserError("--mixed-precision fp16 needs a GPU: use bf16 or no on a CPU")
     assert accelerator.num_processes == world_size
+    # Of convolutions of 1 x 1 x 1, whose memory is the same under either of the strides it names.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     if accelerator.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
@@ -52,6 +55,8 @@ def make_accelerator(mixed_precision: str, timeout: float) -> Accelerator:
 
 def _precision(choice: str) -> str | None:
     """None leaves the decision to the launcher."""
+    if choice == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise UserError("--mixed-precision bf16: this GPU has no bf16: use fp16 or no")
     if choice != "auto":
         return choice
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
@@ -61,11 +66,16 @@ def _precision(choice: str) -> str | None:
 
 def hardware_precision() -> str:
     """The fastest mixed precision that this machine computes natively."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not _cpu_is_wanted():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if platform.machine() in ("x86_64", "AMD64") and torch.cpu._is_avx512_bf16_supported():
         return "bf16"
     return "no"
+
+
+def _cpu_is_wanted() -> bool:
+    """Whether the launcher's environment keeps Accelerate off the GPUs."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on")
 
 
 def local_processes() -> int:
@@ -94,15 +104,18 @@ def only_main(accelerator: Accelerator, work: Callable[[], T]) -> T | None:
 def _run_on_main(accelerator: Accelerator, work: Callable[[], T], share: bool) -> Any:
     global _calls
     if accelerator.num_processes == 1:
-        return work()
+        return _without_disk_errors(work)
     _calls += 1
     key = f"slowfast_dist/on_main/{_calls}"
     store = dist.distributed_c10d._get_default_store()
     if accelerator.is_main_process:
         try:
-            result = work()
+            result = _without_disk_errors(work)
         except (UserError, RunError) as error:
             _post(store, key, (None, error))
+            raise
+        except BaseException as error:
+            _post(store, key, (None, RunError(f"the main process failed: {error!r}")))
             raise
         _post(store, key, (result if share else None, None))
         return result
@@ -112,6 +125,27 @@ def _run_on_main(accelerator: Accelerator, work: Callable[[], T], share: bool) -
     if problem is not None:
         raise problem
     return shared
+
+
+def _without_disk_errors(work: Callable[[], T]) -> T:
+    """What the disk refuses is no bug of ours."""
+    try:
+        return work()
+    except OSError as error:
+        raise RunError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
+
+
+def meet(accelerator: Accelerator) -> None:
+    """Collective: wait for all processes, however long they take, without the group's timeout."""
+    global _calls
+    if accelerator.num_processes == 1:
+        return
+    _calls += 1
+    key = f"slowfast_dist/meet/{_calls}"
+    store = dist.distributed_c10d._get_default_store()
+    store.add(key, 1)
+    while store.add(key, 0) < accelerator.num_processes:
+        time.sleep(POLL_SECONDS)
 
 
 def leave(accelerator: Accelerator) -> None:
@@ -142,6 +176,7 @@ def gather_rows(accelerator: Accelerator, rows: Tensor) -> Tensor:
     """
     if accelerator.num_processes == 1:
         return rows
+    rows = rows.to(accelerator.device)  # NCCL gathers nothing else
     count = torch.tensor([len(rows)], device=accelerator.device)
     counts = accelerator.gather(count).tolist()
     longest = max(counts)

@@ -1,17 +1,15 @@
 """The command ``evaluate``: a run's best model on any labelled videos, each scored once."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.utils.data import DataLoader
 
 from slowfast_dist.best_model import BestModel, read_best
-from slowfast_dist.config import EvaluateCommand, RunError, UserError
-from slowfast_dist.data.dataset import Batch, EvaluationClips
+from slowfast_dist.config import DistributedConfig, EvaluateCommand, RunError, UserError
+from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import (
     LabelledVideos,
     decoding_workers,
@@ -34,9 +32,6 @@ from slowfast_dist.progress import Progress, print_scores
 from slowfast_dist.run_folder import RunFolder, write_unreadable
 from slowfast_dist.tracking import plain, write_predictions
 
-TIMEOUT = 3600.0
-"""Seconds that a process waits at the end for another one, whose videos may take longer."""
-
 
 def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     """Score the videos with the best model of ``run``; returns what metrics.json then holds.
@@ -46,7 +41,7 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     """
     assert command.data is not None
     data = command.data
-    accelerator = make_accelerator(command.mixed_precision, TIMEOUT)
+    accelerator = make_accelerator(command.mixed_precision, DistributedConfig().timeout)
     best = on_main(accelerator, lambda: read_best(run))
     network = _load(best, accelerator)
     found = on_main(accelerator, lambda: find_labelled_videos(data, "data", best.classes))
@@ -63,14 +58,16 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         accelerator.num_processes,
         pin=accelerator.device.type == "cuda",
     )
-    scores = evaluate(
-        network,
-        _watched(loader, accelerator),
-        accelerator,
-        len(found.videos),
-        clips.views,
-        len(best.classes),
-    )
+    silent = not accelerator.is_main_process
+    with Progress("evaluation", len(loader), silent=silent) as progress:
+        scores = evaluate(
+            network,
+            progress.over(loader, accelerator.num_processes),
+            accelerator,
+            len(found.videos),
+            clips.views,
+            len(best.classes),
+        )
     facts = {
         "data": os.path.abspath(data),
         "epoch": best.epoch,
@@ -115,15 +112,6 @@ def _name(data: Path) -> str:
     """Of a folder its name, of a CSV the name without the ending; also where data is ``.``."""
     path = Path(os.path.abspath(data))
     return path.stem if path.is_file() else path.name
-
-
-def _watched(loader: DataLoader[Batch], accelerator: Accelerator) -> Iterator[Batch]:
-    """The batches, with a bar or lines of the main process's."""
-    silent = not accelerator.is_main_process
-    with Progress("evaluation", len(loader), silent=silent) as progress:
-        for batch in loader:
-            yield batch
-            progress.update(len(batch) * accelerator.num_processes)
 
 
 def _write(

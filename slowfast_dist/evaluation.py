@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from slowfast_dist.data.dataset import Batch, Failure
-from slowfast_dist.distributed import gather_list, gather_rows
+from slowfast_dist.distributed import gather_list, gather_rows, meet
 from slowfast_dist.metrics import logit_metrics
 
 
@@ -60,7 +60,8 @@ def evaluate(
             logits.append(network(batch.frames).float())
             rows.append(torch.stack([batch.videos, batch.views, batch.labels], dim=1))
     network.train(was_training)
-    all_logits = gather_rows(accelerator, torch.cat(logits)).double().cpu().numpy()
+    meet(accelerator)
+    all_logits = gather_rows(accelerator, torch.cat(logits)).cpu().double().numpy()
     all_rows = gather_rows(accelerator, torch.cat(rows)).cpu().numpy()
     failed = {failure.video: failure for failure in gather_list(accelerator, failures)}
     return _average_views(all_rows, all_logits, failed, num_videos, views)

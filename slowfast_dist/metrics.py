@@ -62,11 +62,6 @@ def top_k_hits(labels: NDArray[Any], logits: NDArray[Any], k: int) -> int:
     return int(np.sum(before.sum(axis=1) < k))
 
 
-def top_k_accuracy(labels: NDArray[Any], logits: NDArray[Any], k: int) -> float:
-    """Share of the samples whose class is among the k highest logits (N, K); 0 where N is 0."""
-    return top_k_hits(labels, logits, k) / max(len(labels), 1)
-
-
 def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Logarithms of the class probabilities, (N, K)."""
     shifted = logits.astype(np.float64)

@@ -50,8 +50,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, fused: bool = Tru
     groups = parameter_groups(model, config)
     if config.name == "sgd":
         nesterov = config.momentum > 0  # torch refuses Nesterov without momentum
-        return SGD(groups, momentum=config.momentum, nesterov=nesterov, fused=fused)
-    return (Adam if config.name == "adam" else AdamW)(groups, fused=fused)
+        return SGD(groups, momentum=config.momentum, nesterov=nesterov, fused=fused or None)
+    return (Adam if config.name == "adam" else AdamW)(groups, fused=fused or None)
 
 
 def build_schedule(

@@ -6,10 +6,10 @@ Transient text (bar, line) goes to standard error, the tables to standard output
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, Self, TextIO, TypeVar
 
 import psutil
 from tqdm import tqdm
@@ -28,6 +28,9 @@ def is_terminal(stream: TextIO) -> bool:
         return stream.isatty() and min(os.get_terminal_size(stream.fileno())) > 2
     except (OSError, ValueError):  # closed, or not backed by a file
         return False
+
+
+Batch = TypeVar("Batch", bound=Sized)
 
 
 class Progress:
@@ -111,6 +114,12 @@ class Progress:
             self._shown = now
             line = f"{self.title} step {self.done}/{self.total} {self._facts()}"
             print(f"{line} ETA {_clock(self.seconds_left)}", file=self._stream, flush=True)
+
+    def over(self, batches: Iterable[Batch], processes: int) -> Iterator[Batch]:
+        """The batches, each of them a step; the ``processes`` have equal shares, or nearly."""
+        for batch in batches:
+            yield batch
+            self.update(len(batch) * processes)
 
     @property
     def seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -32,7 +33,7 @@ from slowfast_dist.wandb_run import open_wandb
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch over all processes. ``rows`` int64 (N, 5) as in training.EpochSums."""
+    """One epoch over all processes. ``rows`` int64 (N, 5) as in training_state.EpochSums."""
 
     epoch: int
     global_step: int
@@ -66,7 +67,7 @@ class Recorder:
             )
         self.config, self.folder, self.videos = config, folder, videos
         memory = state["recorder"] if state else {}
-        self.best: dict[str, Any] | None = memory.get("best")
+        self.best = self._known_best(memory.get("best"))
         self.earlier_seconds: float = memory.get("seconds", 0.0)
         self.started = time.monotonic()
         folder.describe(config, classes, environment)
@@ -84,6 +85,12 @@ class Recorder:
             memory.get("wandb_id"),
         )  # fmt: skip
         folder.set_status("running")
+
+    def _known_best(self, best: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The best so far, if its model is here and it was judged as it is now."""
+        here = (self.folder.models / "best_model.json").exists()
+        now = (self.config.checkpoint.monitor, self.config.checkpoint.mode)
+        return best if best and here and (best["monitor"], best["mode"]) == now else None
 
     def step(self, epoch: int, global_step: int, values: dict[str, float]) -> None:
         """Write a step row; ``values`` by their names in metrics.jsonl."""
@@ -137,6 +144,7 @@ class Recorder:
         monitor = self.config.checkpoint.monitor
         self.best = {
             "monitor": monitor,
+            "mode": self.config.checkpoint.mode,
             "value": row[monitor],
             "epoch": row["epoch"],
             "global_step": row["global_step"],
@@ -225,8 +233,9 @@ class Recorder:
         return {"output_dir": str(self.folder.root), "status": "preempted", "best": self.best}
 
     def fail(self) -> None:
-        """The run ends by an error."""
-        self.folder.set_status("failed")
+        """The run ends by an error, perhaps that of a full disk."""
+        with suppress(OSError):
+            self.folder.set_status("failed")
         self.wandb.finish(1)
 
     def _closing_words(self) -> str:

@@ -10,11 +10,13 @@ from types import FrameType
 STOP_SIGNALS = ("SIGTERM", "SIGINT")
 
 _received: str | None = None
+_installed: set[str] = set()
 
 
 def install(*more: str) -> None:
     """Let SIGTERM, SIGINT and ``more`` (names, as SIGUSR1) ask for a stop; a second SIGINT ends."""
-    for name in {*STOP_SIGNALS, *more}:
+    _installed.update(STOP_SIGNALS, more)
+    for name in _installed:
         signal.signal(getattr(signal, name), _note)
 
 
@@ -23,6 +25,24 @@ def _note(number: int, frame: FrameType | None) -> None:
     if _received is not None and number == signal.SIGINT:
         os._exit(128 + number)
     _received = signal.Signals(number).name
+    if os.environ.get("RANK", "0") == "0":
+        line = f"{_received}: finishing the step, then saving; Ctrl-C again ends at once\n"
+        os.write(2, line.encode())  # print is not safe in a handler
+
+
+def leave_to_parent() -> None:
+    """In a process that only serves another one: let that one decide when to stop.
+
+    Launchers signal whole process groups, and schedulers every process of a job.
+    """
+    for name in (*STOP_SIGNALS, "SIGUSR1", "SIGUSR2", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def end_at_once() -> None:
+    """From now on a signal ends this process as it did before `install`."""
+    for name in _installed:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def received() -> str | None:

@@ -3,9 +3,11 @@
 Shape letters: B clips of a micro-batch, T frames, K classes.
 """
 
+import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
@@ -15,7 +17,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from slowfast_dist.batchnorm import RunningStatistics
-from slowfast_dist.checkpoint import load_checkpoint
+from slowfast_dist.checkpoint import Checkpoint, load_checkpoint
 from slowfast_dist.config import Config, RunError, UserError, validate
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
@@ -69,7 +71,7 @@ def run_training(config: Config) -> dict[str, Any]:
         videos = on_main(accelerator, lambda: find_videos(config.data, config.seed))
         _announce(accelerator, videos)
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
-        trainer = Trainer(config, accelerator, videos)
+        trainer = Trainer(config, accelerator, videos, checkpoint)
         if checkpoint is not None:
             trainer.state.restore(checkpoint, accelerator)
         state = checkpoint.state if checkpoint else None
@@ -79,7 +81,8 @@ def run_training(config: Config) -> dict[str, Any]:
         recorder = only_main(
             accelerator, lambda: Recorder(config, start.folder, videos, environment, state)
         )
-        summary = trainer.fit(recorder)
+        with _faults_as_run_errors():
+            summary = trainer.fit(recorder)
     except BaseException:
         if recorder is not None:
             recorder.fail()
@@ -88,6 +91,27 @@ def run_training(config: Config) -> dict[str, Any]:
         raise
     leave(accelerator)
     return summary
+
+
+@contextmanager
+def _faults_as_run_errors() -> Iterator[None]:
+    """One line for what ends trainings most often through no bug."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"out of GPU memory ({str(error).splitlines()[0]}): lower --micro-batch-size, which "
+            "leaves the result as it is, or --data.crop-size or --data.num-frames"
+        ) from error
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        for worker in multiprocessing.active_children():
+            worker.kill()  # one that hangs in a decoder would hold the end of this process up
+        raise RunError(
+            f"a decoding process hung or died ({str(error).splitlines()[0]}): --data.num-workers "
+            "0 shows at which video; --resume auto goes on from the last checkpoint"
+        ) from error
 
 
 def _announce(accelerator: Accelerator, videos: VideoSet) -> None:
@@ -103,7 +127,14 @@ def _announce(accelerator: Accelerator, videos: VideoSet) -> None:
 class Trainer:
     """The loop over a `TrainingState`."""
 
-    def __init__(self, config: Config, accelerator: Accelerator, videos: VideoSet) -> None:
+    def __init__(
+        self,
+        config: Config,
+        accelerator: Accelerator,
+        videos: VideoSet,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """Weights come from ``checkpoint`` where there is one, for `TrainingState.restore`."""
         self.config = config
         self.accelerator = accelerator
         self.videos = videos
@@ -117,7 +148,7 @@ class Trainer:
         )
         self.sampler = self.loaders.sampler
         torch.manual_seed(config.seed)
-        network = self._build_network()
+        network = self._build_network(checkpoint)
         # Accelerate does not notice when a fused optimizer skips a step for fp16's scaler.
         fused = accelerator.mixed_precision != "fp16"
         optimizer = build_optimizer(network, config.optimizer, fused)
@@ -134,12 +165,15 @@ class Trainer:
         self.recorder: Recorder | None = None
         self._warn_of_idle_processes()
 
-    def _build_network(self) -> SlowFast:
+    def _build_network(self, checkpoint: Checkpoint | None) -> SlowFast:
         config, accelerator = self.config.model, self.accelerator
+        if checkpoint is not None:  # needs no other weights, and its norm is decided
+            norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
+            config = replace(config, pretrained=False, weights=None, norm=norm)
         if starts_pretrained(config) and config.weights is None:
             on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
         network, report = build_model(config, len(self.videos.classes))
-        for line in report:
+        for line in report if checkpoint is None else ():
             accelerator.print(line)
         self.norm = resolve_norm(config, starts_pretrained(config))
         if self.norm == "sync" and accelerator.device.type != "cuda":
@@ -296,14 +330,24 @@ class Trainer:
             self._save_checkpoint()
 
     def _validate(self) -> Scores:
-        return evaluate(
-            self.state.network,
-            self.loaders.val,
-            self.accelerator,
-            len(self.videos.val),
-            self.loaders.views,
-            len(self.videos.classes),
-        )
+        with Progress(
+            "validation", len(self.loaders.val), silent=self.recorder is None
+        ) as progress:
+            scores = evaluate(
+                self.state.network,
+                progress.over(self.loaders.val, self.accelerator.num_processes),
+                self.accelerator,
+                len(self.videos.val),
+                self.loaders.views,
+                len(self.videos.classes),
+            )
+        if not len(scores.videos):
+            first = scores.unreadable[0]
+            raise RunError(
+                f"none of the {len(self.videos.val)} validation videos can be read, as "
+                f"{self.videos.val[first.video].name}: {first.reason}"
+            )
+        return scores
 
     def _is_due(self, every: int) -> bool:
         """Whether the running epoch, counted from 1, is the last or one of every ``every``."""

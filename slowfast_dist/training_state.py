@@ -1,7 +1,7 @@
 """All that changes while training: what a checkpoint holds and a resume brings back.
 
 Random numbers are not in it: the order, the augmentation and dropout follow from the seed and the
-position alone (data/sampler.py, data/dataset.py, Trainer._dropout_seed).
+position alone (data/sampler.py, data/dataset.py, TrainingStep._dropout_seed).
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,10 @@ HARMLESS = (
     "checkpoint.", "distributed.", "wandb.", "model.weights", "model.pretrained",
 )  # fmt: skip
 """Settings (or the beginnings of their names) that may differ when a run is resumed."""
+
+
+FIXED = ("model.name", "model.freeze", "optimizer.name")
+"""Settings without which the tensors of a checkpoint do not fit."""
 
 
 @dataclass
@@ -86,7 +90,7 @@ class TrainingState:
         tensors = {
             "rows": self.sums.all_rows(accelerator),
             "steps": self.sums.all_steps(),
-            "statistics": gather_rows(accelerator, statistics.part()[None]),
+            "statistics": self._all_parts(accelerator),
         }
         counted = gather_list(accelerator, [statistics.counted])
         with statistics.whole():
@@ -96,7 +100,8 @@ class TrainingState:
             "processes": accelerator.num_processes,
             "videos": self.videos.fingerprint(),
             "config": config_dict(self.config),
-            "schedule": self.schedule.state_dict(),
+            "norm": self.network.norm,
+            "schedule": self.schedule.last_epoch,
             "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
             "statistics": {
                 "tracked": statistics.tracked,
@@ -108,6 +113,12 @@ class TrainingState:
         }
         return Checkpoint(model, self.optimizer.state_dict(), tensors, state)
 
+    def _all_parts(self, accelerator: Accelerator) -> Tensor:
+        """Collective: all processes' parts of BatchNorm's statistics, (W, n), or (W, 0)."""
+        if not self.statistics.layers:
+            return torch.empty(accelerator.num_processes, 0)
+        return gather_rows(accelerator, self.statistics.part()[None])
+
     def restore(self, checkpoint: Checkpoint, accelerator: Accelerator) -> None:
         """Continue from ``checkpoint``, also one of another number of processes.
 
@@ -116,14 +127,13 @@ class TrainingState:
         state, tensors = checkpoint.state, checkpoint.tensors
         self._refuse_changes(state)
         self.network.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        self.schedule.load_state_dict(state["schedule"])
+        self._restore_optimizer(checkpoint)
         if accelerator.scaler is not None and state["scaler"]:
             accelerator.scaler.load_state_dict(state["scaler"])
         self.position = Position(state["epoch"], state["step"], state["global_step"])
         rank, world_size = accelerator.process_index, accelerator.num_processes
         self.statistics = RunningStatistics(self.statistics.layers, rank, world_size)
-        if world_size == state["processes"]:
+        if world_size == state["processes"] and self.statistics.layers:
             kept = state["statistics"]
             part, counted = tensors["statistics"][rank], kept["counted"][rank]
             self.statistics.restore(part, kept["tracked"], kept["happened"], counted)
@@ -134,6 +144,24 @@ class TrainingState:
         )
         self.rates = dict(state["rates"])
         self.failed = {int(video): reason for video, reason in state["failed"].items()}
+
+    def _restore_optimizer(self, checkpoint: Checkpoint) -> None:
+        """The moments are the checkpoint's; rates, decay and so on follow from the settings."""
+        groups = self.optimizer.param_groups
+        settings = [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in groups
+        ]
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        schedule = self.schedule
+        schedule.last_epoch = checkpoint.state["schedule"]
+        factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+        groups = self.optimizer.param_groups
+        for group, own, base, factor in zip(
+            groups, settings, schedule.base_lrs, factors, strict=True
+        ):
+            group.update(own, lr=base * factor)
+        schedule._last_lr = [group["lr"] for group in groups]
 
     def _refuse_changes(self, state: Mapping[str, Any]) -> None:
         if state["videos"] != self.videos.fingerprint():
@@ -147,6 +175,13 @@ class TrainingState:
             for name, value in now.items()
             if not name.startswith(HARMLESS) and before.get(name) != value
         ]
+        fixed = [name for name in changed if name in FIXED]
+        if fixed:
+            raise UserError(
+                f"--resume {self.config.resume}: --{fixed[0].replace('_', '-')} {now[fixed[0]]} "
+                f"was {before.get(fixed[0])}, which a checkpoint cannot change: set it back, or "
+                "start a new run with --model.weights of the old one"
+            )
         if changed and not self.config.resume_changed:
             changes = ", ".join(
                 f"--{name.replace('_', '-')} {now[name]} (was {before.get(name)})"

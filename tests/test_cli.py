@@ -186,7 +186,8 @@ def test_of_several_processes_rank_0_speaks_and_ends_first() -> None:
     other_seconds = time.perf_counter() - started - first_seconds
     assert (first.returncode, other.returncode) == (2, 2)
     assert "did you mean --epochs?" in first.stderr
-    assert (other.stdout, other.stderr) == ("", "")
+    # Where a launcher has not ended it by then, it may be the only one with the mistake.
+    assert other.stdout == "" and other.stderr.startswith("error: process 1: --epocs")
     assert other_seconds > 2 and other_seconds > first_seconds + 1
     help_of_other = run("train.py", "--help", rank=1)
     assert (help_of_other.returncode, help_of_other.stdout, help_of_other.stderr) == (0, "", "")

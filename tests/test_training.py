@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ MOTIONS = ("moves left", "moves right", "turns clockwise")
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """18 small videos of 3 classes."""
+    """7, 5 and 5 small videos: 10 for training, and 7, no multiple of 2 or 3, for validation."""
     root = tmp_path_factory.mktemp("videos") / "all"
-    make_videos(root, 6, seed=0, size=32, frames=12, classes=MOTIONS)
+    make_videos(root, 7, seed=0, size=32, frames=12, classes=MOTIONS)
+    for name in sorted(MOTIONS)[1:]:
+        for clip in sorted((root / name).iterdir())[:2]:
+            clip.unlink()
     return root
 
 
@@ -192,6 +196,49 @@ def test_a_changed_setting_is_refused_by_name(run: Path, tmp_path: Path) -> None
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "--optimizer.lr 0.5 (was 0.001)" in done.stderr
     assert train(*arguments, "--resume-changed").returncode == 0
+    resumed = rows(tmp_path / "changed", "step")[0]["step/lr"]
+    before = next(row for row in rows(run, "step") if row["global_step"] == 5)["step/lr"]
+    assert resumed == pytest.approx(500 * before)
+
+
+def test_a_checkpoint_of_another_model_is_refused_even_so(run: Path, tmp_path: Path) -> None:
+    done = train(
+        "--config", run / "config.yaml", "--resume", run / "checkpoints" / "step_00000004",
+        "--output-dir", tmp_path / "other", "--optimizer.name", "sgd", "--resume-changed",
+    )  # fmt: skip
+    assert done.returncode == 2 and "--optimizer.name sgd was adamw" in done.stderr
+
+
+def test_too_many_videos_that_fail_to_decode_stop_every_process(
+    videos: Path, tmp_path: Path
+) -> None:
+    """Videos that the probe accepts and that are damaged further on."""
+    root = tmp_path / "videos"
+    shutil.copytree(videos, root)
+    damaged = sorted((root / "moves left").iterdir())[:4]
+    for path in damaged:
+        content = bytearray(path.read_bytes())
+        middle = content.index(b"mdat") + (len(content) - content.index(b"mdat")) // 2
+        content[middle : middle + 200] = bytes(200)
+        path.write_bytes(content)
+    arguments = (
+        *TINY, "--data.root", root, "--data.decoder", "pyav", "--global-batch-size", "4",
+        "--micro-batch-size", "2", "--epochs", "1",
+    )  # fmt: skip
+    done = train(*arguments, "--output-dir", tmp_path / "stopped", processes=2)
+    assert done.returncode != 0
+    messages = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(messages) == 1, done.stderr
+    assert "--data.max-bad-fraction 0.05" in messages[0] and "moves left" in messages[0]
+    assert (tmp_path / "stopped" / "status").read_text() == "failed\n"
+
+    run = trained(tmp_path / "goes_on", *arguments, "--data.max-bad-fraction", "1")
+    (epoch,) = rows(run, "epoch")
+    assert epoch["train/samples_replaced"] > 0 and epoch["train/samples_never"] == 0
+    with open(run / "unreadable_videos.csv", encoding="utf-8", newline="") as file:
+        listed = {row["path"]: row["where"] for row in csv.DictReader(file)}
+    assert set(listed) <= {f"moves left/{path.name}" for path in damaged}
+    assert "training" in listed.values()
 
 
 def test_a_loss_that_is_no_number_stops_every_process_and_saves_nothing(

@@ -11,7 +11,7 @@ def dense_indices(
 
     ``position`` in [0, 1] places the start among the possible ones: 0 is the beginning of the
     video, 0.5 the centre, 1 the latest start whose clip fits, and a uniform draw makes every
-    start equally likely. For view k of K give (k + 0.5) / K.
+    start equally likely.
     """
     assert video_frames > 0 and num_frames > 0 and sampling_rate > 0 and 0 <= position <= 1
     slack = max(0, video_frames - 1 - (num_frames - 1) * sampling_rate)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
+from slowfast_dist import signals
 from slowfast_dist.config import Config, DataConfig, UserError
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
 from slowfast_dist.data.manifest import (
@@ -28,6 +29,9 @@ from slowfast_dist.data.synthetic import make_demo_videos
 from slowfast_dist.data.video import VideoInfo
 
 MAX_WORKERS = 8
+
+BATCH_SECONDS = 180
+"""After which a loader gives its workers up: a decoder that hangs ends only with its process."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,13 @@ def _loader(
         collate_fn=collate,
         pin_memory=pin,
         persistent_workers=workers > 0,
+        timeout=BATCH_SECONDS if workers else 0,
+        worker_init_fn=_start_worker,
     )
+
+
+def _start_worker(_: int) -> None:
+    signals.leave_to_parent()
 
 
 def available_cpus() -> int:

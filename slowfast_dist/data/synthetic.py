@@ -21,10 +21,16 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config import UserError
 
-DEMO_CLIPS_PER_CLASS = 40
-DEMO_SIZE = 64
+DEMO_CLIPS_PER_CLASS = 60
+DEMO_SIZE = 72
 DEMO_FRAMES = 32
 DEMO_SEED = 0
+
+Colour = tuple[int, int, int]
+BACKGROUND: tuple[Colour, Colour] = ((94, 108, 118), (124, 138, 146))
+DISC: tuple[Colour, Colour] = ((16, 24, 84), (255, 224, 136))
+"""Darkest and lightest RGB. One scale of brightness each: textures of many colours are learned by
+heart, and 192 of them then say little about motion (validation accuracy .63 instead of .9)."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +109,13 @@ def moving_disc(
     motion: Motion, size: int, frames: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.uint8]]:
     """Frames uint8 (size, size, 3), RGB. Whatever the motion, ``rng`` is drawn from alike."""
-    background = _texture(rng, cells=4, low=80, high=176, size=size)
-    radius = size * rng.uniform(0.25, 0.35)
-    disc = _texture(rng, cells=4, low=0, high=256, size=size)
+    background = _texture(rng, 4, size, BACKGROUND)
+    radius = size * rng.uniform(0.3, 0.4)
+    disc = _texture(rng, 7, size, DISC)
     start_x, start_y = rng.uniform(0, size, 2)
     start_angle = rng.uniform(0, 2 * np.pi)
-    speed = size * rng.uniform(0.03, 0.05)  # px a frame
-    turning = rng.uniform(0.12, 0.24)  # radians a frame
+    speed = size * rng.uniform(0.035, 0.05)  # px a frame
+    turning = rng.uniform(0.15, 0.25)  # radians a frame
     grid_y, grid_x = np.mgrid[:size, :size].astype(np.float32)
     for frame in range(frames):
         # From the disc's centre to each pixel, the shortest way round the torus.
@@ -131,11 +137,14 @@ def moving_disc(
 
 
 def _texture(
-    rng: np.random.Generator, cells: int, low: float, high: float, size: int
+    rng: np.random.Generator, cells: int, size: int, colours: tuple[Colour, Colour]
 ) -> NDArray[np.float32]:
-    """Smooth random colours, float32 (size, size, 3) in [low, high)."""
-    coarse = rng.uniform(low, high, (cells, cells, 3)).astype(np.float32)
-    return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_LINEAR))
+    """Random smooth blotches from one colour to the other, float32 (size, size, 3)."""
+    coarse = rng.uniform(size=(cells, cells)).astype(np.float32)
+    light = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)[..., None]
+    light = (light - light.min()) / (light.max() - light.min())
+    dark_end, light_end = np.array(colours, np.float32)
+    return np.asarray(dark_end + light * (light_end - dark_end), np.float32)
 
 
 def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], fps: int) -> None:
