@@ -68,20 +68,20 @@ def run_training(config: Config) -> dict[str, Any]:
     config = replace(config, output_dir=start.folder.root)
     recorder = None
     try:
-        videos = on_main(accelerator, lambda: find_videos(config.data, config.seed))
-        _announce(accelerator, videos)
-        checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
-        trainer = Trainer(config, accelerator, videos, checkpoint)
-        if checkpoint is not None:
-            trainer.state.restore(checkpoint, accelerator)
-        state = checkpoint.state if checkpoint else None
-        environment = describe_environment(
-            str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
-        )
-        recorder = only_main(
-            accelerator, lambda: Recorder(config, start.folder, videos, environment, state)
-        )
         with _faults_as_run_errors():
+            videos = on_main(accelerator, lambda: find_videos(config.data, config.seed))
+            _announce(accelerator, videos)
+            checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
+            trainer = Trainer(config, accelerator, videos, checkpoint)
+            if checkpoint is not None:
+                trainer.state.restore(checkpoint, accelerator)
+            state = checkpoint.state if checkpoint else None
+            environment = describe_environment(
+                str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
+            )
+            recorder = only_main(
+                accelerator, lambda: Recorder(config, start.folder, videos, environment, state)
+            )
             summary = trainer.fit(recorder)
     except BaseException:
         if recorder is not None:

@@ -1,0 +1,65 @@
+"""What only a GPU shows; `pytest -m gpu` runs it, elsewhere it skips."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slowfast_dist.data.synthetic import make_videos
+from tests.training_runs import TINY, launch, rows, trained
+
+pytestmark = pytest.mark.gpu
+
+GPU = {"ACCELERATE_USE_CPU": "false"}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("videos") / "all"
+    make_videos(root, 6, seed=0, size=32, frames=12, classes=("moves left", "turns clockwise"))
+    return root
+
+
+@pytest.mark.parametrize("norm", ["local", "frozen", "sync"])
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_a_training_runs_in_each_precision(
+    videos: Path, tmp_path: Path, precision: str, norm: str
+) -> None:
+    run = trained(
+        tmp_path / "run", *TINY, "--data.root", videos, "--mixed-precision", precision,
+        "--model.norm", norm, "--epochs", "2", "--global-batch-size", "4",
+        "--micro-batch-size", "2", "--data.num-workers", "2", env=GPU,
+    )  # fmt: skip
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["device"].startswith("cuda")
+    assert environment["mixed_precision"] == precision
+    last = rows(run, "epoch")[-1]
+    assert last["train/samples_never"] == 0 and last["val/loss"] is not None
+
+
+def test_a_resume_goes_on_as_the_run_would_have(videos: Path, tmp_path: Path) -> None:
+    arguments = (
+        *TINY, "--data.root", videos, "--epochs", "2", "--global-batch-size", "4",
+        "--micro-batch-size", "2", "--checkpoint.every-steps", "1", "--checkpoint.keep", "9",
+    )  # fmt: skip
+    run = trained(tmp_path / "run", *arguments, env=GPU)
+    resumed = trained(
+        tmp_path / "resumed", *arguments, "--resume", run / "checkpoints" / "step_00000002",
+        env=GPU,
+    )  # fmt: skip
+    for first, second in zip(rows(run, "epoch"), rows(resumed, "epoch"), strict=True):
+        assert second["train/loss"] == pytest.approx(first["train/loss"], rel=1e-3)
+        assert second["val/loss"] == pytest.approx(first["val/loss"], rel=1e-3)
+
+
+def test_out_of_memory_is_one_line_that_names_the_remedy(videos: Path, tmp_path: Path) -> None:
+    done = launch(
+        "-c",
+        "import sys, torch; torch.cuda.set_per_process_memory_fraction(1e-4); "
+        "from slowfast_dist.cli import main; main(sys.argv[1:])",
+        "train", *TINY, "--data.root", videos, "--output-dir", tmp_path / "run",
+        "--data.crop-size", "224", "--data.short-side", "224", "224", "--data.num-frames", "64",
+        env=GPU,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "--micro-batch-size" in done.stderr
