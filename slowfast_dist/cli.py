@@ -25,9 +25,8 @@ from slowfast_dist.config import (
     EvaluateCommand,
     RunError,
     UserError,
-    validate,
-    validate_evaluate,
 )
+from slowfast_dist.config_checks import validate, validate_evaluate
 from slowfast_dist.config_files import preset_names, preset_path, preset_summary, read_config_file
 from slowfast_dist.flags import Setting, apply, did_you_mean, flag_types, print_help
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from slowfast_dist.batchnorm import RunningStatistics
 from slowfast_dist.checkpoint import Checkpoint, load_checkpoint
-from slowfast_dist.config import Config, RunError, UserError, validate
+from slowfast_dist.config import Config, RunError, UserError
+from slowfast_dist.config_checks import validate
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.distributed import (

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.config import Config, ModelConfig, UserError, config_dict, validate
+from slowfast_dist.config import Config, ModelConfig, UserError, config_dict
+from slowfast_dist.config_checks import validate
 
 GIVEN = Config(data=replace(Config().data, root=Path("videos")))
 

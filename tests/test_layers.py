@@ -19,7 +19,7 @@ LAYERS = {
     "data.probe_pool data.sampler data.split data.synthetic data.transforms data.video "
     "model weights best_model batchnorm sanity optim checkpoint tracking progress run_folder "
     "wandb_run distributed",
-    5: "config metrics files signals data.clips",
+    5: "config config_checks metrics files signals data.clips",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""

@@ -30,7 +30,7 @@ Colour = tuple[int, int, int]
 BACKGROUND: tuple[Colour, Colour] = ((94, 108, 118), (124, 138, 146))
 DISC: tuple[Colour, Colour] = ((16, 24, 84), (255, 224, 136))
 """Darkest and lightest RGB. One scale of brightness each: textures of many colours are learned by
-heart, and 192 of them then say little about motion (validation accuracy .63 instead of .9)."""
+heart (192 clips, 8 epochs, one seed: validation accuracy .65 with many, .90 with one)."""
 
 
 @dataclass(frozen=True)
