@@ -88,10 +88,7 @@ def test_one_process_is_plain_batchnorm_to_the_bit() -> None:
     again = network()
     restored = RunningStatistics(layers_of(again), 0, 1)
     restored.restore(statistics.part(), 0, statistics.happened, statistics.counted)
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(restored.layers[0].buffers(), statistics.layers[0].buffers(), strict=True)
-    )
+    assert torch.equal(restored.part(), statistics.part())
 
 
 def test_a_repeat_leaves_no_trace() -> None:
