@@ -1,6 +1,14 @@
 """``python -m slowfast_dist COMMAND``."""
 
-from slowfast_dist.cli import main
+import sys
+
+from slowfast_dist.start import main
+
+
+def run() -> None:
+    """The installed command."""
+    main(sys.argv[1:])
+
 
 if __name__ == "__main__":
-    main()
+    run()

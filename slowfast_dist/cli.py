@@ -6,13 +6,14 @@ One lazy import a command, so that ``--help`` and a user's mistake never wait fo
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist import signals
+from slowfast_dist import heartbeat, signals
 from slowfast_dist.arguments import (
     is_flag,
     read_command_line,
@@ -56,22 +57,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def one_line_for_mistakes() -> Iterator[None]:
     """Turn a UserError (exit code 2) or RunError (1) into one line, and Ctrl-C into none (130).
 
-    Rank 0 says it at once. Another one waits first: where rank 0 made the same mistake, the
-    launcher ends the others in the meantime. Any other error is a bug and keeps its traceback.
+    Any other error is a bug and keeps its traceback. Whatever one process meets ends all: once
+    they know each other, the first one prints it, also another one's. Before that rank 0 says it
+    at once and another one waits first, as the launcher ends it where rank 0 made the same mistake.
     """
     try:
         yield
     except (UserError, RunError) as error:
         message = " ".join(str(error).splitlines())
-        if _rank() == 0:
+        code = 2 if isinstance(error, UserError) else 1
+        if (own := heartbeat.current()) is not None:
+            own.fail(message, code)
+        elif _rank() == 0:
             print(f"error: {message}", file=sys.stderr, flush=True)
         else:
             signals.end_at_once()
             time.sleep(WAIT_OF_OTHER_RANKS)
             print(f"error: process {_rank()}: {message}", file=sys.stderr, flush=True)
-        raise SystemExit(2 if isinstance(error, UserError) else 1) from None
+        raise SystemExit(code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as error:
+        if (own := heartbeat.current()) is None:
+            raise
+        traceback.print_exc()
+        own.fail(f"{type(error).__name__}: {error}: a bug, see the traceback", 1)
+        raise SystemExit(1) from None
 
 
 def _rank() -> int:
@@ -84,7 +95,6 @@ def _train(arguments: list[str]) -> None:
     config = parse_training(arguments)
     if config is None:
         return
-    # Before torch is imported, so that a scheduler's signal in those seconds counts.
     signals.install(config.distributed.preempt_signal)
     _let_threads_sleep()
     from slowfast_dist.training import run_training

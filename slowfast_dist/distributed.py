@@ -14,11 +14,17 @@ import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.utils import gather_object
 from torch import Tensor, nn
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
+from slowfast_dist import heartbeat
 from slowfast_dist.config import RunError, UserError
+from slowfast_dist.rendezvous import join
+from slowfast_dist.signals import StopRequested
 
 T = TypeVar("T")
 POLL_SECONDS = 0.05
+VERDICT_SECONDS = 5.0
+"""A connection that breaks is seen by torch and by the heartbeat at nearly the same time."""
 
 
 def make_accelerator(mixed_precision: str, timeout: float) -> Accelerator:
@@ -31,6 +37,8 @@ def make_accelerator(mixed_precision: str, timeout: float) -> Accelerator:
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = not torch.cuda.is_available()
+    if world_size > 1 and not dist.is_initialized():
+        _make_group(world_size, timeout)
     accelerator = Accelerator(
         # Plain torchrun without a GPU would otherwise start N independent one-process runs.
         cpu=on_cpu and world_size > 1,
@@ -46,11 +54,28 @@ def make_accelerator(mixed_precision: str, timeout: float) -> Accelerator:
     assert accelerator.num_processes == world_size
     # Of convolutions of 1 x 1 x 1, whose memory is the same under either of the strides it names.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     if accelerator.device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
     return accelerator
+
+
+def _make_group(world_size: int, timeout: float) -> None:
+    """The process group, which Accelerate then takes as it is."""
+    store, _ = join(timeout)
+    backend = "gloo"
+    if torch.cuda.is_available() and not _cpu_is_wanted():
+        backend = "nccl"
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group(
+        backend,
+        store=PrefixStore("group", store),
+        rank=int(os.environ["RANK"]),
+        world_size=world_size,
+        timeout=timedelta(seconds=timeout),
+    )
 
 
 def _precision(choice: str) -> str | None:
@@ -90,8 +115,8 @@ def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
     """Run ``work`` on the main process and return its (picklable) result on every process.
 
     The others wait on the group's store, not inside a collective, so ``work`` may take longer
-    than the group's timeout. A UserError or RunError of ``work`` is raised on every process. All
-    processes must call this in the same order.
+    than the group's timeout. A UserError, RunError or StopRequested of ``work`` is raised on every
+    process. All processes must call this in the same order.
     """
     return _run_on_main(accelerator, work, share=True)
 
@@ -111,7 +136,7 @@ def _run_on_main(accelerator: Accelerator, work: Callable[[], T], share: bool) -
     if accelerator.is_main_process:
         try:
             result = _without_disk_errors(work)
-        except (UserError, RunError) as error:
+        except (UserError, RunError, StopRequested) as error:
             _post(store, key, (None, error))
             raise
         except BaseException as error:
@@ -151,11 +176,35 @@ def meet(accelerator: Accelerator) -> None:
 def leave(accelerator: Accelerator) -> None:
     """Collective: the end of a run; none ends while another still asks it for a result."""
     accelerator.wait_for_everyone()
+    if (own := heartbeat.current()) is not None:
+        own.leave()
     accelerator.end_training()
 
 
 def _post(store: Any, key: str, value: object) -> None:
     store.set(key, pickle.dumps(value))
+
+
+def at_loss_of_a_process(work: Callable[[], object]) -> None:
+    """Do ``work`` before this process is ended because another one died or fell silent."""
+    if (own := heartbeat.current()) is not None:
+        own.at_end = work
+
+
+def is_loss_of_a_process(error: RuntimeError) -> bool:
+    """Whether torch says that it cannot reach another process."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def wait_for_verdict() -> None:
+    """Let the heartbeat say which process is lost, which also ends this one; it takes a moment."""
+    if heartbeat.current() is not None:
+        time.sleep(VERDICT_SECONDS)
+
+
+def any_process(accelerator: Accelerator, here: bool) -> bool:
+    """Collective: whether ``here`` is true on any process."""
+    return bool(accelerator.reduce(torch.tensor(int(here), device=accelerator.device)).item())
 
 
 def share_weights(accelerator: Accelerator, module: nn.Module) -> None:

@@ -68,6 +68,7 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
             clips.views,
             len(best.classes),
         )
+    assert scores is not None  # only a training catches the requests to stop
     facts = {
         "data": os.path.abspath(data),
         "epoch": best.epoch,

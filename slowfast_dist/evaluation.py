@@ -9,8 +9,9 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from slowfast_dist import signals
 from slowfast_dist.data.dataset import Batch, Failure
-from slowfast_dist.distributed import gather_list, gather_rows, meet
+from slowfast_dist.distributed import any_process, gather_list, gather_rows, meet
 from slowfast_dist.metrics import logit_metrics
 
 
@@ -40,11 +41,12 @@ def evaluate(
     num_videos: int,
     views: int,
     num_classes: int,
-) -> Scores:
+) -> Scores | None:
     """Score ``num_videos`` videos of ``views`` views each with the unwrapped ``network``.
 
     Collective at the end only, so processes may have unequal numbers of batches. Asserts that
-    every view of every readable video was scored exactly once over all processes.
+    every view of every readable video was scored exactly once over all processes. None where a
+    process was asked to stop meanwhile.
     """
     was_training = network.training
     network.eval()
@@ -53,6 +55,8 @@ def evaluate(
     failures: list[Failure] = []
     with torch.inference_mode(), accelerator.autocast():
         for host_batch in loader:
+            if signals.received() is not None:
+                break
             failures.extend(host_batch.failures)
             if not len(host_batch):
                 continue
@@ -61,6 +65,8 @@ def evaluate(
             rows.append(torch.stack([batch.videos, batch.views, batch.labels], dim=1))
     network.train(was_training)
     meet(accelerator)
+    if any_process(accelerator, signals.received() is not None):
+        return None
     all_logits = gather_rows(accelerator, torch.cat(logits)).cpu().double().numpy()
     all_rows = gather_rows(accelerator, torch.cat(rows)).cpu().numpy()
     failed = {failure.video: failure for failure in gather_list(accelerator, failures)}

@@ -225,10 +225,7 @@ class Recorder:
     def preempt(self) -> dict[str, Any]:
         """The run was asked to stop; its checkpoint is saved."""
         self.folder.set_status("preempted")
-        print(
-            f"asked to stop: saved; go on with --output-dir {self.folder.shown} --resume auto",
-            flush=True,
-        )
+        print(preempted_words(self.folder), flush=True)
         self.wandb.finish(0)
         return {"output_dir": str(self.folder.root), "status": "preempted", "best": self.best}
 
@@ -247,3 +244,8 @@ class Recorder:
             lines.append("  predictions/val_best.csv: what it says of each validation video")
         lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
         return "\n".join(lines)
+
+
+def preempted_words(folder: RunFolder) -> str:
+    """What the user reads when a run was asked to stop."""
+    return f"asked to stop: go on with --output-dir {folder.shown} --resume auto"

@@ -1,6 +1,7 @@
 """A request to stop, as schedulers and people send it: a signal sets a flag that the loop reads.
 
-No torch here: the handlers go in before it is imported, so that a signal during the import counts.
+No torch here: the handlers go in before anything slow is imported, so that a signal during the
+imports counts.
 """
 
 import os
@@ -8,16 +9,32 @@ import signal
 from types import FrameType
 
 STOP_SIGNALS = ("SIGTERM", "SIGINT")
+PREEMPT_SIGNALS = ("SIGUSR1", "SIGUSR2")
+"""What asks for a stop before the settings say which one does."""
 
 _received: str | None = None
 _installed: set[str] = set()
 
 
+class StopRequested(Exception):
+    """This process was asked to stop before there was anything to save."""
+
+
 def install(*more: str) -> None:
-    """Let SIGTERM, SIGINT and ``more`` (names, as SIGUSR1) ask for a stop; a second SIGINT ends."""
-    _installed.update(STOP_SIGNALS, more)
-    for name in _installed:
+    """Let SIGTERM, SIGINT and ``more`` (names, as SIGUSR1) ask for a stop; a second SIGINT ends.
+
+    Others that an earlier call named end the process again. Signals that the parent blocked, so
+    that none is lost while Python starts, are let through.
+    """
+    wanted = {*STOP_SIGNALS, *more}
+    for name in _installed - wanted:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    for name in wanted:
         signal.signal(getattr(signal, name), _note)
+    _installed.clear()
+    _installed.update(wanted)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {getattr(signal, name) for name in wanted})
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -25,8 +42,12 @@ def _note(number: int, frame: FrameType | None) -> None:
     if _received is not None and number == signal.SIGINT:
         os._exit(128 + number)
     _received = signal.Signals(number).name
+    _say(_received)
+
+
+def _say(what: str) -> None:
     if os.environ.get("RANK", "0") == "0":
-        line = f"{_received}: finishing the step, then saving; Ctrl-C again ends at once\n"
+        line = f"{what}: finishing the step, then saving; Ctrl-C again ends at once\n"
         os.write(2, line.encode())  # print is not safe in a handler
 
 
@@ -35,7 +56,7 @@ def leave_to_parent() -> None:
 
     Launchers signal whole process groups, and schedulers every process of a job.
     """
-    for name in (*STOP_SIGNALS, "SIGUSR1", "SIGUSR2", "SIGHUP"):
+    for name in (*STOP_SIGNALS, *PREEMPT_SIGNALS, "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
@@ -48,3 +69,23 @@ def end_at_once() -> None:
 def received() -> str | None:
     """The name of the signal that asked this process to stop, if one did."""
     return _received
+
+
+def request(name: str) -> None:
+    """Ask this process to stop, as the signal ``name`` that another process received."""
+    global _received
+    if _received is None:
+        _received = name
+        _say(f"{name} to another process")
+
+
+def forget() -> None:
+    """No stop is asked for any more: for a program that trains several times."""
+    global _received
+    _received = None
+
+
+def raise_if_received() -> None:
+    """Raise StopRequested if this process was asked to stop."""
+    if _received is not None:
+        raise StopRequested(_received)

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from slowfast_dist import signals
 from slowfast_dist.batchnorm import RunningStatistics
 from slowfast_dist.checkpoint import Checkpoint, load_checkpoint
 from slowfast_dist.config import Config, RunError, UserError
@@ -23,12 +24,16 @@ from slowfast_dist.config_checks import validate
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.distributed import (
+    any_process,
+    at_loss_of_a_process,
     gather_list,
+    is_loss_of_a_process,
     leave,
     local_processes,
     make_accelerator,
     on_main,
     only_main,
+    wait_for_verdict,
 )
 from slowfast_dist.evaluation import Scores, evaluate
 from slowfast_dist.model import (
@@ -42,9 +47,10 @@ from slowfast_dist.model import (
 )
 from slowfast_dist.optim import build_optimizer, build_schedule
 from slowfast_dist.progress import Progress
-from slowfast_dist.recording import EpochResult, Recorder
-from slowfast_dist.run_folder import describe_environment, open_run
+from slowfast_dist.recording import EpochResult, Recorder, preempted_words
+from slowfast_dist.run_folder import RunFolder, Start, describe_environment, open_run
 from slowfast_dist.sanity import check_gradients
+from slowfast_dist.signals import StopRequested
 from slowfast_dist.training_state import EpochSums, TrainingState
 from slowfast_dist.training_step import TrainingStep
 from slowfast_dist.weights import hub_file
@@ -59,39 +65,58 @@ def run_training(config: Config) -> dict[str, Any]:
     user's and RunError for what ends a run from outside; the run's status file then says failed.
     """
     validate(config)
-    accelerator = make_accelerator(config.mixed_precision, config.distributed.timeout)
-    start = on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
-    for message in start.messages:
-        accelerator.print(message)
-    if start.finished:
+    with _faults_as_run_errors():
+        accelerator = make_accelerator(config.mixed_precision, config.distributed.timeout)
+        start = on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
+        for message in start.messages:
+            accelerator.print(message)
+        if start.finished:
+            summary = {"output_dir": str(start.folder.root), "status": "finished"}
+        else:
+            summary = _run(replace(config, output_dir=start.folder.root), accelerator, start)
         leave(accelerator)
-        return {"output_dir": str(start.folder.root), "status": "finished"}
-    config = replace(config, output_dir=start.folder.root)
+    return summary
+
+
+def _run(config: Config, accelerator: Accelerator, start: Start) -> dict[str, Any]:
+    folder = start.folder
+    if accelerator.is_main_process:
+        at_loss_of_a_process(lambda: folder.set_status("failed"))
     recorder = None
     try:
-        with _faults_as_run_errors():
-            videos = on_main(accelerator, lambda: find_videos(config.data, config.seed))
-            _announce(accelerator, videos)
-            checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
-            trainer = Trainer(config, accelerator, videos, checkpoint)
-            if checkpoint is not None:
-                trainer.state.restore(checkpoint, accelerator)
-            state = checkpoint.state if checkpoint else None
-            environment = describe_environment(
-                str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
-            )
-            recorder = only_main(
-                accelerator, lambda: Recorder(config, start.folder, videos, environment, state)
-            )
-            summary = trainer.fit(recorder)
+        videos = on_main(accelerator, lambda: find_videos(config.data, config.seed))
+        _announce(accelerator, videos)
+        checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
+        trainer = Trainer(config, accelerator, videos, checkpoint)
+        if checkpoint is not None:
+            trainer.state.restore(checkpoint, accelerator)
+        state = checkpoint.state if checkpoint else None
+        environment = describe_environment(
+            str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
+        )
+        recorder = only_main(
+            accelerator, lambda: Recorder(config, folder, videos, environment, state)
+        )
+        if any_process(accelerator, signals.received() is not None):
+            raise StopRequested
+        return trainer.fit(recorder)
+    except StopRequested:
+        return on_main(accelerator, lambda: _stopped_early(folder, recorder))
     except BaseException:
         if recorder is not None:
             recorder.fail()
         elif accelerator.is_main_process:
-            start.folder.remove_if_empty()
+            folder.remove_if_empty()
         raise
-    leave(accelerator)
-    return summary
+
+
+def _stopped_early(folder: RunFolder, recorder: Recorder | None) -> dict[str, Any]:
+    """On the main process: the run was asked to stop before its first step; nothing is lost."""
+    if recorder is not None:
+        return recorder.preempt()
+    folder.set_status("preempted")
+    print(preempted_words(folder), flush=True)
+    return {"output_dir": str(folder.root), "status": "preempted"}
 
 
 @contextmanager
@@ -105,6 +130,9 @@ def _faults_as_run_errors() -> Iterator[None]:
             "leaves the result as it is, or --data.crop-size or --data.num-frames"
         ) from error
     except RuntimeError as error:
+        if is_loss_of_a_process(error):
+            wait_for_verdict()
+            raise RunError(f"lost another process: {str(error).splitlines()[0]}") from error
         if "DataLoader" not in str(error):
             raise
         for worker in multiprocessing.active_children():
@@ -212,10 +240,9 @@ class Trainer:
         self.recorder = recorder
         while self.state.position.epoch < self.config.epochs:
             progress = self._train_epoch()
-            if self.step.stop:
+            if self.step.stop or not self._end_epoch(progress):
                 self._save_checkpoint()
                 return self._record(lambda recorder: recorder.preempt())
-            self._end_epoch(progress)
         return self._record(lambda recorder: recorder.finish())
 
     def _record(self, work: Callable[[Recorder], T]) -> T:
@@ -298,15 +325,23 @@ class Trainer:
 
         on_main(self.accelerator, check)
 
-    def _end_epoch(self, progress: Progress) -> None:
-        """Validate, record, and save where that is due; then move to the next epoch."""
+    def _end_epoch(self, progress: Progress) -> bool:
+        """Validate, record, and save where that is due; then move to the next epoch.
+
+        False, and nothing of that, where a process was asked to stop during the validation: the
+        position stays behind the epoch's last step, from where a resume validates.
+        """
         state, config = self.state, self.config
         position, accelerator = state.position, self.accelerator
         epoch = position.epoch + 1
         rows, steps = state.sums.all_rows(accelerator).numpy(), state.sums.all_steps().double()
         norms = steps[:, 2][steps[:, 2].isfinite()]
         with state.statistics.whole():
-            scores = self._validate() if self._is_due(config.evaluation.every) else None
+            scores = None
+            if self._is_due(config.evaluation.every):
+                scores = self._validate()
+                if scores is None:
+                    return False
             result = EpochResult(
                 epoch=epoch,
                 global_step=position.global_step,
@@ -329,8 +364,10 @@ class Trainer:
         state.sums = EpochSums()
         if save:
             self._save_checkpoint()
+        return True
 
-    def _validate(self) -> Scores:
+    def _validate(self) -> Scores | None:
+        """None where a process was asked to stop meanwhile."""
         with Progress(
             "validation", len(self.loaders.val), silent=self.recorder is None
         ) as progress:
@@ -342,7 +379,7 @@ class Trainer:
                 self.loaders.views,
                 len(self.videos.classes),
             )
-        if not len(scores.videos):
+        if scores is not None and not len(scores.videos):
             first = scores.unreadable[0]
             raise RunError(
                 f"none of the {len(self.videos.val)} validation videos can be read, as "

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from slowfast_dist.data.synthetic import make_videos
-from tests.training_runs import ROOT, TINY, command_of, rows, trained
+from tests.training_runs import ROOT, TINY, Group, command_of, rows, show_measured, trained
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +64,13 @@ def test_a_signal_to_any_process_stops_all_in_the_same_step(
     while not metrics.exists() or len(metrics.read_text().splitlines()) < after_steps:
         assert launcher.poll() is None and time.monotonic() < deadline, launcher.communicate()[0]
         time.sleep(0.02)
-    number = getattr(signal, name)
+    number, begin = getattr(signal, name), time.monotonic()
     if rank == LAUNCHER:  # which signals the whole groups of its processes, their loaders too
         launcher.send_signal(number)
     else:
         training_processes(launcher)[rank].send_signal(number)
     printed = launcher.communicate(timeout=120)[0]
+    show_measured(f"{name} in training: all saved and ended", begin)
     assert launcher.returncode == 0 or rank == LAUNCHER, printed
     assert (output / "status").read_text() == "preempted\n", printed
     assert "--resume auto" in printed
@@ -84,6 +85,60 @@ def test_a_signal_to_any_process_stops_all_in_the_same_step(
     for first, second in zip(rows(undisturbed, "epoch"), rows(output, "epoch"), strict=True):
         for metric in ("train/loss", "train/accuracy", "val/loss", "grad_norm", "lr"):
             assert first[metric] == second[metric], metric
+
+
+def catches(process: psutil.Process, number: int) -> bool:
+    """Whether a handler is in place, as the kernel says."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("name", "rank"), [("SIGUSR1", 1), ("SIGTERM", 0)])
+def test_a_signal_during_the_imports_counts(
+    arguments: tuple[str | Path, ...], tmp_path: Path, name: str, rank: int
+) -> None:
+    """Sent in the moment in which the handlers are there, seconds before torch is."""
+    output = tmp_path / "run"
+    number = getattr(signal, name)
+    words = (ROOT / "train.py", *arguments, "--output-dir", output)
+    with Group(*words, processes=2, log=tmp_path / "log") as group:
+        process = psutil.Process(group.processes[rank].pid)
+        while not catches(process, number):
+            time.sleep(0.002)
+        assert not any("torch" in file.path for file in process.memory_maps())
+        process.send_signal(number)
+        assert group.codes(range(2), seconds=90) == [0, 0], group.printed()
+        assert "--resume auto" in group.printed() and not group.errors()
+    assert (output / "status").read_text() == "preempted\n"
+    assert not (output / "checkpoints").exists()  # there was nothing to save
+
+
+def test_a_signal_during_validation_ends_it_and_loses_nothing(
+    arguments: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    """The resumed run validates, and ends as one that was not disturbed."""
+    long = ("--evaluation.temporal-views", "400", "--epochs", "1", "--evaluation.spatial-crops", "3")
+    output = tmp_path / "run"
+    words = (ROOT / "train.py", *arguments, *long, "--output-dir", output)
+    with Group(*words, processes=2, log=tmp_path / "log") as group:
+        group.wait_for_steps(output, 5)  # all of the epoch
+        time.sleep(1)
+        assert not rows(output, "epoch"), "the validation was too short to be interrupted"
+        begin = time.monotonic()
+        group.processes[1].send_signal(signal.SIGUSR1)
+        assert group.codes(range(2), seconds=20) == [0, 0], group.printed()
+        show_measured("a signal during validation: saved and ended", begin)
+    assert (output / "status").read_text() == "preempted\n"
+    assert not rows(output, "epoch") and rows(output, "checkpoint")[-1]["global_step"] == 5
+
+    short = ("--epochs", "1", "--evaluation.temporal-views", "1")
+    trained(output, *arguments, *short, "--resume", "auto", processes=2)
+    undisturbed = trained(tmp_path / "undisturbed", *arguments, *short, processes=2)
+    (first,), (second,) = rows(undisturbed, "epoch"), rows(output, "epoch")
+    for metric in ("train/loss", "train/accuracy", "val/loss", "grad_norm", "lr"):
+        assert first[metric] == second[metric], metric
 
 
 def test_a_second_interrupt_ends_at_once() -> None:

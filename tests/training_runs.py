@@ -3,8 +3,11 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +72,63 @@ def predictions(run: Path) -> list[dict[str, str]]:
     """The rows of a run's predictions/val_best.csv."""
     with open(run / "predictions" / "val_best.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+class Group:
+    """The processes of one training on this host, without a launcher that would end them."""
+
+    def __init__(
+        self, *words: str | Path, processes: int, log: Path, env: dict[str, str] | None = None
+    ) -> None:
+        """Run a script with ``words``; what process R prints goes to ``log``/R."""
+        log.mkdir(parents=True, exist_ok=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        command, environment = command_of(*words, env=env)
+        environment |= {
+            "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        }  # fmt: skip
+        self.log = log
+        self.processes = []
+        for rank in range(processes):
+            own = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            with open(log / str(rank), "wb") as file:
+                self.processes.append(
+                    subprocess.Popen(command, cwd=ROOT, env=own, stdout=file, stderr=file)
+                )
+
+    def printed(self) -> str:
+        return "".join(path.read_text(errors="replace") for path in sorted(self.log.iterdir()))
+
+    def errors(self) -> list[str]:
+        return [line for line in self.printed().splitlines() if line.startswith("error: ")]
+
+    def wait_for_steps(self, output: Path, steps: int) -> None:
+        wait_for_steps(output, steps, lambda: all(p.poll() is None for p in self.processes))
+
+    def codes(self, ranks: Iterable[int], seconds: float) -> list[int]:
+        """The exit codes of these processes, which must end within that many seconds."""
+        until = time.monotonic() + seconds
+        return [self.processes[r].wait(max(0, until - time.monotonic())) for r in ranks]
+
+    def __enter__(self) -> "Group":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+def wait_for_steps(output: Path, steps: int, alive: Callable[[], bool]) -> None:
+    """Wait until the run in ``output`` has written that many lines of metrics.jsonl."""
+    metrics, deadline = output / "metrics.jsonl", time.monotonic() + 120
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < steps:
+        assert alive() and time.monotonic() < deadline, "the training ended too early"
+        time.sleep(0.02)
+
+
+def show_measured(what: str, begin: float) -> None:
+    """For the table in the README, "What happens when": pytest -s shows it."""
+    print(f"\nmeasured: {what} after {time.monotonic() - begin:.1f} s")

@@ -27,6 +27,7 @@ from slowfast_dist.data.sampler import DistributedBatchSampler, EvaluationSample
 from slowfast_dist.data.split import split_videos
 from slowfast_dist.data.synthetic import make_demo_videos
 from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.parent import die_with_parent
 
 MAX_WORKERS = 8
 
@@ -207,6 +208,7 @@ def _loader(
 
 def _start_worker(_: int) -> None:
     signals.leave_to_parent()
+    die_with_parent(os.getppid())
 
 
 def available_cpus() -> int:

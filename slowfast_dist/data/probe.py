@@ -14,6 +14,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
+from slowfast_dist import signals
 from slowfast_dist.data.packets import (
     DecodeError,
     PacketIndex,
@@ -167,6 +168,7 @@ def probe_videos(
                 results[path] = answer if isinstance(answer, str) else VideoInfo(**answer)
                 if not isinstance(answer, str):
                     memory.add(path, stamps[path], answer)
+                signals.raise_if_received()
     finally:  # what an interrupted probe found is not lost
         memory.save()
     return {path: results[path] for path in paths}

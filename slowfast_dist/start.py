@@ -1,0 +1,36 @@
+"""The first moments of a process: what must come before anything slow is imported."""
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+from slowfast_dist import heartbeat, signals
+from slowfast_dist.parent import die_with_parent, end_when_a_sibling_died, launcher
+
+WATCH_SECONDS = 0.5
+
+
+def main(words: Sequence[str]) -> None:
+    """Run the command line ``words``, as `cli.main` does.
+
+    From here on a signal to a training asks it to stop, also while Python still imports, and no
+    process outlives its launcher.
+    """
+    if words[:1] == ["train"]:
+        signals.install(*signals.PREEMPT_SIGNALS)
+    parent = launcher()
+    if parent is not None:
+        die_with_parent(parent)
+        threading.Thread(target=_watch_siblings, args=(parent,), daemon=True).start()
+    from slowfast_dist.cli import main as run
+
+    run(words)
+
+
+def _watch_siblings(parent: int) -> None:
+    """Until the heartbeat does it."""
+    siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    while siblings > 1 and heartbeat.current() is None:
+        end_when_a_sibling_died(parent, siblings, lambda: signals.received() is not None)
+        time.sleep(WATCH_SECONDS)

@@ -1,0 +1,166 @@
+"""A process that dies, stops or fails ends all the others, in seconds, and is named once.
+
+The figures stand in the README, "What happens when"; the limits here are those of the issue.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from slowfast_dist.data.synthetic import make_videos
+from tests.training_runs import ROOT, TINY, Group, command_of, show_measured, wait_for_steps
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
+    """A training that would go on for hours."""
+    root = tmp_path_factory.mktemp("videos") / "all"
+    make_videos(root, 12, seed=0, size=32, frames=12, classes=("moves left", "turns clockwise"))
+    return (
+        *TINY, "--data.root", root, "--epochs", "10000", "--global-batch-size", "6",
+        "--micro-batch-size", "2", "--data.num-workers", "1", "--distributed.timeout", "4",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("processes", "victim"), [(2, 0), (2, 1), (3, 1)])
+def test_the_others_end_when_one_is_killed(
+    arguments: tuple[str | Path, ...], tmp_path: Path, processes: int, victim: int
+) -> None:
+    output = tmp_path / "run"
+    words = (ROOT / "train.py", *arguments, "--output-dir", output, "--distributed.timeout", "120")
+    with Group(*words, processes=processes, log=tmp_path / "log") as group:
+        group.wait_for_steps(output, 2)
+        begin = time.monotonic()
+        group.processes[victim].kill()
+        others = [rank for rank in range(processes) if rank != victim]
+        assert group.codes(others, seconds=10) == [1] * len(others), group.printed()
+        show_measured(f"kill -9 of one of {processes}: the others ended", begin)
+        assert len(group.errors()) == 1 and f"process {victim} on" in group.errors()[0]
+        assert "Traceback" not in group.printed()
+    if victim:
+        assert (output / "status").read_text() == "failed\n"
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_others_end_when_one_is_stopped(
+    arguments: tuple[str | Path, ...], tmp_path: Path, victim: int
+) -> None:
+    output = tmp_path / "run"
+    words = (ROOT / "train.py", *arguments, "--output-dir", output)
+    with Group(*words, processes=2, log=tmp_path / "log") as group:
+        group.wait_for_steps(output, 2)
+        begin = time.monotonic()
+        group.processes[victim].send_signal(signal.SIGSTOP)
+        assert group.codes([1 - victim], seconds=4 + 45) == [1], group.printed()
+        show_measured("SIGSTOP of one, --distributed.timeout 4: the other ended", begin)
+        (error,) = group.errors()
+        assert f"process {victim} on" in error or "lost another process" in error
+        assert "Traceback" not in group.printed()
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+@pytest.fixture
+def launcher(
+    arguments: tuple[str | Path, ...], tmp_path: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``accelerate launch`` of two processes, whose run is ``tmp_path``/run."""
+    command, environment = command_of(
+        ROOT / "train.py", *arguments, "--output-dir", tmp_path / "run", processes=2
+    )
+    with open(tmp_path / "log", "wb") as log:
+        started = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    try:
+        yield started
+    finally:
+        for process in descendants(started.pid) if started.poll() is None else []:
+            process.kill()
+        started.kill()
+        started.wait()
+
+
+def test_a_killed_launcher_leaves_no_orphan(
+    launcher: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    wait_for_steps(tmp_path / "run", 2, lambda: launcher.poll() is None)
+    below = descendants(launcher.pid)
+    assert len(below) >= 4, "two processes, each with a loader"
+    begin = time.monotonic()
+    launcher.kill()
+    _, alive = psutil.wait_procs(below, timeout=5)
+    assert not alive
+    show_measured("kill -9 of the launcher: all it started were gone", begin)
+
+
+@pytest.mark.parametrize("steps", [2, 0])
+def test_a_launcher_ends_when_one_process_is_killed(
+    launcher: subprocess.Popen[bytes], tmp_path: Path, steps: int
+) -> None:
+    """Also while the processes still start."""
+    if steps:
+        wait_for_steps(tmp_path / "run", steps, lambda: launcher.poll() is None)
+    deadline = time.monotonic() + 60
+    victims: list[psutil.Process] = []
+    while not victims:
+        assert time.monotonic() < deadline
+        victims = [p for p in descendants(launcher.pid) if _environment(p).get("RANK") == "1"]
+        time.sleep(0.05)
+    begin = time.monotonic()
+    victims[0].kill()
+    assert launcher.wait(10) != 0
+    when = "in training" if steps else "during the start"
+    show_measured(f"kill -9 of one {when}: accelerate launch ended", begin)
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ() if "train.py" in " ".join(process.cmdline()) else {}
+    except psutil.Error:
+        return {}
+
+
+FAULTY = """
+import os, sys, torch
+from slowfast_dist.training_step import TrainingStep
+whole = TrainingStep.run
+def run(self, *arguments):
+    if os.environ["RANK"] == os.environ["FAULTY_RANK"] and self.state.position.global_step == 2:
+        {fault}
+    whole(self, *arguments)
+TrainingStep.run = run
+from slowfast_dist.cli import main
+main(["train", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "fault", "words", "traceback"),
+    [
+        (1, "raise torch.OutOfMemoryError('CUDA out of memory.')", "out of GPU memory", False),
+        (2, "raise KeyError('a slip')", "KeyError: 'a slip'", True),
+        (0, "raise KeyError('a slip')", "KeyError: 'a slip'", True),
+    ],
+)
+def test_an_error_of_one_process_is_said_once_and_ends_all(
+    arguments: tuple[str | Path, ...], tmp_path: Path, rank: int, fault: str, words: str,
+    traceback: bool,
+) -> None:  # fmt: skip
+    script = tmp_path / "faulty.py"
+    script.write_text(FAULTY.format(fault=fault))
+    output = tmp_path / "run"
+    env = {"FAULTY_RANK": str(rank), "PYTHONPATH": str(ROOT)}
+    command = (script, *arguments, "--output-dir", output, "--distributed.timeout", "120")
+    with Group(*command, processes=3, log=tmp_path / "log", env=env) as group:
+        assert group.codes(range(3), seconds=90) == [1, 1, 1], group.printed()
+        (error,) = group.errors()
+        assert words in error and (rank == 0 or f"process {rank} on {os.uname().nodename}" in error)
+        assert group.printed().count("Traceback") == int(traceback)
+    assert (output / "status").read_text() == "failed\n"
