@@ -26,6 +26,7 @@ from typing import Any
 from slowfast_dist import signals
 
 BEAT_SECONDS = 1.0
+POLL_SECONDS = 0.2
 OWN_FAILURE_SECONDS = 1.0
 """How long another process's error waits to be printed: an error that all processes meet is the
 first one's to print."""
@@ -142,7 +143,7 @@ class Heartbeat:
         next_beat = time.monotonic()
         while True:
             before = time.monotonic()
-            ready = self._selector.select(BEAT_SECONDS / 4)
+            ready = self._selector.select(POLL_SECONDS)
             now = time.monotonic()
             if now - before > 3 * BEAT_SECONDS:  # we were stopped ourselves, perhaps all were
                 for peer in self._peers:
@@ -153,7 +154,7 @@ class Heartbeat:
                 else:
                     self._read(key.data, now)
             if now >= next_beat:
-                next_beat = now + BEAT_SECONDS
+                next_beat = now + min(BEAT_SECONDS, self.timeout / 5)
                 with self._lock:
                     for peer in self._peers:
                         if not peer.left:

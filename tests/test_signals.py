@@ -119,7 +119,9 @@ def test_a_signal_during_validation_ends_it_and_loses_nothing(
     arguments: tuple[str | Path, ...], tmp_path: Path
 ) -> None:
     """The resumed run validates, and ends as one that was not disturbed."""
-    long = ("--evaluation.temporal-views", "400", "--epochs", "1", "--evaluation.spatial-crops", "3")
+    long = (
+        "--evaluation.temporal-views", "400", "--evaluation.spatial-crops", "3", "--epochs", "1",
+    )  # fmt: skip
     output = tmp_path / "run"
     words = (ROOT / "train.py", *arguments, *long, "--output-dir", output)
     with Group(*words, processes=2, log=tmp_path / "log") as group:

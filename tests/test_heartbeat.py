@@ -1,0 +1,159 @@
+"""The heartbeat alone, between many small processes without torch."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.training_runs import ROOT
+
+MEMBER = """
+import sys, time
+from pathlib import Path
+from slowfast_dist import signals
+from slowfast_dist.heartbeat import Heartbeat
+rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+heartbeat = Heartbeat(rank, world_size, timeout=float(sys.argv[4]))
+place = folder / "place"
+if rank == 0:
+    (folder / "new").write_text(heartbeat.listen("127.0.0.1"))
+    (folder / "new").rename(place)
+else:
+    while not place.exists():
+        time.sleep(0.01)
+    heartbeat.connect(place.read_text())
+heartbeat.start()
+(folder / f"up{rank}").touch()
+while True:
+    time.sleep(0.01)
+    if (folder / f"fail{rank}").exists():
+        heartbeat.fail("no such class", 2)
+        sys.exit(2)
+    if (folder / "leave").exists():
+        heartbeat.leave()
+        sys.exit(0)
+    if signals.received() and not (folder / f"stop{rank}").exists():
+        (folder / f"stop{rank}").touch()
+    if (folder / f"signal{rank}").exists():
+        signals.request("SIGUSR1")
+"""
+
+
+class Members:
+    def __init__(self, folder: Path, count: int, timeout: float) -> None:
+        self.folder = folder
+        script = folder / "member.py"
+        script.write_text(MEMBER)
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, script, str(rank), str(count), folder, str(timeout)],
+                env=environment | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True,
+            )
+            for rank in range(count)
+        ]  # fmt: skip
+        self.wait_for("up")
+
+    def wait_for(self, name: str) -> None:
+        deadline = time.monotonic() + 60
+        while len(list(self.folder.glob(f"{name}[0-9]*"))) < len(self.processes):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def order(self, name: str) -> None:
+        (self.folder / name).touch()
+
+    def end(self, seconds: float) -> tuple[list[int], list[str]]:
+        """All exit codes, within that many seconds, and all lines printed."""
+        until = time.monotonic() + seconds
+        codes = [process.wait(max(0, until - time.monotonic())) for process in self.processes]
+        lines = [line for p in self.processes if p.stderr for line in p.stderr.read().splitlines()]
+        return codes, lines
+
+
+@pytest.fixture
+def members(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Members]:
+    made = Members(tmp_path, *request.param)
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("members", [(24, 60)], indirect=True)
+@pytest.mark.parametrize("victim", [0, 17])
+def test_a_death_ends_all_and_is_said_once(members: Members, victim: int) -> None:
+    members.processes[victim].kill()
+    codes, lines = members.end(seconds=10)
+    assert codes.pop(victim) == -signal.SIGKILL and set(codes) == {1}
+    assert len(lines) == 1 and f"process {victim} on" in lines[0]
+
+
+@pytest.mark.parametrize("members", [(5, 2)], indirect=True)
+def test_silence_ends_all(members: Members) -> None:
+    members.processes[3].send_signal(signal.SIGSTOP)
+    time.sleep(5)
+    members.processes[3].kill()
+    codes, lines = members.end(seconds=5)
+    assert codes == [1, 1, 1, -signal.SIGKILL, 1]
+    assert len(lines) == 1 and "process 3" in lines[0] and "--distributed.timeout" in lines[0]
+
+
+@pytest.mark.parametrize("members", [(3, 2)], indirect=True)
+def test_a_group_that_was_suspended_as_a_whole_goes_on(members: Members) -> None:
+    """As a scheduler does that shares a node out in turns."""
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for process in members.processes:
+            process.send_signal(number)
+        time.sleep(4)
+    assert [process.poll() for process in members.processes] == [None] * 3
+    members.order("leave")
+    assert members.end(seconds=5) == ([0, 0, 0], [])
+
+
+@pytest.mark.parametrize("members", [(4, 60)], indirect=True)
+@pytest.mark.parametrize("ranks", [[2], [0], [0, 1, 2, 3]])
+def test_an_error_is_said_once_and_ends_all_with_its_code(
+    members: Members, ranks: list[int]
+) -> None:
+    for rank in ranks:
+        members.order(f"fail{rank}")
+    codes, lines = members.end(seconds=15)
+    assert codes == [2] * 4
+    name = f"process 2 on {socket.gethostname()}: " if ranks == [2] else ""
+    assert lines == [f"error: {name}no such class"]
+
+
+@pytest.mark.parametrize("members", [(4, 60)], indirect=True)
+def test_a_request_to_stop_reaches_all(members: Members) -> None:
+    members.order("signal2")
+    members.wait_for("stop")
+    members.order("leave")
+    assert members.end(seconds=5)[0] == [0] * 4
+
+
+@pytest.mark.parametrize("members", [(2, 60)], indirect=True)
+def test_strangers_change_nothing(members: Members) -> None:
+    """They do not know the token, and cannot end a run or stay connected."""
+    place = json.loads((members.folder / "place").read_text())
+    assert place["address"] == "127.0.0.1"
+    forged = json.dumps({"token": "0" * 32, "rank": 1, "host": "x"}).encode()
+    for said in (b"5\n", b"\xff\xfe\n", b'{"end": 3}\n', forged + b"\n", b"x" * 300_000):
+        with socket.create_connection((place["address"], place["port"]), timeout=10) as stranger:
+            stranger.sendall(said)
+            try:
+                assert stranger.recv(1) == b""
+            except ConnectionResetError:
+                pass
+    with socket.create_connection((place["address"], place["port"])):
+        pass
+    assert [process.poll() for process in members.processes] == [None, None]
+    members.order("leave")
+    assert members.end(seconds=5) == ([0, 0], [])
