@@ -1,5 +1,6 @@
 """What the main process does with an epoch: metrics, logs, the best model, the checkpoint."""
 
+import atexit
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -233,7 +234,8 @@ class Recorder:
         """The run ends by an error, perhaps that of a full disk."""
         with suppress(OSError):
             self.folder.set_status("failed")
-        self.wandb.finish(1)
+        # It may take minutes without a network: after the error was said and the others were ended.
+        atexit.register(self.wandb.finish, 1)
 
     def _closing_words(self) -> str:
         lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]

@@ -36,6 +36,7 @@ def test_the_others_end_when_one_is_killed(
     words = (ROOT / "train.py", *arguments, "--output-dir", output, "--distributed.timeout", "120")
     with Group(*words, processes=processes, log=tmp_path / "log") as group:
         group.wait_for_steps(output, 2)
+        assert listening(group) == {"127.0.0.1"}, "a run on one host listens on loopback alone"
         begin = time.monotonic()
         group.processes[victim].kill()
         others = [rank for rank in range(processes) if rank != victim]
@@ -45,6 +46,12 @@ def test_the_others_end_when_one_is_killed(
         assert "Traceback" not in group.printed()
     if victim:
         assert (output / "status").read_text() == "failed\n"
+
+
+def listening(group: Group) -> set[str]:
+    """The addresses on which the training processes accept connections."""
+    sockets = [s for p in group.processes for s in psutil.Process(p.pid).net_connections("inet")]
+    return {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -1,0 +1,64 @@
+"""How processes meet, and what a user reads when they do not."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.training_runs import ROOT
+
+JOIN = """
+from slowfast_dist import signals
+from slowfast_dist.cli import one_line_for_mistakes
+signals.install()
+from slowfast_dist.rendezvous import join
+print("ready", flush=True)
+with one_line_for_mistakes():
+    join(timeout=60)
+"""
+
+
+def member(rank: int, **environment: str) -> subprocess.Popen[str]:
+    ranks = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_PORT": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", JOIN], cwd=ROOT, env=os.environ | ranks | environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_one_that_waits_alone_and_is_asked_to_stop_ends_in_seconds() -> None:
+    """As torchrun does with the others when one died during its imports."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = member(0, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    _, printed = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 10 + 2
+    assert process.returncode == 1 and "error: process 1 did not join within 8 s" in printed
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "words"),
+    [
+        ("no-such-host.invalid", "29500", "MASTER_ADDR no-such-host.invalid"),
+        ("127.0.0.1", "taken", "MASTER_PORT"),
+    ],
+)
+def test_an_address_that_cannot_be_is_the_users_mistake(
+    address: str, port: str, words: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        if port == "taken":
+            port = str(taken.getsockname()[1])
+        hosts = "1" if address != "127.0.0.1" else "2"
+        process = member(0, MASTER_ADDR=address, MASTER_PORT=port, LOCAL_WORLD_SIZE=hosts)
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == 2 and "Traceback" not in printed
+    assert printed.startswith(f"error: {words}")
