@@ -69,7 +69,9 @@ def evaluate(
         return None
     all_logits = gather_rows(accelerator, torch.cat(logits)).cpu().double().numpy()
     all_rows = gather_rows(accelerator, torch.cat(rows)).cpu().numpy()
-    failed = {failure.video: failure for failure in gather_list(accelerator, failures)}
+    failed: dict[int, Failure] = {}
+    for failure in gather_list(accelerator, failures):
+        failed.setdefault(failure.video, failure)  # of several views the first says why
     return _average_views(all_rows, all_logits, failed, num_videos, views)
 
 

@@ -22,6 +22,7 @@ from slowfast_dist.checkpoint import Checkpoint, load_checkpoint
 from slowfast_dist.config import Config, RunError, UserError
 from slowfast_dist.config_checks import validate
 from slowfast_dist.data.dataset import Batch
+from slowfast_dist.data.guard import is_fatal
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.distributed import (
     any_process,
@@ -136,10 +137,10 @@ def _faults_as_run_errors() -> Iterator[None]:
         if "DataLoader" not in str(error):
             raise
         for worker in multiprocessing.active_children():
-            worker.kill()  # one that hangs in a decoder would hold the end of this process up
+            worker.kill()  # one that is stuck would hold the end of this process up
         raise RunError(
-            f"a decoding process hung or died ({str(error).splitlines()[0]}): --data.num-workers "
-            "0 shows at which video; --resume auto goes on from the last checkpoint"
+            f"a loader's process was killed or is stuck ({str(error).splitlines()[0]}): --resume "
+            "auto goes on from the last checkpoint"
         ) from error
 
 
@@ -238,6 +239,7 @@ class Trainer:
         Only the main process has a ``recorder``.
         """
         self.recorder = recorder
+        self._give_up_fatal()
         while self.state.position.epoch < self.config.epochs:
             progress = self._train_epoch()
             if self.step.stop or not self._end_epoch(progress):
@@ -294,6 +296,7 @@ class Trainer:
         for failure in gather_list(self.accelerator, self.step.new_failures):
             self.state.failed.setdefault(failure.video, failure.reason)
         self.step.new_failures, self.step.videos_failed = [], False
+        self._give_up_fatal()
         if self.recorder is not None:
             named = [(self.videos.train[v].name, why) for v, why in self.state.failed.items()]
             self.recorder.add_unreadable(named, "training")
@@ -308,6 +311,11 @@ class Trainer:
                 f"--data.max-bad-fraction {limit:g}; most of them, {count}, in {folder} "
                 f"(as {videos[worst].path.name}: {failed[worst]})"
             )
+
+    def _give_up_fatal(self) -> None:
+        """No process tries a video again that took a decoding process with it."""
+        failed = self.state.failed.items()
+        self.loaders.give_up(video for video, reason in failed if is_fatal(reason))
 
     def _check_sanity(self, batch: Batch) -> None:
         """One forward and backward on the first micro-batch, on the main process alone."""

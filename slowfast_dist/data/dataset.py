@@ -1,6 +1,7 @@
 """Clips of videos for training and evaluation, and the batches they form."""
 
-from collections.abc import Mapping, Sequence
+import mmap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from torch.utils.data import Dataset
 
 from slowfast_dist.config import DataConfig
 from slowfast_dist.data.clips import dense_indices, uniform_indices
+from slowfast_dist.data.guard import GIVEN_UP, GuardedReader, is_fatal
 from slowfast_dist.data.manifest import VideoRecord
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.data.transforms import SpatialView, evaluation_view, training_view
-from slowfast_dist.data.video import DecodeError, VideoInfo, read_frames
+from slowfast_dist.data.video import DecodeError, VideoInfo
 
 REPLACEMENTS = 10
 """Videos tried in place of one that fails to decode in training, before the clip counts nothing."""
@@ -87,7 +89,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class ClipDataset:
-    """What training and evaluation share: reading the frames of one clip of one video."""
+    """What training and evaluation share: reading the frames of one clip of one video.
+
+    A video that hangs or crashes the decoder is met once: all workers of the process then refuse
+    it at once, in every later epoch.
+    """
 
     def __init__(
         self, videos: Sequence[VideoRecord], infos: Mapping[Path, VideoInfo], data: DataConfig
@@ -95,6 +101,17 @@ class ClipDataset:
         self.videos = videos
         self.infos = [infos[video.path] for video in videos]
         self.data = data
+        self._reader = GuardedReader()
+        # (N,) of memory that the loader's workers, forked from this process, share with it.
+        self._given_up = np.frombuffer(mmap.mmap(-1, max(1, len(videos))), np.uint8)
+
+    def give_up(self, videos: Iterable[int]) -> None:
+        """Never read these videos (indices) again: they hang or crash the decoder.
+
+        For those that other processes met, or this run before it was resumed.
+        """
+        for video in videos:
+            self._given_up[video] = True
 
     def _indices(self, info: VideoInfo, position: float) -> np.ndarray:
         if self.data.sampling == "uniform":
@@ -103,9 +120,16 @@ class ClipDataset:
 
     def _read(self, video: int, position: float, view: SpatialView) -> Tensor:
         """Frames of one clip, uint8 (T, 3, H, W). Raises DecodeError."""
-        info = self.infos[video]
+        path, info = self.videos[video].path, self.infos[video]
+        if self._given_up[video]:
+            raise DecodeError(path, GIVEN_UP)
         indices = self._indices(info, position)
-        frames = read_frames(self.videos[video].path, indices, info, self.data.decoder, view)
+        try:
+            frames = self._reader.read(path, indices, info, self.data.decoder, view)
+        except DecodeError as error:
+            if is_fatal(error.reason):
+                self.give_up([video])
+            raise
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 

@@ -1,8 +1,9 @@
 """From the data settings to the loaders of one process: list, probe, split, sample."""
 
 import hashlib
+import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Sampler
 from slowfast_dist import signals
 from slowfast_dist.config import Config, DataConfig, UserError
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
+from slowfast_dist.data.guard import DECODE_SECONDS
 from slowfast_dist.data.manifest import (
     Listing,
     VideoRecord,
@@ -31,8 +33,8 @@ from slowfast_dist.parent import die_with_parent
 
 MAX_WORKERS = 8
 
-BATCH_SECONDS = 180
-"""After which a loader gives its workers up: a decoder that hangs ends only with its process."""
+STALL_SECONDS = 60.0
+"""For all that a worker does beside decoding: to start, and to hand a batch over."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,12 @@ class Loaders:
     sampler: DistributedBatchSampler
     views: int
 
+    def give_up(self, videos: Iterable[int]) -> None:
+        """Never read these training videos again: see `ClipDataset.give_up`."""
+        clips = self.train.dataset
+        assert isinstance(clips, TrainingClips)
+        clips.give_up(videos)
+
 
 def make_loaders(
     config: Config, videos: VideoSet, rank: int, world_size: int, local_processes: int, pin: bool
@@ -176,7 +184,7 @@ def make_loaders(
     )
     workers = decoding_workers(data.num_workers, local_processes)
     return Loaders(
-        _loader(train, sampler, workers, pin),
+        _loader(train, sampler, micro_batch, workers, pin),
         make_evaluation_loader(val, micro_batch, workers, rank, world_size, pin),
         sampler,
         val.views,
@@ -188,11 +196,26 @@ def make_evaluation_loader(
 ) -> DataLoader[Batch]:
     """The share of process ``rank`` of ``world_size``: over all, each view of each video once."""
     batches = EvaluationSampler(len(clips.videos), clips.views, batch_size, rank, world_size)
-    return _loader(clips, batches, workers, pin)
+    return _loader(clips, batches, batch_size, workers, pin)
+
+
+def batch_seconds(batch_size: int) -> float:
+    """After which a loader gives its workers up.
+
+    Videos that hang do not take that long: the guard's limit ends each of them. Every clip of a
+    batch may meet two and then be decoded in as much time; that still more of its replacements
+    hang, where --data.max-bad-fraction lets so few go, is the storage's fault. What remains is a
+    worker that is stopped or stuck outside the decoder.
+    """
+    return STALL_SECONDS + batch_size * 3 * DECODE_SECONDS
 
 
 def _loader(
-    clips: TrainingClips | EvaluationClips, batches: Sampler[Any], workers: int, pin: bool
+    clips: TrainingClips | EvaluationClips,
+    batches: Sampler[Any],
+    batch_size: int,
+    workers: int,
+    pin: bool,
 ) -> Any:
     return DataLoader(
         clips,
@@ -201,12 +224,15 @@ def _loader(
         collate_fn=collate,
         pin_memory=pin,
         persistent_workers=workers > 0,
-        timeout=BATCH_SECONDS if workers else 0,
+        timeout=batch_seconds(batch_size) if workers else 0,
         worker_init_fn=_start_worker,
     )
 
 
 def _start_worker(_: int) -> None:
+    training_process = multiprocessing.parent_process()
+    assert training_process is not None and training_process.pid is not None
+    die_with_parent(training_process.pid)
     signals.leave_to_parent()
     die_with_parent(os.getppid())
 

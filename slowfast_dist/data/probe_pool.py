@@ -16,6 +16,11 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from slowfast_dist.parent import die_with_parent
+
+_PARENT = "SLOWFAST_DIST_PROBE_PARENT"
+"""The environment variable that tells such a process whom it serves."""
+
 
 def ask_apart(
     command: Sequence[str], paths: Sequence[Path], workers: int, limit: Callable[[Path], float]
@@ -71,6 +76,7 @@ def ask_apart(
 
 def serve(answer: Callable[[Path], Any]) -> None:
     """In such a process: paths come in, answers go out, one JSON value a line, until the end."""
+    die_with_parent(int(os.environ[_PARENT]))  # one that hangs does not see the end of its input
     answers = os.fdopen(os.dup(1), "w")
     print("ready", file=answers, flush=True)
     silent = os.open(os.devnull, os.O_WRONLY)
@@ -91,7 +97,11 @@ class _Process:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(sys.path),
+                _PARENT: str(os.getpid()),
+            },
         )
         assert self._process.stdin and self._process.stdout
         self._input, self.output = self._process.stdin, self._process.stdout

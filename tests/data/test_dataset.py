@@ -1,5 +1,9 @@
 """Clips of real files: the same key gives the same clip, and failures are replaced or reported."""
 
+import os
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,11 +11,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from slowfast_dist.config import DataConfig
+from slowfast_dist.data import guard
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
 from slowfast_dist.data.manifest import VideoRecord, list_videos
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.video import VideoInfo
 
 DATA = DataConfig(num_frames=8, sampling_rate=2, short_side=(36, 48), crop_size=32)
 
@@ -89,6 +95,78 @@ def test_evaluation_reports_what_it_cannot_read(
     batch = collate([clips[ViewKey(0, 0)], clips[ViewKey(1, 5)]])
     assert batch.videos.tolist() == [1] and batch.views.tolist() == [5]
     assert [failure.video for failure in batch.failures] == [0]
+
+
+needs_guard = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux alone")
+
+
+@pytest.fixture
+def hanging(
+    records: list[VideoRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[VideoRecord]:
+    """The videos; the first hangs every reader, being a FIFO since the probe."""
+    monkeypatch.setattr(guard, "DECODE_SECONDS", 1.0)
+    path = tmp_path / "hangs.mp4"
+    os.mkfifo(path)
+    return [replace(records[0], path=path), *records[1:]]
+
+
+def infos_before(records: list[VideoRecord], now: list[VideoRecord]) -> dict[Path, VideoInfo]:
+    """What the probe found before ``records`` became what they are now."""
+    return {new.path: probe_file(old.path) for old, new in zip(records, now, strict=True)}
+
+
+@needs_guard
+def test_a_video_that_hangs_is_replaced_alike_whether_it_was_met_before(
+    records: list[VideoRecord], hanging: list[VideoRecord], damaged: tuple[TrainingClips, object]
+) -> None:
+    """As one that is damaged is; and only the first meeting costs time."""
+    infos = infos_before(records, hanging)
+    clips, told = (TrainingClips(hanging, infos, DATA, 3) for _ in range(2))
+    told.give_up([0])
+    expected = damaged[0][ClipKey(0, 0)]
+    for dataset, seconds, reason in (
+        (clips, (1, 4), "hangs the decoder: given up after 1 s"),
+        (clips, (0, 1), guard.GIVEN_UP),
+        (told, (0, 1), guard.GIVEN_UP),
+    ):
+        start = time.monotonic()
+        sample = dataset[ClipKey(0, 0)]
+        assert seconds[0] <= time.monotonic() - start < seconds[1]
+        assert sample.video == expected.video and sample.frames is not None
+        assert torch.equal(sample.frames, expected.frames)  # type: ignore[arg-type]
+        assert sample.failures[0].reason == reason and guard.is_fatal(reason)
+        assert {failure.video for failure in sample.failures} == {0}
+
+
+@needs_guard
+def test_what_one_worker_met_no_worker_meets_again(
+    records: list[VideoRecord], hanging: list[VideoRecord]
+) -> None:
+    clips = TrainingClips(hanging, infos_before(records, hanging), DATA, seed=3)
+    sampler = DistributedBatchSampler(len(records), 4, 2, seed=3)
+    for workers, reason in ((2, "hangs the decoder: given up after 1 s"), (1, guard.GIVEN_UP)):
+        found: list[Batch] = list(
+            DataLoader(
+                clips, batch_sampler=sampler, num_workers=workers, collate_fn=collate, timeout=60
+            )
+        )
+        assert sum(len(batch) for batch in found) == len(records)
+        failures = [failure for batch in found for failure in batch.failures]
+        assert failures[0].reason == reason and {failure.video for failure in failures} == {0}
+    assert clips[ClipKey(0, 0)].failures[0].reason == guard.GIVEN_UP
+
+
+@needs_guard
+def test_all_views_of_a_video_that_hangs_cost_one_time_limit(
+    records: list[VideoRecord], hanging: list[VideoRecord]
+) -> None:
+    clips = EvaluationClips(hanging, infos_before(records, hanging), DATA, 2, 3)
+    start = time.monotonic()
+    samples = [clips[ViewKey(0, view)] for view in range(6)]
+    assert time.monotonic() - start < 3
+    assert all(sample.frames is None and len(sample.failures) == 1 for sample in samples)
+    assert clips[ViewKey(1, 0)].frames is not None
 
 
 def test_views_are_different_parts_of_the_video(records: list[VideoRecord]) -> None:
