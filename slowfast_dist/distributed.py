@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
@@ -23,6 +23,9 @@ from slowfast_dist.signals import StopRequested
 
 T = TypeVar("T")
 POLL_SECONDS = 0.05
+SLOW_SECONDS = 600.0
+"""How much longer than for one that is dead or silent a collective waits for one that lives: it may
+meet video after video that hangs the decoder."""
 VERDICT_SECONDS = 5.0
 """A connection that breaks is seen by torch and by the heartbeat at nearly the same time."""
 
@@ -30,10 +33,10 @@ VERDICT_SECONDS = 5.0
 def make_accelerator(mixed_precision: str, timeout: float) -> Accelerator:
     """The Accelerator of this process: device, process group and mixed precision.
 
-    ``mixed_precision`` auto takes the launcher's choice, else what the hardware has; ``timeout``
-    is the process group's, in seconds. BatchNorm buffers are not broadcast and gradient
-    accumulation is left to the training step. Raises UserError for fp16 without a GPU, which
-    would silently be fp32.
+    ``mixed_precision`` auto takes the launcher's choice, else what the hardware has; ``timeout``:
+    seconds without a sign of life after which another process counts as lost. BatchNorm buffers
+    are not broadcast and gradient accumulation is left to the training step. Raises UserError for
+    fp16 without a GPU, which would silently be fp32.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = not torch.cuda.is_available()
@@ -46,7 +49,6 @@ def make_accelerator(mixed_precision: str, timeout: float) -> Accelerator:
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
-            InitProcessGroupKwargs(timeout=timedelta(seconds=timeout)),
         ],
     )
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
@@ -74,7 +76,7 @@ def _make_group(world_size: int, timeout: float) -> None:
         store=PrefixStore("group", store),
         rank=int(os.environ["RANK"]),
         world_size=world_size,
-        timeout=timedelta(seconds=timeout),
+        timeout=timedelta(seconds=timeout + SLOW_SECONDS),
     )
 
 

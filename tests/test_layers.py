@@ -15,8 +15,8 @@ LAYERS = {
     1: "train __main__ start cli arguments config_files flags",
     2: "training training_step training_state recording evaluate_run prediction benchmark serve",
     3: "evaluation report export",
-    4: "data data.dataset data.guard data.loaders data.manifest data.packets data.prepare data.probe "
-    "data.probe_pool data.sampler data.split data.synthetic data.transforms data.video "
+    4: "data data.dataset data.guard data.loaders data.manifest data.packets data.prepare "
+    "data.probe data.probe_pool data.sampler data.split data.synthetic data.transforms data.video "
     "model weights best_model batchnorm sanity optim checkpoint tracking progress run_folder "
     "wandb_run distributed rendezvous",
     5: "config config_checks metrics files signals heartbeat parent data.clips",

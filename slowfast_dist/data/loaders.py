@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,9 +162,7 @@ class Loaders:
 
     def give_up(self, videos: Iterable[int]) -> None:
         """Never read these training videos again: see `ClipDataset.give_up`."""
-        clips = self.train.dataset
-        assert isinstance(clips, TrainingClips)
-        clips.give_up(videos)
+        cast(TrainingClips, self.train.dataset).give_up(videos)
 
 
 def make_loaders(
@@ -234,7 +232,6 @@ def _start_worker(_: int) -> None:
     assert training_process is not None and training_process.pid is not None
     die_with_parent(training_process.pid)
     signals.leave_to_parent()
-    die_with_parent(os.getppid())
 
 
 def available_cpus() -> int:
