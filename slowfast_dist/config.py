@@ -182,12 +182,16 @@ class Config:
     """Passes over the training videos."""
     global_batch_size: int = 16
     """Videos per optimizer step, over all processes and accumulation steps."""
-    micro_batch_size: int = 4
-    """Videos that one process forwards at once; a divisor of global_batch_size."""
+    micro_batch_size: int | Literal["auto"] = 4
+    """Videos that one process forwards at once, a divisor of global_batch_size: sets the memory.
+    auto: the largest that fits, found before training.
+    Beyond rounding and dropout's draws it changes the result with model.norm local only."""
     seed: int = 0
     """Of the split, the new head, the order, the augmentation and dropout."""
     log_every: int = 10
     """Optimizer steps from one step line of metrics.jsonl to the next."""
+    log_samples: bool = False
+    """Write logs/samples.csv: which sample and which video each optimizer step used."""
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """auto: what accelerate launch was told, else what the hardware has."""
     data: DataConfig = field(default_factory=DataConfig)

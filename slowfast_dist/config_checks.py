@@ -21,7 +21,6 @@ def _check_numbers(config: Config) -> None:
     positive: dict[str, float] = {
         "epochs": config.epochs,
         "global-batch-size": config.global_batch_size,
-        "micro-batch-size": config.micro_batch_size,
         "log-every": config.log_every,
         "data.num-frames": config.data.num_frames,
         "data.sampling-rate": config.data.sampling_rate,
@@ -33,6 +32,8 @@ def _check_numbers(config: Config) -> None:
         "checkpoint.keep": config.checkpoint.keep,
         "distributed.timeout": config.distributed.timeout,
     }
+    if config.micro_batch_size != "auto":
+        positive["micro-batch-size"] = config.micro_batch_size
     if config.checkpoint.every_steps is not None:
         positive["checkpoint.every-steps"] = config.checkpoint.every_steps
     if config.optimizer.clip_norm is not None:
@@ -117,7 +118,7 @@ def _check_data(config: Config) -> None:
 
 def _check_batches(config: Config) -> None:
     total, micro = config.global_batch_size, config.micro_batch_size
-    if total % micro:
+    if micro != "auto" and total % micro:
         below = total // micro * micro
         nearest = f"{below} or {below + micro}" if below else f"{micro}"
         raise UserError(

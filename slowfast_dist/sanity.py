@@ -43,14 +43,7 @@ def check_gradients(
     """
     net = slowfast(model)
     named = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    cuda = [frames.device] if frames.is_cuda else []
-    with torch.random.fork_rng(cuda), _training_mode(net), torch.enable_grad():
-        with autocast():
-            # forward, not __call__: past torch.compile, which would compile this mode as well.
-            logits = net.forward(frames).float()
-        loss = F.cross_entropy(logits, labels)
-        # Unlike backward() it leaves .grad alone, and DistributedDataParallel's hooks out of it.
-        grads = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    loss, grads = gradients(net, list(named.values()), frames, labels, autocast)
     found = GradientCheck(loss=loss.item(), head_grad_norm=0.0, missing=[], zero=[], not_finite=[])
     of_head = {id(parameter) for parameter in head_parameters(net)}
     norms, faults = [], []
@@ -71,6 +64,28 @@ def check_gradients(
         )
     found["head_grad_norm"] = torch.stack(norms).norm().item()
     return found
+
+
+def gradients(
+    net: SlowFast,
+    parameters: list[nn.Parameter],
+    frames: Tensor,
+    labels: Tensor,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """The loss of a micro-batch as in `check_gradients`, and the gradients of ``parameters``.
+
+    It takes the memory of a training step, and it too leaves no trace, waits for no other process
+    and compiles nothing.
+    """
+    cuda = [frames.device] if frames.is_cuda else []
+    with torch.random.fork_rng(cuda), _training_mode(net), torch.enable_grad():
+        with autocast():
+            # forward, not __call__: past torch.compile, which would compile this mode as well.
+            logits = net.forward(frames).float()
+        loss = F.cross_entropy(logits, labels)
+        # Unlike backward() it leaves .grad alone, and DistributedDataParallel's hooks out of it.
+        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
 @contextmanager

@@ -37,6 +37,7 @@ from slowfast_dist.distributed import (
     wait_for_verdict,
 )
 from slowfast_dist.evaluation import Scores, evaluate
+from slowfast_dist.micro_batch import largest_micro_batch
 from slowfast_dist.model import (
     SlowFast,
     build_model,
@@ -90,13 +91,15 @@ def _run(config: Config, accelerator: Accelerator, start: Start) -> dict[str, An
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         trainer = Trainer(config, accelerator, videos, checkpoint)
         if checkpoint is not None:
-            trainer.state.restore(checkpoint, accelerator)
+            # A smaller one than the checkpoint's is what `auto` is for.
+            free = ("micro_batch_size",) if config.micro_batch_size == "auto" else ()
+            trainer.state.restore(checkpoint, accelerator, free)
         state = checkpoint.state if checkpoint else None
         environment = describe_environment(
             str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
         )
         recorder = only_main(
-            accelerator, lambda: Recorder(config, folder, videos, environment, state)
+            accelerator, lambda: Recorder(trainer.config, folder, videos, environment, state)
         )
         if any_process(accelerator, signals.received() is not None):
             raise StopRequested
@@ -127,8 +130,8 @@ def _faults_as_run_errors() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise RunError(
-            f"out of GPU memory ({str(error).splitlines()[0]}): lower --micro-batch-size, which "
-            "leaves the result as it is, or --data.crop-size or --data.num-frames"
+            f"out of GPU memory ({str(error).splitlines()[0]}): lower --micro-batch-size (or "
+            "give auto), which leaves the result as it is, or --data.crop-size or --data.num-frames"
         ) from error
     except RuntimeError as error:
         if is_loss_of_a_process(error):
@@ -164,10 +167,20 @@ class Trainer:
         videos: VideoSet,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        """Weights come from ``checkpoint`` where there is one, for `TrainingState.restore`."""
+        """Weights come from ``checkpoint`` where there is one, for `TrainingState.restore`.
+
+        ``self.config`` has a number in place of a micro-batch size ``auto``.
+        """
         self.config = config
         self.accelerator = accelerator
         self.videos = videos
+        torch.manual_seed(config.seed)
+        network = self._build_network(checkpoint)
+        if config.micro_batch_size == "auto":
+            most = checkpoint.state["config"]["micro_batch_size"] if checkpoint else None
+            size, line = largest_micro_batch(network, config, accelerator, most)
+            accelerator.print(line)
+            self.config = config = replace(config, micro_batch_size=size)
         self.loaders = make_loaders(
             config,
             videos,
@@ -177,8 +190,6 @@ class Trainer:
             pin=accelerator.device.type == "cuda",
         )
         self.sampler = self.loaders.sampler
-        torch.manual_seed(config.seed)
-        network = self._build_network(checkpoint)
         # Accelerate does not notice when a fused optimizer skips a step for fp16's scaler.
         fused = accelerator.mixed_precision != "fp16"
         optimizer = build_optimizer(network, config.optimizer, fused)

@@ -4,7 +4,7 @@ Random numbers are not in it: the order, the augmentation and dropout follow fro
 position alone (data/sampler.py, data/dataset.py, TrainingStep._dropout_seed).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -119,13 +119,16 @@ class TrainingState:
             return torch.empty(accelerator.num_processes, 0)
         return gather_rows(accelerator, self.statistics.part()[None])
 
-    def restore(self, checkpoint: Checkpoint, accelerator: Accelerator) -> None:
+    def restore(
+        self, checkpoint: Checkpoint, accelerator: Accelerator, free: Collection[str] = ()
+    ) -> None:
         """Continue from ``checkpoint``, also one of another number of processes.
 
-        Raises UserError where videos or settings that alter the result are not the checkpoint's.
+        Raises UserError where videos or settings that alter the result are not the checkpoint's;
+        those in ``free`` may differ.
         """
         state, tensors = checkpoint.state, checkpoint.tensors
-        self._refuse_changes(state)
+        self._refuse_changes(state, free)
         self.network.load_state_dict(checkpoint.model)
         self._restore_optimizer(checkpoint)
         if accelerator.scaler is not None and state["scaler"]:
@@ -163,7 +166,7 @@ class TrainingState:
             group.update(own, lr=base * factor)
         schedule._last_lr = [group["lr"] for group in groups]
 
-    def _refuse_changes(self, state: Mapping[str, Any]) -> None:
+    def _refuse_changes(self, state: Mapping[str, Any], free: Collection[str]) -> None:
         if state["videos"] != self.videos.fingerprint():
             raise UserError(
                 f"--resume {self.config.resume}: the videos, their classes or their split are not "
@@ -173,7 +176,7 @@ class TrainingState:
         changed = [
             name
             for name, value in now.items()
-            if not name.startswith(HARMLESS) and before.get(name) != value
+            if not name.startswith((*HARMLESS, *free)) and before.get(name) != value
         ]
         fixed = [name for name in changed if name in FIXED]
         if fixed:

@@ -69,6 +69,10 @@ def test_a_setting_out_of_range_is_named_with_its_value(
     assert "\n" not in message
 
 
+def test_an_automatic_micro_batch_needs_no_number_to_divide_the_global_batch() -> None:
+    validate(changed(run={"global_batch_size": 30, "micro_batch_size": "auto"}))
+
+
 def test_the_crop_may_be_larger_than_the_short_side_where_frames_are_squeezed() -> None:
     validate(changed(data={"crop_size": 400, "resize": "square"}))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from slowfast_dist.data.synthetic import make_videos
-from tests.training_runs import TINY, launch, rows, trained
+from tests.training_runs import ROOT, TINY, launch, rows, trained
 
 pytestmark = pytest.mark.gpu
 
@@ -63,3 +63,59 @@ def test_out_of_memory_is_one_line_that_names_the_remedy(videos: Path, tmp_path:
     )  # fmt: skip
     assert done.returncode == 1
     assert "Traceback" not in done.stderr and "--micro-batch-size" in done.stderr
+
+
+LARGEST = """
+import torch
+from slowfast_dist.distributed import make_accelerator
+from slowfast_dist.micro_batch import GPU_SHARE, largest_micro_batch
+from slowfast_dist.model import SlowFast, set_norm
+from slowfast_dist.optim import build_optimizer
+from tests.test_micro_batch import settings
+
+accelerator = make_accelerator("bf16", 60)
+room = 3 * 2**30
+torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])
+config = settings(112, 512)
+network = SlowFast("slowfast_r50", 4, dropout=0.5)
+set_norm(network, "frozen")
+network.to(accelerator.device, memory_format=torch.channels_last_3d).train()
+before = torch.cuda.memory_allocated()
+size, line = largest_micro_batch(network, config, accelerator)
+print(line)
+assert f"({2 * size} needs more than 92% of the 3 GiB of GPU memory)" in line
+assert torch.cuda.max_memory_allocated() < before + 128 * 2**20  # cuBLAS keeps its workspace
+optimizer = build_optimizer(network, config.optimizer)
+
+def train(size):
+    for _ in range(3):
+        frames = torch.randint(0, 256, (size, 16, 3, 112, 112), dtype=torch.uint8, device="cuda")
+        for _ in range(2):
+            with accelerator.autocast():
+                loss = network(frames).float().sum()
+            loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+train(size)
+assert torch.cuda.max_memory_allocated() <= GPU_SHARE * room
+try:
+    train(4 * size)
+except torch.OutOfMemoryError:
+    print("more does not")
+"""
+
+
+def test_an_automatic_micro_batch_trains_within_what_the_process_may_have() -> None:
+    env = GPU | {"PYTHONPATH": str(ROOT)}
+    done = launch("-c", LARGEST, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "more does not" in done.stdout
+
+
+def test_auto_is_the_number_that_a_training_uses(videos: Path, tmp_path: Path) -> None:
+    run = trained(
+        tmp_path / "run", *TINY, "--data.root", videos, "--global-batch-size", "4", "--epochs", "1",
+        "--micro-batch-size", "auto", env=GPU,
+    )  # fmt: skip
+    assert "micro_batch_size: 4\n" in (run / "config.yaml").read_text()

@@ -17,9 +17,9 @@ LAYERS = {
     3: "evaluation report export",
     4: "data data.dataset data.guard data.loaders data.manifest data.packets data.prepare "
     "data.probe data.probe_pool data.sampler data.split data.synthetic data.transforms data.video "
-    "model weights best_model batchnorm sanity optim checkpoint tracking progress run_folder "
-    "wandb_run distributed rendezvous",
-    5: "config config_checks metrics files signals heartbeat parent data.clips",
+    "model weights best_model batchnorm sanity micro_batch optim checkpoint tracking progress "
+    "run_folder wandb_run distributed rendezvous",
+    5: "config config_checks metrics files host_memory signals heartbeat parent data.clips",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""

@@ -173,6 +173,7 @@ def make_loaders(
     ``pin`` batches in memory from which copies to a GPU need not wait.
     """
     data, evaluation, micro_batch = config.data, config.evaluation, config.micro_batch_size
+    assert micro_batch != "auto"  # by now a number was chosen
     sampler = DistributedBatchSampler(
         len(videos.train), config.global_batch_size, micro_batch, config.seed, rank, world_size
     )

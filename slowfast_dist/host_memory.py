@@ -1,0 +1,140 @@
+"""Memory of this host: how much a process may still take, and how much a piece of work takes."""
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+
+import psutil
+
+PROC = Path("/proc/self")
+CGROUPS = Path("/sys/fs/cgroup")
+SAMPLE_SECONDS = 0.001
+
+
+def memory_now() -> int:
+    """Bytes of RAM that this process holds."""
+    return psutil.Process().memory_info().rss
+
+
+def available_memory(processes: int) -> float:
+    """Bytes that this process may take beyond what it holds, if ``processes`` share the host.
+
+    Of the host's RAM what is free or can be freed, or less where a control group (a container, a
+    batch system's job) allows less; also no more than ``ulimit -v`` leaves each process.
+    """
+    ram = min([psutil.virtual_memory().available, *rooms_of_groups(PROC / "cgroup", CGROUPS)])
+    return max(0.0, min(ram / processes, _address_space()))
+
+
+def _address_space() -> float:
+    """Bytes of address space below ``ulimit -v`` that this process does not use."""
+    if not hasattr(psutil, "RLIMIT_AS"):  # Linux and FreeBSD alone have it
+        return inf
+    process = psutil.Process()
+    limit, _ = process.rlimit(psutil.RLIMIT_AS)
+    return inf if limit == psutil.RLIM_INFINITY else limit - process.memory_info().vms
+
+
+@contextmanager
+def address_space_kept_back(amount: float) -> Iterator[None]:
+    """Within it, ``ulimit -v`` leaves this process ``amount`` bytes less, where there is one."""
+    if _address_space() == inf:
+        yield
+        return
+    process = psutil.Process()
+    soft, hard = process.rlimit(psutil.RLIMIT_AS)
+    process.rlimit(psutil.RLIMIT_AS, (max(0, soft - int(amount)), hard))
+    try:
+        yield
+    finally:
+        process.rlimit(psutil.RLIMIT_AS, (soft, hard))
+
+
+def rooms_of_groups(membership: Path, mount: Path) -> list[int]:
+    """Bytes left in each memory control group, of version 1 or 2, that limits this process.
+
+    ``membership`` is the kernel's /proc/PID/cgroup; ``mount`` the folder of all groups. Every group
+    above the process's own limits it as well. Where a container sees only its own part of the
+    tree, the groups that the kernel names are not there, and the mount itself is its own.
+    """
+    rooms = []
+    for line in _read(membership).splitlines():
+        _, controllers, name = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = mount / "memory" if controllers else mount
+        group = root / name.strip("/")
+        above = [folder for folder in group.parents if folder.is_relative_to(root)]
+        rooms += [room for folder in (group, *above) for room in _rooms_of_group(folder)]
+    return rooms
+
+
+def _rooms_of_group(folder: Path) -> Iterator[int]:
+    """From the files of either version; none where there is no limit.
+
+    As the kubelet counts it, what lies in the cache for files and was not used lately is free.
+    """
+    stat = dict(line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines())
+    for limit, usage, cached in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.high", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        most, used = _read(folder / limit).strip(), _read(folder / usage).strip()
+        if most.isdecimal() and used.isdecimal():
+            yield int(most) - int(used) + int(stat.get(cached, 0))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def peak_growth(work: Callable[[], object], start: int) -> int:
+    """Do ``work``; the most bytes of RAM that this process held meanwhile, beyond ``start``.
+
+    Exact where the kernel keeps count and lets it begin anew (Linux), else from samples a
+    millisecond apart.
+    """
+    try:
+        (PROC / "clear_refs").write_text("5")  # of VmHWM: man 5 proc_pid_clear_refs
+    except OSError:
+        return sampled_growth(work, start)
+    work()
+    status = dict(line.split(":", 1) for line in _read(PROC / "status").splitlines())
+    return 1024 * int(status["VmHWM"].split()[0]) - start
+
+
+def sampled_growth(work: Callable[[], object], start: int) -> int:
+    """As `peak_growth`, without the kernel's help."""
+    peak, done = memory_now(), threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(SAMPLE_SECONDS):
+            peak = max(peak, memory_now())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        work()
+    finally:
+        done.set()
+        watcher.join()
+    return peak - start
+
+
+def give_back_free_memory() -> None:
+    """Return to the host what malloc keeps for later, where it can (glibc).
+
+    slowfast_r50, 4 clips of 8 frames at 112 px: at most 510 MB as the first piece of work, 668
+    after smaller ones, whose memory stayed in pieces; 594 if that is given back in between.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if psutil.LINUX else None
+    if trim is not None:
+        trim(0)
