@@ -136,7 +136,7 @@ class SlowFast(nn.Module):
         self.head.proj.reset_parameters()
         for module in self.modules():
             if isinstance(module, nn.Conv3d):  # pytorchvideo's np.int64 break torch.compile's graph
-                module.stride = tuple(map(int, module.stride))  # type: ignore[assignment]
+                module.stride = tuple(map(int, module.stride))
         if name == "slowfast_tiny":
             self._open_residual_branches()
 
