@@ -23,7 +23,7 @@ from torch import Tensor
 from slowfast_dist.config import RunError, UserError
 from slowfast_dist.files import atomic_write, sync_folder, write_json
 
-FORMAT = 1
+FORMAT = 2
 FILES = ("model.safetensors", "optimizer.pt", "training.safetensors", "state.json")
 _NAME = re.compile(r"step_\d{8,}")
 
@@ -114,6 +114,9 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def verify_checkpoint(path: Path) -> None:
     """Raise RunError with the reason if a file of the checkpoint is missing or not as written."""
     try:
+        for name in (*FILES, "manifest.json"):  # the only names that are ever opened
+            if not (path / name).is_file():  # a pipe would be waited for
+                raise RunError(f"{path}: {name} is missing")
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise RunError(f"{path}: format {manifest['format']}, this version reads {FORMAT}")

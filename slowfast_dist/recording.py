@@ -28,13 +28,13 @@ from slowfast_dist.metrics import (
 from slowfast_dist.model import SlowFast, rebuild
 from slowfast_dist.progress import print_epoch
 from slowfast_dist.run_folder import RunFolder
-from slowfast_dist.tracking import MetricsFile, TrainingLog, write_predictions
+from slowfast_dist.tracking import MetricsFile, SampleLog, TrainingLog, write_predictions
 from slowfast_dist.wandb_run import open_wandb
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch over all processes. ``rows`` int64 (N, 5) as in training_state.EpochSums."""
+    """One epoch over all processes. ``rows`` int64 (N, 6) as in training_state.EpochSums."""
 
     epoch: int
     global_step: int
@@ -81,6 +81,9 @@ class Recorder:
             state["global_step"] if state else 0, state["epoch"] if state else 0
         )
         self.log = TrainingLog(folder.training_log)
+        self.samples = SampleLog(folder.samples, [video.name for video in videos.train])
+        # Its rows come an epoch at a time: those of the running one are in the checkpoint.
+        self.samples.truncate_after(state["global_step"] - state["step"] if state else 0)
         self.wandb = open_wandb(
             config.wandb, folder.root, config_dict(config) | {"environment": environment},
             memory.get("wandb_id"),
@@ -109,6 +112,8 @@ class Recorder:
         row["best"] = self._is_best(row)
         if row["best"]:
             self._save_best(row, scores, network)
+        if self.config.log_samples:
+            self.samples.epoch(result.rows)
         written = self.metrics.write("epoch", **row)
         saved = self.folder.models / "best_model_weights.pth" if row["best"] else None
         self.log.epoch(written, self.config.epochs, saved)

@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ import yaml
 from slowfast_dist.checkpoint import find_checkpoint, list_checkpoints, newest_valid
 from slowfast_dist.config import Config, UserError, config_dict
 from slowfast_dist.files import atomic_write, write_json
+from slowfast_dist.run_lock import RunLock
 
 Status = Literal["running", "finished", "preempted", "failed"]
 PACKAGES = (
@@ -47,6 +49,10 @@ class RunFolder:
     @property
     def training_log(self) -> Path:
         return self.root / "logs" / "training_log.txt"
+
+    @property
+    def samples(self) -> Path:
+        return self.root / "logs" / "samples.csv"
 
     @property
     def predictions(self) -> Path:
@@ -106,19 +112,34 @@ def write_unreadable(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """How a run begins: where, from which checkpoint (None: step 0), and what to tell the user."""
+    """How a run begins: where, from which checkpoint (None: step 0), and what to tell the user.
+
+    ``lock`` holds the folder for this run, on the main process and until `release`; a finished run
+    needs none.
+    """
 
     folder: RunFolder
     checkpoint: Path | None
     finished: bool
     messages: tuple[str, ...] = ()
+    lock: RunLock | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What the other processes get: the lock is the main one's."""
+        return self.__dict__ | {"lock": None}
+
+    def release(self) -> None:
+        """Let another run have the folder. May be called again."""
+        if self.lock is not None:
+            self.lock.release()
 
 
 def open_run(output_dir: Path, resume: str) -> Start:
-    """Decide how a run begins; creates the folder. Main process only.
+    """Decide how a run begins; creates the folder and locks it. Main process only.
 
-    ``{timestamp}`` in ``output_dir`` becomes the local time. Raises UserError where the folder
-    holds a run that must not be touched, or no checkpoint that could be continued.
+    ``{timestamp}`` in ``output_dir`` becomes the local time. Raises UserError where another run
+    uses the folder, where it holds a run that must not be touched, or no checkpoint that could be
+    continued.
     """
     template = "{timestamp}" in str(output_dir)
     if resume == "auto" and template:
@@ -126,36 +147,78 @@ def open_run(output_dir: Path, resume: str) -> Start:
             f"--resume auto --output-dir {output_dir}: a new folder holds nothing to continue; "
             "give the --output-dir of the run"
         )
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = RunFolder(Path(str(output_dir).replace("{timestamp}", stamp)).absolute())
+    folder = RunFolder(_fresh(output_dir) if template else output_dir.absolute())
+    if resume == "auto" and folder.status() == "finished":
+        return _nothing_to_do(folder)
+    lock = _lock(folder, output_dir)
+    try:
+        # Not before it is locked: a run that still goes on makes and deletes checkpoints.
+        start = _decide(folder, output_dir, resume)
+    except BaseException:
+        lock.release()
+        folder.remove_if_empty()
+        raise
+    if start.finished:
+        lock.release()
+        return start
+    messages = start.messages if lock.message is None else (lock.message, *start.messages)
+    return replace(start, messages=messages, lock=lock)
+
+
+def _fresh(output_dir: Path) -> Path:
+    """``output_dir`` with the time in it; a number too, where another run began in that second."""
+    name = str(output_dir).replace("{timestamp}", time.strftime("%Y%m%d-%H%M%S"))
+    for number in count(1):
+        path = Path(name if number == 1 else f"{name}-{number}").absolute()
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError:  # which _lock says
+            pass
+        return path
+    raise AssertionError
+
+
+def _lock(folder: RunFolder, output_dir: Path) -> RunLock:
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output-dir {output_dir}: cannot create it ({error.strerror})") from None
+    try:
+        return RunLock(folder.root, output_dir)
+    except OSError as error:
+        folder.remove_if_empty()
+        reason = error.strerror or error
+        raise UserError(f"--output-dir {output_dir}: cannot write there ({reason})") from None
+
+
+def _decide(folder: RunFolder, output_dir: Path, resume: str) -> Start:
     if resume == "auto":
-        start = _continue_or_begin(folder)
-    elif resume == "never":
+        return _continue_or_begin(folder)
+    if resume == "never":
         if folder.holds_run():
             raise UserError(
                 f"--output-dir {output_dir} holds a run already ({folder.status()}): continue it "
                 "with --resume auto, or give a new --output-dir"
             )
-        start = Start(folder, None, False)
-    else:
-        checkpoint = find_checkpoint(Path(resume)).absolute()
-        own = checkpoint.parent == folder.checkpoints
-        if folder.holds_run() and not own:
-            raise UserError(
-                f"--output-dir {output_dir} holds another run than --resume {resume}: give a new "
-                "--output-dir, or the folder of that run"
-            )
-        start = Start(folder, checkpoint, False, (f"resuming from {checkpoint}",))
-    try:
-        folder.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output-dir {output_dir}: cannot create it ({error.strerror})") from None
-    return start
+        return Start(folder, None, False)
+    checkpoint = find_checkpoint(Path(resume)).absolute()
+    if folder.holds_run() and checkpoint.parent != folder.checkpoints:
+        raise UserError(
+            f"--output-dir {output_dir} holds another run than --resume {resume}: give a new "
+            "--output-dir, or the folder of that run"
+        )
+    return Start(folder, checkpoint, False, (f"resuming from {checkpoint}",))
+
+
+def _nothing_to_do(folder: RunFolder) -> Start:
+    return Start(folder, None, True, (f"{folder.root}: this run is finished, nothing to do",))
 
 
 def _continue_or_begin(folder: RunFolder) -> Start:
     if folder.status() == "finished":
-        return Start(folder, None, True, (f"{folder.root}: this run is finished, nothing to do",))
+        return _nothing_to_do(folder)
     checkpoint, problems = newest_valid(folder.checkpoints)
     messages = [f"{problem}: skipped" for problem in problems]
     if checkpoint is not None:

@@ -1,4 +1,4 @@
-"""What a run writes about itself as text: metrics.jsonl, logs/training_log.txt, predictions.
+"""What a run writes about itself as text: metrics.jsonl, the files of logs/, predictions.
 
 One process writes, the main one. Each write opens the file, appends whole lines and closes it, so
 that a run that is killed leaves at most one torn line and a reader always sees the last epoch.
@@ -7,11 +7,14 @@ that a run that is killed leaves at most one torn line and a reader always sees 
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.files import atomic_write
@@ -103,6 +106,55 @@ class TrainingLog:
     def finish(self, seconds: float) -> None:
         """Append the total time, given in seconds and written in minutes."""
         self.write(f"Total Training Time: {seconds / 60:.2f} minutes")
+
+
+class SampleLog:
+    """logs/samples.csv: which sample each optimizer step used, and which video was read for it.
+
+    Rows of global_step,sample,video, sorted by step and sample; both are paths below the data's
+    root, ``names`` by index, and differ only where a video that fails to decode was replaced.
+    """
+
+    header = ("global_step", "sample", "video")
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.path, self.names = path, names
+
+    def epoch(self, rows: NDArray[np.int64]) -> None:
+        """Append an epoch's rows (N, 6), in any order and as in training_state.EpochSums."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        samples, videos, steps = rows[:, 0], rows[:, 1], rows[:, 5]
+        order = np.lexsort((samples, steps))
+        with open(self.path, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if not file.tell():
+                writer.writerow(self.header)
+            for row in order:
+                writer.writerow((steps[row], self.names[samples[row]], self.names[videos[row]]))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def truncate_after(self, global_step: int) -> None:
+        """Drop, atomically, the rows of later steps and what a crash left torn behind them.
+
+        A file that does not exist stays so.
+        """
+        if not self.path.exists():
+            return
+        with (
+            open(self.path, encoding="utf-8", errors="surrogateescape", newline="") as old,
+            atomic_write(self.path) as file,
+        ):
+            text = TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(self.header)
+            for row in islice(csv.reader(old), 1, None):
+                # A step is whole where something stands behind it; later ones are dropped anyway.
+                if len(row) < 2 or int(row[0]) > global_step:
+                    break
+                writer.writerow(row)
+            text.flush()
+            text.detach()
 
 
 def _score_lines(title: str, row: Mapping[str, Any]) -> list[str]:

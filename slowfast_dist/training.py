@@ -110,8 +110,11 @@ def _run(config: Config, accelerator: Accelerator, start: Start) -> dict[str, An
         if recorder is not None:
             recorder.fail()
         elif accelerator.is_main_process:
+            start.release()
             folder.remove_if_empty()
         raise
+    finally:
+        start.release()
 
 
 def _stopped_early(folder: RunFolder, recorder: Recorder | None) -> dict[str, Any]:
@@ -132,6 +135,13 @@ def _faults_as_run_errors() -> Iterator[None]:
         raise RunError(
             f"out of GPU memory ({str(error).splitlines()[0]}): lower --micro-batch-size (or "
             "give auto), which leaves the result as it is, or --data.crop-size or --data.num-frames"
+        ) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise RunError(
+            "BatchNorm needs more than one value: raise --micro-batch-size, --data.crop-size or "
+            "--data.num-frames, or take --model.norm frozen"
         ) from error
     except RuntimeError as error:
         if is_loss_of_a_process(error):

@@ -21,9 +21,10 @@ from slowfast_dist.distributed import gather_list, gather_rows
 from slowfast_dist.model import SlowFast
 
 HARMLESS = (
-    "output_dir", "resume", "resume_changed", "log_every", "data.root", "data.train_dir",
-    "data.val_dir", "data.synthetic", "data.num_workers", "data.max_bad_fraction", "evaluation.",
-    "checkpoint.", "distributed.", "wandb.", "model.weights", "model.pretrained",
+    "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
+    "data.train_dir", "data.val_dir", "data.synthetic", "data.num_workers",
+    "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.", "wandb.",
+    "model.weights", "model.pretrained",
 )  # fmt: skip
 """Settings (or the beginnings of their names) that may differ when a run is resumed."""
 
@@ -45,18 +46,18 @@ class Position:
 class EpochSums:
     """What one process has seen of the running epoch, on its device until the epoch ends.
 
-    ``rows`` int64 (B, 5) a micro-batch: sample asked for, video read, label, prediction, whether
-    the label is among the five highest logits. ``steps`` float32 (4,) an optimizer step, the same
-    on every process: sum of the weighted losses, sum of the weights, gradient norm, and 1 where
-    fp16 skipped it.
+    ``rows`` int64 (B, 6) a micro-batch: sample asked for, video read, label, prediction, whether
+    the label is among the five highest logits, and the optimizer step, counted from 1 over all
+    epochs. ``steps`` float32 (4,) an optimizer step, the same on every process: sum of the weighted
+    losses, sum of the weights, gradient norm, and 1 where fp16 skipped it.
     """
 
     rows: list[Tensor] = field(default_factory=list)
     steps: list[Tensor] = field(default_factory=list)
 
     def all_rows(self, accelerator: Accelerator) -> Tensor:
-        """Collective: the rows of all processes, (N, 5) on the CPU."""
-        empty = torch.empty(0, 5, dtype=torch.int64, device=accelerator.device)
+        """Collective: the rows of all processes, (N, 6) on the CPU."""
+        empty = torch.empty(0, 6, dtype=torch.int64, device=accelerator.device)
         return gather_rows(accelerator, torch.cat([empty, *self.rows])).cpu()
 
     def all_steps(self) -> Tensor:

@@ -105,6 +105,7 @@ class TrainingStep:
         top = logits.topk(min(TOP_K, logits.shape[1])).indices
         hits = (top == batch.labels[:, None]).any(dim=1)
         row = [batch.samples, batch.videos, batch.labels, logits.argmax(dim=1), hits.long()]
+        row.append(torch.full_like(batch.samples, self.state.position.global_step + 1))
         self.state.sums.rows.append(torch.stack(row, dim=1))
         self._last_frames = batch.frames
         return (losses * weights).sum(), weights.sum()

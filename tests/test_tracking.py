@@ -7,9 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from slowfast_dist.metrics import classification_metrics, logit_metrics, top_k_hits
-from slowfast_dist.tracking import MetricsFile, TrainingLog, read_metrics, write_predictions
+from slowfast_dist.tracking import (
+    MetricsFile,
+    SampleLog,
+    TrainingLog,
+    read_metrics,
+    write_predictions,
+)
 
 SCORES = {
     "loss": 0.5,
@@ -89,6 +96,50 @@ def test_resuming_leaves_the_rows_of_an_uninterrupted_run(tmp_path: Path) -> Non
 def test_resuming_a_run_that_wrote_nothing_yet(tmp_path: Path) -> None:
     MetricsFile(tmp_path / "metrics.jsonl").truncate_after(0)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+NAMES = ["a/x.mp4", 'b/say "hi", now.mp4', "b/line\nbreak.mp4", "c/\udcff.mp4"]
+
+
+def sample_rows(first: int, last: int) -> NDArray[np.int64]:
+    """Steps of two samples each, in no order; in step 2 a video stands in for another one."""
+    rows = [(s, 3 if step == 2 else s, 0, 0, 0, step) for step in range(first, last + 1)
+            for s in (3 - step % 2, step % 2)]  # fmt: skip
+    return np.array(rows[::-1], np.int64)
+
+
+def test_samples_are_listed_by_step_and_sample(tmp_path: Path) -> None:
+    log = SampleLog(tmp_path / "logs" / "samples.csv", NAMES)
+    log.epoch(sample_rows(1, 2))
+    log.epoch(sample_rows(3, 3))
+    with open(log.path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["global_step", "sample", "video"]
+    assert rows == [
+        ["1", NAMES[1], NAMES[1]], ["1", NAMES[2], NAMES[2]],
+        ["2", NAMES[0], NAMES[3]], ["2", NAMES[3], NAMES[3]],
+        ["3", NAMES[1], NAMES[1]], ["3", NAMES[2], NAMES[2]],
+    ]  # fmt: skip
+
+
+def test_a_resumed_sample_log_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
+    """Torn anywhere, cut back to the epochs that were done, and written again."""
+    whole = SampleLog(tmp_path / "whole.csv", NAMES)
+    whole.truncate_after(0)
+    assert not whole.path.exists()
+    whole.epoch(sample_rows(1, 9))
+    first = whole.path.stat().st_size
+    whole.epoch(sample_rows(10, 13))
+    content = whole.path.read_bytes()
+    torn = SampleLog(tmp_path / "torn.csv", NAMES)
+    for size in {*range(0, len(content), 13), *range(first - 3, first + 25), len(content) - 1}:
+        torn.path.write_bytes(content[:size])
+        done = 9 if size >= first else 0
+        torn.truncate_after(done)
+        if not done:
+            torn.epoch(sample_rows(1, 9))
+        torn.epoch(sample_rows(10, 13))
+        assert torn.path.read_bytes() == content, size
 
 
 def test_training_log_has_the_lines_of_the_original_script(tmp_path: Path) -> None:

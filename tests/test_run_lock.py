@@ -1,0 +1,223 @@
+"""One run at a time in a folder, and none is kept out by a run that died."""
+
+import errno
+import fcntl
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from slowfast_dist import run_lock
+from slowfast_dist.config import UserError
+from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.run_lock import RunLock
+from tests.training_runs import ROOT, TINY, train
+
+HOLD = (
+    "import sys; from pathlib import Path; from slowfast_dist.run_lock import RunLock\n"
+    "from slowfast_dist.config import UserError\n"
+    "try:\n lock = RunLock(Path(sys.argv[1]), Path('runs/x'))\n"
+    "except UserError as error:\n sys.exit(f'error: {error}')\n"
+    "print(lock.message, flush=True); sys.stdin.read(); lock.release()"
+)
+"""Takes the lock and holds it until standard input ends."""
+
+FOREIGN = {"host": "far", "machine": "far 1", "pid": 7, "since": "2025-01-02 03:04:05+00:00"}
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], cwd=ROOT, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@contextmanager
+def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock."""
+    process = started(folder)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "None\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_second_process_is_told_whom_to_stop(tmp_path: Path) -> None:
+    with holder(tmp_path) as first:
+        begin = time.monotonic()
+        with pytest.raises(UserError) as error:
+            RunLock(tmp_path, Path("runs/x"))
+        assert time.monotonic() - begin < 1
+    message = str(error.value)
+    assert message.startswith("--output-dir runs/x is in use by a run on ")
+    assert f"(process {first.pid}, since 20" in message
+    assert message.endswith("): stop it, or give a new --output-dir")
+
+
+def test_a_killed_process_leaves_its_lock_to_the_next_at_once(tmp_path: Path) -> None:
+    with holder(tmp_path) as first:
+        pass  # killed
+    begin = time.monotonic()
+    lock = RunLock(tmp_path, tmp_path)
+    assert time.monotonic() - begin < 1
+    assert lock.message is not None and f"process {first.pid}, since" in lock.message
+    assert lock.message.endswith("which is dead: taking over")
+    lock.release()
+
+
+def test_a_clean_end_leaves_nothing(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path, tmp_path)
+    lock.release()
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
+    again = RunLock(tmp_path, tmp_path)
+    assert again.message is None
+    again.release()
+
+
+def test_two_runs_of_one_process_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to("run")
+    lock = RunLock(tmp_path / "run", tmp_path)
+    for _ in range(2):  # the refused one must not have dropped the first one's lock
+        with pytest.raises(UserError, match=f"process {os.getpid()}"):
+            RunLock(tmp_path / "link", tmp_path)
+    other = started(tmp_path / "run")
+    assert other.communicate(timeout=30)[1].startswith("error: --output-dir runs/x is in use")
+    lock.release()
+
+
+def test_workers_that_fork_neither_keep_nor_drop_the_lock(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path, tmp_path)
+    fork = multiprocessing.get_context("fork")
+    short, long = fork.Process(target=int), fork.Process(target=time.sleep, args=(60,))
+    short.start()
+    short.join()
+    long.start()
+    other = started(tmp_path)
+    assert "in use" in other.communicate(timeout=30)[1]
+    lock.release()
+    other = started(tmp_path)
+    assert other.communicate(timeout=30) == ("None\n", "")
+    long.kill()
+    long.join()
+
+
+def test_of_processes_that_start_at_once_one_wins(tmp_path: Path) -> None:
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        processes = [started(folder) for _ in range(4)]
+        deadline = time.monotonic() + 30
+        while sum(process.poll() is None for process in processes) > 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        ends = [process.communicate(timeout=30) for process in processes]
+        assert sorted(out for out, _ in ends) == ["", "", "", "None\n"], ends
+        assert sum("in use" in err for _, err in ends) == 3, ends
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [json.dumps(FOREIGN), ""], ids=["whole", "empty"])
+def test_a_lock_without_signs_of_life_is_taken_over(tmp_path: Path, content: str) -> None:
+    """Of another host, or of a process that died before it had signed."""
+    (tmp_path / ".lock").write_text(content)
+    begin = time.monotonic()
+    lock = RunLock(tmp_path, Path("runs/x"))
+    assert run_lock.WATCH_SECONDS <= time.monotonic() - begin < 6
+    whose = "a run on far (process 7" if content else "a process that died as it started"
+    assert lock.message is not None and f"runs/x was locked by {whose}" in lock.message
+    other = started(tmp_path)
+    assert "in use" in other.communicate(timeout=30)[1], "the kernel's lock was lost"
+    lock.release()
+
+
+def test_signs_of_life_from_another_host_refuse(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps(FOREIGN))
+    done = threading.Event()
+
+    def live() -> None:
+        while not done.wait(run_lock.TOUCH_SECONDS):
+            os.utime(path)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    begin = time.monotonic()
+    try:
+        with pytest.raises(UserError, match="on far \\(process 7, since 2025-01-02 03:04:05"):
+            RunLock(tmp_path, tmp_path)
+    finally:
+        done.set()
+        thread.join()
+    assert time.monotonic() - begin < 5
+
+
+@pytest.fixture
+def without_kernel_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Lustre answers where it is mounted without them; Windows has none either."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+
+
+def test_without_kernel_locks_the_holder_shows_life(
+    tmp_path: Path, without_kernel_locks: None
+) -> None:
+    with holder(tmp_path) as first:
+        begin = time.monotonic()
+        with pytest.raises(UserError, match=f"process {first.pid}"):
+            RunLock(tmp_path, tmp_path)
+        assert time.monotonic() - begin < 5
+    lock = RunLock(tmp_path, tmp_path)  # killed: nothing touches it any more
+    assert lock.message is not None and f"process {first.pid}" in lock.message
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_that_take_a_dead_lock_over_one_wins(
+    tmp_path: Path, without_kernel_locks: None
+) -> None:
+    """Both watch for the whole time, and both sign before they see the other's name."""
+    (tmp_path / ".lock").write_text(json.dumps(FOREIGN))
+    other = started(tmp_path)  # with the kernel's locks, of which this process knows nothing
+    won: RunLock | None = None
+    with suppress(UserError):
+        won = RunLock(tmp_path, tmp_path)
+    out, err = other.communicate(timeout=30)
+    assert (won is None) == out.startswith("runs/x was locked by a run on far"), (out, err)
+    if won is not None:
+        assert "in use" in err
+        won.release()
+
+
+@pytest.mark.slow
+def test_train_refuses_a_folder_in_use_and_goes_on_once_its_run_is_dead(tmp_path: Path) -> None:
+    make_videos(tmp_path / "videos", 4, seed=0, size=32, frames=12,
+                classes=("moves left", "moves right"))  # fmt: skip
+    run = tmp_path / "run"
+    run.mkdir()
+    arguments = (
+        *TINY, "--data.root", tmp_path / "videos", "--epochs", "1", "--output-dir", run,
+        "--global-batch-size", "4", "--micro-batch-size", "2",
+    )  # fmt: skip
+    with holder(run) as first:
+        refused = train(*arguments, "--resume", "auto")
+    assert refused.returncode == 2 and f"(process {first.pid}, since" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    assert [path.name for path in run.iterdir()] == [".lock"]
+    done = train(*arguments, "--resume", "auto", processes=2)
+    assert done.returncode == 0 and "which is dead: taking over" in done.stdout, done.stderr
+    assert (run / "status").read_text() == "finished\n" and not (run / ".lock").exists()
