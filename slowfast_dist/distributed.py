@@ -162,6 +162,12 @@ def _without_disk_errors(work: Callable[[], T]) -> T:
         raise RunError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
 
 
+def say(accelerator: Accelerator, line: str) -> None:
+    """Print on the main process; accelerator.print does on one of each host."""
+    if accelerator.is_main_process:
+        print(line, flush=True)
+
+
 def meet(accelerator: Accelerator) -> None:
     """Collective: wait for all processes, however long they take, without the group's timeout."""
     global _calls

@@ -23,8 +23,9 @@ LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
 LEAST_JOIN_SECONDS = 300.0
 """How long processes wait for others at the start: on a cluster they import at unlike speeds."""
-STOP_SECONDS = 8.0
-"""How long one that was asked to stop waits for others: a launcher also asks where one died."""
+STOP_SECONDS = 60.0
+"""How long one that was asked to stop waits for others, on slower hosts: a launcher also asks where
+one died (start.py sees that on its own host)."""
 
 _joined = 0
 

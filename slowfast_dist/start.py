@@ -1,11 +1,14 @@
 """The first moments of a process: what must come before anything slow is imported."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
 
 from slowfast_dist import heartbeat, signals
+from slowfast_dist.config import UserError
+from slowfast_dist.launchers import adopt_slurm_ranks
 from slowfast_dist.parent import die_with_parent, end_when_a_sibling_died, launcher
 
 WATCH_SECONDS = 0.5
@@ -19,6 +22,8 @@ def main(words: Sequence[str]) -> None:
     """
     if words[:1] == ["train"]:
         signals.install(*signals.PREEMPT_SIGNALS)
+    if words[:1] in (["train"], ["evaluate"]):
+        _know_ranks()
     parent = launcher()
     if parent is not None:
         die_with_parent(parent)
@@ -26,6 +31,14 @@ def main(words: Sequence[str]) -> None:
     from slowfast_dist.cli import main as run
 
     run(words)
+
+
+def _know_ranks() -> None:
+    try:
+        adopt_slurm_ranks(os.environ)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _watch_siblings(parent: int) -> None:

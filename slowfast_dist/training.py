@@ -34,6 +34,7 @@ from slowfast_dist.distributed import (
     make_accelerator,
     on_main,
     only_main,
+    say,
     wait_for_verdict,
 )
 from slowfast_dist.evaluation import Scores, evaluate
@@ -71,7 +72,7 @@ def run_training(config: Config) -> dict[str, Any]:
         accelerator = make_accelerator(config.mixed_precision, config.distributed.timeout)
         start = on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
         for message in start.messages:
-            accelerator.print(message)
+            say(accelerator, message)
         if start.finished:
             summary = {"output_dir": str(start.folder.root), "status": "finished"}
         else:
@@ -159,11 +160,12 @@ def _faults_as_run_errors() -> Iterator[None]:
 
 def _announce(accelerator: Accelerator, videos: VideoSet) -> None:
     for warning in videos.warnings:
-        accelerator.print(f"warning: {warning}")
-    accelerator.print(
+        say(accelerator, f"warning: {warning}")
+    say(
+        accelerator,
         f"{len(videos.train)} training and {len(videos.val)} validation videos of "
         f"{len(videos.classes)} classes; processes: {accelerator.num_processes}, device: "
-        f"{accelerator.device.type}, mixed precision: {accelerator.mixed_precision}"
+        f"{accelerator.device.type}, mixed precision: {accelerator.mixed_precision}",
     )
 
 
@@ -189,7 +191,7 @@ class Trainer:
         if config.micro_batch_size == "auto":
             most = checkpoint.state["config"]["micro_batch_size"] if checkpoint else None
             size, line = largest_micro_batch(network, config, accelerator, most)
-            accelerator.print(line)
+            say(accelerator, line)
             self.config = config = replace(config, micro_batch_size=size)
         self.loaders = make_loaders(
             config,
@@ -225,7 +227,7 @@ class Trainer:
             on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
         network, report = build_model(config, len(self.videos.classes))
         for line in report if checkpoint is None else ():
-            accelerator.print(line)
+            say(accelerator, line)
         self.norm = resolve_norm(config, starts_pretrained(config))
         if self.norm == "sync" and accelerator.device.type != "cuda":
             raise UserError("--model.norm sync needs GPUs: use local or frozen on a CPU")
@@ -248,10 +250,11 @@ class Trainer:
     def _warn_of_idle_processes(self) -> None:
         micro_batches, processes = self.sampler.micro_batches(0), self.accelerator.num_processes
         if idle := -micro_batches % processes:
-            self.accelerator.print(
+            say(
+                self.accelerator,
                 f"warning: a step has {micro_batches} micro-batches for {processes} processes, so "
                 f"{idle} of them wait at its end: a multiple of {processes} would be faster "
-                "(--global-batch-size over --micro-batch-size)"
+                "(--global-batch-size over --micro-batch-size)",
             )
 
     def fit(self, recorder: Recorder | None) -> dict[str, Any]:

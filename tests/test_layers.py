@@ -19,8 +19,8 @@ LAYERS = {
     "data.probe data.probe_pool data.sampler data.split data.synthetic data.transforms data.video "
     "model weights best_model batchnorm sanity micro_batch optim checkpoint tracking progress "
     "run_folder wandb_run distributed rendezvous",
-    5: "config config_checks metrics files host_memory signals heartbeat parent run_lock "
-    "data.clips",
+    5: "config config_checks metrics files host_memory signals heartbeat parent launchers "
+    "run_lock data.clips",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""

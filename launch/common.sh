@@ -1,0 +1,56 @@
+# shellcheck shell=bash disable=SC2034
+# What torchrun.sh and slurm.sbatch share: to be sourced, in the repository's folder, with the flags
+# of train.py as arguments.
+# Afterwards $output_dir is the run's folder and $python runs train.py with all it needs.
+
+readonly preempted_code=75 # EX_TEMPFAIL of sysexits.h: start the same again to go on
+
+fail() {
+    echo "$(basename "$0"): $*" >&2
+    exit 2
+}
+
+# The value of --output-dir among the flags: of several the last, as train.py takes it.
+output_dir=
+for ((i = 1; i <= $#; i++)); do
+    case ${!i} in
+    --output[-_]dir=*) output_dir=${!i#*=} ;;
+    --output[-_]dir)
+        next=$((i + 1))
+        output_dir=${!next:-}
+        ;;
+    esac
+done
+[ -n "$output_dir" ] || fail "--output-dir is missing: give the run's folder, to go on in later"
+
+# An activated environment, else that of launch/setup.sh, else (as in a container) the system's.
+python=python
+if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+    if [ -x .venv/bin/python ]; then
+        python=.venv/bin/python
+    elif ! command -v python >/dev/null; then
+        python=python3
+    fi
+fi
+
+# When and what the run's status file says: "1234 2026-01-01 12:00:00.000 preempted".
+read_status() {
+    echo "$(stat -c '%i %y' "$output_dir/status" 2>/dev/null) $(cat "$output_dir/status" 2>/dev/null)"
+}
+status_before=$(read_status)
+
+# end_code CODE: how a training ended whose launcher ended with CODE. 0: finished; 75: preempted,
+# the same command goes on; any other: failed. Launchers' own codes tell less: one that was itself
+# asked to stop ends with an error. But a training that never began leaves an old status.
+end_code() {
+    local status
+    status=$(read_status)
+    if [ "$status" != "$status_before" ] || [ "$1" = 0 ]; then
+        case $status in
+        *" finished") return 0 ;;
+        *" preempted") return "$preempted_code" ;;
+        esac
+    fi
+    [ "$1" != 0 ] || return 1 # ended without a word
+    return "$1"
+}
