@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 import pytest
@@ -37,11 +38,23 @@ def settings(folder: Path, epochs: int) -> Config:
     return config
 
 
+def ask_to_stop_in_each_step() -> None:
+    """By a signal to this process, as a scheduler does."""
+    from slowfast_dist.training_step import TrainingStep
+
+    whole = TrainingStep.run
+
+    def run(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        whole(*arguments)
+
+    TrainingStep.run = run  # type: ignore[method-assign, assignment]
+
+
 def cycle(config: Config) -> int:
     """Resume the run, train until it notices that it was asked to stop, save; returns the step."""
     from slowfast_dist.training import run_training
 
-    os.kill(os.getpid(), signal.SIGUSR1)
     try:
         assert run_training(config)["status"] == "preempted"
     finally:
@@ -62,6 +75,7 @@ def anonymous_memory() -> int:
 def main(folder: Path, cycles: int) -> None:
     """Print a JSON line every ten cycles: what this process holds."""
     signals.install("SIGUSR1")
+    ask_to_stop_in_each_step()
     process = psutil.Process()
     config = settings(folder, epochs=cycles)  # more than it reaches
     for number in range(1, cycles + 1):
@@ -81,13 +95,14 @@ def main(folder: Path, cycles: int) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_500_cycles_leave_no_files_processes_or_memory_behind(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     make_videos(videos, 5, seed=0, size=32, frames=8, classes=("moves left", "moves right"))
     done = subprocess.run(
         [sys.executable, "-m", "tests.test_cycles", str(tmp_path), str(CYCLES)],
         cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=550,
+        timeout=1150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("held ")]
