@@ -30,6 +30,7 @@ from slowfast_dist.config import (
 from slowfast_dist.config_checks import validate, validate_evaluate
 from slowfast_dist.config_files import preset_names, preset_path, preset_summary, read_config_file
 from slowfast_dist.flags import Setting, apply, did_you_mean, flag_types, print_help
+from slowfast_dist.run_lock import refuse_if_held
 
 DEFAULT_PRESET = "finetune"
 WAIT_OF_OTHER_RANKS = 2.0
@@ -96,6 +97,7 @@ def _train(arguments: list[str]) -> None:
     if config is None:
         return
     signals.install(config.distributed.preempt_signal)
+    refuse_if_held(config.output_dir)
     _let_threads_sleep()
     from slowfast_dist.training import run_training
 

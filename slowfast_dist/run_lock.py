@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import platform
+import struct
 import sys
 import threading
 import time
@@ -88,7 +89,7 @@ class RunLock:
         self._own = _this_process()
         with _guard:
             if self.path in _held:
-                raise self._in_use(self._own)
+                raise _in_use(self.output_dir, self._own)
             _held.add(self.path)
         try:
             self._descriptor = self._take()
@@ -155,9 +156,9 @@ class RunLock:
             except (BlockingIOError, PermissionError):
                 left = _read(descriptor)
             if left:
-                raise self._in_use(_parsed(left))
+                raise _in_use(self.output_dir, _parsed(left))
             time.sleep(0.05)  # another one is just starting: it signs, or leaves it to us
-        raise self._in_use(None)
+        raise _in_use(self.output_dir, None)
 
     def _watch(self, left: bytes) -> bytes:
         """Wait for a sign of life; returns what a dead process left. Raises UserError.
@@ -177,7 +178,7 @@ class RunLock:
                 os.close(descriptor)
             first = first or look
             if look != first or look[0] != left:
-                raise self._in_use(_parsed(look[0]))
+                raise _in_use(self.output_dir, _parsed(look[0]))
             if time.monotonic() > deadline:
                 return left
             time.sleep(POLL_SECONDS)
@@ -191,19 +192,36 @@ class RunLock:
         finally:
             os.close(second)
         if now != self._own:
-            raise self._in_use(now)
+            raise _in_use(self.output_dir, now)
         self._lock(descriptor)  # again: closing the second descriptor dropped it
-
-    def _in_use(self, holder: Holder | None) -> UserError:
-        return UserError(
-            f"--output-dir {self.output_dir} is in use by "
-            f"{'another run' if holder is None else f'a run on {holder}'}: stop it, or give a new "
-            "--output-dir"
-        )
 
     def _taken_over(self, holder: Holder | None) -> str:
         who = "a process that died as it started" if holder is None else f"a run on {holder}"
         return f"{self.output_dir} was locked by {who}, which is dead: taking over"
+
+
+def refuse_if_held(output_dir: Path) -> None:
+    """Raise UserError where another process holds the lock and the kernel knows; takes nothing.
+
+    For the first moment of a run, on Linux: `RunLock` says the same, seconds of imports later.
+    """
+    path = output_dir.resolve() / NAME
+    with _guard:
+        if sys.platform != "linux" or path in _held:  # closing it here would drop our own lock
+            return
+        with suppress(OSError), open(path, "rb") as file:
+            asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # a struct flock
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, asked)
+            if struct.unpack("hhqqi", answer)[0] != fcntl.F_UNLCK:
+                raise _in_use(output_dir, _parsed(file.read()))
+
+
+def _in_use(output_dir: Path, holder: Holder | None) -> UserError:
+    return UserError(
+        f"--output-dir {output_dir} is in use by "
+        f"{'another run' if holder is None else f'a run on {holder}'}: stop it, or give a new "
+        "--output-dir"
+    )
 
 
 def _open(path: Path) -> tuple[int, bool]:

@@ -19,7 +19,7 @@ from slowfast_dist import run_lock
 from slowfast_dist.config import UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.run_lock import RunLock
-from tests.training_runs import ROOT, TINY, train
+from tests.training_runs import ROOT, TINY, show_measured, train
 
 HOLD = (
     "import sys; from pathlib import Path; from slowfast_dist.run_lock import RunLock\n"
@@ -214,7 +214,10 @@ def test_train_refuses_a_folder_in_use_and_goes_on_once_its_run_is_dead(tmp_path
         "--global-batch-size", "4", "--micro-batch-size", "2",
     )  # fmt: skip
     with holder(run) as first:
+        begin = time.monotonic()
         refused = train(*arguments, "--resume", "auto")
+        assert time.monotonic() - begin < 5
+        show_measured("a second run in the folder: refused", begin)
     assert refused.returncode == 2 and f"(process {first.pid}, since" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert [path.name for path in run.iterdir()] == [".lock"]
