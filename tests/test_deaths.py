@@ -12,9 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from _pytest.mark import ParameterSet
 
 from slowfast_dist.data.synthetic import make_videos
 from tests.training_runs import ROOT, TINY, Group, command_of, show_measured, wait_for_steps
+
+
+def slow(*values: object) -> ParameterSet:
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("processes", "victim"), [(2, 0), (2, 1), (3, 1)])
+@pytest.mark.parametrize(("processes", "victim"), [(2, 0), slow(2, 1), (3, 1)])
 def test_the_others_end_when_one_is_killed(
     arguments: tuple[str | Path, ...], tmp_path: Path, processes: int, victim: int
 ) -> None:
@@ -54,7 +59,7 @@ def listening(group: Group) -> set[str]:
     return {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [1, slow(0)])
 def test_the_others_end_when_one_is_stopped(
     arguments: tuple[str | Path, ...], tmp_path: Path, victim: int
 ) -> None:
@@ -107,7 +112,7 @@ def test_a_killed_launcher_leaves_no_orphan(
     show_measured("kill -9 of the launcher: all it started were gone", begin)
 
 
-@pytest.mark.parametrize("steps", [2, 0])
+@pytest.mark.parametrize("steps", [slow(2), 0])
 def test_a_launcher_ends_when_one_process_is_killed(
     launcher: subprocess.Popen[bytes], tmp_path: Path, steps: int
 ) -> None:
@@ -152,8 +157,8 @@ main(["train", *sys.argv[1:]])
     ("rank", "fault", "words", "traceback"),
     [
         (1, "raise torch.OutOfMemoryError('CUDA out of memory.')", "out of GPU memory", False),
-        (2, "raise KeyError('a slip')", "KeyError: 'a slip'", True),
-        (0, "raise KeyError('a slip')", "KeyError: 'a slip'", True),
+        slow(2, "raise KeyError('a slip')", "KeyError: 'a slip'", True),
+        slow(0, "raise KeyError('a slip')", "KeyError: 'a slip'", True),
     ],
 )
 def test_an_error_of_one_process_is_said_once_and_ends_all(
