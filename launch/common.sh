@@ -6,7 +6,7 @@
 readonly preempted_code=75 # EX_TEMPFAIL of sysexits.h: start the same again to go on
 
 fail() {
-    echo "$(basename "$0"): $*" >&2
+    echo "launch: $*" >&2
     exit 2
 }
 
@@ -38,6 +38,15 @@ read_status() {
     echo "$(stat -c '%i %y' "$output_dir/status" 2>/dev/null) $(cat "$output_dir/status" 2>/dev/null)"
 }
 status_before=$(read_status)
+# Else a host that is started again after the others finished would wait for them.
+[[ $status_before != *" finished" ]] || { echo "launch: $output_dir is finished" && exit 0; }
+
+# Runs a command with the stop signals blocked until train.py handles them, so that none is lost, or
+# ends it, while Python starts. An env older than coreutils 8.31 does not know how.
+block=(env "--block-signal=TERM,INT,USR1,USR2")
+"${block[@]}" true 2>/dev/null || block=("$python" -c "import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2))
+os.execvp(sys.argv[1], sys.argv[1:])")
 
 # end_code CODE: how a training ended whose launcher ended with CODE. 0: finished; 75: preempted,
 # the same command goes on; any other: failed. Launchers' own codes tell less: one that was itself

@@ -58,7 +58,7 @@ trap 'stop=USR1' USR1
 # The "exec" lets a killed script take torchrun with it, and train.py goes with torchrun.
 (exec setpriv --pdeathsig KILL "$python" -m torch.distributed.run --max-restarts=0 \
     --signals-to-handle=SIGTERM,SIGHUP,SIGQUIT,SIGUSR1 --no-python \
-    env --block-signal=TERM,INT,USR1,USR2 "$python" train.py "$@" --resume auto) &
+    "${block[@]}" "$python" train.py "$@" --resume auto) &
 torchrun=$!
 
 # The process number of a training process; of none where none runs train.py yet.

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write ``folder/step_NNNNNNNN``, verify it, then delete all but it and those before it.
+    """Write and verify ``folder/step_NNNNNNNN``, then delete all but it and those before it.
 
     ``keep`` stay in all. Checkpoints of later steps, which a resume left behind, go too.
 
@@ -61,16 +62,17 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         _remove_leftovers(folder)
         temporary.mkdir(parents=True)
         _write_files(temporary, checkpoint)
+        verify_checkpoint(temporary)
         aside = folder / f".{name}.{os.getpid()}.old.tmp"
         if final.exists():
             os.replace(final, aside)
         os.replace(temporary, final)
         sync_folder(folder)
         shutil.rmtree(aside, ignore_errors=True)
-        verify_checkpoint(final)
     # torch.save and safetensors do not raise OSError on a full disk.
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        _put_back(folder)
         raise RunError(f"cannot save checkpoint {final}: {error}") from error
     earlier = list_checkpoints(folder)
     # What is newer than this one was left behind by a resume from before it.
@@ -96,6 +98,15 @@ def _remove_leftovers(folder: Path) -> None:
     """Temporary folders of a run that was killed while it saved."""
     for leftover in folder.glob(".step_*.tmp"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _put_back(folder: Path) -> None:
+    """What a run that was killed had set aside for a checkpoint of the same step, not yet there."""
+    for aside in folder.glob(".step_*.old.tmp"):
+        final = folder / aside.name.split(".")[1]
+        if not final.exists():
+            with suppress(OSError):  # in a folder of somebody else's
+                os.replace(aside, final)
 
 
 def _sha256(path: Path) -> str:
@@ -147,6 +158,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint of ``folder`` that verifies, and why newer ones do not."""
     problems: list[str] = []
+    _put_back(folder)
     for path in list_checkpoints(folder):
         try:
             verify_checkpoint(path)

@@ -1,11 +1,13 @@
 """The processes of a run: the Accelerator, gathering, and who writes."""
 
+import multiprocessing
 import os
 import pickle
 import platform
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -159,7 +161,11 @@ def _without_disk_errors(work: Callable[[], T]) -> T:
     try:
         return work()
     except OSError as error:
-        raise RunError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
+        raise _disk_error(error) from error
+
+
+def _disk_error(error: OSError) -> RunError:
+    return RunError(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
 def say(accelerator: Accelerator, line: str) -> None:
@@ -193,21 +199,46 @@ def _post(store: Any, key: str, value: object) -> None:
     store.set(key, pickle.dumps(value))
 
 
-def at_loss_of_a_process(work: Callable[[], object]) -> None:
-    """Do ``work`` before this process is ended because another one died or fell silent."""
+def at_loss_of_a_process(work: Callable[[], object] | None) -> None:
+    """Do ``work``, or nothing, before this process is ended as another one died or fell silent."""
     if (own := heartbeat.current()) is not None:
         own.at_end = work
 
 
-def is_loss_of_a_process(error: RuntimeError) -> bool:
-    """Whether torch says that it cannot reach another process."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
-
-
-def wait_for_verdict() -> None:
-    """Let the heartbeat say which process is lost, which also ends this one; it takes a moment."""
-    if heartbeat.current() is not None:
-        time.sleep(VERDICT_SECONDS)
+@contextmanager
+def faults_as_run_errors() -> Iterator[None]:
+    """One line for what ends runs most often through no bug: RunError in its place."""
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except OSError as error:
+        raise _disk_error(error) from error
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"out of GPU memory ({str(error).splitlines()[0]}): lower --micro-batch-size (or "
+            "give auto), which leaves the result as it is, or --data.crop-size or --data.num-frames"
+        ) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise RunError(
+            "BatchNorm needs more than one value: raise --micro-batch-size, --data.crop-size or "
+            "--data.num-frames, or take --model.norm frozen"
+        ) from error
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            if heartbeat.current() is not None:
+                time.sleep(VERDICT_SECONDS)
+            raise RunError(f"lost another process: {str(error).splitlines()[0]}") from error
+        if "DataLoader" not in str(error):
+            raise
+        for worker in multiprocessing.active_children():
+            worker.kill()  # one that is stuck would hold the end of this process up
+        raise RunError(
+            f"a loader's process was killed or is stuck ({str(error).splitlines()[0]}): --resume "
+            "auto goes on from the last checkpoint"
+        ) from error
 
 
 def any_process(accelerator: Accelerator, here: bool) -> bool:

@@ -13,10 +13,12 @@ from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import (
     LabelledVideos,
     decoding_workers,
+    end_workers,
     find_labelled_videos,
     make_evaluation_loader,
 )
 from slowfast_dist.distributed import (
+    faults_as_run_errors,
     leave,
     local_processes,
     make_accelerator,
@@ -39,6 +41,11 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     Collective: every process calls it with the same arguments. Raises UserError for mistakes of
     the user's and RunError for what ends it from outside.
     """
+    with faults_as_run_errors():
+        return _evaluate(run, command)
+
+
+def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     assert command.data is not None
     data = command.data
     accelerator = make_accelerator(command.mixed_precision, DistributedConfig().timeout)
@@ -59,16 +66,20 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         pin=accelerator.device.type == "cuda",
     )
     silent = not accelerator.is_main_process
-    with Progress("evaluation", len(loader), silent=silent) as progress:
-        scores = evaluate(
-            network,
-            progress.over(loader, accelerator.num_processes),
-            accelerator,
-            len(found.videos),
-            clips.views,
-            len(best.classes),
-        )
-    assert scores is not None  # only a training catches the requests to stop
+    try:
+        with Progress("evaluation", len(loader), silent=silent) as progress:
+            scores = evaluate(
+                network,
+                progress.over(loader, accelerator.num_processes),
+                accelerator,
+                len(found.videos),
+                clips.views,
+                len(best.classes),
+            )
+    finally:
+        end_workers(loader)
+    if scores is None:
+        raise RunError("the evaluation was asked to stop; nothing was written")
     facts = {
         "data": os.path.abspath(data),
         "epoch": best.epoch,

@@ -13,7 +13,7 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path`` and rename it to ``path`` when the block succeeds.
 
     After a crash ``path`` holds the old content or the new, never a part; a failed block leaves
-    no temporary file. Raises OSError as ``open`` does, with the path in it.
+    no temporary file. Raises OSError with the path in it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -25,9 +25,30 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise with_path(error, path) from error
         raise
+
+
+@contextmanager
+def append(path: Path, errors: str = "strict") -> Iterator[IO[str]]:
+    """Open ``path`` to append UTF-8 text, its folder made. Raises OSError with the path in it.
+
+    ``errors``: what happens to what UTF-8 has not, as for ``open``.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8", errors=errors, newline="") as file:
+            yield file
+    except OSError as error:
+        raise with_path(error, path) from error
+
+
+def with_path(error: OSError, path: Path) -> OSError:
+    """The same, naming ``path``: an error of writing, as of a full disk, names no file."""
+    return OSError(error.errno, error.strerror or str(error), str(path))
 
 
 def sync_folder(folder: Path) -> None:

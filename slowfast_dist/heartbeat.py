@@ -71,14 +71,17 @@ class Heartbeat:
         self._told: list[tuple[float, _Peer, dict[str, Any]]] = []
         self._selector = selectors.DefaultSelector()
 
-    def listen(self, address: str) -> str:
-        """On the first process: open a port on ``address`` and return what `connect` needs."""
+    def listen(self, address: str, reached_at: str | None = None) -> str:
+        """On the first process: open a port on ``address`` and return what `connect` needs.
+
+        "" is all addresses; ``reached_at`` is then the one that the others know.
+        """
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._listener = socket.create_server((address, 0), family=family, backlog=self.world_size)
         self._listener.setblocking(False)
         self.token = os.urandom(16).hex()
         port = self._listener.getsockname()[1]
-        return json.dumps({"address": address, "port": port, "token": self.token})
+        return json.dumps({"address": reached_at or address, "port": port, "token": self.token})
 
     def connect(self, where: str) -> None:
         """On another process: connect to where the first one listens. Raises OSError."""
@@ -140,9 +143,9 @@ class Heartbeat:
         """The thread: read, beat, and end this process when another is lost."""
         if self._listener is not None:
             self._selector.register(self._listener, selectors.EVENT_READ, None)
-        next_beat = time.monotonic()
+        next_beat = now = time.monotonic()
         while True:
-            before = time.monotonic()
+            before = now  # of the whole turn: it may be stopped anywhere
             ready = self._selector.select(POLL_SECONDS)
             now = time.monotonic()
             if now - before > 3 * BEAT_SECONDS:  # we were stopped ourselves, perhaps all were
@@ -237,8 +240,9 @@ class Heartbeat:
             if self._failed:  # the main thread has said why and is ending
                 return
             self._failed = True
-            # Where the first one is lost, the second speaks for all.
-            if message and (self.rank == 0 or (peer.rank == 0 and self.rank == 1)):
+            # Where the first one is lost, one of each host speaks, and the second.
+            local = os.environ.get("SLURM_LOCALID", os.environ.get("LOCAL_RANK"))
+            if message and (self.rank < 2 or local == "0"):
                 _print(f"error: {message}")
             if self.rank == 0:
                 for other in self._peers:

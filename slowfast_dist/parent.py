@@ -4,10 +4,19 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-_LAUNCHERS = ("accelerate", "torchrun", "torch.distributed", "torch/distributed", "slurmstepd")
+MISTAKE_SECONDS = 3.0
+"""In which a process ends by itself where the other one's end was a mistake that all make."""
+
+_LAUNCHERS = {
+    "accelerate", "accelerate-launch", "accelerate.commands.launch", "torchrun",
+    "torch.distributed.run", "torch.distributed.launch", "slurmstepd:",
+}  # fmt: skip
+_LAUNCHED = ("RANK", "ACCELERATE_MIXED_PRECISION", "SLURM_STEP_ID")
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -33,12 +42,16 @@ def launcher() -> int | None:
 
     A shell or a terminal is none: what was started in its background outlives it.
     """
+    if not any(name in os.environ for name in _LAUNCHED):
+        return None
     parent = os.getppid()
     try:
         command = Path(f"/proc/{parent}/cmdline").read_bytes().decode(errors="replace")
     except OSError:
         return None
-    return parent if any(name in command for name in _LAUNCHERS) else None
+    words = command.split("\0")
+    names = {Path(word).name for word in (*words, words[0].split(" ")[0])}  # or a process's title
+    return parent if names & _LAUNCHERS else None
 
 
 def end_when_a_sibling_died(launcher: int, siblings: int, asked: Callable[[], bool]) -> None:
@@ -47,15 +60,18 @@ def end_when_a_sibling_died(launcher: int, siblings: int, asked: Callable[[], bo
     A launcher asks its processes to stop also when one of them died, and kills them half a minute
     later; there is no other way to know it before they have met.
     """
-    if not asked():
+    if not asked() or _running(launcher) >= siblings:
         return
+    time.sleep(MISTAKE_SECONDS)
+    os.write(2, b"error: another process of this host died before training began\n")
+    os._exit(1)
+
+
+def _running(launcher: int) -> int:
     import psutil  # only now: it takes its time
 
-    running = [
-        child
-        for child in psutil.Process(launcher).children()
-        if child.status() != psutil.STATUS_ZOMBIE
-    ]
-    if len(running) < siblings:
-        os.write(2, b"error: another process of this host died before training began\n")
-        os._exit(1)
+    count = 0
+    for child in psutil.Process(launcher).children():
+        with suppress(psutil.NoSuchProcess):
+            count += child.status() != psutil.STATUS_ZOMBIE
+    return count

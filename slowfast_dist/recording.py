@@ -31,6 +31,9 @@ from slowfast_dist.run_folder import RunFolder
 from slowfast_dist.tracking import MetricsFile, SampleLog, TrainingLog, write_predictions
 from slowfast_dist.wandb_run import open_wandb
 
+PREEMPT_SECONDS = 20.0
+"""Of what a scheduler gives a run that it stops, for wandb's last upload."""
+
 
 @dataclass(frozen=True)
 class EpochResult:
@@ -232,7 +235,7 @@ class Recorder:
         """The run was asked to stop; its checkpoint is saved."""
         self.folder.set_status("preempted")
         print(preempted_words(self.folder), flush=True)
-        self.wandb.finish(0)
+        self.wandb.finish(0, PREEMPT_SECONDS)
         return {"output_dir": str(self.folder.root), "status": "preempted", "best": self.best}
 
     def fail(self) -> None:

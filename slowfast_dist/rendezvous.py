@@ -5,11 +5,15 @@ the first process makes it on a socket that is bound before. Only where the laun
 already (torchrun's agent does, by default) that one is used.
 """
 
+import ipaddress
+import json
 import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 import psutil
@@ -41,12 +45,15 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     one_host = os.environ.get("LOCAL_WORLD_SIZE") == str(world_size)
     by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    first = LOOPBACK if one_host and not by_agent else _resolve(os.environ["MASTER_ADDR"])
+    named = os.environ["MASTER_ADDR"]
+    first = LOOPBACK if one_host and not by_agent else _resolve(named)
     own = LOOPBACK if one_host else _address_towards(first)
-    _talk_through(own)
+    # Debian lets a host know its own name as a loopback address, which no other host reaches.
+    hidden = not one_host and _is_loopback(own) and not (named == "localhost" or named == first)
+    _talk_through(_address_outwards() if hidden else own)
     patience = _Patience(max(timeout, LEAST_JOIN_SECONDS))
     port = int(os.environ["MASTER_PORT"])
-    listener = _listen(own, port) if rank == 0 and not by_agent else None
+    listener = _listen("" if hidden else own, port) if rank == 0 and not by_agent else None
     if listener is None:
         patience.wait(lambda: _answers(first, port), "process 0")
     store = TCPStore(
@@ -61,10 +68,11 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
     shared = PrefixStore(f"slowfast_dist/{restarts}/{_joined}", store)
     heartbeat = Heartbeat(rank, world_size, timeout)
     if rank == 0:
-        shared.set("heartbeat", heartbeat.listen(own))
+        reached_at = named if hidden else own
+        shared.set("heartbeat", heartbeat.listen("" if hidden else own, reached_at))
     else:
         patience.wait(lambda: shared.check(["heartbeat"]), "process 0")
-        heartbeat.connect(shared.get("heartbeat").decode())
+        _connect(heartbeat, shared.get("heartbeat").decode())
     heartbeat.start()
     shared.set(f"joined/{rank}", "")
     keys = [f"joined/{other}" for other in range(world_size)]
@@ -73,6 +81,17 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
         lambda: f"process {[shared.check([key]) for key in keys].index(False)}",
     )
     return shared, heartbeat
+
+
+def _connect(heartbeat: Heartbeat, where: str) -> None:
+    try:
+        heartbeat.connect(where)
+    except OSError as error:
+        raise RunError(
+            f"process 0 is not reached at {json.loads(where)['address']}, port "
+            f"{json.loads(where)['port']} ({error.strerror or error}): hosts must reach each other "
+            "on all ports, not on MASTER_PORT alone"
+        ) from None
 
 
 class _Patience:
@@ -117,6 +136,19 @@ def _address_towards(other: str) -> str:
         except OSError as error:
             raise RunError(f"MASTER_ADDR {other} cannot be reached: {error.strerror}") from None
         return str(probe.getsockname()[0])
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def _address_outwards() -> str:
+    """This host's address on its default route, else any that is not loopback."""
+    with suppress(RunError):
+        return _address_towards("192.0.2.1")  # RFC 5737: no host has it
+    addresses = chain.from_iterable(psutil.net_if_addrs().values())
+    usable = (a.address for a in addresses if a.family == socket.AF_INET)
+    return next((address for address in usable if not _is_loopback(address)), LOOPBACK)
 
 
 def _talk_through(address: str) -> None:

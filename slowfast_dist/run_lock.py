@@ -155,8 +155,14 @@ class RunLock:
                 return _lock_in_kernel(descriptor)
             except (BlockingIOError, PermissionError):
                 left = _read(descriptor)
+            holder = _parsed(left)
+            if holder is not None and holder.machine != self._own.machine:
+                # A file server may keep the lock of a host that died; a new file has none.
+                if self._watch(left) == left:
+                    self.path.unlink(missing_ok=True)
+                return True
             if left:
-                raise _in_use(self.output_dir, _parsed(left))
+                raise _in_use(self.output_dir, holder)
             time.sleep(0.05)  # another one is just starting: it signs, or leaves it to us
         raise _in_use(self.output_dir, None)
 

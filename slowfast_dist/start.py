@@ -37,13 +37,18 @@ def _know_ranks() -> None:
     try:
         adopt_slurm_ranks(os.environ)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("SLURM_PROCID") == "0":
+            print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
 
 
 def _watch_siblings(parent: int) -> None:
     """Until the heartbeat does it."""
     siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+    def asked() -> bool:
+        return signals.received() is not None and heartbeat.current() is None
+
     while siblings > 1 and heartbeat.current() is None:
-        end_when_a_sibling_died(parent, siblings, lambda: signals.received() is not None)
+        end_when_a_sibling_died(parent, siblings, asked)
         time.sleep(WATCH_SECONDS)

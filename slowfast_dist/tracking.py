@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.files import atomic_write
+from slowfast_dist.files import append, atomic_write
 from slowfast_dist.metrics import predicted, softmax
 
 _ONCE_AN_EPOCH = ("epoch", "classes")  # kinds of rows
@@ -35,8 +35,7 @@ class MetricsFile:
         numpy and torch scalars become numbers; NaN and infinity, which JSON has not, null.
         """
         row = {"kind": kind} | {name: plain(value) for name, value in values.items()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as file:
+        with append(self.path) as file:
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
         return row
 
@@ -83,8 +82,7 @@ class TrainingLog:
 
     def write(self, *lines: str) -> None:
         """Append lines; a resumed run goes on below those of the run before it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
+        with append(self.path, "backslashreplace") as file:
             file.writelines(line + "\n" for line in lines)
 
     def epoch(self, row: Mapping[str, Any], epochs: int, saved: Path | None = None) -> None:
@@ -122,10 +120,9 @@ class SampleLog:
 
     def epoch(self, rows: NDArray[np.int64]) -> None:
         """Append an epoch's rows (N, 6), in any order and as in training_state.EpochSums."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         samples, videos, steps = rows[:, 0], rows[:, 1], rows[:, 5]
         order = np.lexsort((samples, steps))
-        with open(self.path, "a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with append(self.path, "surrogateescape") as file:
             writer = csv.writer(file, lineterminator="\n")
             if not file.tell():
                 writer.writerow(self.header)

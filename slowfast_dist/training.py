@@ -3,11 +3,9 @@
 Shape letters: B clips of a micro-batch, T frames, K classes.
 """
 
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
@@ -23,19 +21,18 @@ from slowfast_dist.config import Config, RunError, UserError
 from slowfast_dist.config_checks import validate
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.guard import is_fatal
-from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
+from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
 from slowfast_dist.distributed import (
     any_process,
     at_loss_of_a_process,
+    faults_as_run_errors,
     gather_list,
-    is_loss_of_a_process,
     leave,
     local_processes,
     make_accelerator,
     on_main,
     only_main,
     say,
-    wait_for_verdict,
 )
 from slowfast_dist.evaluation import Scores, evaluate
 from slowfast_dist.micro_batch import largest_micro_batch
@@ -54,7 +51,7 @@ from slowfast_dist.recording import EpochResult, Recorder, preempted_words
 from slowfast_dist.run_folder import RunFolder, Start, describe_environment, open_run
 from slowfast_dist.sanity import check_gradients
 from slowfast_dist.signals import StopRequested
-from slowfast_dist.training_state import EpochSums, TrainingState
+from slowfast_dist.training_state import EpochSums, Position, TrainingState
 from slowfast_dist.training_step import TrainingStep
 from slowfast_dist.weights import hub_file
 
@@ -68,7 +65,7 @@ def run_training(config: Config) -> dict[str, Any]:
     user's and RunError for what ends a run from outside; the run's status file then says failed.
     """
     validate(config)
-    with _faults_as_run_errors():
+    with faults_as_run_errors():
         accelerator = make_accelerator(config.mixed_precision, config.distributed.timeout)
         start = on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
         for message in start.messages:
@@ -85,10 +82,11 @@ def _run(config: Config, accelerator: Accelerator, start: Start) -> dict[str, An
     folder = start.folder
     if accelerator.is_main_process:
         at_loss_of_a_process(lambda: folder.set_status("failed"))
-    recorder = None
+    recorder = trainer = None
     try:
         videos = on_main(accelerator, lambda: find_videos(config.data, config.seed))
         _announce(accelerator, videos)
+        _end_if_asked(accelerator)
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         trainer = Trainer(config, accelerator, videos, checkpoint)
         if checkpoint is not None:
@@ -102,8 +100,7 @@ def _run(config: Config, accelerator: Accelerator, start: Start) -> dict[str, An
         recorder = only_main(
             accelerator, lambda: Recorder(trainer.config, folder, videos, environment, state)
         )
-        if any_process(accelerator, signals.received() is not None):
-            raise StopRequested
+        _end_if_asked(accelerator)
         return trainer.fit(recorder)
     except StopRequested:
         return on_main(accelerator, lambda: _stopped_early(folder, recorder))
@@ -116,46 +113,24 @@ def _run(config: Config, accelerator: Accelerator, start: Start) -> dict[str, An
         raise
     finally:
         start.release()
+        if trainer is not None:
+            end_workers(trainer.loaders.train, trainer.loaders.val)
+
+
+def _end_if_asked(accelerator: Accelerator) -> None:
+    """Collective: raise StopRequested on every process if any was asked to stop."""
+    if any_process(accelerator, signals.received() is not None):
+        raise StopRequested
 
 
 def _stopped_early(folder: RunFolder, recorder: Recorder | None) -> dict[str, Any]:
     """On the main process: the run was asked to stop before its first step; nothing is lost."""
+    at_loss_of_a_process(None)
     if recorder is not None:
         return recorder.preempt()
     folder.set_status("preempted")
     print(preempted_words(folder), flush=True)
     return {"output_dir": str(folder.root), "status": "preempted"}
-
-
-@contextmanager
-def _faults_as_run_errors() -> Iterator[None]:
-    """One line for what ends trainings most often through no bug."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise RunError(
-            f"out of GPU memory ({str(error).splitlines()[0]}): lower --micro-batch-size (or "
-            "give auto), which leaves the result as it is, or --data.crop-size or --data.num-frames"
-        ) from error
-    except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
-        raise RunError(
-            "BatchNorm needs more than one value: raise --micro-batch-size, --data.crop-size or "
-            "--data.num-frames, or take --model.norm frozen"
-        ) from error
-    except RuntimeError as error:
-        if is_loss_of_a_process(error):
-            wait_for_verdict()
-            raise RunError(f"lost another process: {str(error).splitlines()[0]}") from error
-        if "DataLoader" not in str(error):
-            raise
-        for worker in multiprocessing.active_children():
-            worker.kill()  # one that is stuck would hold the end of this process up
-        raise RunError(
-            f"a loader's process was killed or is stuck ({str(error).splitlines()[0]}): --resume "
-            "auto goes on from the last checkpoint"
-        ) from error
 
 
 def _announce(accelerator: Accelerator, videos: VideoSet) -> None:
@@ -216,6 +191,7 @@ class Trainer:
         weights = self._class_weights()
         self.step = TrainingStep(config, accelerator, self.sampler, model, self.state, weights)
         self.recorder: Recorder | None = None
+        self._saved: Position | None = None
         self._warn_of_idle_processes()
 
     def _build_network(self, checkpoint: Checkpoint | None) -> SlowFast:
@@ -267,9 +243,15 @@ class Trainer:
         while self.state.position.epoch < self.config.epochs:
             progress = self._train_epoch()
             if self.step.stop or not self._end_epoch(progress):
-                self._save_checkpoint()
-                return self._record(lambda recorder: recorder.preempt())
-        return self._record(lambda recorder: recorder.finish())
+                if self._saved != self.state.position:
+                    self._save_checkpoint()
+                return self._record_end(lambda recorder: recorder.preempt())
+        return self._record_end(lambda recorder: recorder.finish())
+
+    def _record_end(self, work: Callable[[Recorder], T]) -> T:
+        """As `_record`; from here on the death of another process is no failure of the run."""
+        at_loss_of_a_process(None)
+        return self._record(work)
 
     def _record(self, work: Callable[[Recorder], T]) -> T:
         """Collective: do ``work`` on the main process while the others wait."""
@@ -432,6 +414,7 @@ class Trainer:
         self._check_steps()
         checkpoint = self.state.capture(self.accelerator)
         self._record(lambda recorder: recorder.checkpoint(checkpoint))
+        self._saved = replace(self.state.position)
 
     def _recent_loss(self) -> float:
         """Mean loss of the last optimizer steps, at most 10."""

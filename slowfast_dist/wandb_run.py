@@ -4,9 +4,11 @@ Nothing here may stop or hold up training. The mode is decided before wandb.init
 would ask for a key on a terminal and wait minutes for a missing network.
 """
 
+import atexit
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +49,7 @@ class NullRun:
 
     def log_model(self, models_dir: Path) -> None: ...
 
-    def finish(self, exit_code: int = 0) -> None: ...
+    def finish(self, exit_code: int = 0, seconds: float | None = None) -> None: ...
 
 
 class WandbRun:
@@ -110,8 +112,19 @@ class WandbRun:
             artifact.add_dir(str(models_dir), skip_cache=True)
             self._run.log_artifact(artifact, aliases=["best"])
 
-    def finish(self, exit_code: int = 0) -> None:
-        """Write or upload what is left; ``exit_code`` other than 0 marks the run as failed."""
+    def finish(self, exit_code: int = 0, seconds: float | None = None) -> None:
+        """Write or upload what is left; ``exit_code`` other than 0 marks the run as failed.
+
+        Where that takes longer than ``seconds``, the rest stays on disk, and this process ends
+        later on without waiting for it.
+        """
+        if seconds is not None:
+            thread = threading.Thread(target=self.finish, args=(exit_code,), daemon=True)
+            thread.start()
+            thread.join(seconds)
+            if thread.is_alive():
+                atexit.register(_end_process, exit_code)  # it runs before wandb's own
+            return
         with self._guarded("the end of the run"):
             self._run.finish(exit_code=exit_code)
         for name in self._environment:
@@ -237,3 +250,9 @@ def _reason(error: Exception) -> str:
 def _say(line: str) -> None:
     """One line on standard error, above a progress bar that is there."""
     tqdm.write(line, file=sys.stderr)
+
+
+def _end_process(exit_code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)

@@ -149,15 +149,19 @@ class Network:
 
 @contextmanager
 def network(*names: str) -> Iterator[Network]:
-    """Hosts with these names; ``v1`` is the network interface of each."""
+    """Hosts with these names; ``v1`` is the network interface of each.
+
+    As on Debian, each knows its own name as a loopback address.
+    """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hosts")))
         addresses = {name: f"{NETWORK}.{n}" for n, name in enumerate(names, start=1)}
-        lines = ["127.0.0.1 localhost", *(f"{at} {name}" for name, at in addresses.items())]
-        (folder / "hosts").write_text("\n".join(lines) + "\n")
 
         def start(name: str) -> Host:
-            host = Host(name, addresses.get(name, ""), folder / "hosts")
+            known = addresses | {name: "127.0.1.1"}
+            lines = ["127.0.0.1 localhost", *(f"{at} {other}" for other, at in known.items())]
+            (folder / name).write_text("\n".join(lines) + "\n")
+            host = Host(name, addresses.get(name, ""), folder / name)
             stack.callback(host.stop)
             return host
 

@@ -15,7 +15,15 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from slowfast_dist.data.synthetic import make_videos
-from tests.training_runs import ROOT, TINY, Group, command_of, show_measured, wait_for_steps
+from tests.training_runs import (
+    ROOT,
+    TINY,
+    Group,
+    command_of,
+    end_tree,
+    show_measured,
+    wait_for_steps,
+)
 
 
 def slow(*values: object) -> ParameterSet:
@@ -93,10 +101,7 @@ def launcher(
     try:
         yield started
     finally:
-        for process in descendants(started.pid) if started.poll() is None else []:
-            process.kill()
-        started.kill()
-        started.wait()
+        end_tree(started)
 
 
 def test_a_killed_launcher_leaves_no_orphan(
@@ -108,6 +113,8 @@ def test_a_killed_launcher_leaves_no_orphan(
     begin = time.monotonic()
     launcher.kill()
     _, alive = psutil.wait_procs(below, timeout=5)
+    for process in alive:
+        process.kill()
     assert not alive
     show_measured("kill -9 of the launcher: all it started were gone", begin)
 

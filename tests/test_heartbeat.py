@@ -56,7 +56,8 @@ class Members:
         self.processes = [
             subprocess.Popen(
                 [sys.executable, script, str(rank), str(count), folder, str(timeout)],
-                env=environment | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True,
+                env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank % 2)},
+                stderr=subprocess.PIPE, text=True,
             )
             for rank in range(count)
         ]  # fmt: skip
@@ -95,6 +96,14 @@ def test_a_death_ends_all_and_is_said_once(members: Members, victim: int) -> Non
     codes, lines = members.end(seconds=10)
     assert codes.pop(victim) == -signal.SIGKILL and set(codes) == {1}
     assert len(lines) == 1 and f"process {victim} on" in lines[0]
+
+
+@pytest.mark.parametrize("members", [(4, 60)], indirect=True)
+def test_the_loss_of_the_first_host_is_said_on_the_second(members: Members) -> None:
+    for process in members.processes[:2]:
+        process.kill()
+    codes, lines = members.end(seconds=10)
+    assert codes[2:] == [1, 1] and len(lines) == 1 and "process 0 on" in lines[0]
 
 
 @pytest.mark.parametrize("members", [(5, 2)], indirect=True)

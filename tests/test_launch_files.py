@@ -157,6 +157,7 @@ def cluster() -> Iterator[Slurm]:
         yield found
 
 
+@pytest.mark.slow
 def test_sbatch_accepts_the_batch_script(cluster: Slurm) -> None:
     """As it stands but for the number of GPUs and CPUs, of which the test's nodes have two."""
     sizes = ("--nodes=2", "--gpus-per-node=2", "--ntasks-per-node=2", "--cpus-per-task=1")

@@ -11,7 +11,17 @@ import psutil
 import pytest
 
 from slowfast_dist.data.synthetic import make_videos
-from tests.training_runs import ROOT, TINY, Group, command_of, rows, show_measured, trained
+from tests.training_runs import (
+    ROOT,
+    TINY,
+    Group,
+    command_of,
+    end_tree,
+    rows,
+    show_measured,
+    trained,
+    wait_for_steps,
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +65,7 @@ LAUNCHER = -1
 )
 def test_a_signal_to_any_process_stops_all_in_the_same_step(
     arguments: tuple[str | Path, ...], undisturbed: Path, tmp_path: Path, name: str, rank: int,
-    after_steps: int,
+    after_steps: int, request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     output = tmp_path / "run"
     command, environment = command_of(
@@ -65,10 +75,8 @@ def test_a_signal_to_any_process_stops_all_in_the_same_step(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True,
     )  # fmt: skip
-    metrics, deadline = output / "metrics.jsonl", time.monotonic() + 120
-    while not metrics.exists() or len(metrics.read_text().splitlines()) < after_steps:
-        assert launcher.poll() is None and time.monotonic() < deadline, launcher.communicate()[0]
-        time.sleep(0.02)
+    request.addfinalizer(lambda: end_tree(launcher))
+    wait_for_steps(output, after_steps, lambda: launcher.poll() is None)
     number, begin = getattr(signal, name), time.monotonic()
     if rank == LAUNCHER:  # which signals the whole groups of its processes, their loaders too
         launcher.send_signal(number)

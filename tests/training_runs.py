@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).parents[1]
 
 TINY = (
@@ -132,3 +134,12 @@ def wait_for_steps(output: Path, steps: int, alive: Callable[[], bool]) -> None:
 def show_measured(what: str, begin: float) -> None:
     """For the table in the README, "What happens when": pytest -s shows it."""
     print(f"\nmeasured: {what} after {time.monotonic() - begin:.1f} s")
+
+
+def end_tree(launcher: subprocess.Popen[Any]) -> None:
+    """Kill a process and all below it, if it still runs."""
+    if launcher.poll() is None:
+        for process in psutil.Process(launcher.pid).children(recursive=True):
+            process.kill()
+        launcher.kill()
+    launcher.wait()

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from slowfast_dist import signals
 from slowfast_dist.config import Config, DataConfig, UserError
@@ -32,6 +34,9 @@ from slowfast_dist.data.video import VideoInfo
 from slowfast_dist.parent import die_with_parent
 
 MAX_WORKERS = 8
+
+MOST_SECONDS = 500.0
+"""Less than the other processes wait (distributed.SLOW_SECONDS): who is stuck should say so."""
 
 STALL_SECONDS = 60.0
 """For all that a worker does beside decoding: to start, and to hand a batch over."""
@@ -206,7 +211,7 @@ def batch_seconds(batch_size: int) -> float:
     hang, where --data.max-bad-fraction lets so few go, is the storage's fault. What remains is a
     worker that is stopped or stuck outside the decoder.
     """
-    return STALL_SECONDS + batch_size * 3 * DECODE_SECONDS
+    return min(STALL_SECONDS + batch_size * 3 * DECODE_SECONDS, MOST_SECONDS)
 
 
 def _loader(
@@ -246,4 +251,28 @@ def decoding_workers(requested: int | str, local_processes: int) -> int:
     """DataLoader workers of one process; auto shares the host's CPUs out, at least 1, at most 8."""
     if isinstance(requested, int):
         return requested
-    return max(1, min(MAX_WORKERS, available_cpus() // local_processes - 1))
+    cpus = available_cpus() // local_processes
+    if os.environ.get("SLURM_STEP_NUM_TASKS") == os.environ.get("WORLD_SIZE", "1"):
+        # A task of SLURM's may be bound to its own CPUs already.
+        cpus = max(cpus, min(int(os.environ.get("SLURM_CPUS_PER_TASK", "0")), available_cpus()))
+    return max(1, min(MAX_WORKERS, cpus - 1))
+
+
+def end_workers(*loaders: DataLoader[Any]) -> None:
+    """End the loaders' processes at once, whatever they do: nothing is read any more.
+
+    By themselves they would end their batch first, and one that is stuck would never end.
+    """
+    if not hasattr(signal, "SIGCHLD"):
+        return
+    # torch's handler takes a worker that was killed for a fault, and raises wherever we are.
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        for loader in loaders:
+            iterator, loader._iterator = loader._iterator, None
+            if isinstance(iterator, _MultiProcessingDataLoaderIter):
+                iterator._shutdown_workers()  # or torch would go on asking how they are
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
