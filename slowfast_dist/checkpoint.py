@@ -73,13 +73,21 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         _put_back(folder)
-        raise RunError(f"cannot save checkpoint {final}: {error}") from error
+        raise RunError(f"cannot save checkpoint {final}: {_reason(error, folder)}") from error
     earlier = list_checkpoints(folder)
     # What is newer than this one was left behind by a resume from before it.
     later = [earlier.pop(0) for _ in range(earlier.index(final))]
     for old in [*later, *earlier[keep:]]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """What the disk said; torch.save does not say what is wrong, so also how much is free."""
+    if isinstance(error, OSError):
+        return str(error.strerror or error)
+    free = shutil.disk_usage(folder).free / 1e6
+    return f"{str(error).splitlines()[0]} ({free:.0f} MB are free there)"
 
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
@@ -198,4 +206,6 @@ def save_best(
             torch.save(full, file)
         write_json(models / "best_model.json", description)
     except (OSError, RuntimeError) as error:
-        raise RunError(f"cannot save the best model in {models}: {error}") from error
+        raise RunError(
+            f"cannot save the best model in {models}: {_reason(error, models)}"
+        ) from error

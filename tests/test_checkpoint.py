@@ -142,6 +142,13 @@ def test_a_full_disk_leaves_the_one_before(tmp_path: Path) -> None:
         os.system(f"umount '{small}'")
 
 
+def test_one_set_aside_for_its_successor_is_not_lost(tmp_path: Path) -> None:
+    """A kill between the two renames in which a step that exists is saved again."""
+    good = save_checkpoint(tmp_path, checkpoint(7), keep=1)
+    good.rename(tmp_path / f".{good.name}.123.old.tmp")
+    assert newest_valid(tmp_path) == (good, [])
+
+
 def test_a_path_to_resume_is_a_checkpoint_or_a_run(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "checkpoints", checkpoint(1), keep=1)
     assert find_checkpoint(path) == find_checkpoint(tmp_path) == path

@@ -183,3 +183,29 @@ def test_an_error_of_one_process_is_said_once_and_ends_all(
         assert words in error and (rank == 0 or f"process {rank} on {os.uname().nodename}" in error)
         assert group.printed().count("Traceback") == int(traceback)
     assert (output / "status").read_text() == "failed\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, so needs root")
+@pytest.mark.parametrize(("free", "file"), [(16 << 20, "run/checkpoints/step_"), (64 << 10, "run/")])
+def test_a_full_disk_ends_all_names_the_file_and_keeps_the_last_checkpoint(
+    arguments: tuple[str | Path, ...], tmp_path: Path, free: int, file: str
+) -> None:
+    """A checkpoint is 10 MB here, the best model 7."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.system(f"mount -t tmpfs -o size={free} tmpfs '{disk}' 2>/dev/null") != 0:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        words = (ROOT / "train.py", *arguments, "--output-dir", disk / "run")
+        more = ("--checkpoint.every-steps", "2", "--evaluation.every", "1000")
+        with Group(*words, *more, processes=2, log=tmp_path / "log") as group:
+            assert group.codes(range(2), seconds=90) == [1, 1], group.printed()
+            (error,) = group.errors()
+            assert "No space left" in error or "MB are free" in error
+            assert str(disk / file) in error
+            assert "Traceback" not in group.printed()
+        checkpoints = sorted(path.name for path in (disk / "run").glob("checkpoints/*"))
+        assert checkpoints == (["step_00000002"] if free > 10 << 20 else [])
+        assert not [path for path in (disk / "run").rglob(".*") if path.name != ".lock"]
+    finally:
+        os.system(f"umount '{disk}'")

@@ -85,3 +85,23 @@ def test_one_whose_parent_has_ended_already_ends_at_once() -> None:
         [sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True, timeout=30
     )  # returns when the child, too, has let go of standard output
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("script", "environment", "launched"),
+    [
+        ("accelerate", {"RANK": "0"}, True),
+        ("accelerate_job.sh", {"RANK": "0"}, False),
+        ("accelerate", {}, False),
+    ],
+)
+def test_what_a_script_leaves_in_the_background_outlives_it_unless_it_is_a_launcher(
+    tmp_path: Path, script: str, environment: dict[str, str], launched: bool
+) -> None:
+    path = tmp_path / script
+    code = "from slowfast_dist.parent import launcher; print(launcher() is not None)"
+    path.write_text(f"{sys.executable} -c '{code}'; true # accelerate launch\n")
+    clean = {name: value for name, value in os.environ.items() if "RANK" not in name}
+    env = clean | {"PYTHONPATH": str(ROOT)} | environment
+    done = subprocess.run(["sh", str(path)], env=env, capture_output=True, text=True, timeout=30)
+    assert done.stdout == f"{launched}\n", done.stderr
