@@ -186,7 +186,9 @@ def test_an_error_of_one_process_is_said_once_and_ends_all(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, so needs root")
-@pytest.mark.parametrize(("free", "file"), [(16 << 20, "run/checkpoints/step_"), (64 << 10, "run/")])
+@pytest.mark.parametrize(
+    ("free", "file"), [(16 << 20, "run/checkpoints/step_"), (64 << 10, "run/")]
+)
 def test_a_full_disk_ends_all_names_the_file_and_keeps_the_last_checkpoint(
     arguments: tuple[str | Path, ...], tmp_path: Path, free: int, file: str
 ) -> None:
