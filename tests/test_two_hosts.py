@@ -11,7 +11,7 @@ import pytest
 
 from slowfast_dist.data.synthetic import make_videos
 from tests.cluster import Network, network, no_hosts_because, wait_for
-from tests.training_runs import ROOT, TINY, rows, trained
+from tests.training_runs import ROOT, TINY, rows, show_measured, trained
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +88,7 @@ def test_a_cut_network_ends_both_sides(
         ends = [process.wait(TIMEOUT + 45 - (time.monotonic() - cut)) for process in processes]
     finally:
         hosts.heal(hosts.hosts[0])
+    show_measured(f"network cut, --distributed.timeout {TIMEOUT}: both sides ended", cut)
     assert all(code not in (0, 75) for code in ends), printed(log)
     left = [process for host in hosts.hosts for process in host.processes()]
     assert left == [], "processes outlived the training"
