@@ -48,7 +48,7 @@ while True:
 
 
 class Members:
-    def __init__(self, folder: Path, count: int, timeout: float) -> None:
+    def __init__(self, folder: Path, count: int, timeout: float, hosts: int = 1) -> None:
         self.folder = folder
         script = folder / "member.py"
         script.write_text(MEMBER)
@@ -56,7 +56,7 @@ class Members:
         self.processes = [
             subprocess.Popen(
                 [sys.executable, script, str(rank), str(count), folder, str(timeout)],
-                env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank % 2)},
+                env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank % (count // hosts))},
                 stderr=subprocess.PIPE, text=True,
             )
             for rank in range(count)
@@ -98,7 +98,7 @@ def test_a_death_ends_all_and_is_said_once(members: Members, victim: int) -> Non
     assert len(lines) == 1 and f"process {victim} on" in lines[0]
 
 
-@pytest.mark.parametrize("members", [(4, 60)], indirect=True)
+@pytest.mark.parametrize("members", [(4, 60, 2)], indirect=True)
 def test_the_loss_of_the_first_host_is_said_on_the_second(members: Members) -> None:
     for process in members.processes[:2]:
         process.kill()
