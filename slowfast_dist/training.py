@@ -4,7 +4,6 @@ Shape letters: B clips of a micro-batch, T frames, K classes.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -15,18 +14,17 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from slowfast_dist import signals
+from slowfast_dist.bad_videos import BadVideos
 from slowfast_dist.batchnorm import RunningStatistics
 from slowfast_dist.checkpoint import Checkpoint, load_checkpoint
-from slowfast_dist.config import Config, RunError, UserError
+from slowfast_dist.config import Config, RunError
 from slowfast_dist.config_checks import validate
 from slowfast_dist.data.dataset import Batch
-from slowfast_dist.data.guard import is_fatal
 from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
 from slowfast_dist.distributed import (
     any_process,
     at_loss_of_a_process,
     faults_as_run_errors,
-    gather_list,
     leave,
     local_processes,
     make_accelerator,
@@ -36,15 +34,8 @@ from slowfast_dist.distributed import (
 )
 from slowfast_dist.evaluation import Scores, evaluate
 from slowfast_dist.micro_batch import largest_micro_batch
-from slowfast_dist.model import (
-    SlowFast,
-    build_model,
-    freeze,
-    live_batchnorms,
-    resolve_norm,
-    set_norm,
-    starts_pretrained,
-)
+from slowfast_dist.model import live_batchnorms
+from slowfast_dist.network_setup import set_up_network
 from slowfast_dist.optim import build_optimizer, build_schedule
 from slowfast_dist.progress import Progress
 from slowfast_dist.recording import EpochResult, Recorder, preempted_words
@@ -53,7 +44,6 @@ from slowfast_dist.sanity import check_gradients
 from slowfast_dist.signals import StopRequested
 from slowfast_dist.training_state import EpochSums, Position, TrainingState
 from slowfast_dist.training_step import TrainingStep
-from slowfast_dist.weights import hub_file
 
 T = TypeVar("T")
 
@@ -162,7 +152,7 @@ class Trainer:
         self.accelerator = accelerator
         self.videos = videos
         torch.manual_seed(config.seed)
-        network = self._build_network(checkpoint)
+        network = set_up_network(config.model, len(videos.classes), accelerator, checkpoint)
         if config.micro_batch_size == "auto":
             most = checkpoint.state["config"]["micro_batch_size"] if checkpoint else None
             size, line = largest_micro_batch(network, config, accelerator, most)
@@ -185,35 +175,15 @@ class Trainer:
         )
         # Loaders and schedule stay out: prepared, they would be sharded again and step W times.
         model, prepared = accelerator.prepare(network, optimizer)
-        layers = list(live_batchnorms(network)) if self.norm == "local" else []
+        layers = list(live_batchnorms(network)) if network.norm == "local" else []
         statistics = RunningStatistics(layers, accelerator.process_index, accelerator.num_processes)
         self.state = TrainingState(config, videos, network, prepared, schedule, statistics)
+        self.bad_videos = BadVideos(accelerator, self.state, self.loaders)
         weights = self._class_weights()
         self.step = TrainingStep(config, accelerator, self.sampler, model, self.state, weights)
         self.recorder: Recorder | None = None
         self._saved: Position | None = None
         self._warn_of_idle_processes()
-
-    def _build_network(self, checkpoint: Checkpoint | None) -> SlowFast:
-        config, accelerator = self.config.model, self.accelerator
-        if checkpoint is not None:  # needs no other weights, and its norm is decided
-            norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
-            config = replace(config, pretrained=False, weights=None, norm=norm)
-        if starts_pretrained(config) and config.weights is None:
-            on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
-        network, report = build_model(config, len(self.videos.classes))
-        for line in report if checkpoint is None else ():
-            say(accelerator, line)
-        self.norm = resolve_norm(config, starts_pretrained(config))
-        if self.norm == "sync" and accelerator.device.type != "cuda":
-            raise UserError("--model.norm sync needs GPUs: use local or frozen on a CPU")
-        # All of it before prepare(): DistributedDataParallel would not notice the change later.
-        set_norm(network, self.norm)
-        freeze(network, config.freeze)
-        network.to(accelerator.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        if config.compile:
-            network.compile()
-        return network.train()
 
     def _class_weights(self) -> Tensor:
         """float32 (K,)."""
@@ -239,7 +209,7 @@ class Trainer:
         Only the main process has a ``recorder``.
         """
         self.recorder = recorder
-        self._give_up_fatal()
+        self.bad_videos.give_up()
         while self.state.position.epoch < self.config.epochs:
             progress = self._train_epoch()
             if self.step.stop or not self._end_epoch(progress):
@@ -295,33 +265,8 @@ class Trainer:
     def _check_steps(self, leave: int = 0) -> None:
         self.step.check(leave)
         if self.step.videos_failed:
-            self._share_failures()
-
-    def _share_failures(self) -> None:
-        """Collective: let every process know all training videos that failed to decode."""
-        for failure in gather_list(self.accelerator, self.step.new_failures):
-            self.state.failed.setdefault(failure.video, failure.reason)
-        self.step.new_failures, self.step.videos_failed = [], False
-        self._give_up_fatal()
-        if self.recorder is not None:
-            named = [(self.videos.train[v].name, why) for v, why in self.state.failed.items()]
-            self.recorder.add_unreadable(named, "training")
-        failed, videos = self.state.failed, self.videos.train
-        limit = self.config.data.max_bad_fraction
-        if len(failed) > limit * len(videos):
-            folders = Counter(str(videos[video].path.parent) for video in failed)
-            folder, count = folders.most_common(1)[0]
-            worst = next(v for v in failed if str(videos[v].path.parent) == folder)
-            raise RunError(
-                f"{len(failed)} of {len(videos)} training videos failed to decode, more than "
-                f"--data.max-bad-fraction {limit:g}; most of them, {count}, in {folder} "
-                f"(as {videos[worst].path.name}: {failed[worst]})"
-            )
-
-    def _give_up_fatal(self) -> None:
-        """No process tries a video again that took a decoding process with it."""
-        failed = self.state.failed.items()
-        self.loaders.give_up(video for video, reason in failed if is_fatal(reason))
+            self.bad_videos.share(self.step.new_failures, self.recorder)
+            self.step.new_failures, self.step.videos_failed = [], False
 
     def _check_sanity(self, batch: Batch) -> None:
         """One forward and backward on the first micro-batch, on the main process alone."""

@@ -13,7 +13,8 @@ PACKAGE = "slowfast_dist"
 
 LAYERS = {
     1: "train __main__ start cli arguments config_files flags",
-    2: "training training_step training_state recording evaluate_run prediction benchmark serve",
+    2: "training training_step training_state network_setup bad_videos recording evaluate_run "
+    "prediction benchmark serve",
     3: "evaluation report export",
     4: "data data.dataset data.guard data.loaders data.manifest data.packets data.prepare "
     "data.probe data.probe_pool data.sampler data.split data.synthetic data.transforms data.video "
