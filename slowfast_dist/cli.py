@@ -165,6 +165,12 @@ def parse_training(arguments: Sequence[str]) -> Config | None:
     return config
 
 
+def check_flags(words: Sequence[str]) -> None:
+    """End with one line and exit code 2 if ``train`` does not take these; for launch scripts."""
+    with one_line_for_mistakes():
+        parse_training(words)
+
+
 def _print_training_help(config: Config) -> None:
     script = Path(sys.argv[0]).name == "train.py"
     prog = "python train.py" if script else "python -m slowfast_dist train"

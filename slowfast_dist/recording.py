@@ -74,6 +74,7 @@ class Recorder:
         self.best = self._known_best(memory.get("best"))
         self.earlier_seconds: float = memory.get("seconds", 0.0)
         self.started = time.monotonic()
+        self.saved_at: int | None = state["global_step"] if state else None
         folder.describe(config, classes, environment)
         if videos.was_split:
             write_split(folder.root / "split.csv", classes, videos.train, videos.val)
@@ -209,6 +210,7 @@ class Recorder:
             "seconds": self.seconds,
         }
         path = save_checkpoint(self.folder.checkpoints, checkpoint, self.config.checkpoint.keep)
+        self.saved_at = checkpoint.state["global_step"]
         self.metrics.write(
             "checkpoint",
             epoch=checkpoint.state["epoch"],
@@ -234,7 +236,7 @@ class Recorder:
     def preempt(self) -> dict[str, Any]:
         """The run was asked to stop; its checkpoint is saved."""
         self.folder.set_status("preempted")
-        print(preempted_words(self.folder), flush=True)
+        print(preempted_words(self.folder, self.saved_at), flush=True)
         self.wandb.finish(0, PREEMPT_SECONDS)
         return {"output_dir": str(self.folder.root), "status": "preempted", "best": self.best}
 
@@ -256,6 +258,7 @@ class Recorder:
         return "\n".join(lines)
 
 
-def preempted_words(folder: RunFolder) -> str:
+def preempted_words(folder: RunFolder, saved_at: int | None = None) -> str:
     """What the user reads when a run was asked to stop."""
-    return f"asked to stop: go on with --output-dir {folder.shown} --resume auto"
+    where = "before the first step" if saved_at is None else f"saved at step {saved_at}"
+    return f"asked to stop: {where}; go on with --output-dir {folder.shown} --resume auto"

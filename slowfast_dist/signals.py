@@ -47,7 +47,7 @@ def _note(number: int, frame: FrameType | None) -> None:
 
 def _say(what: str) -> None:
     if os.environ.get("RANK", "0") == "0":
-        line = f"{what}: finishing the step, then saving; Ctrl-C again ends at once\n"
+        line = f"{what}: asked to stop: finishing the step, then saving (Ctrl-C: at once)\n"
         os.write(2, line.encode())  # print is not safe in a handler
 
 

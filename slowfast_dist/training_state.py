@@ -17,7 +17,7 @@ from slowfast_dist.batchnorm import RunningStatistics
 from slowfast_dist.checkpoint import Checkpoint
 from slowfast_dist.config import Config, UserError, config_dict
 from slowfast_dist.data.loaders import VideoSet
-from slowfast_dist.distributed import gather_list, gather_rows
+from slowfast_dist.distributed import gather_list, gather_rows, say
 from slowfast_dist.model import SlowFast
 
 HARMLESS = (
@@ -31,6 +31,10 @@ HARMLESS = (
 
 FIXED = ("model.name", "model.freeze", "optimizer.name")
 """Settings without which the tensors of a checkpoint do not fit."""
+
+
+SPLITTING = ("seed", "data.val_fraction", "data.group_pattern")
+"""Settings from which it follows which videos are for training."""
 
 
 @dataclass
@@ -129,7 +133,8 @@ class TrainingState:
         those in ``free`` may differ.
         """
         state, tensors = checkpoint.state, checkpoint.tensors
-        self._refuse_changes(state, free)
+        if (changes := self._refuse_changes(state, free)) is not None:
+            say(accelerator, changes)
         self.network.load_state_dict(checkpoint.model)
         self._restore_optimizer(checkpoint)
         if accelerator.scaler is not None and state["scaler"]:
@@ -167,34 +172,43 @@ class TrainingState:
             group.update(own, lr=base * factor)
         schedule._last_lr = [group["lr"] for group in groups]
 
-    def _refuse_changes(self, state: Mapping[str, Any], free: Collection[str]) -> None:
-        if state["videos"] != self.videos.fingerprint():
-            raise UserError(
-                f"--resume {self.config.resume}: the videos, their classes or their split are not "
-                "those of the checkpoint: restore them, or start over in a new --output-dir"
-            )
+    def _refuse_changes(self, state: Mapping[str, Any], free: Collection[str]) -> str | None:
+        """Raise UserError for what must not differ; returns what differs and was allowed to."""
         before, now = _flat(state["config"]), _flat(config_dict(self.config))
         changed = [
             name
             for name, value in now.items()
             if not name.startswith((*HARMLESS, *free)) and before.get(name) != value
         ]
-        fixed = [name for name in changed if name in FIXED]
-        if fixed:
+        changes = {
+            name: f"--{name.replace('_', '-')} {now[name]} (was {before.get(name)})"
+            for name in changed
+        }
+        resume = f"--resume {self.config.resume}"
+        if state["videos"] != self.videos.fingerprint():
+            if splitting := [changes[name] for name in SPLITTING if name in changes]:
+                raise UserError(
+                    f"{resume}: the split depends on {', '.join(splitting)}: set it back, or start "
+                    "over in a new --output-dir"
+                )
             raise UserError(
-                f"--resume {self.config.resume}: --{fixed[0].replace('_', '-')} {now[fixed[0]]} "
-                f"was {before.get(fixed[0])}, which a checkpoint cannot change: set it back, or "
-                "start a new run with --model.weights of the old one"
+                f"{resume}: the videos, their classes or their split are not those of the "
+                "checkpoint: restore them, or start over in a new --output-dir"
             )
-        if changed and not self.config.resume_changed:
-            changes = ", ".join(
-                f"--{name.replace('_', '-')} {now[name]} (was {before.get(name)})"
-                for name in changed
-            )
+        if fixed := [changes[name] for name in FIXED if name in changes]:
             raise UserError(
-                f"--resume {self.config.resume}: settings that alter the result have changed: "
-                f"{changes}; set them back, or add --resume-changed to go on all the same"
+                f"{resume}: {fixed[0]}, which a checkpoint cannot change: set it back, or start a "
+                "new run with --model.weights of the old one"
             )
+        if not changes:
+            return None
+        listed = ", ".join(changes.values())
+        if not self.config.resume_changed:
+            raise UserError(
+                f"{resume}: settings that alter the result have changed: {listed}; set them back, "
+                "or add --resume-changed to go on all the same"
+            )
+        return f"resuming with changed settings: {listed}"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

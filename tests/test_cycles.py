@@ -115,7 +115,8 @@ def test_500_cycles_leave_no_files_processes_or_memory_behind(tmp_path: Path) ->
     memory = [row["memory"] for row in held if row["cycle"] >= WARM]
     before, after = median(memory[:6]), median(memory[-6:])
     saved = [row["global_step"] for row in rows(tmp_path / "run", "checkpoint")]
-    assert saved == sorted(set(saved)) and saved[-1] == last["step"] >= CYCLES
+    # Twice where an epoch ended: before its validation, and after it in the next cycle.
+    assert saved == sorted(saved) and saved[-1] == last["step"] >= CYCLES
     for name in ("files", "threads", "children"):
         assert last[name] <= warm[name], name
     assert after <= 1.05 * before
