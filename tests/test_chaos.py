@@ -53,7 +53,7 @@ def test_every_process_of_a_start_is_found_and_killed(tmp_path: Path) -> None:
     environment = os.environ | {chaos.TOKEN: start.token}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     deadline = time.monotonic() + 10
-    while len(start.alive()) != 1:  # the process between them may still be ending
+    while len(list(start.alive())) != 1:  # the process between them may still be ending
         assert time.monotonic() < deadline
         time.sleep(0.02)
     (orphan,) = start.alive()
