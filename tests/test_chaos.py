@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests import chaos
@@ -59,4 +60,5 @@ def test_every_process_of_a_start_is_found_and_killed(tmp_path: Path) -> None:
     (orphan,) = start.alive()
     assert orphan.pid != start.launcher.pid
     start.kill()
-    assert not orphan.is_running() or orphan.status() == "zombie"
+    gone, _ = psutil.wait_procs([orphan], timeout=5)
+    assert gone == [orphan]
