@@ -195,7 +195,9 @@ def test_a_changed_setting_is_refused_by_name(run: Path, tmp_path: Path) -> None
     done = train(*arguments)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "--optimizer.lr 0.5 (was 0.001)" in done.stderr
-    assert train(*arguments, "--resume-changed").returncode == 0
+    done = train(*arguments, "--resume-changed")
+    assert done.returncode == 0
+    assert "resuming with changed settings: --optimizer.lr 0.5 (was 0.001)" in done.stdout
     resumed = rows(tmp_path / "changed", "step")[0]["step/lr"]
     before = next(row for row in rows(run, "step") if row["global_step"] == 5)["step/lr"]
     assert resumed == pytest.approx(500 * before)
@@ -206,7 +208,17 @@ def test_a_checkpoint_of_another_model_is_refused_even_so(run: Path, tmp_path: P
         "--config", run / "config.yaml", "--resume", run / "checkpoints" / "step_00000004",
         "--output-dir", tmp_path / "other", "--optimizer.name", "sgd", "--resume-changed",
     )  # fmt: skip
-    assert done.returncode == 2 and "--optimizer.name sgd was adamw" in done.stderr
+    assert done.returncode == 2 and "--optimizer.name sgd (was adamw)" in done.stderr
+
+
+def test_a_changed_split_is_refused_by_the_setting_that_changed_it(
+    run: Path, tmp_path: Path
+) -> None:
+    done = train(
+        "--config", run / "config.yaml", "--resume", run / "checkpoints" / "step_00000004",
+        "--output-dir", tmp_path / "other", "--seed", "4", "--resume-changed",
+    )  # fmt: skip
+    assert done.returncode == 2 and "the split depends on --seed 4 (was 0)" in done.stderr
 
 
 def test_too_many_videos_that_fail_to_decode_stop_every_process(
