@@ -12,15 +12,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "slowfast_dist"
 
 LAYERS = {
-    1: "train __main__ start cli arguments config_files flags",
+    1: "train __main__ start cli data_commands arguments config_files flags",
     2: "training training_step training_state network_setup bad_videos recording evaluate_run "
-    "prediction benchmark serve",
+    "prediction serve check_data prepare benchmark_loader benchmark_index",
     3: "evaluation report export",
-    4: "data data.dataset data.guard data.loaders data.manifest data.packets data.prepare "
-    "data.probe data.probe_pool data.sampler data.split data.synthetic data.transforms data.video "
+    4: "data data.dataset data.guard data.likeness data.loaders data.manifest data.packets "
+    "data.probe data.probe_all data.probe_cache data.probe_pool data.recordings data.sampler "
+    "data.split data.synthetic data.transcode data.transforms data.video "
     "model weights best_model batchnorm sanity micro_batch optim checkpoint tracking progress "
     "run_folder wandb_run distributed rendezvous",
-    5: "config config_checks metrics files host_memory signals heartbeat parent launchers "
+    5: "config commands config_checks metrics files host_memory signals heartbeat parent launchers "
     "run_lock data.clips",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
@@ -32,7 +33,10 @@ MODEL = {"model", "weights", "batchnorm"}
 """Never import data, nor data these."""
 
 OWNERS = {
-    "av": {"data.packets", "data.prepare", "data.probe", "data.synthetic", "data.video"},
+    "av": {
+        "data.likeness", "data.packets", "data.probe", "data.synthetic", "data.transcode",
+        "data.video",
+    },
     "decord": {"data.video"},
     "pytorchvideo": {"model"},
     "sklearn": {"metrics", "data.manifest", "data.split"},

@@ -26,7 +26,8 @@ from slowfast_dist.data.manifest import (
     require_same_classes,
     usable,
 )
-from slowfast_dist.data.probe import default_cache, probe_videos
+from slowfast_dist.data.probe_all import probe_videos
+from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.sampler import DistributedBatchSampler, EvaluationSampler
 from slowfast_dist.data.split import split_videos
 from slowfast_dist.data.synthetic import make_demo_videos

@@ -1,20 +1,13 @@
-"""What each file really holds: found out once, in processes of their own, and remembered."""
+"""What one file really holds, and the process that finds it out for `probe_all`."""
 
-import contextlib
-import json
-import os
 import sys
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from tqdm import tqdm
 
-from slowfast_dist import signals
 from slowfast_dist.data.packets import (
     DecodeError,
     PacketIndex,
@@ -23,41 +16,20 @@ from slowfast_dist.data.packets import (
     index_packets,
     open_video,
 )
-from slowfast_dist.data.probe_pool import ask_apart, serve
+from slowfast_dist.data.probe_pool import serve
 from slowfast_dist.data.video import VideoInfo
-from slowfast_dist.files import atomic_write
-from slowfast_dist.progress import LINE_SECONDS, is_terminal
 
 VERSION = f"1, av {av.__version__}"
-"""Of what the cache holds: raise the number when a probe of the same file gives another result."""
-
-TIME_LIMIT = 20.0
-"""Seconds that the probe of a file may take, beside those for its size."""
-
-BYTES_PER_SECOND = 1e6
-"""Slower than any disk, and than the decoding of a file whose frames must be counted."""
-
-FILES_WORTH_A_WORKER = 20
-"""Files that are probed in the time in which a process starts."""
-
-SAVE_SECONDS = 60.0
-"""From one save of the cache to the next while the probe runs."""
+"""Of what a probe finds: raise the number when that of the same file gives another result."""
 
 WORKER = (sys.executable, "-c", "from slowfast_dist.data.probe import serve_probe; serve_probe()")
 """A probing process."""
-
-_Answer = tuple[Path, Any]
-
-_ENTRY = ("path", "size", "mtime_ns", "version", "info")
 
 PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"})
 """Codecs of which every packet in an mp4, mov or Matroska file is a frame with its own time."""
 
 DECORD_CODECS = PACKET_IS_FRAME - {"av1"}
 """Those of them that Decord 0.6 decodes; it was right on every file of plain order."""
-
-
-# --- one file ------------------------------------------------------------------------------------
 
 
 def probe_file(path: Path) -> VideoInfo:
@@ -131,49 +103,6 @@ def _plain_order(index: PacketIndex) -> bool:
     return bool((ranks[index.keys] == index.keys).all())
 
 
-# --- many files ----------------------------------------------------------------------------------
-
-
-def probe_videos(
-    paths: Sequence[Path], workers: int, cache: Path | None, show_progress: bool
-) -> dict[Path, VideoInfo | str]:
-    """What each file holds, or why it was rejected; a file that the ``cache`` knows is not read.
-
-    Runs up to ``workers`` processes; a file that hangs or crashes one costs only itself. The cache
-    holds what could be read; that it cannot be written costs a warning on standard error. Progress
-    is shown on standard error: a bar on a terminal, elsewhere a line every 30 s.
-    """
-    results: dict[Path, VideoInfo | str] = {}
-    stamps: dict[Path, tuple[int, int]] = {}
-    for path in dict.fromkeys(paths):
-        try:
-            status = path.stat()
-        except OSError as error:
-            results[path] = error.strerror or str(error)
-        else:
-            stamps[path] = (status.st_size, status.st_mtime_ns)
-    memory = _Cache(cache)
-    for path, stamp in stamps.items():
-        info = memory.get(path, stamp)
-        if info is not None:
-            results[path] = info
-    todo = [path for path in stamps if path not in results]
-    workers = min(workers, 1 + len(todo) // FILES_WORTH_A_WORKER)
-    answers = ask_apart(
-        WORKER, todo, workers, lambda path: TIME_LIMIT + stamps[path][0] / BYTES_PER_SECOND
-    )
-    try:
-        with contextlib.closing(answers):
-            for path, answer in _shown(answers, len(todo)) if show_progress else answers:
-                results[path] = answer if isinstance(answer, str) else VideoInfo(**answer)
-                if not isinstance(answer, str):
-                    memory.add(path, stamps[path], answer)
-                signals.raise_if_received()
-    finally:  # what an interrupted probe found is not lost
-        memory.save()
-    return {path: results[path] for path in paths}
-
-
 def serve_probe() -> None:
     """What a probing process runs."""
 
@@ -184,96 +113,3 @@ def serve_probe() -> None:
             return error.reason
 
     serve(answer)
-
-
-def _shown(answers: Iterator[_Answer], total: int) -> Iterator[_Answer]:
-    title = "checking the videos"
-    if is_terminal(sys.stderr):
-        yield from tqdm(answers, title, total, unit="video", dynamic_ncols=True, leave=False)
-        return
-    said = time.monotonic()
-    for done, answer in enumerate(answers, 1):
-        if time.monotonic() - said >= LINE_SECONDS:
-            said = time.monotonic()
-            print(f"{title}: {done} of {total}", file=sys.stderr, flush=True)
-        yield answer
-
-
-# --- the cache -----------------------------------------------------------------------------------
-
-
-def default_cache() -> Path | None:
-    """``slowfast_dist/probe.jsonl`` in $SLOWFAST_DIST_CACHE, $XDG_CACHE_HOME or ~/.cache.
-
-    None for a user without a home.
-    """
-    for name in ("SLOWFAST_DIST_CACHE", "XDG_CACHE_HOME"):
-        if os.environ.get(name):
-            return Path(os.environ[name], "slowfast_dist", "probe.jsonl")
-    try:
-        return Path.home() / ".cache" / "slowfast_dist" / "probe.jsonl"
-    except RuntimeError:
-        return None
-
-
-class _Cache:
-    """A file of one JSON object a line: path, size, mtime_ns, version and what the probe found.
-
-    Rejections are not kept: a missing codec may come, a network drive recover.
-    """
-
-    def __init__(self, file: Path | None) -> None:
-        self._file = file
-        self._entries = self._read()
-        self._new: dict[str, dict[str, Any]] = {}
-        self._saved = time.monotonic()
-
-    def get(self, path: Path, stamp: tuple[int, int]) -> VideoInfo | None:
-        entry = self._entries.get(os.path.abspath(path))
-        if entry is None or (entry["size"], entry["mtime_ns"]) != stamp:
-            return None
-        return VideoInfo(**entry["info"])
-
-    def add(self, path: Path, stamp: tuple[int, int], info: dict[str, Any]) -> None:
-        name, (size, mtime) = os.path.abspath(path), stamp
-        self._new[name] = {
-            "path": name,
-            "size": size,
-            "mtime_ns": mtime,
-            "version": VERSION,
-            "info": info,
-        }
-        if time.monotonic() - self._saved >= SAVE_SECONDS:
-            self.save()
-
-    def save(self) -> None:
-        """Add the new entries to those that the file has by now, which another run may write."""
-        self._saved = time.monotonic()
-        if self._file is None or not self._new:
-            return
-        entries = self._read() | self._new
-        try:
-            with atomic_write(self._file, "w") as file:
-                file.writelines(json.dumps(entry) + "\n" for entry in entries.values())
-        except OSError as error:
-            print(
-                f"warning: {self._file}: {error.strerror or error}; the videos will be checked "
-                "again next time",
-                file=sys.stderr,
-            )
-            self._file = None
-        self._new = {}
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        """The valid entries of this version; a damaged line costs only itself."""
-        entries: dict[str, dict[str, Any]] = {}
-        try:
-            lines = self._file.read_bytes().splitlines() if self._file else []
-        except OSError:
-            return {}
-        for line in lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                if entry["version"] == VERSION and VideoInfo(**entry["info"]).frames > 0:
-                    entries[entry["path"]] = {key: entry[key] for key in _ENTRY}
-        return entries

@@ -12,9 +12,11 @@ from typing import Any
 import av
 import pytest
 
-from slowfast_dist.data import probe
+from slowfast_dist.data import probe_all
 from slowfast_dist.data.packets import DecodeError
-from slowfast_dist.data.probe import default_cache, probe_file, probe_videos
+from slowfast_dist.data.probe import probe_file
+from slowfast_dist.data.probe_all import probe_videos
+from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.video import VideoInfo
 
 STAND_IN = """
@@ -44,7 +46,7 @@ def folder(videos: Any, tmp_path: Path) -> Path:
 
 
 def forbid_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "WORKER", (sys.executable, "-c", "raise SystemExit"))
+    monkeypatch.setattr(probe_all, "WORKER", (sys.executable, "-c", "raise SystemExit"))
 
 
 def test_videos_and_rejections_are_told_apart(folder: Path) -> None:
@@ -155,9 +157,9 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(
 def test_a_hang_or_a_crash_costs_only_its_file(
     videos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "WORKER", (sys.executable, "-c", STAND_IN))
-    monkeypatch.setattr(probe, "TIME_LIMIT", 2.0)
-    monkeypatch.setattr(probe, "FILES_WORTH_A_WORKER", 4)
+    monkeypatch.setattr(probe_all, "WORKER", (sys.executable, "-c", STAND_IN))
+    monkeypatch.setattr(probe_all, "TIME_LIMIT", 2.0)
+    monkeypatch.setattr(probe_all, "FILES_WORTH_A_WORKER", 4)
     names = ["0", "hangs 1", "2", "crashes 3", "4", "crashes 5", "6", "7"]
     paths = [tmp_path / f"{name}.mp4" for name in names]
     for path in paths:
@@ -181,14 +183,14 @@ def test_an_interrupted_probe_keeps_what_it_found(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "probe.jsonl"
-    shown = probe._shown
+    shown = probe_all._shown
 
     def interrupted(answers: Any, total: int) -> Any:
         for answer in shown(answers, total):
             yield answer
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(probe, "_shown", interrupted)
+    monkeypatch.setattr(probe_all, "_shown", interrupted)
     with pytest.raises(KeyboardInterrupt):
         probe_videos([folder / "a.mp4", folder / "ü 日本.b.mp4"], 1, cache, show_progress=True)
     assert len(cache.read_text().splitlines()) == 1
@@ -197,7 +199,7 @@ def test_an_interrupted_probe_keeps_what_it_found(
 def test_progress_is_plain_lines_where_there_is_no_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(probe, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(probe_all, "LINE_SECONDS", 0.0)
     probe_videos(sorted(folder.iterdir()), 1, None, show_progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"checking the videos: {done} of 3" for done in (1, 2, 3)]
