@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist import heartbeat, signals
+from slowfast_dist import data_commands, heartbeat, signals
 from slowfast_dist.arguments import (
     is_flag,
     read_command_line,
@@ -141,6 +141,9 @@ def _make_demo(arguments: list[str]) -> None:
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
+    "check-data": data_commands.check_data,
+    "prepare": data_commands.prepare,
+    "benchmark": data_commands.benchmark,
     "make-demo": _make_demo,
 }
 

@@ -1,0 +1,101 @@
+"""The settings of the commands beside ``train`` and ``evaluate``: field names are the flags.
+
+The text under a field is its help on the command line. No torch here, so that ``--help`` is fast.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from slowfast_dist.config import UserError
+
+
+def require(condition: bool, flag: str, value: object, remedy: str) -> None:
+    """Raise UserError, naming flag, value and remedy, unless ``condition``."""
+    if not condition:
+        raise UserError(f"--{flag} {value}: {remedy}")
+
+
+def _check_workers(workers: int | str) -> None:
+    if isinstance(workers, int):
+        require(workers > 0, "num-workers", workers, "give a number above 0, or auto")
+
+
+@dataclass(frozen=True)
+class CheckData:
+    """Report what is wrong with a dataset before hours are spent on it."""
+
+    val_dir: Path | None = None
+    """Validation videos, where you made the split yourself and DIR holds the training videos."""
+    val_fraction: float = 0.2
+    """As --data.val-fraction of the training: its split is the one that is checked."""
+    group_pattern: str | None = None
+    """As --data.group-pattern of the training."""
+    seed: int = 0
+    """As --seed of the training."""
+    num_frames: int = 32
+    """As --data.num-frames of the training."""
+    sampling_rate: int = 2
+    """As --data.sampling-rate of the training."""
+    full: bool = False
+    """Decode every frame of every video: finds damage in the middle of a file, in minutes or hours
+    where the usual check takes seconds."""
+    json: Path | None = None
+    """Also write the report to this file, for programs."""
+    move_bad: Path | None = None
+    """Move the videos that cannot be read to this folder, each to where it was below DIR."""
+    num_workers: int | Literal["auto"] = "auto"
+    """Processes that read files at once; auto: one a CPU."""
+
+    def check(self) -> None:
+        """Raise UserError for settings that cannot be."""
+        fraction, frames, rate = self.val_fraction, self.num_frames, self.sampling_rate
+        require(0 < fraction < 1, "val-fraction", fraction, "give a number between 0 and 1")
+        require(self.seed >= 0, "seed", self.seed, "give 0 or a number above it")
+        require(frames > 0, "num-frames", frames, "give a number above 0")
+        require(rate > 0, "sampling-rate", rate, "give a number above 0")
+        _check_workers(self.num_workers)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Rewrite a dataset once for fast loading; the originals are not touched."""
+
+    short_side: int = 320
+    """Pixels of the short side; smaller videos keep their size."""
+    num_workers: int | Literal["auto"] = "auto"
+    """Processes that transcode at once; auto: one a CPU."""
+
+    def check(self) -> None:
+        """Raise UserError for settings that cannot be."""
+        side = self.short_side
+        require(side >= 16 and side % 2 == 0, "short-side", side, "give an even number from 16 on")
+        _check_workers(self.num_workers)
+
+
+@dataclass(frozen=True)
+class BenchmarkLoader:
+    """Measure the reading of clips: CPU time, clips a second, and where the time goes."""
+
+    synthetic: int = 0
+    """Make this many videos of each kind (size, keyframe interval), in place of DIR."""
+    json: bool = False
+    """Print the results as one JSON object, in the last line."""
+
+    def check(self) -> None:
+        """Raise UserError for settings that cannot be."""
+        require(self.synthetic >= 0, "synthetic", self.synthetic, "give 0 or a number above it")
+
+
+@dataclass(frozen=True)
+class BenchmarkIndex:
+    """Measure listing and start-up of a large dataset, and the memory that it takes."""
+
+    files: int = 1_000_000
+    """How many files the made dataset has."""
+    json: bool = False
+    """Print the results as one JSON object, in the last line."""
+
+    def check(self) -> None:
+        """Raise UserError for settings that cannot be."""
+        require(self.files > 0, "files", self.files, "give a number above 0")
