@@ -17,8 +17,8 @@ LAYERS = {
     "prediction serve check_data prepare benchmark_loader benchmark_index",
     3: "evaluation report export",
     4: "data data.dataset data.guard data.likeness data.loaders data.manifest data.packets "
-    "data.probe data.probe_all data.probe_cache data.probe_pool data.recordings data.sampler "
-    "data.split data.synthetic data.transcode data.transforms data.video "
+    "data.pixels data.probe data.probe_all data.probe_cache data.probe_pool data.recordings "
+    "data.sampler data.seeking data.split data.synthetic data.transcode data.transforms data.video "
     "model weights best_model batchnorm sanity micro_batch optim checkpoint tracking progress "
     "run_folder wandb_run distributed rendezvous",
     5: "config commands config_checks metrics files host_memory signals heartbeat parent launchers "
@@ -34,8 +34,8 @@ MODEL = {"model", "weights", "batchnorm"}
 
 OWNERS = {
     "av": {
-        "data.likeness", "data.packets", "data.probe", "data.synthetic", "data.transcode",
-        "data.video",
+        "data.likeness", "data.packets", "data.pixels", "data.probe", "data.seeking",
+        "data.synthetic", "data.transcode", "data.video",
     },
     "decord": {"data.video"},
     "pytorchvideo": {"model"},

@@ -75,10 +75,11 @@ class GuardedReader:
         if sys.platform != "linux":  # without fork, or with libraries that do not survive it
             return read_frames(path, indices, info, decoder, view)
         height, width = (info.height, info.width) if view is None else (view.size, view.size)
-        child = self._child_with(len(indices) * height * width * 3)
+        shape = (len(indices), height, width, 3)
+        child = self._child_with(prod(shape))
         seconds = DECODE_SECONDS if self.seconds is None else self.seconds
         try:
-            answer = child.ask((path, indices, info, decoder, view), seconds)
+            answer = child.ask(((path, indices, info, decoder, view), shape), seconds)
         except (EOFError, ConnectionError):
             raise DecodeError(path, f"{CRASHES} ({self._end(END_SECONDS)})") from None
         except BaseException:  # an interrupt: the answer to come must not be the next clip's
@@ -92,7 +93,7 @@ class GuardedReader:
             raise DecodeError(path, value)
         if kind == "bug":
             raise AssertionError(f"a bug, met while reading {path}:\n{value}")
-        return child.frames(value)
+        return child.frames(shape)
 
     def close(self) -> None:
         """End the child, if there is one; a read after this makes a new one."""
@@ -200,12 +201,12 @@ def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
     gc.freeze()  # a collection would copy every page of the parent's objects
     _let_go_of_files(pipe.fileno())
     while True:
-        path, indices, info, decoder, view = pipe.recv()
+        (path, indices, info, decoder, view), shape = pipe.recv()
         answer: tuple[str, Any]
         try:
-            frames = read_frames(path, indices, info, decoder, view)
-            np.frombuffer(memory, np.uint8, frames.size).reshape(frames.shape)[...] = frames
-            answer = "frames", frames.shape
+            out = np.frombuffer(memory, np.uint8, prod(shape)).reshape(shape)
+            read_frames(path, indices, info, decoder, view, out)
+            answer = "frames", None
         except DecodeError as error:
             answer = "unreadable", error.reason
         except Exception:

@@ -1,25 +1,30 @@
 """What one file really holds, and the process that finds it out for `probe_all`."""
 
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 
 from slowfast_dist.data.packets import (
+    FAULTS,
     DecodeError,
     PacketIndex,
     decode_all,
     decode_frames,
     index_packets,
     open_video,
+    packets_between,
 )
 from slowfast_dist.data.probe_pool import serve
+from slowfast_dist.data.seeking import Timeline
 from slowfast_dist.data.video import VideoInfo
 
-VERSION = f"1, av {av.__version__}"
+VERSION = f"2, av {av.__version__}"
 """Of what a probe finds: raise the number when that of the same file gives another result."""
 
 WORKER = (sys.executable, "-c", "from slowfast_dist.data.probe import serve_probe; serve_probe()")
@@ -32,6 +37,14 @@ DECORD_CODECS = PACKET_IS_FRAME - {"av1"}
 """Those of them that Decord 0.6 decodes; it was right on every file of plain order."""
 
 
+TIMED_FRAMES = 8
+"""Frames whose decoding is timed."""
+
+UNEVENNESS = 0.4
+"""Part of the time between two frames by which one may be early or late and still be told from
+its neighbours."""
+
+
 def probe_file(path: Path) -> VideoInfo:
     """Scan the packets of the file; decode its first frame and the last one that is a keyframe.
 
@@ -42,17 +55,22 @@ def probe_file(path: Path) -> VideoInfo:
         formats = container.format.name.split(",")
         index = index_packets(path, container, stream, keep=True)
         codec = stream.codec_context.codec.canonical_name
+        reorder_depth = stream.codec_context.reorder_depth
         plain = (
             ("mp4" in formats or "matroska" in formats)
             and codec in PACKET_IS_FRAME
             and len(index.order) > 0
         )
+        # Of several video streams FFmpeg may choose another one after a quicker look.
+        timeline = _timeline(index) if plain and len(container.streams.video) == 1 else None
         if plain:
             frames, by_packets = len(index.order), True
             wanted = sorted({0, _last_key(index)})
             first = dict(decode_frames(path, stream.codec_context, index, wanted))[0]
         else:
             frames, by_packets, first = _decode_and_count(path, index)
+        key_interval = int(np.diff(index.keys, append=index.count).max())
+        decode_ms = _decode_ms(path, stream.codec_context, index, key_interval)
         # A matrix without meaning gives any number at all.
         rotation = round(first.rotation / 90) * 90 % 360 if abs(first.rotation) <= 360 else 0
         turned = rotation in (90, 270)
@@ -69,7 +87,51 @@ def probe_file(path: Path) -> VideoInfo:
             and (rotation == 0 or "mp4" in formats)  # in Matroska, Decord overlooks it
             and _plain_order(index),
             by_packets=by_packets,
+            key_interval=min(key_interval, frames),
+            decode_ms=decode_ms,
+            first_time=timeline.first if timeline else 0,
+            frame_time=timeline.step if timeline else 0.0,
+            reorder_depth=reorder_depth,
+            file_size=path.stat().st_size,
         )
+
+
+def _timeline(index: PacketIndex) -> Timeline | None:
+    """The times of the frames if they are even, and the file can be read by seeking."""
+    if index.dropped or index.ragged or len(index.order) < index.count:
+        return None
+    times = index.times[index.order]
+    numbers = np.arange(len(times))
+    step = float(times[-1] - times[0]) / max(1, len(times) - 1) or 1.0
+    if np.abs((times - times[0]) / step - numbers).max() > UNEVENNESS:
+        return None
+    return Timeline(int(times[0]), step)
+
+
+def _decode_ms(
+    path: Path, context: VideoCodecContext, index: PacketIndex, key_interval: int
+) -> float:
+    """CPU ms a frame, from the first ones of the last group; 0 if they do not decode alone.
+
+    The keyframe, which takes longer, counts as often as there are keyframes.
+    """
+    first = int(index.keys[-1])
+    last = min(first + TIMED_FRAMES, index.count) - 1
+    seconds: list[float] = []
+    try:
+        context.flush_buffers()
+        context.skip_frame = "DEFAULT"
+        for packet in packets_between(path, index, first, last):
+            start = time.process_time()
+            context.decode(packet)
+            seconds.append(time.process_time() - start)
+    except FAULTS:  # of frames that lean on the group before; what matters is checked elsewhere
+        pass
+    if not seconds:
+        return 0.0
+    others = seconds[1:] or seconds
+    mean = (seconds[0] + (key_interval - 1) * sum(others) / len(others)) / key_interval
+    return round(1000 * mean, 3)
 
 
 def _decode_and_count(path: Path, index: PacketIndex) -> tuple[int, bool, av.VideoFrame]:

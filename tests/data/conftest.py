@@ -45,13 +45,16 @@ def read_number(frame: Frame) -> int:
 
 @dataclass(frozen=True)
 class Kind:
-    """How to write a video, and what Decord makes of it."""
+    """How to write a video, and what the readers make of it."""
 
     suffix: str
     codec: str = "libx264"
     options: dict[str, str] = field(default_factory=lambda: dict(CLOSED))
     decord_exact: bool = True
+    even: bool = True
+    """Whether its times are even, so that it is read by seeking."""
     frames: int = 40
+    rate: int = 25
     size: tuple[int, int] = (64, 128)
     pix_fmt: str = "yuv420p"
     format: str | None = None
@@ -59,15 +62,15 @@ class Kind:
     b_frames: int | None = None
     rotation: int = 0
     varying: bool = False
-    faststart: bool = False
+    movflags: str = ""
     cut: bool = False
 
 
 def write(path: Path, kind: Kind) -> Path:
     height, width = kind.size
-    rate, base = 25, Fraction(1, 1000)
+    rate, base = kind.rate, Fraction(1, 1000)
     gaps = np.random.default_rng(0).integers(5, 90, kind.frames) if kind.varying else None
-    muxer = {"movflags": "faststart"} if kind.faststart else {}
+    muxer = {"movflags": kind.movflags} if kind.movflags else {}
     with av.open(str(path), "w", format=kind.format, options=muxer) as container:
         stream = container.add_stream(kind.codec, rate=rate, options=kind.options)
         assert isinstance(stream, av.VideoStream)
@@ -112,31 +115,59 @@ KINDS: dict[str, Kind] = {
     "H.264": Kind(".mp4"),
     "H.264 mov": Kind(".mov"),
     "H.264 mkv": Kind(".mkv"),
-    "H.264 variable frame rate": Kind(".mp4", varying=True),
+    "H.264 variable frame rate": Kind(".mp4", varying=True, even=False),
     "H.264 odd size 4:4:4": Kind(".mp4", size=(97, 131), pix_fmt="yuv444p"),
     "H.264 gray": Kind(".mp4", pix_fmt="gray"),
     "H.264 intra": Kind(".mp4", options={**X264, "x264-params": "keyint=1"}, gop=1),
+    "H.264 30 fps mkv": Kind(".mkv", rate=30),  # times in ms, which are rounded
+    "H.264 10 bit": Kind(".mp4", pix_fmt="yuv420p10le"),
+    "H.264 4:2:2": Kind(".mp4", pix_fmt="yuv422p"),
+    "H.264 fragmented": Kind(".mp4", movflags="frag_keyframe+empty_moov"),
+    "H.264 many groups": Kind(
+        ".mp4", options={**X264, "x264-params": "keyint=12:min-keyint=1"}, frames=250
+    ),
     "H.264 open GOP": Kind(".mp4", options=OPEN, decord_exact=False),
     "H.264 open GOP, strict pyramid": Kind(".mp4", options=STRICT, decord_exact=False),
-    "H.264 cut": Kind(".mp4", cut=True, decord_exact=False),
-    "H.264 open GOP, cut": Kind(".mp4", options=OPEN, cut=True, decord_exact=False),
-    "H.264 MPEG-TS": Kind(".mp4", format="mpegts", decord_exact=False),
-    "H.264 AVI": Kind(".avi", decord_exact=False),
+    "H.264 cut": Kind(".mp4", cut=True, decord_exact=False, even=False),
+    "H.264 open GOP, cut": Kind(".mp4", options=OPEN, cut=True, decord_exact=False, even=False),
+    "H.264 MPEG-TS": Kind(".mp4", format="mpegts", decord_exact=False, even=False),
+    "H.264 AVI": Kind(".avi", decord_exact=False, even=False),
     "HEVC open GOP": Kind(
         ".mp4",
         "libx265",
         decord_exact=False,
         options={"x265-params": "keyint=12:min-keyint=12:bframes=3:pools=1:log-level=none"},
     ),
+    "HEVC": Kind(
+        ".mp4",
+        "libx265",
+        decord_exact=False,
+        options={"x265-params": "pools=1:log-level=none"},
+        frames=256,
+        gop=250,
+    ),
+    "HEVC keyint 48": Kind(
+        ".mp4",
+        "libx265",
+        decord_exact=False,
+        options={"x265-params": "keyint=48:pools=1:log-level=none"},
+        frames=120,
+    ),
+    "HEVC closed GOP": Kind(
+        ".mp4",
+        "libx265",
+        options={"x265-params": "open-gop=0:keyint=12:bframes=3:pools=1:log-level=none"},
+    ),
     "MPEG-4 B-frames": Kind(".mp4", "mpeg4", {}, b_frames=2, decord_exact=False),
-    "MPEG-4 B-frames AVI": Kind(".avi", "mpeg4", {}, b_frames=2, decord_exact=False),
+    "MPEG-4 B-frames AVI": Kind(".avi", "mpeg4", {}, b_frames=2, decord_exact=False, even=False),
     "MPEG-4": Kind(".mp4", "mpeg4", {}, b_frames=0),
-    "MPEG-2": Kind(".mpg", "mpeg2video", {}, b_frames=2, decord_exact=False),
+    "MPEG-2": Kind(".mpg", "mpeg2video", {}, b_frames=2, decord_exact=False, even=False),
     "VP8": Kind(
         ".webm",
         "libvpx",
         {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"},
         decord_exact=False,
+        even=False,
     ),
     "VP9": Kind(
         ".webm",

@@ -53,9 +53,13 @@ def test_videos_and_rejections_are_told_apart(folder: Path) -> None:
     paths = [*sorted(folder.iterdir()), folder / "gone.mp4"]
     found = probe_videos([*paths, paths[0]], 2, None, show_progress=False)
     assert list(found) == paths
-    good = VideoInfo(5, 25.0, 128, 64, 0, "h264", decord_exact=True)
+    good = VideoInfo(
+        5, 25.0, 128, 64, 0, "h264", decord_exact=True,
+        key_interval=5, frame_time=512.0, reorder_depth=2,
+    )  # fmt: skip
     assert found[folder / "a.mp4"] == good
-    assert found[folder / "ü 日本.b.mp4"] == replace(good, width=64, height=128, rotation=90)
+    turned = replace(good, width=64, height=128, rotation=90)
+    assert found[folder / "ü 日本.b.mp4"] == turned
     assert found[folder / "bad.mp4"] == "text file, not a video"
     assert "No such file" in str(found[folder / "gone.mp4"])
 
@@ -99,7 +103,7 @@ def test_a_stream_whose_pictures_cannot_be_decoded_is_rejected(videos: Any, tmp_
         content[start : start + size] = bytes(size)
     path = tmp_path / "video.mp4"
     path.write_bytes(content)
-    with pytest.raises(DecodeError, match="decoding failed at frame 1 of 40"):
+    with pytest.raises(DecodeError, match="broken or blank"):
         probe_file(path)
 
 
