@@ -54,9 +54,7 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     found = on_main(accelerator, lambda: find_labelled_videos(data, "data", best.classes))
     output = on_main(accelerator, lambda: _make_output(best.folder, data, command.output))
     views = best.evaluation
-    clips = EvaluationClips(
-        found.videos, found.infos, best.data, views.temporal_views, views.spatial_crops
-    )
+    clips = EvaluationClips(found.videos, best.data, views.temporal_views, views.spatial_crops)
     loader = make_evaluation_loader(
         clips,
         command.batch_size,

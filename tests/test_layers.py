@@ -16,9 +16,10 @@ LAYERS = {
     2: "training training_step training_state network_setup bad_videos recording evaluate_run "
     "prediction serve check_data prepare benchmark_loader benchmark_index",
     3: "evaluation report export",
-    4: "data data.dataset data.guard data.likeness data.loaders data.manifest data.packets "
-    "data.pixels data.probe data.probe_all data.probe_cache data.probe_pool data.recordings "
-    "data.sampler data.seeking data.split data.synthetic data.transcode data.transforms data.video "
+    4: "data data.columns data.dataset data.guard data.likeness data.loaders data.manifest "
+    "data.packets data.pixels data.probe data.probe_all data.probe_cache data.probe_pool "
+    "data.probe_segment data.recordings data.sampler data.scan data.seeking data.split "
+    "data.synthetic data.transcode data.transforms data.video data.video_table "
     "model weights best_model batchnorm sanity micro_batch optim checkpoint tracking progress "
     "run_folder wandb_run distributed rendezvous",
     5: "config commands config_checks metrics files host_memory signals heartbeat parent launchers "

@@ -22,10 +22,11 @@ from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.data.probe import probe_file
+from slowfast_dist.data.video_table import VideoTable
 
 videos = list_videos(Path(sys.argv[1]), "data", single_class=True).videos
-infos = {video.path: probe_file(video.path) for video in videos}
-clips = EvaluationClips(videos, infos, DataConfig(num_frames=4, crop_size=32))
+videos = VideoTable.of(list(videos), [probe_file(video.path) for video in videos])
+clips = EvaluationClips(videos, DataConfig(num_frames=4, crop_size=32))
 videos[1].path.unlink()
 os.mkfifo(videos[1].path)
 batches = iter(make_evaluation_loader(clips, 1, 2, 0, 1, pin=False))

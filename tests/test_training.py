@@ -94,6 +94,7 @@ def test_the_best_model_is_that_of_the_best_epoch(run: Path, videos: Path) -> No
     from slowfast_dist.data.manifest import list_videos
     from slowfast_dist.data.probe import probe_file
     from slowfast_dist.data.sampler import ViewKey
+    from slowfast_dist.data.video_table import VideoTable
 
     description = json.loads((run / "models" / "best_model.json").read_text())
     model = torch.load(run / "models" / "best_model_architecture.pth", weights_only=False)
@@ -108,7 +109,7 @@ def test_the_best_model_is_that_of_the_best_epoch(run: Path, videos: Path) -> No
     records = {video.name: video for video in list_videos(videos, "data.root").videos}
     for row in predictions(run):
         record = records[row["path"]]
-        clips = EvaluationClips([record], {record.path: probe_file(record.path)}, data)
+        clips = EvaluationClips(VideoTable.of([record], [probe_file(record.path)]), data)
         frames = clips[ViewKey(0, 0)].frames
         assert frames is not None
         with torch.inference_mode():

@@ -1,9 +1,8 @@
 """Clips of videos for training and evaluation, and the batches they form."""
 
 import mmap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,10 +12,10 @@ from torch.utils.data import Dataset
 from slowfast_dist.config import DataConfig
 from slowfast_dist.data.clips import dense_indices, uniform_indices
 from slowfast_dist.data.guard import GIVEN_UP, GuardedReader, is_fatal
-from slowfast_dist.data.manifest import VideoRecord
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.data.transforms import SpatialView, evaluation_view, training_view
 from slowfast_dist.data.video import DecodeError, VideoInfo
+from slowfast_dist.data.video_table import VideoTable
 
 REPLACEMENTS = 10
 """Videos tried in place of one that fails to decode in training, before the clip counts nothing."""
@@ -92,14 +91,13 @@ class ClipDataset:
     """What training and evaluation share: reading the frames of one clip of one video.
 
     A video that hangs or crashes the decoder is met once: all workers of the process then refuse
-    it at once, in every later epoch.
+    it at once, in every later epoch. Nothing here is a Python object for each video, so a worker's
+    own memory does not grow with their number.
     """
 
-    def __init__(
-        self, videos: Sequence[VideoRecord], infos: Mapping[Path, VideoInfo], data: DataConfig
-    ) -> None:
+    def __init__(self, videos: VideoTable, data: DataConfig) -> None:
+        """``videos`` come with what the probe found of them."""
         self.videos = videos
-        self.infos = [infos[video.path] for video in videos]
         self.data = data
         self._reader = GuardedReader()
         # (N,) of memory that the loader's workers, forked from this process, share with it.
@@ -120,7 +118,7 @@ class ClipDataset:
 
     def _read(self, video: int, position: float, view: SpatialView) -> Tensor:
         """Frames of one clip, uint8 (T, 3, H, W). Raises DecodeError."""
-        path, info = self.videos[video].path, self.infos[video]
+        path, info = self.videos.path(video), self.videos.info(video)
         if self._given_up[video]:
             raise DecodeError(path, GIVEN_UP)
         indices = self._indices(info, position)
@@ -140,14 +138,8 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
     replaced by another one, drawn from the same key, and reported in the sample's failures.
     """
 
-    def __init__(
-        self,
-        videos: Sequence[VideoRecord],
-        infos: Mapping[Path, VideoInfo],
-        data: DataConfig,
-        seed: int,
-    ) -> None:
-        super().__init__(videos, infos, data)
+    def __init__(self, videos: VideoTable, data: DataConfig, seed: int) -> None:
+        super().__init__(videos, data)
         self.seed = seed
 
     def __len__(self) -> int:
@@ -158,7 +150,7 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         failures: list[Failure] = []
         video = key.sample
         for _ in range(1 + REPLACEMENTS):
-            info = self.infos[video]
+            info = self.videos.info(video)
             position = float(rng.random())
             view = training_view(info.height, info.width, self.data, rng)
             try:
@@ -167,7 +159,7 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
                 failures.append(Failure(video, error.reason))
                 video = int(rng.integers(len(self.videos)))
                 continue
-            label = self.videos[video].label
+            label = int(self.videos.labels[video])
             return Sample(frames, label, key.sample, video, failures=tuple(failures))
         return Sample(None, 0, key.sample, video, failures=tuple(failures))
 
@@ -180,13 +172,12 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
 
     def __init__(
         self,
-        videos: Sequence[VideoRecord],
-        infos: Mapping[Path, VideoInfo],
+        videos: VideoTable,
         data: DataConfig,
         temporal_views: int = 1,
         spatial_crops: int = 1,
     ) -> None:
-        super().__init__(videos, infos, data)
+        super().__init__(videos, data)
         self.temporal_views = temporal_views
         self.spatial_crops = spatial_crops
 
@@ -199,13 +190,13 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
         return len(self.videos) * self.views
 
     def __getitem__(self, key: ViewKey) -> Sample:
-        info = self.infos[key.video]
+        info = self.videos.info(key.video)
         clip, crop = divmod(key.view, self.spatial_crops)
         # One clip: the centre. Several: from the first possible start to the last.
         last = self.temporal_views - 1
         position = clip / last if last else 0.5
         view = evaluation_view(info.height, info.width, self.data, crop, self.spatial_crops)
-        label = self.videos[key.video].label
+        label = int(self.videos.labels[key.video])
         try:
             frames = self._read(key.video, position, view)
         except DecodeError as error:

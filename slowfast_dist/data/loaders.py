@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,11 +17,11 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from slowfast_dist import signals
 from slowfast_dist.config import Config, DataConfig, UserError
+from slowfast_dist.data.columns import CHUNK
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
 from slowfast_dist.data.guard import DECODE_SECONDS
 from slowfast_dist.data.manifest import (
     Listing,
-    VideoRecord,
     labelled_as,
     list_videos,
     require_same_classes,
@@ -31,7 +32,7 @@ from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.sampler import DistributedBatchSampler, EvaluationSampler
 from slowfast_dist.data.split import split_videos
 from slowfast_dist.data.synthetic import make_demo_videos
-from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.parent import die_with_parent
 
 MAX_WORKERS = 8
@@ -47,31 +48,30 @@ STALL_SECONDS = 60.0
 class VideoSet:
     """The usable videos of a run.
 
-    ``infos``: what the probe found, by path; ``rejected``: (path below its root, reason, "probe")
-    of what it left out; ``was_split``: whether training and validation were parted here;
-    ``warnings``: lines for the user.
+    ``train`` and ``val`` come with what the probe found; ``rejected``: (path below its root,
+    reason, "probe") of what it left out; ``was_split``: whether training and validation were parted
+    here; ``warnings``: lines for the user.
     """
 
     classes: tuple[str, ...]
-    train: tuple[VideoRecord, ...]
-    val: tuple[VideoRecord, ...]
-    infos: dict[Path, VideoInfo]
+    train: VideoTable
+    val: VideoTable
     rejected: tuple[tuple[str, str, str], ...]
     was_split: bool
     warnings: tuple[str, ...]
 
     def balanced_weights(self) -> NDArray[np.float64]:
         """(K,): N / (K n_k) for a class of n_k of the N training videos, so 1 on average."""
-        counts = np.bincount([video.label for video in self.train], minlength=len(self.classes))
+        counts = np.bincount(self.train.labels, minlength=len(self.classes))
         return len(self.train) / (len(self.classes) * np.maximum(counts, 1))
 
     def fingerprint(self) -> str:
         """Of classes and of each side's videos in order: a resume needs the same."""
         digest = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
         for side in (self.train, self.val):
-            for video in side:
-                line = f"\n{video.label}\t{video.name}"
-                digest.update(line.encode("utf-8", "surrogateescape"))
+            lines = zip(side.labels.tolist(), side.names.parts(), strict=True)
+            while some := b"".join(b"\n%d\t%s" % line for line in islice(lines, CHUNK)):
+                digest.update(some)
             digest.update(b"\n")
         return digest.hexdigest()
 
@@ -85,37 +85,26 @@ def find_videos(data: DataConfig, seed: int) -> VideoSet:
         if data.synthetic:
             make_demo_videos(data.root)
         listing = list_videos(data.root, "data.root", data.group_pattern)
-        infos, rejected = _probe(listing, "the run's folder")
-        readable = usable(listing, infos, "data.root", data.root)
-        split = split_videos(readable, data.val_fraction, seed)
-        return VideoSet(
-            listing.classes, split.train, split.val, infos, rejected, True, split.warnings
-        )
+        listing, readable, rejected = _probe(listing, "the run's folder")
+        listing = usable(listing, readable, "data.root", data.root)
+        split = split_videos(listing, data.val_fraction, seed)
+        return VideoSet(listing.classes, split.train, split.val, rejected, True, split.warnings)
     assert data.train_dir is not None and data.val_dir is not None
     train = list_videos(data.train_dir, "data.train-dir")
     val = list_videos(data.val_dir, "data.val-dir")
     require_same_classes(train, val)
-    infos, rejected = _probe(train, "the run's folder")
-    train = usable(train, infos, "data.train-dir", data.train_dir)
-    val_infos, val_rejected = _probe(val, "the run's folder")
-    val = usable(val, val_infos, "data.val-dir", data.val_dir)
-    return VideoSet(
-        train.classes,
-        train.videos,
-        val.videos,
-        infos | val_infos,
-        rejected + val_rejected,
-        False,
-        (),
-    )
+    train, readable, rejected = _probe(train, "the run's folder")
+    train = usable(train, readable, "data.train-dir", data.train_dir)
+    val, readable, also_rejected = _probe(val, "the run's folder")
+    val = usable(val, readable, "data.val-dir", data.val_dir)
+    return VideoSet(train.classes, train.videos, val.videos, rejected + also_rejected, False, ())
 
 
 @dataclass(frozen=True)
 class LabelledVideos:
-    """The readable videos of an evaluation; ``infos`` and ``rejected`` as in VideoSet."""
+    """The readable videos of an evaluation; ``rejected`` as in VideoSet."""
 
-    videos: tuple[VideoRecord, ...]
-    infos: dict[Path, VideoInfo]
+    videos: VideoTable
     rejected: tuple[tuple[str, str, str], ...]
 
 
@@ -126,35 +115,32 @@ def find_labelled_videos(root: Path, flag: str, classes: Sequence[str]) -> Label
     class that the model does not know, and where no video can be read.
     """
     listing = labelled_as(list_videos(root, flag, single_class=True), classes, flag, root)
-    infos, rejected = _probe(listing, "the output")
-    if not infos:
+    listing, readable, rejected = _probe(listing, "the output")
+    if not readable.any():
         name, reason, _ = rejected[0]
         raise UserError(
             f"--{flag} {root}: none of the videos can be read, as {name}: {reason}; replace them"
         )
-    videos = tuple(video for video in listing.videos if video.path in infos)
-    return LabelledVideos(videos, infos, rejected)
+    return LabelledVideos(listing.videos.select(np.flatnonzero(readable)), rejected)
 
 
 def _probe(
     listing: Listing, place: str
-) -> tuple[dict[Path, VideoInfo], tuple[tuple[str, str, str], ...]]:
-    """What the probe found of a listing by path, and what it rejected: ``place`` will list it."""
-    paths = [video.path for video in listing.videos]
-    found = probe_videos(paths, available_cpus(), default_cache(), show_progress=True)
-    infos = {path: info for path, info in found.items() if isinstance(info, VideoInfo)}
+) -> tuple[Listing, NDArray[np.bool_], tuple[tuple[str, str, str], ...]]:
+    """The listing with what the probe found, which videos can be read (N,), and what it rejected:
+    ``place`` will list that."""
+    videos = listing.videos
+    found = probe_videos(videos, available_cpus(), default_cache(), show_progress=True)
     rejected = tuple(
-        (video.name, reason, "probe")
-        for video in listing.videos
-        if isinstance(reason := found[video.path], str)
+        (videos.names[row], reason, "probe") for row, reason in sorted(found.reasons.items())
     )
     if rejected:
         name, reason, _ = rejected[0]
         print(
-            f"{len(rejected)} of {len(paths)} videos cannot be read and are left out, as {name}: "
+            f"{len(rejected)} of {len(videos)} videos cannot be read and are left out, as {name}: "
             f"{reason} (unreadable_videos.csv in {place} lists them)"
         )
-    return infos, rejected
+    return Listing(listing.classes, videos.probed(found.infos)), found.readable, rejected
 
 
 @dataclass(frozen=True)
@@ -183,10 +169,8 @@ def make_loaders(
     sampler = DistributedBatchSampler(
         len(videos.train), config.global_batch_size, micro_batch, config.seed, rank, world_size
     )
-    train = TrainingClips(videos.train, videos.infos, data, config.seed)
-    val = EvaluationClips(
-        videos.val, videos.infos, data, evaluation.temporal_views, evaluation.spatial_crops
-    )
+    train = TrainingClips(videos.train, data, config.seed)
+    val = EvaluationClips(videos.val, data, evaluation.temporal_views, evaluation.spatial_crops)
     workers = decoding_workers(data.num_workers, local_processes)
     return Loaders(
         _loader(train, sampler, micro_batch, workers, pin),

@@ -1,95 +1,168 @@
-"""What probes found, remembered by path, size and time of each file."""
+"""What probes found, remembered by each file's name, size and time, in a folder for each root.
+
+The folder holds segments. A probe that finds something adds one, under a name that no other
+process takes, and when there are many it writes one in place of all that it has read. So nothing
+is ever written over: two runs at once, or one that is killed, cost at most a second probe.
+"""
 
 import contextlib
-import json
+import hashlib
 import os
+import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from slowfast_dist.data.probe import VERSION
-from slowfast_dist.data.video import VideoInfo
-from slowfast_dist.files import atomic_write
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.data.columns import InfoColumns, Rows, Texts
+from slowfast_dist.data.probe_segment import Segment, read_segment, write_segment
 
 SAVE_SECONDS = 60.0
 """From one save of the cache to the next while the probe runs."""
 
-_ENTRY = ("path", "size", "mtime_ns", "version", "info")
+MOST_SEGMENTS = 8
+"""More are made one: each start reads them all."""
+
+READS = 3
+"""Times that a folder is read in which another run is just making many segments one."""
+
+KEY_SIZE = 8
+"""Bytes of the digest of a root's path, by which its folder is named."""
+
+SUFFIX = ".probe"
 
 
 def default_cache() -> Path | None:
-    """``slowfast_dist/probe.jsonl`` in $SLOWFAST_DIST_CACHE, $XDG_CACHE_HOME or ~/.cache.
+    """``slowfast_dist/probe`` in $SLOWFAST_DIST_CACHE, $XDG_CACHE_HOME or ~/.cache.
 
     None for a user without a home.
     """
     for name in ("SLOWFAST_DIST_CACHE", "XDG_CACHE_HOME"):
         if os.environ.get(name):
-            return Path(os.environ[name], "slowfast_dist", "probe.jsonl")
+            return Path(os.environ[name], "slowfast_dist", "probe")
     try:
-        return Path.home() / ".cache" / "slowfast_dist" / "probe.jsonl"
+        return Path.home() / ".cache" / "slowfast_dist" / "probe"
     except RuntimeError:
         return None
 
 
 class ProbeCache:
-    """A file of one JSON object a line: path, size, mtime_ns, version and what the probe found.
+    """What is known of the files below ``root``, in a folder of its own below ``cache``.
 
     Rejections are not kept: a missing codec may come, a network drive recover.
     """
 
-    def __init__(self, file: Path | None) -> None:
-        self._file = file
-        self._entries = self._read()
-        self._new: dict[str, dict[str, Any]] = {}
+    def __init__(
+        self,
+        cache: Path | None,
+        root: Path,
+        names: Texts,
+        stamps: NDArray[np.int64],
+        infos: InfoColumns,
+    ) -> None:
+        """Fill ``infos`` (N,) in where the files of these ``names`` and ``stamps`` are known.
+
+        A folder that was moved is known by its name and that of its files, their sizes and times.
+        """
+        self._root = os.path.abspath(root)
+        self._names, self._stamps, self._infos = names, stamps, infos
+        name = re.sub(r"[^\w.-]", "_", os.path.basename(self._root), flags=re.ASCII)[:40]
+        key = hashlib.blake2b(os.fsencode(self._root), digest_size=KEY_SIZE).hexdigest()
+        self._folder = cache and cache / f"{name}-{key}"
+        segments = _segments(self._folder)
+        self._files = list(segments)
+        self._damaged = None in segments.values()
+        found = [segment for segment in segments.values() if segment is not None]
+        moved = not found and cache is not None
+        if cache is not None and moved:
+            found = _same_name(cache, name)
+        self._found = found[0] if len(found) == 1 else Segment.concatenated(found)
+        self.known = np.zeros(len(names), np.bool_)
+        """(N,): whether ``infos`` has what the file holds."""
+        rows = self._fill_in()
+        self._new = rows.tolist() if moved else []
         self._saved = time.monotonic()
 
-    def get(self, path: Path, stamp: tuple[int, int]) -> VideoInfo | None:
-        entry = self._entries.get(os.path.abspath(path))
-        if entry is None or (entry["size"], entry["mtime_ns"]) != stamp:
-            return None
-        return VideoInfo(**entry["info"])
+    def _fill_in(self) -> Rows:
+        places = self._found.names.places(self._names)
+        rows = np.flatnonzero(places >= 0)
+        rows = rows[(self._found.stamps[places[rows]] == self._stamps[rows]).all(axis=1)]
+        self._infos.put(rows, self._found.infos, places[rows])
+        self.known[rows] = True
+        return rows
 
-    def add(self, path: Path, stamp: tuple[int, int], info: dict[str, Any]) -> None:
-        name, (size, mtime) = os.path.abspath(path), stamp
-        self._new[name] = {
-            "path": name,
-            "size": size,
-            "mtime_ns": mtime,
-            "version": VERSION,
-            "info": info,
-        }
+    def add(self, row: int) -> None:
+        """``infos`` now has what was found of this one."""
+        self.known[row] = True
+        self._new.append(row)
         if time.monotonic() - self._saved >= SAVE_SECONDS:
             self.save()
 
     def save(self) -> None:
-        """Add the new entries to those that the file has by now, which another run may write."""
+        """Write what was added since the last time; what cannot be written costs one warning."""
         self._saved = time.monotonic()
-        if self._file is None or not self._new:
+        if self._new:
+            self._write(self._rows(np.array(self._new, np.int64)))
+        self._new = []
+
+    def merge(self) -> None:
+        """Make many segments one; damaged ones, and those of another version, go."""
+        if not self._damaged and len(self._files) <= MOST_SEGMENTS:
             return
-        entries = self._read() | self._new
+        replaced = list(self._files)
+        listed = self._rows(np.flatnonzero(self.known))
+        self._write(Segment.concatenated([listed, self._unlisted()]))
+        if self._folder is not None:
+            for path in replaced:
+                with contextlib.suppress(OSError):  # as where another run was faster
+                    path.unlink()
+
+    def _rows(self, rows: Rows) -> Segment:
+        return Segment(self._names.take(rows), self._stamps[rows], self._infos.take(rows))
+
+    def _unlisted(self) -> Segment:
+        """What was known of files that exist but were not asked for, as of another CSV's."""
+        rows = {name: row for row, name in enumerate(self._found.names.parts())}
+        for name in self._names.parts():
+            rows.pop(name, None)
+        root = os.fsencode(self._root)
+        kept = [row for name, row in rows.items() if os.path.exists(os.path.join(root, name))]
+        return self._found.take(np.array(kept, np.int64))
+
+    def _write(self, segment: Segment) -> None:
+        if self._folder is None:
+            return
+        path = self._folder / f"{time.time_ns():020d}-{os.getpid()}{SUFFIX}"
         try:
-            with atomic_write(self._file, "w") as file:
-                file.writelines(json.dumps(entry) + "\n" for entry in entries.values())
+            write_segment(path, segment)
+            self._files.append(path)
         except OSError as error:
             print(
-                f"warning: {self._file}: {error.strerror or error}; the videos will be checked "
+                f"warning: {self._folder}: {error.strerror or error}; the videos will be checked "
                 "again next time",
                 file=sys.stderr,
             )
-            self._file = None
-        self._new = {}
+            self._folder = None
 
-    def _read(self) -> dict[str, dict[str, Any]]:
-        """The valid entries of this version; a damaged line costs only itself."""
-        entries: dict[str, dict[str, Any]] = {}
-        try:
-            lines = self._file.read_bytes().splitlines() if self._file else []
-        except OSError:
-            return {}
-        for line in lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                if entry["version"] == VERSION and VideoInfo(**entry["info"]).frames > 0:
-                    entries[entry["path"]] = {key: entry[key] for key in _ENTRY}
-        return entries
+
+def _segments(folder: Path | None) -> dict[Path, Segment | None]:
+    """Those of a folder, the oldest first; None for what is damaged or of another version."""
+    found: dict[Path, Segment | None] = {}
+    for _ in range(READS):
+        with contextlib.suppress(OSError):
+            for path in sorted(folder.glob(f"*{SUFFIX}")) if folder else ():
+                found[path] = read_segment(path)
+            break
+        found = {}
+    return found
+
+
+def _same_name(cache: Path, name: str) -> list[Segment]:
+    """The segments of all roots of that name."""
+    with contextlib.suppress(OSError):
+        folders = sorted(cache.glob(f"{name}-{'?' * 2 * KEY_SIZE}"))
+        found = [segment for folder in folders for segment in _segments(folder).values()]
+        return [segment for segment in found if segment is not None]
+    return []

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from itertools import islice
 from math import inf
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -23,21 +24,26 @@ _PARENT = "SLOWFAST_DIST_PROBE_PARENT"
 
 
 def ask_apart(
-    command: Sequence[str], paths: Sequence[Path], workers: int, limit: Callable[[Path], float]
+    command: Sequence[str], paths: Iterable[Path], workers: int, limit: Callable[[Path], float]
 ) -> Generator[tuple[Path, Any], None, None]:
     """Each path with its answer, in any order; an answer is what the process sent as JSON.
 
-    ``command`` starts a process that runs ``serve``. ``limit``: seconds that a path may take; a
-    process that takes longer is killed. Where one was killed or died the answer is a ``str``.
+    ``command`` starts a process that runs ``serve``. ``paths`` are taken as there is a process for
+    them, so that there need not be a list. ``limit``: seconds that a path may take; a process that
+    takes longer is killed. Where one was killed or died the answer is a ``str``.
     Closing the generator ends the processes.
     Raises RuntimeError if the processes do not even start.
     """
-    waiting = deque(paths)
-    pool = [_Process(command) for _ in range(min(max(1, workers), len(paths)))]
+    following = iter(paths)
+    waiting = deque(islice(following, max(1, workers)))
+    pool = [_Process(command) for _ in waiting]
     try:
         while True:
             for process in pool:
-                if process.path is None and waiting:
+                if process.path is not None:
+                    continue
+                waiting.extend(islice(following, 0 if waiting else 1))
+                if waiting:
                     path = waiting.popleft()
                     process.ask(path, limit(path))
             busy = [process for process in pool if process.path is not None]
@@ -59,6 +65,7 @@ def ask_apart(
                     continue
                 code = process.end(0.0 if late else 5.0)
                 pool.remove(process)
+                waiting.extend(islice(following, 0 if waiting else 1))
                 if waiting:
                     pool.append(_Process(command))
                 yield (

@@ -76,7 +76,11 @@ class DistributedBatchSampler(Sampler[list[ClipKey]]):
         return -(-self.micro_batches(step) // self.world_size)
 
     def __len__(self) -> int:
-        return sum(self.rounds(step) for step in range(self.start_step, self.steps_per_epoch))
+        steps = self.steps_per_epoch - self.start_step
+        if steps <= 0:
+            return 0
+        whole = -(-(self.global_batch // self.micro_batch) // self.world_size)
+        return (steps - 1) * whole + self.rounds(self.steps_per_epoch - 1)
 
     def __iter__(self) -> Iterator[list[ClipKey]]:
         epoch = self.epoch

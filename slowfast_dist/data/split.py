@@ -2,31 +2,43 @@
 
 import csv
 import warnings
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slowfast_dist.config import UserError
-from slowfast_dist.data.manifest import Listing, VideoRecord
+from slowfast_dist.data.columns import CHUNK
+from slowfast_dist.data.manifest import Listing
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.files import atomic_write
 
 MOST_FOLDS = 20
 """A validation fraction is taken as p of q folds of groups, with q up to this."""
 
-CANDIDATES = 10
-"""Groupwise splits drawn, of which the best balanced is taken."""
+CANDIDATES, DRAWS = 10, 50
+"""Groupwise splits that are dealt out or drawn, of which the best balanced is taken."""
+
+MOST_GROUPS, MOST_VIDEOS = 2_000, 100_000
+"""Up to these scikit-learn deals the groups out; it takes up to a millisecond a group and a second
+a million videos. More groups are drawn at random: their number balances them."""
+
+QUOTED = '",\r\n'
+"""What a CSV has in quotes."""
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Split:
     """The two sides, each in the order of the listing, and lines to warn the user with."""
 
-    train: tuple[VideoRecord, ...]
-    val: tuple[VideoRecord, ...]
+    train: VideoTable
+    val: VideoTable
     warnings: tuple[str, ...]
 
 
@@ -37,16 +49,19 @@ def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
     training part would be empty.
     """
     videos = listing.videos
-    grouped = len({video.group for video in videos}) < len(videos)
-    chosen = (_by_group if grouped else _by_class)(videos, val_fraction, seed)
-    train = tuple(video for video in videos if video not in chosen)
-    val = tuple(video for video in videos if video in chosen)
-    if not val:
+    groups = _group_codes(videos)
+    if groups is None:
+        chosen = _by_class(videos.labels, val_fraction, seed)
+    else:
+        chosen = _by_group(videos, groups, val_fraction, seed)
+    train = videos.select(np.flatnonzero(~chosen))
+    val = videos.select(np.flatnonzero(chosen))
+    if not len(val):
         raise UserError(
             f"--data.val-fraction {val_fraction}: leaves no video for validation; give more "
             "videos, or a larger fraction"
         )
-    left = {video.label for video in train}
+    left = set(train.labels.tolist())
     untrained = [name for label, name in enumerate(listing.classes) if label not in left]
     if untrained:
         raise UserError(
@@ -54,7 +69,7 @@ def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
             f"{', '.join(map(repr, untrained))}; give it more videos or groups, a smaller "
             "fraction, or another --seed"
         )
-    shown = {video.label for video in val}
+    shown = set(val.labels.tolist())
     unseen = [name for label, name in enumerate(listing.classes) if label not in shown]
     if not unseen:
         return Split(train, val, ())
@@ -65,64 +80,110 @@ def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
     return Split(train, val, (warning,))
 
 
-def _by_class(videos: Sequence[VideoRecord], val_fraction: float, seed: int) -> set[VideoRecord]:
+def _group_codes(videos: VideoTable) -> NDArray[np.int64] | None:
+    """(N,): of each video the place of its group among the sorted ones; None: each has its own."""
+    if videos.groups is None:
+        return None
+    used, codes = np.unique(videos.groups.codes, return_inverse=True)
+    if len(used) == len(videos):
+        return None
+    names = list(videos.groups.texts.take(used))
+    ranks = np.empty(len(used), np.int64)
+    ranks[sorted(range(len(used)), key=names.__getitem__)] = np.arange(len(used))
+    return ranks[codes]
+
+
+def _by_class(labels: NDArray[np.int32], val_fraction: float, seed: int) -> Mask:
     """round(n * val_fraction) of each class's n videos; one at least of two, never all."""
-    chosen: set[VideoRecord] = set()
-    classes: dict[int, list[VideoRecord]] = defaultdict(list)
-    for video in videos:
-        classes[video.label].append(video)
-    for label, members in classes.items():
-        count = min(max(round(len(members) * val_fraction), 1), len(members) - 1)
-        order = np.random.default_rng([seed, label]).permutation(len(members))
-        chosen.update(members[index] for index in order[:count])
+    chosen = np.zeros(len(labels), np.bool_)
+    by_label = np.argsort(labels, kind="stable")
+    first = 0
+    for label, size in enumerate(np.bincount(labels).tolist()):
+        members = by_label[first : first + size]
+        first += size
+        if size:
+            count = min(max(round(size * val_fraction), 1), size - 1)
+            order = np.random.default_rng([seed, label]).permutation(size)
+            chosen[members[order[:count]]] = True
     return chosen
 
 
-def _by_group(videos: Sequence[VideoRecord], val_fraction: float, seed: int) -> set[VideoRecord]:
-    """Whole groups, by scikit-learn's StratifiedGroupKFold with p of q folds for validation.
+def _by_group(
+    videos: VideoTable, groups: NDArray[np.int64], val_fraction: float, seed: int
+) -> Mask:
+    """Whole groups (N,): numbers from 0 on, in the order of their names.
 
     The candidate that misses fewest classes on either side, and then comes nearest the fraction,
     is taken.
     """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    groups = [video.group for video in videos]
-    count = len(set(groups))
+    labels, count = videos.labels, int(groups.max()) + 1
     if count < 2:
         raise UserError(
-            f"--data.group-pattern: all {len(videos)} videos are in one group, {groups[0]!r}; "
-            "give a pattern that tells the recordings apart"
+            f"--data.group-pattern: all {len(videos)} videos are in one group, "
+            f"{videos[0].group!r}; give a pattern that tells the recordings apart"
         )
-    labels = np.array([video.label for video in videos])
+    few = count <= MOST_GROUPS and len(labels) <= MOST_VIDEOS
+    draw, candidates = (_deal_out, CANDIDATES) if few else (_draw, DRAWS)
+    splits = []
+    for candidate in range(candidates):
+        state = int(np.random.SeedSequence([seed, candidate]).generate_state(1)[0])
+        inside, distance = draw(labels, groups, val_fraction, state)
+        seen = sum(np.count_nonzero(np.bincount(labels[side])) for side in (inside, ~inside))
+        splits.append((-seen, distance, candidate, inside))
+    return min(splits, key=lambda split: split[:3])[-1]
+
+
+def _deal_out(
+    labels: NDArray[np.int32], groups: NDArray[np.int64], val_fraction: float, state: int
+) -> tuple[Mask, float]:
+    """Groups by scikit-learn's StratifiedGroupKFold with p of q folds for validation, and how far
+    their share of the videos is from the fraction."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     # scikit-learn wants a class of at least q videos for q folds.
-    most_folds = min(MOST_FOLDS, count, int(np.bincount(labels).max()))
+    most_folds = min(MOST_FOLDS, int(groups.max()) + 1, int(np.bincount(labels).max()))
     if most_folds < 2:
-        raise UserError(f"--data.root has {len(videos)} videos, one a class; give more")
+        raise UserError(f"--data.root has {len(labels)} videos, one a class; give more")
     share = Fraction(val_fraction).limit_denominator(most_folds)
     share = min(max(share, Fraction(1, most_folds)), 1 - Fraction(1, most_folds))
-    splits = []
-    for candidate in range(CANDIDATES):
-        state = int(np.random.SeedSequence([seed, candidate]).generate_state(1)[0])
-        folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=state)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of classes smaller than q: tried below
-            parts = [part for _, part in folds.split(labels, labels, groups)]
-        inside = np.zeros(len(videos), dtype=bool)
-        inside[np.concatenate(parts[: share.numerator])] = True
-        classes = len(set(labels))
-        missing = 2 * classes - len(set(labels[inside])) - len(set(labels[~inside]))
-        splits.append((missing, abs(inside.mean() - val_fraction), candidate, inside))
-    best = min(splits, key=lambda split: split[:3])[-1]
-    return {video for video, chosen in zip(videos, best, strict=True) if chosen}
+    folds = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes smaller than q
+        parts = [part for _, part in folds.split(labels, labels, groups)]
+    inside = np.zeros(len(labels), np.bool_)
+    inside[np.concatenate(parts[: share.numerator])] = True
+    return inside, abs(float(inside.mean()) - val_fraction)
 
 
-def write_split(
-    path: Path, classes: Sequence[str], train: Sequence[VideoRecord], val: Sequence[VideoRecord]
-) -> None:
+def _draw(
+    labels: NDArray[np.int32], groups: NDArray[np.int64], val_fraction: float, state: int
+) -> tuple[Mask, float]:
+    """Groups in random order, up to the fraction, and how far the classes' shares are from it on
+    average."""
+    order = np.random.default_rng(state).permutation(int(groups.max()) + 1)
+    filled = np.cumsum(np.bincount(groups)[order])
+    count = 1 + int(np.argmin(np.abs(filled[:-1] - val_fraction * len(labels))))
+    taken = np.zeros(len(order), np.bool_)
+    taken[order[:count]] = True
+    inside = taken[groups]
+    sizes = np.bincount(labels)
+    shares = np.bincount(labels, inside, len(sizes))[sizes > 0] / sizes[sizes > 0]
+    return inside, float(np.abs(shares - val_fraction).mean())
+
+
+def write_split(path: Path, classes: Sequence[str], train: VideoTable, val: VideoTable) -> None:
     """Write split.csv, path,class,split,group, atomically."""
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "class", "split", "group"))
-        for name, side in (("train", train), ("val", val)):
-            for video in side:
-                writer.writerow((video.name, classes[video.label], name, video.group))
+        for side, videos in (("train", train), ("val", val)):
+            for first in range(0, len(videos), CHUNK):
+                part = videos[first : first + CHUNK]
+                names, groups = list(part.names), list(part.group_names())
+                shown = [classes[label] for label in part.labels]
+                rows = zip(names, shown, repeat(side), groups)
+                joined = "".join([*names, *shown, *groups])
+                if any(mark in joined for mark in QUOTED):
+                    writer.writerows(rows)
+                else:  # what the writer would write, but faster
+                    file.writelines(f"{a},{b},{c},{d}\r\n" for a, b, c, d in rows)

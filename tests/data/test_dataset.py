@@ -1,6 +1,7 @@
 """Clips of real files: the same key gives the same clip, and failures are replaced or reported."""
 
 import os
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -17,7 +18,7 @@ from slowfast_dist.data.manifest import VideoRecord, list_videos
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.data.video_table import VideoTable
 
 DATA = DataConfig(num_frames=8, sampling_rate=2, short_side=(36, 48), crop_size=32)
 
@@ -30,7 +31,11 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[VideoRecord]:
 
 
 def training_clips(records: list[VideoRecord]) -> TrainingClips:
-    return TrainingClips(records, {r.path: probe_file(r.path) for r in records}, DATA, seed=3)
+    return TrainingClips(table(records), DATA, seed=3)
+
+
+def table(records: list[VideoRecord]) -> VideoTable:
+    return VideoTable.of(records, [probe_file(record.path) for record in records])
 
 
 def batches(records: list[VideoRecord], workers: int, epoch: int) -> list[Batch]:
@@ -68,12 +73,17 @@ def break_file(path: Path) -> None:
 @pytest.fixture
 def damaged(records: list[VideoRecord], tmp_path: Path) -> tuple[TrainingClips, EvaluationClips]:
     """Two datasets of the same videos, the first of which is damaged after the probe."""
-    copy = tmp_path / "damaged.mp4"
-    copy.write_bytes(records[0].path.read_bytes())
-    videos = [VideoRecord(copy, "damaged.mp4", records[0].label, "damaged.mp4"), *records[1:]]
-    infos = {video.path: probe_file(video.path) for video in videos}
-    break_file(copy)
-    return TrainingClips(videos, infos, DATA, 3), EvaluationClips(videos, infos, DATA, 2, 3)
+    videos = table(copied(records, tmp_path))
+    break_file(videos.path(0))
+    return TrainingClips(videos, DATA, 3), EvaluationClips(videos, DATA, 2, 3)
+
+
+def copied(records: list[VideoRecord], root: Path) -> list[VideoRecord]:
+    """The same videos in another folder."""
+    for record in records:
+        (root / record.name).parent.mkdir(exist_ok=True)
+        shutil.copy(record.path, root / record.name)
+    return [replace(record, path=root / record.name) for record in records]
 
 
 def test_training_replaces_what_it_cannot_read(
@@ -103,26 +113,22 @@ needs_guard = pytest.mark.skipif(sys.platform != "linux", reason="the guard is f
 @pytest.fixture
 def hanging(
     records: list[VideoRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> list[VideoRecord]:
+) -> VideoTable:
     """The videos; the first hangs every reader, being a FIFO since the probe."""
     monkeypatch.setattr(guard, "DECODE_SECONDS", 1.0)
-    path = tmp_path / "hangs.mp4"
-    os.mkfifo(path)
-    return [replace(records[0], path=path), *records[1:]]
-
-
-def infos_before(records: list[VideoRecord], now: list[VideoRecord]) -> dict[Path, VideoInfo]:
-    """What the probe found before ``records`` became what they are now."""
-    return {new.path: probe_file(old.path) for old, new in zip(records, now, strict=True)}
+    (tmp_path / "hanging").mkdir()
+    videos = table(copied(records, tmp_path / "hanging"))
+    videos.path(0).unlink()
+    os.mkfifo(videos.path(0))
+    return videos
 
 
 @needs_guard
 def test_a_video_that_hangs_is_replaced_alike_whether_it_was_met_before(
-    records: list[VideoRecord], hanging: list[VideoRecord], damaged: tuple[TrainingClips, object]
+    hanging: VideoTable, damaged: tuple[TrainingClips, object]
 ) -> None:
     """As one that is damaged is; and only the first meeting costs time."""
-    infos = infos_before(records, hanging)
-    clips, told = (TrainingClips(hanging, infos, DATA, 3) for _ in range(2))
+    clips, told = (TrainingClips(hanging, DATA, 3) for _ in range(2))
     told.give_up([0])
     expected = damaged[0][ClipKey(0, 0)]
     for dataset, seconds, reason in (
@@ -140,28 +146,24 @@ def test_a_video_that_hangs_is_replaced_alike_whether_it_was_met_before(
 
 
 @needs_guard
-def test_what_one_worker_met_no_worker_meets_again(
-    records: list[VideoRecord], hanging: list[VideoRecord]
-) -> None:
-    clips = TrainingClips(hanging, infos_before(records, hanging), DATA, seed=3)
-    sampler = DistributedBatchSampler(len(records), 4, 2, seed=3)
+def test_what_one_worker_met_no_worker_meets_again(hanging: VideoTable) -> None:
+    clips = TrainingClips(hanging, DATA, seed=3)
+    sampler = DistributedBatchSampler(len(hanging), 4, 2, seed=3)
     for workers, reason in ((2, "hangs the decoder: given up after 1 s"), (1, guard.GIVEN_UP)):
         found: list[Batch] = list(
             DataLoader(
                 clips, batch_sampler=sampler, num_workers=workers, collate_fn=collate, timeout=60
             )
         )
-        assert sum(len(batch) for batch in found) == len(records)
+        assert sum(len(batch) for batch in found) == len(hanging)
         failures = [failure for batch in found for failure in batch.failures]
         assert failures[0].reason == reason and {failure.video for failure in failures} == {0}
     assert clips[ClipKey(0, 0)].failures[0].reason == guard.GIVEN_UP
 
 
 @needs_guard
-def test_all_views_of_a_video_that_hangs_cost_one_time_limit(
-    records: list[VideoRecord], hanging: list[VideoRecord]
-) -> None:
-    clips = EvaluationClips(hanging, infos_before(records, hanging), DATA, 2, 3)
+def test_all_views_of_a_video_that_hangs_cost_one_time_limit(hanging: VideoTable) -> None:
+    clips = EvaluationClips(hanging, DATA, 2, 3)
     start = time.monotonic()
     samples = [clips[ViewKey(0, view)] for view in range(6)]
     assert time.monotonic() - start < 3
@@ -170,11 +172,11 @@ def test_all_views_of_a_video_that_hangs_cost_one_time_limit(
 
 
 def test_views_are_different_parts_of_the_video(records: list[VideoRecord]) -> None:
-    infos = {record.path: probe_file(record.path) for record in records}
-    clips = EvaluationClips(records, infos, DATA, temporal_views=3, spatial_crops=1)
+    videos = table(records)
+    clips = EvaluationClips(videos, DATA, temporal_views=3, spatial_crops=1)
     assert clips.views == 3 and len(clips) == 3 * len(records)
     frames = [clips[ViewKey(0, view)].frames for view in range(3)]
-    centre = EvaluationClips(records, infos, DATA)[ViewKey(0, 0)].frames
+    centre = EvaluationClips(videos, DATA)[ViewKey(0, 0)].frames
     assert all(frame is not None for frame in frames) and centre is not None
     assert torch.equal(frames[1], centre)  # type: ignore[arg-type]
     assert not torch.equal(frames[0], frames[2])  # type: ignore[arg-type]

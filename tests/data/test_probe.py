@@ -1,23 +1,27 @@
 """What the probe finds, rejects, remembers, and survives."""
 
-import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import av
 import pytest
 
-from slowfast_dist.data import probe_all
+from slowfast_dist.data import probe_all, probe_cache, probe_segment
 from slowfast_dist.data.packets import DecodeError
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.probe_all import probe_videos
 from slowfast_dist.data.probe_cache import default_cache
+from slowfast_dist.data.probe_segment import read_segment
 from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.data.video_table import VideoTable
+from tests.training_runs import ROOT
 
 STAND_IN = """
 import os, signal, sys, time
@@ -45,23 +49,44 @@ def folder(videos: Any, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def table(*paths: Path) -> VideoTable:
+    return VideoTable.of_paths(paths)
+
+
+def probe(paths: Sequence[Path], cache: Path | None, workers: int = 2) -> list[VideoInfo | str]:
+    return list(probe_videos(table(*paths), workers, cache, show_progress=False))
+
+
+def segments(cache: Path) -> list[Path]:
+    """The files of the cache, of all roots."""
+    return sorted(cache.glob("*/*"))
+
+
+def remembered(cache: Path) -> int:
+    """How many files the cache knows."""
+    found = [read_segment(path) for path in segments(cache)]
+    return sum(len(segment) for segment in found if segment is not None)
+
+
 def forbid_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_all, "WORKER", (sys.executable, "-c", "raise SystemExit"))
 
 
 def test_videos_and_rejections_are_told_apart(folder: Path) -> None:
     paths = [*sorted(folder.iterdir()), folder / "gone.mp4"]
-    found = probe_videos([*paths, paths[0]], 2, None, show_progress=False)
-    assert list(found) == paths
-    good = VideoInfo(
+    assert [path.name for path in paths] == ["a.mp4", "bad.mp4", "ü 日本.b.mp4", "gone.mp4"]
+    found = probe_videos(table(*paths, paths[0]), 2, None, show_progress=False)
+    good = found[0]
+    assert isinstance(good, VideoInfo) and probe_file(paths[0]) == good == found[4]
+    assert good == VideoInfo(
         5, 25.0, 128, 64, 0, "h264", decord_exact=True,
         key_interval=5, frame_time=512.0, reorder_depth=2,
     )  # fmt: skip
-    assert found[folder / "a.mp4"] == good
-    turned = replace(good, width=64, height=128, rotation=90)
-    assert found[folder / "ü 日本.b.mp4"] == turned
-    assert found[folder / "bad.mp4"] == "text file, not a video"
-    assert "No such file" in str(found[folder / "gone.mp4"])
+    assert found[1] == "text file, not a video"
+    assert found[2] == replace(good, width=64, height=128, rotation=90)
+    assert "No such file" in str(found[3])
+    assert found.readable.tolist() == [True, False, True, False, True]
+    assert sorted(found.reasons) == [1, 3] and found.infos[2] == found[2]
 
 
 def test_a_name_that_is_not_unicode_is_probed(videos: Any, tmp_path: Path) -> None:
@@ -70,9 +95,8 @@ def test_a_name_that_is_not_unicode_is_probed(videos: Any, tmp_path: Path) -> No
         path.write_bytes(videos.path("H.264").read_bytes())
     except OSError:
         pytest.skip("this file system wants Unicode names")
-    cache = tmp_path / "probe.jsonl"
     for _ in range(2):
-        assert isinstance(probe_videos([path], 1, cache, False)[path], VideoInfo)
+        assert isinstance(probe([path], tmp_path / "cache")[0], VideoInfo)
 
 
 @pytest.mark.parametrize(
@@ -115,47 +139,125 @@ def test_sound_alone_is_no_video(real_data: Path) -> None:
 def test_the_cache_spares_the_files_until_they_change(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "deep" / "probe.jsonl"
-    good = folder / "a.mp4"
-    first = probe_videos([good], 1, cache, show_progress=False)
+    cache = tmp_path / "deep" / "cache"
+    good, other = folder / "a.mp4", folder / "ü 日本.b.mp4"
+    first = probe([good, other], cache)
     with monkeypatch.context() as patch:
         forbid_processes(patch)
-        assert probe_videos([good], 1, cache, show_progress=False) == first
-        monkeypatch.chdir(folder)  # the same file by another path
-        assert probe_videos([Path("a.mp4")], 1, cache, False) == {Path("a.mp4"): first[good]}
+        assert probe([good, other], cache) == first
+        assert probe([other], cache) == first[1:]
+        patch.chdir(folder)  # the same file by another path
+        assert probe([Path("a.mp4")], cache) == first[:1]
         os.utime(good, ns=(0, 0))
         with pytest.raises(RuntimeError, match="does not start"):
-            probe_videos([good], 1, cache, show_progress=False)
-    assert probe_videos([good], 1, cache, show_progress=False) == first
-    assert len(cache.read_text().splitlines()) == 1
-
-
-def test_a_damaged_cache_costs_its_damaged_lines_only(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "cache" / "probe.jsonl"
-    good, other = folder / "a.mp4", folder / "ü 日本.b.mp4"
-    expected = probe_videos([good, other], 2, cache, show_progress=False)
-    lines = {json.loads(line)["path"]: line for line in cache.read_text().splitlines()}
-    old = {**json.loads(lines[str(other)]), "version": "0", "info": {"frames": 1}}
-    junk = [b"\xff\xfe{", b"{}", b"[1]", b'"x"', lines[str(other)].encode()[:-9]]
-    entry = lines[str(good)].encode()
-    cache.write_bytes(b"\n".join([*junk, entry, json.dumps(old).encode()]))
+            probe([good, other], cache)
+    assert probe([good, other], cache) == first
     with monkeypatch.context() as patch:
         forbid_processes(patch)
-        assert probe_videos([good], 1, cache, False) == {good: expected[good]}
-    assert probe_videos([good, other], 2, cache, show_progress=False) == expected
-    assert len(cache.read_text().splitlines()) == 2
+        assert probe([good, other], cache) == first
+
+
+def test_a_folder_that_was_moved_is_known_by_its_name_and_files(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    old, new = tmp_path / "here" / "my videos", tmp_path / "there" / "my videos"
+    old.mkdir(parents=True)
+    new.parent.mkdir()
+    (folder / "a.mp4").rename(old / "a.mp4")
+    first = probe([old / "a.mp4"], cache)
+    old.rename(new)
+    forbid_processes(monkeypatch)
+    for _ in range(2):
+        assert probe([new / "a.mp4"], cache) == first
+    assert len({path.parent for path in segments(cache)}) == 2
+
+
+def test_a_damaged_cache_costs_another_probe_only(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    good, other = folder / "a.mp4", folder / "ü 日本.b.mp4"
+    expected = probe([good], cache) + probe([other], cache)
+    first = segments(cache)[0]
+    content = first.read_bytes()
+    random = Random(0)
+    for _ in range(150):
+        damaged = bytearray(content)
+        for _ in range(random.randint(1, 3)):
+            damaged[random.randrange(len(damaged))] ^= 1 << random.randrange(8)
+        spoilt = bytes(damaged[: random.choice((len(content), random.randrange(len(content))))])
+        if spoilt != content:
+            first.write_bytes(spoilt)
+            assert read_segment(first) is None
+    with monkeypatch.context() as patch:
+        forbid_processes(patch)
+        assert probe([other], cache) == expected[1:]
+    assert probe([good, other], cache) == expected
+    assert all(read_segment(path) for path in segments(cache)) and remembered(cache) == 2
+
+
+def test_what_another_version_found_is_probed_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(probe_segment, "VERSION", "0")
+        probe([folder / "a.mp4"], cache)
+    assert remembered(cache) == 0
+    probe([folder / "a.mp4"], cache)
+    assert remembered(cache) == len(segments(cache)) == 1
 
 
 def test_a_cache_that_cannot_be_written_costs_one_warning(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(probe_cache, "SAVE_SECONDS", 0.0)
     (tmp_path / "file").write_text("where a folder should be")
-    cache = tmp_path / "file" / "probe.jsonl"
-    found = probe_videos([folder / "a.mp4"], 1, cache, show_progress=False)
-    assert isinstance(found[folder / "a.mp4"], VideoInfo)
+    found = probe([folder / "a.mp4", folder / "ü 日本.b.mp4"], tmp_path / "file" / "cache")
+    assert all(isinstance(info, VideoInfo) for info in found)
     assert capsys.readouterr().err.count("warning") == 1
+
+
+def test_many_saves_are_made_one_and_keep_what_was_not_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of another CSV in the folder; what has been deleted is forgotten."""
+    cache, paths = tmp_path / "cache", [folder / f"{number}.mp4" for number in range(12)]
+    for path in paths:
+        path.write_bytes((folder / "a.mp4").read_bytes())
+    gone = probe([folder / "ü 日本.b.mp4", folder / "a.mp4"], cache)
+    (folder / "ü 日本.b.mp4").unlink()
+    monkeypatch.setattr(probe_cache, "SAVE_SECONDS", 0.0)
+    probe(paths, cache, workers=1)
+    assert len(segments(cache)) == 1 and remembered(cache) == 13
+    forbid_processes(monkeypatch)
+    assert probe([*paths, folder / "a.mp4"], cache) == [gone[1]] * 13
+
+
+def test_two_runs_at_once_lose_nothing(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for number in range(12):
+        (folder / f"{number}.mp4").write_bytes((folder / "a.mp4").read_bytes())
+    code = (
+        "import sys; from pathlib import Path; from tests.data.test_probe import *\n"
+        "probe_cache.SAVE_SECONDS = 0.0\n"
+        "paths = [Path(sys.argv[1], f'{n}.mp4') for n in range(12)]\n"
+        "for _ in range(3):\n"
+        "    probe_cache.MOST_SEGMENTS = 1\n"
+        "    assert len({str(info) for info in probe(paths, Path(sys.argv[2]))}) == 1\n"
+        "    os.utime(paths[int(sys.argv[3])])\n"
+    )
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, folder, cache, str(number)], cwd=ROOT)
+        for number in range(2)
+    ]
+    assert [run.wait(120) for run in runs] == [0, 0]
+    assert all(read_segment(path) for path in segments(cache))
+    assert remembered(cache) >= 12
 
 
 def test_a_hang_or_a_crash_costs_only_its_file(
@@ -168,25 +270,24 @@ def test_a_hang_or_a_crash_costs_only_its_file(
     paths = [tmp_path / f"{name}.mp4" for name in names]
     for path in paths:
         path.write_bytes(videos.path("H.264").read_bytes())
-    cache = tmp_path / "probe.jsonl"
+    cache = tmp_path / "cache"
     start = time.monotonic()
-    found = probe_videos(paths, 2, cache, show_progress=False)
+    found = probe(paths, cache)
     assert time.monotonic() - start < 30
-    for path in paths:
-        result = found[path]
+    for path, result in zip(paths, found, strict=True):
         if "hangs" in path.name:
             assert result == "hangs the decoder: given up after 2 s"
         elif "crashes" in path.name:
             assert result == "crashes the decoder (process ended with -11)"
         else:
             assert isinstance(result, VideoInfo)
-    assert len(cache.read_text().splitlines()) == 5  # what failed is tried again next time
+    assert remembered(cache) == 5  # what failed is tried again next time
 
 
 def test_an_interrupted_probe_keeps_what_it_found(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "probe.jsonl"
+    cache = tmp_path / "cache"
     shown = probe_all._shown
 
     def interrupted(answers: Any, total: int) -> Any:
@@ -196,15 +297,15 @@ def test_an_interrupted_probe_keeps_what_it_found(
 
     monkeypatch.setattr(probe_all, "_shown", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        probe_videos([folder / "a.mp4", folder / "ü 日本.b.mp4"], 1, cache, show_progress=True)
-    assert len(cache.read_text().splitlines()) == 1
+        probe_videos(table(folder / "a.mp4", folder / "ü 日本.b.mp4"), 1, cache, True)
+    assert remembered(cache) == 1
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(probe_all, "LINE_SECONDS", 0.0)
-    probe_videos(sorted(folder.iterdir()), 1, None, show_progress=True)
+    probe_videos(table(*sorted(folder.iterdir())), 1, None, show_progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [f"checking the videos: {done} of 3" for done in (1, 2, 3)]
 
@@ -215,11 +316,11 @@ def test_the_cache_lies_where_the_environment_says(
     monkeypatch.delenv("SLOWFAST_DIST_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache() == tmp_path / ".cache/slowfast_dist/probe.jsonl"
+    assert default_cache() == tmp_path / ".cache/slowfast_dist/probe"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache() == tmp_path / "xdg/slowfast_dist/probe.jsonl"
+    assert default_cache() == tmp_path / "xdg/slowfast_dist/probe"
     monkeypatch.setenv("SLOWFAST_DIST_CACHE", str(tmp_path / "own"))
-    assert default_cache() == tmp_path / "own/slowfast_dist/probe.jsonl"
+    assert default_cache() == tmp_path / "own/slowfast_dist/probe"
 
 
 def test_a_probing_process_starts_without_torch() -> None:

@@ -1,5 +1,6 @@
 """The order of the data: the same steps and micro-batches at any process count."""
 
+import numpy as np
 import pytest
 
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, EvaluationSampler
@@ -71,3 +72,27 @@ def test_evaluation_sees_every_view_once_without_padding(world_size: int) -> Non
         assert len(batches) == len(sampler)
         seen += [(key.video, key.view) for keys in batches for key in keys]
     assert sorted(seen) == [(video, view) for video in range(5) for view in range(3)]
+
+
+def test_the_order_is_that_of_the_documented_formula() -> None:
+    """Micro-batch k of step s: positions sG + kb to min(sG + (k+1)b, (s+1)G, N), process k mod W.
+
+    The length is what the iteration gives, from any step on, also behind the last.
+    """
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        samples, micro, world = (int(n) for n in rng.integers(1, (200, 6, 7)))
+        whole, seed, epoch = micro * int(rng.integers(1, 8)), int(rng.integers(99)), 3
+        order = np.random.default_rng([seed, epoch]).permutation(samples)
+        rank = int(rng.integers(world))
+        sampler = DistributedBatchSampler(samples, whole, micro, seed, rank, world)
+        start = int(rng.integers(sampler.steps_per_epoch + 1))
+        sampler.set_epoch(epoch, start)
+        expected = []
+        for step in range(start, -(-samples // whole)):
+            in_step = min(whole, samples - step * whole)
+            for first in range(0, -(-in_step // micro), world):
+                begin = step * whole + (first + rank) * micro
+                end = min(begin + micro, (step + 1) * whole, samples)
+                expected.append([ClipKey(epoch, int(sample)) for sample in order[begin:end]])
+        assert list(sampler) == expected and len(sampler) == len(expected)

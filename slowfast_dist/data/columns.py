@@ -1,0 +1,196 @@
+"""What is known of many videos, in a few arrays: no Python object a video.
+
+Such arrays are pickled and written to files as they are, and processes forked from one that has
+them share their memory: looking at an element changes nothing in it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from itertools import pairwise
+from typing import Any, get_type_hints, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from slowfast_dist.data.video import VideoInfo
+
+CHUNK = 1 << 14
+"""Texts that are looked at as Python objects at once."""
+
+Rows = NDArray[np.int64]
+
+
+class Texts(Sequence[str]):
+    """Strings as one buffer of UTF-8, and of the other bytes that a file's name may have."""
+
+    def __init__(self, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        """Text i is ``data[offsets[i]:offsets[i + 1]]``; ``offsets`` (N + 1,)."""
+        self.data, self.offsets = data, offsets
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "Texts":
+        return cls.of_parts([text.encode("utf-8", "surrogateescape") for text in texts])
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[bytes]) -> "Texts":
+        offsets = np.zeros(len(parts) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offsets[1:])
+        return cls(np.frombuffer(b"".join(parts), np.uint8), offsets)
+
+    @classmethod
+    def concatenated(cls, several: Sequence["Texts"]) -> "Texts":
+        lengths = [np.zeros(1, np.int64), *(np.diff(texts.offsets) for texts in several)]
+        data = np.concatenate([np.empty(0, np.uint8), *(texts.data for texts in several)])
+        return cls(data, np.cumsum(np.concatenate(lengths)))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Texts": ...
+    def __getitem__(self, index: int | slice) -> "str | Texts":
+        rows = range(len(self))[index]
+        return self.take(rows) if isinstance(rows, range) else _decode(self.part(rows))
+
+    def part(self, row: int) -> bytes:
+        """Text ``row`` as it is stored."""
+        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()
+
+    def __iter__(self) -> Iterator[str]:
+        return map(_decode, self.parts())
+
+    def parts(self) -> Iterator[bytes]:
+        """The texts as they are stored; only some of them are Python objects at a time."""
+        for first in range(0, len(self), CHUNK):
+            offsets = self.offsets[first : first + CHUNK + 1]
+            data = self.data[offsets[0] : offsets[-1]].tobytes()
+            places = (offsets - offsets[0]).tolist()
+            for start, end in pairwise(places):
+                yield data[start:end]
+
+    def take(self, rows: ArrayLike | range) -> "Texts":
+        """Those of ``rows``, in their order."""
+        chosen = np.asarray(rows, np.int64)
+        starts, lengths = self.offsets[chosen], np.diff(self.offsets)[chosen]
+        offsets = np.zeros(len(chosen) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        data = np.empty(offsets[-1], np.uint8)
+        for first in range(0, len(chosen), CHUNK):
+            ends = offsets[first : first + CHUNK + 1]
+            part = slice(first, first + CHUNK)
+            # Of each byte: where it lies in the target, moved to its text's place in the source.
+            places = np.arange(ends[0], ends[-1])
+            places += np.repeat(starts[part] - ends[:-1], lengths[part])
+            data[ends[0] : ends[-1]] = self.data[places]
+        return Texts(data, offsets)
+
+    def places(self, wanted: "Texts") -> Rows:
+        """Of each wanted text a place among these, -1 where there is none: int64 (N wanted,)."""
+        if np.array_equal(self.offsets, wanted.offsets) and np.array_equal(self.data, wanted.data):
+            return np.arange(len(self))
+        known = {part: place for place, part in enumerate(self.parts())}
+        found = (known.get(part, -1) for part in wanted.parts())
+        return np.fromiter(found, np.int64, len(wanted))
+
+
+def _decode(part: bytes) -> str:
+    return part.decode("utf-8", "surrogateescape")
+
+
+class Coded:
+    """(N,) strings of which many are the same: ``codes`` int32 (N,), indices into ``texts``."""
+
+    def __init__(self, codes: NDArray[np.int32], texts: Texts) -> None:
+        self.codes, self.texts = codes, texts
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "Coded":
+        codes: dict[str, int] = {}
+        column = np.fromiter((codes.setdefault(text, len(codes)) for text in texts), np.int32)
+        return cls(column, Texts.of(codes))
+
+    def __getitem__(self, row: int) -> str:
+        return self.texts[int(self.codes[row])]
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self.codes), CHUNK):
+            yield from self.texts.take(self.codes[first : first + CHUNK])
+
+    def take(self, rows: Rows) -> "Coded":
+        """Those of ``rows``; texts that none of them has are left out."""
+        used, codes = np.unique(self.codes[rows], return_inverse=True)
+        return Coded(codes.astype(np.int32), self.texts.take(used))
+
+
+_TYPES: dict[str, type] = get_type_hints(VideoInfo)
+_COLUMNS = {int: np.int64, float: np.float64, bool: np.bool_, str: np.int32}
+
+
+class InfoColumns:
+    """(N,) VideoInfo, a column for each field; of a text the column has the index in ``texts``."""
+
+    def __init__(self, columns: dict[str, NDArray[Any]], texts: dict[str, list[str]]) -> None:
+        self.columns, self.texts = columns, texts
+
+    @classmethod
+    def empty(cls, count: int) -> "InfoColumns":
+        """``count`` rows to be set; until then they hold zeros."""
+        columns: dict[str, NDArray[Any]] = {
+            name: np.zeros(count, _COLUMNS[_TYPES[name]]) for name in FIELDS
+        }
+        return cls(columns, {name: [] for name in FIELDS if _TYPES[name] is str})
+
+    @classmethod
+    def of(cls, infos: Sequence[VideoInfo]) -> "InfoColumns":
+        columns = cls.empty(len(infos))
+        for row, info in enumerate(infos):
+            columns.set(row, vars(info))
+        return columns
+
+    def __len__(self) -> int:
+        return len(self.columns["frames"])
+
+    def set(self, row: int, info: Mapping[str, Any]) -> None:
+        """Set a row of `empty` columns; ``info``: the fields of a VideoInfo."""
+        for name, column in self.columns.items():
+            column[row] = self._code(name, info[name]) if name in self.texts else info[name]
+
+    def __getitem__(self, row: int) -> VideoInfo:
+        values = {name: column[row].item() for name, column in self.columns.items()}
+        return VideoInfo(**values | {name: t[values[name]] for name, t in self.texts.items()})
+
+    def put(self, rows: Rows, other: "InfoColumns", places: Rows) -> None:
+        """Set ``rows`` of `empty` columns to the ``places`` of others."""
+        for name, column in self.columns.items():
+            values = other.columns[name][places]
+            if name in self.texts:
+                codes = [self._code(name, text) for text in other.texts[name]]
+                values = np.array(codes or [0], np.int32)[values]
+            column[rows] = values
+
+    def take(self, rows: Rows) -> "InfoColumns":
+        """Those of ``rows``, each column of the smallest integers that hold it."""
+        columns = {name: _narrow(column[rows]) for name, column in self.columns.items()}
+        return InfoColumns(columns, {name: list(texts) for name, texts in self.texts.items()})
+
+    def _code(self, name: str, text: str) -> int:
+        texts = self.texts[name]  # a handful: codecs
+        if text not in texts:
+            texts.append(text)
+        return texts.index(text)
+
+
+FIELDS = tuple(field.name for field in fields(VideoInfo))
+"""Of a VideoInfo."""
+
+
+def _narrow(column: NDArray[Any]) -> NDArray[Any]:
+    if column.dtype.kind != "i" or not len(column):
+        return column
+    ends = int(column.min()), int(column.max())
+    for kind in (np.int8, np.int16, np.int32):
+        if np.iinfo(kind).min <= ends[0] and ends[1] <= np.iinfo(kind).max:
+            return column.astype(kind)
+    return column

@@ -1,0 +1,201 @@
+"""The files of class folders or of a CSV: names, sizes and times, a class at a time, in columns."""
+
+import csv
+import errno
+import os
+import stat
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.config import UserError
+from slowfast_dist.data.columns import Texts
+
+VIDEO_SUFFIXES = frozenset(
+    f".{ending}"
+    for ending in (
+        "mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg",
+        "ts", "m2ts", "mts", "wmv", "flv", "3gp", "ogv",
+    )
+)  # fmt: skip
+"""Endings of the files that are taken for videos, in small or capital letters."""
+
+_ENDINGS = frozenset(suffix[1:].encode() for suffix in VIDEO_SUFFIXES)
+
+SIDES = frozenset({"train", "training", "val", "valid", "validation", "test"})
+"""Folders of these names alone are no classes but the two sides of a split."""
+
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+@dataclass
+class _FoundVideos:
+    """Videos of one class while they are listed: names below the root, sizes and times.
+
+    Names are bytes, as the system gives them: a table of a million never makes them text.
+    """
+
+    names: list[bytes] = field(default_factory=list)
+    sizes: "array[int]" = field(default_factory=lambda: array("q"))
+    times: "array[int]" = field(default_factory=lambda: array("q"))
+
+    def add(self, name: bytes, status: os.stat_result | None) -> None:
+        self.names.append(name)
+        self.sizes.append(-1 if status is None else status.st_size)
+        self.times.append(-1 if status is None else status.st_mtime_ns)
+
+    def columns(self) -> "Files":
+        order = sorted(range(len(self.names)), key=self.names.__getitem__)
+        stamps = np.stack([np.array(self.sizes, np.int64), np.array(self.times, np.int64)], axis=1)
+        return Files(Texts.of_parts([self.names[place] for place in order]), stamps[order])
+
+
+@dataclass(frozen=True)
+class Files:
+    """The videos of a class, by name: names (N,) below the root, and stamps (N, 2) of size and
+    mtime_ns, -1 where there is no file."""
+
+    names: Texts
+    stamps: NDArray[np.int64]
+
+
+def list_folders(root: Path, flag: str) -> dict[str, Files]:
+    """The videos of each class folder. Raises UserError, and OSError where one cannot be read."""
+    found: dict[str, Files] = {}
+    loose = 0
+    with os.scandir(os.fsencode(root)) as entries:
+        for entry in entries:
+            if entry.name.startswith(b"."):
+                continue
+            if os.path.isdir(entry.path):
+                videos = _FoundVideos()
+                _list_below(entry.path, entry.name + b"/", frozenset(), videos)
+                found[os.fsdecode(entry.name)] = videos.columns()
+            else:
+                loose += _is_video(entry.name)
+    if loose:
+        raise UserError(
+            f"--{flag} {root}: {loose} videos lie in the folder itself; put those of each class "
+            "into a folder with the class's name"
+        )
+    if len(found) > 1 and {name.lower() for name in found} <= SIDES:
+        sides = "--data.train-dir and --data.val-dir instead"
+        remedy = sides if flag == "data.root" else "one of them"
+        raise UserError(
+            f"--{flag} {root}: holds {few(sorted(found))} and no classes; give {remedy}"
+        )
+    empty = sorted(name for name, part in found.items() if not len(part.names))
+    if found and len(empty) == len(found):
+        raise UserError(
+            f"--{flag} {root}: no video in any of its folders ({few(empty)}); give a folder of "
+            "class folders of videos"
+        )
+    if empty:
+        raise UserError(
+            f"--{flag} {root}: no video in class folder {few(empty)}; add some, or move it away"
+        )
+    return found
+
+
+def _is_video(name: bytes) -> bool:
+    _, dot, ending = name.rpartition(b".")
+    return bool(dot) and ending.lower() in _ENDINGS and not name.startswith(b".")
+
+
+def _list_below(folder: bytes, prefix: bytes, above: frozenset[bytes], found: _FoundVideos) -> None:
+    """The videos in a folder, in those further down, and behind links; nothing hidden.
+
+    A link back to a folder ``above`` is not followed. A link to nothing counts as a video, which
+    the probe then rejects with a reason. ``prefix``: what stands before the names in ``folder``.
+    """
+    above |= {os.path.realpath(folder)}
+    with os.scandir(folder) as entries:  # knows folders from files without asking for each
+        for entry in entries:
+            name = entry.name
+            if entry.is_dir():
+                if not name.startswith(b".") and os.path.realpath(entry.path) not in above:
+                    _list_below(entry.path, prefix + name + b"/", above, found)
+            elif _is_video(name):
+                try:
+                    status = entry.stat()
+                except OSError:
+                    status = None
+                found.add(prefix + name, status)
+
+
+def list_csv(table: Path, flag: str) -> dict[str, Files]:
+    """The videos of each label. Raises UserError."""
+    root = os.path.dirname(os.path.abspath(table))
+    below = os.path.join(root, "")
+    found: dict[str, _FoundVideos] = {}
+    lines: dict[str, int] = {}
+    missing: list[str] = []
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            place = {name: column for column, name in enumerate(next(reader, []))}
+            if not {"path", "label"} <= set(place):
+                raise UserError(
+                    f"--{flag} {table}: its first line must name the columns path,label"
+                )
+            for row in filter(None, reader):
+                line = reader.line_num
+                given, label = _cell(row, place["path"]), _cell(row, place["label"])
+                if not given or not label:
+                    raise UserError(
+                        f"--{flag} {table}, line {line}: path or label is empty; fill it in or "
+                        "delete the line"
+                    )
+                path = os.path.normpath(os.path.join(root, given))
+                if path != root and not path.startswith(below):
+                    raise UserError(
+                        f"--{flag} {table}, line {line}: {given} is not below {root}; move it there"
+                    )
+                name = (path[len(below) :] or ".").replace(os.sep, "/")
+                if (first := lines.setdefault(name, line)) != line:
+                    raise UserError(
+                        f"--{flag} {table}, line {line}: {name} stands in line {first} already; "
+                        "delete one"
+                    )
+                status = _file_status(path)
+                if status is None:
+                    missing.append(f"line {line}: {given}")
+                if label not in found:
+                    found[label] = _FoundVideos()
+                found[label].add(name.encode(), status)
+    except OSError as error:
+        raise UserError(f"--{flag} {table}: cannot be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"--{flag} {table}: not a CSV in UTF-8 ({error}); save it as one") from None
+    if missing:
+        raise UserError(
+            f"--{flag} {table}: files that do not exist: {few(missing, quote=False)}; paths are "
+            f"relative to {root}; correct or delete these lines"
+        )
+    return {label: videos.columns() for label, videos in found.items()}
+
+
+def _cell(row: list[str], column: int) -> str:
+    return row[column].strip() if column < len(row) else ""
+
+
+def _file_status(path: str) -> os.stat_result | None:
+    """None where there is no file. Raises OSError where that cannot be known."""
+    try:
+        status = os.stat(path)
+    except ValueError:  # a name with a null character
+        return None
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def few(names: list[str], quote: bool = True) -> str:
+    """The first three, and how many more there are."""
+    quoted = [repr(name) if quote else name for name in names]
+    return ", ".join(quoted[:3]) + (f" and {len(quoted) - 3} more" if len(quoted) > 3 else "")

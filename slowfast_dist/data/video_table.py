@@ -1,0 +1,142 @@
+"""The videos of a dataset as one table, in columns: a million of them are a few arrays."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from slowfast_dist.data.columns import Coded, InfoColumns, Texts
+from slowfast_dist.data.video import VideoInfo
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """A video: where it is, its POSIX path below the root, its class's index, and its group."""
+
+    path: Path
+    name: str
+    label: int
+    group: str
+
+
+class VideoTable(Sequence[VideoRecord]):
+    """(N,) videos below one folder; a VideoRecord is made when it is asked for.
+
+    Immutable. Pickled it is a few buffers, about 80 bytes a video; processes forked from one that
+    has it share its memory, and looking at a video in them changes none of it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: Texts,
+        labels: NDArray[np.int32],
+        groups: Coded | None = None,
+        stamps: NDArray[np.int64] | None = None,
+        infos: InfoColumns | None = None,
+    ) -> None:
+        """``names`` (N,) below ``root``; ``labels`` (N,); ``groups`` (N,), None: each video its
+        own; ``stamps`` (N, 2): size and mtime_ns as it was listed, -1 where there is no file, or
+        None where nobody looked; ``infos`` (N,): what the probe found, once it has run."""
+        self.root, self.names, self.labels = root, names, labels
+        self.groups, self.stamps, self.infos = groups, stamps, infos
+
+    @classmethod
+    def of(
+        cls, videos: Sequence[VideoRecord], infos: Sequence[VideoInfo] | None = None
+    ) -> "VideoTable":
+        """A table of ``videos``, whose paths are one folder and their names.
+
+        Raises ValueError where they are not.
+        """
+        if isinstance(videos, cls):
+            return videos if infos is None else videos.probed(InfoColumns.of(infos))
+        root = _root_of(videos[0]) if len(videos) else Path()
+        for video in videos:
+            if root / video.name != video.path:
+                raise ValueError(f"{video.path} is not {video.name} below {root}")
+        own = all(video.group == video.name for video in videos)
+        return cls(
+            root,
+            Texts.of(video.name for video in videos),
+            np.array([video.label for video in videos], np.int32),
+            None if own else Coded.of(video.group for video in videos),
+            infos=None if infos is None else InfoColumns.of(infos),
+        )
+
+    @classmethod
+    def of_paths(cls, paths: Sequence[Path]) -> "VideoTable":
+        """Files of any folders, all with label 0; their names are below the deepest common one."""
+        root = Path(os.path.commonpath([path.parent for path in paths])) if len(paths) else Path()
+        names = [path.relative_to(root).as_posix() for path in paths]
+        return cls(root, Texts.of(names), np.zeros(len(names), np.int32))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> VideoRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> "VideoTable": ...
+    def __getitem__(self, index: int | slice) -> "VideoRecord | VideoTable":
+        rows = range(len(self))[index]
+        if isinstance(rows, range):
+            return self.select(rows)
+        return self._record(rows, self.names[rows])
+
+    def __iter__(self) -> Iterator[VideoRecord]:
+        for row, name in enumerate(self.names):
+            yield self._record(row, name)
+
+    def _record(self, row: int, name: str) -> VideoRecord:
+        group = name if self.groups is None else self.groups[row]
+        return VideoRecord(self._path(name), name, int(self.labels[row]), group)
+
+    def _path(self, name: str) -> Path:
+        return Path(os.path.join(self.root, name))
+
+    def path(self, row: int) -> Path:
+        return self._path(self.names[row])
+
+    def info(self, row: int) -> VideoInfo:
+        """What the probe found of a video, which it must have looked at."""
+        assert self.infos is not None
+        return self.infos[row]
+
+    def group_names(self) -> Iterator[str]:
+        """The group of each video, in order."""
+        if self.groups is None:
+            return iter(self.names)
+        return iter(self.groups)
+
+    def select(self, rows: ArrayLike | range) -> "VideoTable":
+        """The videos of ``rows``, in their order, in columns of their own."""
+        chosen = np.asarray(rows, np.int64)
+        return VideoTable(
+            self.root,
+            self.names.take(chosen),
+            self.labels[chosen],
+            None if self.groups is None else self.groups.take(chosen),
+            None if self.stamps is None else self.stamps[chosen],
+            None if self.infos is None else self.infos.take(chosen),
+        )
+
+    def labelled(self, labels: NDArray[np.int32]) -> "VideoTable":
+        """The same videos with other labels (N,)."""
+        assert len(labels) == len(self)
+        return VideoTable(self.root, self.names, labels, self.groups, self.stamps, self.infos)
+
+    def probed(self, infos: InfoColumns) -> "VideoTable":
+        """The same videos with what the probe found; the stamps, by which it asked, are let go."""
+        assert len(infos) == len(self)
+        return VideoTable(self.root, self.names, self.labels, self.groups, None, infos)
+
+
+def _root_of(video: VideoRecord) -> Path:
+    depth = len(Path(video.name).parts)
+    parts = video.path.parts
+    return Path(*parts[: len(parts) - depth])
