@@ -57,6 +57,8 @@ class Progress:
         self.title, self.total, self.done = title, total, start
         self.clips = 0
         self.waited = 0.0
+        self.first_wait: float | None = None
+        """Seconds for the first batch, for which the loaders' processes may have to start."""
         self.ended: float | None = None
         self._start, self._loss, self._memory = start, loss, memory
         self._silent, self._line_seconds = silent, line_seconds
@@ -97,7 +99,9 @@ class Progress:
         try:
             yield
         finally:
-            self.waited += time.perf_counter() - begin
+            seconds = time.perf_counter() - begin
+            self.waited += seconds
+            self.first_wait = seconds if self.first_wait is None else self.first_wait
 
     def update(self, clips: int, steps: int = 1) -> None:
         """``steps`` more steps are done, in which all processes together took ``clips`` clips."""

@@ -21,6 +21,7 @@ from slowfast_dist.config import Config, RunError
 from slowfast_dist.config_checks import validate
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
+from slowfast_dist.data_wait import DataWait
 from slowfast_dist.distributed import (
     any_process,
     at_loss_of_a_process,
@@ -179,6 +180,7 @@ class Trainer:
         statistics = RunningStatistics(layers, accelerator.process_index, accelerator.num_processes)
         self.state = TrainingState(config, videos, network, prepared, schedule, statistics)
         self.bad_videos = BadVideos(accelerator, self.state, self.loaders)
+        self.data_wait = DataWait(config, accelerator, videos, self.loaders)
         weights = self._class_weights()
         self.step = TrainingStep(config, accelerator, self.sampler, model, self.state, weights)
         self.recorder: Recorder | None = None
@@ -235,7 +237,7 @@ class Trainer:
     def _train_epoch(self) -> Progress:
         position, sampler, config = self.state.position, self.sampler, self.config
         sampler.set_epoch(position.epoch, position.step)
-        batches: Iterator[Batch] = iter(self.loaders.train)
+        batches: Iterator[Batch] = self.data_wait.watch(iter(self.loaders.train))
         if position.global_step == 0:
             first = next(batches)
             self._check_sanity(first)
@@ -295,6 +297,7 @@ class Trainer:
         epoch = position.epoch + 1
         rows, steps = state.sums.all_rows(accelerator).numpy(), state.sums.all_steps().double()
         norms = steps[:, 2][steps[:, 2].isfinite()]
+        waited = self.data_wait.end_epoch(epoch, progress)
         with state.statistics.whole():
             scores = None
             if self._is_due(config.evaluation.every):
@@ -313,7 +316,7 @@ class Trainer:
                     "skipped_steps": int(steps[:, 3].sum()),
                     "lr": state.rates["lr"],
                     "clips_per_second": progress.clips_per_second,
-                    "data_wait_fraction": progress.data_wait_fraction,
+                    "data_wait_fraction": waited,
                     "epoch_seconds": time.perf_counter() - progress.started,
                 },
             )

@@ -13,8 +13,8 @@ PACKAGE = "slowfast_dist"
 
 LAYERS = {
     1: "train __main__ start cli data_commands arguments config_files flags",
-    2: "training training_step training_state network_setup bad_videos recording evaluate_run "
-    "prediction serve check_data prepare benchmark_loader benchmark_index",
+    2: "training training_step training_state network_setup bad_videos data_wait recording "
+    "evaluate_run prediction serve check_data prepare benchmark_loader benchmark_index",
     3: "evaluation report export",
     4: "data data.columns data.dataset data.guard data.likeness data.loaders data.manifest "
     "data.packets data.pixels data.probe data.probe_all data.probe_cache data.probe_pool "

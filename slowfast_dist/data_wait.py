@@ -1,0 +1,91 @@
+"""How long training waits for its data, and what would help."""
+
+import heapq
+from collections.abc import Iterator
+
+from accelerate import Accelerator
+
+from slowfast_dist.config import Config
+from slowfast_dist.data.dataset import Batch
+from slowfast_dist.data.loaders import Loaders, VideoSet, available_cpus
+from slowfast_dist.distributed import gather_list, local_processes, say
+from slowfast_dist.progress import Progress
+
+TOO_MUCH = 0.1
+"""Share of an epoch's time, above which the user hears what would help."""
+
+NAMED = 3
+"""Slowest videos that are named."""
+
+PREPARED_SIDE, PREPARED_INTERVAL = 400, 32
+"""Videos of a larger short side (pixels), or longer from keyframe to keyframe (frames), would be
+read much faster after ``prepare``."""
+
+
+class DataWait:
+    """The waiting of an epoch over all processes."""
+
+    def __init__(
+        self, config: Config, accelerator: Accelerator, videos: VideoSet, loaders: Loaders
+    ) -> None:
+        self.config, self.accelerator, self.videos = config, accelerator, videos
+        self.workers = loaders.train.num_workers
+        self._advised = False
+        self._slowest: dict[int, float] = {}
+
+    def watch(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches of an epoch, as they come; notes what took longest to read."""
+        self._slowest = {}
+        for batch in batches:
+            for video, seconds in zip(batch.videos.tolist(), batch.seconds, strict=True):
+                self._slowest[video] = max(seconds, self._slowest.get(video, 0.0))
+            if len(self._slowest) > 10 * NAMED:
+                self._slowest = dict(self._most(list(self._slowest.items())))
+            yield batch
+
+    def end_epoch(self, epoch: int, progress: Progress) -> float:
+        """Collective: the share of the epoch, in [0, 1], in which the process waited that waited
+        most. Says once what would help where that is too much, not counting the first batch, for
+        which the loaders' processes start.
+        """
+        fraction = progress.data_wait_fraction
+        steady = fraction - (progress.first_wait or 0.0) / max(progress.seconds, 1e-9)
+        slowest = self._most(list(self._slowest.items()))
+        gathered = gather_list(self.accelerator, [(fraction, steady, slowest)])
+        share = max(steady for _, steady, _ in gathered)
+        if share > TOO_MUCH and not self._advised:
+            self._advised = True
+            slow = self._most([pair for _, _, pairs in gathered for pair in pairs])
+            say(self.accelerator, self._advice(epoch, share, slow))
+        return max(fraction for fraction, _, _ in gathered)
+
+    def _most(self, pairs: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        return heapq.nlargest(NAMED, pairs, key=lambda pair: pair[1])
+
+    def _advice(self, epoch: int, share: float, slowest: list[tuple[int, float]]) -> str:
+        cpus = max(1, available_cpus() // local_processes())
+        lines = [f"epoch {epoch}: {share:.0%} of the time went into waiting for data; what helps:"]
+        if self.workers < cpus - 1 or self.workers == 0:
+            lines.append(
+                f"more decoding processes: --data.num-workers {max(1, cpus - 1)} (now "
+                f"{self.workers}; {cpus} CPUs for each training process)"
+            )
+        else:
+            lines.append(
+                f"more CPUs: all {cpus} of each training process are in use "
+                f"(--data.num-workers {self.workers})"
+            )
+        root = self.config.data.root or self.config.data.train_dir
+        if any(self._is_heavy(video) for video, _ in slowest):
+            lines.append(
+                f"videos that are quick to read: python -m slowfast_dist prepare {root} OUT, then "
+                "train on OUT"
+            )
+        named = [f"{self.videos.train[video].name} ({time_:.2f} s)" for video, time_ in slowest]
+        lines.append(f"slowest to read: {', '.join(named)}")
+        return "\n  ".join(lines)
+
+    def _is_heavy(self, video: int) -> bool:
+        info = self.videos.train.info(video)
+        side = min(info.width, info.height)
+        return side > PREPARED_SIDE or info.key_interval > PREPARED_INTERVAL
