@@ -112,6 +112,10 @@ def local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
 
 
+STORE_BYTES = 1 << 20
+"""What goes through the group's store, which closes the connection at values of more than 8 MiB; a
+million videos are 70."""
+
 _calls = 0
 
 
@@ -146,14 +150,29 @@ def _run_on_main(accelerator: Accelerator, work: Callable[[], T], share: bool) -
         except BaseException as error:
             _post(store, key, (None, RunError(f"the main process failed: {error!r}")))
             raise
-        _post(store, key, (result if share else None, None))
+        content = pickle.dumps(result if share else None)
+        if len(content) <= STORE_BYTES:
+            _post(store, key, (content, None))
+        else:
+            _post(store, key, (len(content), None))
+            _broadcast(accelerator, bytearray(content))
         return result
     while not store.check([key]):
         time.sleep(POLL_SECONDS)
     shared, problem = pickle.loads(store.get(key))
     if problem is not None:
         raise problem
-    return shared
+    return pickle.loads(
+        _broadcast(accelerator, bytearray(shared)) if isinstance(shared, int) else shared
+    )
+
+
+def _broadcast(accelerator: Accelerator, content: bytearray) -> memoryview:
+    """Collective: the main process's ``content``, which has the same size everywhere."""
+    buffer = torch.frombuffer(content, dtype=torch.uint8)
+    buffer = buffer.to(accelerator.device)  # NCCL sends nothing else
+    dist.broadcast(buffer, 0)
+    return buffer.cpu().numpy().data
 
 
 def _without_disk_errors(work: Callable[[], T]) -> T:

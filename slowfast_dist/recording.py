@@ -85,7 +85,7 @@ class Recorder:
             state["global_step"] if state else 0, state["epoch"] if state else 0
         )
         self.log = TrainingLog(folder.training_log)
-        self.samples = SampleLog(folder.samples, [video.name for video in videos.train])
+        self.samples = SampleLog(folder.samples, videos.train.names)
         # Its rows come an epoch at a time: those of the running one are in the checkpoint.
         self.samples.truncate_after(state["global_step"] - state["step"] if state else 0)
         self.wandb = open_wandb(
