@@ -37,13 +37,16 @@ class CheckData:
     """As --data.num-frames of the training."""
     sampling_rate: int = 2
     """As --data.sampling-rate of the training."""
+    crop_size: int = 224
+    """As --data.crop-size of the training."""
     full: bool = False
     """Decode every frame of every video: finds damage in the middle of a file, in minutes or hours
     where the usual check takes seconds."""
     json: Path | None = None
     """Also write the report to this file, for programs."""
     move_bad: Path | None = None
-    """Move the videos that cannot be read to this folder, each to where it was below DIR."""
+    """Move the videos that cannot be read to this folder, each to where it was below DIR (with
+    --val-dir: below train and val). Nothing is overwritten, and no CSV is changed."""
     num_workers: int | Literal["auto"] = "auto"
     """Processes that read files at once; auto: one a CPU."""
 
@@ -54,6 +57,7 @@ class CheckData:
         require(self.seed >= 0, "seed", self.seed, "give 0 or a number above it")
         require(frames > 0, "num-frames", frames, "give a number above 0")
         require(rate > 0, "sampling-rate", rate, "give a number above 0")
+        require(self.crop_size > 0, "crop-size", self.crop_size, "give a number above 0")
         _check_workers(self.num_workers)
 
 
