@@ -65,8 +65,11 @@ class CheckData:
 class Prepare:
     """Rewrite a dataset once for fast loading; the originals are not touched."""
 
-    short_side: int = 320
-    """Pixels of the short side; smaller videos keep their size."""
+    short_side: int = 256
+    """Pixels of the short side; videos with a smaller one keep their size (made even). Evaluation
+    looks at 256; training (--data.short-side) enlarges up to 1.25 times beyond that, for which 320
+    keeps all detail. Measured on videos of 432 to 1080 lines: 256, 288, 320 and 360 take 25, 31, 33
+    and 40 ms of CPU time a clip, and .6, .7, .8 and 1.0 MB for 10 s."""
     num_workers: int | Literal["auto"] = "auto"
     """Processes that transcode at once; auto: one a CPU."""
 

@@ -1,0 +1,66 @@
+"""CPU time to read a clip of a file, as training does, in a process that may crash or hang."""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from slowfast_dist import signals
+from slowfast_dist.config import DataConfig
+from slowfast_dist.data.clips import dense_indices
+from slowfast_dist.data.packets import DecodeError
+from slowfast_dist.data.probe import probe_file
+from slowfast_dist.data.probe_pool import ask_apart, serve
+from slowfast_dist.data.transforms import training_view
+from slowfast_dist.data.video import read_frames
+
+CLIPS = 5
+"""Clips that are read of each file; the time is their median."""
+
+TIME_LIMIT = 60.0
+"""Seconds that this may take."""
+
+_WORKER = (
+    sys.executable,
+    "-c",
+    "from slowfast_dist.data.clip_cost import serve_clip_cost; serve_clip_cost()",
+)
+
+
+def clip_cost(path: Path) -> float:
+    """CPU seconds from the path to a clip (32, 224, 224, 3) of the default settings; the median of
+    CLIPS random clips, which are the same for every file of as many frames. Raises DecodeError."""
+    data = DataConfig()
+    info = probe_file(path)
+    seconds = []
+    for number in range(CLIPS + 1):  # the first, which loads libraries, does not count
+        rng = np.random.default_rng(number)
+        indices = dense_indices(info.frames, data.num_frames, data.sampling_rate, rng.random())
+        view = training_view(info.height, info.width, data, rng)
+        start = time.process_time()
+        read_frames(path, indices, info, data.decoder, view)
+        seconds.append(time.process_time() - start)
+    return statistics.median(seconds[1:])
+
+
+def clip_costs(paths: Sequence[Path]) -> dict[Path, float]:
+    """`clip_cost` of each file, one after the other; a file that cannot be measured is left out."""
+    with closing(ask_apart(_WORKER, paths, 1, lambda _: TIME_LIMIT)) as answers:
+        return {path: answer for path, answer in answers if isinstance(answer, float)}
+
+
+def serve_clip_cost() -> None:
+    """What a measuring process runs."""
+    signals.leave_to_parent()
+
+    def answer(path: Path) -> float | str:
+        try:
+            return clip_cost(path)
+        except DecodeError as error:
+            return error.reason
+
+    serve(answer)

@@ -1,0 +1,134 @@
+"""What ``prepare`` starts from: the originals, and those that were prepared before."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from slowfast_dist.commands import Prepare
+from slowfast_dist.config import UserError
+from slowfast_dist.data.manifest import list_videos
+from slowfast_dist.data.prepared import Prepared, PreparedFolder, target_names
+from slowfast_dist.data.probe_pool import ask_apart
+from slowfast_dist.data.transcode import KEY_INTERVAL, VERSION
+from slowfast_dist.data.transcode_apart import HASHER
+from slowfast_dist.progress import LINE_SECONDS, is_terminal
+
+TIME_LIMIT = 60.0
+"""Seconds that a video may take, beside those for its size and its pixels."""
+
+BYTES_PER_SECOND = 1e6
+"""Slower than any disk."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An original video; ``name``: its POSIX path below the originals; ``target``: that of what is
+    made of it, below OUT; ``label``: its class."""
+
+    path: Path
+    name: str
+    target: str
+    label: str
+    size: int
+    mtime_ns: int
+
+
+def list_sources(root: Path, unreadable: dict[str, str]) -> list[Source]:
+    """The videos as training lists them; one without a file joins the ``unreadable``."""
+    try:
+        listing = list_videos(root, "DIR", single_class=True)
+    except UserError as error:
+        raise UserError(str(error).removeprefix("--DIR ")) from None  # it is no flag
+    names = target_names([video.name for video in listing.videos])
+    videos = []
+    for video in listing.videos:
+        try:
+            status = video.path.stat()
+        except OSError as error:
+            unreadable[video.name] = error.strerror or str(error)
+            continue
+        label, stamp = listing.classes[video.label], (status.st_size, status.st_mtime_ns)
+        videos.append(Source(video.path, video.name, names[video.name], label, *stamp))
+    return videos
+
+
+def refuse_overlap(base: Path, out: Path) -> None:
+    originals, results = base.resolve(), out.resolve()
+    if originals.is_relative_to(results) or results.is_relative_to(originals):
+        raise UserError(
+            f"{out}: OUT and the originals in {base} must lie apart, neither in the other; give "
+            "another OUT"
+        )
+
+
+def refuse_others(
+    folder: PreparedFolder, command: Prepare, videos: list[Source], base: Path
+) -> None:
+    for entry in folder.entries.values():
+        if entry.short_side != command.short_side:
+            raise UserError(
+                f"--short-side {command.short_side}: {folder.path} holds videos prepared with "
+                f"{entry.short_side}; give that, or another OUT"
+            )
+        if (entry.key_interval, entry.version) != (KEY_INTERVAL, VERSION):
+            raise UserError(
+                f"{folder.path}: its videos were prepared by another version of this program; "
+                "give another OUT"
+            )
+    gone = folder.without_source((video.name for video in videos), base)
+    if gone and len(gone) == len(folder.entries):
+        raise UserError(
+            f"{folder.path}: holds videos prepared from others than those in {base}, as "
+            f"{gone[0]}; give another OUT"
+        )
+
+
+def done_before(videos: list[Source], folder: PreparedFolder, workers: int) -> set[str]:
+    """Names of the sources that are as they were when the video that is there was made of them."""
+    done: set[str] = set()
+    touched: dict[Path, tuple[Source, Prepared]] = {}
+    for video in videos:
+        entry = folder.entries.get(video.target)
+        if entry is None or (entry.source, entry.source_size) != (video.name, video.size):
+            continue
+        if not folder.holds(entry):
+            continue
+        if entry.source_mtime_ns == video.mtime_ns:
+            done.add(video.name)
+        else:
+            touched[video.path] = (video, entry)
+
+    def limit(path: Path) -> float:
+        return TIME_LIMIT + touched[path][0].size / BYTES_PER_SECOND
+
+    with closing(ask_apart(HASHER, list(touched), workers, limit)) as answers:
+        for path, answer in shown(answers, len(touched), "comparing the sources"):
+            video, entry = touched[path]
+            if answer == [entry.source_sha256]:
+                folder.note(replace(entry, source_mtime_ns=video.mtime_ns))
+                done.add(video.name)
+    return done
+
+
+def shown(
+    answers: Iterator[tuple[Path, Any]], total: int, title: str
+) -> Iterator[tuple[Path, Any]]:
+    """The answers; a bar on standard error, or a line every 30 s where that is no terminal."""
+    if is_terminal(sys.stderr):
+        yield from tqdm(answers, title, total, unit="video", dynamic_ncols=True, leave=False)
+        return
+    start = said = time.monotonic()
+    for done, answer in enumerate(answers, 1):
+        now = time.monotonic()
+        if now - said >= LINE_SECONDS:
+            said = now
+            left = (now - start) / done * (total - done) / 60
+            line = f"{title}: {done} of {total}, about {left:.0f} min left"
+            print(line, file=sys.stderr, flush=True)
+        yield answer
