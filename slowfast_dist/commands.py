@@ -86,12 +86,57 @@ class BenchmarkLoader:
 
     synthetic: int = 0
     """Make this many videos of each kind (size, keyframe interval), in place of DIR."""
+    sizes: tuple[str, ...] = ("340x256", "1280x720", "1920x1080")
+    """Width and height of the videos that are made."""
+    key_intervals: tuple[int, ...] = (12, 250)
+    """Frames from one keyframe to the next in the videos that are made."""
+    keep: Path | None = None
+    """Keep the made videos in this folder, and use those that it holds already."""
+    sample: int = 12
+    """Videos of DIR that are read, spread evenly over all."""
+    clips: int = 7
+    """Clips of each kind of video that are read in every way; with workers a third of them, each
+    by every worker."""
+    workers: tuple[int, ...] = (0, 2)
+    """Loader processes, each number for itself; 0: the training process reads; none: left out."""
+    num_frames: int = 32
+    """As --data.num-frames of the training."""
+    sampling_rate: int = 2
+    """As --data.sampling-rate of the training."""
+    short_side: tuple[int, int] = (256, 320)
+    """As --data.short-side of the training."""
+    crop_size: int = 224
+    """As --data.crop-size of the training."""
+    prepared: bool = True
+    """Also measure the videos after prepare."""
     json: bool = False
     """Print the results as one JSON object, in the last line."""
 
     def check(self) -> None:
         """Raise UserError for settings that cannot be."""
+        more = "give a number above 0"
         require(self.synthetic >= 0, "synthetic", self.synthetic, "give 0 or a number above it")
+        require(bool(self.sizes), "sizes", "", "give at least one, as 1280x720")
+        for size in self.sizes:
+            sides = [int(side) for side in size.split("x") if side.isdecimal()]
+            good = len(sides) == 2 and size.count("x") == 1
+            good = good and all(side >= 16 and side % 2 == 0 for side in sides)
+            require(good, "sizes", size, "give even numbers from 16 on, as 1280x720")
+        require(bool(self.key_intervals), "key-intervals", "", "give at least one number")
+        for interval in self.key_intervals:
+            require(interval > 0, "key-intervals", interval, more)
+        for workers in self.workers:
+            require(workers >= 0, "workers", workers, "give 0 or a number above it")
+        for flag in ("sample", "clips", "num_frames", "sampling_rate", "crop_size"):
+            value = getattr(self, flag)
+            require(value > 0, flag.replace("_", "-"), value, more)
+        low, high = self.short_side
+        require(
+            self.crop_size <= low <= high,
+            "short-side",
+            f"{low} {high}",
+            f"give two numbers, the smaller first, not below the crop size {self.crop_size}",
+        )
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,18 @@ LAYERS = {
     1: "train __main__ start cli data_commands arguments config_files flags",
     2: "training training_step training_state network_setup bad_videos data_wait recording "
     "evaluate_run prediction serve check_data prepare benchmark_loader benchmark_index "
-    "check_files check_report check_sides check_types move_bad prepare_sources",
+    "check_files check_report check_sides check_types move_bad prepare_sources "
+    "benchmark_clips benchmark_workers benchmark_output",
     3: "evaluation report export",
-    4: "data data.clip_cost data.columns data.dataset data.guard data.likeness data.loaders "
-    "data.look data.manifest data.packets data.pixels data.prepared data.probe data.probe_all "
-    "data.probe_cache data.probe_pool data.probe_segment data.read_cost data.recordings "
-    "data.sampler data.scan data.seeking data.split data.synthetic data.transcode "
-    "data.transcode_apart data.transforms data.video data.video_table model weights "
-    "best_model batchnorm sanity micro_batch optim checkpoint tracking progress run_folder "
-    "wandb_run distributed rendezvous",
+    4: "data data.bare_decode data.benchmark_videos data.clip_cost data.columns data.dataset "
+    "data.guard data.likeness data.loaders data.look data.manifest data.packets data.pixels "
+    "data.prepared data.probe data.probe_all data.probe_cache data.probe_pool "
+    "data.probe_segment data.read_cost data.recordings data.sampler data.scan data.seeking "
+    "data.split data.synthetic data.transcode data.transcode_apart data.transforms data.video "
+    "data.video_table model weights best_model batchnorm sanity micro_batch optim checkpoint "
+    "tracking progress run_folder wandb_run distributed rendezvous plain_loader",
     5: "config commands config_checks metrics files host_memory signals heartbeat parent "
-    "launchers run_lock data.clips",
+    "launchers run_lock data.clips cpu_time",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""
@@ -37,10 +38,11 @@ MODEL = {"model", "weights", "batchnorm"}
 
 OWNERS = {
     "av": {
-        "data.likeness", "data.look", "data.packets", "data.pixels", "data.probe",
-        "data.seeking", "data.synthetic", "data.transcode", "data.video",
+        "data.bare_decode", "data.benchmark_videos", "data.likeness", "data.look",
+        "data.packets", "data.pixels", "data.probe", "data.seeking", "data.synthetic",
+        "data.transcode", "data.video",
     },
-    "decord": {"data.video"},
+    "decord": {"data.video", "plain_loader"},
     "pytorchvideo": {"model"},
     "sklearn": {"data.manifest", "data.split", "metrics"},
     "torchvision": {"model"},
