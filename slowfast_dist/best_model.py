@@ -85,7 +85,7 @@ def read_best(run: Path) -> BestModel:
         raise UserError(
             f"RUN {path}: cannot be read ({error.strerror}): change its permissions"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UserError(f"RUN {path}: is damaged ({reason}): take it from the run again") from None
 
@@ -113,6 +113,13 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         raise ValueError(f"sampling is {clip['sampling']!r}")
     if clip["resize"] not in ("short-side", "square"):
         raise ValueError(f"resize is {clip['resize']!r}")
+    outputs, dropout = model["num_classes"], model["dropout"]
+    if not isinstance(model["name"], str) or not isinstance(outputs, int) or outputs < 1:
+        raise ValueError(f"model is {model!r}")
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout!r}")
+    if not all(isinstance(name, str) for name in classes):
+        raise ValueError("classes are not names")
     if len(set(classes)) != model["num_classes"] or len(classes) != model["num_classes"]:
         raise ValueError(f"{len(classes)} classes for {model['num_classes']} outputs")
     data = DataConfig(

@@ -145,7 +145,7 @@ def verify_checkpoint(path: Path) -> None:
                 raise RunError(f"{path}: {name} is damaged")
     except OSError as error:
         raise RunError(f"{path}: {Path(error.filename or path).name} cannot be read") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: manifest.json is damaged") from error
 
 

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ and the message is rank 0's."""
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a mistake of the user's is one line on standard error and exit code 2."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # no name of a class or a file ends a run
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with one_line_for_mistakes():
         if not words or words[0] in ("-h", "--help"):
             if _rank() == 0:
@@ -65,7 +69,7 @@ def one_line_for_mistakes() -> Iterator[None]:
     try:
         yield
     except (UserError, RunError) as error:
-        message = " ".join(str(error).splitlines())
+        message = one_line(error)
         code = 2 if isinstance(error, UserError) else 1
         if (own := heartbeat.current()) is not None:
             own.fail(message, code)
@@ -84,6 +88,19 @@ def one_line_for_mistakes() -> Iterator[None]:
         traceback.print_exc()
         own.fail(f"{type(error).__name__}: {error}: a bug, see the traceback", 1)
         raise SystemExit(1) from None
+
+
+LONGEST_LINE = 900
+"""Characters of a message; what is longer, as a value of a broken file, loses its middle."""
+
+
+def one_line(error: Exception) -> str:
+    """Its text for a terminal or a log: no line breaks, no control characters, not too long."""
+    text = " ".join(str(error).splitlines())
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    if len(text) > LONGEST_LINE:
+        text = f"{text[: LONGEST_LINE // 2]} ... {text[-LONGEST_LINE // 2 :]}"
+    return text
 
 
 def _rank() -> int:

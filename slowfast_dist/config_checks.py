@@ -12,6 +12,26 @@ def validate(config: Config) -> None:
         check(config)
 
 
+MOST = {
+    "seed": 2**32 - 1, "epochs": 10**6, "global-batch-size": 10**6, "micro-batch-size": 10**6,
+    "data.num-frames": 4096, "data.sampling-rate": 10**6, "data.crop-size": 4096,
+    "data.num-workers": 512, "evaluation.temporal-views": 1000,
+}  # fmt: skip
+"""Beyond these lies a slip of the keyboard: numbers overflow, or the machine is brought down."""
+
+
+def _value(config: Config, flag: str) -> object:
+    value: object = config
+    for name in flag.replace("-", "_").split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 20 else f"{text[:20]}..."
+
+
 def _require(condition: bool, flag: str, value: object, remedy: str) -> None:
     if not condition:
         raise UserError(f"--{flag} {value}: {remedy}")
@@ -40,6 +60,10 @@ def _check_numbers(config: Config) -> None:
         positive["optimizer.clip-norm"] = config.optimizer.clip_norm
     for flag, value in positive.items():
         _require(value > 0 and isfinite(value), flag, value, "give a number above 0")
+    for flag, most in MOST.items():
+        given = _value(config, flag)
+        small = not isinstance(given, int) or given <= most
+        _require(small, flag, _short(given), f"give at most {most}")
     not_negative: dict[str, float] = {
         "seed": config.seed,
         "optimizer.weight-decay": config.optimizer.weight_decay,
@@ -94,7 +118,7 @@ def _check_data(config: Config) -> None:
     if data.group_pattern is not None:
         try:
             re.compile(data.group_pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise UserError(
                 f"--data.group-pattern {data.group_pattern}: no regular expression ({error}): "
                 "give one, as 'seq\\d+'"
@@ -107,6 +131,7 @@ def _check_data(config: Config) -> None:
     )
     low, high = data.short_side
     _require(0 < low <= high, "data.short-side", f"{low} {high}", "give two sizes, smaller first")
+    _require(high <= 8192, "data.short-side", f"{low} {high}", "give at most 8192")
     if data.resize == "short-side":
         _require(
             data.crop_size <= low,
@@ -176,5 +201,6 @@ def validate_evaluate(config: EvaluateCommand) -> None:
         raise UserError("--data is missing: give the folder (class folders of videos) to score")
     _require(config.batch_size > 0, "batch-size", config.batch_size, "give a number above 0")
     if config.num_workers != "auto":
-        remedy = "give 0 or a number above it"
-        _require(config.num_workers >= 0, "num-workers", config.num_workers, remedy)
+        most = MOST["data.num-workers"]
+        remedy = f"give 0 or a number above it, up to {most}"
+        _require(0 <= config.num_workers <= most, "num-workers", config.num_workers, remedy)

@@ -5,6 +5,7 @@ a flag mean the same: ``no`` stays the word, ``1e-4`` is a number (PyYAML alone 
 False and a string).
 """
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import yaml
 
 from slowfast_dist.config import UserError
 from slowfast_dist.flags import SEE_HELP, Setting, did_you_mean
+
+MOST_BYTES = 1_000_000
+"""Of a file of settings: all of them with their help take 10,000."""
 
 _NULL = "tag:yaml.org,2002:null"
 
@@ -33,9 +37,9 @@ def preset_path(name: str) -> Path:
     names = preset_names()
     if name not in names:
         presets = f"the presets are {', '.join(names)}"
-        if Path(name).is_file():
+        if os.path.isfile(name):
             remedy = f": for a file of your own, write --config {name}"
-        elif Path(name).is_dir():
+        elif os.path.isdir(name):
             remedy = f": for a folder of videos, write --data.root {name}"
         else:
             remedy = did_you_mean(name, names)
@@ -56,7 +60,11 @@ def read_config_file(path: Path, flags: Collection[str]) -> list[Setting]:
     Raises UserError, with file and line, for what is no YAML, names no flag, or is given twice.
     """
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        with open(path, "rb") as file:  # it may be a pipe, or a device that never ends
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UserError(f"--config {path}: too large: give a YAML file of settings alone")
+        root = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.SafeLoader)
     except FileNotFoundError:
         remedy = "give the path of a YAML file"
         if str(path) in preset_names():
@@ -72,6 +80,8 @@ def read_config_file(path: Path, flags: Collection[str]) -> list[Setting]:
         ) from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply: write one 'name: value' a line") from None
     return [] if root is None else _Reader(path, flags).group(root, "")
 
 

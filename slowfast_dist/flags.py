@@ -55,6 +55,10 @@ def apply(settings: Sequence[Setting], base: T, types: Mapping[str, Any]) -> T:
     """
     if not settings:
         return base
+    for setting in settings:
+        if not all(map(_is_text, setting.values)):
+            shown = ascii(" ".join(setting.values))
+            raise UserError(f"{setting.source} {shown}: give UTF-8 without null characters")
     try:
         return _parse([word for setting in settings for word in _words(setting, types)], base)
     except _RefusedError as refused:
@@ -66,6 +70,14 @@ def apply(settings: Sequence[Setting], base: T, types: Mapping[str, Any]) -> T:
                 remedy = f"give {wanted(types[setting.flag])}"
                 raise UserError(f"{setting.source} {shown}: {remedy}") from None
         raise UserError(str(refused)) from None
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be a file's name and be written to a file."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:  # a word of the command line may hold any bytes
+        return False
 
 
 def print_help(base: object, prog: str, description: str) -> None:

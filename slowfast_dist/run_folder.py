@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
+from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -70,7 +71,9 @@ class RunFolder:
     def status(self) -> str | None:
         """What `set_status` wrote last, None before that."""
         path = self.root / "status"
-        return path.read_text(encoding="utf-8").strip() if path.exists() else None
+        if not path.exists():
+            return None
+        return path.read_text(encoding="utf-8", errors="backslashreplace").strip()
 
     def set_status(self, status: Status) -> None:
         with atomic_write(self.root / "status", "w") as file:
@@ -93,12 +96,16 @@ class RunFolder:
         write_unreadable(self.root / "unreadable_videos.csv", rows)
 
     def read_unreadable(self) -> list[tuple[str, str, str]]:
-        """The rows that `list_unreadable` wrote."""
+        """The rows that `list_unreadable` wrote; what somebody made of others is left out."""
         path = self.root / "unreadable_videos.csv"
         if not path.exists():
             return []
-        with open(path, encoding="utf-8", newline="") as file:
-            return [(row[0], row[1], row[2]) for row in list(csv.reader(file))[1:]]
+        rows: list[tuple[str, str, str]] = []
+        text = path.read_bytes().decode("utf-8", "replace")
+        with suppress(csv.Error):
+            for row in csv.reader(StringIO(text, newline="")):
+                rows += [(row[0], row[1], row[2])] if len(row) == 3 else []
+        return rows[1:]
 
 
 def write_unreadable(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
@@ -236,7 +243,7 @@ def _recorded_checkpoint(metrics: Path) -> bool:
     """Whether metrics.jsonl says that a checkpoint was completed once."""
     if not metrics.exists():
         return False
-    return any('"kind": "checkpoint"' in line for line in metrics.read_text("utf-8").splitlines())
+    return b'"kind": "checkpoint"' in metrics.read_bytes()
 
 
 def describe_environment(device: str, precision: str, processes: int) -> dict[str, Any]:

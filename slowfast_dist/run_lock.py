@@ -70,7 +70,7 @@ def _parsed(content: bytes) -> Holder | None:
     try:
         values = json.loads(content)
         return Holder(values["host"], values["machine"], values["pid"], values["since"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

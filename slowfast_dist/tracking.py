@@ -8,7 +8,8 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.config import UserError
 from slowfast_dist.files import append, atomic_write
 from slowfast_dist.metrics import predicted, softmax
 
@@ -49,8 +51,8 @@ class MetricsFile:
         if not self.path.exists():
             return
         kept = [
-            row
-            for row in read_metrics(self.path)
+            line
+            for line, row in _lines_and_rows(self.path)
             if row["global_step"] <= global_step
             and (
                 row["kind"] not in _ONCE_AN_EPOCH
@@ -59,13 +61,31 @@ class MetricsFile:
             )
         ]
         with atomic_write(self.path, "w") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+            file.writelines(line + "\n" for line in kept)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line that a crash cut short is left out."""
+    """The rows of a metrics.jsonl; a last line that a crash cut short is left out.
+
+    Raises UserError for another line that was not written so.
+    """
+    return [row for _, row in _lines_and_rows(path)]
+
+
+def _lines_and_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    return [(line, _row(path, number, line)) for number, line in enumerate(lines[:-1], 1) if line]
+
+
+def _row(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+        good = isinstance(row["kind"], str) and isinstance(row["global_step"], int)
+        if good and (row["kind"] not in _ONCE_AN_EPOCH or isinstance(row["epoch"], int)):
+            return dict(row)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise UserError(f"{path}, line {number}: is damaged; mend this line, or delete it")
 
 
 def plain(value: Any) -> Any:
@@ -145,13 +165,19 @@ class SampleLog:
             text = TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(self.header)
-            for row in islice(csv.reader(old), 1, None):
+            for row in islice(_readable_rows(old), 1, None):
                 # A step is whole where something stands behind it; later ones are dropped anyway.
-                if len(row) < 2 or int(row[0]) > global_step:
+                if len(row) < 2 or not row[0].isdecimal() or int(row[0][:18]) > global_step:
                     break
                 writer.writerow(row)
             text.flush()
             text.detach()
+
+
+def _readable_rows(file: Iterable[str]) -> Iterator[list[str]]:
+    """Those of a CSV before its first damage."""
+    with suppress(csv.Error):
+        yield from csv.reader(file)
 
 
 def _score_lines(title: str, row: Mapping[str, Any]) -> list[str]:

@@ -19,14 +19,15 @@ LAYERS = {
     "benchmark_clips benchmark_workers benchmark_output",
     3: "evaluation report export",
     4: "data data.bare_decode data.benchmark_videos data.clip_cost data.columns data.dataset "
-    "data.guard data.likeness data.loaders data.look data.manifest data.packets data.pixels "
-    "data.prepared data.probe data.probe_all data.probe_cache data.probe_pool "
-    "data.probe_segment data.read_cost data.recordings data.sampler data.scan data.seeking "
-    "data.split data.synthetic data.transcode data.transcode_apart data.transforms data.video "
-    "data.video_table model weights best_model batchnorm sanity micro_batch optim checkpoint "
-    "tracking progress run_folder wandb_run distributed rendezvous plain_loader",
+    "data.group_pattern data.guard data.likeness data.loaders data.look data.manifest "
+    "data.packets data.pixels data.prepared data.probe data.probe_all data.probe_cache "
+    "data.probe_pool data.probe_segment data.read_cost data.recordings data.sampler data.scan "
+    "data.seeking data.split data.synthetic data.transcode data.transcode_apart "
+    "data.transforms data.video data.video_table model weights best_model batchnorm sanity "
+    "micro_batch optim checkpoint tracking progress run_folder wandb_run distributed "
+    "rendezvous plain_loader",
     5: "config commands config_checks metrics files host_memory signals heartbeat parent "
-    "launchers run_lock data.clips cpu_time",
+    "launchers run_lock data.clips cpu_time cpu_limit",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""

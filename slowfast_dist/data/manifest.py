@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config import UserError
 from slowfast_dist.data.columns import Coded, Texts
+from slowfast_dist.data.group_pattern import compile_pattern, group_of, time_to_search
 from slowfast_dist.data.scan import VIDEO_SUFFIXES, few, list_csv, list_folders
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 
@@ -18,6 +19,10 @@ __all__ = [
     "VIDEO_SUFFIXES", "Listing", "VideoRecord", "labelled_as", "list_videos",
     "require_same_classes", "usable",
 ]  # fmt: skip
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would break a line, or steer a terminal."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,14 @@ def list_videos(
     Raises UserError, naming the flag, where there is nothing that could be trained on; for an
     evaluation, videos of a ``single_class`` are enough.
     """
-    pattern = _compile(group_pattern) if group_pattern else None
+    pattern = compile_pattern(group_pattern) if group_pattern else None
     if root.is_dir():
         try:
             found = list_folders(root, flag)
+        except RecursionError:
+            raise UserError(
+                f"--{flag} {root}: its folders lie too deep in each other; give one of class folders"
+            ) from None
         except OSError as error:
             raise UserError(
                 f"--{flag} {root}: {os.fsdecode(error.filename)} cannot be read "
@@ -60,14 +69,16 @@ def list_videos(
         raise UserError(f"--{flag} {root}: {only}; {remedy}")
     columns = [found[name] for name in classes]
     names = Texts.concatenated([part.names for part in columns])
-    if not _is_text(names.data.tobytes()):
-        wrong = next(part for part in names.parts() if not _is_text(part))
-        shown = os.fsdecode(wrong)
-        raise UserError(f"--{flag} {root}: the name {shown!r} is not UTF-8; rename it")
+    for text in (*classes, names.data.tobytes().decode("utf-8", "surrogateescape")):
+        if _unwritable(text) is not None:
+            wrong = next(name for name in (*classes, *names) if _unwritable(name) is not None)
+            raise UserError(f"--{flag} {root}: the name {wrong!r} {_unwritable(wrong)}; rename it")
     groups = None
     if pattern:
-        groups = Coded.of(_group(name, pattern) for name in names)
-        if not any(pattern.search(name) for name in names):
+        with time_to_search(pattern, len(names), root):
+            groups = Coded.of(group_of(name, pattern) for name in names)
+            matches = any(pattern.search(name) for name in names)
+        if not matches:
             raise UserError(
                 f"--data.group-pattern {group_pattern!r}: matches none of the {len(names)} paths "
                 f"below {root}, as {names[0]}; give a pattern that does"
@@ -80,24 +91,6 @@ def list_videos(
         np.concatenate([part.stamps for part in columns]),
     )
     return Listing(classes, videos)
-
-
-def _compile(group_pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(group_pattern)
-    except re.error as error:
-        raise UserError(
-            f"--data.group-pattern {group_pattern!r}: no valid regular expression ({error}); "
-            r"give one such as 'seq\d+'"
-        ) from None
-
-
-def _group(name: str, pattern: re.Pattern[str]) -> str:
-    match = pattern.search(name)
-    if match is None:
-        return name
-    parts = match.groups("")
-    return "/".join(parts) if parts else match[0]
 
 
 def usable(listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path) -> Listing:
@@ -141,10 +134,10 @@ def require_same_classes(train: Listing, val: Listing) -> None:
         )
 
 
-def _is_text(name: bytes) -> bool:
-    """Whether ``name`` can be written; a file's name may hold bytes that are no UTF-8."""
+def _unwritable(text: str) -> str | None:
+    """Why a CSV, a log or a terminal cannot hold ``text`` as it is, None if they can."""
     try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        text.encode()
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    return "holds a control character" if _CONTROL.search(text) else None
