@@ -24,7 +24,7 @@ def check_data(arguments: list[str]) -> None:
     parsed = parse(arguments, CheckData(), "check-data", ("DIR",))
     if parsed is None:
         return
-    from slowfast_dist.check_data import run_check
+    from slowfast_dist.check.command import run_check
 
     (root,), command = parsed
     run_check(root, command)
@@ -60,7 +60,7 @@ def _benchmark_loader(arguments: list[str]) -> None:
     parsed = parse(arguments, BenchmarkLoader(), "benchmark loader", ("[DIR]",))
     if parsed is None:
         return
-    from slowfast_dist.benchmark_loader import run_benchmark
+    from slowfast_dist.benchmark.loader import run_benchmark
 
     words, command = parsed
     run_benchmark(words[0] if words else None, command)
@@ -71,7 +71,7 @@ def _benchmark_index(arguments: list[str]) -> None:
     parsed = parse(arguments, BenchmarkIndex(), "benchmark index", ())
     if parsed is None:
         return
-    from slowfast_dist.benchmark_index import run_benchmark
+    from slowfast_dist.benchmark.index import run_benchmark
 
     run_benchmark(parsed[1])
 

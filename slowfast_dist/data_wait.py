@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from accelerate import Accelerator
 
 from slowfast_dist.config import Config
+from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data.dataset import Batch
-from slowfast_dist.data.loaders import Loaders, VideoSet, available_cpus
+from slowfast_dist.data.loaders import Loaders, VideoSet
 from slowfast_dist.distributed import gather_list, local_processes, say
 from slowfast_dist.progress import Progress
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from slowfast_dist.commands import Prepare
 from slowfast_dist.config import RunError
+from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data.clip_cost import clip_costs
-from slowfast_dist.data.loaders import available_cpus
 from slowfast_dist.data.prepared import Prepared, PreparedFolder, open_folder
 from slowfast_dist.data.probe_all import probe_videos
 from slowfast_dist.data.probe_cache import default_cache
@@ -21,6 +21,7 @@ from slowfast_dist.data.probe_pool import ask_apart
 from slowfast_dist.data.transcode import KEY_INTERVAL, VERSION
 from slowfast_dist.data.transcode_apart import WORKER, part_name
 from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.files import atomic_write
 from slowfast_dist.prepare_sources import (
     BYTES_PER_SECOND,
@@ -30,14 +31,14 @@ from slowfast_dist.prepare_sources import (
     list_sources,
     refuse_others,
     refuse_overlap,
-    shown,
 )
+from slowfast_dist.progress import over_files
 
 PIXELS_PER_SECOND = 2e6
 """Of all frames together: a twentieth of what one CPU decodes and encodes."""
 
-MEASURED = 5
-"""Videos that are read before and after, to tell how much was won."""
+MEASURED, CLIPS = 5, 5
+"""Videos, and clips of each, that are read before and after, to tell how much was won."""
 
 UNREADABLE = "unreadable_videos.csv"
 
@@ -102,11 +103,10 @@ def _probed(
     videos: list[Source], workers: int, unreadable: dict[str, str]
 ) -> tuple[list[Source], dict[Path, VideoInfo]]:
     """Those that can be read with what they hold; the others join the ``unreadable``."""
-    paths = [video.path for video in videos]
-    found = probe_videos(paths, workers, default_cache(), show_progress=True)
+    table = VideoTable.of_paths([video.path for video in videos])
+    found = probe_videos(table, workers, default_cache(), show_progress=True)
     infos: dict[Path, VideoInfo] = {}
-    for video in videos:
-        info = found[video.path]
+    for video, info in zip(videos, found, strict=True):
         if isinstance(info, str):
             unreadable[video.name] = info
         else:
@@ -134,7 +134,7 @@ def _transcode(
 
     command = (*WORKER, str(folder.parts), str(short_side))
     with closing(ask_apart(command, list(by_path), workers, limit)) as answers:
-        for path, answer in shown(answers, len(videos), "preparing"):
+        for path, answer in over_files(answers, len(videos), "preparing"):
             if not isinstance(answer, str) and "write_error" in answer:
                 what = f"{folder.path / by_path[path].target}: {answer['write_error']}"
                 raise RunError(f"{what}; the same command goes on once that is mended")
@@ -191,7 +191,7 @@ def _gain(kept: list[Source], out: Path) -> str:
     """How much faster some of the videos are to read, those at equal steps through the list."""
     chosen = kept[:: -(-len(kept) // MEASURED)]
     pairs = [(video.path, out / video.target) for video in chosen]
-    costs = clip_costs([path for pair in pairs for path in pair])
+    costs = clip_costs([path for pair in pairs for path in pair], CLIPS)
     both = [(costs[a], costs[b]) for a, b in pairs if a in costs and b in costs]
     if not both:
         return "how fast they can be read could not be measured"

@@ -1,14 +1,8 @@
 """What ``prepare`` starts from: the originals, and those that were prepared before."""
 
-import sys
-import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from slowfast_dist.commands import Prepare
 from slowfast_dist.config import UserError
@@ -17,7 +11,7 @@ from slowfast_dist.data.prepared import Prepared, PreparedFolder, target_names
 from slowfast_dist.data.probe_pool import ask_apart
 from slowfast_dist.data.transcode import KEY_INTERVAL, VERSION
 from slowfast_dist.data.transcode_apart import HASHER
-from slowfast_dist.progress import LINE_SECONDS, is_terminal
+from slowfast_dist.progress import over_files
 
 TIME_LIMIT = 60.0
 """Seconds that a video may take, beside those for its size and its pixels."""
@@ -108,27 +102,9 @@ def done_before(videos: list[Source], folder: PreparedFolder, workers: int) -> s
         return TIME_LIMIT + touched[path][0].size / BYTES_PER_SECOND
 
     with closing(ask_apart(HASHER, list(touched), workers, limit)) as answers:
-        for path, answer in shown(answers, len(touched), "comparing the sources"):
+        for path, answer in over_files(answers, len(touched), "comparing the sources"):
             video, entry = touched[path]
             if answer == [entry.source_sha256]:
                 folder.note(replace(entry, source_mtime_ns=video.mtime_ns))
                 done.add(video.name)
     return done
-
-
-def shown(
-    answers: Iterator[tuple[Path, Any]], total: int, title: str
-) -> Iterator[tuple[Path, Any]]:
-    """The answers; a bar on standard error, or a line every 30 s where that is no terminal."""
-    if is_terminal(sys.stderr):
-        yield from tqdm(answers, title, total, unit="video", dynamic_ncols=True, leave=False)
-        return
-    start = said = time.monotonic()
-    for done, answer in enumerate(answers, 1):
-        now = time.monotonic()
-        if now - said >= LINE_SECONDS:
-            said = now
-            left = (now - start) / done * (total - done) / 60
-            line = f"{title}: {done} of {total}, about {left:.0f} min left"
-            print(line, file=sys.stderr, flush=True)
-        yield answer

@@ -31,6 +31,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 Batch = TypeVar("Batch", bound=Sized)
+Answer = TypeVar("Answer")
 
 
 class Progress:
@@ -153,6 +154,22 @@ class Progress:
             f"{loss}{self.clips_per_second:.1f} clips/s "
             f"data-wait {self.data_wait_fraction:.0%} memory {memory / 1e9:.1f} GB"
         )
+
+
+def over_files(answers: Iterator[Answer], total: int, title: str) -> Iterator[Answer]:
+    """The answers about ``total`` videos as they come, with progress on standard error: a bar on a
+    terminal, elsewhere a line every 30 s."""
+    if is_terminal(sys.stderr):
+        yield from tqdm(answers, title, total, unit="video", dynamic_ncols=True, leave=False)
+        return
+    started = said = time.monotonic()
+    for done, answer in enumerate(answers, 1):
+        now = time.monotonic()
+        if now - said >= LINE_SECONDS:
+            said = now
+            left = _clock((now - started) / done * (total - done))
+            print(f"{title}: {done} of {total} ETA {left}", file=sys.stderr, flush=True)
+        yield answer
 
 
 def print_epoch(row: Mapping[str, Any], epochs: int, stream: TextIO | None = None) -> None:

@@ -259,7 +259,7 @@ def check_evaluation(data: Dataset, folder: Path) -> Done:
 
 def check_checking(data: Dataset, folder: Path) -> Done | None:
     """``check-data --full``; None where there is no such command."""
-    if importlib.util.find_spec("slowfast_dist.check_data") is None:
+    if importlib.util.find_spec("slowfast_dist.check.command") is None:
         return None
     report = folder / "check.json"
     words = ("-m", "slowfast_dist", "check-data", data.root, "--json", report, "--full")

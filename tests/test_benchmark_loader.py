@@ -8,7 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist.benchmark_clips import (
+from slowfast_dist.benchmark.bare_decode import STAGES, decode_bare, frame_times, stage_seconds
+from slowfast_dist.benchmark.clips import (
     Group,
     GroupCosts,
     Video,
@@ -16,15 +17,14 @@ from slowfast_dist.benchmark_clips import (
     plain_clips,
     training_clips,
 )
+from slowfast_dist.benchmark.plain import MEAN, STD
+from slowfast_dist.benchmark.videos import VideoKind, write_benchmark_video
 from slowfast_dist.config import DataConfig
 from slowfast_dist.cpu_time import Cost
-from slowfast_dist.data.bare_decode import STAGES, decode_bare, frame_times, stage_seconds
-from slowfast_dist.data.benchmark_videos import VideoKind, write_benchmark_video
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.transforms import training_view
-from slowfast_dist.plain_loader import MEAN, STD
 from tests.training_runs import launch
 
 DATA = DataConfig(num_frames=8, sampling_rate=2, short_side=(150, 180), crop_size=120)

@@ -14,20 +14,20 @@ PACKAGE = "slowfast_dist"
 LAYERS = {
     1: "train __main__ start cli data_commands arguments config_files flags",
     2: "training training_step training_state network_setup bad_videos data_wait recording "
-    "evaluate_run prediction serve check_data prepare benchmark_loader benchmark_index "
-    "check_files check_report check_sides check_types move_bad prepare_sources "
-    "benchmark_clips benchmark_workers benchmark_output",
+    "evaluate_run prediction serve prepare prepare_sources "
+    "check check.command check.files check.findings check.moving check.report check.sides "
+    "benchmark benchmark.bare_decode benchmark.clips benchmark.index benchmark.loader "
+    "benchmark.output benchmark.plain benchmark.videos benchmark.workers",
     3: "evaluation report export",
-    4: "data data.bare_decode data.benchmark_videos data.clip_cost data.columns data.dataset "
-    "data.group_pattern data.guard data.likeness data.loaders data.look data.manifest "
-    "data.packets data.pixels data.prepared data.probe data.probe_all data.probe_cache "
-    "data.probe_pool data.probe_segment data.read_cost data.recordings data.sampler data.scan "
-    "data.seeking data.split data.synthetic data.transcode data.transcode_apart "
-    "data.transforms data.video data.video_table model weights best_model batchnorm sanity "
-    "micro_batch optim checkpoint tracking progress run_folder wandb_run distributed "
-    "rendezvous plain_loader",
-    5: "config commands config_checks metrics files host_memory signals heartbeat parent "
-    "launchers run_lock data.clips cpu_time cpu_limit",
+    4: "data data.clip_cost data.columns data.dataset data.group_pattern data.guard "
+    "data.likeness data.loaders data.look data.manifest data.packets data.pixels data.prepared "
+    "data.probe data.probe_all data.probe_cache data.probe_pool data.probe_segment "
+    "data.recordings data.sampler data.scan data.seeking data.split data.synthetic "
+    "data.transcode data.transcode_apart data.transforms data.video data.video_table "
+    "model weights best_model batchnorm sanity micro_batch optim checkpoint tracking progress "
+    "run_folder wandb_run distributed rendezvous",
+    5: "config commands config_checks metrics files host_memory cpus cpu_limit cpu_time signals "
+    "heartbeat parent launchers run_lock data.clips",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""
@@ -39,11 +39,11 @@ MODEL = {"model", "weights", "batchnorm"}
 
 OWNERS = {
     "av": {
-        "data.bare_decode", "data.benchmark_videos", "data.likeness", "data.look",
+        "benchmark.bare_decode", "benchmark.videos", "data.look",
         "data.packets", "data.pixels", "data.probe", "data.seeking", "data.synthetic",
         "data.transcode", "data.video",
     },
-    "decord": {"data.video", "plain_loader"},
+    "decord": {"benchmark.plain", "data.video"},
     "pytorchvideo": {"model"},
     "sklearn": {"data.manifest", "data.split", "metrics"},
     "torchvision": {"model"},

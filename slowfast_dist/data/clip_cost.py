@@ -18,26 +18,16 @@ from slowfast_dist.data.probe_pool import ask_apart, serve
 from slowfast_dist.data.transforms import training_view
 from slowfast_dist.data.video import read_frames
 
-CLIPS = 5
-"""Clips that are read of each file; the time is their median."""
-
 TIME_LIMIT = 60.0
 """Seconds that this may take."""
 
-_WORKER = (
-    sys.executable,
-    "-c",
-    "from slowfast_dist.data.clip_cost import serve_clip_cost; serve_clip_cost()",
-)
 
-
-def clip_cost(path: Path) -> float:
-    """CPU seconds from the path to a clip (32, 224, 224, 3) of the default settings; the median of
-    CLIPS random clips, which are the same for every file of as many frames. Raises DecodeError."""
-    data = DataConfig()
+def clip_cost(path: Path, clips: int, data: DataConfig) -> float:
+    """CPU seconds from the path to a clip, the median of ``clips`` random ones, which are the same
+    for every file of as many frames. Raises DecodeError."""
     info = probe_file(path)
     seconds = []
-    for number in range(CLIPS + 1):  # the first, which loads libraries, does not count
+    for number in range(clips + 1):  # the first, which loads libraries, does not count
         rng = np.random.default_rng(number)
         indices = dense_indices(info.frames, data.num_frames, data.sampling_rate, rng.random())
         view = training_view(info.height, info.width, data, rng)
@@ -47,19 +37,25 @@ def clip_cost(path: Path) -> float:
     return statistics.median(seconds[1:])
 
 
-def clip_costs(paths: Sequence[Path]) -> dict[Path, float]:
+def clip_costs(
+    paths: Sequence[Path], clips: int, num_frames: int = 32, sampling_rate: int = 2
+) -> dict[Path, float]:
     """`clip_cost` of each file, one after the other; a file that cannot be measured is left out."""
-    with closing(ask_apart(_WORKER, paths, 1, lambda _: TIME_LIMIT)) as answers:
+    settings = f"{clips:d}, {num_frames:d}, {sampling_rate:d}"
+    code = f"from slowfast_dist.data.clip_cost import serve_clip_cost; serve_clip_cost({settings})"
+    command = (sys.executable, "-c", code)
+    with closing(ask_apart(command, paths, 1, lambda _: TIME_LIMIT)) as answers:
         return {path: answer for path, answer in answers if isinstance(answer, float)}
 
 
-def serve_clip_cost() -> None:
+def serve_clip_cost(clips: int, num_frames: int, sampling_rate: int) -> None:
     """What a measuring process runs."""
     signals.leave_to_parent()
+    data = DataConfig(num_frames=num_frames, sampling_rate=sampling_rate)
 
     def answer(path: Path) -> float | str:
         try:
-            return clip_cost(path)
+            return clip_cost(path, clips, data)
         except DecodeError as error:
             return error.reason
 

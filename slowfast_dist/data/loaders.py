@@ -17,6 +17,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from slowfast_dist import signals
 from slowfast_dist.config import Config, DataConfig, UserError
+from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data.columns import CHUNK
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
 from slowfast_dist.data.guard import DECODE_SECONDS
@@ -223,13 +224,6 @@ def _start_worker(_: int) -> None:
     assert training_process is not None and training_process.pid is not None
     die_with_parent(training_process.pid)
     signals.leave_to_parent()
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use (macOS and Windows only say how many there are)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def decoding_workers(requested: int | str, local_processes: int) -> int:

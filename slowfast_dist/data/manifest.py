@@ -47,7 +47,7 @@ def list_videos(
             found = list_folders(root, flag)
         except RecursionError:
             raise UserError(
-                f"--{flag} {root}: its folders lie too deep in each other; give one of class folders"
+                f"--{flag} {root}: its folders lie too deep in each other; move the videos up"
             ) from None
         except OSError as error:
             raise UserError(

@@ -1,15 +1,12 @@
 """What many files hold: found out once, in processes of their own, and remembered."""
 
 import contextlib
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from slowfast_dist import signals
 from slowfast_dist.data.columns import InfoColumns
@@ -18,7 +15,7 @@ from slowfast_dist.data.probe_cache import ProbeCache
 from slowfast_dist.data.probe_pool import ask_apart
 from slowfast_dist.data.video import VideoInfo
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
-from slowfast_dist.progress import LINE_SECONDS, is_terminal
+from slowfast_dist.progress import over_files
 
 TIME_LIMIT = 20.0
 """Seconds that the probe of a file may take, beside those for its size."""
@@ -28,9 +25,6 @@ BYTES_PER_SECOND = 1e6
 
 FILES_WORTH_A_WORKER = 20
 """Files that are probed in the time in which a process starts."""
-
-_Answer = tuple[Path, Any]
-
 
 class Probed(Sequence[VideoInfo | str]):
     """What each of (N,) files holds, or why it cannot be read, in the order of the files.
@@ -91,7 +85,9 @@ def probe_videos(
     answers = ask_apart(WORKER, paths(), workers, limit)
     try:
         with contextlib.closing(answers):
-            for path, answer in _shown(answers, len(todo)) if show_progress else answers:
+            title = "checking the videos"
+            shown = over_files(answers, len(todo), title) if show_progress else answers
+            for path, answer in shown:
                 row = asked[path].pop()
                 if not asked[path]:
                     del asked[path]
@@ -123,16 +119,3 @@ def _why_missing(path: Path) -> str:
     except OSError as error:
         return error.strerror or str(error)
     return "it was not there when the videos were listed"
-
-
-def _shown(answers: Iterator[_Answer], total: int) -> Iterator[_Answer]:
-    title = "checking the videos"
-    if is_terminal(sys.stderr):
-        yield from tqdm(answers, title, total, unit="video", dynamic_ncols=True, leave=False)
-        return
-    said = time.monotonic()
-    for done, answer in enumerate(answers, 1):
-        if time.monotonic() - said >= LINE_SECONDS:
-            said = time.monotonic()
-            print(f"{title}: {done} of {total}", file=sys.stderr, flush=True)
-        yield answer

@@ -13,6 +13,7 @@ from typing import Any
 import av
 import pytest
 
+from slowfast_dist import progress
 from slowfast_dist.data import probe_all, probe_cache, probe_segment
 from slowfast_dist.data.packets import DecodeError
 from slowfast_dist.data.probe import probe_file
@@ -248,7 +249,7 @@ def test_two_runs_at_once_lose_nothing(folder: Path, tmp_path: Path) -> None:
         "paths = [Path(sys.argv[1], f'{n}.mp4') for n in range(12)]\n"
         "for _ in range(3):\n"
         "    probe_cache.MOST_SEGMENTS = 1\n"
-        "    assert len({str(info) for info in probe(paths, Path(sys.argv[2]))}) == 1\n"
+        "    assert len(set(probe(paths, Path(sys.argv[2])))) == 1\n"
         "    os.utime(paths[int(sys.argv[3])])\n"
     )
     runs = [
@@ -288,14 +289,14 @@ def test_an_interrupted_probe_keeps_what_it_found(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
-    shown = probe_all._shown
+    shown = progress.over_files
 
-    def interrupted(answers: Any, total: int) -> Any:
-        for answer in shown(answers, total):
+    def interrupted(answers: Any, total: int, title: str) -> Any:
+        for answer in shown(answers, total, title):
             yield answer
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(probe_all, "_shown", interrupted)
+    monkeypatch.setattr(probe_all, "over_files", interrupted)
     with pytest.raises(KeyboardInterrupt):
         probe_videos(table(folder / "a.mp4", folder / "ü 日本.b.mp4"), 1, cache, True)
     assert remembered(cache) == 1
@@ -304,10 +305,11 @@ def test_an_interrupted_probe_keeps_what_it_found(
 def test_progress_is_plain_lines_where_there_is_no_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(probe_all, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     probe_videos(table(*sorted(folder.iterdir())), 1, None, show_progress=True)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"checking the videos: {done} of 3" for done in (1, 2, 3)]
+    expected = [f"checking the videos: {done} of 3 ETA 00:00:0" for done in (1, 2, 3)]
+    assert [line[:-1] for line in lines] == expected
 
 
 def test_the_cache_lies_where_the_environment_says(

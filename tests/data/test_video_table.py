@@ -109,7 +109,7 @@ USS = """
 import sys
 from pathlib import Path
 import numpy as np
-from slowfast_dist.benchmark_index import _worker_memory
+from slowfast_dist.benchmark.index import _worker_memory
 from slowfast_dist.data.columns import InfoColumns, Texts
 from slowfast_dist.data.sampler import DistributedBatchSampler
 from slowfast_dist.data.video import VideoInfo

@@ -3,8 +3,7 @@
 import contextlib
 import hashlib
 import os
-import sys
-import time
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from numpy.typing import NDArray
 
-from slowfast_dist import check_files, check_sides, signals
-from slowfast_dist.check_report import facts, report, shown, text
-from slowfast_dist.check_types import Dataset, Finding, Side
+from slowfast_dist import signals
+from slowfast_dist.check import files
+from slowfast_dist.check.findings import Dataset, Finding, Side
+from slowfast_dist.check.moving import move, require_place
+from slowfast_dist.check.report import facts, report, shown, text
+from slowfast_dist.check.sides import copies, shared_recordings
 from slowfast_dist.commands import CheckData
 from slowfast_dist.config import RunError, UserError
+from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data import likeness, look
+from slowfast_dist.data.clip_cost import clip_costs
 from slowfast_dist.data.manifest import Listing, list_videos, require_same_classes, usable
 from slowfast_dist.data.probe_all import (
     BYTES_PER_SECOND,
@@ -29,13 +33,14 @@ from slowfast_dist.data.probe_all import (
 )
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probe_pool import ask_apart
-from slowfast_dist.data.read_cost import read_cost
 from slowfast_dist.data.recordings import numbered
 from slowfast_dist.data.split import Split, split_videos
 from slowfast_dist.data.video import VideoInfo
 from slowfast_dist.files import write_json
-from slowfast_dist.move_bad import move, require_place
-from slowfast_dist.progress import LINE_SECONDS, is_terminal
+from slowfast_dist.progress import over_files
+
+SAMPLE = 20
+"""Videos of which a clip is read, to estimate the loader's speed."""
 
 READERS = 4
 """Threads that compare files byte by byte: the disk sets the pace."""
@@ -56,7 +61,7 @@ def run_check(root: Path, command: CheckData) -> None:
         data, paths = _look(root, command)
     found = _findings(data, command)
     readable = [paths[row] for row, _ in data.readable()]
-    seconds = read_cost(readable, command.num_frames, command.sampling_rate)
+    seconds = _read_cost(readable, command)
     told = facts(data, command, seconds, _cpus(command))
     print(text(root, data, found, told), flush=True)
     moved = _move_bad(data, paths, command.move_bad, roots) if command.move_bad else []
@@ -72,14 +77,14 @@ def run_check(root: Path, command: CheckData) -> None:
 def _findings(data: Dataset, command: CheckData) -> list[Finding]:
     """All that is wrong, the worst first."""
     found = [
-        *check_sides.shared_recordings(data),
-        *check_sides.copies(data),
-        *check_files.unreadable(data),
-        *check_files.refused(data),
-        *check_files.short_clips(data, command),
-        *check_files.class_sizes(data),
-        *check_files.frame_rates(data),
-        *check_files.frame_sizes(data, command),
+        *shared_recordings(data),
+        *copies(data),
+        *files.unreadable(data),
+        *files.refused(data),
+        *files.short_clips(data, command),
+        *files.class_sizes(data),
+        *files.frame_rates(data),
+        *files.frame_sizes(data, command),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
 
@@ -102,7 +107,9 @@ def _look(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
     ]
     paths = [video.path for _, video in videos]
     workers = _cpus(command)
-    probed = _probe(paths, workers)
+    probed: list[VideoInfo | str] = []
+    for listing in listings:
+        probed += probe_videos(listing.videos, workers, default_cache(), show_progress=True)
     infos = [found if isinstance(found, VideoInfo) else None for found in probed]
     reasons = {row: found for row, found in enumerate(probed) if isinstance(found, str)}
     sides: list[Side | None]
@@ -111,7 +118,7 @@ def _look(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
     if command.val_dir:
         sides = [side if info else None for (side, _), info in zip(videos, infos, strict=True)]
     else:
-        readable = {path for path, info in zip(paths, infos, strict=True) if info}
+        readable = np.array([info is not None for info in infos])
         split, refused = _try_split(listings[0], readable, root, command)
         val = {video.name for video in split.val} if split else set()
         sides = [
@@ -150,13 +157,8 @@ def _look(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
     ), paths
 
 
-def _probe(paths: Sequence[Path], workers: int) -> list[VideoInfo | str]:
-    found = probe_videos(paths, workers, default_cache(), show_progress=True)
-    return [found[path] for path in paths]
-
-
 def _try_split(
-    listing: Listing, readable: set[Path], root: Path, command: CheckData
+    listing: Listing, readable: NDArray[np.bool_], root: Path, command: CheckData
 ) -> tuple[Split | None, str | None]:
     """The split of a training with these videos, or why there is none."""
     try:
@@ -180,7 +182,7 @@ def _look_at(
     title = "decoding every frame" if full else "looking at the videos"
     answers: dict[Path, dict[str, Any] | str] = {}
     with contextlib.closing(asked):
-        for path, answer in _shown(asked, len(todo), title):
+        for path, answer in over_files(asked, len(todo), title):
             answers[path] = answer
             signals.raise_if_received()
     looks: list[dict[str, Any] | None] = []
@@ -198,21 +200,6 @@ def _limit(path: Path) -> float:
         return TIME_LIMIT + path.stat().st_size / BYTES_PER_SECOND
     except OSError:  # gone since it was probed
         return TIME_LIMIT
-
-
-def _shown(
-    answers: Iterator[tuple[Path, Any]], total: int, title: str
-) -> Iterator[tuple[Path, Any]]:
-    """As the probe shows its progress, on standard error."""
-    if is_terminal(sys.stderr):
-        yield from tqdm(answers, title, total, unit="video", dynamic_ncols=True, leave=False)
-        return
-    said = time.monotonic()
-    for done, answer in enumerate(answers, 1):
-        if time.monotonic() - said >= LINE_SECONDS:
-            said = time.monotonic()
-            print(f"{title}: {done} of {total}", file=sys.stderr, flush=True)
-        yield answer
 
 
 def _same_bytes(paths: Sequence[Path], reasons: dict[int, str]) -> list[list[int]]:
@@ -240,11 +227,15 @@ def _digest(path: Path) -> bytes | None:
 
 
 def _cpus(command: CheckData) -> int:
-    if command.num_workers != "auto":
-        return command.num_workers
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return available_cpus() if command.num_workers == "auto" else command.num_workers
+
+
+def _read_cost(readable: Sequence[Path], command: CheckData) -> float | None:
+    """Mean CPU seconds to read a clip of a few videos, spread evenly over all; None without any."""
+    step = max(1, len(readable) // SAMPLE)
+    chosen = readable[step // 2 :: step][:SAMPLE]
+    costs = clip_costs(chosen, 1, command.num_frames, command.sampling_rate)
+    return statistics.mean(costs.values()) if costs else None
 
 
 # --- the user's wishes ---------------------------------------------------------------------------

@@ -27,9 +27,10 @@ from torch.utils.data import DataLoader
 
 from slowfast_dist.commands import BenchmarkIndex
 from slowfast_dist.config import DataConfig, RunError
+from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import TrainingClips, collate
-from slowfast_dist.data.loaders import VideoSet, available_cpus, find_videos
+from slowfast_dist.data.loaders import VideoSet, find_videos
 from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.probe_all import probe_videos
@@ -139,7 +140,7 @@ def _timed(row: dict[str, Any], name: str) -> Iterator[None]:
 
 def _apart(function: str, folder: Path) -> dict[str, Any]:
     """What a function of this room returns, in a process of its own."""
-    code = f"from slowfast_dist import benchmark_index as b; b.in_own_process(b.{function})"
+    code = f"from slowfast_dist.benchmark import index as b; b.in_own_process(b.{function})"
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(sys.path),
         "SLOWFAST_DIST_CACHE": str(folder / "cache"),

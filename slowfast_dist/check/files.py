@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast_dist.check_types import Dataset, Finding
+from slowfast_dist.check.findings import Dataset, Finding
 from slowfast_dist.commands import CheckData
 
 IMBALANCE = 3.0

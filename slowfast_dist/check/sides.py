@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from slowfast_dist.check_types import Dataset, Finding, Level
+from slowfast_dist.check.findings import Dataset, Finding, Level
 from slowfast_dist.data.likeness import clusters, same_place
 from slowfast_dist.data.recordings import (
     QUERIES,

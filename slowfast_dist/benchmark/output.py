@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import Any
 
-from slowfast_dist.data.loaders import available_cpus
+from slowfast_dist.cpus import available_cpus
 
 Row = Mapping[str, Any]
 

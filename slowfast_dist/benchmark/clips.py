@@ -7,22 +7,23 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from slowfast_dist.benchmark_output import ratio_of_medians
-from slowfast_dist.config import DataConfig
-from slowfast_dist.cpu_time import Cost, cost_of
-from slowfast_dist.data.bare_decode import (
+from slowfast_dist.benchmark.bare_decode import (
     STAGES,
     Times,
     decode_bare,
     frame_times,
     stage_seconds,
 )
+from slowfast_dist.benchmark.output import ratio_of_medians
+from slowfast_dist.benchmark.plain import PlainClips, drawn_clip, plain_reader
+from slowfast_dist.config import DataConfig
+from slowfast_dist.cpu_time import Cost, cost_of
+from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import TrainingClips
-from slowfast_dist.data.manifest import VideoRecord
 from slowfast_dist.data.packets import DecodeError
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.video import VideoInfo
-from slowfast_dist.plain_loader import PlainClips, drawn_clip, plain_reader
+from slowfast_dist.data.video_table import VideoTable
 
 SEED = 0
 
@@ -65,8 +66,9 @@ class GroupCosts:
 
 def training_clips(videos: Sequence[Video], data: DataConfig) -> TrainingClips:
     """The clips as training reads them, in the order of ``videos``."""
-    records = [VideoRecord(video.path, video.path.name, 0, video.path.name) for video in videos]
-    return TrainingClips(records, {video.path: video.info for video in videos}, data, SEED)
+    table = VideoTable.of_paths([video.path for video in videos])
+    infos = InfoColumns.of([video.info for video in videos])
+    return TrainingClips(table.probed(infos), data, SEED)
 
 
 def plain_clips(videos: Sequence[Video], data: DataConfig) -> PlainClips:

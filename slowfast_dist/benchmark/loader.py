@@ -10,19 +10,20 @@ from typing import Any
 
 import torch
 
-from slowfast_dist.benchmark_clips import ClipBenchmark, Group, Video, clip_rows, stage_row
-from slowfast_dist.benchmark_output import machine_facts, print_json, print_table
-from slowfast_dist.benchmark_workers import handover_row, worker_row
+from slowfast_dist.benchmark.bare_decode import STAGES
+from slowfast_dist.benchmark.clips import ClipBenchmark, Group, Video, clip_rows, stage_row
+from slowfast_dist.benchmark.output import machine_facts, print_json, print_table
+from slowfast_dist.benchmark.plain import plain_reader
+from slowfast_dist.benchmark.videos import VideoKind, write_benchmark_video
+from slowfast_dist.benchmark.workers import handover_row, worker_row
 from slowfast_dist.commands import BenchmarkLoader, Prepare
 from slowfast_dist.config import DataConfig, UserError
-from slowfast_dist.data.bare_decode import STAGES
-from slowfast_dist.data.benchmark_videos import VideoKind, write_benchmark_video
-from slowfast_dist.data.loaders import available_cpus
+from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.data.probe_all import probe_videos
 from slowfast_dist.data.transcode import transcode
 from slowfast_dist.data.video import VideoInfo
-from slowfast_dist.plain_loader import plain_reader
+from slowfast_dist.data.video_table import VideoTable
 
 LONG = 1.2
 """Length of a made video in keyframe intervals: a clip then begins anywhere in a whole one."""
@@ -148,9 +149,11 @@ def _kind(info: VideoInfo) -> str:
 
 def _probed(paths: Sequence[Path]) -> tuple[list[Video], dict[Path, str]]:
     """The videos that can be read, and why others cannot."""
-    found = probe_videos(paths, available_cpus(), None, show_progress=False)
-    videos = [Video(path, info) for path, info in found.items() if isinstance(info, VideoInfo)]
-    return videos, {path: info for path, info in found.items() if isinstance(info, str)}
+    table = VideoTable.of_paths(paths)
+    found = probe_videos(table, available_cpus(), None, show_progress=False)
+    pairs = list(zip(paths, found, strict=True))
+    videos = [Video(path, info) for path, info in pairs if isinstance(info, VideoInfo)]
+    return videos, {path: info for path, info in pairs if isinstance(info, str)}
 
 
 def _rate(videos: Sequence[Video]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from slowfast_dist.benchmark_clips import Group, Video, plain_clips, training_clips
+from slowfast_dist.benchmark.clips import Group, Video, plain_clips, training_clips
 from slowfast_dist.config import DataConfig
 from slowfast_dist.cpu_time import Cost, Meter, cost_of
 from slowfast_dist.data.dataset import Batch, Sample, collate

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from slowfast_dist.check_types import Dataset, Finding
+from slowfast_dist.check.findings import Dataset, Finding
 from slowfast_dist.commands import CheckData
 from slowfast_dist.config import DataConfig
 
