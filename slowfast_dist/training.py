@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +21,7 @@ from slowfast_dist.config import Config, RunError
 from slowfast_dist.config_checks import validate
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
+from slowfast_dist.data.video import decoder_reasons
 from slowfast_dist.data_wait import DataWait
 from slowfast_dist.distributed import (
     any_process,
@@ -76,7 +77,7 @@ def _run(config: Config, accelerator: Accelerator, start: Start) -> dict[str, An
     recorder = trainer = None
     try:
         videos = on_main(accelerator, lambda: find_videos(config.data, config.seed))
-        _announce(accelerator, videos)
+        _announce(accelerator, videos, config.data.decoder)
         _end_if_asked(accelerator)
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         trainer = Trainer(config, accelerator, videos, checkpoint)
@@ -124,9 +125,13 @@ def _stopped_early(folder: RunFolder, recorder: Recorder | None) -> dict[str, An
     return {"output_dir": str(folder.root), "status": "preempted"}
 
 
-def _announce(accelerator: Accelerator, videos: VideoSet) -> None:
+def _announce(
+    accelerator: Accelerator, videos: VideoSet, decoder: Literal["auto", "decord", "pyav"]
+) -> None:
     for warning in videos.warnings:
         say(accelerator, f"warning: {warning}")
+    for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), decoder):
+        say(accelerator, line)
     say(
         accelerator,
         f"{len(videos.train)} training and {len(videos.val)} validation videos of "

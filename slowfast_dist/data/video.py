@@ -6,7 +6,7 @@ Decord is there for those who ask for it, and where it is right and not much slo
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -97,10 +97,12 @@ def chosen_decoder(
 
 
 def decoder_reasons(
-    infos: Iterable[VideoInfo], decoder: Literal["auto", "decord", "pyav"]
+    counts: Counter[tuple[str, bool]], decoder: Literal["auto", "decord", "pyav"]
 ) -> list[str]:
-    """Which library reads how many of the videos, and why: lines for people."""
-    counts = Counter((info.codec, info.decord_exact) for info in infos)
+    """Which library reads how many of the videos, and why: lines for people.
+
+    ``counts``: how many there are of each codec in which Decord is right (True), or is not.
+    """
     right = {codec: count for (codec, exact), count in sorted(counts.items()) if exact}
     wrong = sum(counts.values()) - sum(right.values())
     if decoder == "pyav":

@@ -1,6 +1,7 @@
 """The videos of a dataset as one table, in columns: a million of them are a few arrays."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,19 @@ class VideoTable(Sequence[VideoRecord]):
         """What the probe found of a video, which it must have looked at."""
         assert self.infos is not None
         return self.infos[row]
+
+    def kinds(self) -> "Counter[tuple[str, bool]]":
+        """How many videos there are of each codec in which Decord is right (True), or is not."""
+        assert self.infos is not None
+        columns, codecs = self.infos.columns, self.infos.texts["codec"]
+        pairs = np.stack([columns["codec"], columns["decord_exact"]])
+        found, counts = np.unique(pairs, axis=1, return_counts=True)
+        return Counter(
+            {
+                (codecs[codec], bool(exact)): count
+                for codec, exact, count in zip(*found.tolist(), counts.tolist(), strict=True)
+            }
+        )
 
     def group_names(self) -> Iterator[str]:
         """The group of each video, in order."""

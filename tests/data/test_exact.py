@@ -14,6 +14,7 @@ from slowfast_dist.data.packets import DecodeError
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.transforms import SpatialView, apply_view
 from slowfast_dist.data.video import VideoInfo, chosen_decoder, decoder_reasons, read_frames
+from slowfast_dist.data.video_table import VideoRecord, VideoTable
 
 VIEW = SpatialView(top=5, left=21, height=49, width=63, size=48, flip=True)
 
@@ -118,13 +119,15 @@ def test_the_choice_is_told_by_reason_and_count() -> None:
     h264 = VideoInfo(10, 25.0, 64, 64, 0, "h264", decord_exact=True)
     wrong = replace(h264, decord_exact=False)
     infos = [h264] * 5 + [wrong, replace(h264, codec="vp9"), replace(wrong, codec="av1")]
-    assert decoder_reasons(iter(infos), "auto") == [
+    records = [VideoRecord(Path(f"{n}.mp4"), f"{n}.mp4", 0, "") for n in range(len(infos))]
+    kinds = VideoTable.of(records, infos).kinds()
+    assert decoder_reasons(kinds, "auto") == [
         "PyAV reads 5 h264 videos: 1.5 times as fast as Decord",
         "PyAV reads 1 vp9 videos: 1.4 times as fast as Decord",
         "PyAV reads 2 videos in which Decord's frames are wrong or missing",
     ]
-    assert decoder_reasons(infos, "pyav") == ["PyAV reads all 8 videos (--data.decoder pyav)"]
-    assert "wrong in 2" in decoder_reasons(infos, "decord")[0]
+    assert decoder_reasons(kinds, "pyav") == ["PyAV reads all 8 videos (--data.decoder pyav)"]
+    assert "wrong in 2" in decoder_reasons(kinds, "decord")[0]
 
 
 def test_blank_packets_at_the_end_are_no_frames(videos: Any, tmp_path: Path) -> None:
