@@ -10,6 +10,7 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -125,6 +126,8 @@ class PacketIndex:
     those shown before the first keyframe, which lean on what came before the file began."""
     count: int
     """Packets."""
+    false_keys: bool
+    """Whether the file calls packets keyframes that lean on others."""
     dropped: int
     """Packets before the first keyframe and broken ones at the end, left out."""
     ragged: bool
@@ -133,12 +136,26 @@ class PacketIndex:
     """The packets themselves, if asked for and not too large."""
 
 
+def _stands_alone(context: VideoCodecContext, packet: av.Packet) -> bool:
+    """Whether the packet's picture needs no other one."""
+    reorder_depth = context.reorder_depth
+    try:
+        frames = [*context.decode(packet), *context.decode(None)]
+    except FAULTS:
+        return False
+    finally:
+        context.flush_buffers()
+        context.reorder_depth = reorder_depth  # FFmpeg may forget it
+    return bool(frames) and (frames[0].key_frame or frames[0].pict_type == PictureType.I)
+
+
 def index_packets(
     path: Path, container: InputContainer, stream: VideoStream, keep: bool
 ) -> PacketIndex:
     """Read all packets of the stream, decoding none. Raises DecodeError if there is no frame."""
     kept: list[av.Packet] | None = [] if keep else None
     found: list[tuple[int | None, bool, bool, bool]] = []
+    second: av.Packet | None = None
     read, before, size = 0, 0, 0
     for packet in container.demux(stream):
         if not packet.size:
@@ -147,6 +164,8 @@ def index_packets(
         if not found and not packet.is_keyframe:
             before += 1
             continue
+        if len(found) == 1:
+            second = packet
         broken = packet.is_corrupt or not any(memoryview(packet)[:BLANK_BYTES])
         found.append((packet.pts, packet.is_keyframe, packet.is_discard, broken))
         size += packet.size
@@ -160,6 +179,11 @@ def index_packets(
             raise DecodeError(path, "all its packets are broken or blank: a download cut off?")
         why = "none of its packets is a keyframe" if read else "it holds no video packet"
         raise DecodeError(path, f"{why}: cut off, or cut out of a longer one?")
+    keys = np.array([key for _, key, _, _ in found])
+    # An mp4 without a list of keyframes calls all packets that, and not every decoder minds.
+    false_keys = bool(keys.all() and second and not _stands_alone(stream.codec_context, second))
+    if false_keys:
+        keys[1:] = False
     given = [time for time, *_ in found if time is not None]
     usable = len(set(given)) == len(found)
     times = np.array(given if usable else [], np.int64)
@@ -168,9 +192,10 @@ def index_packets(
     visible = np.flatnonzero(~hidden & ~leading)
     return PacketIndex(
         times=times,
-        keys=np.flatnonzero([key for _, key, _, _ in found]),
+        keys=np.flatnonzero(keys),
         order=visible[np.argsort(times[visible])] if usable else np.empty(0, np.int64),
         count=len(found),
+        false_keys=false_keys,
         dropped=read - len(found),
         ragged=before > 0 or bool(hidden[0]) or bool(leading.any()),
         kept=kept if kept is None else kept[: len(found)],

@@ -70,6 +70,8 @@ class ViewConverter:
     def _cut_for(self, frame: av.VideoFrame) -> "_Cut | None":
         """What cuts the region out before it is converted; None where that changes its pixels."""
         name = frame.format.name
+        if frame.interlaced_frame:
+            return None  # its two fields are converted apart, the copy's would not be
         if self._cut is not None and self._cut.format == name and self._fits(frame):
             return self._cut
         self._cut = None

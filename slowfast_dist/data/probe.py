@@ -61,8 +61,12 @@ def probe_file(path: Path) -> VideoInfo:
             and codec in PACKET_IS_FRAME
             and len(index.order) > 0
         )
+        # A file without a list of keyframes calls all packets that: it cannot be sought in.
+        listed = sum(entry.is_keyframe for entry in stream.index_entries)
+        false_keys = index.false_keys or listed > len(index.keys)
         # Of several video streams FFmpeg may choose another one after a quicker look.
-        timeline = _timeline(index) if plain and len(container.streams.video) == 1 else None
+        may_seek = plain and not false_keys and len(container.streams.video) == 1
+        timeline = _timeline(index) if may_seek else None
         if plain:
             frames, by_packets = len(index.order), True
             wanted = sorted({0, _last_key(index)})
@@ -82,6 +86,7 @@ def probe_file(path: Path) -> VideoInfo:
             rotation=rotation,
             codec=codec,
             decord_exact=plain
+            and not false_keys
             and codec in DECORD_CODECS
             and stream.frames in (0, frames)
             and (rotation == 0 or "mp4" in formats)  # in Matroska, Decord overlooks it
@@ -155,8 +160,8 @@ def _last_key(index: PacketIndex) -> int:
 def _plain_order(index: PacketIndex) -> bool:
     """Whether Decord, which seeks by the rank of keyframes in the file, lands on the right ones.
 
-    Nothing left out or hidden by an edit list, and every keyframe's rank by time is its rank in
-    the file. On 46 files this told the ones in which Decord is right from the others.
+    Nothing left out or hidden by an edit list, and every keyframe's rank by time is its rank in the
+    file. On 46 files this told the ones in which Decord is right from the others.
     """
     if index.dropped or len(index.order) < index.count:
         return False

@@ -64,6 +64,8 @@ class Kind:
     varying: bool = False
     movflags: str = ""
     cut: bool = False
+    key_list: bool = True
+    """Whether an mp4 says which packets are keyframes; without, it calls all of them that."""
 
 
 def write(path: Path, kind: Kind) -> Path:
@@ -89,6 +91,8 @@ def write(path: Path, kind: Kind) -> Path:
             frame.time_base = Fraction(1, rate) if gaps is None else base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    if not kind.key_list:
+        path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
     if kind.cut:
         whole = path.rename(path.with_stem("whole"))
         cut(whole, path, frames=5)
@@ -121,6 +125,13 @@ KINDS: dict[str, Kind] = {
     "H.264 intra": Kind(".mp4", options={**X264, "x264-params": "keyint=1"}, gop=1),
     "H.264 30 fps mkv": Kind(".mkv", rate=30),  # times in ms, which are rounded
     "H.264 10 bit": Kind(".mp4", pix_fmt="yuv420p10le"),
+    "H.264 interlaced": Kind(
+        ".mp4", options={**X264, "flags": "+ildct+ilme", "x264-params": "tff=1:keyint=12"}
+    ),
+    "H.264 no list of keyframes": Kind(".mp4", key_list=False, decord_exact=False, even=False),
+    "MPEG-4 no list of keyframes": Kind(
+        ".mp4", "mpeg4", {}, b_frames=0, key_list=False, decord_exact=False, even=False
+    ),
     "H.264 4:2:2": Kind(".mp4", pix_fmt="yuv422p"),
     "H.264 fragmented": Kind(".mp4", movflags="frag_keyframe+empty_moov"),
     "H.264 many groups": Kind(
