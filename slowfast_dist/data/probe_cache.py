@@ -62,10 +62,7 @@ class ProbeCache:
         stamps: NDArray[np.int64],
         infos: InfoColumns,
     ) -> None:
-        """Fill ``infos`` (N,) in where the files of these ``names`` and ``stamps`` are known.
-
-        A folder that was moved is known by its name and that of its files, their sizes and times.
-        """
+        """Fill ``infos`` (N,) in where the files of these ``names`` and ``stamps`` are known."""
         self._root = os.path.abspath(root)
         self._names, self._stamps, self._infos = names, stamps, infos
         name = re.sub(r"[^\w.-]", "_", os.path.basename(self._root), flags=re.ASCII)[:40]
@@ -75,23 +72,19 @@ class ProbeCache:
         self._files = list(segments)
         self._damaged = None in segments.values()
         found = [segment for segment in segments.values() if segment is not None]
-        moved = not found and cache is not None
-        if cache is not None and moved:
-            found = _same_name(cache, name)
         self._found = found[0] if len(found) == 1 else Segment.concatenated(found)
         self.known = np.zeros(len(names), np.bool_)
         """(N,): whether ``infos`` has what the file holds."""
-        rows = self._fill_in()
-        self._new = rows.tolist() if moved else []
+        self._fill_in()
+        self._new: list[int] = []
         self._saved = time.monotonic()
 
-    def _fill_in(self) -> Rows:
+    def _fill_in(self) -> None:
         places = self._found.names.places(self._names)
         rows = np.flatnonzero(places >= 0)
         rows = rows[(self._found.stamps[places[rows]] == self._stamps[rows]).all(axis=1)]
         self._infos.put(rows, self._found.infos, places[rows])
         self.known[rows] = True
-        return rows
 
     def add(self, row: int) -> None:
         """``infos`` now has what was found of this one."""
@@ -157,12 +150,3 @@ def _segments(folder: Path | None) -> dict[Path, Segment | None]:
             break
         found = {}
     return found
-
-
-def _same_name(cache: Path, name: str) -> list[Segment]:
-    """The segments of all roots of that name."""
-    with contextlib.suppress(OSError):
-        folders = sorted(cache.glob(f"{name}-{'?' * 2 * KEY_SIZE}"))
-        found = [segment for folder in folders for segment in _segments(folder).values()]
-        return [segment for segment in found if segment is not None]
-    return []
