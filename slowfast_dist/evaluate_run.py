@@ -17,6 +17,7 @@ from slowfast_dist.data.loaders import (
     find_labelled_videos,
     make_evaluation_loader,
 )
+from slowfast_dist.data.video import decoder_reasons
 from slowfast_dist.distributed import (
     faults_as_run_errors,
     leave,
@@ -24,6 +25,7 @@ from slowfast_dist.distributed import (
     make_accelerator,
     on_main,
     only_main,
+    say,
     share_weights,
 )
 from slowfast_dist.evaluation import Scores, evaluate
@@ -52,6 +54,8 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     best = on_main(accelerator, lambda: read_best(run))
     network = _load(best, accelerator)
     found = on_main(accelerator, lambda: find_labelled_videos(data, "data", best.classes))
+    for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
+        say(accelerator, line)
     output = on_main(accelerator, lambda: _make_output(best.folder, data, command.output))
     views = best.evaluation
     clips = EvaluationClips(found.videos, best.data, views.temporal_views, views.spatial_crops)

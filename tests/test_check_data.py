@@ -94,7 +94,7 @@ def test_nothing_wrong_is_exit_code_0(
     assert report["videos"] == report["readable"] == 12
     assert report["classes"] == {"a": {"train": 5, "val": 1}, "b": {"train": 5, "val": 1}}
     facts = report["facts"]
-    assert facts["codecs"] == {"h264": 12} and facts["decoders"] == {"decord": 12}
+    assert facts["codecs"] == {"h264": 12} and facts["decoders"] == {"pyav": 12}
     assert 0 < facts["loader"]["cpu_seconds_a_clip"] < 1
     printed = capsys.readouterr().out
     assert "NOTHING WRONG" in printed and "ERRORS" not in printed

@@ -10,6 +10,7 @@ from typing import Any
 from slowfast_dist.check.findings import Dataset, Finding
 from slowfast_dist.commands import CheckData
 from slowfast_dist.config import DataConfig
+from slowfast_dist.data.video import chosen_decoder
 
 EXAMPLES = 3
 """Names under a finding."""
@@ -37,7 +38,7 @@ def facts(
     lengths = [info.frames / info.fps for info in infos if info.fps > 0]
     told: dict[str, Any] = {
         "codecs": _counts(info.codec for info in infos),
-        "decoders": _counts("decord" if info.decord_exact else "pyav" for info in infos),
+        "decoders": _counts(chosen_decoder(info, "auto") for info in infos),
         "frame_rates": _counts(f"{info.fps:.4g}" for info in infos),
         "sizes": _counts(f"{info.width}x{info.height}" for info in infos),
         "rotated": sum(info.rotation != 0 for info in infos),
@@ -138,7 +139,7 @@ def _facts(told: dict[str, Any]) -> Iterator[str]:
     for title, name in (("codecs", "codecs"), ("frame rates", "frame_rates"), ("sizes", "sizes")):
         if told[name]:
             yield from line(title, _few(told[name]))
-    names = {"decord": "Decord", "pyav": "PyAV (frames that Decord may get wrong)"}
+    names = {"decord": "Decord", "pyav": "PyAV"}
     if told["decoders"]:
         yield from line("decoders", _few({names[n]: c for n, c in told["decoders"].items()}))
     if told["rotated"]:
