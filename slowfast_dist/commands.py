@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from slowfast_dist.config import UserError
-
-
-def require(condition: bool, flag: str, value: object, remedy: str) -> None:
-    """Raise UserError, naming flag, value and remedy, unless ``condition``."""
-    if not condition:
-        raise UserError(f"--{flag} {value}: {remedy}")
+from slowfast_dist.config_checks import MOST, require
 
 
 def _check_workers(workers: int | str) -> None:
@@ -54,10 +48,13 @@ class CheckData:
         """Raise UserError for settings that cannot be."""
         fraction, frames, rate = self.val_fraction, self.num_frames, self.sampling_rate
         require(0 < fraction < 1, "val-fraction", fraction, "give a number between 0 and 1")
-        require(self.seed >= 0, "seed", self.seed, "give 0 or a number above it")
-        require(frames > 0, "num-frames", frames, "give a number above 0")
-        require(rate > 0, "sampling-rate", rate, "give a number above 0")
-        require(self.crop_size > 0, "crop-size", self.crop_size, "give a number above 0")
+        seed, most = self.seed, MOST["seed"]
+        require(0 <= seed <= most, "seed", seed, f"give a number from 0 to {most}")
+        for name, value in (
+            ("num-frames", frames), ("sampling-rate", rate), ("crop-size", self.crop_size)
+        ):  # fmt: skip
+            most = MOST[f"data.{name}"]
+            require(0 < value <= most, name, value, f"give a number from 1 to {most}")
         _check_workers(self.num_workers)
 
 

@@ -32,7 +32,8 @@ def _short(value: object) -> str:
     return text if len(text) <= 20 else f"{text[:20]}..."
 
 
-def _require(condition: bool, flag: str, value: object, remedy: str) -> None:
+def require(condition: bool, flag: str, value: object, remedy: str) -> None:
+    """Raise UserError, naming flag, value and remedy, unless ``condition``."""
     if not condition:
         raise UserError(f"--{flag} {value}: {remedy}")
 
@@ -59,11 +60,11 @@ def _check_numbers(config: Config) -> None:
     if config.optimizer.clip_norm is not None:
         positive["optimizer.clip-norm"] = config.optimizer.clip_norm
     for flag, value in positive.items():
-        _require(value > 0 and isfinite(value), flag, value, "give a number above 0")
+        require(value > 0 and isfinite(value), flag, value, "give a number above 0")
     for flag, most in MOST.items():
         given = _value(config, flag)
         small = not isinstance(given, int) or given <= most
-        _require(small, flag, _short(given), f"give at most {most}")
+        require(small, flag, _short(given), f"give at most {most}")
     not_negative: dict[str, float] = {
         "seed": config.seed,
         "optimizer.weight-decay": config.optimizer.weight_decay,
@@ -73,22 +74,22 @@ def _check_numbers(config: Config) -> None:
     if config.data.num_workers != "auto":
         not_negative["data.num-workers"] = config.data.num_workers
     for flag, value in not_negative.items():
-        _require(value >= 0 and isfinite(value), flag, value, "give 0 or a number above it")
+        require(value >= 0 and isfinite(value), flag, value, "give 0 or a number above it")
     fractions = {
         "model.dropout": config.model.dropout,
         "loss.label-smoothing": config.loss.label_smoothing,
         "optimizer.momentum": config.optimizer.momentum,
     }
     for flag, value in fractions.items():
-        _require(0 <= value < 1, flag, value, "give a number from 0 up to, not including, 1")
+        require(0 <= value < 1, flag, value, "give a number from 0 up to, not including, 1")
     bad = config.data.max_bad_fraction
-    _require(0 <= bad <= 1, "data.max-bad-fraction", bad, "give a number from 0 to 1")
+    require(0 <= bad <= 1, "data.max-bad-fraction", bad, "give a number from 0 to 1")
     val = config.data.val_fraction
-    _require(0 < val < 1, "data.val-fraction", val, "give a number between 0 and 1, as 0.2")
+    require(0 < val < 1, "data.val-fraction", val, "give a number between 0 and 1, as 0.2")
     crops = config.evaluation.spatial_crops
-    _require(crops in (1, 3), "evaluation.spatial-crops", crops, "give 1 or 3")
+    require(crops in (1, 3), "evaluation.spatial-crops", crops, "give 1 or 3")
     if isinstance(config.model.freeze, int):
-        _require(
+        require(
             1 <= config.model.freeze <= 5,
             "model.freeze",
             config.model.freeze,
@@ -123,17 +124,17 @@ def _check_data(config: Config) -> None:
                 f"--data.group-pattern {data.group_pattern}: no regular expression ({error}): "
                 "give one, as 'seq\\d+'"
             ) from None
-    _require(
+    require(
         data.num_frames % RESNET_ALPHA == 0,
         "data.num-frames",
         data.num_frames,
         f"give a multiple of {RESNET_ALPHA}, as the slow pathway takes every fourth frame",
     )
     low, high = data.short_side
-    _require(0 < low <= high, "data.short-side", f"{low} {high}", "give two sizes, smaller first")
-    _require(high <= 8192, "data.short-side", f"{low} {high}", "give at most 8192")
+    require(0 < low <= high, "data.short-side", f"{low} {high}", "give two sizes, smaller first")
+    require(high <= 8192, "data.short-side", f"{low} {high}", "give at most 8192")
     if data.resize == "short-side":
-        _require(
+        require(
             data.crop_size <= low,
             "data.crop-size",
             data.crop_size,
@@ -151,7 +152,7 @@ def _check_batches(config: Config) -> None:
             f"the nearest that are: {nearest}"
         )
     warmup = config.schedule.warmup_epochs
-    _require(
+    require(
         warmup <= config.epochs,
         "schedule.warmup-epochs",
         warmup,
@@ -162,14 +163,14 @@ def _check_batches(config: Config) -> None:
 def _check_views(config: Config) -> None:
     clips, crops = config.evaluation.temporal_views, config.evaluation.spatial_crops
     if config.data.sampling == "uniform":
-        _require(
+        require(
             clips == 1,
             "evaluation.temporal-views",
             clips,
             "with --data.sampling uniform every clip is the whole video: give 1, or sample dense",
         )
     if config.data.resize == "square":
-        _require(
+        require(
             crops == 1,
             "evaluation.spatial-crops",
             crops,
@@ -180,14 +181,14 @@ def _check_views(config: Config) -> None:
 def _check_best(config: Config) -> None:
     monitor, mode = config.checkpoint.monitor, config.checkpoint.mode
     side, _, name = monitor.partition("/")
-    _require(
+    require(
         side in ("train", "val") and name in METRICS,
         "checkpoint.monitor",
         monitor,
         f"give train/ or val/ and one of {', '.join(METRICS)}",
     )
     right = "min" if name == "loss" else "max"
-    _require(
+    require(
         mode == right,
         "checkpoint.mode",
         mode,
@@ -199,8 +200,8 @@ def validate_evaluate(config: EvaluateCommand) -> None:
     """Raise UserError, naming flag, value and remedy, for settings that cannot be."""
     if config.data is None:
         raise UserError("--data is missing: give the folder (class folders of videos) to score")
-    _require(config.batch_size > 0, "batch-size", config.batch_size, "give a number above 0")
+    require(config.batch_size > 0, "batch-size", config.batch_size, "give a number above 0")
     if config.num_workers != "auto":
         most = MOST["data.num-workers"]
         remedy = f"give 0 or a number above it, up to {most}"
-        _require(0 <= config.num_workers <= most, "num-workers", config.num_workers, remedy)
+        require(0 <= config.num_workers <= most, "num-workers", config.num_workers, remedy)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slowfast_dist.commands import Prepare
 from slowfast_dist.config import UserError
-from slowfast_dist.data.manifest import list_videos
+from slowfast_dist.data.manifest import list_folder
 from slowfast_dist.data.prepared import Prepared, PreparedFolder, target_names
 from slowfast_dist.data.probe_pool import ask_apart
 from slowfast_dist.data.transcode import KEY_INTERVAL, VERSION
@@ -35,10 +35,7 @@ class Source:
 
 def list_sources(root: Path, unreadable: dict[str, str]) -> list[Source]:
     """The videos as training lists them; one without a file joins the ``unreadable``."""
-    try:
-        listing = list_videos(root, "DIR", single_class=True)
-    except UserError as error:
-        raise UserError(str(error).removeprefix("--DIR ")) from None  # it is no flag
+    listing = list_folder(root)
     names = target_names([video.name for video in listing.videos])
     videos = []
     for video in listing.videos:

@@ -19,7 +19,8 @@ from slowfast_dist.benchmark.workers import handover_row, worker_row
 from slowfast_dist.commands import BenchmarkLoader, Prepare
 from slowfast_dist.config import DataConfig, UserError
 from slowfast_dist.cpus import available_cpus
-from slowfast_dist.data.manifest import list_videos
+from slowfast_dist.data.manifest import list_folder
+from slowfast_dist.data.packets import DecodeError
 from slowfast_dist.data.probe_all import probe_videos
 from slowfast_dist.data.transcode import transcode
 from slowfast_dist.data.video import VideoInfo
@@ -48,8 +49,12 @@ def run_benchmark(root: Path | None, command: BenchmarkLoader) -> None:
         if root is None:
             videos, groups = _make_videos(command, temporary)
         else:
-            videos, groups = _sample_videos(root, command.sample)
-        prepared = _prepare(videos, temporary) if command.prepared else None
+            videos = _sample_videos(root, command.sample)
+            groups = []
+        prepared = None
+        if command.prepared:
+            videos, prepared = _prepare(videos, temporary)
+        groups = groups or _groups(videos)
         result = _measure(videos, groups, prepared, command)
     _print(result, command)
     if command.json:
@@ -120,9 +125,9 @@ def _span(command: BenchmarkLoader) -> int:
     return (command.num_frames - 1) * command.sampling_rate + 1
 
 
-def _sample_videos(root: Path, most: int) -> tuple[list[Video], list[Group]]:
-    """Up to ``most`` videos that can be read, spread evenly, in groups by codec and size."""
-    paths = [video.path for video in list_videos(root, "data.root", single_class=True).videos]
+def _sample_videos(root: Path, most: int) -> list[Video]:
+    """Up to ``most`` videos that can be read, spread evenly over all."""
+    paths = [video.path for video in list_folder(root).videos]
     step = max(1.0, len(paths) / most)
     chosen = [paths[int((number + 0.5) * step)] for number in range(min(most, len(paths)))]
     videos, reasons = _probed(chosen)
@@ -131,14 +136,18 @@ def _sample_videos(root: Path, most: int) -> tuple[list[Video], list[Group]]:
     if not videos:
         path, reason = next(iter(reasons.items()))
         raise UserError(f"{root}: none of {len(chosen)} videos can be read, as {path}: {reason}")
+    return videos
+
+
+def _groups(videos: Sequence[Video]) -> list[Group]:
+    """The videos by codec and size."""
     members: dict[str, list[int]] = {}
     for number, video in enumerate(videos):
         members.setdefault(_kind(video.info), []).append(number)
-    groups = [
+    return [
         Group(name, _rate([videos[number] for number in numbers]), numbers)
         for name, numbers in sorted(members.items())
     ]
-    return videos, groups
 
 
 def _kind(info: VideoInfo) -> str:
@@ -163,16 +172,22 @@ def _rate(videos: Sequence[Video]) -> dict[str, Any]:
     return {"files": len(videos), "megabits_per_second": 1e-6 * bits / seconds}
 
 
-def _prepare(videos: Sequence[Video], temporary: Path) -> list[Video]:
-    """The same videos as ``prepare`` rewrites them by default."""
+def _prepare(videos: Sequence[Video], temporary: Path) -> tuple[list[Video], list[Video]]:
+    """The videos that can be read to their end, and as ``prepare`` rewrites them by default."""
     begin = time.process_time()
     folder = temporary / "prepared"
     folder.mkdir()
-    paths = [folder / f"{number}.mp4" for number in range(len(videos))]
-    for video, path in zip(videos, paths, strict=True):
-        transcode(video.path, path, Prepare().short_side)
-    _say(f"prepared {len(videos)} videos in {time.process_time() - begin:.0f} CPU s")
-    return _probed(paths)[0]
+    kept: list[Video] = []
+    for number, video in enumerate(videos):
+        try:
+            transcode(video.path, folder / f"{number}.mp4", Prepare().short_side)
+            kept.append(video)
+        except DecodeError as error:
+            _say(f"{video.path} is left out: {error.reason}")
+    if not kept:
+        raise UserError(f"{videos[0].path.parent}: none of {len(videos)} videos can be read whole")
+    _say(f"prepared {len(kept)} videos in {time.process_time() - begin:.0f} CPU s")
+    return kept, _probed([folder / f"{videos.index(video)}.mp4" for video in kept])[0]
 
 
 # --- measuring -----------------------------------------------------------------------------------

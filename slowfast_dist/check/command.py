@@ -24,6 +24,7 @@ from slowfast_dist.config import RunError, UserError
 from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data import likeness, look
 from slowfast_dist.data.clip_cost import clip_costs
+from slowfast_dist.data.guard import HANGS
 from slowfast_dist.data.manifest import Listing, list_videos, require_same_classes, usable
 from slowfast_dist.data.probe_all import (
     BYTES_PER_SECOND,
@@ -38,6 +39,9 @@ from slowfast_dist.data.split import Split, split_videos
 from slowfast_dist.data.video import VideoInfo
 from slowfast_dist.files import write_json
 from slowfast_dist.progress import over_files
+
+PIXELS_PER_SECOND = 2e7
+"""Of all frames together: a tenth of what one CPU decodes."""
 
 SAMPLE = 20
 """Videos of which a clip is read, to estimate the loader's speed."""
@@ -178,7 +182,14 @@ def _look_at(
     """What `look.look_at` gives of every readable file; adds reasons for damage it meets."""
     todo = list(dict.fromkeys(path for path, info in zip(paths, infos, strict=True) if info))
     workers = min(workers, 1 + len(todo) // FILES_WORTH_A_WORKER)
-    asked = ask_apart(look.worker(full), todo, workers, _limit)
+    known = {path: info for path, info in zip(paths, infos, strict=True) if info}
+
+    def limit(path: Path) -> float:
+        info = known[path]
+        pixels = info.frames * info.width * info.height
+        return TIME_LIMIT + info.file_size / BYTES_PER_SECOND + pixels / PIXELS_PER_SECOND
+
+    asked = ask_apart(look.worker(full), todo, workers, limit)
     title = "decoding every frame" if full else "looking at the videos"
     answers: dict[Path, dict[str, Any] | str] = {}
     with contextlib.closing(asked):
@@ -192,14 +203,6 @@ def _look_at(
             reasons[row] = found
         looks.append(found if isinstance(found, dict) else None)
     return looks
-
-
-def _limit(path: Path) -> float:
-    """Seconds that the decoding of a file may take."""
-    try:
-        return TIME_LIMIT + path.stat().st_size / BYTES_PER_SECOND
-    except OSError:  # gone since it was probed
-        return TIME_LIMIT
 
 
 def _same_bytes(paths: Sequence[Path], reasons: dict[int, str]) -> list[list[int]]:
@@ -234,7 +237,9 @@ def _read_cost(readable: Sequence[Path], command: CheckData) -> float | None:
     """Mean CPU seconds to read a clip of a few videos, spread evenly over all; None without any."""
     step = max(1, len(readable) // SAMPLE)
     chosen = readable[step // 2 :: step][:SAMPLE]
-    costs = clip_costs(chosen, 1, command.num_frames, command.sampling_rate)
+    costs = clip_costs(
+        chosen, 1, command.num_frames, command.sampling_rate, command.crop_size
+    )
     return statistics.mean(costs.values()) if costs else None
 
 
@@ -271,7 +276,9 @@ def _move_bad(
     for row in sorted(data.reasons):
         # Two videos of the same path below their roots are not the same.
         place = (target / data.roots[row] if data.roots else target) / data.names[row]
-        problem = move(paths[row], place)
+        # A long video on a busy machine is no bad one.
+        slow = data.reasons[row].startswith(HANGS)
+        problem = "perhaps it is only slow: see for yourself" if slow else move(paths[row], place)
         if problem:
             kept.append(f"{data.names[row]}: {problem}")
         else:

@@ -38,20 +38,30 @@ def clip_cost(path: Path, clips: int, data: DataConfig) -> float:
 
 
 def clip_costs(
-    paths: Sequence[Path], clips: int, num_frames: int = 32, sampling_rate: int = 2
+    paths: Sequence[Path],
+    clips: int,
+    num_frames: int = 32,
+    sampling_rate: int = 2,
+    crop_size: int = 224,
 ) -> dict[Path, float]:
     """`clip_cost` of each file, one after the other; a file that cannot be measured is left out."""
-    settings = f"{clips:d}, {num_frames:d}, {sampling_rate:d}"
+    settings = f"{clips:d}, {num_frames:d}, {sampling_rate:d}, {crop_size:d}"
     code = f"from slowfast_dist.data.clip_cost import serve_clip_cost; serve_clip_cost({settings})"
     command = (sys.executable, "-c", code)
     with closing(ask_apart(command, paths, 1, lambda _: TIME_LIMIT)) as answers:
         return {path: answer for path, answer in answers if isinstance(answer, float)}
 
 
-def serve_clip_cost(clips: int, num_frames: int, sampling_rate: int) -> None:
+def serve_clip_cost(clips: int, num_frames: int, sampling_rate: int, crop_size: int) -> None:
     """What a measuring process runs."""
     signals.leave_to_parent()
-    data = DataConfig(num_frames=num_frames, sampling_rate=sampling_rate)
+    low, high = DataConfig().short_side
+    data = DataConfig(
+        num_frames=num_frames,
+        sampling_rate=sampling_rate,
+        crop_size=crop_size,
+        short_side=(max(low, crop_size), max(high, crop_size)),
+    )
 
     def answer(path: Path) -> float | str:
         try:

@@ -16,7 +16,7 @@ from slowfast_dist.data.scan import VIDEO_SUFFIXES, few, list_csv, list_folders
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 
 __all__ = [
-    "VIDEO_SUFFIXES", "Listing", "VideoRecord", "labelled_as", "list_videos",
+    "VIDEO_SUFFIXES", "Listing", "VideoRecord", "labelled_as", "list_folder", "list_videos",
     "require_same_classes", "usable",
 ]  # fmt: skip
 
@@ -91,6 +91,14 @@ def list_videos(
         np.concatenate([part.stamps for part in columns]),
     )
     return Listing(classes, videos)
+
+
+def list_folder(root: Path) -> Listing:
+    """As `list_videos`, of one class or more, for what was given without a flag."""
+    try:
+        return list_videos(root, "DIR", single_class=True)
+    except UserError as error:
+        raise UserError(str(error).removeprefix("--DIR ")) from None
 
 
 def usable(listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path) -> Listing:
