@@ -1,6 +1,7 @@
 """How long training waits for its data, and what would help."""
 
 import heapq
+import shlex
 from collections.abc import Iterator
 
 from accelerate import Accelerator
@@ -14,6 +15,9 @@ from slowfast_dist.progress import Progress
 
 TOO_MUCH = 0.1
 """Share of an epoch's time, above which the user hears what would help."""
+
+MOST_WORKERS = 32
+"""Of a training process that are advised."""
 
 NAMED = 3
 """Slowest videos that are named."""
@@ -66,12 +70,13 @@ class DataWait:
     def _advice(self, epoch: int, share: float, slowest: list[tuple[int, float]]) -> str:
         cpus = max(1, available_cpus() // local_processes())
         lines = [f"epoch {epoch}: {share:.0%} of the time went into waiting for data; what helps:"]
-        if self.workers < cpus - 1 or self.workers == 0:
+        useful = max(1, min(cpus - 1, MOST_WORKERS))
+        if self.workers < useful:
             lines.append(
-                f"more decoding processes: --data.num-workers {max(1, cpus - 1)} (now "
-                f"{self.workers}; {cpus} CPUs for each training process)"
+                f"more decoding processes: --data.num-workers {useful} (now {self.workers}; "
+                f"{cpus} CPUs for each training process)"
             )
-        else:
+        elif self.workers >= cpus - 1:
             lines.append(
                 f"more CPUs: all {cpus} of each training process are in use "
                 f"(--data.num-workers {self.workers})"
@@ -79,8 +84,8 @@ class DataWait:
         root = self.config.data.root or self.config.data.train_dir
         if any(self._is_heavy(video) for video, _ in slowest):
             lines.append(
-                f"videos that are quick to read: python -m slowfast_dist prepare {root} OUT, then "
-                "train on OUT"
+                "videos that are quick to read: python -m slowfast_dist prepare "
+                f"{shlex.quote(str(root))} OUT, then train as it says"
             )
         named = [f"{self.videos.train[video].name} ({time_:.2f} s)" for video, time_ in slowest]
         lines.append(f"slowest to read: {', '.join(named)}")

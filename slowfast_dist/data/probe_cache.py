@@ -142,11 +142,17 @@ class ProbeCache:
 
 def _segments(folder: Path | None) -> dict[Path, Segment | None]:
     """Those of a folder, the oldest first; None for what is damaged or of another version."""
-    found: dict[Path, Segment | None] = {}
     for _ in range(READS):
-        with contextlib.suppress(OSError):
-            for path in sorted(folder.glob(f"*{SUFFIX}")) if folder else ():
-                found[path] = read_segment(path)
-            break
-        found = {}
-    return found
+        paths = sorted(folder.glob(f"*{SUFFIX}")) if folder else []
+        with contextlib.suppress(FileNotFoundError):
+            return {path: _segment(path) for path in paths}
+    return {}
+
+
+def _segment(path: Path) -> Segment | None:
+    try:
+        return read_segment(path)
+    except FileNotFoundError:
+        raise
+    except OSError:  # as of a file of another user
+        return None
