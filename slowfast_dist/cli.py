@@ -3,6 +3,7 @@
 One lazy import a command, so that ``--help`` and a user's mistake never wait for torch.
 """
 
+import errno
 import os
 import sys
 import time
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for name, command in COMMANDS.items():
                     print(f"  {name:<12}{command.__doc__}")
         elif words[0] in COMMANDS:
-            COMMANDS[words[0]](words[1:])
+            with _too_long_paths_refused(words):
+                COMMANDS[words[0]](words[1:])
         else:
             hint = did_you_mean(words[0], COMMANDS) or f": give one of {', '.join(COMMANDS)}"
             raise UserError(f"{words[0]}: no such command{hint}")
@@ -89,6 +91,37 @@ def one_line_for_mistakes() -> Iterator[None]:
         own.fail(f"{type(error).__name__}: {error}: a bug, see the traceback", 1)
         raise SystemExit(1) from None
 
+
+@contextmanager
+def _too_long_paths_refused(words: Sequence[str]) -> Iterator[None]:
+    """Raise UserError for a path that no file system takes, whatever met it first."""
+    try:
+        yield
+    except (OSError, RunError) as error:
+        cause = error.__cause__ if isinstance(error, RunError) else error
+        if not isinstance(cause, OSError) or cause.errno != errno.ENAMETOOLONG:
+            raise
+        path = os.fsdecode(cause.filename or "a path")
+        raise UserError(
+            f"{_source(words, path)}{path[:LONGEST_NAME]}: {len(path)} characters are more than a "
+            "path may have, or its name: give a shorter one"
+        ) from None
+
+
+def _source(words: Sequence[str], path: str) -> str:
+    """The flag of which ``path`` is the value, or that names a folder above it, and a space."""
+    flag = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        given = value if is_flag(word) and equals else word
+        if len(given) > LONGEST_NAME and path.startswith((given, os.path.abspath(given))):
+            return f"{name if equals else flag} ".lstrip()
+        flag = word if is_flag(word) else ""
+    return ""
+
+
+LONGEST_NAME = 100
+"""Characters that are shown of a path too long to be one, and that every one of those exceeds."""
 
 LONGEST_LINE = 900
 """Characters of a message; what is longer, as a value of a broken file, loses its middle."""

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from slowfast_dist.batchnorm import RunningStatistics
 from slowfast_dist.checkpoint import Checkpoint
-from slowfast_dist.config import Config, UserError, config_dict
+from slowfast_dist.config import Config, RunError, UserError, config_dict
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.distributed import gather_list, gather_rows, say
 from slowfast_dist.model import SlowFast
@@ -130,8 +130,26 @@ class TrainingState:
         """Continue from ``checkpoint``, also one of another number of processes.
 
         Raises UserError where videos or settings that alter the result are not the checkpoint's;
-        those in ``free`` may differ.
+        those in ``free`` may differ. Raises RunError for a state that no training of this version
+        left, though its files are as they were written.
         """
+        try:
+            self._restore(checkpoint, accelerator, free)
+        except (UserError, RunError, torch.OutOfMemoryError):
+            raise
+        except _MEANINGLESS as error:
+            state = checkpoint.state if isinstance(checkpoint.state, dict) else {}
+            step = f"{state.get('global_step', '?')!s:.20}"
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RunError(
+                f"--resume {self.config.resume}: the checkpoint of step {step} is not one of this "
+                f"version ({why:.200}): remove it to go on from the one before, or start over in a "
+                "new --output-dir"
+            ) from error
+
+    def _restore(
+        self, checkpoint: Checkpoint, accelerator: Accelerator, free: Collection[str]
+    ) -> None:
         state, tensors = checkpoint.state, checkpoint.tensors
         if (changes := self._refuse_changes(state, free)) is not None:
             say(accelerator, changes)
@@ -139,20 +157,21 @@ class TrainingState:
         self._restore_optimizer(checkpoint)
         if accelerator.scaler is not None and state["scaler"]:
             accelerator.scaler.load_state_dict(state["scaler"])
-        self.position = Position(state["epoch"], state["step"], state["global_step"])
+        self.position = Position(*(_count(state, name) for name in vars(Position())))
         rank, world_size = accelerator.process_index, accelerator.num_processes
         self.statistics = RunningStatistics(self.statistics.layers, rank, world_size)
         if world_size == state["processes"] and self.statistics.layers:
             kept = state["statistics"]
-            part, counted = tensors["statistics"][rank], kept["counted"][rank]
-            self.statistics.restore(part, kept["tracked"], kept["happened"], counted)
+            tracked, happened = _count(kept, "tracked"), _count(kept, "happened")
+            counted = _count(kept["counted"], rank)
+            self.statistics.restore(tensors["statistics"][rank], tracked, happened, counted)
         device = accelerator.device
         self.sums = EpochSums(
-            rows=[tensors["rows"].to(device)] if rank == 0 else [],
-            steps=list(tensors["steps"].to(device)),
+            rows=[tensors["rows"].reshape(-1, 6).long().to(device)] if rank == 0 else [],
+            steps=list(tensors["steps"].reshape(-1, 4).float().to(device)),
         )
-        self.rates = dict(state["rates"])
-        self.failed = {int(video): reason for video, reason in state["failed"].items()}
+        self.rates = {name: float(rate) for name, rate in state["rates"].items()}
+        self.failed = {int(video): str(reason) for video, reason in state["failed"].items()}
 
     def _restore_optimizer(self, checkpoint: Checkpoint) -> None:
         """The moments are the checkpoint's; rates, decay and so on follow from the settings."""
@@ -163,7 +182,7 @@ class TrainingState:
         ]
         self.optimizer.load_state_dict(checkpoint.optimizer)
         schedule = self.schedule
-        schedule.last_epoch = checkpoint.state["schedule"]
+        schedule.last_epoch = _count(checkpoint.state, "schedule")
         factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
         groups = self.optimizer.param_groups
         for group, own, base, factor in zip(
@@ -209,6 +228,18 @@ class TrainingState:
                 "or add --resume-changed to go on all the same"
             )
         return f"resuming with changed settings: {listed}"
+
+
+_MEANINGLESS = (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
+"""What odd values of a state raise."""
+
+
+def _count(state: Any, name: str | int) -> int:
+    """A number that counts something. Raises ValueError for anything else, as odd values do."""
+    value = state[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
+        raise ValueError(f"{name} {value!r}")
+    return value
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

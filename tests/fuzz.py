@@ -1,12 +1,13 @@
 """Throw at the program what nobody should give it, and see that it costs only what is bad.
 
 ``python -m tests.fuzz videos [--files 1000] [--good 100] [--seed 0] [--source DIR]``: damaged
-videos among good ones, through the real training, evaluation and check-data. They must end well,
-within their time and memory; every good video is used; every other one decodes or is listed.
+videos among good ones, through the real training, evaluation and check-data, also with --full. They
+must end well, within their time and memory; every good video is used, every other one decodes or is
+listed.
 DIR: videos to damage; by default $SLOWFAST_DIST_TEST_DATA, and without it small ones are made.
 
 ``python -m tests.fuzz text [--cases 5000] [--seed 0]``: CSV lists, YAML files, flags, names of
-classes and files, a run's own files, patterns. Each case works or is one line for the user.
+classes and files, patterns, a run's own files. Each case works or is one line for the user.
 
 Prints what it did; the exit code is 1 where anything is amiss, and the inputs are then kept.
 """

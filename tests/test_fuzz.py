@@ -1,24 +1,34 @@
 """`python -m tests.fuzz`, small ones: hostile input costs only what is bad."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy as np
 import pytest
 
-from slowfast_dist.config import UserError
+from slowfast_dist import cli
+from slowfast_dist.checkpoint import Checkpoint
+from slowfast_dist.config import RunError, UserError
 from slowfast_dist.cpu_limit import TooMuchCpuError, cpu_limit
+from slowfast_dist.data import group_pattern, packets
+from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.group_pattern import compile_pattern, group_of, time_to_search
 from slowfast_dist.data.manifest import list_videos
-from tests import fuzz_text, fuzz_videos
-from tests.mutations import MUTATIONS, mutate
+from slowfast_dist.data.probe import probe_file
+from slowfast_dist.data.video import DecodeError, VideoInfo, read_frames
+from slowfast_dist.distributed import faults_as_run_errors
+from tests import fuzz_left, fuzz_text, fuzz_videos
+from tests.mutations import MUTATIONS, mutate, promises
 
 
 @pytest.mark.parametrize("target", fuzz_text.TARGETS)
 def test_misshapen_text_works_or_is_one_line(
     target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert fuzz_text.fuzz_text(tmp_path, 25, seed=1, targets=[target]), capsys.readouterr().out
+    assert fuzz_text.fuzz_text(tmp_path, 18, seed=1, targets=[target]), capsys.readouterr().out
 
 
 def test_a_fault_is_found(
@@ -85,10 +95,116 @@ def test_every_mutation_is_one_and_is_repeatable() -> None:
             assert (what, changed) == mutate(content[:size], other, Random(seed))
 
 
+# --- videos that promise much --------------------------------------------------------------------
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    [path] = fuzz_videos.write_kinds(tmp_path, {"VP8": fuzz_videos.PROMISING["VP8"]})
+    assert probe_file(path).width == 128
+    path.write_bytes(next(content for what, _, content in promises([path]) if "16000" in what))
+    with pytest.raises(DecodeError, match=r"decoding failed at frame 1"):
+        probe_file(path)  # else nobody reads it: by no decoder
+
+
+def test_a_file_whose_header_says_too_much_is_refused_by_its_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [path] = fuzz_videos.write_kinds(tmp_path, {"H.264": fuzz_videos.PROMISING["H.264"]})
+    info = probe_file(path)
+    monkeypatch.setattr(packets, "MAX_PIXELS", 128 * 64)
+    assert probe_file(path) == info
+    monkeypatch.setattr(packets, "MAX_PIXELS", 128 * 64 - 1)
+    with pytest.raises(DecodeError, match="pictures of 128 x 64: larger than can be read"):
+        probe_file(path)
+    with pytest.raises(DecodeError, match="larger than can be read"):
+        read_frames(path, np.arange(2), info, "pyav", None)  # opened without a look at its frames
+
+
+INFO = VideoInfo(30, 25.0, 128, 64, 0, "h264", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("frames", 0), ("frames", 1 << 63), ("frames", 2.5), ("frames", True), ("frames", None),
+        ("width", -1), ("height", 10**400), ("first_time", -(1 << 63) - 1), ("fps", float("inf")),
+        ("fps", -1.0), ("frame_time", float("nan")), ("decode_ms", "1"), ("decord_exact", 1),
+        ("codec", "x" * 10**6), ("codec", "\x1b[2J"), ("codec", 7),
+    ],
+)  # fmt: skip
+def test_odd_numbers_of_a_probe_are_refused(name: str, value: Any) -> None:
+    infos = InfoColumns.of([INFO])
+    odd = asdict(INFO) | {"frames": 31, name: value}
+    with pytest.raises(ValueError, match=f"not a usable video: {name} ") as raised:
+        infos.set(0, odd)
+    assert infos[0] == INFO and len(str(raised.value)) < 100 and str(raised.value).isprintable()
+    infos.set(0, asdict(INFO) | {"frames": 31, "first_time": -(1 << 62), "fps": 0})
+    assert infos[0].frames == 31
+
+
+# --- what is read at the start -------------------------------------------------------------------
+
+
+def test_a_state_that_no_training_left_is_one_line() -> None:
+    trainer, saved = fuzz_left.tiny_training()
+
+    def restore(**odd: Any) -> None:
+        state = {**saved.state, **odd}
+        trainer.state.restore(
+            Checkpoint(saved.model, saved.optimizer, saved.tensors, state), trainer.accelerator
+        )
+
+    restore()
+    restore(processes=2, statistics={})  # of another number of processes: not looked at
+    odd: tuple[dict[str, Any], ...] = (
+        {"epoch": "1"}, {"epoch": -1}, {"schedule": None}, {"statistics": {}}, {"rates": 3},
+        {"failed": {"a": 1}}, {"config": []}, {"step": 10**30},
+    )  # fmt: skip
+    for values in odd:
+        with pytest.raises(RunError, match="the checkpoint of step 0 is not one of this version"):
+            restore(**values)
+    with pytest.raises(UserError, match="the videos, their classes or their split"):
+        restore(videos="others")
+
+
+@pytest.mark.parametrize("flag", [(), ("--move-bad",), ("--json",), ("--val-dir",)])
+def test_a_path_too_long_to_be_one_is_the_users_mistake(
+    flag: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.mp4").touch()
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["check-data", *([str(tmp_path)] if flag else []), *flag, "x" * 5000])
+    assert ended.value.code == 2
+    start = " ".join(("error:", *flag, "x" * 100))
+    assert capsys.readouterr().err == (
+        f"{start}: 5000 characters are more than a path may have, or its name: give a shorter one\n"
+    )
+
+
+def test_a_path_too_long_is_a_mistake_also_where_the_disk_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(words: list[str]) -> None:
+        with faults_as_run_errors():
+            Path(words[0].partition("=")[2], "step_00000001").stat()
+
+    monkeypatch.setitem(cli.COMMANDS, "train", train)
+    for name, code, said in (("x" * 300, 2, "--resume xxx"), ("x", 1, "No such file")):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["train", f"--resume={tmp_path / name}"])
+        assert ended.value.code == code
+        assert said.replace("xxx", str(tmp_path)) in capsys.readouterr().err
+
+
 # --- patterns ------------------------------------------------------------------------------------
 
 
-def test_a_pattern_that_takes_for_ever_is_refused(tmp_path: Path) -> None:
+def test_a_pattern_that_takes_for_ever_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_pattern, "SECONDS", 0.3)
     for label in ("one", "two"):
         (tmp_path / label).mkdir()
         (tmp_path / label / f"{'a' * 60}.mp4").touch()

@@ -7,6 +7,7 @@ them share their memory: looking at an element changes nothing in it.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import pairwise
+from math import isfinite
 from typing import Any, get_type_hints, overload
 
 import numpy as np
@@ -146,14 +147,24 @@ class InfoColumns:
     def of(cls, infos: Sequence[VideoInfo]) -> "InfoColumns":
         columns = cls.empty(len(infos))
         for row, info in enumerate(infos):
-            columns.set(row, vars(info))
+            columns._set(row, vars(info))
         return columns
 
     def __len__(self) -> int:
         return len(self.columns["frames"])
 
     def set(self, row: int, info: Mapping[str, Any]) -> None:
-        """Set a row of `empty` columns; ``info``: the fields of a VideoInfo."""
+        """Set a row of `empty` columns; ``info``: the fields of a VideoInfo, as a probe sent them.
+
+        Raises ValueError, with a reason for people, for values that no video can have; the row
+        then stays as it was.
+        """
+        for name in FIELDS:
+            if not _is_possible(name, info.get(name)):
+                raise ValueError(f"not a usable video: {name} {info.get(name)!a:.40}")
+        self._set(row, info)
+
+    def _set(self, row: int, info: Mapping[str, Any]) -> None:
         for name, column in self.columns.items():
             column[row] = self._code(name, info[name]) if name in self.texts else info[name]
 
@@ -184,6 +195,23 @@ class InfoColumns:
 
 FIELDS = tuple(field.name for field in fields(VideoInfo))
 """Of a VideoInfo."""
+
+LONGEST_TEXT = 64
+"""Characters of a codec's name."""
+
+_LEAST = {"frames": 1, "width": 1, "height": 1, "first_time": -(1 << 63)}
+"""Of a number; 0 of all others."""
+
+
+def _is_possible(name: str, value: object) -> bool:
+    kind = _TYPES[name]
+    if isinstance(value, str):
+        return kind is str and len(value) <= LONGEST_TEXT and value.isprintable()
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if isinstance(value, int):
+        return kind is not str and _LEAST.get(name, 0) <= value < 1 << 63
+    return isinstance(value, float) and kind is float and isfinite(value) and value >= 0
 
 
 def _narrow(column: NDArray[Any]) -> NDArray[Any]:

@@ -25,6 +25,10 @@ BLANK_BYTES = 64
 SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "vp9"})
 """Codecs whose non-reference frames may be left undecoded without a change to the others."""
 
+MAX_PIXELS = 8192 * 4608
+"""Of a picture: 8K in all its shapes (7680 x 4320, 8192 x 4320, 8192 x 4608). A file of kilobytes
+that claims more would take gigabytes: the decoder keeps up to 17 such pictures."""
+
 _NOTHING_DECODED = {"skip_frame": "all"}
 """For what opens a file: it decodes frames to learn what the headers say already, at a cost of 1 ms
 (340 x 256) to 10 ms (1920 x 1080)."""
@@ -57,10 +61,12 @@ def open_video(
 
     ``known``: opened without decoding its first frames; the context's ``reorder_depth`` then must
     be set to what the probe found, or FFmpeg may leave frames out.
-    Raises DecodeError for a file that cannot be opened, and for what PyAV raises in the block.
+    Raises DecodeError for a file that cannot be opened, for pictures of more than MAX_PIXELS, and
+    for what PyAV raises in the block.
     """
+    limits = {"max_pixels": str(MAX_PIXELS)}
     try:
-        options = _NOTHING_DECODED if known else {}
+        options = limits | _NOTHING_DECODED if known else limits
         container = av.open(str(path), metadata_errors="replace", options=options)
     except FAULTS as error:
         raise DecodeError(path, _why_not_opened(path, error)) from error
@@ -70,9 +76,11 @@ def open_video(
             raise DecodeError(path, "no video stream (only sound, or a cover picture)")
         if stream.codec_context is None:
             raise DecodeError(path, "its video codec is unknown to this build of FFmpeg")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > MAX_PIXELS:  # one that grows further on is refused by the decoder
+            raise DecodeError(path, f"pictures of {width} x {height}: larger than can be read")
         # Without "explode" FFmpeg hides damage: it invents the missing parts of a picture.
-        if strict:
-            stream.codec_context.options = {"err_detect": "explode"}
+        stream.codec_context.options = limits | ({"err_detect": "explode"} if strict else {})
         stream.codec_context.thread_count = 1
         try:
             yield container, stream
