@@ -1,6 +1,7 @@
 """`python -m tests.fuzz`, small ones: hostile input costs only what is bad."""
 
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -13,12 +14,13 @@ from slowfast_dist import cli
 from slowfast_dist.checkpoint import Checkpoint
 from slowfast_dist.config import RunError, UserError
 from slowfast_dist.cpu_limit import TooMuchCpuError, cpu_limit
-from slowfast_dist.data import group_pattern, packets
+from slowfast_dist.data import group_pattern, packets, probe_all
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.group_pattern import compile_pattern, group_of, time_to_search
 from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.video import DecodeError, VideoInfo, read_frames
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.distributed import faults_as_run_errors
 from tests import fuzz_left, fuzz_text, fuzz_videos
 from tests.mutations import MUTATIONS, mutate, promises
@@ -140,6 +142,20 @@ def test_odd_numbers_of_a_probe_are_refused(name: str, value: Any) -> None:
     assert infos[0] == INFO and len(str(raised.value)) < 100 and str(raised.value).isprintable()
     infos.set(0, asdict(INFO) | {"frames": 31, "first_time": -(1 << 62), "fps": 0})
     assert infos[0].frames == 31
+
+
+def test_a_probe_gone_mad_costs_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "from slowfast_dist.data.probe_pool import serve\n"
+        f"info = {asdict(INFO)}\n"
+        "serve(lambda path: info if path.stem == 'good' else info | {'width': 10**30})"
+    )
+    monkeypatch.setattr(probe_all, "WORKER", (sys.executable, "-c", code))
+    for name in ("bad", "good"):
+        (tmp_path / f"{name}.mp4").touch()
+    videos = VideoTable.of_paths([tmp_path / "bad.mp4", tmp_path / "good.mp4"])
+    bad, good = probe_all.probe_videos(videos, 1, tmp_path / "cache", show_progress=False)
+    assert str(bad).startswith("not a usable video: width 10000") and good == INFO
 
 
 # --- what is read at the start -------------------------------------------------------------------

@@ -21,7 +21,7 @@ from slowfast_dist.data.recordings import (
 LEAST_PLACES, PLACES_SHARE = 3, 0.05
 """Validation videos, and their share, that show a place of the training: fewer is chance."""
 
-CHANCE_PAIRS, FEW_PLACES, ONE_PLACE = 4000, 0.15, 0.5
+CHANCE_PAIRS, FEW_PLACES, ONE_PLACE = 4000, 0.1, 0.5
 """Of so many pairs of the two sides at random, the share in the same place. Up to the first, there
 are many recordings; up to the second, as in a room with a few cameras, it may be something else."""
 

@@ -1,5 +1,7 @@
 """Decoded frames to RGB: only the region that a view shows is converted, then resized."""
 
+from dataclasses import replace
+
 import av
 import numpy as np
 from av.video.plane import VideoPlane
@@ -27,8 +29,19 @@ Pixels = NDArray[np.uint8]
 class ViewConverter:
     """Writes frames of one video as RGB, upright, cut out and resized as ``view`` says."""
 
-    def __init__(self, height: int, width: int, rotation: int, view: SpatialView | None) -> None:
-        """``height`` and ``width`` of the displayed frame; ``rotation`` as in `VideoInfo`."""
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        rotation: int,
+        view: SpatialView | None,
+        mirrored: bool = False,
+    ) -> None:
+        """``height`` and ``width`` of the displayed frame; ``rotation`` and ``mirrored`` as in
+        `VideoInfo`."""
+        if view is not None and mirrored:
+            view = replace(view, left=width - view.left - view.width, flip=not view.flip)
+        self._mirrored = mirrored
         self._turns = rotation // 90 % 4
         self._size = (width, height) if self._turns % 2 else (height, width)
         self._view = view
@@ -42,7 +55,8 @@ class ViewConverter:
         A frame of another size than the first one is scaled to that.
         """
         if self._view is None or self._region is None:
-            out[:] = turn(self._rgb(frame, *self._size), self._turns)
+            upright = turn(self._rgb(frame, *self._size), self._turns)
+            out[:] = upright[:, ::-1] if self._mirrored else upright
             return
         top, left, height, width = self._region
         cut = self._cut_for(frame)

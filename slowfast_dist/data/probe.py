@@ -1,5 +1,6 @@
 """What one file really holds, and the process that finds it out for `probe_all`."""
 
+import math
 import sys
 import time
 from dataclasses import asdict
@@ -8,6 +9,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
 
 from slowfast_dist.data.packets import (
@@ -75,8 +77,7 @@ def probe_file(path: Path) -> VideoInfo:
             frames, by_packets, first = _decode_and_count(path, index)
         key_interval = int(np.diff(index.keys, append=index.count).max())
         decode_ms = _decode_ms(path, stream.codec_context, index, key_interval)
-        # A matrix without meaning gives any number at all.
-        rotation = round(first.rotation / 90) * 90 % 360 if abs(first.rotation) <= 360 else 0
+        rotation, mirrored = _orientation(first)
         turned = rotation in (90, 270)
         return VideoInfo(
             frames=frames,
@@ -87,6 +88,7 @@ def probe_file(path: Path) -> VideoInfo:
             codec=codec,
             decord_exact=plain
             and not false_keys
+            and not mirrored
             and codec in DECORD_CODECS
             and stream.frames in (0, frames)
             and (rotation == 0 or "mp4" in formats)  # in Matroska, Decord overlooks it
@@ -98,7 +100,22 @@ def probe_file(path: Path) -> VideoInfo:
             frame_time=timeline.step if timeline else 0.0,
             reorder_depth=reorder_depth,
             file_size=path.stat().st_size,
+            mirrored=mirrored,
         )
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+    """Degrees anticlockwise, 0, 90, 180 or 270, and whether it is mirrored left to right then."""
+    degrees, mirrored = float(frame.rotation), False
+    side_data: Any = frame.side_data
+    matrix = side_data.get(SideDataType.DISPLAYMATRIX)
+    if matrix is not None:
+        a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+        mirrored = a * d < b * c
+        if mirrored:  # FFmpeg's angle is of no use then: this is that of what is left unmirrored
+            degrees = -math.degrees(math.atan2(b, -a))
+    # A matrix without meaning gives any number at all.
+    return round(degrees / 90) * 90 % 360 if abs(degrees) <= 360 else 0, mirrored
 
 
 def _timeline(index: PacketIndex) -> Timeline | None:

@@ -91,10 +91,14 @@ def probe_videos(
                 row = asked[path].pop()
                 if not asked[path]:
                     del asked[path]
+                if not isinstance(answer, str):
+                    try:
+                        infos.set(row, answer)
+                    except ValueError as error:  # numbers that no video can have
+                        answer = str(error)
                 if isinstance(answer, str):
                     reasons[row] = answer
                 else:
-                    infos.set(row, answer)
                     memory.add(row)
                 signals.raise_if_received()
     finally:  # what an interrupted probe found is not lost

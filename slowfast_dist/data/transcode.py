@@ -172,7 +172,7 @@ class _Writer:
         size: tuple[int, int],
         options: dict[str, str],
     ) -> None:
-        self._quarters = info.rotation // 90
+        self._quarters, self._mirrored = info.rotation // 90, info.mirrored
         self._width, self._height = size[::-1] if self._quarters % 2 else size
         rate = source.average_rate or source.guessed_rate or Fraction(25)
         self._base = source.time_base or 1 / rate
@@ -212,7 +212,8 @@ class _Writer:
             interpolation=Interpolation.BICUBIC,  # as wide as the reduction asks: no aliasing
             threads=1,
         )
-        planes = _turned(np.asarray(small.to_ndarray(), np.uint8), self._height, self._quarters)
+        planes = np.asarray(small.to_ndarray(), np.uint8)
+        planes = _turned(planes, self._height, self._quarters, self._mirrored)
         # A new one: the type of the picture, its rotation and so on would go into the result.
         result = VideoFrame.from_ndarray(planes, format="yuv420p")
         result.colorspace, result.color_range = small.colorspace, ColorRange.MPEG
@@ -236,13 +237,17 @@ class _Writer:
         return time
 
 
-def _turned(planes: NDArray[np.uint8], height: int, quarters: int) -> NDArray[np.uint8]:
-    """yuv420p (3/2 H, W) turned anticlockwise."""
-    if not quarters:
+def _turned(
+    planes: NDArray[np.uint8], height: int, quarters: int, mirrored: bool
+) -> NDArray[np.uint8]:
+    """yuv420p (3/2 H, W) turned anticlockwise, then mirrored left to right."""
+    if not quarters and not mirrored:
         return planes
     width = planes.shape[1]
     luma = np.rot90(planes[:height], quarters)
     chroma = np.rot90(planes[height:].reshape(2, height // 2, width // 2), quarters, axes=(1, 2))
+    if mirrored:
+        luma, chroma = luma[:, ::-1], chroma[..., ::-1]
     return np.concatenate([luma.ravel(), chroma.ravel()]).reshape(-1, luma.shape[1])
 
 

@@ -79,6 +79,8 @@ class VideoInfo:
     """Frames that the decoder holds back at most to bring them into the order of their times."""
     file_size: int = field(default=0, compare=False)
     """Bytes."""
+    mirrored: bool = False
+    """Whether the frame is mirrored left to right once it is turned, as some cameras ask for."""
 
 
 def chosen_decoder(
@@ -160,7 +162,7 @@ def _read_pyav(
     path: Path, places: dict[int, list[int]], info: VideoInfo, view: SpatialView | None, out: Frames
 ) -> None:
     """``places``: frame number -> where it goes in ``out``."""
-    converter = ViewConverter(info.height, info.width, info.rotation, view)
+    converter = ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
     missing = set(places)
 
     def write(number: int, frame: av.VideoFrame) -> None:

@@ -1,5 +1,6 @@
 """Every frame read of every kind of file is the one that a decode of the whole file gives."""
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from slowfast_dist.data.clips import dense_indices, uniform_indices
 from slowfast_dist.data.guard import GuardedReader
 from slowfast_dist.data.packets import DecodeError
 from slowfast_dist.data.probe import probe_file
+from slowfast_dist.data.transcode import transcode
 from slowfast_dist.data.transforms import SpatialView, apply_view
 from slowfast_dist.data.video import VideoInfo, chosen_decoder, decoder_reasons, read_frames
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
@@ -143,3 +145,45 @@ def test_blank_packets_at_the_end_are_no_frames(videos: Any, tmp_path: Path) -> 
     except DecodeError as error:
         pytest.fail(str(error))
     assert 10 < info.frames < len(whole)
+
+
+MATRICES = {
+    "mirrored": ((-1, 0, 0, 1), lambda frame: frame[:, ::-1]),
+    "upside down in a mirror": ((1, 0, 0, -1), lambda frame: frame[::-1]),
+    "transposed": ((0, 1, 1, 0), lambda frame: frame.transpose(1, 0, 2)),
+    "turned by 90 degrees": ((0, 1, -1, 0), lambda frame: np.rot90(frame, -1)),
+}
+"""Display matrices (ISO/IEC 14496-12, 6.2.2) as a, b, c, d, and what they do to a frame."""
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_mirrored_videos_are_shown_as_their_matrix_says(
+    name: str, videos: Any, tmp_path: Path
+) -> None:
+    (a, b, c, d), shown = MATRICES[name]
+    source = videos.path("H.264")
+    content = bytearray(source.read_bytes())
+    place = content.index(b"tkhd") + 44
+    content[place : place + 36] = struct.pack(
+        ">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30
+    )
+    path = tmp_path / "matrix.mp4"
+    path.write_bytes(content)
+    info = probe_file(path)
+    assert info.decord_exact == (name == "turned by 90 degrees")
+    indices = np.array([3, 20])
+    plain = read_frames(source, indices, probe_file(source), "pyav", None)
+    expected = np.stack([shown(frame) for frame in plain])
+    assert np.array_equal(read_frames(path, indices, info, "auto", None), expected)
+    height, width = expected.shape[1:3]
+    for flip in (False, True):
+        view = SpatialView(height // 4, width // 8, height // 2, width // 2, 48, flip)
+        assert (info.height, info.width) == (height, width)
+        found = read_frames(path, indices, info, "auto", view)
+        assert np.abs(found.astype(int) - apply_view(expected, view)).max() <= 1
+    prepared = tmp_path / "prepared.mp4"
+    transcode(path, prepared, 64)
+    after = probe_file(prepared)
+    assert (after.rotation, after.mirrored) == (0, False)
+    found = read_frames(prepared, indices, after, "auto", None)
+    assert np.abs(found.astype(int) - expected).mean() < 6

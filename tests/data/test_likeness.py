@@ -91,14 +91,14 @@ def test_black_videos_are_no_copies_of_each_other(tmp_path: Path) -> None:
     assert not same_place(looks, np.array([0]), np.array([1])).any()
 
 
-def test_a_still_picture_is_no_copy_of_a_clip_before_it(tmp_path: Path) -> None:
+def test_a_still_picture_is_no_copy_of_a_clip_before_it_nor_of_another(tmp_path: Path) -> None:
     still = np.repeat(scene(3)[None], 20, axis=0)
     moving = still.copy()
     for number, frame in enumerate(moving):
         frame[40:60, 4 * number : 4 * number + 20] = 10
     both = [still, moving, still]
     looks = Looks.of([look(tmp_path / f"{i}.mp4", video) for i, video in enumerate(both)])
-    assert near_copies(looks).tolist() == [[0, 2]]
+    assert not len(near_copies(looks))
 
 
 @pytest.mark.parametrize("kind", ["H.264 AVI", "H.264 open GOP, cut", "MPEG-4 B-frames", "VP8"])
