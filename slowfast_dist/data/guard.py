@@ -34,6 +34,10 @@ DECODE_SECONDS = 20.0
 WAITS = 20
 """Parts in which that time is waited for: while this process is stopped (SIGSTOP) only one runs."""
 
+SLOT_BYTES = 64 * 1024**2
+"""Shared memory in which a child's clips lie until they are let go of. A batch of more is copied:
+copies cost a tenth of the time in which a small video is decoded."""
+
 END_SECONDS = 5.0
 """For a child to end: longer only if the kernel cannot let go of it, as on a dead network drive."""
 
@@ -71,7 +75,10 @@ class GuardedReader:
         decoder: Literal["auto", "decord", "pyav"],
         view: SpatialView | None,
     ) -> Frames:
-        """As `read_frames`. Raises DecodeError, for a hang or a crash with a fatal reason."""
+        """As `read_frames`. Raises DecodeError, for a hang or a crash with a fatal reason.
+
+        The frames are the caller's for as long as it holds them, or anything made over them.
+        """
         if sys.platform != "linux":  # without fork, or with libraries that do not survive it
             return read_frames(path, indices, info, decoder, view)
         height, width = (info.height, info.width) if view is None else (view.size, view.size)
@@ -79,7 +86,7 @@ class GuardedReader:
         child = self._child_with(prod(shape))
         seconds = DECODE_SECONDS if self.seconds is None else self.seconds
         try:
-            answer = child.ask(((path, indices, info, decoder, view), shape), seconds)
+            answer = child.ask((path, indices, info, decoder, view), shape, seconds)
         except (EOFError, ConnectionError):
             raise DecodeError(path, f"{CRASHES} ({self._end(END_SECONDS)})") from None
         except BaseException:  # an interrupt: the answer to come must not be the next clip's
@@ -121,20 +128,66 @@ _unreaped: list[int] = []
 """Killed children that the kernel had not let go of."""
 
 
+_forks = 0
+"""Of this process, so far."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_count_fork)
+
+
+class _Slots:
+    """Memory shared with a child, in parts of ``size`` bytes, one for each clip that is in use.
+
+    What is handed out lies in the part itself. It is used again only when nothing refers to that
+    any more, and never if meanwhile this process was forked, since the copy may refer to it still.
+    """
+
+    def __init__(self, size: int) -> None:
+        count = max(1, SLOT_BYTES // size)
+        self.size = size
+        self.memory = mmap.mmap(-1, count * size)  # what is never written to takes no memory
+        self._free = [number * size for number in reversed(range(count))]
+
+    @property
+    def next(self) -> int:
+        """Where the child is to write: this part is free."""
+        return self._free[-1]
+
+    def take(self, shape: tuple[int, ...]) -> Frames:
+        """The frames that were written there; a copy of them where no other part is free."""
+        frames = np.frombuffer(self.memory, np.uint8, prod(shape), self.next)
+        if len(self._free) == 1:
+            return frames.reshape(shape).copy()
+        # numpy and torch keep the array itself alive for whatever they make over it.
+        weakref.finalize(frames, self._release, self._free.pop(), _forks).atexit = False
+        return frames.reshape(shape)
+
+    def _release(self, offset: int, forks: int) -> None:
+        if forks == _forks:
+            self._free.append(offset)
+
+
 class _Child:
-    """A forked process that reads frames into ``size`` bytes of memory shared with its parent."""
+    """A forked process that reads frames into memory shared with its parent, ``size`` bytes at
+    most."""
 
     def __init__(self, size: int) -> None:
         self.owner = os.getpid()
         self.size = size
-        self._memory = mmap.mmap(-1, size)
+        self._slots = _Slots(size)
         self._pipe, theirs = Pipe()
         self._ended: str | None = None
         _unreaped[:] = [pid for pid in _unreaped if _reaped(pid) is None]
         self.pid = os.fork()
         if not self.pid:
             try:
-                _serve(theirs, self._memory, self.owner)
+                _serve(theirs, self._slots.memory, self.owner)
             finally:
                 os._exit(1)  # nothing of the parent's is finalised, flushed or handled here
         theirs.close()  # so that the end of the child is the end of the pipe
@@ -143,17 +196,19 @@ class _Child:
         """Whether it ended while nothing was asked of it, so through no video's fault."""
         return self._pipe.poll(0)
 
-    def ask(self, request: tuple[Any, ...], seconds: float) -> tuple[str, Any] | None:
+    def ask(
+        self, request: tuple[Any, ...], shape: tuple[int, ...], seconds: float
+    ) -> tuple[str, Any] | None:
         """Its answer, None if it takes longer; EOFError or ConnectionError if it dies of it."""
-        self._pipe.send(request)
+        self._pipe.send((request, shape, self._slots.next))
         for _ in range(WAITS):
             if self._pipe.poll(seconds / WAITS):
                 return self._pipe.recv()
         return None
 
     def frames(self, shape: tuple[int, ...]) -> Frames:
-        """A copy of the frames of the last answer: the next read overwrites them."""
-        return np.frombuffer(self._memory, np.uint8, prod(shape)).reshape(shape).copy()
+        """Those of the last answer."""
+        return self._slots.take(shape)
 
     def end(self, patience: float = 0.0) -> str:
         """Kill it, unless it ends by itself in that many seconds; returns how it ended."""
@@ -201,10 +256,10 @@ def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
     gc.freeze()  # a collection would copy every page of the parent's objects
     _let_go_of_files(pipe.fileno())
     while True:
-        (path, indices, info, decoder, view), shape = pipe.recv()
+        (path, indices, info, decoder, view), shape, offset = pipe.recv()
         answer: tuple[str, Any]
         try:
-            out = np.frombuffer(memory, np.uint8, prod(shape)).reshape(shape)
+            out = np.frombuffer(memory, np.uint8, prod(shape), offset).reshape(shape)
             read_frames(path, indices, info, decoder, view, out)
             answer = "frames", None
         except DecodeError as error:

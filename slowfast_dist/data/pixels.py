@@ -47,6 +47,7 @@ class ViewConverter:
         self._view = view
         self._region = None if view is None else self._stored_region(view)
         self._reformatter = VideoReformatter()
+        self._kind: tuple[str, int, int] | None = None
         self._cut: _Cut | None = None
 
     def write(self, frame: av.VideoFrame, out: Pixels) -> None:
@@ -83,23 +84,16 @@ class ViewConverter:
 
     def _cut_for(self, frame: av.VideoFrame) -> "_Cut | None":
         """What cuts the region out before it is converted; None where that changes its pixels."""
-        name = frame.format.name
         if frame.interlaced_frame:
             return None  # its two fields are converted apart, the copy's would not be
-        if self._cut is not None and self._cut.format == name and self._fits(frame):
-            return self._cut
-        self._cut = None
-        if name in _SHIFTS and self._region is not None and self._fits(frame):
-            self._cut = _Cut(name, self._region, self._size)
+        kind = name, height, width = frame.format.name, frame.height, frame.width
+        if kind != self._kind:
+            self._kind, self._cut = kind, None
+            # With odd widths and heights FFmpeg takes another way, for those with shared chroma.
+            uneven = any(_SHIFTS.get(name, ())) and (height % 2 or width % 2)
+            if name in _SHIFTS and self._region and (height, width) == self._size and not uneven:
+                self._cut = _Cut(name, self._region, self._size)
         return self._cut
-
-    def _fits(self, frame: av.VideoFrame) -> bool:
-        rows, columns = _SHIFTS[frame.format.name]
-        uneven = frame.height % (1 << rows) or frame.width % (1 << columns)
-        # With odd widths and heights FFmpeg takes another way, for the formats with shared chroma.
-        if rows or columns:
-            uneven = frame.height % 2 or frame.width % 2
-        return not uneven and (frame.height, frame.width) == self._size
 
     def _rgb(self, frame: av.VideoFrame, height: int, width: int) -> Pixels:
         """(height, width, 3), valid until the next frame."""
@@ -116,7 +110,6 @@ class _Cut:
     def __init__(
         self, format: str, region: tuple[int, int, int, int], size: tuple[int, int]
     ) -> None:
-        self.format = format
         top, left, height, width = region
         step = 2 if any(_SHIFTS[format]) else 1
         self.top, self.left = top // step * step, left // step * step

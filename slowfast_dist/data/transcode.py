@@ -45,8 +45,8 @@ ENCODER: Mapping[str, str] = MappingProxyType(
 )
 """Options of x264. fastdecode (no CABAC, no deblocking) nearly halves the time to read a clip, from
 63 ms to 36. Of 3 B-frames to which nothing refers, those that a clip leaves out are not decoded: 33
-ms; without B-frames 38. crf 23 takes .7 of the disk of crf 20 for 1.3 dB; the preset medium takes
-twice the time to encode for .7 dB."""
+ms; without B-frames 38. crf 23 takes .7 of the disk of crf 20 for 1.2 to 2 dB; the preset medium
+takes half as much time again to encode, up to twice, for .7 to 1.2 dB."""
 
 VERSION = 1
 """Of what is made of a file: raise it with any change to the pixels or the keyframes."""

@@ -1,6 +1,7 @@
 """A decoder that hangs or dies costs its video and a time limit, and leaves nothing behind."""
 
 import csv
+import gc
 import os
 import pickle
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from slowfast_dist.data import guard
 from slowfast_dist.data.guard import GuardedReader, is_fatal
@@ -139,6 +141,7 @@ def test_two_hundred_deaths_leave_no_file_process_or_memory(
 ) -> None:
     monkeypatch.setattr(guard, "read_frames", lambda *arguments: os._exit(1))
     info, found = probe_file(good), []
+    gc.collect()  # what earlier tests left in cycles holds children, files and memory too
     for repeats in (5, 200):
         for _ in range(repeats):
             with pytest.raises(DecodeError, match="exit code 1"):
@@ -146,6 +149,69 @@ def test_two_hundred_deaths_leave_no_file_process_or_memory(
         shared = Path("/proc/self/maps").read_text().count("/dev/zero")
         found.append((len(os.listdir("/proc/self/fd")), shared, children()))
     assert found[0] == found[1]
+
+
+def test_a_clip_stays_as_it_is_while_anything_is_left_of_it(
+    good: Path, reader: GuardedReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when more are held than there are parts of shared memory, or its child has ended."""
+    info = probe_file(good)
+    size = 5 * 32 * 32 * 3
+    monkeypatch.setattr(guard, "SLOT_BYTES", 6 * size)
+
+    def clip(first: int) -> np.ndarray:
+        return reader.read(good, np.arange(first, first + 5), info, "pyav", VIEW)
+
+    expected = [read_frames(good, np.arange(n, n + 5), info, "pyav", VIEW) for n in range(30)]
+    parts: tuple[Any, ...] = (
+        lambda frames: frames,
+        lambda frames: frames[1:][::2][..., :1],
+        lambda frames: frames.reshape(-1)[7:].view(np.uint8),
+        lambda frames: torch.from_numpy(frames).permute(0, 3, 1, 2)[2:],
+        memoryview,
+    )
+    for held in (1, 3, 12):
+        kept: list[tuple[int, int, Any]] = []
+        for turn in range(25):
+            kind = turn % len(parts)
+            kept = [*kept, (turn, kind, parts[kind](clip(turn)))][-held:]
+            for number, kind, found in kept:
+                np.testing.assert_array_equal(
+                    np.asarray(found), np.asarray(parts[kind](expected[number]))
+                )
+    reader.close()
+    gc.collect()
+    assert all(len(np.asarray(found)) for *_, found in kept)
+    np.testing.assert_array_equal(clip(3), expected[3])
+    assert np.array_equal(np.asarray(kept[-1][2]), np.asarray(parts[4](expected[24])))
+
+
+def test_memory_is_used_again_once_a_clip_is_let_go_of(good: Path, reader: GuardedReader) -> None:
+    info = probe_file(good)
+
+    def place() -> int:
+        frames = reader.read(good, INDICES, info, "pyav", VIEW)
+        return frames.__array_interface__["data"][0]
+
+    assert len({place() for _ in range(4)}) == 1
+
+
+def test_a_clip_that_a_fork_holds_stays_as_it_is(good: Path, reader: GuardedReader) -> None:
+    expected = read(reader, good, good)
+    held, (theirs, ours) = expected.copy(), os.pipe()
+    if not (forked := os.fork()):
+        try:
+            os.read(theirs, 1)
+            os._exit(0 if np.array_equal(expected, held) else 1)
+        finally:
+            os._exit(2)
+    del expected
+    for first in range(8):
+        reader.read(good, INDICES[:1] + first, probe_file(good), "pyav", VIEW)
+    os.write(ours, b"x")
+    os.close(ours)
+    os.close(theirs)
+    assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
 
 
 def test_a_child_that_dies_idle_costs_no_video(good: Path, reader: GuardedReader) -> None:
