@@ -95,6 +95,7 @@ def test_nothing_wrong_is_exit_code_0(
     assert report["classes"] == {"a": {"train": 5, "val": 1}, "b": {"train": 5, "val": 1}}
     facts = report["facts"]
     assert facts["codecs"] == {"h264": 12} and facts["decoders"] == {"pyav": 12}
+    assert len(facts["slowest"]) == 3 and facts["slowest"][0]["decode_ms_a_clip"] > 0
     assert 0 < facts["loader"]["cpu_seconds_a_clip"] < 1
     printed = capsys.readouterr().out
     assert "NOTHING WRONG" in printed and "ERRORS" not in printed

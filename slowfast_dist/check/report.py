@@ -3,6 +3,7 @@
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
+from heapq import nlargest
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +15,9 @@ from slowfast_dist.data.video import chosen_decoder
 
 EXAMPLES = 3
 """Names under a finding."""
+
+SLOWEST = 3
+"""Videos that are named."""
 
 COLUMNS = 80
 
@@ -44,6 +48,15 @@ def facts(
         "rotated": sum(info.rotation != 0 for info in infos),
         "seconds": {"total": sum(lengths), "median": median(lengths) if lengths else None},
     }
+    span = (command.num_frames - 1) * command.sampling_rate + 1
+    costs = [  # on average a clip begins in the middle between two keyframes
+        (info.decode_ms * min(span + info.key_interval / 2, info.frames), data.names[row])
+        for row, info in data.readable()
+    ]
+    told["slowest"] = [
+        {"path": name, "decode_ms_a_clip": round(cost, 1)}
+        for cost, name in nlargest(SLOWEST, costs)
+    ]
     if seconds:
         told["loader"] = {
             "cpu_seconds_a_clip": seconds,
@@ -150,6 +163,9 @@ def _facts(told: dict[str, Any]) -> Iterator[str]:
         yield from line(
             "length", f"{total['median']:.3g} s (median), {minutes}:{seconds:02d} min in all"
         )
+    if told["slowest"]:
+        named = [f"{row['path']} ({row['decode_ms_a_clip']:.0f} ms)" for row in told["slowest"]]
+        yield from line("slowest", f"to decode a clip of: {', '.join(named)}")
     if "loader" in told:
         yield from line("loader", _loader(told["loader"]))
 
