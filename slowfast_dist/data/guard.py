@@ -26,10 +26,15 @@ from numpy.typing import NDArray
 from slowfast_dist import signals
 from slowfast_dist.data.transforms import SpatialView
 from slowfast_dist.data.video import DecodeError, Frames, VideoInfo, read_frames
+from slowfast_dist.host_memory import give_back_free_memory
 from slowfast_dist.parent import die_with_parent
 
 DECODE_SECONDS = 20.0
 """Wall time in which a clip must be decoded; after it, the video counts as one that hangs."""
+
+READS_TO_TRIM = 50
+"""Clips after which the child gives free memory back: FFmpeg leaves its heap in pieces, which for
+one file or another may add tens of megabytes over some thousand clips."""
 
 WAITS = 20
 """Parts in which that time is waited for: while this process is stopped (SIGSTOP) only one runs."""
@@ -255,7 +260,11 @@ def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
     _forbid_core_file()
     gc.freeze()  # a collection would copy every page of the parent's objects
     _let_go_of_files(pipe.fileno())
+    reads = 0
     while True:
+        reads += 1
+        if reads % READS_TO_TRIM == 0:
+            give_back_free_memory()
         (path, indices, info, decoder, view), shape, offset = pipe.recv()
         answer: tuple[str, Any]
         try:

@@ -67,10 +67,10 @@ def open_video(
     Raises DecodeError for a file that cannot be opened, for pictures of more than MAX_PIXELS, and
     for what PyAV raises in the block.
     """
-    limits = {"max_pixels": str(MAX_PIXELS)}
+    # Not for a file that was probed: opened again and again with it, FFmpeg holds more memory.
+    limits = {} if known else {"max_pixels": str(MAX_PIXELS)}
     try:
-        options = limits | _NOTHING_DECODED if known else limits
-        format = None
+        options, format = _NOTHING_DECODED if known else limits, None
         if known and _is_mp4(path):  # told so, FFmpeg need not ask each of its formats
             options, format = options | _ONE_PACKET, "mp4"
         container = av.open(str(path), format=format, metadata_errors="replace", options=options)

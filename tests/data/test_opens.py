@@ -18,6 +18,7 @@ from slowfast_dist.data.guard import GuardedReader
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.transforms import SpatialView
 from slowfast_dist.data.video import read_frames
+from slowfast_dist.host_memory import give_back_free_memory
 
 way, decoder, opens, paths = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
 videos = [(Path(path), probe_file(Path(path))) for path in paths]
@@ -26,6 +27,7 @@ reader = GuardedReader()
 read = reader.read if way == "guard" else read_frames
 
 def state():
+    give_back_free_memory()  # as the guard's child does; what is left is held
     processes = [psutil.Process(), *psutil.Process().children()]
     return [
         sum(process.memory_full_info().uss for process in processes),
