@@ -14,7 +14,7 @@ from slowfast_dist import cli
 from slowfast_dist.checkpoint import Checkpoint
 from slowfast_dist.config import RunError, UserError
 from slowfast_dist.cpu_limit import TooMuchCpuError, cpu_limit
-from slowfast_dist.data import group_pattern, packets, probe_all
+from slowfast_dist.data import group_pattern, opening, probe_all
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.group_pattern import compile_pattern, group_of, time_to_search
 from slowfast_dist.data.manifest import list_videos
@@ -113,9 +113,9 @@ def test_a_file_whose_header_says_too_much_is_refused_by_its_size(
 ) -> None:
     [path] = fuzz_videos.write_kinds(tmp_path, {"H.264": fuzz_videos.PROMISING["H.264"]})
     info = probe_file(path)
-    monkeypatch.setattr(packets, "MAX_PIXELS", 128 * 64)
+    monkeypatch.setattr(opening, "MAX_PIXELS", 128 * 64)
     assert probe_file(path) == info
-    monkeypatch.setattr(packets, "MAX_PIXELS", 128 * 64 - 1)
+    monkeypatch.setattr(opening, "MAX_PIXELS", 128 * 64 - 1)
     with pytest.raises(DecodeError, match="pictures of 128 x 64: larger than can be read"):
         probe_file(path)
     with pytest.raises(DecodeError, match="larger than can be read"):

@@ -20,10 +20,11 @@ LAYERS = {
     "benchmark.output benchmark.plain benchmark.videos benchmark.workers",
     3: "evaluation report export",
     4: "data data.clip_cost data.columns data.dataset data.group_pattern data.guard "
-    "data.likeness data.loaders data.look data.manifest data.packets data.pixels data.prepared "
-    "data.probe data.probe_all data.probe_cache data.probe_pool data.probe_segment "
-    "data.recordings data.sampler data.scan data.seeking data.split data.synthetic "
-    "data.transcode data.transcode_apart data.transforms data.video data.video_table "
+    "data.likeness data.loaders data.look data.manifest data.opening data.packets data.pixels "
+    "data.prepared data.probe data.probe_all data.probe_cache data.probe_pool "
+    "data.probe_segment data.recordings data.sampler data.scan data.seeking data.split "
+    "data.synthetic data.transcode data.transcode_apart data.transforms data.video "
+    "data.video_table "
     "model weights best_model batchnorm sanity micro_batch optim checkpoint tracking progress "
     "run_folder wandb_run distributed rendezvous",
     5: "config commands config_checks metrics files host_memory cpus cpu_limit cpu_time signals "
@@ -39,9 +40,9 @@ MODEL = {"model", "weights", "batchnorm"}
 
 OWNERS = {
     "av": {
-        "benchmark.bare_decode", "benchmark.videos", "data.look",
-        "data.packets", "data.pixels", "data.probe", "data.seeking", "data.synthetic",
-        "data.transcode", "data.video",
+        "benchmark.bare_decode", "benchmark.videos", "data.look", "data.opening", "data.packets",
+        "data.pixels", "data.probe", "data.seeking", "data.synthetic", "data.transcode",
+        "data.video",
     },
     "decord": {"benchmark.plain", "data.video"},
     "pytorchvideo": {"model"},

@@ -17,7 +17,8 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.data.packets import SKIPPABLE, DecodeError
+from slowfast_dist.data.opening import DecodeError
+from slowfast_dist.data.packets import SKIPPABLE
 from slowfast_dist.data.transforms import SpatialView
 
 Times = NDArray[np.int64]

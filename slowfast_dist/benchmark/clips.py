@@ -20,7 +20,7 @@ from slowfast_dist.config import DataConfig
 from slowfast_dist.cpu_time import Cost, cost_of
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import TrainingClips
-from slowfast_dist.data.packets import DecodeError
+from slowfast_dist.data.opening import DecodeError
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.video import VideoInfo
 from slowfast_dist.data.video_table import VideoTable

@@ -20,7 +20,7 @@ from slowfast_dist.commands import BenchmarkLoader, Prepare
 from slowfast_dist.config import DataConfig, UserError
 from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data.manifest import list_folder
-from slowfast_dist.data.packets import DecodeError
+from slowfast_dist.data.opening import DecodeError
 from slowfast_dist.data.probe_all import probe_videos
 from slowfast_dist.data.transcode import transcode
 from slowfast_dist.data.video import VideoInfo

@@ -12,7 +12,7 @@ import numpy as np
 from slowfast_dist import signals
 from slowfast_dist.config import DataConfig
 from slowfast_dist.data.clips import dense_indices
-from slowfast_dist.data.packets import DecodeError
+from slowfast_dist.data.opening import DecodeError
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.probe_pool import ask_apart, serve
 from slowfast_dist.data.transforms import training_view

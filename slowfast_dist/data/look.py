@@ -16,14 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.data.packets import (
-    DecodeError,
-    PacketIndex,
-    decode_all,
-    decode_frames,
-    index_packets,
-    open_video,
-)
+from slowfast_dist.data.opening import DecodeError, open_video
+from slowfast_dist.data.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.data.probe_pool import serve
 
 cv2.setNumThreads(1)

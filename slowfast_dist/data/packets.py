@@ -1,20 +1,18 @@
 """The frames of a video file by its packets, through PyAV: exact, and strict about damage."""
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-av.logging.set_level(None)  # errors come as exceptions; FFmpeg's own lines would flood the log
+from slowfast_dist.data.opening import FAULTS, DecodeError, message, open_video
 
 KEEP_BYTES = 128 * 1024**2
 """Compressed bytes held while a clip is read; a larger file is read a second time instead."""
@@ -24,108 +22,6 @@ BLANK_BYTES = 64
 
 SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "vp9"})
 """Codecs whose non-reference frames may be left undecoded without a change to the others."""
-
-MAX_PIXELS = 8192 * 4608
-"""Of a picture: 8K in all its shapes (7680 x 4320, 8192 x 4320, 8192 x 4608). A file of kilobytes
-that claims more would take gigabytes: the decoder keeps up to 17 such pictures."""
-
-_NOTHING_DECODED = {"skip_frame": "all"}
-"""For what opens a file: it decodes frames to learn what the headers say already, at a cost of 1 ms
-(340 x 256) to 10 ms (1920 x 1080)."""
-
-_ONE_PACKET = {"probesize": "32"}
-"""For what opens an mp4, whose headers say it all: it reads packets until it has so many bytes."""
-
-FAULTS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError)
-"""What a broken file makes PyAV raise."""
-
-
-class DecodeError(Exception):
-    """A video that cannot be read: ``path`` and a ``reason`` for people."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(path, reason)  # both are arguments, so that it survives pickling
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
-
-
-# --- opening -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def open_video(
-    path: Path, strict: bool = True, known: bool = False
-) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The opened file and its main video stream, set to one thread and, if strict, to fail on
-    damage.
-
-    ``known``: opened without decoding its first frames; the context's ``reorder_depth`` then must
-    be set to what the probe found, or FFmpeg may leave frames out.
-    Raises DecodeError for a file that cannot be opened, for pictures of more than MAX_PIXELS, and
-    for what PyAV raises in the block.
-    """
-    # Not for a file that was probed: opened again and again with it, FFmpeg holds more memory.
-    limits = {} if known else {"max_pixels": str(MAX_PIXELS)}
-    try:
-        options, format = _NOTHING_DECODED if known else limits, None
-        if known and _is_mp4(path):  # told so, FFmpeg need not ask each of its formats
-            options, format = options | _ONE_PACKET, "mp4"
-        container = av.open(str(path), format=format, metadata_errors="replace", options=options)
-    except FAULTS as error:
-        raise DecodeError(path, _why_not_opened(path, error)) from error
-    with container:
-        stream = container.streams.best("video")
-        if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-            raise DecodeError(path, "no video stream (only sound, or a cover picture)")
-        if stream.codec_context is None:
-            raise DecodeError(path, "its video codec is unknown to this build of FFmpeg")
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if width * height > MAX_PIXELS:  # one that grows further on is refused by the decoder
-            raise DecodeError(path, f"pictures of {width} x {height}: larger than can be read")
-        # Without "explode" FFmpeg hides damage: it invents the missing parts of a picture.
-        stream.codec_context.options = limits | ({"err_detect": "explode"} if strict else {})
-        stream.codec_context.thread_count = 1
-        try:
-            yield container, stream
-        except FAULTS as error:
-            raise DecodeError(path, _message(error)) from error
-
-
-def _is_mp4(path: Path) -> bool:
-    with open(path, "rb", buffering=0) as file:
-        return file.read(8)[4:] == b"ftyp"
-
-
-def _message(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _why_not_opened(path: Path, error: Exception) -> str:
-    """What is wrong with a file that FFmpeg refuses, from its first bytes."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(1024)
-    except (OSError, ValueError) as problem:
-        return _message(problem)
-    if not head:
-        return "empty file"
-    if head.startswith(b"version https://git-lfs"):
-        return "Git LFS pointer, not a video: run git lfs pull"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, not a video: was its download refused?"
-    if not head.strip(b"\0"):
-        return "filled with zeros: was its download or copy interrupted?"
-    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
-        return "text file, not a video"
-    if head[4:8] == b"ftyp":
-        return "mp4 without its index (moov): cut off while it was recorded or downloaded"
-    return f"not a video that FFmpeg can open ({_message(error)})"
-
-
-# --- packets -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -319,7 +215,7 @@ def _decode_segment(
             if not missing:
                 return ""
     except FAULTS as error:
-        return _message(error)
+        return message(error)
     return "damaged or missing"
 
 
@@ -337,7 +233,7 @@ def decode_all(path: Path, index: PacketIndex) -> Iterator[av.VideoFrame]:
                 done += 1
         except FAULTS as error:
             at = f"decoding failed at frame {done + 1}"
-            raise DecodeError(path, f"{at}: {_message(error)}") from error
+            raise DecodeError(path, f"{at}: {message(error)}") from error
 
 
 def _feed(

@@ -12,14 +12,12 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
 
+from slowfast_dist.data.opening import FAULTS, DecodeError, open_video
 from slowfast_dist.data.packets import (
-    FAULTS,
-    DecodeError,
     PacketIndex,
     decode_all,
     decode_frames,
     index_packets,
-    open_video,
     packets_between,
 )
 from slowfast_dist.data.probe_pool import serve

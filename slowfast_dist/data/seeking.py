@@ -12,7 +12,8 @@ from av.container import InputContainer
 from av.stream import Discard
 from av.video.stream import VideoStream
 
-from slowfast_dist.data.packets import FAULTS, KEEP_BYTES, SKIPPABLE
+from slowfast_dist.data.opening import FAULTS
+from slowfast_dist.data.packets import KEEP_BYTES, SKIPPABLE
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.data.packets import (
-    DecodeError,
-    PacketIndex,
-    decode_all,
-    decode_frames,
-    index_packets,
-    open_video,
-)
+from slowfast_dist.data.opening import DecodeError, open_video
+from slowfast_dist.data.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.video import VideoInfo, read_frames
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slowfast_dist import signals
-from slowfast_dist.data.packets import DecodeError
+from slowfast_dist.data.opening import DecodeError
 from slowfast_dist.data.probe_pool import serve
 from slowfast_dist.data.transcode import WriteError, transcode
 

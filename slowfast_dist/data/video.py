@@ -15,13 +15,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.data.packets import (
-    DecodeError,
-    decode_all,
-    decode_frames,
-    index_packets,
-    open_video,
-)
+from slowfast_dist.data.opening import DecodeError, open_video
+from slowfast_dist.data.packets import decode_all, decode_frames, index_packets
 from slowfast_dist.data.pixels import ViewConverter
 from slowfast_dist.data.seeking import Timeline, seek_frames
 from slowfast_dist.data.transforms import SpatialView, apply_view

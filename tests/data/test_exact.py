@@ -11,7 +11,7 @@ import pytest
 from slowfast_dist.data import seeking, video
 from slowfast_dist.data.clips import dense_indices, uniform_indices
 from slowfast_dist.data.guard import GuardedReader
-from slowfast_dist.data.packets import DecodeError
+from slowfast_dist.data.opening import DecodeError
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.transcode import transcode
 from slowfast_dist.data.transforms import SpatialView, apply_view

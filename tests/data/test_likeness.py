@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.data.likeness import Looks, clusters, near_copies, same_place
 from slowfast_dist.data.look import PLACES, look_at
-from slowfast_dist.data.packets import DecodeError
+from slowfast_dist.data.opening import DecodeError
 from slowfast_dist.data.synthetic import write_video
 
 Frames = NDArray[np.uint8]

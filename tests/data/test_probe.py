@@ -16,7 +16,7 @@ import pytest
 
 from slowfast_dist import progress
 from slowfast_dist.data import probe_all, probe_cache, probe_segment
-from slowfast_dist.data.packets import DecodeError
+from slowfast_dist.data.opening import DecodeError
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.probe_all import probe_videos
 from slowfast_dist.data.probe_cache import default_cache
