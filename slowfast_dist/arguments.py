@@ -2,17 +2,29 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from slowfast_dist.config import UserError
 from slowfast_dist.flags import (
     SEE_HELP,
     Setting,
+    apply,
     did_you_mean,
     fewest_values,
+    flag_types,
     most_values,
+    print_help,
     wanted,
 )
+
+MODULE = "python -m slowfast_dist"
+
+
+class _Command(Protocol):
+    def check(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Command)
 
 
 @dataclass
@@ -24,10 +36,33 @@ class CommandLine:
     help: bool = False
 
 
+def parse_command(
+    arguments: Sequence[str], defaults: C, name: str, words: tuple[str, ...]
+) -> tuple[list[str], C] | None:
+    """The words and the settings of a command, checked; None after --help.
+
+    ``words`` name what is given without a flag: in brackets what may be missing; the last one may
+    end in "..." and then stands for one or more. Raises UserError for a mistake.
+    """
+    types = flag_types(type(defaults))
+    many = bool(words) and words[-1].endswith("...")
+    line = read_command_line(arguments, types, most_words=None if many else len(words))
+    if line.help:
+        print_help(defaults, " ".join((MODULE, name, *words)), type(defaults).__doc__ or "")
+        return None
+    for word in words[len(line.words) :]:
+        if not word.startswith("["):
+            missing = word.removesuffix("...")
+            raise UserError(f"{name}: {missing} is missing: {MODULE} {name} {' '.join(words)}")
+    command = apply(line.settings, defaults, types)
+    command.check()
+    return line.words, command
+
+
 def read_command_line(
-    arguments: Sequence[str], types: Mapping[str, Any], most_words: int
+    arguments: Sequence[str], types: Mapping[str, Any], most_words: int | None
 ) -> CommandLine:
-    """Split the arguments; ``types`` are those of `flags.flag_types`.
+    """Split the arguments; ``types`` are those of `flags.flag_types`; None: any number of words.
 
     Raises UserError for an unknown flag, a value that is missing, and a word too many.
     """

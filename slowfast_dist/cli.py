@@ -15,7 +15,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist import data_commands, heartbeat, signals
+from slowfast_dist import data_commands, heartbeat, model_commands, signals
 from slowfast_dist.arguments import (
     is_flag,
     read_command_line,
@@ -31,6 +31,7 @@ from slowfast_dist.config import (
 )
 from slowfast_dist.config_checks import validate, validate_evaluate
 from slowfast_dist.config_files import preset_names, preset_path, preset_summary, read_config_file
+from slowfast_dist.cpus import let_threads_sleep
 from slowfast_dist.flags import Setting, apply, did_you_mean, flag_types, print_help
 from slowfast_dist.run_lock import refuse_if_held
 
@@ -148,7 +149,7 @@ def _train(arguments: list[str]) -> None:
         return
     signals.install(config.distributed.preempt_signal)
     refuse_if_held(config.output_dir)
-    _let_threads_sleep()
+    let_threads_sleep()
     from slowfast_dist.training import run_training
 
     run_training(config)
@@ -159,19 +160,10 @@ def _evaluate(arguments: list[str]) -> None:
     parsed = parse_evaluation(arguments)
     if parsed is None:
         return
-    _let_threads_sleep()
+    let_threads_sleep()
     from slowfast_dist.evaluate_run import run_evaluation
 
     run_evaluation(*parsed)
-
-
-def _let_threads_sleep() -> None:
-    """Keep torch's CPU threads from spinning while they wait for each other.
-
-    Beside one other busy process on 2 cores, a step of slowfast_tiny took 3.3 s spinning and 0.6 s
-    sleeping. OpenMP reads this when torch is imported.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _make_demo(arguments: list[str]) -> None:
@@ -191,6 +183,11 @@ def _make_demo(arguments: list[str]) -> None:
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
+    "predict": model_commands.predict,
+    "export": model_commands.export,
+    "report": model_commands.report,
+    "model-card": model_commands.model_card,
+    "serve": model_commands.serve,
     "check-data": data_commands.check_data,
     "prepare": data_commands.prepare,
     "benchmark": data_commands.benchmark,

@@ -126,7 +126,7 @@ class LossConfig:
 @dataclass(frozen=True)
 class EvaluationConfig:
     temporal_views: int = 1
-    """Clips a video, spread evenly over it; their logits are averaged."""
+    """Clips a video, spread evenly over it; their probabilities are averaged."""
     spatial_crops: int = 1
     """Crops a clip: 1 (centre) or 3 (along the longer side)."""
     every: int = 1
@@ -222,6 +222,18 @@ class EvaluateCommand:
     auto: the CPUs shared out, at most 8."""
     batch_size: int = 8
     """Clips that one process scores at once; it changes no result."""
+    temporal_views: int | None = None
+    """Clips of each video, spread evenly over it, whose probabilities are averaged; none: as the
+    run's validation. The field's usual test has 10."""
+    spatial_crops: int | None = None
+    """Crops of each clip: 1 (centre) or 3 (along the longer side); none: as the run's validation.
+    The field's usual test has 3."""
+    top_k: tuple[int, ...] = (1, 5)
+    """A video counts as right if its class is among the k most probable: which k are reported."""
+    hardest: int = 20
+    """Videos listed among those that the model got most wrong."""
+    resamples: int = 1000
+    """Draws of the bootstrap behind the 95 % intervals of accuracy and macro-F1; 0: none."""
 
 
 def config_dict(config: Config) -> dict[str, Any]:

@@ -201,6 +201,15 @@ def validate_evaluate(config: EvaluateCommand) -> None:
     if config.data is None:
         raise UserError("--data is missing: give the folder (class folders of videos) to score")
     require(config.batch_size > 0, "batch-size", config.batch_size, "give a number above 0")
+    views, most = config.temporal_views, MOST["evaluation.temporal-views"]
+    right = views is None or 0 < views <= most
+    require(right, "temporal-views", views, f"give a number from 1 to {most}")
+    crops = config.spatial_crops
+    require(crops in (None, 1, 3), "spatial-crops", crops, "give 1 or 3")
+    for k in config.top_k:
+        require(k > 0, "top-k", k, "give numbers above 0")
+    for flag, value in (("hardest", config.hardest), ("resamples", config.resamples)):
+        require(0 <= value <= 10**6, flag, value, "give a number from 0 to 1000000")
     if config.num_workers != "auto":
         most = MOST["data.num-workers"]
         remedy = f"give 0 or a number above it, up to {most}"

@@ -10,7 +10,8 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from io import TextIOWrapper
+from dataclasses import dataclass
+from io import StringIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -225,3 +226,37 @@ def write_predictions(
             writer.writerow([name, classes[label], classes[prediction], *row.tolist()])
         text.flush()
         text.detach()
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What `write_predictions` wrote: N videos, K classes.
+
+    ``names``: paths below the data's root; ``labels`` int64 (N,); ``probabilities`` float64 (N, K);
+    ``classes``: the K names.
+    """
+
+    names: list[str]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    classes: list[str]
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a CSV that `write_predictions` wrote.
+
+    Raises OSError where it cannot be read, ValueError where it is no such file.
+    """
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    try:
+        header, *rows = csv.reader(StringIO(text, newline=""), strict=True)
+        if header[:3] != ["path", "label", "prediction"]:
+            raise ValueError("its columns are not path,label,prediction,prob_...")
+        classes = [name.removeprefix("prob_") for name in header[3:]]
+        numbers = {name: index for index, name in enumerate(classes)}
+        labels = np.array([numbers[row[1]] for row in rows], np.int64)
+        probabilities = np.array([row[3:] for row in rows], np.float64)
+    except (csv.Error, KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"{path}: is damaged ({error})") from None
+    names = [row[0] for row in rows]
+    return Predictions(names, labels, probabilities.reshape(len(rows), len(classes)), classes)

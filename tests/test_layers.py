@@ -12,23 +12,30 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "slowfast_dist"
 
 LAYERS = {
-    1: "train __main__ start cli data_commands arguments config_files flags",
+    1: "train __main__ start cli data_commands model_commands arguments config_files flags",
     2: "training training_step training_state network_setup bad_videos data_wait recording "
-    "evaluate_run prediction serve prepare prepare_sources "
+    "evaluate_run prepare prepare_sources "
+    "prediction prediction.annotate prediction.command prediction.inputs prediction.live "
+    "prediction.output prediction.segments prediction.timeline prediction.videos "
+    "prediction.windows "
+    "serve serve.app serve.command serve.jobs serve.page "
     "check check.command check.files check.findings check.moving check.report check.sides "
     "benchmark benchmark.bare_decode benchmark.clips benchmark.index benchmark.loader "
     "benchmark.output benchmark.plain benchmark.videos benchmark.workers",
-    3: "evaluation report export",
+    3: "evaluation predictor exported hub model_card "
+    "export export.command export.graph export.parity export.pt2 export.onnx "
+    "report report.charts report.command report.comparison report.page report.run_data "
+    "report.stills",
     4: "data data.clip_cost data.columns data.dataset data.group_pattern data.guard "
     "data.likeness data.loaders data.look data.manifest data.opening data.packets data.pixels "
     "data.prepared data.probe data.probe_all data.probe_cache data.probe_pool "
     "data.probe_segment data.recordings data.sampler data.scan data.seeking data.split "
     "data.synthetic data.transcode data.transcode_apart data.transforms data.video "
-    "data.video_table "
+    "data.stream data.video_writer data.video_table "
     "model weights best_model batchnorm sanity micro_batch optim checkpoint tracking progress "
     "run_folder wandb_run distributed rendezvous",
-    5: "config commands config_checks metrics files host_memory cpus cpu_limit cpu_time signals "
-    "heartbeat parent launchers run_lock data.clips",
+    5: "config commands model_settings config_checks metrics uncertainty files host_memory cpus "
+    "cpu_limit cpu_time signals heartbeat parent launchers run_lock data.clips",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""
@@ -40,12 +47,19 @@ MODEL = {"model", "weights", "batchnorm"}
 
 OWNERS = {
     "av": {
+        "data.stream", "data.video_writer",
         "benchmark.bare_decode", "benchmark.videos", "data.look", "data.opening", "data.packets",
         "data.pixels", "data.probe", "data.seeking", "data.synthetic", "data.transcode",
         "data.video",
     },
     "decord": {"benchmark.plain", "data.video"},
+    "huggingface_hub": {"hub"},
+    "jinja2": {"report.page", "model_card"},
+    "onnx": {"export.onnx"},
+    "onnxruntime": {"exported"},
     "pytorchvideo": {"model"},
+    "starlette": {"serve.app"},
+    "uvicorn": {"serve.command"},
     "sklearn": {"data.manifest", "data.split", "metrics"},
     "torchvision": {"model"},
     "tyro": {"cli", "config_files", "flags"},
@@ -53,7 +67,10 @@ OWNERS = {
 }
 """The rooms that may import an outside library."""
 
-SLOW_LIBRARIES = {"torch", "torchvision", "accelerate", "pytorchvideo", "sklearn", "wandb"}
+SLOW_LIBRARIES = {
+    "torch", "torchvision", "accelerate", "pytorchvideo", "sklearn", "wandb", "onnxruntime",
+    "starlette", "uvicorn", "huggingface_hub",
+}  # fmt: skip
 """What --help and a wrong flag must not wait for."""
 
 
