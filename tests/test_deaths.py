@@ -41,7 +41,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("processes", "victim"), [(2, 0), slow(2, 1), (3, 1)])
+@pytest.mark.parametrize(("processes", "victim"), [slow(2, 0), slow(2, 1), (3, 1)])
 def test_the_others_end_when_one_is_killed(
     arguments: tuple[str | Path, ...], tmp_path: Path, processes: int, victim: int
 ) -> None:
@@ -187,7 +187,7 @@ def test_an_error_of_one_process_is_said_once_and_ends_all(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, so needs root")
 @pytest.mark.parametrize(
-    ("free", "file"), [(16 << 20, "run/checkpoints/step_"), (64 << 10, "run/")]
+    ("free", "file"), [slow(16 << 20, "run/checkpoints/step_"), (64 << 10, "run/")]
 )
 def test_a_full_disk_ends_all_names_the_file_and_keeps_the_last_checkpoint(
     arguments: tuple[str | Path, ...], tmp_path: Path, free: int, file: str

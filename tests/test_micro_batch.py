@@ -150,6 +150,7 @@ def under_limits(folder: Path, *megabytes: int) -> list[dict[str, Any]]:
 
 
 @linux
+@pytest.mark.slow
 def test_what_it_finds_trains_within_the_limit_and_four_times_as_much_does_not(
     tmp_path: Path,
 ) -> None:

@@ -57,7 +57,7 @@ LAUNCHER = -1
 @pytest.mark.parametrize(
     ("name", "rank", "after_steps"),
     [
-        ("SIGUSR1", 1, 6),
+        pytest.param("SIGUSR1", 1, 6, marks=pytest.mark.slow),
         pytest.param("SIGTERM", 0, 2, marks=pytest.mark.slow),
         pytest.param("SIGINT", 1, 0, marks=pytest.mark.slow),
         pytest.param("SIGTERM", LAUNCHER, 3, marks=pytest.mark.slow),

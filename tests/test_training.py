@@ -132,8 +132,15 @@ def state(run: Path) -> dict[str, bytes]:
     return {name: (newest / name).read_bytes() for name in ("model.safetensors", "optimizer.pt")}
 
 
-@pytest.mark.parametrize("norm", ["frozen", "local"])
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize(
+    ("processes", "norm"),
+    [
+        (2, "local"),
+        (3, "frozen"),
+        pytest.param(2, "frozen", marks=pytest.mark.slow),
+        pytest.param(3, "local", marks=pytest.mark.slow),
+    ],
+)
 def test_processes_train_alike(
     videos: Path, tmp_path: Path, processes: int, norm: str, alone: dict[str, Path]
 ) -> None:
@@ -207,10 +214,13 @@ def test_a_changed_setting_is_refused_by_name(run: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [
-        ("--optimizer.name", "sgd", "--optimizer.name sgd (was adamw), which a checkpoint cannot"),
+        pytest.param(
+            "--optimizer.name", "sgd", "--optimizer.name sgd (was adamw), which a checkpoint",
+            marks=pytest.mark.slow,
+        ),
         ("--seed", "4", "the split depends on --seed 4 (was 0)"),
     ],
-)
+)  # fmt: skip
 def test_what_a_checkpoint_cannot_change_is_refused_even_so(
     run: Path, tmp_path: Path, flag: str, value: str, words: str
 ) -> None:
@@ -221,6 +231,7 @@ def test_what_a_checkpoint_cannot_change_is_refused_even_so(
     assert done.returncode == 2 and words in done.stderr
 
 
+@pytest.mark.slow
 def test_too_many_videos_that_fail_to_decode_stop_every_process(
     videos: Path, tmp_path: Path
 ) -> None:

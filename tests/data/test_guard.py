@@ -340,7 +340,8 @@ main(["train", *sys.argv[1:]])
 """A training in which a video of each side hangs and another one crashes after the probe."""
 
 
-@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_training_goes_on_without_the_videos_that_hang_or_crash(
     tmp_path: Path, workers: int
 ) -> None:
