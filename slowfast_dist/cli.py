@@ -15,7 +15,13 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist import data_commands, heartbeat, model_commands, signals
+from slowfast_dist import (
+    benchmark_commands,
+    data_commands,
+    heartbeat,
+    model_commands,
+    signals,
+)
 from slowfast_dist.arguments import (
     is_flag,
     read_command_line,
@@ -190,7 +196,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "serve": model_commands.serve,
     "check-data": data_commands.check_data,
     "prepare": data_commands.prepare,
-    "benchmark": data_commands.benchmark,
+    "benchmark": benchmark_commands.benchmark,
     "make-demo": _make_demo,
 }
 

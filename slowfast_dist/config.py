@@ -89,6 +89,9 @@ class ModelConfig:
     auto: frozen with a pretrained backbone, else local."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    checkpoint_activations: bool = False
+    """Forget activations in the forward pass and compute them again in the backward pass: less
+    memory, more time."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,8 @@ class DistributedConfig:
     """Seconds after which a process that waits for another one in vain gives up."""
     preempt_signal: Literal["SIGUSR1", "SIGUSR2", "SIGHUP"] = "SIGUSR1"
     """Beside SIGTERM and SIGINT, the signal at which all finish the step, save and stop."""
+    compression: Literal["none", "bf16", "fp16"] = "none"
+    """Gradients travel between processes in this precision: half the bytes, a little rounding."""
 
 
 @dataclass(frozen=True)

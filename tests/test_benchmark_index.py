@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from slowfast_dist.commands import BenchmarkIndex
+from slowfast_dist.benchmark_settings import BenchmarkIndex
 from slowfast_dist.config import UserError
 from tests.training_runs import launch
 

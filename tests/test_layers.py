@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "slowfast_dist"
 
 LAYERS = {
-    1: "train __main__ start cli data_commands model_commands arguments config_files flags",
+    1: "train __main__ start cli benchmark_commands data_commands model_commands arguments "
+    "config_files flags",
     2: "training training_step training_state network_setup bad_videos data_wait recording "
     "evaluate_run prepare prepare_sources "
     "prediction prediction.annotate prediction.command prediction.inputs prediction.live "
@@ -21,7 +22,9 @@ LAYERS = {
     "serve serve.app serve.command serve.jobs serve.page "
     "check check.command check.files check.findings check.moving check.report check.sides "
     "benchmark benchmark.bare_decode benchmark.clips benchmark.index benchmark.loader "
-    "benchmark.output benchmark.plain benchmark.videos benchmark.workers",
+    "benchmark.output benchmark.plain benchmark.videos benchmark.workers "
+    "benchmark.step benchmark.step_plain benchmark.floors benchmark.train benchmark.scaling "
+    "benchmark.scaling_model",
     3: "evaluation predictor exported hub model_card "
     "export export.command export.graph export.parity export.pt2 export.onnx "
     "report report.charts report.command report.comparison report.page report.run_data "
@@ -32,17 +35,18 @@ LAYERS = {
     "data.probe_segment data.recordings data.sampler data.scan data.seeking data.split "
     "data.synthetic data.transcode data.transcode_apart data.transforms data.video "
     "data.stream data.video_writer data.video_table "
-    "model weights best_model batchnorm sanity micro_batch optim checkpoint tracking progress "
-    "run_folder wandb_run distributed rendezvous",
-    5: "config commands model_settings config_checks metrics uncertainty files host_memory cpus "
-    "cpu_limit cpu_time signals heartbeat parent launchers run_lock data.clips",
+    "model folding hardware weights best_model batchnorm sanity micro_batch optim checkpoint "
+    "tracking progress run_folder wandb_run distributed rendezvous",
+    5: "config commands benchmark_settings model_settings config_checks metrics uncertainty "
+    "files host_memory cpus cpu_limit cpu_time signals heartbeat parent launchers run_lock "
+    "data.clips",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""
 
 LAYER = {room: layer for layer, rooms in LAYERS.items() for room in rooms.split()}
 
-MODEL = {"model", "weights", "batchnorm"}
+MODEL = {"model", "weights", "batchnorm", "folding"}
 """Never import data, nor data these."""
 
 OWNERS = {

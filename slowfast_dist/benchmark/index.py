@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from slowfast_dist.commands import BenchmarkIndex
+from slowfast_dist.benchmark_settings import BenchmarkIndex
 from slowfast_dist.config import DataConfig, RunError
 from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data.columns import InfoColumns

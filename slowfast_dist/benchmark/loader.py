@@ -16,7 +16,8 @@ from slowfast_dist.benchmark.output import machine_facts, print_json, print_tabl
 from slowfast_dist.benchmark.plain import plain_reader
 from slowfast_dist.benchmark.videos import VideoKind, write_benchmark_video
 from slowfast_dist.benchmark.workers import handover_row, worker_row
-from slowfast_dist.commands import BenchmarkLoader, Prepare
+from slowfast_dist.benchmark_settings import BenchmarkLoader
+from slowfast_dist.commands import Prepare
 from slowfast_dist.config import DataConfig, UserError
 from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data.manifest import list_folder
