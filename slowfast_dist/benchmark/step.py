@@ -1,0 +1,171 @@
+"""Measure the training step on random data: ``python -m slowfast_dist benchmark step``."""
+
+import sys
+from contextlib import ExitStack
+from statistics import median
+from typing import Any
+
+import torch
+
+from slowfast_dist.benchmark.floors import (
+    Floors,
+    Peak,
+    Work,
+    count_work,
+    evaluation_floors,
+    find_peak,
+    training_floors,
+)
+from slowfast_dist.benchmark.output import machine_facts, print_json, print_table
+from slowfast_dist.benchmark.step_ways import PARTS, Turn, WayProcess
+from slowfast_dist.benchmark_settings import BenchmarkStep
+
+KINDS = {"train": "training step", "score": "evaluation"}
+
+
+def run_benchmark(command: BenchmarkStep) -> None:
+    """Measure, turn by turn, and print. Raises RunError where memory does not suffice."""
+    work = count_work(command.model, command.num_classes, command.num_frames, command.crop_size)
+    rows: list[dict[str, Any]] = []
+    peaks: dict[str, Peak] = {}
+    for batch_size in command.batch_sizes:
+        rows += _measure(command, batch_size, work, peaks)
+    result = {
+        "benchmark": "step",
+        "machine": machine_facts() | _gpu_facts(),
+        "settings": {name: getattr(command, name) for name in _SETTINGS},
+        "work_per_clip": {
+            "forward_gflop": work.forward_flops / 1e9,
+            "training_gflop": work.training_flops / 1e9,
+            "parameters": work.parameters,
+        },
+        "peaks": {precision: vars(peak) for precision, peak in peaks.items()},
+        "rows": rows,
+    }
+    if command.against == "plain":
+        ratios = [row["ratio"] for row in rows if row["what"] == "train" and "ratio" in row]
+        scores = [row["ratio"] for row in rows if row["what"] == "score" and "ratio" in row]
+        result["ratio"] = median(ratios)
+        if scores:
+            result["evaluation_ratio"] = median(scores)
+    _print(result, command)
+    if command.json:
+        print_json(result)
+
+
+_SETTINGS = (
+    "model", "num_classes", "num_frames", "crop_size", "norm", "optimizer", "layout", "compile",
+    "checkpoint_activations", "steps", "against", "plain_precision",
+)  # fmt: skip
+
+
+def _measure(
+    command: BenchmarkStep, batch_size: int, work: Work, peaks: dict[str, Peak]
+) -> list[dict[str, Any]]:
+    """A row for each way and for training and scoring; those of ours have the ratio to plain."""
+    names = ["ours"] + (["plain"] if command.against == "plain" else [])
+    kinds = ["train"] + (["score"] if command.evaluation else [])
+    with ExitStack() as stack:
+        ways = {
+            name: stack.enter_context(WayProcess(name, command, batch_size)) for name in names
+        }
+        turns: dict[tuple[str, str], list[Turn]] = {}
+        first: dict[tuple[str, str], Turn] = {}
+        for round_ in range(command.steps + 1):
+            print(f"batch {batch_size}: round {round_}/{command.steps}", file=sys.stderr)
+            for kind in kinds:
+                for name, way in ways.items():
+                    turn = way.turn(kind)
+                    if round_ == 0:  # compiles, chooses algorithms, takes memory
+                        first[name, kind] = turn
+                    else:
+                        turns.setdefault((name, kind), []).append(turn)
+        facts = {name: way.facts for name, way in ways.items()}
+    rows = []
+    for (name, kind), measured in turns.items():
+        precision = facts[name]["precision"]
+        if precision not in peaks:
+            device = torch.device(facts[name]["device"])
+            peaks[precision] = find_peak(
+                device, precision, command.peak_tflops, command.peak_gbytes
+            )
+        if kind == "train":
+            optimizer = command.optimizer if name == "ours" else "adam"
+            floors = training_floors(work, batch_size, precision, optimizer, peaks[precision])
+        else:
+            floors = evaluation_floors(work, batch_size, precision, peaks[precision])
+        row = _row(name, kind, batch_size, measured, floors) | facts[name]
+        row["first_seconds"] = first[name, kind].seconds
+        rows.append(row)
+    for kind in kinds if command.against == "plain" else ():
+        ours, plain = (
+            next(row for row in rows if (row["way"], row["what"]) == (name, kind))
+            for name in names
+        )
+        ours["ratio"] = ours["seconds"] / plain["seconds"]
+        ours["cpu_ratio"] = ours["cpu_seconds"] / plain["cpu_seconds"]
+    return rows
+
+
+def _row(
+    name: str, kind: str, batch_size: int, turns: list[Turn], floors: Floors
+) -> dict[str, Any]:
+    seconds = median(turn.seconds for turn in turns)
+    parts = {
+        f"{part}_seconds": median(turn.parts[part] for turn in turns)
+        for part in (PARTS if kind == "train" else ())
+    }
+    return {
+        "way": name,
+        "what": kind,
+        "batch_size": batch_size,
+        "clips_per_second": batch_size / seconds,
+        "seconds": seconds,
+        "cpu_seconds": median(turn.cpu_seconds for turn in turns),
+        **parts,
+        "peak_gbytes": max(turn.peak_bytes for turn in turns) / 1e9,
+        "compute_floor_seconds": floors.compute,
+        "memory_floor_seconds": floors.memory,
+        "share_of_compute_floor": floors.compute / seconds,
+        "share_of_memory_floor": floors.memory / seconds,
+    }
+
+
+def _gpu_facts() -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+
+
+def _print(result: dict[str, Any], command: BenchmarkStep) -> None:
+    machine, rows = result["machine"], result["rows"]
+    where = machine.get("gpu") or f"{machine['cpus']} CPUs, {rows[0]['threads']} threads"
+    work = result["work_per_clip"]
+    print(
+        f"{command.model}, {command.num_frames} x {command.crop_size} x {command.crop_size}, on "
+        f"{where}, torch {machine['torch']}: {work['training_gflop']:.0f} GFLOP a training clip, "
+        f"{work['forward_gflop']:.0f} forward"
+    )
+    for precision, peak in result["peaks"].items():
+        print(
+            f"  at most ({precision}): {peak['tflops']:.3g} TFLOP/s, {peak['gbytes']:.4g} GB/s "
+            f"({peak['source']})"
+        )
+    for kind, title in KINDS.items():
+        shown = [row for row in rows if row["what"] == kind]
+        if not shown:
+            continue
+        columns = {"way": "way", "batch": "batch_size", "precision": "precision"}
+        columns |= {"clips/s": "clips_per_second", "seconds": "seconds", "CPU s": "cpu_seconds"}
+        if kind == "train":
+            columns |= {part: f"{part}_seconds" for part in PARTS}
+        columns |= {"first": "first_seconds", "GB": "peak_gbytes"}
+        columns |= {"of arithmetic": "share_of_compute_floor"}
+        columns |= {"of memory": "share_of_memory_floor", "ratio": "ratio"}
+        print_table(f"{title}, medians of {command.steps}:", columns, shown)
+    print(
+        "\nof arithmetic, of memory: the share of a floor that is reached, 1 at most: the least "
+        "time that the device needs for the operations, or for moving what convolutions read and "
+        "write. ratio: seconds of ours over those of the plain way; first: the first one, with "
+        "what it sets up."
+    )

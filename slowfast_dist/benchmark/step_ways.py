@@ -1,0 +1,280 @@
+"""The two ways of a training step that are compared, each in a process of its own.
+
+Ours is what `training` sets up; plain is what a script with pytorchvideo and Accelerate does.
+"""
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from slowfast_dist.benchmark_settings import BenchmarkStep
+from slowfast_dist.config import ModelConfig, OptimizerConfig, RunError, UserError
+from slowfast_dist.distributed import make_accelerator
+from slowfast_dist.host_memory import peak_growth
+from slowfast_dist.model import ARCHITECTURES, MEAN, STD, create_slowfast, slow_indices
+from slowfast_dist.network_setup import set_up_network
+from slowfast_dist.optim import build_optimizer
+
+PARTS = ("copy", "forward", "backward", "optimizer")
+"""Of a step, in order; copy: the batch from the host's memory to the device."""
+
+PLAIN_LR = 1e-4
+
+
+@dataclass
+class Turn:
+    """What one step or one scoring cost: seconds by part and in all, CPU seconds of the process."""
+
+    parts: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+    """Most memory that was held meanwhile: tensors on the GPU, or the process's RAM on a CPU."""
+
+
+class Way(Protocol):
+    """``precision`` is the mixed precision that it computes in."""
+
+    device: torch.device
+    precision: str
+
+    def train(self, marks: "Marks") -> None: ...
+
+    def score(self) -> None: ...
+
+
+class Marks:
+    """Takes the time at the end of each part."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.parts: dict[str, float] = {}
+        self._last = self._now()
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def __call__(self, part: str) -> None:
+        now = self._now()
+        self.parts[part] = now - self._last
+        self._last = now
+
+
+class OurStep:
+    """As training.Trainer sets it up and training_step.TrainingStep does it."""
+
+    def __init__(self, command: BenchmarkStep, batch_size: int) -> None:
+        self.accelerator = make_accelerator(command.mixed_precision, 120.0)
+        self.device, self.precision = self.accelerator.device, self.accelerator.mixed_precision
+        config = ModelConfig(
+            command.model,
+            pretrained=False,
+            norm=command.norm,
+            compile=command.compile,
+            checkpoint_activations=command.checkpoint_activations,
+        )
+        self.network = set_up_network(config, command.num_classes, self.accelerator, None)
+        if command.layout == "contiguous":
+            self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        optimizer = build_optimizer(
+            self.network, OptimizerConfig(command.optimizer), fused=self.precision != "fp16"
+        )
+        self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
+        self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        pixels = random_frames(command, batch_size)
+        self.frames = pixels.pin_memory() if self.device.type == "cuda" else pixels
+        self.labels = torch.arange(batch_size) % command.num_classes
+
+    def train(self, marks: Marks) -> None:
+        frames = self.frames.to(self.device, non_blocking=True)
+        labels = self.labels.to(self.device, non_blocking=True)
+        marks("copy")
+        self.optimizer.zero_grad()
+        losses = functional.cross_entropy(self.model(frames).float(), labels, reduction="none")
+        marks("forward")
+        self.accelerator.backward(losses.sum())
+        marks("backward")
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        torch._foreach_mul_(gradients, 1 / len(labels))
+        self.accelerator.clip_grad_norm_(self.parameters, float("inf"))
+        self.optimizer.step()
+        marks("optimizer")
+
+    def score(self) -> None:
+        self.network.eval()
+        with torch.inference_mode(), self.accelerator.autocast():
+            self.network(self.frames.to(self.device, non_blocking=True)).float().cpu()
+        self.network.train()
+
+
+class PlainStep:
+    """pytorchvideo's model in torch's default layout, float32 frames, Accelerate, Adam.
+
+    Frames are normalised before, as a script's dataset does it in a worker.
+    """
+
+    def __init__(self, command: BenchmarkStep, batch_size: int) -> None:
+        self.accelerator = make_accelerator(command.plain_precision, 120.0)
+        self.device, self.precision = self.accelerator.device, self.accelerator.mixed_precision
+        if self.device.type == "cuda":  # torch's defaults
+            torch.backends.cuda.matmul.allow_tf32 = False
+            torch.backends.cudnn.benchmark = False
+        network: nn.Module = create_slowfast(
+            model_num_class=command.num_classes,
+            head_pool=nn.AdaptiveAvgPool3d,
+            **ARCHITECTURES[command.model],
+        )
+        optimizer = torch.optim.Adam(network.parameters(), lr=PLAIN_LR)
+        self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
+        frames = random_frames(command, batch_size).permute(0, 2, 1, 3, 4)  # (B, 3, T, H, W)
+        fast = ((frames.float() / 255 - MEAN) / STD).contiguous()
+        slow = fast.index_select(2, slow_indices(command.num_frames))
+        self.pathways = [slow, fast]
+        self.labels = torch.arange(batch_size) % command.num_classes
+
+    def train(self, marks: Marks) -> None:
+        pathways = [pathway.to(self.device) for pathway in self.pathways]
+        labels = self.labels.to(self.device)
+        marks("copy")
+        self.model.train()
+        self.optimizer.zero_grad()
+        loss = functional.cross_entropy(self.model(pathways), labels)
+        marks("forward")
+        self.accelerator.backward(loss)
+        marks("backward")
+        self.optimizer.step()
+        loss.item()  # which such loops print
+        marks("optimizer")
+
+    def score(self) -> None:
+        self.model.eval()
+        with torch.no_grad():
+            self.model([pathway.to(self.device) for pathway in self.pathways]).float().cpu()
+
+
+WAYS: dict[str, Any] = {"ours": OurStep, "plain": PlainStep}
+
+
+def random_frames(command: BenchmarkStep, batch_size: int) -> Tensor:
+    """uint8 (B, T, 3, H, W), in memory as data.dataset.collate makes it: frames of pixels."""
+    size = (batch_size, command.num_frames, command.crop_size, command.crop_size, 3)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+    return pixels.permute(0, 1, 4, 2, 3)
+
+
+class WayProcess:
+    """One of WAYS in a process of its own, which works only when it is asked to.
+
+    So neither way sees the other's settings of torch, or its memory.
+    """
+
+    def __init__(self, name: str, command: BenchmarkStep, batch_size: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(other, name, command, batch_size), daemon=True
+        )
+        self._process.start()
+        other.close()
+        try:
+            self.facts: dict[str, Any] = self._answer()
+        except BaseException:
+            self.end()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def turn(self, what: str) -> Turn:
+        """Do one "train" step or one "score". Raises RunError where memory does not suffice."""
+        self._connection.send(what)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            answer = self._connection.recv()
+        except EOFError:
+            self._process.join(10)
+            raise RunError(
+                f"the measuring process ended (exit code {self._process.exitcode}), perhaps for "
+                "lack of memory: give smaller --batch-sizes"
+            ) from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        """End it; what it does is lost."""
+        self._connection.close()
+        self._process.kill()
+        self._process.join()
+
+
+def _serve(connection: Connection, name: str, command: BenchmarkStep, batch_size: int) -> None:
+    with _sent(connection), redirect_stdout(sys.stderr):
+        way: Way = WAYS[name](command, batch_size)
+        connection.send(
+            {
+                "device": way.device.type,
+                "precision": way.precision,
+                "threads": torch.get_num_threads(),
+            }
+        )
+        while True:
+            try:
+                what = connection.recv()
+            except EOFError:
+                return
+            connection.send(_turn(way, what))
+
+
+@contextmanager
+def _sent(connection: Connection) -> Iterator[None]:
+    """What is the user's, or the machine's, fault goes to the process that asked."""
+    try:
+        yield
+    except (UserError, RunError) as error:
+        connection.send(error)
+    except torch.OutOfMemoryError:
+        connection.send(RunError("out of GPU memory: give smaller --batch-sizes"))
+    except KeyboardInterrupt:
+        return
+
+
+def _turn(way: Way, what: str) -> Turn:
+    turn = Turn()
+
+    def work() -> None:
+        started, cpu = time.perf_counter(), time.process_time()
+        if what == "train":
+            marks = Marks(way.device)
+            way.train(marks)
+            turn.parts = marks.parts
+        else:
+            way.score()
+        turn.seconds = time.perf_counter() - started
+        turn.cpu_seconds = time.process_time() - cpu
+
+    if way.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(way.device)
+        work()
+        turn.peak_bytes = torch.cuda.max_memory_allocated(way.device)
+        torch.cuda.empty_cache()  # the other way's turn comes
+    else:
+        turn.peak_bytes = peak_growth(work, 0)
+    return turn

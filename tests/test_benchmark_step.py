@@ -1,0 +1,141 @@
+"""benchmark step: what it counts, and what it measures and prints, with a real small model."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
+
+from slowfast_dist.benchmark.floors import (
+    Peak,
+    count_work,
+    evaluation_floors,
+    find_peak,
+    training_floors,
+)
+from slowfast_dist.model import SlowFast
+from tests.training_runs import launch
+
+SMALL = (
+    "--model", "slowfast_tiny", "--num-frames", "8", "--crop-size", "32", "--num-classes", "5",
+    "--steps", "2",
+)  # fmt: skip
+
+
+def benchmark(*arguments: str) -> tuple[dict[str, Any], str]:
+    """The JSON in the last line, and the text before it."""
+    done = launch("-m", "slowfast_dist", "benchmark", "step", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    *text, last = done.stdout.splitlines()
+    return json.loads(last), "\n".join(text)
+
+
+def mistake(*arguments: str) -> str:
+    done = launch("-m", "slowfast_dist", "benchmark", "step", *arguments)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+# --- the floors ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("crop_size", "gmac"), [(224, 50.3), (256, 65.7)])
+def test_the_work_of_slowfast_r50_is_the_published_one(crop_size, gmac):
+    work = count_work("slowfast_r50", 400, 32, crop_size)
+    assert work.forward_flops / 2e9 == pytest.approx(gmac, abs=0.05)
+    # Backward is twice that, less the gradient of the frames, which nobody needs.
+    assert 2.9 < work.training_flops / work.forward_flops < 3
+
+
+def test_the_forward_work_is_what_another_counter_counts():
+    class Pathways(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = SlowFast("slowfast_tiny", 5, 0.0).eval()
+
+        def forward(self, frames: torch.Tensor) -> torch.Tensor:
+            return self.network(frames)
+
+    counter = FlopCountAnalysis(Pathways(), torch.zeros(1, 8, 3, 32, 32, dtype=torch.uint8))
+    counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    by_operator = counter.by_operator()
+    multiplied = by_operator["conv"] + by_operator["linear"]
+    assert count_work("slowfast_tiny", 5, 8, 32).forward_flops == 2 * multiplied
+
+
+def test_the_memory_traffic_is_that_of_every_convolution_by_hand():
+    work = count_work("slowfast_tiny", 5, 8, 32)
+    network, forward, training = SlowFast("slowfast_tiny", 5, 0.0), 0, 0
+
+    def count(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        nonlocal forward, training
+        read, written = inputs[0].numel(), output.numel()
+        forward += read + written
+        frames = inputs[0].shape[1] == 3
+        training += (read + written) + (2 * written + read) + (0 if frames else read)
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.Linear):
+            module.register_forward_hook(count)
+    network(torch.zeros(1, 8, 3, 32, 32, dtype=torch.uint8))
+    assert (work.forward_numbers, work.training_numbers) == (forward, training)
+    assert work.parameters == sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_floors_are_work_over_rate():
+    work, peak = count_work("slowfast_tiny", 5, 8, 32), Peak(2.0, 50.0, "as given")
+    floors = training_floors(work, 4, "bf16", "adamw", peak)
+    assert floors.compute == pytest.approx(4 * work.training_flops / 2e12)
+    moved = 4 * 2 * work.training_numbers + 4 * work.parameters * (3 + 7)
+    assert floors.memory == pytest.approx(moved / 50e9)
+    assert floors.slower == max(floors.compute, floors.memory)
+    scoring = evaluation_floors(work, 4, "no", peak)
+    assert scoring.compute == pytest.approx(4 * work.forward_flops / 2e12)
+
+
+def test_a_peak_that_is_given_is_not_measured():
+    assert find_peak(torch.device("cpu"), "no", 3.0, 40.0) == Peak(3.0, 40.0, "as given")
+
+
+# --- the measurement -----------------------------------------------------------------------------
+
+
+def test_both_ways_are_timed_in_one_run_and_compared():
+    result, text = benchmark(
+        *SMALL, "--batch-sizes", "2", "--against", "plain", "--peak-tflops", "1",
+        "--peak-gbytes", "20", "--mixed-precision", "no",
+    )  # fmt: skip
+    rows = {(row["way"], row["what"], row["batch_size"]): row for row in result["rows"]}
+    assert set(rows) == {(way, what, 2) for way in ("ours", "plain") for what in ("train", "score")}
+    for (way, what, size), row in rows.items():
+        assert row["clips_per_second"] == pytest.approx(size / row["seconds"])
+        floor = row["compute_floor_seconds"]
+        assert row["share_of_compute_floor"] == pytest.approx(floor / row["seconds"])
+        assert row["precision"] == "no" and row["peak_gbytes"] > 0.05
+        if what == "train":
+            parts = sum(row[f"{part}_seconds"] for part in ("forward", "backward", "optimizer"))
+            assert 0 < parts < 3 * row["seconds"]
+        if way == "ours":
+            other = rows["plain", what, size]
+            assert row["ratio"] == pytest.approx(row["seconds"] / other["seconds"])
+    assert result["ratio"] == rows["ours", "train", 2]["ratio"]
+    assert result["evaluation_ratio"] == rows["ours", "score", 2]["ratio"]
+    assert "training step, medians of 2" in text and "evaluation, medians of 2" in text
+
+
+@pytest.mark.slow
+def test_without_a_comparison_there_is_no_ratio():
+    result, _ = benchmark(*SMALL, "--evaluation", "false", "--batch-sizes", "1", "2")
+    assert "ratio" not in result
+    rows = [(row["way"], row["what"], row["batch_size"]) for row in result["rows"]]
+    assert rows == [("ours", "train", 1), ("ours", "train", 2)]
+    assert result["peaks"][result["rows"][0]["precision"]]["source"].startswith("measured")
+
+
+def test_mistakes_are_one_line():
+    assert "--num-frames 6: give a multiple of 4" in mistake("--num-frames", "6")
+    assert "--batch-sizes 0" in mistake("--batch-sizes", "0")
+    assert "--against" in mistake("--against", "mine")
