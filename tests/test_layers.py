@@ -23,7 +23,8 @@ LAYERS = {
     "check check.command check.files check.findings check.moving check.report check.sides "
     "benchmark benchmark.bare_decode benchmark.clips benchmark.index benchmark.loader "
     "benchmark.output benchmark.plain benchmark.videos benchmark.workers "
-    "benchmark.step benchmark.step_ways benchmark.floors benchmark.train benchmark.scaling "
+    "benchmark.step benchmark.step_ways benchmark.floors benchmark.apart benchmark.train "
+    "benchmark.train_ways benchmark.scaling "
     "benchmark.scaling_model",
     3: "evaluation predictor exported hub model_card "
     "export export.command export.graph export.parity export.pt2 export.onnx "
