@@ -22,7 +22,7 @@ def main(words: Sequence[str]) -> None:
     """
     if words[:1] == ["train"]:
         signals.install(*signals.PREEMPT_SIGNALS)
-    if words[:1] in (["train"], ["evaluate"]):
+    if words[:1] in (["train"], ["evaluate"]) or words[:2] == ["benchmark", "scaling"]:
         _know_ranks()
     parent = launcher()
     if parent is not None:

@@ -1,8 +1,8 @@
-"""A measurement in a process of its own: its settings of torch and its memory are nobody else's."""
+"""Measurements in processes of their own: their settings of torch and memory are nobody else's."""
 
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -15,28 +15,43 @@ T = TypeVar("T")
 
 
 def in_own_process(work: Callable[..., T], *arguments: Any) -> T:
-    """What ``work(*arguments)`` returns; what it prints goes to standard error.
+    """What ``work(*arguments)`` returns; as `in_own_processes`."""
+    (answer,) = in_own_processes(work, [arguments])
+    return answer
 
-    ``work`` is a function of a module. Raises its UserError and RunError, and RunError where memory
-    does not suffice or the process ends.
+
+def in_own_processes(work: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
+    """What ``work`` returns for each of ``arguments``, all at once, each in its own process.
+
+    ``work`` is a function of a module; what it prints goes to standard error. Raises its UserError
+    and RunError, and RunError where memory does not suffice or a process ends.
     """
     context = multiprocessing.get_context("spawn")
-    connection, other = context.Pipe()
-    process = context.Process(target=_run, args=(other, work, arguments))
-    process.start()
-    other.close()
+    connections, processes = [], []
+    try:
+        for one in arguments:
+            connection, other = context.Pipe()
+            # No daemons: they may have loaders' processes.
+            processes.append(context.Process(target=_run, args=(other, work, one)))
+            processes[-1].start()
+            other.close()
+            connections.append(connection)
+        answers = [_answer(connection) for connection in connections]
+        for process in processes:
+            process.join()
+        return answers
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _answer(connection: Connection) -> Any:
     try:
         answer = connection.recv()
     except EOFError:
-        process.join()
         raise RunError(
-            f"the measuring process ended (exit code {process.exitcode}), perhaps for lack of "
-            "memory: give smaller batches"
+            "a measuring process ended, perhaps for lack of memory: give a smaller batch"
         ) from None
-    except BaseException:
-        process.kill()
-        raise
-    process.join()
     if isinstance(answer, Exception):
         raise answer
     return answer

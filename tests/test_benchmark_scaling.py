@@ -1,0 +1,117 @@
+"""benchmark scaling: real processes on one host and on two with a slow link, and the model."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slowfast_dist.benchmark.scaling_model import (
+    BACKWARD_SHARE,
+    BUCKET_BYTES,
+    HOP_SECONDS,
+    Links,
+    all_reduce_seconds,
+    model_step,
+)
+from tests.cluster import Network, network, no_hosts_because
+from tests.training_runs import launch
+
+SMALL = ("--num-frames", "8", "--crop-size", "64", "--batch-size", "2", "--steps", "3", "--json")
+
+
+# --- the model -----------------------------------------------------------------------------------
+
+
+def test_a_ring_moves_twice_the_share_of_the_others():
+    links = Links(per_node=1, node_gbytes=300, network_gbytes=2)
+    hops = 2 * 2 * HOP_SECONDS
+    assert all_reduce_seconds(1e6, 4, links) == pytest.approx(2 * 3 / 4 * 1e6 / 2e9 + hops)
+    assert all_reduce_seconds(1e6, 1, links) == 0
+
+
+def test_nodes_share_what_leaves_them():
+    links = Links(per_node=8, node_gbytes=300, network_gbytes=50)
+    hops = 4 * 2 * 4 * HOP_SECONDS
+    inside, between = 2 * 7 / 8 * 4 / 300e9, 2 * 1 / 2 * 4 / 8 / 50e9
+    size = 4 * BUCKET_BYTES
+    expected = (inside + between) * BUCKET_BYTES + hops
+    assert all_reduce_seconds(size, 16, links) == pytest.approx(expected)
+
+
+def test_a_step_waits_for_what_does_not_hide_and_for_the_last_bucket():
+    size = 4 * BUCKET_BYTES
+    hidden = model_step(1.0, 0.2, size, overlap=0.5)
+    assert hidden.exposed == pytest.approx(0.05) and hidden.seconds == pytest.approx(1.05)
+    slow = model_step(1.0, 2.0, size, overlap=0.5)
+    assert slow.exposed == pytest.approx(2.0 - 0.5 * BACKWARD_SHARE)
+    assert slow.efficiency == pytest.approx(1 / slow.seconds)
+    assert model_step(1.0, 0.2, 100, overlap=1.0).exposed == pytest.approx(0.2)
+
+
+# --- the measurement -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_one_and_two_processes_are_measured_and_many_modelled():
+    done = launch("-m", "slowfast_dist", "benchmark", "scaling", *SMALL)
+    assert done.returncode == 0, done.stderr
+    *text, last = done.stdout.splitlines()
+    result = json.loads(last)
+    one, two = result["rows"]
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert one["efficiency"] == 1 and two["all_reduce_seconds"] > 0
+    assert two["efficiency"] == pytest.approx(one["step_seconds"] / two["step_seconds"])
+    assert two["gradient_bytes"] > 4e6
+    modelled = result["modelled"]["rows"]
+    assert [row["gpus"] for row in modelled][-1] == 512
+    assert all(0 < row["efficiency"] <= 1 for row in modelled)
+    assert "A MODEL, not measured" in "\n".join(text)
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Network]:
+    if why := no_hosts_because():
+        pytest.skip(why)
+    with network("h1", "h2") as found:
+        yield found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("megabits", [25, 50])
+def test_the_model_holds_on_two_hosts_with_a_limited_link(
+    hosts: Network, megabits: int, tmp_path: Path
+) -> None:
+    """All-reduce by the link's rate alone; the step by its parts."""
+    for host in hosts.hosts:
+        host.run(
+            "tc", "qdisc", "replace", "dev", "v1", "root", "tbf", "rate", f"{megabits}mbit",
+            "burst", "64kb", "latency", "400ms",
+        )  # fmt: skip
+    processes = []
+    for rank, host in enumerate(hosts.hosts):
+        own = {
+            "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
+            "RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1",
+            "MASTER_ADDR": "h1", "MASTER_PORT": "29555",
+        }  # fmt: skip
+        with open(tmp_path / host.name, "w") as file:
+            processes.append(
+                host.start(
+                    sys.executable, "-m", "slowfast_dist", "benchmark", "scaling", *SMALL,
+                    "--network-gbytes", str(megabits / 8e3), env=own, stdout=file, stderr=file,
+                )
+            )  # fmt: skip
+    assert [process.wait(180) for process in processes] == [0, 0], [
+        (tmp_path / host.name).read_text() for host in hosts.hosts
+    ]
+    (row,) = json.loads((tmp_path / "h1").read_text().splitlines()[-1])["rows"]
+    print(
+        f"\nmeasured: {megabits} Mbit/s: all-reduce {row['all_reduce_seconds']:.3f} s, modelled "
+        f"{row['modelled_all_reduce_seconds']:.3f}; step {row['step_seconds']:.3f} s, modelled "
+        f"{row['modelled_step_seconds']:.3f}"
+    )
+    assert row["modelled_all_reduce_seconds"] == pytest.approx(row["all_reduce_seconds"], rel=0.3)
+    assert row["modelled_step_seconds"] == pytest.approx(row["step_seconds"], rel=0.35)
