@@ -172,6 +172,9 @@ class WandbConfig:
     """Tags of the run."""
     log_model: bool = False
     """Upload the best model as an artifact."""
+    hardest: int = 8
+    """Validation videos shown, playing, among those that the best model got most wrong; 0: none.
+    That takes at most a fiftieth of the run's time, and once more at its end."""
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ def _check_numbers(config: Config) -> None:
         require(0 <= value < 1, flag, value, "give a number from 0 up to, not including, 1")
     bad = config.data.max_bad_fraction
     require(0 <= bad <= 1, "data.max-bad-fraction", bad, "give a number from 0 to 1")
+    hardest = config.wandb.hardest
+    require(0 <= hardest <= 100, "wandb.hardest", hardest, "give a number from 0 to 100")
     val = config.data.val_fraction
     require(0 < val < 1, "data.val-fraction", val, "give a number between 0 and 1, as 0.2")
     crops = config.evaluation.spatial_crops

@@ -5,15 +5,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from slowfast_dist.best_model import describe_best
-from slowfast_dist.checkpoint import Checkpoint, portable, save_best, save_checkpoint
+from slowfast_dist.best_saving import BestSoFar
+from slowfast_dist.checkpoint import Checkpoint, save_checkpoint
 from slowfast_dist.config import Config, UserError, config_dict
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.data.split import write_split
@@ -25,10 +23,11 @@ from slowfast_dist.metrics import (
     per_class,
     predicted,
 )
-from slowfast_dist.model import SlowFast, rebuild
+from slowfast_dist.model import SlowFast
 from slowfast_dist.progress import print_epoch
 from slowfast_dist.run_folder import RunFolder
-from slowfast_dist.tracking import MetricsFile, SampleLog, TrainingLog, write_predictions
+from slowfast_dist.tracking import MetricsFile, SampleLog, TrainingLog
+from slowfast_dist.wandb_media import HardVideo, hardest_table, hardest_videos
 from slowfast_dist.wandb_run import open_wandb
 
 PREEMPT_SECONDS = 20.0
@@ -71,7 +70,7 @@ class Recorder:
             )
         self.config, self.folder, self.videos = config, folder, videos
         memory = state["recorder"] if state else {}
-        self.best = self._known_best(memory.get("best"))
+        self.best = BestSoFar(config, folder, videos, environment, memory.get("best"))
         self.earlier_seconds: float = memory.get("seconds", 0.0)
         self.started = time.monotonic()
         self.saved_at: int | None = state["global_step"] if state else None
@@ -92,13 +91,8 @@ class Recorder:
             config.wandb, folder.root, config_dict(config) | {"environment": environment},
             memory.get("wandb_id"),
         )  # fmt: skip
+        self.hardest: tuple[int, list[HardVideo]] | None = None  # to be shown on wandb
         folder.set_status("running")
-
-    def _known_best(self, best: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The best so far, if its model is here and it was judged as it is now."""
-        here = (self.folder.models / "best_model.json").exists()
-        now = (self.config.checkpoint.monitor, self.config.checkpoint.mode)
-        return best if best and here and (best["monitor"], best["mode"]) == now else None
 
     def step(self, epoch: int, global_step: int, values: dict[str, float]) -> None:
         """Write a step row; ``values`` by their names in metrics.jsonl."""
@@ -113,9 +107,9 @@ class Recorder:
         if scores is not None:
             row |= {f"val/{name}": value for name, value in scores.metrics().items()}
         row |= result.values
-        row["best"] = self._is_best(row)
+        row["best"] = self.best.is_beaten_by(row)
         if row["best"]:
-            self._save_best(row, scores, network)
+            self.best.save(row, scores, network)
         if self.config.log_samples:
             self.samples.epoch(result.rows)
         written = self.metrics.write("epoch", **row)
@@ -123,8 +117,14 @@ class Recorder:
         self.log.epoch(written, self.config.epochs, saved)
         print_epoch(written, self.config.epochs)
         self.wandb.log_epoch(written)
+        if row["best"]:
+            self.wandb.summarise_best(written)
         if scores is not None:
-            self._record_classes(result, scores)
+            self._record_classes(result, scores, row["best"])
+        self._draw_report()
+
+    def _draw_report(self) -> None:
+        """Called when all of an epoch is written."""
 
     def _train_metrics(self, result: EpochResult) -> dict[str, Any]:
         rows, classes = result.rows, len(self.videos.classes)
@@ -140,52 +140,24 @@ class Recorder:
         samples = {f"train/samples_{name}": count for name, count in audit.items()}
         return {"train/loss": result.train_loss, **named, **samples}
 
-    def _is_best(self, row: Mapping[str, Any]) -> bool:
-        value = row.get(self.config.checkpoint.monitor)
-        if value is None or not isfinite(value):
-            return False
-        if self.best is None:
-            return True
-        if self.config.checkpoint.mode == "min":
-            return value < self.best["value"]
-        return value > self.best["value"]
-
-    def _save_best(self, row: dict[str, Any], scores: Scores | None, network: SlowFast) -> None:
-        monitor = self.config.checkpoint.monitor
-        self.best = {
-            "monitor": monitor,
-            "mode": self.config.checkpoint.mode,
-            "value": row[monitor],
-            "epoch": row["epoch"],
-            "global_step": row["global_step"],
-        }
-        metrics = {name: row[name] for name in row if name.startswith(("train/", "val/"))}
-        description = {
-            **describe_best(network, self.videos.classes, self.config.data, self.config.evaluation),
-            **self.best,
-            "metrics": metrics,
-        }
-        state: dict[str, Tensor] = portable(network.state_dict())
-        full = rebuild(description["model"])
-        full.load_state_dict(state)
-        save_best(self.folder.models, state, full, description)
-        if scores is not None:
-            names = [self.videos.val[video].name for video in scores.videos]
-            write_predictions(
-                self.folder.predictions, names, scores.labels, scores.logits, self.videos.classes
-            )
-
-    def _record_classes(self, result: EpochResult, scores: Scores) -> None:
+    def _record_classes(self, result: EpochResult, scores: Scores, best: bool) -> None:
         classes, predictions = self.videos.classes, predicted(scores.logits)
         matrix = confusion(scores.labels, predictions, len(classes))
+        of_classes = per_class(scores.labels, predictions, classes)
         self.metrics.write(
             "classes",
             epoch=result.epoch,
             global_step=result.global_step,
-            per_class=per_class(scores.labels, predictions, classes),
+            per_class=of_classes,
             confusion=matrix.tolist(),
         )
         self.wandb.log_confusion(matrix, classes)
+        if best:
+            self.wandb.log_per_class(result.epoch, of_classes)
+            most = self.config.wandb.hardest
+            hardest = hardest_videos(scores.videos, scores.labels, scores.logits, most)
+            self.hardest = (result.epoch, hardest)
+            self._show_hardest()
         if scores.unreadable:
             videos = [(self.videos.val[f.video].name, f.reason) for f in scores.unreadable]
             self.add_unreadable(videos, "validation")
@@ -193,6 +165,17 @@ class Recorder:
                 f"validation: {len(scores.unreadable)} videos could not be read: "
                 f"{self.folder.root / 'unreadable_videos.csv'} lists them"
             )
+
+    def _show_hardest(self, at_end: bool = False) -> None:
+        """On wandb, unless that would take too large a share of the run's time."""
+        if self.hardest is None or not self.config.wandb.hardest:
+            return
+        epoch, hardest = self.hardest
+        videos, data = self.videos.val, self.config.data
+        if self.wandb.log_hardest(
+            epoch, lambda: hardest_table(hardest, videos, data, self.videos.classes), at_end
+        ):
+            self.hardest = None
 
     def add_unreadable(self, videos: list[tuple[str, str]], where: str) -> None:
         """Add (path below the root, reason) of videos to unreadable_videos.csv."""
@@ -205,7 +188,7 @@ class Recorder:
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Save a resumable checkpoint, with this recorder's memory in its state."""
         checkpoint.state["recorder"] = {
-            "best": self.best,
+            "best": self.best.memory,
             "wandb_id": self.wandb.id,
             "seconds": self.seconds,
         }
@@ -228,17 +211,22 @@ class Recorder:
         self.log.finish(self.seconds)
         self.folder.set_status("finished")
         print(self._closing_words(), flush=True)
-        if self.config.wandb.log_model and self.best is not None:
-            self.wandb.log_model(self.folder.models)
+        if self.best.memory is not None:
+            self._show_hardest(at_end=True)
+            self.wandb.log_model(self.folder.models, self.best.card())
         self.wandb.finish(0)  # may take minutes to upload: everything else is done by now
-        return {"output_dir": str(self.folder.root), "status": "finished", "best": self.best}
+        return self._summary("finished")
 
     def preempt(self) -> dict[str, Any]:
         """The run was asked to stop; its checkpoint is saved."""
         self.folder.set_status("preempted")
         print(preempted_words(self.folder, self.saved_at), flush=True)
         self.wandb.finish(0, PREEMPT_SECONDS)
-        return {"output_dir": str(self.folder.root), "status": "preempted", "best": self.best}
+        return self._summary("preempted")
+
+    def _summary(self, status: str) -> dict[str, Any]:
+        root = str(self.folder.root)
+        return {"output_dir": root, "status": status, "best": self.best.memory}
 
     def fail(self) -> None:
         """The run ends by an error, perhaps that of a full disk."""
@@ -249,10 +237,11 @@ class Recorder:
 
     def _closing_words(self) -> str:
         lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]
-        if self.best is not None:
-            best = self.best
+        if self.best.memory is not None:
+            best = self.best.memory
             lines.append(f"  best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
             lines.append("  models/best_model_weights.pth, models/best_model.json: the best model")
+            lines.append("  models/README.md: its model card")
             lines.append("  predictions/val_best.csv: what it says of each validation video")
         lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
         return "\n".join(lines)

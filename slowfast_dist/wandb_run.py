@@ -5,29 +5,37 @@ would ask for a key on a terminal and wait minutes for a missing network.
 """
 
 import atexit
+import json
 import os
 import shlex
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from slowfast_dist.config import UserError, WandbConfig
+from slowfast_dist.wandb_media import confusion_chart, per_class_table
 
 INIT_SECONDS = 15.0
 """How long wandb.init may look for its server; WANDB_INIT_TIMEOUT overrides it."""
 FINISH_SECONDS = 600.0
 """How long the end of a run may take to upload; what is left stays on disk for wandb sync."""
-MAX_TABLE_CLASSES = 50
-"""Above this a confusion matrix is an image: wandb took 12 s for a table of 400 classes."""
+HARDEST_SHARE = 0.02
+"""Of the run's time, for the clips of its hardest videos; the last ones come in any case."""
+CARD_CHARACTERS = 20_000
+"""Of a model card, as the description of the artifact."""
 
 _FOLDERS = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_ARTIFACT_DIR": "artifacts"}
+_METADATA = (
+    "model", "classes", "clip", "monitor", "mode", "value", "epoch", "global_step", "metrics",
+    "intervals", "ece", "data", "training",
+)  # fmt: skip
 _ENV_MODES = {
     "online": "online", "run": "online", "shared": "online",
     "offline": "offline", "dryrun": "offline",
@@ -47,7 +55,14 @@ class NullRun:
 
     def log_confusion(self, matrix: NDArray[Any], classes: Sequence[str]) -> None: ...
 
-    def log_model(self, models_dir: Path) -> None: ...
+    def summarise_best(self, values: Mapping[str, Any]) -> None: ...
+
+    def log_per_class(self, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None: ...
+
+    def log_hardest(self, epoch: int, draw: Callable[[], Any], at_end: bool = False) -> bool:
+        return True
+
+    def log_model(self, models_dir: Path, card: str) -> None: ...
 
     def finish(self, exit_code: int = 0, seconds: float | None = None) -> None: ...
 
@@ -64,6 +79,7 @@ class WandbRun:
         self._run, self._wants_model, self._environment = run, log_model, environment
         self._axes: dict[str, str] = {}
         self._warned = False
+        self._begun, self._spent = time.monotonic(), 0.0
 
     def log_step(self, values: Mapping[str, Any]) -> None:
         """Log a step's row of metrics.jsonl; it has "global_step"."""
@@ -74,43 +90,55 @@ class WandbRun:
         self._log(values, "epoch")
 
     def log_confusion(self, matrix: NDArray[Any], classes: Sequence[str]) -> None:
-        """Log a confusion matrix of counts (K, K), rows = true, as a chart or, if large, an image.
-
-        It goes under "val/confusion_matrix".
-        """
+        """Log a confusion matrix of counts (K, K), rows = true, under "val/confusion_matrix"."""
         with self._guarded("the confusion matrix"):
-            import wandb
-
-            chart: Any
             # A chart asks the server: 19 s, measured, where the network went away. Not twice.
-            if len(classes) > MAX_TABLE_CLASSES or self._warned:
-                caption = "row: true class, column: prediction, shade: share of the row"
-                chart = wandb.Image(confusion_image(matrix), caption=caption)
-            else:
-                fields = ["Actual", "Predicted", "nPredictions"]
-                rows = [
-                    [actual, predicted, int(matrix[i, j])]
-                    for i, actual in enumerate(classes)
-                    for j, predicted in enumerate(classes)
-                ]
-                chart = wandb.plot_table(
-                    "wandb/confusion_matrix/v1",
-                    wandb.Table(columns=[*fields], data=rows),
-                    {field: field for field in fields},
-                    {"title": "Validation"},
-                )
+            chart = confusion_chart(matrix, classes, offline=self._warned)
             self._run.log({"val/confusion_matrix": chart})
 
-    def log_model(self, models_dir: Path) -> None:
-        """Upload the folder as an artifact if --wandb.log-model asks for it; once, at the end."""
+    def summarise_best(self, values: Mapping[str, Any]) -> None:
+        """Put the best epoch's row of metrics.jsonl into the run's summary, as best/NAME."""
+        names = [name for name in values if name.startswith(("train/", "val/"))]
+        best = {f"best/{name}": values[name] for name in ("epoch", "global_step", *names)}
+        with self._guarded("the best epoch"):
+            self._run.summary.update({k: v for k, v in best.items() if v is not None})
+
+    def log_per_class(self, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log the best epoch's rows of `metrics.per_class`, under "best/per_class"."""
+        with self._guarded("the table of classes"):
+            self._run.log({"epoch": epoch, "best/per_class": per_class_table(rows)})
+
+    def log_hardest(self, epoch: int, draw: Callable[[], Any], at_end: bool = False) -> bool:
+        """Log the table that ``draw`` makes, under "best/hardest"; False where that has to wait.
+
+        It waits while such tables have taken more than HARDEST_SHARE of the run's time.
+        """
+        begun = time.monotonic()
+        if self._warned:  # wandb is broken: nobody would see them
+            return True
+        if not at_end and self._spent > HARDEST_SHARE * (begun - self._begun):
+            return False
+        with self._guarded("the hardest videos"):
+            self._run.log({"epoch": epoch, "best/hardest": draw()})
+        self._spent += time.monotonic() - begun
+        return True
+
+    def log_model(self, models_dir: Path, card: str) -> None:
+        """Upload the folder as an artifact if --wandb.log-model asks for it; once, at the end.
+
+        Its metadata are best_model.json's, its description is ``card``, the model card's text.
+        """
         if not self._wants_model:
             return
         with self._guarded("the model"):
             import wandb
 
-            artifact = wandb.Artifact(f"model-{self.id}", type="model")
+            facts = json.loads((models_dir / "best_model.json").read_text(encoding="utf-8"))
+            metadata = {name: facts[name] for name in _METADATA if name in facts}
+            text = card[:CARD_CHARACTERS]
+            artifact = wandb.Artifact(f"model-{self.id}", "model", text, metadata)
             artifact.add_dir(str(models_dir), skip_cache=True)
-            self._run.log_artifact(artifact, aliases=["best"])
+            self._run.log_artifact(artifact, aliases=["best", f"epoch-{facts['epoch']}"])
 
     def finish(self, exit_code: int = 0, seconds: float | None = None) -> None:
         """Write or upload what is left; ``exit_code`` other than 0 marks the run as failed.
@@ -190,19 +218,6 @@ def open_wandb(
     raise UserError(f"{asked}: {reasons[0]}; or use --wandb.mode {other}")
 
 
-def confusion_image(matrix: NDArray[Any]) -> Any:
-    """A PIL image, at least 800 pixels wide: each row of counts as shares, white 0 to blue 1."""
-    from PIL import Image
-
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    dark = np.array([8, 48, 107])
-    # The root lifts small shares, which would be invisible among hundreds of classes.
-    pixels = 255 - np.sqrt(shares)[:, :, None] * (255 - dark)
-    scale = -(-800 // len(matrix))
-    small = Image.fromarray(pixels.round().astype(np.uint8))
-    return small.resize((len(matrix) * scale, len(matrix) * scale), Image.Resampling.NEAREST)
-
-
 def _init(
     mode: str, config: WandbConfig, run_dir: Path, settings: dict[str, Any], run_id: str | None
 ) -> Any:
@@ -230,7 +245,7 @@ def _init(
         settings=options,
     )
     for axis in ("global_step", "epoch"):
-        run.define_metric(axis)
+        run.define_metric(axis, hidden=True)  # an axis of others needs no chart of its own
     return run
 
 

@@ -15,29 +15,26 @@ LAYERS = {
     1: "train __main__ start cli benchmark_commands data_commands model_commands arguments "
     "config_files flags",
     2: "training training_step training_state network_setup bad_videos data_wait recording "
-    "evaluate_run prepare prepare_sources "
-    "prediction prediction.annotate prediction.command prediction.inputs prediction.live "
-    "prediction.output prediction.segments prediction.timeline prediction.videos "
-    "prediction.windows "
-    "serve serve.app serve.command serve.jobs serve.page "
-    "check check.command check.files check.findings check.moving check.report check.sides "
-    "benchmark benchmark.bare_decode benchmark.clips benchmark.index benchmark.loader "
-    "benchmark.output benchmark.plain benchmark.videos benchmark.workers "
+    "evaluate_run prepare prepare_sources prediction prediction.annotate prediction.command "
+    "prediction.inputs prediction.live prediction.output prediction.segments "
+    "prediction.timeline prediction.videos prediction.windows serve serve.app serve.command "
+    "serve.jobs serve.page check check.command check.files check.findings check.moving "
+    "check.report check.sides benchmark benchmark.bare_decode benchmark.clips benchmark.index "
+    "benchmark.loader benchmark.output benchmark.plain benchmark.videos benchmark.workers "
     "benchmark.step benchmark.step_ways benchmark.floors benchmark.apart benchmark.train "
-    "benchmark.train_ways benchmark.scaling "
-    "benchmark.scaling_model",
-    3: "evaluation predictor exported hub model_card "
-    "export export.command export.graph export.parity export.pt2 export.onnx "
-    "report report.charts report.command report.comparison report.page report.run_data "
-    "report.stills",
-    4: "data data.clip_cost data.columns data.dataset data.group_pattern data.guard "
+    "benchmark.train_ways benchmark.scaling benchmark.scaling_model best_saving",
+    3: "evaluation predictor exported hub model_card export export.command export.graph "
+    "export.parity export.pt2 export.onnx report report.charts report.command "
+    "report.comparison report.page report.run_data report.stills card_sections card_usage "
+    "best_facts",
+    4: "data data.clip_cost data.columns data.dataset data.excerpt data.group_pattern data.guard "
     "data.likeness data.loaders data.look data.manifest data.opening data.packets data.pixels "
     "data.prepared data.probe data.probe_all data.probe_cache data.probe_pool "
     "data.probe_segment data.recordings data.sampler data.scan data.seeking data.split "
-    "data.synthetic data.transcode data.transcode_apart data.transforms data.video "
-    "data.stream data.video_writer data.video_table "
-    "model folding hardware weights best_model batchnorm sanity micro_batch optim checkpoint "
-    "tracking progress run_folder wandb_run distributed rendezvous",
+    "data.stream data.synthetic data.transcode data.transcode_apart data.transforms "
+    "data.video data.video_table data.video_writer model folding hardware weights best_model "
+    "batchnorm sanity micro_batch optim checkpoint tracking progress run_folder wandb_run "
+    "distributed rendezvous wandb_media",
     5: "config commands benchmark_settings model_settings config_checks metrics uncertainty "
     "files host_memory cpus cpu_limit cpu_time signals heartbeat parent launchers run_lock "
     "data.clips",
@@ -52,14 +49,13 @@ MODEL = {"model", "weights", "batchnorm", "folding"}
 
 OWNERS = {
     "av": {
-        "data.stream", "data.video_writer",
-        "benchmark.bare_decode", "benchmark.videos", "data.look", "data.opening", "data.packets",
-        "data.pixels", "data.probe", "data.seeking", "data.synthetic", "data.transcode",
-        "data.video",
+        "benchmark.bare_decode", "benchmark.videos", "data.look", "data.opening",
+        "data.packets", "data.pixels", "data.probe", "data.seeking", "data.stream",
+        "data.synthetic", "data.transcode", "data.video", "data.video_writer",
     },
     "decord": {"benchmark.plain", "data.video"},
     "huggingface_hub": {"hub"},
-    "jinja2": {"report.page", "model_card"},
+    "jinja2": {"report.page"},
     "onnx": {"export.onnx"},
     "onnxruntime": {"exported"},
     "pytorchvideo": {"model"},
@@ -68,7 +64,7 @@ OWNERS = {
     "sklearn": {"data.manifest", "data.split", "metrics"},
     "torchvision": {"model"},
     "tyro": {"cli", "config_files", "flags"},
-    "wandb": {"wandb_run"},
+    "wandb": {"wandb_media", "wandb_run"},
 }
 """The rooms that may import an outside library."""
 

@@ -15,14 +15,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from slowfast_dist.config import UserError, WandbConfig
+from slowfast_dist import wandb_media
+from slowfast_dist.config import Config, DataConfig, UserError, WandbConfig
+from slowfast_dist.config_checks import validate
+from slowfast_dist.data.probe import probe_file
+from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.tracking import MetricsFile, read_metrics
-from slowfast_dist.wandb_run import NullRun, WandbRun, confusion_image, open_wandb
+from slowfast_dist.wandb_media import (
+    confusion_image,
+    hardest_table,
+    hardest_videos,
+    per_class_table,
+)
+from slowfast_dist.wandb_run import NullRun, WandbRun, open_wandb
 
 Record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]
 REPOSITORY = Path(__file__).parents[1]
@@ -222,17 +234,149 @@ def test_confusion_image_shows_each_row_as_shares() -> None:
 def test_the_model_is_an_artifact_only_where_asked_for(tmp_path: Path, wanted: bool) -> None:
     models = tmp_path / "models"
     models.mkdir()
-    (models / "best_model.json").write_text("{}")
+    facts = {"epoch": 3, "metrics": {"val/loss": 0.5}, "classes": ["a", "b"], "per_class": []}
+    (models / "best_model.json").write_text(json.dumps(facts))
     run = opened(tmp_path, log_model=wanted)
-    run.log_model(models)
+    run.log_model(models, "# It tells a from b")
     run.finish()
-    entries = [
-        [entry.path for entry in record.artifact.manifest.contents]
+    found = [record.artifact for record in records(tmp_path) if record.HasField("artifact")]
+    assert [[entry.path for entry in one.manifest.contents] for one in found] == (
+        [["best_model.json"]] if wanted else []
+    )
+    for artifact in found:
+        assert artifact.type == "model" and artifact.name == f"model-{run.id}"
+        assert artifact.description == "# It tells a from b"
+        assert set(artifact.aliases) == {"best", "epoch-3", "latest"}
+        assert json.loads(artifact.metadata) == {
+            "epoch": 3, "metrics": {"val/loss": 0.5}, "classes": ["a", "b"],
+        }  # fmt: skip
+    assert not run._warned
+
+
+def test_the_best_epoch_is_in_the_summary(tmp_path: Path) -> None:
+    run = opened(tmp_path)
+    for epoch, loss in enumerate((0.9, 0.4, 0.7), 1):
+        row = {"epoch": epoch, "global_step": 4 * epoch, "val/loss": loss, "lr": 0.1}
+        run.log_epoch(row)
+        if loss == 0.4:
+            run.summarise_best(row | {"train/loss": None})
+    run.finish()
+    summary: dict[str, Any] = {}
+    for record in records(tmp_path):
+        for item in record.summary.update:
+            summary["/".join(item.nested_key) or item.key] = json.loads(item.value_json)
+    assert {name: value for name, value in summary.items() if name.startswith("best/")} == {
+        "best/epoch": 2, "best/global_step": 8, "best/val/loss": 0.4,
+    }  # fmt: skip
+    assert not run._warned
+
+
+CLASSES = ("moves down", "moves up")
+
+
+@pytest.fixture(scope="module")
+def validation(tmp_path_factory: pytest.TempPathFactory) -> VideoTable:
+    """Four good videos, then one that is gone and one that hangs its decoder: a pipe."""
+    root = tmp_path_factory.mktemp("validation")
+    make_videos(root, 2, 0, size=64, frames=40, classes=CLASSES)
+    good = [f"{name}/clip_00{index}.mp4" for name in CLASSES for index in range(2)]
+    os.mkfifo(root / "pipe.mp4")
+    names = [*good, "gone.mp4", "pipe.mp4"]
+    found = [probe_file(root / name) for name in good]
+    videos = [VideoRecord(root / name, name, 0, name) for name in names]
+    return VideoTable.of(videos, [*found, found[0], found[0]])
+
+
+LOGITS = np.array([[2.0, 0], [0, 3.0], [0, 1.0], [0, 2.0], [0, 0.5], [0, 4.0]])
+"""Of `validation`, where every label is 0."""
+
+
+def test_the_hardest_videos_come_worst_first() -> None:
+    videos = np.array([7, 3, 9, 1, 4, 0])
+    found = hardest_videos(videos, np.zeros(6, np.int64), LOGITS, 4)
+    assert [hard.row for hard in found] == [0, 3, 1, 9]
+    assert [hard.prediction for hard in found] == [1, 1, 1, 1]
+    wrong = 1 / (1 + np.exp(-4.0))
+    assert found[0].confidence == pytest.approx(wrong)
+    assert found[0].probability == pytest.approx(1 - wrong)
+    assert found[0].loss == pytest.approx(-np.log(1 - wrong))
+    assert hardest_videos(videos, np.zeros(6, np.int64), LOGITS, 0) == []
+
+
+def test_the_hardest_videos_play(
+    tmp_path: Path, validation: VideoTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_media, "VIDEO_SECONDS", 3.0)
+    hardest = hardest_videos(np.arange(6), np.zeros(6, np.int64), LOGITS, 5)
+    run = opened(tmp_path)
+    assert run.log_hardest(2, lambda: hardest_table(hardest, validation, DataConfig(), CLASSES))
+    rows = [{"class": "moves up", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 4}]
+    run.log_per_class(2, rows)
+    run.finish()
+    assert not run._warned
+
+    stored = {
+        entry.path: Path(entry.local_path)
         for record in records(tmp_path)
         if record.HasField("artifact")
-    ]
-    assert entries == ([["best_model.json"]] if wanted else [])
-    assert not run._warned
+        for entry in record.artifact.manifest.contents
+    }
+    (file,) = [path for name, path in stored.items() if name.endswith("hardest.table.json")]
+    table = json.loads(file.read_text(encoding="utf-8"))
+    assert table["columns"] == [
+        "video", "clip", "class", "prediction", "confidence", "probability", "loss",
+    ]  # fmt: skip
+    order = ["pipe.mp4", "moves down/clip_001.mp4", "moves up/clip_001.mp4",
+             "moves up/clip_000.mp4", "gone.mp4"]  # fmt: skip
+    assert [row[0] for row in table["data"]] == order
+    assert [row[2:4] for row in table["data"]] == [["moves down", "moves up"]] * 5
+    assert [row[6] for row in table["data"]] == [hard.loss for hard in hardest]
+    assert [row[1] is None for row in table["data"]] == [True, False, False, False, True]
+    for row in table["data"][1:4]:
+        assert row[1]["caption"] == "moves down, taken for moves up"
+        with av.open(stored[row[1]["path"]]) as container:
+            frames = list(container.decode(video=0))
+        assert len(frames) == round(40 / 15 * 10) and frames[0].format.name == "yuv420p"
+        assert (frames[0].width, frames[0].height) == (64, 64)
+    (file,) = tmp_path.glob("wandb/offline-run-*/files/media/table/best/per_class_*.json")
+    assert json.loads(file.read_text())["data"] == [["moves up", 1.0, 0.5, 2 / 3, 4]]
+    logged = [row["epoch"] for row in history(tmp_path)]
+    assert logged == [2, 2]
+
+
+def test_a_table_ends_in_time(
+    tmp_path: Path, validation: VideoTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wandb_media, "TABLE_SECONDS", 0.0)
+    run = opened(tmp_path)
+    hardest = hardest_videos(np.arange(6), np.zeros(6, np.int64), LOGITS, 5)
+    table = hardest_table(hardest, validation, DataConfig(), CLASSES)
+    run.finish()
+    assert [row[1] for row in table.data] == [None] * 5
+
+
+def test_hardest_videos_wait_while_they_took_too_much_of_the_run(tmp_path: Path) -> None:
+    run, drawn = opened(tmp_path), [0]
+
+    def draw() -> Any:
+        time.sleep(0.1)
+        drawn[0] += 1
+        return per_class_table([])
+
+    assert run.log_hardest(1, draw)
+    assert not run.log_hardest(2, draw) and drawn == [1]
+    assert run.log_hardest(2, draw, at_end=True) and drawn == [2]
+    run._begun -= 60  # as if a minute of training went by
+    assert run.log_hardest(3, draw) and drawn == [3]
+    run.finish()
+    assert [row["epoch"] for row in history(tmp_path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("hardest", [-1, 101])
+def test_a_number_of_hardest_videos_that_cannot_be(hardest: int) -> None:
+    data = DataConfig(root=Path("videos"))
+    with pytest.raises(UserError, match=f"--wandb.hardest {hardest}: give a number from 0 to 100"):
+        validate(Config(data=data, wandb=WandbConfig(hardest=hardest)))
 
 
 def test_disabled_makes_nothing_and_keeps_the_id(
@@ -295,12 +439,15 @@ def test_training_outlives_wandb(tmp_path: Path) -> None:
     script = """
         import os, psutil
         import numpy as np
-        run = open_wandb(WandbConfig(mode="offline"), run_dir, {}, None)
+        run = open_wandb(WandbConfig(mode="offline", log_model=True), run_dir, {}, None)
         for child in psutil.Process().children(recursive=True):
             child.kill()
         for step in range(100):
             run.log_step({"epoch": 1, "global_step": step, "loss": 1.0})
         run.log_confusion(np.eye(2), ["a", "b"])
+        run.summarise_best({"epoch": 1, "global_step": 9, "val/loss": 1.0})
+        run.log_hardest(1, lambda: 1 / 0)
+        run.log_model(run_dir / "no such folder", "")
         run.finish()
         print("trained on", flush=True)
         os._exit(0)  # wandb complains at the interpreter's end, harmlessly

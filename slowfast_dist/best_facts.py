@@ -1,0 +1,129 @@
+"""What best_model.json tells beside what rebuilds the model: its data, its training, its worth.
+
+With these facts models/ alone makes the model card. They name no folder of the machine.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.config import Config, DataConfig
+from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.metrics import confusion, per_class, predicted, softmax
+from slowfast_dist.uncertainty import (
+    bootstrap_intervals,
+    expected_calibration_error,
+    reliability,
+)
+from slowfast_dist.weights import HUB_FILES
+
+CONFUSIONS = 10
+"""Pairs of classes kept of those most often taken for one another."""
+
+
+def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
+    """The dataset's name, how many videos of each class, and how they were split."""
+    counts = [
+        np.bincount(side.labels, minlength=len(videos.classes)).tolist()
+        for side in (videos.train, videos.val)
+    ]
+    facts: dict[str, Any] = {
+        "name": dataset_name(data),
+        "train_videos": len(videos.train),
+        "val_videos": len(videos.val),
+        "unreadable": len(videos.rejected),
+        "per_class": [
+            {"class": name, "train": train, "val": val}
+            for name, train, val in zip(videos.classes, *counts, strict=True)
+        ],
+        "split": "random" if videos.was_split else "given",
+    }
+    if videos.was_split:
+        facts |= {"val_fraction": data.val_fraction, "group_pattern": data.group_pattern}
+    return facts
+
+
+def dataset_name(data: DataConfig) -> str:
+    """The name of the folder (or CSV) of videos, without the path to it."""
+    if data.root is not None:
+        return _name(data.root)
+    assert data.train_dir is not None and data.val_dir is not None
+    train, val = data.train_dir.absolute(), data.val_dir.absolute()
+    # Folders named train and val say less than the one that holds both.
+    return _name(train.parent if train.parent == val.parent and train.parent.name else train)
+
+
+def _name(path: Path) -> str:
+    path = path.absolute()
+    name = path.stem if path.suffix.lower() == ".csv" else path.name
+    return name.encode("utf-8", "replace").decode() or "videos"
+
+
+def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> dict[str, Any]:
+    """The settings behind the result, where the weights began, and with what it was made.
+
+    ``norm`` is the one that was used; ``environment`` that of environment.json.
+    """
+    model, optimizer = config.model, config.optimizer
+    start = "scratch"
+    if model.weights is not None:
+        start = _name(model.weights)
+    elif model.pretrained and model.name in HUB_FILES:
+        start = HUB_FILES[model.name]
+    return {
+        "started_from": start,
+        "pretrained_on": "Kinetics-400" if start in HUB_FILES.values() else None,
+        "epochs": config.epochs,
+        "global_batch_size": config.global_batch_size,
+        "micro_batch_size": config.micro_batch_size,
+        "optimizer": optimizer.name,
+        "lr": optimizer.lr,
+        "backbone_lr_scale": optimizer.backbone_lr_scale,
+        "weight_decay": optimizer.weight_decay,
+        "clip_norm": optimizer.clip_norm,
+        "schedule": config.schedule.name,
+        "warmup_epochs": config.schedule.warmup_epochs,
+        "label_smoothing": config.loss.label_smoothing,
+        "class_weights": config.loss.class_weights,
+        "freeze": model.freeze,
+        "norm": norm,
+        "short_side": list(config.data.short_side),
+        "flip": config.data.flip,
+        "seed": config.seed,
+        "processes": environment.get("processes"),
+        "device": environment.get("device"),
+        "mixed_precision": environment.get("mixed_precision"),
+        "versions": {
+            name: environment.get("versions", {}).get(name) for name in ("slowfast_dist", "torch")
+        },
+        "git_commit": environment.get("git_commit"),
+    }
+
+
+def result_facts(
+    labels: NDArray[np.int64], logits: NDArray[np.float64], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """How far the validation's numbers can be trusted, and what they are class by class.
+
+    ``labels`` (N,), ``logits`` (N, K). "intervals": 95 %, of "accuracy" and "f1_macro"; "ece": the
+    expected calibration error; "per_class": `metrics.per_class`; "confusions": true class,
+    prediction and how often, most often first.
+    """
+    predictions = predicted(logits)
+    matrix = confusion(labels, predictions, len(classes))
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(-matrix, axis=None, kind="stable")[:CONFUSIONS]
+    pairs = [divmod(place, len(classes)) for place in order.tolist()]
+    intervals = bootstrap_intervals(labels, predictions, len(classes))
+    return {
+        "intervals": {name: list(ends) for name, ends in intervals.items()},
+        "ece": expected_calibration_error(reliability(labels, softmax(logits))),
+        "per_class": per_class(labels, predictions, classes),
+        "confusions": [
+            {"class": classes[true], "prediction": classes[guess], "count": count}
+            for true, guess in pairs
+            if (count := int(matrix[true, guess]))
+        ],
+    }
