@@ -26,7 +26,9 @@ LAYERS = {
     3: "evaluation predictor exported hub model_card export export.command export.graph "
     "export.parity export.pt2 export.onnx report report.charts report.command "
     "report.comparison report.page report.run_data report.stills card_sections card_usage "
-    "best_facts",
+    "best_facts report.comparison_page report.curves report.history report.judged report.kept "
+    "report.matrix report.notices report.reading report.run_facts report.run_page "
+    "report.scales report.words",
     4: "data data.clip_cost data.columns data.dataset data.excerpt data.group_pattern data.guard "
     "data.likeness data.loaders data.look data.manifest data.opening data.packets data.pixels "
     "data.prepared data.probe data.probe_all data.probe_cache data.probe_pool "
@@ -55,7 +57,7 @@ OWNERS = {
     },
     "decord": {"benchmark.plain", "data.video"},
     "huggingface_hub": {"hub"},
-    "jinja2": {"report.page"},
+    "jinja2": {"model_card", "report.page"},
     "onnx": {"export.onnx"},
     "onnxruntime": {"exported"},
     "pytorchvideo": {"model"},

@@ -1,0 +1,242 @@
+"""Charts as inline SVG of a few kilobytes: curves, and the diagram of calibration.
+
+Colours come from the page's style sheet by class, so that they follow light and dark. A value is
+told where the pointer rests, by <title>: no script.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from slowfast_dist.report.scales import Axes, Point, log_ticks, thin, ticks
+from slowfast_dist.report.words import clean, count, score, short
+from slowfast_dist.uncertainty import Bin
+
+MOST_POINTS = 240
+"""Of a curve that is drawn; of more, the least and the greatest of each stretch."""
+MOST_HITS = 100
+"""Places where a pointer finds the values."""
+DOTS = 40
+"""Points that have a dot of their own, up to this number."""
+LOG_RATIO = 50.0
+"""Times the median that the greatest value has where a scale becomes logarithmic."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve: ``css`` is its class (colour and dashes); values None leave a gap."""
+
+    name: str
+    css: str
+    points: Sequence[Point]
+    best: float | None = None
+    """Where a ring is drawn."""
+
+    @property
+    def finite(self) -> list[tuple[float, float]]:
+        return [(x, y) for x, y in self.points if y is not None]
+
+
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_name: str = "epoch",
+    form: Callable[[float], str] = short,
+    tick: Callable[[float], str] = short,
+    mark: float | None = None,
+    mark_name: str = "best epoch",
+    low: float | None = None,
+    high: float | None = None,
+    size: tuple[float, float] = (400, 230),
+) -> str:
+    """An <svg> of curves over ``x_name``; empty where none of them has a value.
+
+    ``form`` and ``tick`` write values and the scale. ``mark`` gets a vertical line. ``low`` and
+    ``high`` fix the scale's ends, else they follow the values; a scale turns logarithmic where a
+    few values are far above the others.
+    """
+    shown = [one for one in series if one.finite]
+    if not shown:
+        return ""
+    values = sorted(y for one in shown for _, y in one.finite)
+    places = [x for one in shown for x, _ in one.points]
+    median = values[len(values) // 2]
+    log = values[0] > 0 and values[-1] > LOG_RATIO * median and high is None
+    bottom = values[0] if low is None or log else min(low, values[0])
+    top = values[-1] if high is None else max(high, values[-1])
+    marks = log_ticks(bottom, top) if log else ticks(bottom, top, 4 if size[1] > 180 else 3)
+    first, last = (values[0], values[-1]) if log else (marks[0], marks[-1])
+    low_x, high_x = min(places), max(places)
+    if low_x == high_x:
+        low_x, high_x = low_x - 0.5, high_x + 0.5
+    axes = Axes(*size, low_x, high_x, min(first, bottom), max(last, top), log)
+    if axes.low == axes.high:
+        axes = Axes(*size, low_x, high_x, axes.low - 1, axes.high + 1)
+    parts = [*_grid(axes, marks, tick), *_places(axes, places, x_name)]
+    if mark is not None and axes.low_x <= mark <= axes.high_x:
+        x = _f(axes.x(mark))
+        parts.append(f'<path class="mark" d="M{x} {axes.top:g}V{_f(axes.height - axes.bottom)}"/>')
+    for one in shown:
+        parts.append(_curve(axes, one))
+        parts += _ring(axes, one)
+    parts.append(_hits(axes, shown, x_name, form, mark, mark_name))
+    return _svg(title, _described(shown, form), size, parts)
+
+
+def _svg(title: str, text: str, size: tuple[float, float], parts: Sequence[str]) -> str:
+    label = escape(clean(f"{title}. {text}"), quote=True)
+    return (
+        f'<svg class="chart" viewBox="0 0 {size[0]:g} {size[1]:g}" role="img" '
+        f'aria-label="{label}">{"".join(parts)}</svg>'
+    )
+
+
+def _described(series: Sequence[Series], form: Callable[[float], str]) -> str:
+    """What the curves do, for those who do not see them."""
+    told = []
+    for one in series:
+        values = [y for _, y in one.finite]
+        told.append(
+            f"{one.name}: from {form(values[0])} to {form(values[-1])}, "
+            f"least {form(min(values))}, greatest {form(max(values))}"
+        )
+    return "; ".join(told)
+
+
+def _grid(axes: Axes, marks: Sequence[float], form: Callable[[float], str]) -> list[str]:
+    inside = [value for value in marks if axes.low <= value <= axes.high]
+    lines = "".join(
+        f"M{axes.left:g} {_f(axes.y(value))}H{axes.width - axes.right:g}" for value in inside
+    )
+    labels = [
+        f'<text x="{axes.left - 6:g}" y="{_f(axes.y(value) + 4)}" text-anchor="end">'
+        f"{escape(form(value))}</text>"
+        for value in inside
+    ]
+    return [f'<path class="grid" d="{lines}"/>', *labels]
+
+
+def _places(axes: Axes, places: Sequence[float], name: str) -> list[str]:
+    room = axes.width - axes.left - axes.right
+    marks = [
+        value
+        for value in ticks(min(places), max(places), 6 if room > 280 else 3)
+        if value == int(value) and min(places) <= value <= max(places)
+    ]
+    y = axes.height - axes.bottom + 16
+    labels = [
+        f'<text x="{_f(axes.x(value))}" y="{_f(y)}" text-anchor="middle">{short(value)}</text>'
+        for value in marks
+        if axes.x(value) < axes.width - 62 or len(marks) == 1
+    ]
+    end = axes.width - axes.right
+    return [*labels, f'<text x="{end:g}" y="{_f(y)}" text-anchor="end">{escape(name)}</text>']
+
+
+def _curve(axes: Axes, series: Series) -> str:
+    points = thin(series.points, MOST_POINTS)
+    path, dots, pen_down = [], [], False
+    few = len(points) <= DOTS
+    for index, (x, y) in enumerate(points):
+        if y is None:
+            pen_down = False
+            continue
+        place = f"{_f(axes.x(x))} {_f(axes.y(y))}"
+        path.append(f"{' ' if pen_down else 'M'}{place}")
+        after = points[index + 1][1] if index + 1 < len(points) else None
+        if few or (not pen_down and after is None):
+            dots.append(f"M{place}h0")
+        pen_down = True
+    drawn = f'<path class="curve {series.css}" d="{"".join(path)}"/>'
+    return drawn + (f'<path class="dot {series.css}" d="{"".join(dots)}"/>' if dots else "")
+
+
+def _ring(axes: Axes, series: Series) -> list[str]:
+    found = [y for x, y in series.finite if x == series.best]
+    if not found or series.best is None:
+        return []
+    x, y = _f(axes.x(series.best)), _f(axes.y(found[0]))
+    return [f'<circle class="ring {series.css}" cx="{x}" cy="{y}" r="4.5"/>']
+
+
+def _hits(
+    axes: Axes,
+    series: Sequence[Series],
+    x_name: str,
+    form: Callable[[float], str],
+    mark: float | None,
+    mark_name: str,
+) -> str:
+    """Invisible bars over the plot that tell the values at their place."""
+    table: dict[float, list[str]] = {}
+    for one in series:
+        for x, y in one.points:
+            value = "not a number" if y is None else form(y)
+            table.setdefault(x, []).append(f"{one.name} {value}")
+    places = sorted(table)
+    stride = -(-len(places) // MOST_HITS)
+    kept = [x for i, x in enumerate(places) if not i % stride or x == mark or x == places[-1]]
+    width = (axes.width - axes.left - axes.right) / max(len(kept), 1)
+    down = _f(axes.height - axes.bottom)
+    bars = "".join(
+        f'<path d="M{_f(axes.x(x))} {axes.top:g}V{down}"><title>'
+        + escape(clean(f"{x_name} {short(x)}{f' ({mark_name})' if x == mark else ''}"))
+        + "".join(f"\n{escape(clean(line))}" for line in table[x])
+        + "</title></path>"
+        for x in kept
+    )
+    return f'<g class="hits" stroke-width="{_f(max(width, 2))}">{bars}</g>'
+
+
+def reliability_chart(bins: Sequence[Bin], size: tuple[float, float] = (400, 300)) -> str:
+    """Accuracy over confidence: a bar a bin, the diagonal of perfect calibration, the gap to it,
+    and how many videos each bin has, as bars below."""
+    most = max((one.count for one in bins), default=0)
+    if not most:
+        return ""
+    axes = Axes(size[0], size[1] - 64, 0.0, 1.0, 0.0, 1.0, left=54, bottom=10)
+    parts = _grid(axes, [0, 0.25, 0.5, 0.75, 1], lambda value: f"{100 * value:.0f} %")
+    floor, base = axes.y(0), size[1] - 28
+    for one in bins:
+        if not one.count:
+            continue
+        x, width = axes.x(one.low) + 1, axes.x(one.high) - axes.x(one.low) - 2
+        top, middle = axes.y(one.accuracy), axes.y(one.confidence)
+        tall = 26 * one.count / most
+        low, gap = max(top, middle), "over" if one.confidence > one.accuracy else "under"
+        text = (
+            f"confidence {one.low:.2f} to {one.high:.2f}: {count(one.count, 'video')}\n"
+            f"mean confidence {score(one.confidence)}\naccuracy {score(one.accuracy)}"
+        )
+        parts.append(
+            f'<g><title>{text}</title><rect class="bin" x="{_f(x)}" y="{_f(low)}" '
+            f'width="{_f(width)}" height="{_f(floor - low)}"/>'
+            f'<rect class="{gap}" x="{_f(x)}" y="{_f(min(top, middle))}" width="{_f(width)}" '
+            f'height="{_f(abs(top - middle))}"/>'
+            f'<rect class="many" x="{_f(x)}" y="{_f(base - tall)}" width="{_f(width)}" '
+            f'height="{_f(tall)}"/></g>'
+        )
+    diagonal = f"M{_f(axes.x(0))} {_f(axes.y(0))}L{_f(axes.x(1))} {_f(axes.y(1))}"
+    parts.append(f'<path class="diagonal" d="{diagonal}"/>')
+    parts.append(f'<path class="grid" d="M{axes.left:g} {base:g}H{size[0] - axes.right:g}"/>')
+    parts += [
+        f'<text x="{axes.left - 6:g}" y="{base - 4:g}" text-anchor="end">videos</text>',
+        *(
+            f'<text x="{_f(axes.x(value))}" y="{size[1] - 12:g}" '
+            f'text-anchor="{anchor}">{100 * value:.0f} %</text>'
+            for value, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))
+        ),
+    ]
+    told = "; ".join(
+        f"{one.low:.2f} to {one.high:.2f}: {count(one.count, 'video')}, accuracy "
+        f"{score(one.accuracy)}"
+        for one in bins
+        if one.count
+    )
+    return _svg("Accuracy by confidence", told, size, parts)
+
+
+def _f(value: float) -> str:
+    """A coordinate, to a tenth of a pixel."""
+    return f"{value:.1f}".removesuffix(".0")

@@ -1,0 +1,157 @@
+"""The command ``report``, and the page that a training writes at the end of each epoch."""
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from slowfast_dist.config import RunError, UserError
+from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.model_settings import Report
+from slowfast_dist.report.judged import judge
+from slowfast_dist.report.kept import Kept, as_script, read_kept
+from slowfast_dist.report.page import is_foreign, render, write_page
+from slowfast_dist.report.reading import stamp
+from slowfast_dist.report.run_data import Run, is_run, read_run, read_split
+from slowfast_dist.report.run_page import run_context
+from slowfast_dist.report.stills import (
+    AT_LEISURE,
+    IN_TRAINING,
+    Clip,
+    Patience,
+    Stills,
+    data_root,
+    draw_stills,
+)
+from slowfast_dist.report.words import size
+
+PAGE = "report.html"
+
+
+def run_report(runs: Sequence[Path], command: Report) -> None:
+    """Write the page about a run, or the one that compares several.
+
+    Raises UserError for mistakes of the user's, RunError where the page cannot be written.
+    """
+    folders = [_require_run(run) for run in runs]
+    again = next((run for i, run in enumerate(runs) if folders[i] in folders[:i]), None)
+    if again is not None:
+        raise UserError(f"RUN {again}: is given twice: give each run once")
+    several = len(folders) > 1
+    default = Path("comparison.html") if several else folders[0] / PAGE
+    output = command.output or default
+    _require_ours(output, "--output " if command.output else "")
+    if several:
+        from slowfast_dist.report.comparison_page import comparison_context
+
+        content = render("comparison.html", comparison_context(folders))
+    else:
+        content = _page(folders[0], command.hardest, AT_LEISURE, None)
+    try:
+        write_page(output, content)
+    except OSError as error:
+        raise RunError(f"cannot write {output}: {error.strerror or error}") from error
+    about = f"{len(folders)} runs compared" if several else f"report of {runs[0]}"
+    print(f"{about}: {output} ({size(len(content))}); open it in a browser", flush=True)
+
+
+def write_report(run: Path, hardest: int = 12, videos: VideoTable | None = None) -> Path:
+    """Write RUN/report.html at the end of an epoch; returns its path.
+
+    ``videos``: the validation videos as probed, which spares their probe. Takes little time: stills
+    are read only of videos that the last page did not show, and no longer than IN_TRAINING says.
+    Raises OSError where the page cannot be written, and FileExistsError, one of them, where
+    another's file is in its place. Nothing else in the folder, however damaged, raises.
+    """
+    output = run / PAGE
+    if is_foreign(output):
+        raise FileExistsError(errno.EEXIST, "another's file is there: move it away", str(output))
+    write_page(output, _page(run, hardest, IN_TRAINING, videos))
+    return output
+
+
+def _require_run(run: Path) -> Path:
+    """The absolute folder of a run. Raises UserError where it is none."""
+    folder = Path(os.path.abspath(run))
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        raise UserError(f"RUN {run}: {error.strerror}: give the folder of a run") from None
+    if not there:
+        what = "is a file" if folder.exists() else "there is no such folder"
+        raise UserError(f"RUN {run}: {what}: give the folder of a run")
+    if is_run(folder):
+        return folder
+    if (folder / "best_model.json").is_file():
+        above = f", as {run.parent}" if is_run(folder.parent) else ""
+        raise UserError(
+            f"RUN {run}: is a models folder alone, without the metrics that a report shows: give "
+            f"the folder of the run{above}"
+        )
+    raise UserError(
+        f"RUN {run}: holds no run (no status, config.yaml or metrics.jsonl): give the folder of a "
+        "run"
+    )
+
+
+def _require_ours(output: Path, flag: str) -> None:
+    """Raise UserError where ``output`` is a folder, or a file that no report wrote."""
+    try:
+        foreign = is_foreign(output)
+    except OSError as error:
+        raise UserError(
+            f"{flag}{output}: cannot be read ({error.strerror}): give another --output"
+        ) from None
+    if output.is_dir():
+        raise UserError(f"{flag}{output}: is a folder: give the file to write")
+    if foreign:
+        raise UserError(
+            f"{flag}{output}: holds something that no report wrote, which is kept: give another "
+            "--output, or move it away"
+        )
+
+
+def _page(folder: Path, hardest: int, patience: Patience, videos: VideoTable | None) -> bytes:
+    """The page about a run. What the last one found out is taken over where it still holds."""
+    kept = read_kept(folder / PAGE)
+    run = read_run(folder)
+    now = stamp(run.predictions)
+    if now is None or now != kept.judged_stamp or hardest != kept.asked or kept.judged is None:
+        judged = judge(run.predictions, hardest)
+    else:
+        judged = kept.judged
+    split_now = stamp(folder / "split.csv")
+    split = kept.split if split_now == kept.split_stamp else None
+    split = split or read_split(folder / "split.csv")
+    run = replace(run, judged=judged, split=split)
+    stills = _stills(run, kept, patience, videos)
+    script = as_script(Kept(judged, now, hardest, split, split_now, stills))
+    return render("run.html", run_context(run, stills, script))
+
+
+def _stills(
+    run: Run, kept: Kept, patience: Patience, videos: VideoTable | None
+) -> dict[str, Stills]:
+    if run.judged is None or not run.judged.hardest:
+        return {}
+    names = list(dict.fromkeys(one.path for one in run.judged.hardest))
+    known = kept.stills
+    if patience is AT_LEISURE:  # what a training had no time for, or could not read then
+        known = {name: stills for name, stills in known.items() if stills.pictures}
+    if videos is None and run.data is None:
+        reason = "config.yaml does not say where the videos are"
+        return {name: known.get(name, Stills((), reason)) for name in names}
+    root = videos.root if videos is not None else data_root(run.data or "", run.folder)
+    return draw_stills(root, names, _clip(run), known, patience, videos)
+
+
+def _clip(run: Run) -> Clip:
+    """What validation looked at; where config.yaml does not tell, the defaults."""
+
+    def at_least_1(flag: str, default: int) -> int:
+        text = run.settings.get(flag, "")
+        return int(text) if text.isdecimal() and 0 < int(text[:9]) <= 10_000 else default
+
+    uniform = run.settings.get("data.sampling") == "uniform"
+    return Clip(at_least_1("data.num-frames", 32), at_least_1("data.sampling-rate", 2), uniform)

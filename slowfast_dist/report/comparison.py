@@ -1,0 +1,260 @@
+"""What differs between runs, which of them is better, and whether comparing them is fair."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.report.judged import judge_predictions
+from slowfast_dist.report.notices import Notice
+from slowfast_dist.report.run_data import Run, read_run, read_split_names, same_setting, versions
+from slowfast_dist.report.words import ABSENT, count, few
+from slowfast_dist.tracking import Predictions, read_predictions
+from slowfast_dist.uncertainty import RESAMPLES
+
+NO_CAUSE = {"output-dir", "resume", "resume-changed", "log-every", "log-samples"}
+"""Settings that change no result, beside wandb's."""
+VIEWS = ("evaluation.temporal-views", "evaluation.spatial-crops")
+ALL_PAIRS = 6
+"""Runs of which every two are compared; of more, the best with each."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run, the name by which it is told from the others, and what it says of which videos."""
+
+    label: str
+    run: Run
+    predictions: Predictions | None
+    sides: dict[str, str]
+    """train or val, by path: of a split that the training made."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Accuracy of ``first`` less that of ``second`` on the same ``videos``, with its interval.
+
+    ``only_first`` videos are right in the first alone, ``only_second`` in the second alone.
+    """
+
+    first: str
+    second: str
+    videos: int
+    difference: float
+    interval: tuple[float, float]
+    only_first: int
+    only_second: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+
+def read_runs(folders: Sequence[Path]) -> list[Compared]:
+    """Read all that is compared; what is missing or damaged is absent."""
+    found = []
+    for label, folder in zip(labels(folders), folders, strict=True):
+        run = read_run(folder)
+        try:
+            predictions = read_predictions(run.predictions) if run.predictions.is_file() else None
+        except (OSError, ValueError):
+            predictions = None
+        judged = None if predictions is None else judge_predictions(predictions, 0)
+        sides = read_split_names(folder / "split.csv")
+        usable = predictions if judged else None
+        found.append(Compared(label, replace(run, judged=judged), usable, sides))
+    return found
+
+
+def labels(folders: Sequence[Path]) -> list[str]:
+    """The last parts of the paths, as many as tell them apart."""
+    most = max(len(folder.parts) for folder in folders)
+    for number in range(1, most + 1):
+        names = ["/".join(folder.parts[-number:]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def different_settings(runs: Sequence[Compared]) -> list[tuple[str, list[str]]]:
+    """(flag, value in each run) where the runs do not agree."""
+    flags = dict.fromkeys(flag for one in runs for flag in one.run.settings)
+    return [
+        (flag, [one.run.settings.get(flag, ABSENT) for one in runs])
+        for flag in flags
+        if flag not in NO_CAUSE and not flag.startswith("wandb.") and _differ(runs, flag)
+    ]
+
+
+def _differ(runs: Sequence[Compared], flag: str) -> bool:
+    first = runs[0].run.settings.get(flag)
+    return any(not same_setting(first, one.run.settings.get(flag)) for one in runs[1:])
+
+
+def different_environments(runs: Sequence[Compared]) -> list[tuple[str, list[str]]]:
+    """(what, value in each run) of devices, processes, commits and versions that differ."""
+    names = ("device", "mixed_precision", "processes", "host", "git_commit", "python")
+    columns = [
+        {name: str(one.run.environment.get(name, ABSENT)) for name in names}
+        | versions(one.run.environment)
+        for one in runs
+    ]
+    found = []
+    for name in dict.fromkeys(name for column in columns for name in column):
+        values = [column.get(name, ABSENT) for column in columns]
+        if len(set(values)) > 1:
+            found.append((name.replace("_", " "), values))
+    return found
+
+
+def paired_accuracy(
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, tuple[float, float]]:
+    """The difference of two accuracies on the same N > 0 videos, and its percentile interval.
+
+    ``first`` and ``second`` (N,): whether each video is right. Videos are drawn with replacement,
+    the same for both (the paired bootstrap: Efron and Tibshirani, 1993), so what is hard for both
+    widens nothing. A draw of videos is a draw of how often each of the three differences comes up.
+    """
+    differences = first.astype(np.int64) - second.astype(np.int64)
+    counts = np.array([(differences == value).sum() for value in (-1, 0, 1)])
+    times = np.random.default_rng(seed).multinomial(
+        len(differences), counts / len(differences), resamples
+    )
+    drawn = (times[:, 2] - times[:, 0]) / len(differences)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(differences.mean()), (float(low), float(high))
+
+
+def pairs(runs: Sequence[Compared]) -> list[Paired]:
+    """Every two runs that were validated on the same videos, each of the same class."""
+    scored = [one for one in runs if one.predictions is not None]
+    if len(scored) > ALL_PAIRS:
+        best = max(scored, key=_accuracy)
+        chosen = [(best, one) for one in scored if one is not best]
+    else:
+        chosen = list(combinations(scored, 2))
+    found = [_pair(first, second) for first, second in chosen]
+    return [one for one in found if one is not None]
+
+
+def _accuracy(one: Compared) -> float:
+    return one.run.judged.metrics["accuracy"] if one.run.judged else 0.0
+
+
+def _right(predictions: Predictions) -> dict[tuple[str, str], bool]:
+    """Whether each (path, class) is right."""
+    guesses = predictions.probabilities.argmax(axis=1)
+    names = [predictions.classes[label] for label in predictions.labels]
+    keys = zip(predictions.names, names, strict=True)
+    return dict(zip(keys, (guesses == predictions.labels).tolist(), strict=True))
+
+
+def _pair(first: Compared, second: Compared) -> Paired | None:
+    assert first.predictions is not None and second.predictions is not None
+    one, other = _right(first.predictions), _right(second.predictions)
+    if one.keys() != other.keys():
+        return None
+    if _accuracy(first) < _accuracy(second):
+        first, second, one, other = second, first, other, one
+    a = np.array(list(one.values()), np.bool_)
+    b = np.array([other[key] for key in one], np.bool_)
+    difference, interval = paired_accuracy(a, b)
+    return Paired(
+        first.label, second.label, len(a), difference, interval,
+        int((a & ~b).sum()), int((b & ~a).sum()),
+    )  # fmt: skip
+
+
+def fairness(runs: Sequence[Compared]) -> list[Notice]:
+    """Why comparing these runs may be unfair."""
+    found = []
+    known = [one for one in runs if one.run.classes]
+    if len({tuple(one.run.classes) for one in known}) > 1:
+        sizes = ", ".join(f"{one.label} {len(one.run.classes)}" for one in known)
+        found.append(
+            Notice(
+                "problem",
+                f"The runs have different classes ({sizes}): their scores answer different "
+                "questions.",
+            )
+        )
+    missing = [one.label for one in runs if one.predictions is None]
+    if missing:
+        found.append(
+            Notice(
+                "look",
+                f"Without predictions of a validation: {few(missing)}. They have no intervals and "
+                "are not compared video by video.",
+            )
+        )
+    found += _different_videos(runs)
+    for first, second in combinations(runs, 2):
+        for one, other in ((first, second), (second, first)):
+            found += _trained_on(one, other)
+    if any(_differ(runs, flag) for flag in VIEWS):
+        found.append(
+            Notice(
+                "look",
+                "The validations look at different numbers of views or crops, which alone changes "
+                "scores: evaluate each run with the same --temporal-views and --spatial-crops.",
+            )
+        )
+    if _differ(runs, "checkpoint.monitor"):
+        found.append(Notice("look", "The best epochs were chosen by different metrics."))
+    going = [one.label for one in runs if one.run.status != "finished"]
+    if going:
+        found.append(Notice("look", f"Not finished: {few(going)}."))
+    if not _differ(runs, "seed") and not found:
+        found.append(
+            Notice(
+                "note",
+                "All runs have the same seed. How much a score changes with the seed alone, only "
+                "runs that differ in --seed tell.",
+            )
+        )
+    return sorted(found, key=lambda notice: ("problem", "look", "note").index(notice.level))
+
+
+def _different_videos(runs: Sequence[Compared]) -> list[Notice]:
+    scored = [one for one in runs if one.predictions is not None]
+    if len(scored) < 2:
+        return []
+    names = [set(one.predictions.names) for one in scored if one.predictions is not None]
+    common = set.intersection(*names)
+    largest = max(map(len, names))
+    if all(own == common for own in names):
+        return []
+    return [
+        Notice(
+            "problem",
+            f"The runs were validated on different videos: {len(common):,} of up to {largest:,} "
+            "are the same. Give the runs the same --seed and --data.val-fraction, or "
+            "--data.train-dir and --data.val-dir; or evaluate all of them on videos that none was "
+            "trained on.",
+        )
+    ]
+
+
+def _trained_on(one: Compared, other: Compared) -> list[Notice]:
+    """Videos on which ``one`` was validated and ``other`` trained."""
+    if one.predictions is None or not other.sides:
+        return []
+    seen = sum(other.sides.get(name) == "train" for name in one.predictions.names)
+    if not seen:
+        return []
+    return [
+        Notice(
+            "problem",
+            f"{count(seen, 'validation video')} of {one.label} were among the training videos of "
+            f"{other.label}.",
+        )
+    ]

@@ -1,0 +1,138 @@
+"""The curves of a run, and its numbers epoch by epoch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from slowfast_dist.report.charts import Series, line_chart
+from slowfast_dist.report.reading import number
+from slowfast_dist.report.run_data import Run
+from slowfast_dist.report.words import duration, percent, score, share, short
+
+Form = Callable[[float | None], str]
+
+MOST_ROWS = 120
+"""Of the table of all epochs."""
+
+CURVES = (
+    ("Loss", "loss", short, short, None, None),
+    ("Accuracy", "accuracy", share, percent, 0.0, 1.0),
+    ("Macro F1", "f1_macro", score, short, 0.0, 1.0),
+)
+"""Title, name below train/ and val/, how its numbers and its scale are written, and its ends."""
+
+SMALL: tuple[tuple[str, tuple[tuple[str, str, str], ...], Form, Form], ...] = (
+    ("Learning rate", (("lr", "train", ""),), short, short),
+    ("Gradient norm", (("grad_norm", "train", "mean"), ("grad_norm_max", "third", "max")),
+     short, short),
+    ("Clips a second", (("clips_per_second", "train", ""),), short, short),
+    ("Waiting for data", (("data_wait_fraction", "train", ""),), share, percent),
+    ("Time an epoch", (("epoch_seconds", "train", ""),), duration, duration),
+)  # fmt: skip
+
+COLUMNS = (
+    ("Train loss", "train/loss", short), ("Train accuracy", "train/accuracy", share),
+    ("Train F1", "train/f1_macro", score), ("Val loss", "val/loss", short),
+    ("Val accuracy", "val/accuracy", share), ("Val F1", "val/f1_macro", score),
+    ("Learning rate", "lr", short), ("Gradient norm", "grad_norm", short),
+    ("Clips/s", "clips_per_second", short), ("Waiting", "data_wait_fraction", share),
+    ("Time", "epoch_seconds", duration),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Key:
+    """A curve in a legend, with its value at the best epoch."""
+
+    name: str
+    css: str
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    title: str
+    series: list[Key]
+    svg: str
+
+
+def _chart(
+    title: str,
+    series: list[Series],
+    form: Form,
+    run: Run,
+    *,
+    small: bool = False,
+    **options: Any,
+) -> Chart | None:
+    best = run.best_epoch
+    svg = line_chart(
+        title, series, form=form, mark=None if small else best,
+        size=(280, 170) if small else (400, 230), **options,
+    )  # fmt: skip
+    if not svg:
+        return None
+    keys = []
+    for one in series:
+        at_best = dict(one.points).get(best) if best is not None else None
+        if not one.finite:
+            continue
+        told = at_best is not None and not small
+        keys.append(Key(one.name, one.css, form(at_best) if told else ""))
+    return Chart(title, keys if len(keys) > 1 or not small else [], svg)
+
+
+def curves(run: Run) -> list[Chart]:
+    found = []
+    for title, name, form, tick, low, high in CURVES:
+        series = [
+            Series("train", "train", run.history.points(f"train/{name}"), run.best_epoch),
+            Series("validation", "val", run.history.points(f"val/{name}"), run.best_epoch),
+        ]
+        found.append(_chart(title, series, form, run, tick=tick, low=low, high=high))
+    return [chart for chart in found if chart]
+
+
+def step_curves(run: Run) -> list[Chart]:
+    wanted = (("Loss by step", "step/loss"), ("Gradient norm by step", "step/grad_norm"))
+    found = []
+    for title, name in wanted:
+        points = [
+            (row["global_step"], number(row.get(name))) for row in run.history.steps if name in row
+        ]
+        series = [Series("train", "train", points)]
+        found.append(_chart(title, series, short, run, x_name="step"))
+    return [chart for chart in found if chart]
+
+
+def small_multiples(run: Run) -> list[Chart]:
+    found = []
+    for title, names, form, tick in SMALL:
+        series = [Series(label or title.lower(), css, run.history.points(name))
+                  for name, css, label in names]  # fmt: skip
+        found.append(_chart(title, series, form, run, small=True, tick=tick, low=0.0))
+    return [chart for chart in found if chart]
+
+
+def epoch_table(run: Run) -> dict[str, Any]:
+    epochs = run.history.epochs
+    stride = -(-len(epochs) // MOST_ROWS) or 1
+    kept = [
+        row for index, row in enumerate(epochs)
+        if index % stride == 0 or row is epochs[-1] or row["epoch"] == run.best_epoch
+    ]  # fmt: skip
+    shown = [column for column in COLUMNS if any(column[1] in row for row in epochs)]
+    return {
+        "epoch_heads": ["Epoch", *(title for title, _, _ in shown)],
+        "epochs_left_out": len(kept) < len(epochs),
+        "epoch_rows": [
+            {
+                "epoch": row["epoch"],
+                "best": row["epoch"] == run.best_epoch,
+                "cells": [
+                    form(number(row[name])) if name in row else "" for _, name, form in shown
+                ],
+            }
+            for row in kept
+        ],
+    }

@@ -1,0 +1,131 @@
+"""Files of a run that may be missing, damaged or another's: what is good of them, or nothing."""
+
+import csv
+import json
+import math
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MOST_BYTES = 64 * 1024**2
+"""Of a file that is read whole; but those that are measured in videos."""
+
+
+def read_text(path: Path, most: int | None = MOST_BYTES) -> str | None:
+    """The file's text, with bytes that are no UTF-8 as surrogates; None where it cannot be read.
+
+    A pipe or a device, which could be waited for without end, is not.
+    """
+    try:
+        if not path.is_file() or (most is not None and path.stat().st_size > most):
+            return None
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except (OSError, ValueError):
+        return None
+
+
+def stamp(path: Path) -> list[int] | None:
+    """Size and time of change, by which a file that changed is known; None where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, None where it is none."""
+    text = read_text(path)
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def read_table(path: Path, header: tuple[str, ...], most: int | None = None) -> list[list[str]]:
+    """The rows below ``header`` of a CSV; rows of another length are left out."""
+    text = read_text(path, most)
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(StringIO(text or "", newline="")):
+            if len(row) == len(header):
+                rows.append(row)
+    except csv.Error:  # the rows before the damage are good
+        pass
+    return rows[1:] if rows and tuple(rows[0]) == header else []
+
+
+def read_settings(path: Path) -> dict[str, str]:
+    """The settings of a config.yaml by their flags' names, spelled as there; lists with spaces.
+
+    Whatever stands there beside ``name: value`` in groups of one level is left out.
+    """
+    text = read_text(path, 1_000_000)
+    try:
+        root = yaml.compose(text or "", Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return {}
+    found: dict[str, str] = {}
+    for key, node in _pairs(root):
+        found |= {key: value} if (value := _spelled(node)) is not None else {}
+        for inner, leaf in _pairs(node):
+            if (value := _spelled(leaf)) is not None:
+                found[f"{key}.{inner}"] = value
+    return found
+
+
+def _pairs(node: Any) -> list[tuple[str, Any]]:
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    return [
+        (str(key.value).replace("_", "-"), value)
+        for key, value in node.value
+        if isinstance(key, yaml.ScalarNode)
+    ]
+
+
+def _spelled(node: Any) -> str | None:
+    if isinstance(node, yaml.ScalarNode):
+        return "none" if node.tag == "tag:yaml.org,2002:null" else str(node.value)
+    if isinstance(node, yaml.SequenceNode):
+        leaves = [_spelled(item) for item in node.value if isinstance(item, yaml.ScalarNode)]
+        return " ".join(leaf for leaf in leaves if leaf is not None)
+    return None
+
+
+def number(value: Any) -> float | None:
+    """A finite number as float, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def whole(value: Any) -> int | None:
+    """A whole number from 0 on that a counter can have, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        return None
+    return value
+
+
+def pair(value: Any) -> tuple[float, float] | None:
+    """Two finite numbers in order, as an interval has them."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    low, high = map(number, value)
+    return None if low is None or high is None or low > high else (low, high)
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """``value`` if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: Any) -> list[Any]:
+    """``value`` if it is a JSON array, else an empty one."""
+    return value if isinstance(value, list) else []

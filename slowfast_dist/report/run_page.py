@@ -1,0 +1,242 @@
+"""The page about one run: its facts in the order and the words in which they are shown."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+from slowfast_dist.report import matrix
+from slowfast_dist.report.charts import reliability_chart
+from slowfast_dist.report.curves import curves, epoch_table, small_multiples, step_curves
+from slowfast_dist.report.judged import Judged, class_scores, matrix_cells
+from slowfast_dist.report.notices import notices
+from slowfast_dist.report.reading import number
+from slowfast_dist.report.run_data import Run
+from slowfast_dist.report.run_facts import data_facts, how_facts, video_counts
+from slowfast_dist.report.stills import Stills, still_size
+from slowfast_dist.report.words import ABSENT, count, duration, interval, score, share, short
+
+PAIRS = 12
+"""Of classes that are mixed up."""
+MANY_VIDEOS = 300
+"""From which the ECE is worth its digits: 20 a bin."""
+LEAST_FOR_TOP5 = 10
+"""Classes above which that is worth a tile."""
+
+
+def run_context(run: Run, stills: Mapping[str, Stills], kept: str) -> dict[str, Any]:
+    """What run.html shows. ``stills`` by the paths of the hardest videos; ``kept``: JSON."""
+    judged = run.judged
+    cells, classes, source = _confusion(run)
+    scores = class_scores(cells, classes) if cells else []
+    context = {
+        "title": f"{run.name}: training report",
+        "name": run.name,
+        "status": run.status or "unknown",
+        "lead": _lead(run),
+        "tiles": _tiles(run),
+        "found": notices(run, scores),
+        "best_epoch": run.best_epoch,
+        "curves": curves(run),
+        "steps": step_curves(run),
+        "small": small_multiples(run),
+        **epoch_table(run),
+        "scores": [_score_row(row) for row in scores],
+        "scores_note": source,
+        "pairs": [
+            {
+                "label": pair.label,
+                "prediction": pair.prediction,
+                "count": pair.count,
+                "share": share(pair.share),
+            }
+            for pair in (matrix.confused_pairs(cells, classes, PAIRS) if cells else [])
+        ],
+        **_matrix(cells, classes),
+        "calibration": reliability_chart(judged.bins) if judged else "",
+        "calibration_text": _calibration_text(judged) if judged else "",
+        "judged": judged is not None,
+        "hardest_text": _hardest_text(judged) if judged else "",
+        "hardest": [_video(one, stills) for one in judged.hardest] if judged else [],
+        "evaluations": _evaluations(run),
+        **data_facts(run),
+        **how_facts(run),
+        "kept": kept,
+    }
+    context["sections"] = _sections(context)
+    return context
+
+
+def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    has_curves = context["curves"] or context["steps"] or context["small"]
+    every = (
+        ("notices", "Worth a look", context["found"]), ("curves", "Curves", has_curves),
+        ("classes", "Classes", context["scores"]), ("confusion", "Confusion", context["scores"]),
+        ("calibration", "Calibration", context["calibration"]),
+        ("hardest", "Hardest videos", context["judged"]),
+        ("evaluations", "Evaluations", context["evaluations"]), ("data", "Data", True),
+        ("how", "How", True), ("again", "Do it again", True),
+    )  # fmt: skip
+    return [(name, text) for name, text, there in every if there]
+
+
+def _lead(run: Run) -> str:
+    model = run.settings.get("model.name", "A model")
+    data = (run.data or "").rstrip("/").rpartition("/")[2]
+    parts = [f"{model} on {data}" if data else model]
+    if run.classes:
+        parts.append(count(len(run.classes), "class", "classes"))
+    sides = video_counts(run)
+    if None not in sides:
+        parts.append(f"{sides[0]:,} training and {count(sides[1] or 0, 'validation video')}")
+    done = run.history.epochs[-1]["epoch"] if run.history.epochs else 0
+    of = f" of {run.epochs:,}" if run.epochs and run.epochs != done else ""
+    parts.append(f"{done:,}{of} epochs" if of or done != 1 else "1 epoch")
+    if seconds := run.history.total("epoch_seconds"):
+        parts.append(f"{duration(seconds)} of training")
+    return " · ".join(parts)
+
+
+def _tiles(run: Run) -> list[dict[str, str]]:
+    row, intervals, judged = run.best_row, run.intervals, run.judged
+    tiles = []
+
+    def tile(label: str, value: str, *details: str) -> None:
+        tiles.append({"label": label, "value": value, "detail": ", ".join(filter(None, details))})
+
+    def bounds(name: str, in_percent: bool) -> str:
+        text = interval(intervals.get(name), in_percent)
+        return f"95 %: {text}" if text else ""
+
+    if row.get("val/accuracy") is not None:
+        tile("Accuracy", share(number(row.get("val/accuracy"))), bounds("accuracy", True))
+        tile("Macro F1", score(number(row.get("val/f1_macro"))), bounds("f1_macro", False))
+        top5 = number(row.get("val/top5_accuracy"))
+        if top5 is not None and len(run.classes) > LEAST_FOR_TOP5:
+            tile("Top-5 accuracy", share(top5), f"of {len(run.classes)} classes")
+        trained = number(row.get("train/loss"))
+        tile(
+            "Validation loss", short(number(row.get("val/loss"))),
+            f"training {short(trained)}" if trained is not None else "",
+        )  # fmt: skip
+        if judged:
+            tile("Calibration error", score(judged.ece), "ECE; 0 is perfect")
+    elif run.history.epochs:
+        last = run.history.epochs[-1]
+        tile("Training accuracy", share(number(last.get("train/accuracy"))), "last epoch")
+        tile("Training loss", short(number(last.get("train/loss"))), "last epoch")
+    if run.best_epoch is not None:
+        done = run.history.epochs[-1]["epoch"] if run.history.epochs else run.best_epoch
+        monitor = run.settings.get("checkpoint.monitor", "")
+        by = f"by {monitor}" if monitor else ""
+        tile("Best epoch", f"{run.best_epoch:,}", f"of {done:,}", by)
+    return tiles
+
+
+def _confusion(run: Run) -> tuple[list[tuple[int, int, int]], list[str], str]:
+    """Cells, class names and where they come from; no cells where nothing was validated."""
+    judged, history = run.judged, run.history
+    if judged is not None:
+        epoch = "" if run.best_epoch is None else f" of epoch {run.best_epoch:,}"
+        videos = count(judged.videos, "validation video")
+        return judged.cells, judged.classes, f"The best model{epoch} on {videos}."
+    cells = matrix_cells(history.confusion, len(run.classes))
+    if cells is None:
+        return [], run.classes, ""
+    epoch = "" if history.confusion_epoch is None else f" in epoch {history.confusion_epoch:,}"
+    return cells, run.classes, f"The validation{epoch}."
+
+
+def _score_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: score(row[name]) for name in ("precision", "recall", "f1")}
+    return {**found, "name": row["class"], "bar": round(100 * row["f1"]), "support": row["support"]}
+
+
+def _matrix(cells: list[tuple[int, int, int]], classes: list[str]) -> dict[str, Any]:
+    small = len(classes) <= matrix.MOST_IN_GRID
+    rows = matrix.grid(cells, len(classes)) if cells and small else []
+    return {
+        "grid_names": classes if small else [],
+        "grid": [
+            [
+                {"right": c.right, "shade": c.shade, "share": share(c.share), "count": c.count}
+                for c in row
+            ]
+            for row in rows
+        ],
+        "heat": matrix.heat_map(cells, len(classes)) if cells and not small else "",
+    }
+
+
+def _calibration_text(judged: Judged) -> str:
+    confident = sum(one.count * one.confidence for one in judged.bins) / max(judged.videos, 1)
+    right = 1 - judged.mistakes / max(judged.videos, 1)
+    which = "more" if confident > right else "less"
+    return (
+        f"Expected calibration error (ECE): {score(judged.ece)}. On average the model gives its "
+        f"answer {share(confident)} and is right in {share(right)}: it is {which} confident than "
+        f"right by {100 * abs(confident - right):.1f} points."
+        + (
+            f" With {count(judged.videos, 'video')} in {len(judged.bins)} bins much of the ECE is "
+            "chance, which can only raise it."
+            if judged.videos < MANY_VIDEOS
+            else ""
+        )
+    )
+
+
+def _hardest_text(judged: Judged) -> str:
+    if not judged.mistakes:
+        return f"None: all {count(judged.videos, 'validation video')} are right."
+    of = f"{judged.mistakes:,} of {count(judged.videos, 'validation video')} are wrong"
+    if not judged.hardest:
+        return f"{of}. (--hardest 0: none is shown.)"
+    first = "they are shown" if len(judged.hardest) == judged.mistakes else (
+        f"the {len(judged.hardest):,} worst are shown"
+    )  # fmt: skip
+    return f"{of}; {first}, the least probability of the true class first."
+
+
+def _video(one: Any, stills: Mapping[str, Stills]) -> dict[str, Any]:
+    found = stills.get(one.path, Stills((), "they were not read"))
+    width, height = _picture_size(found)
+    return {
+        "path": one.path,
+        "label": one.label,
+        "prediction": one.prediction,
+        "confidence": share(one.confidence),
+        "probability": share(one.probability),
+        "pictures": [b64encode(picture).decode() for picture in found.pictures],
+        "width": width,
+        "height": height,
+        "reason": found.reason,
+    }
+
+
+def _picture_size(stills: Stills) -> tuple[int, int]:
+    """Pixels, from the JPEG's frame header (ITU-T T.81, B.2.2): FF C0 or C2, 3 bytes, sizes."""
+    for picture in stills.pictures[:1]:
+        for sign in (b"\xff\xc0", b"\xff\xc2"):
+            at = picture.find(sign)
+            if 0 < at < len(picture) - 9:
+                height = int.from_bytes(picture[at + 5 : at + 7])
+                return int.from_bytes(picture[at + 7 : at + 9]), height
+    return still_size(16, 9)
+
+
+def _evaluations(run: Run) -> list[dict[str, str]]:
+    return [
+        {
+            "name": one.name,
+            "videos": ABSENT if one.videos is None else f"{one.videos:,}"
+            + (f" (+{one.unreadable:,} unreadable)" if one.unreadable else ""),
+            "views": one.views or ABSENT,
+            "accuracy": share(one.metrics.get("accuracy")),
+            "accuracy_interval": interval(one.intervals.get("accuracy"), True),
+            "f1": score(one.metrics.get("f1_macro")),
+            "f1_interval": interval(one.intervals.get("f1_macro"), False),
+            "top5": share(one.metrics.get("top5_accuracy")),
+            "ece": score(one.metrics.get("ece")),
+            "epoch": ABSENT if one.epoch is None else f"{one.epoch:,}",
+        }
+        for one in run.evaluations
+    ]  # fmt: skip

@@ -1,0 +1,177 @@
+"""A few frames of a video as small JPEGs, read by a process that may hang or die."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from slowfast_dist.cpus import available_cpus
+from slowfast_dist.data.clips import dense_indices, uniform_indices
+from slowfast_dist.data.columns import Texts
+from slowfast_dist.data.guard import GuardedReader
+from slowfast_dist.data.opening import DecodeError
+from slowfast_dist.data.probe_all import probe_videos
+from slowfast_dist.data.probe_cache import default_cache
+from slowfast_dist.data.transforms import SpatialView
+from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.report.reading import stamp
+
+FRAMES = 4
+"""Of each video."""
+LONG_SIDE, TALLEST = 176, 132
+"""Pixels of a still at most: of either side, and of its height."""
+QUALITY = 72
+LEAST_SECONDS = 0.05
+"""Left, below which no other video is begun."""
+
+LATE = "there was no time left to read it: the next report tries again"
+"""The reason of a video that was not begun."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds for the stills of all videos together, and of one."""
+
+    total: float
+    each: float
+
+
+AT_LEISURE = Patience(120.0, 20.0)
+"""Of the command; a video gets what it would get in training."""
+IN_TRAINING = Patience(1.5, 0.75)
+"""Of a page at the end of an epoch: what is slower is left to the command."""
+
+
+@dataclass(frozen=True)
+class Stills:
+    """``pictures``: JPEG files; or none, and the ``reason``. ``stamp``: of the file they show."""
+
+    pictures: tuple[bytes, ...]
+    reason: str = ""
+    stamp: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Which frames the model's validation looked at."""
+
+    num_frames: int
+    sampling_rate: int
+    uniform: bool
+
+    def indices(self, video_frames: int) -> NDArray[np.int64]:
+        """FRAMES of them, evenly spread, (FRAMES,)."""
+        if self.uniform:
+            clip = uniform_indices(video_frames, self.num_frames)
+        else:
+            clip = dense_indices(video_frames, self.num_frames, self.sampling_rate, 0.5)
+        return clip[np.linspace(0, len(clip) - 1, FRAMES).astype(np.int64)]
+
+
+def draw_stills(
+    root: Path,
+    names: Sequence[str],
+    clip: Clip,
+    known: Mapping[str, Stills],
+    patience: Patience,
+    videos: VideoTable | None = None,
+) -> dict[str, Stills]:
+    """The stills of the videos of these ``names`` below ``root``.
+
+    What is ``known`` of a file that has not changed, or is gone, is taken over. ``videos`` are
+    those of a training, which was told by the probe what they hold; without them a file that the
+    probe's cache does not know is probed, in a process of its own and for as long as that takes.
+    """
+    stamps = {name: tuple(stamp(root / name) or ()) for name in names}
+    done: dict[str, Stills] = {}
+    for name in names:
+        kept = known.get(name)
+        gone = kept is not None and kept.pictures and not stamps[name]
+        if kept and (gone or (kept.reason != LATE and stamps[name] == kept.stamp != ())):
+            done[name] = kept
+    waiting = [name for name in names if name not in done]
+    if not waiting:
+        return done
+    infos = _infos(root, waiting, videos)
+    reader = GuardedReader()
+    end = time.monotonic() + patience.total
+    try:
+        for name in waiting:
+            info = infos.get(name, "it is none of the validation videos any more")
+            reader.seconds = min(end - time.monotonic(), patience.each)
+            if isinstance(info, str):
+                done[name] = Stills((), info, stamps[name])
+            elif reader.seconds < LEAST_SECONDS:
+                done[name] = Stills((), LATE, stamps[name])
+            else:
+                done[name] = _draw(reader, root / name, info, clip, stamps[name])
+    finally:
+        reader.close()
+    return done
+
+
+def _infos(
+    root: Path, names: Sequence[str], videos: VideoTable | None
+) -> dict[str, VideoInfo | str]:
+    if videos is not None:
+        wanted = set(names)
+        return {name: videos.info(row) for row, name in enumerate(videos.names) if name in wanted}
+    there = [name for name in names if (root / name).is_file()]
+    found: dict[str, VideoInfo | str] = dict.fromkeys(names, "it is not there any more")
+    if there:  # as a table below the same root as in training, for which there is a cache
+        table = VideoTable(root, Texts.of(there), np.zeros(len(there), np.int32))
+        answers = probe_videos(table, available_cpus(), default_cache(), show_progress=False)
+        found |= dict(zip(there, answers, strict=True))
+    return found
+
+
+def _draw(
+    reader: GuardedReader, path: Path, info: VideoInfo, clip: Clip, found: tuple[int, ...]
+) -> Stills:
+    width, height = still_size(info.width, info.height)
+    # The whole frame as a square, which is all that a view can be, and then of its own shape.
+    view = SpatialView(0, 0, info.height, info.width, max(width, height), flip=False)
+    try:
+        frames = reader.read(path, clip.indices(info.frames), info, "auto", view)
+    except DecodeError as error:
+        return Stills((), error.reason, found)
+    return Stills(tuple(_jpeg(frame, width, height) for frame in frames), "", found)
+
+
+def still_size(width: int, height: int) -> tuple[int, int]:
+    """Pixels of a still of a video of this size; no picture is made larger than it is."""
+    factor = min(LONG_SIDE / max(width, height), TALLEST / height, 1.0)
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def _jpeg(frame: NDArray[np.uint8], width: int, height: int) -> bytes:
+    picture = Image.fromarray(np.ascontiguousarray(frame)).resize((width, height))
+    file = BytesIO()
+    picture.save(file, "JPEG", quality=QUALITY, optimize=True)
+    return file.getvalue()
+
+
+def data_root(text: str, run: Path) -> Path:
+    """The folder below which the names of config.yaml's data lie: of a CSV the one it is in.
+
+    A path that is not absolute was below the folder of the training's start; that was often the
+    current one, or one above the run's.
+    """
+    given = Path(text)
+    places = [given, *(parent / given for parent in run.parents)]
+    place = next((place for place in places if _exists(place)), given)
+    return place.parent if place.suffix.lower() == ".csv" and not place.is_dir() else place
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return os.path.exists(path)
+    except ValueError:  # a null character
+        return False

@@ -1,0 +1,99 @@
+"""Numbers and names as a page shows them."""
+
+import shlex
+from collections.abc import Sequence
+
+ABSENT = "–"
+"""In place of a number that is not there."""
+
+JOINERS = "\u200c\u200d"
+"""Format characters that words of some scripts need."""
+
+
+def clean(text: str) -> str:
+    """``text`` with its control characters, lone surrogates and bidi overrides made visible.
+
+    Whatever bytes a class or a path has, the result is UTF-8 text that steers nothing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() or sign in JOINERS else ascii(sign)[1:-1] for sign in text
+    )
+
+
+def share(value: float | None) -> str:
+    """A part of one in percent: 80.0 %."""
+    return ABSENT if value is None else f"{100 * value:.1f} %"
+
+
+def percent(value: float | None) -> str:
+    """A part of one in whole percent where it is whole, for a scale: 25 %."""
+    return ABSENT if value is None else f"{100 * value:.3g} %"
+
+
+def score(value: float | None) -> str:
+    """Three digits behind the point."""
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def short(value: float | None) -> str:
+    """Three significant digits: 0.00288, 7.33, 1.2e+05."""
+    if value is None:
+        return ABSENT
+    return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
+
+
+def interval(pair: tuple[float, float] | None, percent: bool) -> str:
+    """A confidence interval, 64.0 to 92.0 %; nothing where there is none."""
+    if pair is None:
+        return ""
+    low, high = pair
+    return f"{100 * low:.1f} to {100 * high:.1f} %" if percent else f"{low:.3f} to {high:.3f}"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """``1 video``, ``2,500 videos``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: float | None) -> str:
+    """42 s, 4.0 min or 2 h 05 min."""
+    if seconds is None:
+        return ABSENT
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02} min"
+
+
+def size(number: int) -> str:
+    """Bytes as kB or MB."""
+    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first ``most`` names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def shell(words: Sequence[str]) -> str:
+    """The words as a POSIX shell takes them; bash's $'...' where one has control characters."""
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    raw = word.encode("utf-8", "surrogateescape" if _is_bytes(word) else "replace")
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}"
+             for byte in raw)  # fmt: skip
+    return f"$'{''.join(plain)}'"
+
+
+def _is_bytes(word: str) -> bool:
+    """Whether its surrogates are those of bytes that are no UTF-8."""
+    return all(0xDC80 <= ord(sign) <= 0xDCFF for sign in word if 0xD800 <= ord(sign) <= 0xDFFF)
