@@ -25,6 +25,7 @@ from slowfast_dist.metrics import (
 )
 from slowfast_dist.model import SlowFast
 from slowfast_dist.progress import print_epoch
+from slowfast_dist.report.command import write_report
 from slowfast_dist.run_folder import RunFolder
 from slowfast_dist.tracking import MetricsFile, SampleLog, TrainingLog
 from slowfast_dist.wandb_media import HardVideo, hardest_table, hardest_videos
@@ -92,6 +93,7 @@ class Recorder:
             memory.get("wandb_id"),
         )  # fmt: skip
         self.hardest: tuple[int, list[HardVideo]] | None = None  # to be shown on wandb
+        self.report_failed = False
         folder.set_status("running")
 
     def step(self, epoch: int, global_step: int, values: dict[str, float]) -> None:
@@ -124,7 +126,13 @@ class Recorder:
         self._draw_report()
 
     def _draw_report(self) -> None:
-        """Called when all of an epoch is written."""
+        """Once all is written; a page that cannot be written costs a line, once."""
+        try:
+            write_report(self.folder.root, videos=self.videos.val)
+        except OSError as error:
+            if not self.report_failed:
+                print(f"report.html: cannot be written ({error.strerror or error})", flush=True)
+            self.report_failed = True
 
     def _train_metrics(self, result: EpochResult) -> dict[str, Any]:
         rows, classes = result.rows, len(self.videos.classes)
@@ -210,6 +218,7 @@ class Recorder:
         """Close everything; returns where the run is and its best epoch."""
         self.log.finish(self.seconds)
         self.folder.set_status("finished")
+        self._draw_report()
         print(self._closing_words(), flush=True)
         if self.best.memory is not None:
             self._show_hardest(at_end=True)
@@ -220,6 +229,7 @@ class Recorder:
     def preempt(self) -> dict[str, Any]:
         """The run was asked to stop; its checkpoint is saved."""
         self.folder.set_status("preempted")
+        self._draw_report()
         print(preempted_words(self.folder, self.saved_at), flush=True)
         self.wandb.finish(0, PREEMPT_SECONDS)
         return self._summary("preempted")
@@ -232,6 +242,7 @@ class Recorder:
         """The run ends by an error, perhaps that of a full disk."""
         with suppress(OSError):
             self.folder.set_status("failed")
+            write_report(self.folder.root, videos=self.videos.val)
         # It may take minutes without a network: after the error was said and the others were ended.
         atexit.register(self.wandb.finish, 1)
 
@@ -243,6 +254,7 @@ class Recorder:
             lines.append("  models/best_model_weights.pth, models/best_model.json: the best model")
             lines.append("  models/README.md: its model card")
             lines.append("  predictions/val_best.csv: what it says of each validation video")
+        lines.append("  report.html: all of it on one page")
         lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
         return "\n".join(lines)
 
