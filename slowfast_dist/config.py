@@ -229,7 +229,8 @@ class EvaluateCommand:
     """Decoding processes of each scoring process; 0: none.
     auto: the CPUs shared out, at most 8."""
     batch_size: int = 8
-    """Clips that one process scores at once; it changes no result."""
+    """Views (crops of clips) that one process scores at once. It changes no result, but those of
+    one video share its decoding: with many views of short videos more is faster."""
     temporal_views: int | None = None
     """Clips of each video, spread evenly over it, whose probabilities are averaged; none: as the
     run's validation. The field's usual test has 10."""
@@ -237,9 +238,10 @@ class EvaluateCommand:
     """Crops of each clip: 1 (centre) or 3 (along the longer side); none: as the run's validation.
     The field's usual test has 3."""
     top_k: tuple[int, ...] = (1, 5)
-    """A video counts as right if its class is among the k most probable: which k are reported."""
+    """A video counts as right if its class is among the k most probable: which k are reported.
+    One that is not below the number of classes is left out."""
     hardest: int = 20
-    """Videos listed among those that the model got most wrong."""
+    """Mistakes listed, those of the highest loss first."""
     resamples: int = 1000
     """Draws of the bootstrap behind the 95 % intervals of accuracy and macro-F1; 0: none."""
 

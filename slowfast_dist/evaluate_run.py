@@ -1,5 +1,6 @@
 """The command ``evaluate``: a run's best model on any labelled videos, each scored once."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,14 @@ import torch
 from accelerate import Accelerator
 
 from slowfast_dist.best_model import BestModel, read_best
-from slowfast_dist.config import DistributedConfig, EvaluateCommand, RunError, UserError
+from slowfast_dist.config import (
+    DistributedConfig,
+    EvaluateCommand,
+    EvaluationConfig,
+    RunError,
+    UserError,
+)
+from slowfast_dist.config_checks import require
 from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import (
     LabelledVideos,
@@ -29,8 +37,8 @@ from slowfast_dist.distributed import (
     share_weights,
 )
 from slowfast_dist.evaluation import Scores, evaluate
-from slowfast_dist.files import write_json
-from slowfast_dist.metrics import confusion, per_class, predicted
+from slowfast_dist.files import atomic_write
+from slowfast_dist.judgement import judge
 from slowfast_dist.model import SlowFast, rebuild
 from slowfast_dist.progress import Progress, print_scores
 from slowfast_dist.run_folder import RunFolder, write_unreadable
@@ -52,12 +60,12 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     data = command.data
     accelerator = make_accelerator(command.mixed_precision, DistributedConfig().timeout)
     best = on_main(accelerator, lambda: read_best(run))
+    views = _views(best, command)
     network = _load(best, accelerator)
     found = on_main(accelerator, lambda: find_labelled_videos(data, "data", best.classes))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
         say(accelerator, line)
     output = on_main(accelerator, lambda: _make_output(best.folder, data, command.output))
-    views = best.evaluation
     clips = EvaluationClips(found.videos, best.data, views.temporal_views, views.spatial_crops)
     loader = make_evaluation_loader(
         clips,
@@ -86,10 +94,35 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         "data": os.path.abspath(data),
         "epoch": best.epoch,
         "mixed_precision": accelerator.mixed_precision,
+        "temporal_views": views.temporal_views,
+        "spatial_crops": views.spatial_crops,
     }
-    content = on_main(accelerator, lambda: _write(output, best, found, scores, facts))
+    content = on_main(accelerator, lambda: _write(output, best, found, scores, command, facts))
     leave(accelerator)
     return content
+
+
+def _views(best: BestModel, command: EvaluateCommand) -> EvaluationConfig:
+    """The views that are scored: the run's own, unless the command asks for others.
+
+    Raises UserError for several that would all be the same.
+    """
+    own = best.evaluation
+    clips = own.temporal_views if command.temporal_views is None else command.temporal_views
+    crops = own.spatial_crops if command.spatial_crops is None else command.spatial_crops
+    require(
+        clips == 1 or best.data.sampling != "uniform",
+        "temporal-views",
+        clips,
+        "the run samples uniform, where every clip is the whole video: give 1",
+    )
+    require(
+        crops == 1 or best.data.resize != "square",
+        "spatial-crops",
+        crops,
+        "the run resizes square, where every crop is the whole frame: give 1",
+    )
+    return EvaluationConfig(clips, crops)
 
 
 def _load(best: BestModel, accelerator: Accelerator) -> SlowFast:
@@ -129,21 +162,27 @@ def _name(data: Path) -> str:
 
 
 def _write(
-    output: Path, best: BestModel, found: LabelledVideos, scores: Scores, facts: dict[str, Any]
+    output: Path,
+    best: BestModel,
+    found: LabelledVideos,
+    scores: Scores,
+    command: EvaluateCommand,
+    facts: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write the results, metrics.json last, and print a table; returns metrics.json's content."""
+    """Write the results, metrics.json last, and print them; returns metrics.json's content."""
     failed = [(found.videos[f.video].name, f.reason, "evaluation") for f in scores.unreadable]
     unreadable = [*found.rejected, *failed]
-    metrics = {name: plain(value) for name, value in scores.metrics().items()}
-    metrics["unreadable"] = len(unreadable)
-    predictions = predicted(scores.logits)
-    content = {
-        **metrics,
-        **facts,
-        "per_class": per_class(scores.labels, predictions, best.classes),
-        "confusion": confusion(scores.labels, predictions, len(best.classes)).tolist(),
-    }
     names = [found.videos[video].name for video in scores.videos]
+    judged = judge(
+        scores.labels,
+        scores.logits,
+        names,
+        best.classes,
+        ks=command.top_k,
+        hardest=command.hardest,
+        resamples=command.resamples,
+    )
+    content = _plain({**scores.metrics(), "unreadable": len(unreadable), **facts, **judged})
     listed = output / "unreadable_videos.csv"
     try:
         if unreadable:
@@ -155,17 +194,39 @@ def _write(
         write_predictions(
             output / "predictions.csv", names, scores.labels, scores.logits, best.classes
         )
-        write_json(output / "metrics.json", content)
+        with atomic_write(output / "metrics.json") as file:
+            # Bytes of --data that are no UTF-8 become JSON's escapes, which read back as they were.
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise RunError(f"cannot write the evaluation to {output}: {error.strerror}") from error
-    print_scores(_name(Path(facts["data"])), metrics)
-    missing = [row["class"] for row in content["per_class"] if not row["support"]]
-    if missing:
-        print(
-            f"  {len(missing)} of the model's {len(best.classes)} classes have no video here: "
-            "macro averages count them as 0"
-        )
+    print_scores(_name(Path(facts["data"])), content)
+    _print_remarks(best, content, command)
     also = f"; {len(unreadable)} could not be read: unreadable_videos.csv" if unreadable else ""
     print(f"{len(names)} videos scored by the model of epoch {best.epoch}{also}")
     print(f"metrics.json and predictions.csv are in {output}", flush=True)
     return content
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it; NaN and infinity, which a model that diverged may give, become null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else plain(value)
+
+
+def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCommand) -> None:
+    """What a reader of the table should know of it."""
+    clips, crops, classes = content["temporal_views"], content["spatial_crops"], len(best.classes)
+    if clips * crops > 1:
+        shapes = f"{clips} clip{'s' * (clips > 1)} x {crops} crop{'s' * (crops > 1)}"
+        print(f"  a video's probabilities are the mean of its {clips * crops} views: {shapes}")
+    missing = [row["class"] for row in content["per_class"] if not row["support"]]
+    if missing:
+        print(
+            f"  {len(missing)} of the model's {classes} classes have no video here: "
+            "macro averages count them as 0"
+        )
+    useless = [f"top-{k}" for k in sorted(set(command.top_k)) if k >= classes]
+    if useless:
+        print(f"  {', '.join(useless)} left out: there are {classes} classes")

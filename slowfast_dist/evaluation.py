@@ -1,4 +1,4 @@
-"""Logits for every video of a loader, each video once, its views averaged."""
+"""Logits for every video of a loader, each video once, its views' probabilities averaged."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from slowfast_dist import signals
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.distributed import any_process, gather_list, gather_rows, meet
-from slowfast_dist.metrics import logit_metrics
+from slowfast_dist.metrics import average_views, logit_metrics
 
 
 @dataclass(frozen=True)
 class Scores:
     """The scored videos in the order of the dataset, the same on every process.
 
-    ``videos`` int64 (N,): their indices; ``labels`` int64 (N,); ``logits`` float64 (N, K);
-    ``unreadable``: the videos that are missing, once each, with the reason.
+    ``videos`` int64 (N,): their indices; ``labels`` int64 (N,); ``logits`` float64 (N, K), the
+    network's where a video has one view, else log-probabilities, of which the softmax is the mean
+    of its views' probabilities; ``unreadable``: the videos that are missing, once each, with the
+    reason.
     """
 
     videos: NDArray[np.int64]
@@ -72,10 +74,10 @@ def evaluate(
     failed: dict[int, Failure] = {}
     for failure in gather_list(accelerator, failures):
         failed.setdefault(failure.video, failure)  # of several views the first says why
-    return _average_views(all_rows, all_logits, failed, num_videos, views)
+    return _score(all_rows, all_logits, failed, num_videos, views)
 
 
-def _average_views(
+def _score(
     rows: NDArray[np.int64],
     logits: NDArray[np.float64],
     failed: dict[int, Failure],
@@ -91,6 +93,6 @@ def _average_views(
     expected = np.repeat(np.array(scored, dtype=np.int64), views)
     assert np.array_equal(rows[:, 0], expected), "a video was not scored exactly once"
     assert np.array_equal(rows[:, 1], np.tile(np.arange(views), len(scored)))
-    averaged = logits.reshape(len(scored), views, logits.shape[1]).mean(axis=1)
+    averaged = average_views(logits.reshape(len(scored), views, logits.shape[1]))
     unreadable = [failed[video] for video in sorted(failed)]
     return Scores(rows[::views, 0], rows[::views, 2], averaged, unreadable)

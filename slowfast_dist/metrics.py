@@ -3,7 +3,7 @@
 Everything here is a pure function of arrays that were gathered from all processes before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,37 @@ def top_k_hits(labels: NDArray[Any], logits: NDArray[Any], k: int) -> int:
     return int(np.sum(before.sum(axis=1) < k))
 
 
+def top_k_accuracies(
+    labels: NDArray[Any], logits: NDArray[Any], ks: Iterable[int]
+) -> dict[str, float]:
+    """``top{k}_accuracy`` of labels (N,) and logits (N, K) for each k below K, in rising order.
+
+    From k = K on every sample counts as right, which says nothing. All are 0 where N is 0.
+    """
+    return {
+        f"top{k}_accuracy": top_k_hits(labels, logits, k) / max(len(labels), 1)
+        for k in sorted(set(ks))
+        if k < logits.shape[1]
+    }
+
+
+def average_views(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """The views of N samples, logits (N, V, K), as one: logits (N, K) whose probabilities are the
+    mean of the views' probabilities. With one view they are that view's logits themselves.
+
+    Probabilities, not logits, are averaged, as in the field's tests (PySlowFast's head applies the
+    softmax before its test meter adds the views up): each view has one vote, where in a mean of
+    logits a view of large ones outvotes all others. Finite wherever the logits are: the sums are
+    taken relative to the largest term.
+    """
+    count, views, classes = logits.shape
+    if views == 1:
+        return logits[:, 0].astype(np.float64)
+    each = log_softmax(logits.reshape(count * views, classes)).reshape(logits.shape)
+    largest = each.max(axis=1, keepdims=True)
+    return np.log(np.exp(each - largest).mean(axis=1)) + largest[:, 0]
+
+
 def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Logarithms of the class probabilities, (N, K)."""
     shifted = logits.astype(np.float64)
@@ -77,8 +108,12 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 def cross_entropy(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     """Mean of -log p(label) over the samples: no smoothing, no class weights; 0 where N is 0."""
-    losses = -np.take_along_axis(log_softmax(logits), labels[:, None], axis=1)
-    return float(losses.sum()) / max(len(labels), 1)
+    return float(losses(logits, labels).sum()) / max(len(labels), 1)
+
+
+def losses(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
+    """-log p(label) of each sample, (N,)."""
+    return -np.take_along_axis(log_softmax(logits), labels[:, None], axis=1)[:, 0]
 
 
 def per_class(

@@ -4,6 +4,7 @@ Transient text (bar, line) goes to standard error, the tables to standard output
 """
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
@@ -20,6 +21,8 @@ BAR_SECONDS = 1.0
 """From one refresh of the bar to the next."""
 SCORES = ("loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro")
 """What the tables show, where it is there."""
+SHOWN_MISTAKES = 5
+"""Of an evaluation's list of the hardest."""
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -201,20 +204,51 @@ def print_epoch(row: Mapping[str, Any], epochs: int, stream: TextIO | None = Non
 
 
 def print_scores(title: str, metrics: Mapping[str, Any]) -> None:
-    """Print the table of one evaluation's metrics, macro averages."""
+    """Print what an evaluation's metrics.json holds: a table (macro averages) with its intervals,
+    further top-k accuracies, calibration, and the first of the hardest mistakes."""
     shown = [name for name in SCORES if name in metrics]
-    print(_head("evaluation", shown))
-    print(_line(title, [metrics[name] for name in shown]), flush=True)
+    lines = [_head("evaluation", shown), _line(title, [metrics[name] for name in shown])]
+    if metrics["intervals"]:
+        for side, words in enumerate(("  95 % from", "  95 % to")):
+            ends = {name: f"{ends[side]:.4f}" for name, ends in metrics["intervals"].items()}
+            lines.append(f"  {words:<12}{_cells([ends.get(name, '') for name in shown])}".rstrip())
+    facts = [
+        f"{_title(name)} {_score(metrics[name])}"
+        for name in metrics
+        if re.fullmatch(r"top\d+_accuracy", name) and name not in (*shown, "top1_accuracy")
+    ]
+    facts.append(f"calibration error (ECE) {_score(metrics['ece'])}")
+    lines.append("  " + " | ".join(facts))
+    print("\n".join(lines + _mistakes(metrics["hardest"][:SHOWN_MISTAKES])), flush=True)
+
+
+def _mistakes(worst: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["  hardest mistakes: loss, class, what it was taken for (probability), path"]
+    label, prediction = (
+        max((len(one[key]) for one in worst), default=0) for key in ("label", "prediction")
+    )
+    for one in worst:
+        names = f"{one['label']:<{label}}  {one['prediction']:<{prediction}}"
+        confidence = _score(one["confidence"], ".2f")
+        lines.append(f"{_score(one['loss']):>10}  {names} ({confidence})  {one['path']}")
+    return lines if worst else []
 
 
 def _head(title: str, shown: Sequence[str]) -> str:
-    names = [name.removesuffix("_macro").replace("top5_accuracy", "top-5") for name in shown]
-    return f"{title:<14}{_cells(names)}"
+    return f"{title:<14}{_cells([_title(name) for name in shown])}"
+
+
+def _title(name: str) -> str:
+    """What people call a metric: top-5 for top5_accuracy, f1 for f1_macro."""
+    return re.sub(r"^top(\d+)_accuracy$", r"top-\1", name).removesuffix("_macro")
 
 
 def _line(title: str, values: Sequence[float | None]) -> str:
-    cells = ["-" if value is None else f"{value:.4f}" for value in values]
-    return f"  {title:<12}{_cells(cells)}"
+    return f"  {title:<12}{_cells([_score(value) for value in values])}"
+
+
+def _score(value: float | None, form: str = ".4f") -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _cells(texts: list[str]) -> str:

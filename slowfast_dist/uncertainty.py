@@ -4,6 +4,7 @@ Pure functions of arrays that were gathered from all processes before.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 BINS = 15
 """Bins of confidence, as in Guo et al., On Calibration of Modern Neural Networks (ICML 2017)."""
 RESAMPLES = 1000
+NUMBERS_AT_ONCE = 1_000_000
+"""Which of the resamples' counts are in memory together."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +38,23 @@ def reliability(
 
     ``labels`` int (N,), ``probabilities`` (N, K).
     """
-    confidence = probabilities.max(axis=1, initial=0.0)
-    right = probabilities.argmax(axis=1) == labels if len(labels) else np.empty(0, bool)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    edges = np.arange(bins + 1) / bins
+    place = np.searchsorted(edges[1:-1], confidence)  # the same numbers as in the bins themselves
     found = []
-    for index in range(bins):
+    for index, (low, high) in enumerate(pairwise(edges.tolist())):
         inside = place == index
         count = int(inside.sum())
         mean_confidence = float(confidence[inside].mean()) if count else 0.0
         accuracy = float(right[inside].mean()) if count else 0.0
-        found.append(Bin(index / bins, (index + 1) / bins, count, mean_confidence, accuracy))
+        found.append(Bin(low, high, count, mean_confidence, accuracy))
     return found
 
 
 def expected_calibration_error(bins: list[Bin]) -> float:
-    """ECE: the mean distance of confidence and accuracy over the samples; 0 without any."""
+    """ECE (Guo et al.): the mean distance of confidence and accuracy of a sample's bin, over the
+    samples; 0 without any."""
     total = sum(one.count for one in bins)
     apart = sum(one.count * abs(one.confidence - one.accuracy) for one in bins)
     return apart / max(total, 1)
@@ -65,8 +70,11 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of "accuracy" and "f1_macro" (as metrics.classification_metrics).
 
-    Videos are drawn with replacement ``resamples`` times (Efron and Tibshirani, 1993). ``labels``
-    and ``predictions`` are class indices (N,). Empty where N or ``resamples`` is 0.
+    Videos are drawn with replacement ``resamples`` times (Efron and Tibshirani, An Introduction to
+    the Bootstrap, 1993). They say how far the numbers may come from the choice of these videos, if
+    each was chosen by itself; of another training they say nothing. With few videos they are too
+    narrow, and where all are right, or all wrong, they have no width. ``labels`` and
+    ``predictions`` are class indices (N,). Empty where N or ``resamples`` is 0.
     """
     if not len(labels) or not resamples:
         return {}
@@ -74,18 +82,32 @@ def bootstrap_intervals(
     cells = labels.astype(np.int64) * num_classes + predictions
     used, counts = np.unique(cells, return_counts=True)
     truth, guess = used // num_classes, used % num_classes
+    diagonal = truth == guess
     accuracy, f1 = np.empty(resamples), np.empty(resamples)
-    for draw in range(resamples):
-        # How often each cell of the confusion matrix comes up among N draws.
-        times = rng.multinomial(len(labels), counts / len(labels))
-        support = np.bincount(truth, times, num_classes)
-        predicted = np.bincount(guess, times, num_classes)
-        right = np.bincount(truth[truth == guess], times[truth == guess], num_classes)
-        accuracy[draw] = right.sum() / len(labels)
-        f1[draw] = np.mean(2 * right / np.maximum(support + predicted, 1))
+    at_once = max(1, NUMBERS_AT_ONCE // (len(used) + num_classes))
+    for first in range(0, resamples, at_once):
+        draws = slice(first, min(first + at_once, resamples))
+        # How often each cell of the confusion matrix comes up among N draws, (draws, cells).
+        times = rng.multinomial(len(labels), counts / len(labels), draws.stop - first)
+        in_class = _sums(times, truth, num_classes) + _sums(times, guess, num_classes)
+        right = _sums(times[:, diagonal], truth[diagonal], num_classes)
+        accuracy[draws] = right.sum(axis=1) / len(labels)
+        f1[draws] = (2 * right / np.maximum(in_class, 1)).mean(axis=1)
     tails = [(1 - level) / 2, (1 + level) / 2]
     found = {"accuracy": accuracy, "f1_macro": f1}
     return {
         name: (float(low), float(high))
         for name, (low, high) in ((name, np.quantile(v, tails)) for name, v in found.items())
     }
+
+
+def _sums(
+    times: NDArray[np.int64], classes: NDArray[np.int64], num_classes: int
+) -> NDArray[np.int64]:
+    """The columns of ``times`` (R, C) added up by their class (C,): (R, num_classes)."""
+    sums = np.zeros((len(times), num_classes), np.int64)
+    order = np.argsort(classes, kind="stable")
+    present, starts = np.unique(classes[order], return_index=True)
+    if len(present):
+        sums[:, present] = np.add.reduceat(times[:, order], starts, axis=1)
+    return sums

@@ -13,12 +13,19 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
 
 from slowfast_dist.cli import main, parse_evaluation
 from slowfast_dist.config import EvaluateCommand, RunError, UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.evaluate_run import run_evaluation
+from slowfast_dist.tracking import read_predictions
+from slowfast_dist.uncertainty import bootstrap_intervals, reliability
 from tests.training_runs import TINY, launch, rows, trained
 
 CLASSES = ("moves left", "moves right", "turns clockwise")
@@ -67,14 +74,18 @@ def own_accelerate() -> Iterator[None]:
     GradientState._reset_state()
 
 
+VIEWS = {"temporal_views": 4, "spatial_crops": 3, "top_k": (1, 2, 5), "hardest": 3}
+"""Other views than the run's own, and less than all mistakes."""
+
+
 def evaluate(run: Path, data: Path, output: Path | None = None, **options: Any) -> dict[str, Any]:
     command = EvaluateCommand(data, output, "no", **({"num_workers": 0} | options))
     return run_evaluation(run, command)
 
 
-def mistake(run: Path, data: Path, output: Path | None = None) -> str:
+def mistake(run: Path, data: Path, output: Path | None = None, **options: Any) -> str:
     with pytest.raises(UserError) as error:
-        evaluate(run, data, output)
+        evaluate(run, data, output, **options)
     message = str(error.value)
     assert "\n" not in message
     return message
@@ -123,29 +134,35 @@ def test_the_runs_own_validation_gives_the_metrics_of_its_best_epoch(
 def evaluated(run: Path, others: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """The output of evaluations by 1, 2 (accelerate launch) and 3 (torchrun) processes."""
     root = tmp_path_factory.mktemp("evaluated")
-    evaluate(run, others, root / "1")
+    evaluate(run, others, root / "1", **VIEWS)
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3")
     for processes, start in ((2, ()), (3, torchrun)):
         done = launch(
             *start, "-m", "slowfast_dist", "evaluate", run, "--data", others, "--output",
             root / str(processes), "--mixed-precision", "no", "--batch-size", str(2 * processes),
-            "--num-workers", str(processes % 2), processes=1 if start else processes,
+            "--num-workers", str(processes % 2), "--temporal-views", "4", "--spatial-crops", "3",
+            "--top-k", "1", "2", "5", "--hardest", "3", processes=1 if start else processes,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("7 videos scored") == 1
     return {processes: root / str(processes) for processes in (1, 2, 3)}
 
 
+def alike(one: Any, other: Any) -> bool:
+    """The same JSON, numbers to 1e-6."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(other == (pytest.approx(one, abs=1e-6) if isinstance(one, float) else one))
+
+
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_agree(evaluated: dict[int, Path], processes: int) -> None:
     """Of 7 videos, which neither 2 nor 3 divides, each is scored exactly once."""
     one, several = (json.loads((evaluated[n] / "metrics.json").read_text()) for n in (1, processes))
-    assert one["videos"] == 7 and one.keys() == several.keys()
-    for name, value in one.items():
-        if isinstance(value, float):
-            assert several[name] == pytest.approx(value, abs=1e-6), name
-        else:
-            assert several[name] == value, name
+    assert one["videos"] == 7 and (one["temporal_views"], one["spatial_crops"]) == (4, 3)
+    assert alike(one, several)
     first, second = predictions(evaluated[1]), predictions(evaluated[processes])
     assert [row["path"] for row in first] == [row["path"] for row in second]
     np.testing.assert_allclose(probabilities(second), probabilities(first), rtol=0, atol=1e-6)
@@ -176,6 +193,40 @@ def test_metrics_equal_scikit_learn_on_the_predictions(
     assert metrics["loss"] == pytest.approx(-np.log(own_class).mean(), abs=1e-9)
     matrix = confusion_matrix(labels, predicted, labels=CLASSES)
     assert metrics["confusion"] == matrix.tolist()
+
+
+def test_top_k_calibration_intervals_and_mistakes_follow_from_the_predictions(
+    evaluated: dict[int, Path],
+) -> None:
+    metrics = json.loads((evaluated[1] / "metrics.json").read_text())
+    found = read_predictions(evaluated[1] / "predictions.csv")
+    labels, probabilities = found.labels, found.probabilities
+    of_three = list(range(3))
+    for k in (1, 2):
+        expected = top_k_accuracy_score(labels, probabilities, k=k, labels=of_three)
+        assert metrics[f"top{k}_accuracy"] == pytest.approx(expected, abs=1e-9)
+    assert "top5_accuracy" not in metrics  # of three classes
+    bins = reliability(labels, probabilities)
+    assert [one["count"] for one in metrics["calibration"]] == [one.count for one in bins]
+    assert sum(one["count"] for one in metrics["calibration"]) == 7
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    places = np.ceil(sure * 15).astype(int)
+    gaps = [abs((sure - right)[places == place].sum()) for place in set(places.tolist())]
+    assert metrics["ece"] == pytest.approx(sum(gaps) / 7, abs=1e-9)
+    predicted = probabilities.argmax(axis=1)
+    intervals = bootstrap_intervals(labels, predicted, 3)
+    assert metrics["intervals"] == {name: list(ends) for name, ends in intervals.items()}
+    low, high = metrics["intervals"]["accuracy"]
+    assert low <= metrics["accuracy"] <= high
+    own = probabilities[np.arange(7), labels]
+    worst = [row for row in np.argsort(own) if not right[row]]
+    assert 0 < len(metrics["hardest"]) == min(3, len(worst))
+    for row, one in zip(worst, metrics["hardest"], strict=False):
+        assert one["path"] == found.names[row]
+        assert (one["label"], one["prediction"]) == (CLASSES[labels[row]], CLASSES[predicted[row]])
+        assert one["probability"] == pytest.approx(own[row], abs=1e-9)
+        assert one["confidence"] == pytest.approx(sure[row], abs=1e-9)
+        assert one["loss"] == pytest.approx(-np.log(own[row]), abs=1e-9)
 
 
 def test_what_cannot_be_read_is_listed_and_counted(evaluated: dict[int, Path]) -> None:
@@ -219,7 +270,7 @@ def test_the_models_folder_alone_is_enough(
     models.mkdir()
     for name in ("best_model.json", "best_model_weights.pth"):
         shutil.copy(run / "models" / name, models)
-    metrics = evaluate(models, others)
+    metrics = evaluate(models, others, **VIEWS)
     written = json.loads((models / "evaluation-my test" / "metrics.json").read_text())
     before = json.loads((evaluated[1] / "metrics.json").read_text())
     assert metrics == written
@@ -233,7 +284,7 @@ def test_one_class_alone_and_where_the_results_go(
     table = others / "one class.csv"
     table.write_text(f"path,label\n{CLASSES[1]}/clip_000.mp4,{CLASSES[1]}\n")
     monkeypatch.chdir(run / "models")
-    metrics = evaluate(Path("."), table)
+    metrics = evaluate(Path("."), table, resamples=0, hardest=0, top_k=(3, 2, 7))
     table.unlink()
     assert metrics["videos"] == 1 and metrics["per_class"][1]["support"] == 1
     assert json.loads((run / "evaluation-one class" / "metrics.json").read_text()) == metrics
@@ -241,6 +292,44 @@ def test_one_class_alone_and_where_the_results_go(
     printed = capsys.readouterr().out
     assert "2 of the model's 3 classes have no video here" in printed
     assert f"{metrics['loss']:.4f}" in printed and "evaluation-one class" in printed
+    assert "top-3, top-7 left out: there are 3 classes" in printed
+    assert "mean of its 6 views: 2 clips x 3 crops" in printed
+    assert "95 %" not in printed and metrics["intervals"] == {} and metrics["hardest"] == []
+    assert metrics["top2_accuracy"] in (0.0, 1.0) and "top3_accuracy" not in metrics
+
+
+def test_the_summary_shows_intervals_and_the_hardest_mistakes(
+    run: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = evaluate(run, others, tmp_path / "out", **VIEWS)
+    printed = capsys.readouterr().out
+    low, high = metrics["intervals"]["accuracy"]
+    table = printed[printed.index("evaluation ") :].splitlines()
+    end = table[0].index("accuracy") + len("accuracy")
+    column = [line[:end].split()[-1] for line in table[1:4]]
+    assert column == [f"{value:.4f}" for value in (metrics["accuracy"], low, high)]
+    assert f"top-2 {metrics['top2_accuracy']:.4f} | calibration error (ECE)" in printed
+    shown = [line for line in table if line.endswith(".mp4")]
+    assert [line.split()[-1] for line in shown] == [
+        one["path"].split()[-1] for one in metrics["hardest"]
+    ]
+
+
+def test_a_model_that_diverged(models: Path, others: Path, tmp_path: Path) -> None:
+    """Null in the JSON, in which NaN is no number."""
+    weights = models / "best_model_weights.pth"
+    state = torch.load(weights, weights_only=True)
+    state["blocks.6.proj.bias"] = torch.full((3,), float("nan"))
+    torch.save(state, weights)
+    evaluate(models, others, tmp_path / "out")
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    text = (tmp_path / "out" / "metrics.json").read_text(encoding="utf-8")
+    metrics = json.loads(text, parse_constant=refuse)
+    assert metrics["loss"] is None and metrics["ece"] is None
+    assert metrics["hardest"][0]["loss"] is None and metrics["videos"] == 7
 
 
 # Mistakes
@@ -261,6 +350,20 @@ def test_mistakes_of_place_and_class(run: Path, others: Path, tmp_path: Path) ->
     (empty / CLASSES[0] / "a.mp4").write_bytes(b"no video")
     assert "none of the videos can be read" in mistake(run, empty)
     assert not list(run.glob("evaluation-*e*pty")) and not list(run.glob("evaluation-gone"))
+
+
+def test_views_that_would_all_be_the_same(models: Path, others: Path) -> None:
+    path = models / "best_model.json"
+    content = json.loads(path.read_text())
+    content["clip"] |= {"sampling": "uniform", "temporal_views": 1}
+    path.write_text(json.dumps(content))
+    message = mistake(models, others, temporal_views=10)
+    assert message.startswith("--temporal-views 10: the run samples uniform")
+    content["clip"] |= {"resize": "square", "spatial_crops": 1}
+    path.write_text(json.dumps(content))
+    message = mistake(models, others, spatial_crops=3)
+    assert message.startswith("--spatial-crops 3: the run resizes square")
+    assert not list(models.glob("evaluation-*"))
 
 
 @pytest.fixture
@@ -361,6 +464,11 @@ def test_the_command_line() -> None:
         (["a", "--data"], "--data: a value is missing: give a path or none"),
         (["a", "--data", "b", "--batch-size", "0"], "--batch-size 0: give a number above 0"),
         (["a", "--data", "b", "--num-workers", "-1"], "--num-workers -1: give 0 or"),
+        (["a", "--data", "b", "--temporal-views", "0"], "--temporal-views 0: give a number from 1"),
+        (["a", "--data", "b", "--spatial-crops", "2"], "--spatial-crops 2: give 1 or 3"),
+        (["a", "--data", "b", "--top-k", "1", "0"], "--top-k 0: give numbers above 0"),
+        (["a", "--data", "b", "--resamples", "-1"], "--resamples -1: give a number from 0"),
+        (["a", "--data", "b", "--hardest", "-1"], "--hardest -1: give a number from 0"),
         (["a", "--data", "b", "--mixed-precision", "x"], "--mixed-precision x: give auto, no"),
     ],
 )

@@ -39,7 +39,7 @@ LAYERS = {
     "distributed rendezvous wandb_media",
     5: "config commands benchmark_settings model_settings config_checks metrics uncertainty "
     "files host_memory cpus cpu_limit cpu_time signals heartbeat parent launchers run_lock "
-    "data.clips",
+    "data.clips judgement",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""

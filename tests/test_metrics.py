@@ -89,3 +89,51 @@ def test_per_class_and_confusion_tell_true_from_predicted() -> None:
     }
     assert second["precision"] == pytest.approx(1 / 3) and second["recall"] == 1.0
     assert third == {"class": "rest", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+
+
+# Top-k
+
+
+@pytest.mark.parametrize("k", [3, 6, 12])
+def test_top_k_is_that_of_scikit_learn_below_the_number_of_classes(k: int) -> None:
+    labels, logits = sample(73, k)
+    found = metrics.top_k_accuracies(labels, logits, (5, 1, 3, 1, 40))
+    below = [one for one in (1, 3, 5) if one < k]
+    assert list(found) == [f"top{one}_accuracy" for one in below]
+    for one in below:
+        expected = sk.top_k_accuracy_score(labels, logits, k=one, labels=list(range(k)))
+        assert found[f"top{one}_accuracy"] == pytest.approx(expected, abs=1e-12)
+    assert found["top1_accuracy"] == metrics.logit_metrics(labels, logits)["accuracy"]
+    nothing = metrics.top_k_accuracies(labels[:0], logits[:0], [1])
+    assert nothing == {"top1_accuracy": 0.0}
+
+
+# Views
+
+
+def test_views_are_averaged_as_probabilities() -> None:
+    """One view that is sure does not outvote two that agree, as it would by its logits."""
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(11, 6, 4)) * 4
+    expected = torch.from_numpy(logits).softmax(dim=2).mean(dim=1).numpy()
+    found = metrics.average_views(logits)
+    np.testing.assert_allclose(metrics.softmax(found), expected, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(np.exp(found), expected, rtol=0, atol=1e-15)
+    labels = rng.integers(0, 4, 11)
+    loss = -np.log(expected[np.arange(11), labels]).mean()
+    assert metrics.cross_entropy(found, labels) == pytest.approx(loss, abs=1e-12)
+    views = np.array([[[2.0, 0.0], [2.0, 0.0], [-30.0, 0.0]]])
+    assert metrics.predicted(metrics.average_views(views)) == [0]
+    assert metrics.predicted(views.mean(axis=1)) == [1]
+
+
+def test_one_view_is_not_touched_and_extreme_ones_stay_finite() -> None:
+    logits = np.random.default_rng(6).normal(size=(9, 1, 5)).astype(np.float32) * 50
+    assert np.array_equal(metrics.average_views(logits), logits[:, 0].astype(np.float64))
+    most = float(np.finfo(np.float32).max)
+    views = np.array([[[most, -most, 0.0], [most, -most, 0.0]], [[0.0, -2000.0, -3000.0]] * 2])
+    found = metrics.average_views(views)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found[0], [0.0, -2 * most, -most])
+    np.testing.assert_allclose(found[1], [0.0, -2000.0, -3000.0])
+    assert metrics.average_views(np.zeros((0, 3, 4))).shape == (0, 4)

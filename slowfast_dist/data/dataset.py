@@ -2,11 +2,12 @@
 
 import mmap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
@@ -15,11 +16,14 @@ from slowfast_dist.data.clips import dense_indices, uniform_indices
 from slowfast_dist.data.guard import GIVEN_UP, GuardedReader, is_fatal
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.data.transforms import SpatialView, evaluation_view, training_view
-from slowfast_dist.data.video import DecodeError, VideoInfo
+from slowfast_dist.data.video import DecodeError, Frames, VideoInfo
 from slowfast_dist.data.video_table import VideoTable
 
 REPLACEMENTS = 10
 """Videos tried in place of one that fails to decode in training, before the clip counts nothing."""
+
+LONGEST_RUN = 2
+"""How many times as long as a clip the part of a video is that an evaluation reads at once."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,11 @@ def _stack(clips: Sequence[Tensor]) -> Tensor:
     return torch.stack(pixels, out=out).permute(0, 1, 4, 2, 3)
 
 
+def _as_tensor(frames: Frames) -> Tensor:
+    """uint8 (T, H, W, 3) as (T, 3, H, W), over the same memory."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2)
+
+
 class ClipDataset:
     """What training and evaluation share: reading the frames of one clip of one video.
 
@@ -130,24 +139,26 @@ class ClipDataset:
         for video in videos:
             self._given_up[video] = True
 
-    def _indices(self, info: VideoInfo, position: float) -> np.ndarray:
+    def _indices(self, info: VideoInfo, position: float) -> NDArray[np.int64]:
         if self.data.sampling == "uniform":
             return uniform_indices(info.frames, self.data.num_frames)
         return dense_indices(info.frames, self.data.num_frames, self.data.sampling_rate, position)
 
-    def _read(self, video: int, position: float, view: SpatialView) -> Tensor:
-        """Frames of one clip, uint8 (T, 3, H, W). Raises DecodeError."""
+    def _read(
+        self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView]
+    ) -> Frames:
+        """The frames at ``indices`` (T,), decoded once, through each of the V views: uint8
+        (V, T, H, W, 3). Raises DecodeError.
+        """
         path, info = self.videos.path(video), self.videos.info(video)
         if self._given_up[video]:
             raise DecodeError(path, GIVEN_UP)
-        indices = self._indices(info, position)
         try:
-            frames = self._reader.read(path, indices, info, self.data.decoder, view)
+            return self._reader.read_views(path, indices, info, self.data.decoder, views)
         except DecodeError as error:
             if is_fatal(error.reason):
                 self.give_up([video])
             raise
-        return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
 class TrainingClips(ClipDataset, Dataset[Sample]):
@@ -174,14 +185,15 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
             position = float(rng.random())
             view = training_view(info.height, info.width, self.data, rng)
             try:
-                frames = self._read(video, position, view)
+                [frames] = self._read(video, self._indices(info, position), [view])
             except DecodeError as error:
                 failures.append(Failure(video, error.reason))
                 video = int(rng.integers(len(self.videos)))
                 continue
             label = int(self.videos.labels[video])
             seconds = time.perf_counter() - started
-            return Sample(frames, label, key.sample, video, 0, tuple(failures), seconds)
+            clip = _as_tensor(frames)
+            return Sample(clip, label, key.sample, video, 0, tuple(failures), seconds)
         return Sample(None, 0, key.sample, video, failures=tuple(failures))
 
 
@@ -211,16 +223,63 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
         return len(self.videos) * self.views
 
     def __getitem__(self, key: ViewKey) -> Sample:
-        info = self.videos.info(key.video)
-        clip, crop = divmod(key.view, self.spatial_crops)
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[ViewKey]) -> list[Sample]:
+        """The views of a batch, which the DataLoader asks for at once.
+
+        Those that follow each other share the decoding: all crops of a clip, and clips that
+        overlap, as most of ten do in a video of some seconds.
+        """
+        return [sample for run in self._runs(keys) for sample in self._samples(run)]
+
+    def _clip(self, key: ViewKey) -> NDArray[np.int64]:
+        """Which frames of the video, (T,)."""
         # One clip: the centre. Several: from the first possible start to the last.
         last = self.temporal_views - 1
-        position = clip / last if last else 0.5
-        view = evaluation_view(info.height, info.width, self.data, crop, self.spatial_crops)
-        label = int(self.videos.labels[key.video])
+        position = key.view // self.spatial_crops / last if last else 0.5
+        return self._indices(self.videos.info(key.video), position)
+
+    def _runs(self, keys: Sequence[ViewKey]) -> Iterator[list[ViewKey]]:
+        """Part ``keys`` into what is decoded together: views of one video, whose clips overlap, and
+        which last LONGEST_RUN clips at most, as the time in which they must be read is one clip's.
+        """
+        run: list[ViewKey] = []
+        first = last = 0
+        for key in keys:
+            clip = self._clip(key)
+            most = LONGEST_RUN * (clip[-1] - clip[0] + 1)
+            overlaps = clip[0] <= last and clip[-1] - first < most
+            if run and not (key.video == run[0].video and overlaps):
+                yield run
+                run = []
+            if not run:
+                first = clip[0]
+            last = clip[-1]
+            run.append(key)
+        if run:
+            yield run
+
+    def _samples(self, run: Sequence[ViewKey]) -> Iterator[Sample]:
+        """Of views of one video: each of their frames is decoded once."""
+        video = run[0].video
+        info, label = self.videos.info(video), int(self.videos.labels[video])
+        crops = sorted({key.view % self.spatial_crops for key in run})
+        regions = [
+            evaluation_view(info.height, info.width, self.data, crop, self.spatial_crops)
+            for crop in crops
+        ]
+        clips = [self._clip(key) for key in run]
+        alike = all(np.array_equal(clip, clips[0]) for clip in clips)
+        numbers = clips[0] if alike else np.unique(np.concatenate(clips))
         try:
-            frames = self._read(key.video, position, view)
+            read = self._read(video, numbers, regions)
         except DecodeError as error:
-            failures = (Failure(key.video, error.reason),)
-            return Sample(None, label, key.video, key.video, key.view, failures)
-        return Sample(frames, label, key.video, key.video, key.view)
+            failures = (Failure(video, error.reason),)
+            yield from (Sample(None, label, video, video, key.view, failures) for key in run)
+            return
+        for key, clip in zip(run, clips, strict=True):
+            frames = read[crops.index(key.view % self.spatial_crops)]
+            if not alike:
+                frames = frames[np.searchsorted(numbers, clip)]
+            yield Sample(_as_tensor(frames), label, video, video, key.view)

@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 import weakref
+from collections.abc import Sequence
 from math import prod
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist import signals
 from slowfast_dist.data.transforms import SpatialView
-from slowfast_dist.data.video import DecodeError, Frames, VideoInfo, read_frames
+from slowfast_dist.data.video import DecodeError, Frames, VideoInfo, read_views
 from slowfast_dist.host_memory import give_back_free_memory
 from slowfast_dist.parent import die_with_parent
 
@@ -56,7 +57,7 @@ def is_fatal(reason: str) -> bool:
 
 
 class GuardedReader:
-    """`read_frames` in a child process with a time limit, on Linux; elsewhere without a guard.
+    """`read_views` in a child process with a time limit, on Linux; elsewhere without a guard.
 
     The child lives until it is late, dies, or its parent does; the next read then forks a new one.
     It belongs to the process that made it: a forked copy of this object makes its own, and so does
@@ -84,14 +85,26 @@ class GuardedReader:
 
         The frames are the caller's for as long as it holds them, or anything made over them.
         """
+        return self.read_views(path, indices, info, decoder, (view,))[0]
+
+    def read_views(
+        self,
+        path: Path,
+        indices: NDArray[np.int64],
+        info: VideoInfo,
+        decoder: Literal["auto", "decord", "pyav"],
+        views: Sequence[SpatialView | None],
+    ) -> Frames:
+        """As `video.read_views`, and otherwise as `read`."""
         if sys.platform != "linux":  # without fork, or with libraries that do not survive it
-            return read_frames(path, indices, info, decoder, view)
+            return read_views(path, indices, info, decoder, views)
+        view = views[0]
         height, width = (info.height, info.width) if view is None else (view.size, view.size)
-        shape = (len(indices), height, width, 3)
+        shape = (len(views), len(indices), height, width, 3)
         child = self._child_with(prod(shape))
         seconds = DECODE_SECONDS if self.seconds is None else self.seconds
         try:
-            answer = child.ask((path, indices, info, decoder, view), shape, seconds)
+            answer = child.ask((path, indices, info, decoder, views), shape, seconds)
         except (EOFError, ConnectionError):
             raise DecodeError(path, f"{CRASHES} ({self._end(END_SECONDS)})") from None
         except BaseException:  # an interrupt: the answer to come must not be the next clip's
@@ -265,11 +278,11 @@ def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
         reads += 1
         if reads % READS_TO_TRIM == 0:
             give_back_free_memory()
-        (path, indices, info, decoder, view), shape, offset = pipe.recv()
+        (path, indices, info, decoder, views), shape, offset = pipe.recv()
         answer: tuple[str, Any]
         try:
             out = np.frombuffer(memory, np.uint8, prod(shape), offset).reshape(shape)
-            read_frames(path, indices, info, decoder, view, out)
+            read_views(path, indices, info, decoder, views, out)
             answer = "frames", None
         except DecodeError as error:
             answer = "unreadable", error.reason

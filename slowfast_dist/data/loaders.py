@@ -185,7 +185,9 @@ def make_evaluation_loader(
     clips: EvaluationClips, batch_size: int, workers: int, rank: int, world_size: int, pin: bool
 ) -> DataLoader[Batch]:
     """The share of process ``rank`` of ``world_size``: over all, each view of each video once."""
-    batches = EvaluationSampler(len(clips.videos), clips.views, batch_size, rank, world_size)
+    batches = EvaluationSampler(
+        len(clips.videos), clips.views, batch_size, rank, world_size, clips.spatial_crops
+    )
     return _loader(clips, batches, batch_size, workers, pin)
 
 

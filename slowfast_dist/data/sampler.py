@@ -8,6 +8,7 @@ micro-batches whatever W; the last step of an epoch is short rather than padded 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -23,7 +24,8 @@ class ClipKey:
 
 @dataclass(frozen=True)
 class ViewKey:
-    """A view of a video: index of the video, index of the view among the video's views."""
+    """A view of a video: index of the video, index of the view among the video's views, of which
+    the crops of one clip follow each other."""
 
     video: int
     view: int
@@ -96,21 +98,40 @@ class DistributedBatchSampler(Sampler[list[ClipKey]]):
 class EvaluationSampler(Sampler[list[ViewKey]]):
     """Every view of every video exactly once over all processes, without padding.
 
-    Process r of W takes views r, r + W, ... of the videos' views in order, so that processes may
-    have unequal numbers of batches, also none: nothing in evaluation may wait for another process.
+    What can be decoded together stays together: the crops of a clip, and neighbouring clips of a
+    video. A batch is as many whole clips as ``batch_size`` views allow (only where that is less
+    than one, a clip is parted). The clips of a video form equal blocks, no longer than a batch, and
+    process r of W takes blocks r, r + W, ... of all videos'. So processes may have unequal numbers
+    of batches, also none: nothing in evaluation may wait for another process.
     """
 
     def __init__(
-        self, num_videos: int, views: int, batch_size: int, rank: int = 0, world_size: int = 1
+        self,
+        num_videos: int,
+        views: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        crops: int = 1,
     ) -> None:
-        self.views = views
+        """``views`` of each video; ``crops`` of each of its clips, a divisor of ``views``."""
+        assert views % crops == 0
+        self.crops = crops
+        self.clips = views // crops
         self.batch_size = batch_size
-        self.own = range(rank, num_videos * views, world_size)
+        self.clips_per_batch = max(1, batch_size // crops)
+        lengths = range(1, min(self.clips_per_batch, self.clips) + 1)
+        self.block = max(length for length in lengths if self.clips % length == 0)
+        self.own = range(rank, num_videos * self.clips // self.block, world_size)
 
     def __len__(self) -> int:
-        return -(-len(self.own) // self.batch_size)
+        batches = -(-len(self.own) * self.block // self.clips_per_batch)
+        return batches * -(-self.crops // self.batch_size)
 
     def __iter__(self) -> Iterator[list[ViewKey]]:
-        for first in range(0, len(self.own), self.batch_size):
-            items = self.own[first : first + self.batch_size]
-            yield [ViewKey(*divmod(item, self.views)) for item in items]
+        views = self.block * self.crops
+        own = (block * views + view for block in self.own for view in range(views))
+        while items := list(islice(own, self.clips_per_batch * self.crops)):
+            keys = [ViewKey(*divmod(item, self.clips * self.crops)) for item in items]
+            for first in range(0, len(keys), self.batch_size):
+                yield keys[first : first + self.batch_size]

@@ -6,7 +6,7 @@ Decord is there for those who ask for it, and where it is right and not much slo
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,7 +21,9 @@ from slowfast_dist.data.pixels import ViewConverter
 from slowfast_dist.data.seeking import Timeline, seek_frames
 from slowfast_dist.data.transforms import SpatialView, apply_view
 
-__all__ = ["DecodeError", "VideoInfo", "chosen_decoder", "decoder_reasons", "read_frames"]
+__all__ = [
+    "DecodeError", "VideoInfo", "chosen_decoder", "decoder_reasons", "read_frames", "read_views",
+]  # fmt: skip
 
 CHUNK = 4
 """Frames that Decord decodes at once: at 1080p this peaks at a third of a whole clip's memory."""
@@ -132,39 +134,62 @@ def read_frames(
 
     A repeated index is decoded once. Raises DecodeError for whatever is wrong with the file.
     """
+    outs = None if out is None else out[None]
+    return read_views(path, indices, info, decoder, (view,), outs)[0]
+
+
+def read_views(
+    path: Path,
+    indices: NDArray[np.int64],
+    info: VideoInfo,
+    decoder: Literal["auto", "decord", "pyav"],
+    views: Sequence[SpatialView | None],
+    out: Frames | None = None,
+) -> Frames:
+    """As `read_frames`, through each of V views of one size, (V, T, size, size, 3): a frame is
+    decoded once for all of them."""
     assert len(indices) and indices.min() >= 0 and indices.max() < info.frames, (path, indices)
-    size = (info.height, info.width) if view is None else (view.size, view.size)
-    frames = np.empty((len(indices), *size, 3), np.uint8) if out is None else out
-    assert frames.shape == (len(indices), *size, 3) and frames.flags.c_contiguous
+    [size] = {(info.height, info.width) if view is None else (view.size,) * 2 for view in views}
+    shape = (len(views), len(indices), *size, 3)
+    frames = np.empty(shape, np.uint8) if out is None else out
+    assert frames.shape == shape and frames.flags.c_contiguous
     places: dict[int, list[int]] = {}
     for place, number in enumerate(indices.tolist()):
         places.setdefault(number, []).append(place)
     if chosen_decoder(info, decoder) == "pyav":
-        _read_pyav(path, places, info, view, frames)
+        _read_pyav(path, places, info, views, frames)
         return frames
     if decoder == "decord":
         _refuse_endless(path, info)
     try:
-        _read_decord(path, places, info, view, frames)
+        _read_decord(path, places, info, views, frames)
     except DecodeError:  # Decord cannot, say, frames under 32 pixels or WebM without a duration
         if decoder == "decord":
             raise
-        _read_pyav(path, places, info, view, frames)
+        _read_pyav(path, places, info, views, frames)
     return frames
 
 
 def _read_pyav(
-    path: Path, places: dict[int, list[int]], info: VideoInfo, view: SpatialView | None, out: Frames
+    path: Path,
+    places: dict[int, list[int]],
+    info: VideoInfo,
+    views: Sequence[SpatialView | None],
+    out: Frames,
 ) -> None:
-    """``places``: frame number -> where it goes in ``out``."""
-    converter = ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
+    """``places``: frame number -> where it goes in each view's part of ``out``."""
+    converters = [
+        ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
+        for view in views
+    ]
     missing = set(places)
 
     def write(number: int, frame: av.VideoFrame) -> None:
         first, *others = places[number]
-        converter.write(frame, out[first])
-        for other in others:
-            out[other] = out[first]
+        for converter, seen in zip(converters, out, strict=True):
+            converter.write(frame, seen[first])
+            for other in others:
+                seen[other] = seen[first]
         missing.remove(number)
 
     if info.frame_time and _is_unchanged(path, info):
@@ -202,7 +227,11 @@ def _is_unchanged(path: Path, info: VideoInfo) -> bool:
 
 
 def _read_decord(
-    path: Path, places: dict[int, list[int]], info: VideoInfo, view: SpatialView | None, out: Frames
+    path: Path,
+    places: dict[int, list[int]],
+    info: VideoInfo,
+    views: Sequence[SpatialView | None],
+    out: Frames,
 ) -> None:
     size = (info.height, info.width)
     wanted = sorted(places)
@@ -210,9 +239,10 @@ def _read_decord(
     for chunk in _decord_chunks(path, wanted, info):
         if chunk.shape[1:3] != size:
             raise DecodeError(path, f"Decord: frames of {chunk.shape[1:3]} in place of {size} px")
-        placed = chunk if view is None else apply_view(chunk, view)
-        for number, frame in zip(wanted[first : first + CHUNK], placed, strict=True):
-            out[places[number]] = frame
+        for view, seen in zip(views, out, strict=True):
+            placed = chunk if view is None else apply_view(chunk, view)
+            for number, frame in zip(wanted[first : first + CHUNK], placed, strict=True):
+                seen[places[number]] = frame
         first += CHUNK
 
 

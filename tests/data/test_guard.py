@@ -22,7 +22,7 @@ from slowfast_dist.data.guard import GuardedReader, is_fatal
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.transforms import SpatialView
-from slowfast_dist.data.video import DecodeError, read_frames
+from slowfast_dist.data.video import DecodeError, read_frames, read_views
 from tests.training_runs import ROOT, TINY, launch, rows
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux alone")
@@ -106,9 +106,9 @@ def test_a_crash_says_how(
     good: Path, reader: GuardedReader, monkeypatch: pytest.MonkeyPatch, end: Any, how: str
 ) -> None:
     def ends(path: Path, *others: Any) -> Any:
-        return end() if path.name == "crashes.mp4" else read_frames(path, *others)
+        return end() if path.name == "crashes.mp4" else read_views(path, *others)
 
-    monkeypatch.setattr(guard, "read_frames", ends)
+    monkeypatch.setattr(guard, "read_views", ends)
     with pytest.raises(DecodeError) as caught:
         read(reader, good.with_name("crashes.mp4"), good)
     assert caught.value.reason == f"crashes the decoder ({how})" and is_fatal(caught.value.reason)
@@ -131,7 +131,7 @@ def test_a_bug_keeps_its_traceback(
     def buggy(*arguments: Any) -> Any:
         raise KeyError("of the test")
 
-    monkeypatch.setattr(guard, "read_frames", buggy)
+    monkeypatch.setattr(guard, "read_views", buggy)
     with pytest.raises(AssertionError, match="(?s)in buggy.*KeyError: 'of the test'"):
         read(reader, good, good)
 
@@ -139,7 +139,7 @@ def test_a_bug_keeps_its_traceback(
 def test_two_hundred_deaths_leave_no_file_process_or_memory(
     good: Path, reader: GuardedReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "read_frames", lambda *arguments: os._exit(1))
+    monkeypatch.setattr(guard, "read_views", lambda *arguments: os._exit(1))
     info, found = probe_file(good), []
     gc.collect()  # what earlier tests left in cycles holds children, files and memory too
     for repeats in (5, 200):
@@ -241,12 +241,12 @@ def test_an_interrupted_read_leaves_no_answer_for_the_next(
 ) -> None:
     def slow(path: Path, *others: Any) -> Any:
         time.sleep(0.2)
-        return read_frames(path, *others)
+        return read_views(path, *others)
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(guard, "read_frames", slow)
+    monkeypatch.setattr(guard, "read_views", slow)
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
@@ -290,7 +290,7 @@ def slow(path, *others):
     time.sleep(0.5)
     return read(path, *others)
 
-read, guard.read_frames = guard.read_frames, slow
+read, guard.read_views = guard.read_views, slow
 guard._let_go_of_files = lambda keep: None  # to print
 path = Path(sys.argv[1])
 frames = guard.GuardedReader(seconds=1).read(path, np.arange(3), probe_file(path), "pyav", None)
@@ -325,14 +325,14 @@ def find_videos(*arguments):
     crashes.append(found.train[1].path)
     return found
 
-def read_frames(path, *others):
+def read_views(path, *others):
     if path in crashes:
         os.kill(os.getpid(), signal.SIGSEGV)
     return read(path, *others)
 
 crashes = []
 find, training.find_videos = training.find_videos, find_videos
-read, guard.read_frames = guard.read_frames, read_frames
+read, guard.read_views = guard.read_views, read_views
 guard.DECODE_SECONDS = 3.0
 from slowfast_dist.cli import main
 main(["train", *sys.argv[1:]])
