@@ -22,7 +22,8 @@ LAYERS = {
     "check.report check.sides benchmark benchmark.bare_decode benchmark.clips benchmark.index "
     "benchmark.loader benchmark.output benchmark.plain benchmark.videos benchmark.workers "
     "benchmark.step benchmark.step_ways benchmark.floors benchmark.apart benchmark.train "
-    "benchmark.train_ways benchmark.scaling benchmark.scaling_model best_saving",
+    "benchmark.train_ways benchmark.scaling benchmark.scaling_model best_saving serve.access "
+    "serve.listening serve.refusal serve.scoring serve.upload",
     3: "evaluation predictor exported hub model_card export export.command export.graph "
     "export.parity export.pt2 export.onnx report report.charts report.command "
     "report.comparison report.page report.run_data report.stills card_sections card_usage "
@@ -62,7 +63,7 @@ OWNERS = {
     "onnxruntime": {"exported"},
     "pytorchvideo": {"model"},
     "starlette": {"serve.app"},
-    "uvicorn": {"serve.command"},
+    "uvicorn": {"serve.listening"},
     "sklearn": {"data.manifest", "data.split", "metrics"},
     "torchvision": {"model"},
     "tyro": {"cli", "config_files", "flags"},

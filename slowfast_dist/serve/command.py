@@ -1,0 +1,69 @@
+"""``serve``: from the command line to a server that answers."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from slowfast_dist.config import UserError
+from slowfast_dist.model_settings import Serve
+
+END_SECONDS = 0.3
+"""For the work at hand to notice that the server ends."""
+
+
+def run_serve(run: Path, command: Serve) -> NoReturn:
+    """Serve the page until Ctrl-C or SIGTERM, which end this process with exit code 0.
+
+    Raises UserError where the run has no best model, the port is taken, or the extra is missing.
+    """
+    try:
+        from slowfast_dist.serve.app import Predict, make_app
+        from slowfast_dist.serve.listening import listen, serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("slowfast_dist"):
+            raise
+        raise UserError(
+            f"serve: the package {error.name} is missing: pip install '.[demo]'"
+        ) from None
+    listener = listen(command.host, command.port)  # before the model is loaded, which takes longer
+    from slowfast_dist.predictor import open_predictor
+    from slowfast_dist.serve.jobs import Jobs
+    from slowfast_dist.serve.scoring import TOP, Scoring
+
+    predictor = open_predictor(run, command.backend, command.mixed_precision)
+    best = predictor.best
+    folder = best.folder.resolve()
+    facts: dict[str, Any] = {
+        "run": folder.parent.name if folder.name == "models" else folder.name,
+        "model": best.model["name"],
+        "classes": list(best.classes),
+        "top": TOP,
+        "max_bytes": int(command.max_megabytes * 1e6),
+        "max_seconds": command.max_seconds,
+        "time_limit": command.time_limit,
+    }
+    jobs = Jobs(Scoring(predictor, command.max_seconds))
+    predict = Predict(jobs, facts["max_bytes"], command.time_limit)
+    app = make_app(jobs, predict, facts, command.host)
+    serve(app, listener, lambda: _say(command.host, listener), predict.end)
+    jobs.end(END_SECONDS)
+    # At once: a batch that is computed cannot be interrupted, and Python takes seconds to take
+    # torch apart. What has no name on the disk the kernel deletes, and it ends the decoders.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _say(host: str, listener: socket.socket) -> None:
+    from slowfast_dist.serve.access import is_loopback, is_wildcard
+
+    port = listener.getsockname()[1]
+    if not is_loopback(host):
+        print(
+            f"warning: --host {host}: there is no login: whoever reaches port {port} may use this",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+    name = "localhost" if is_wildcard(host) else f"[{host}]" if ":" in host else host
+    print(f"open http://{name}:{port}/ in a browser (Ctrl-C ends this)", flush=True)

@@ -1,0 +1,225 @@
+"""The server at its limits: time, memory, its start and its end, by servers of their own."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.serve.serving import ROOT, Server
+
+HURRY = """
+import slowfast_dist.serve.upload as upload, slowfast_dist.serve.listening as listening
+upload.SILENCE_SECONDS, listening.REQUEST_SECONDS = 0.8, 0.8
+"""
+"""Less patience than the server has for people."""
+
+
+def serve(*words: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    """A start that must fail."""
+    code = f"{before}\nimport sys\nfrom slowfast_dist.start import main\nmain(sys.argv[1:])"
+    return subprocess.run(
+        [sys.executable, "-c", code, "serve", *words],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+# Its start
+
+
+def test_a_port_that_is_taken_is_named_with_the_remedy(run: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = serve(str(run), "--port", str(port))
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == (
+        f"error: --port {port}: another program listens there: give another one, or 0 for any\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "before", "expected"),
+    [
+        (("--host", "192.0.2.7"), "", "error: --host 192.0.2.7: no address of this machine"),
+        (("--host", "no such name"), "", "error: --host no such name: no address of this machine"),
+        ((), "import sys; sys.modules['starlette'] = None", "pip install '.[demo]'"),
+        ((), "import sys; sys.modules['uvicorn'] = None", "pip install '.[demo]'"),
+        (("--max-megabytes", "0"), "", "error: --max-megabytes 0"),
+    ],
+)
+def test_a_start_that_cannot_be_ends_with_one_line(
+    run: Path, words: tuple[str, ...], before: str, expected: str
+) -> None:
+    done = serve(str(run), "--port", "0", *words, before=before)
+    assert done.returncode == 2 and done.stdout == ""
+    assert expected in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_another_host_comes_with_a_warning(run: Path, tmp_path: Path) -> None:
+    with Server(run, tmp_path / "server", "--host", "0.0.0.0") as server:
+        assert server.host == "localhost"
+        assert server.log.read_text() == (
+            f"warning: --host 0.0.0.0: there is no login: whoever reaches port {server.port} may "
+            "use this\n"
+        )
+        assert server.ask("GET", "/", headers={"Host": "192.168.0.9"})[0] == 200
+        assert server.ask("GET", "/", headers={"Host": "evil.example"})[0] == 403
+
+
+# Its end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_its_end_leaves_nothing_whatever_it_was_doing(
+    run: Path, tmp_path: Path, number: signal.Signals, black: Callable[[int, int, float], bytes]
+) -> None:
+    with Server(run, tmp_path / "server") as server:
+        long = black(600, 256, 2)
+        working = server.begin(len(long), long)
+        uploading = server.begin(len(long), long[:1000])
+        idle = server.connect()
+        deadline = time.monotonic() + 20
+        while len(server.left()) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(server.left()) == 2, "both are there, without a name"
+        assert list(server.temporary.iterdir()) == []
+        code, seconds = server.end(number)
+        assert list(server.temporary.iterdir()) == []
+        if number != signal.SIGKILL:
+            assert code == 0 and seconds < 3  # 0.5 s on a machine that does nothing else
+            assert b" 503 " in working.recv(1000) and b" 503 " in uploading.recv(1000)
+            assert server.log.read_text() == ""
+        for connection in (working, uploading, idle):
+            connection.close()
+    gone = time.monotonic() + 5
+    while (left := processes_with(str(server.temporary))) and time.monotonic() < gone:
+        time.sleep(0.1)
+    assert left == []
+
+
+def processes_with(temporary: str) -> list[int]:
+    """Processes that have this temporary folder in their environment: those of the server."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                if temporary.encode() in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
+# Its patience
+
+
+@pytest.mark.slow
+def test_who_is_slow_or_silent_is_given_up(run: Path, tmp_path: Path, video: Path) -> None:
+    content = video.read_bytes()
+    with Server(run, tmp_path / "server", before=HURRY) as server:
+        files, _ = server.resources()
+        silent = server.begin(len(content), content[:100])
+        assert b"nothing came for 0.8 s" in whole(silent)
+        trickling = server.begin(len(content), content[:100])
+        trickling.settimeout(0.05)
+        answer, deadline = b"", time.monotonic() + 10
+        while b"error" not in answer and time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                trickling.sendall(b"x")
+                answer += trickling.recv(1000)
+        assert b" 408 " in answer and b"slower than" in answer
+        for start in (b"", b"GET / HTTP/1.1\r\nHost: local"):
+            with server.connect() as connection:
+                connection.sendall(start)
+                assert ends(connection), "a request that is not begun, or not ended"
+        with server.begin(10**9) as connection:  # refused at once, but the client goes on
+            assert b" 413 " in whole(connection)
+        silent.close()
+        trickling.close()
+        assert server.left_soon() == [] and server.is_up()
+        assert server.resources()[0] <= files + 1
+        assert server.predict(content)[0] == 200
+        assert server.log.read_text() == ""
+
+
+def whole(connection: socket.socket) -> bytes:
+    """All that comes until the server closes the connection."""
+    connection.settimeout(10)
+    answer = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(1000):
+            answer += part
+    return answer
+
+
+def ends(connection: socket.socket) -> bool:
+    connection.settimeout(10)
+    try:
+        return connection.recv(1000) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.slow
+def test_work_that_takes_too_long_is_broken_off(
+    run: Path, tmp_path: Path, video: Path, black: Callable[[int, int, float], bytes]
+) -> None:
+    with Server(run, tmp_path / "server", "--time-limit", "1.5") as server:
+        start = time.monotonic()
+        status, answer = server.predict(black(1200, 128, 4))
+        assert status == 504 and "longer than the 1.5 s" in answer["error"]
+        assert time.monotonic() - start < 8
+        assert server.left_soon(25) == []
+        assert server.predict(video.read_bytes())[0] in (200, 504)
+        assert server.is_up() and server.log.read_text() == ""
+
+
+@pytest.mark.slow
+def test_a_kilobyte_that_unfolds_into_hours_of_large_pictures_does_not_fill_the_memory(
+    run: Path, tmp_path: Path, black: Callable[[int, int, float], bytes]
+) -> None:
+    with Server(run, tmp_path / "server", "--time-limit", "15") as server:
+        _, before = server.resources()
+        bomb = black(12, 4096, 0.01)
+        assert len(bomb) < 1_000_000
+        status, answer = server.predict(bomb)
+        assert status == 422 and "s long, more than the 600 s" in answer["error"]
+        status, _ = server.predict(black(12, 4096, 10))
+        assert status in (200, 504)
+        assert server.left_soon(25) == []
+        assert server.resources()[1] < before + 300e6
+
+
+@pytest.mark.slow
+def test_uploads_of_all_kinds_leave_files_and_memory_as_they_were(
+    run: Path, tmp_path: Path, video: Path
+) -> None:
+    content, rng = video.read_bytes(), np.random.default_rng(0)
+    with Server(run, tmp_path / "server", "--max-megabytes", "3") as server:
+        for _ in range(5):
+            assert server.predict(content)[0] == 200
+        files, memory = server.resources()
+        for turn in range(20):
+            damaged = bytearray(content)
+            for place in rng.integers(0, len(content), 20 if turn % 2 else 0):
+                damaged[place] = rng.integers(256)
+            upload = bytes(damaged) if turn % 10 else rng.bytes(2_000_000)
+            status, answer = server.predict(upload)
+            assert status in (200, 415, 422) and ("error" in answer) == (status != 200)
+        after_files, after_memory = server.resources()
+        print(f"server: {memory / 1e6:.0f} MB after 5 uploads, {after_memory / 1e6:.0f} after 25")
+        assert server.left_soon() == [] and after_files <= files
+        assert after_memory < memory + 60e6
+        assert server.log.read_text() == ""
