@@ -23,7 +23,8 @@ LAYERS = {
     "benchmark.loader benchmark.output benchmark.plain benchmark.videos benchmark.workers "
     "benchmark.step benchmark.step_ways benchmark.floors benchmark.apart benchmark.train "
     "benchmark.train_ways benchmark.scaling benchmark.scaling_model best_saving serve.access "
-    "serve.listening serve.refusal serve.scoring serve.upload",
+    "serve.listening serve.refusal serve.scoring serve.upload prediction.lettering "
+    "prediction.live_window prediction.long_video",
     3: "evaluation predictor exported hub model_card export export.command export.graph "
     "export.parity export.pt2 export.onnx report report.charts report.command "
     "report.comparison report.page report.run_data report.stills card_sections card_usage "
@@ -31,13 +32,13 @@ LAYERS = {
     "report.matrix report.notices report.reading report.run_facts report.run_page "
     "report.scales report.words",
     4: "data data.clip_cost data.columns data.dataset data.excerpt data.group_pattern data.guard "
-    "data.likeness data.loaders data.look data.manifest data.opening data.packets data.pixels "
-    "data.prepared data.probe data.probe_all data.probe_cache data.probe_pool "
-    "data.probe_segment data.recordings data.sampler data.scan data.seeking data.split "
-    "data.stream data.synthetic data.transcode data.transcode_apart data.transforms "
-    "data.video data.video_table data.video_writer model folding hardware weights best_model "
-    "batchnorm sanity micro_batch optim checkpoint tracking progress run_folder wandb_run "
-    "distributed rendezvous wandb_media",
+    "data.likeness data.live_source data.loaders data.look data.manifest data.opening "
+    "data.packets data.pixels data.prepared data.probe data.probe_all data.probe_cache "
+    "data.probe_pool data.probe_segment data.recordings data.sampler data.scan data.seeking "
+    "data.split data.stream data.stream_process data.synthetic data.transcode "
+    "data.transcode_apart data.transforms data.video data.video_table data.video_writer model "
+    "folding hardware weights best_model batchnorm sanity micro_batch optim checkpoint "
+    "tracking progress run_folder wandb_run distributed rendezvous wandb_media",
     5: "config commands benchmark_settings model_settings config_checks metrics uncertainty "
     "files host_memory cpus cpu_limit cpu_time signals heartbeat parent launchers run_lock "
     "data.clips judgement",
@@ -52,9 +53,9 @@ MODEL = {"model", "weights", "batchnorm", "folding"}
 
 OWNERS = {
     "av": {
-        "benchmark.bare_decode", "benchmark.videos", "data.look", "data.opening",
-        "data.packets", "data.pixels", "data.probe", "data.seeking", "data.stream",
-        "data.synthetic", "data.transcode", "data.video", "data.video_writer",
+        "benchmark.bare_decode", "benchmark.videos", "data.live_source", "data.look",
+        "data.opening", "data.packets", "data.pixels", "data.probe", "data.seeking",
+        "data.stream", "data.synthetic", "data.transcode", "data.video", "data.video_writer",
     },
     "decord": {"benchmark.plain", "data.video"},
     "huggingface_hub": {"hub"},
@@ -63,7 +64,7 @@ OWNERS = {
     "onnxruntime": {"exported"},
     "pytorchvideo": {"model"},
     "starlette": {"serve.app"},
-    "uvicorn": {"serve.listening"},
+    "uvicorn": {"serve.command", "serve.listening"},
     "sklearn": {"data.manifest", "data.split", "metrics"},
     "torchvision": {"model"},
     "tyro": {"cli", "config_files", "flags"},

@@ -1,0 +1,161 @@
+"""A process that decodes for this one and sends what it finds: it may hang or crash at no harm.
+
+Whatever waits in native code (a decoder, a camera's driver, a name server) ends only with its
+process. A message is a header (JSON) and, where it says so, an array of bytes behind it.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import IO, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist import signals
+from slowfast_dist.parent import die_with_parent
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Message:
+    """``header`` as it was sent; ``data`` uint8 of the shape that was sent, None where none was."""
+
+    header: dict[str, Any]
+    data: Bytes | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The process sends no more; ``how`` it ended, for people ("signal SIGSEGV")."""
+
+    how: str
+
+
+class StreamProcess:
+    """Runs ``function`` of ``room`` in a new process, which gets ``request`` (JSON).
+
+    A thread here hands each of its messages to ``deliver`` as it comes, and at last an `Ended`.
+    A ``deliver`` that does not return holds the process back: no more than a pipe's worth waits.
+    """
+
+    def __init__(
+        self,
+        room: str,
+        function: str,
+        request: Mapping[str, Any],
+        deliver: Callable[[Message | Ended], None],
+    ) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"from {room} import {function}; {function}()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            # Ctrl-C is this process's business; a group of its own where there are such.
+            process_group=0 if os.name == "posix" else None,
+        )
+        self._deliver = deliver
+        self.tell({"parent": os.getpid(), **request})
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def tell(self, value: Any) -> None:
+        """Send one JSON value, for which the process must ask with `Line.ask`."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died: the end of its output tells
+            self._process.stdin.write(json.dumps(value).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def close(self) -> None:
+        """End it, if it still runs."""
+        self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+
+    def __enter__(self) -> "StreamProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as pipe:
+            while (message := _receive(pipe)) is not None:
+                self._deliver(message)
+        code = self._process.wait()
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self._deliver(Ended(how))
+
+
+def _receive(pipe: IO[bytes]) -> Message | None:
+    """None at the end, also in the middle of a message."""
+    line = pipe.readline()
+    if not line.endswith(b"\n"):
+        return None
+    header = json.loads(line)
+    shape = header.pop("shape", None)
+    if shape is None:
+        return Message(header, None)
+    data = np.empty(shape, np.uint8)
+    rest = data.reshape(-1).data
+    while rest:
+        read = pipe.readinto(rest)  # type: ignore[attr-defined]
+        if not read:
+            return None
+        rest = rest[read:]
+    return Message(header, data)
+
+
+# --- in the process ------------------------------------------------------------------------------
+
+
+class Line:
+    """The other end: what the process was asked, and where its messages go."""
+
+    def __init__(self) -> None:
+        self.request: dict[str, Any] = self.ask()
+        die_with_parent(self.request["parent"])
+        signals.leave_to_parent()
+        self._answers = os.fdopen(os.dup(1), "wb", buffering=0)
+        silent = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):  # what native libraries print
+            os.dup2(silent, stream)
+
+    def ask(self) -> Any:
+        """The next value that the other process tells."""
+        return json.loads(sys.stdin.readline())
+
+    def send(self, header: Mapping[str, Any], data: Bytes | None = None) -> None:
+        """Send a message; returns when most of it is taken."""
+        shape = {} if data is None else {"shape": list(data.shape)}
+        self._write(json.dumps({**header, **shape}).encode() + b"\n")
+        if data is not None:
+            self._write(np.ascontiguousarray(data).reshape(-1).data)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._answers.write(rest) :]
+
+
+def run(work: Callable[[Line], None]) -> NoReturn:
+    """Do ``work``, send {"bug": its traceback} where it raises, and end the process."""
+    line = Line()
+    try:
+        work(line)
+    except BrokenPipeError:  # nobody listens any more
+        os._exit(1)
+    except Exception:
+        line.send({"bug": traceback.format_exc()})
+    os._exit(0)  # nothing to tidy up, and what hangs in a thread of FFmpeg's may do so

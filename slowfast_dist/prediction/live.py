@@ -1,0 +1,147 @@
+"""What happens in a live source now: the newest window, again and again."""
+
+import json
+import os
+import sys
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from slowfast_dist.config import RunError
+from slowfast_dist.data.live_source import END, live_frames
+from slowfast_dist.model_settings import Predict
+from slowfast_dist.prediction.lettering import printable
+from slowfast_dist.prediction.live_window import NewestFrames, Window
+
+if TYPE_CHECKING:
+    from slowfast_dist.predictor import Predictor
+
+START_SECONDS = 60.0
+"""In which the process that reads must have started, before --timeout counts."""
+
+POLL_SECONDS = 0.1
+
+
+def watch(predictor: "Predictor", address: str, command: Predict) -> None:
+    """Say what a camera (its number) or an address shows, a line each time, until it ends.
+
+    Each line is about the newest window, and comes --stride seconds (none: half a window) after the
+    one before, or as soon after that as the model is done: frames are dropped rather than kept
+    waiting. Raises UserError for a camera that is not there; RunError for a source that does not
+    open, fails, or is silent for --timeout seconds.
+    """
+    name = safe_name(address)
+    best = predictor.best
+    data, crops = best.data, best.evaluation.spatial_crops
+    shape = (crops, data.num_frames, data.crop_size, data.crop_size, 3)
+    predictor.probabilities(np.zeros(shape, np.uint8))  # the first time takes longest
+    newest = NewestFrames(data, command.window)
+    told = _Told(predictor, name, command)
+    with live_frames(address, data, crops, command.timeout, newest.add):
+        stop = due = float("inf")
+        while newest.end is None and (now := time.monotonic()) < stop:
+            _refuse_silence(newest, name, command.timeout)
+            if newest.begun and stop == float("inf") and command.seconds is not None:
+                stop = now + command.seconds
+            if newest.full and due == float("inf"):
+                due = now
+            if newest.full and newest.unseen and now >= due:
+                due = now + told.tell(newest)
+            else:
+                later = due if newest.full and now < due else now + POLL_SECONDS
+                newest.wait(min(stop, later, now + POLL_SECONDS) - now)
+        ended = newest.end
+        if newest.unseen and (told.lines == 0 or ended == {END: True}):
+            told.tell(newest)  # of what is shorter than a window, and the end
+        if ended is not None:
+            _explain(ended, newest.begun, name, command.timeout)
+
+
+class _Told:
+    """The lines about one source, on standard output."""
+
+    def __init__(self, predictor: "Predictor", name: str, command: Predict) -> None:
+        self._predictor, self._name, self._command = predictor, name, command
+        self._first: float | None = None
+        self.lines = 0
+
+    def tell(self, newest: NewestFrames) -> float:
+        """Score the newest window and print a line; returns in how many seconds the next is due."""
+        window = newest.take()
+        assert window is not None
+        chances = self._predictor.probabilities(window.clips).mean(axis=0)
+        lag = time.monotonic() - window.last.arrived + window.last.late
+        order = np.argsort(-chances, kind="stable")[: self._command.top_k].tolist()
+        top = [(self._predictor.classes[place], float(chances[place])) for place in order]
+        line = self._json(window, top, lag) if self._command.json else _text(window, top, lag)
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:  # as of "| head"
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0) from None
+        self.lines += 1
+        stride = self._command.stride
+        return (window.last.time - window.start) / 2 if stride is None else stride
+
+    def _json(self, window: Window, top: list[tuple[str, float]], lag: float) -> str:
+        self._first = window.start if self._first is None else self._first
+        facts: dict[str, Any] = {
+            "source": self._name,
+            "clock": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+            "time": round(window.last.time - self._first, 3),
+            "label": top[0][0],
+            "probability": round(top[0][1], 6),
+            "top": [{"label": label, "probability": round(chance, 6)} for label, chance in top],
+            "dropped": window.dropped,
+            "lag": round(lag, 3),
+        }
+        return json.dumps(facts, ensure_ascii=False)
+
+
+def _text(window: Window, top: list[tuple[str, float]], lag: float) -> str:
+    label, chance = top[0]
+    numbers = f"{chance:6.1%}  dropped {window.dropped}  lag {lag:.2f} s"
+    return f"{datetime.now():%H:%M:%S}  {printable(label):<24}  {numbers}"
+
+
+def safe_name(address: str) -> str:
+    """The address without what may be a secret: user, password, and what follows a question
+    mark."""
+    if address.isdecimal():
+        return f"camera {address}"
+    try:
+        parts = urlsplit(address)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:  # brackets that do not match, say
+        return printable(address.partition(":")[0] + "://…")
+    return printable(f"{parts.scheme}://{host}{parts.path}")
+
+
+def _refuse_silence(newest: NewestFrames, name: str, timeout: float) -> None:
+    limit = timeout if newest.ready else START_SECONDS
+    if time.monotonic() - newest.heard > limit:
+        if not newest.ready:
+            raise RunError(f"{name}: the process that reads it does not start")
+        raise _silent(newest.begun, name, timeout)
+
+
+def _silent(begun: bool, name: str, timeout: float) -> RunError:
+    what = "fell silent" if begun else "sent no picture"
+    return RunError(f"{name}: {what} for {timeout:g} s: given up (--timeout)")
+
+
+def _explain(end: dict[str, Any], begun: bool, name: str, timeout: float) -> None:
+    """Raise RunError unless the source ended as one does."""
+    if "bug" in end:
+        raise AssertionError(f"a bug, met while reading {name}:\n{end['bug']}")
+    if end.get("failed") == "":
+        raise _silent(begun, name, timeout)
+    if "failed" in end:
+        raise RunError(f"{name}: {end['failed']}")
+    if "ended" in end:
+        raise RunError(f"{name}: crashes what reads it ({end['ended']})")
+    if not begun:
+        raise RunError(f"{name}: ended before a picture came")

@@ -1,0 +1,150 @@
+"""The newest window of a live source: a bounded buffer between what reads and what scores."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from slowfast_dist.config import DataConfig
+from slowfast_dist.data.clips import dense_indices, uniform_indices
+from slowfast_dist.data.stream_process import Ended, Message
+from slowfast_dist.data.video import Frames
+from slowfast_dist.prediction.windows import UNIFORM_SECONDS
+
+DENSITY = 4
+"""Frames held for each that a clip spread over a window takes."""
+
+JUMP_SECONDS = 5.0
+"""A source whose clock jumps by so much, or goes back, begins anew."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One frame: its own ``time`` and when it ``arrived`` (of time.monotonic), seconds; ``late``
+    as in `live_source`; ``number``: how many came before it; ``views`` (crops, size, size, 3)."""
+
+    time: float
+    arrived: float
+    late: float
+    number: int
+    views: Frames
+
+
+@dataclass(frozen=True)
+class Window:
+    """``clips`` uint8 (crops, T, size, size, 3); ``start`` (seconds of the source) of its first
+    frame; its ``last`` frame; frames ``dropped`` so far."""
+
+    clips: Frames
+    start: float
+    last: Moment
+    dropped: int
+
+
+class NewestFrames:
+    """The newest window of a source, however many frames a second it sends: bounded.
+
+    One thread adds, another one takes. Frames that no window covers that was taken, or that were
+    left undecoded, count as dropped.
+    """
+
+    def __init__(self, data: DataConfig, window: float | None) -> None:
+        self._data = data
+        self._dense = data.sampling == "dense" and window is None
+        self._clip = (data.num_frames - 1) * data.sampling_rate + 1
+        self._seconds = UNIFORM_SECONDS if window is None else window
+        self._frames: deque[Moment] = deque()
+        self._changed = threading.Condition()
+        self._received = self._covered = self._skipped = 0
+        self._dropped = 0
+        self.heard = time.monotonic()
+        """When something came last, of time.monotonic."""
+        self.ready = self.begun = self.full = False
+        """Whether the process runs, a frame has come, and a whole window of them."""
+        self.end: dict[str, Any] | None = None
+        """The header with which the source ended; {"ended": how} where its process did."""
+
+    def add(self, message: Message | Ended) -> None:
+        """What `live_frames` delivers."""
+        with self._changed:
+            self.heard = time.monotonic()
+            if isinstance(message, Ended):
+                self.end = self.end or {"ended": message.how}
+            elif message.data is None:
+                if "ready" in message.header:
+                    self.ready = True
+                else:
+                    self.end = message.header
+            else:
+                self._add_frame(message.header, message.data)
+            self._changed.notify_all()
+
+    def _add_frame(self, header: dict[str, Any], views: Frames) -> None:
+        self._dropped += header["skipped"] - self._skipped
+        self._skipped = header["skipped"]
+        frame = Moment(header["time"], header["arrived"], header["late"], self._received, views)
+        self._received += 1
+        self.begun = True
+        frames = self._frames
+        if frames and not 0 <= frame.time - frames[-1].time <= JUMP_SECONDS + self._seconds:
+            while frames:
+                self._leave_out()
+            self.full = False
+        # Of many frames a second, or a long window, no more than so many are held.
+        least = self._seconds / (DENSITY * self._data.num_frames)
+        if not self._dense and len(frames) > 1 and frame.time - frames[-2].time < least:
+            frames.pop()
+        frames.append(frame)
+        while self._is_past(frames[0], frame):
+            self._leave_out()
+        self.full = self.full or self._is_whole()
+
+    def _is_past(self, oldest: Moment, newest: Moment) -> bool:
+        if self._dense:
+            return len(self._frames) > self._clip
+        return oldest.time <= newest.time - self._seconds
+
+    def _is_whole(self) -> bool:
+        count, span = len(self._frames), self._frames[-1].time - self._frames[0].time
+        if self._dense:
+            return count == self._clip
+        return count > 1 and span * count / (count - 1) >= 0.999 * self._seconds
+
+    def _leave_out(self) -> None:
+        """The oldest, and those that were not held between it and the next."""
+        self._frames.popleft()
+        following = self._frames[0].number if self._frames else self._received
+        self._dropped += max(0, following - self._covered)
+        self._covered = max(self._covered, following)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether a frame came after the window that was taken last."""
+        return self._received > self._covered
+
+    def wait(self, seconds: float) -> None:
+        """For something to change."""
+        with self._changed:
+            if self.end is None:
+                self._changed.wait(max(0.0, seconds))
+
+    def take(self) -> Window | None:
+        """The newest window, or what there is of it; None where there is no frame yet."""
+        with self._changed:
+            if not self._frames:
+                return None
+            held = list(self._frames)
+            self._covered = self._received
+            dropped = self._dropped
+        places = self._places(len(held))
+        clips = np.stack([held[place].views for place in places], axis=1)
+        return Window(clips, held[0].time, held[-1], dropped)
+
+    def _places(self, count: int) -> list[int]:
+        number = self._data.num_frames
+        if not self._dense:
+            return uniform_indices(count, number).tolist()
+        return dense_indices(count, number, self._data.sampling_rate, 1.0).tolist()

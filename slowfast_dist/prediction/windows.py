@@ -1,0 +1,148 @@
+"""What a model says of a long video, window by window: each frame decoded once, few held."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.config import DataConfig
+from slowfast_dist.data.clips import dense_indices, uniform_indices
+from slowfast_dist.data.stream import FrameTimes, VideoReader
+from slowfast_dist.data.transforms import evaluation_view
+from slowfast_dist.data.video import Frames, VideoInfo
+
+if TYPE_CHECKING:
+    from slowfast_dist.predictor import Predictor
+
+UNIFORM_SECONDS = 2.0
+"""A window's length with sampling uniform, whose clips span whole videos: about an action's."""
+
+ROUNDING = 1e-4
+"""Seconds by which the times of frames may be off, as files round them."""
+
+
+class Stopped(Exception):
+    """The caller asked for a stop before the video's end."""
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """What a model says of W windows of a video, in their order; times in seconds from its first
+    frame on."""
+
+    starts: NDArray[np.float64]
+    """(W,): when each window's first frame appears."""
+    ends: NDArray[np.float64]
+    """(W,): when its last one disappears."""
+    probabilities: NDArray[np.float64]
+    """(W, K)."""
+    duration: float
+    """When the video's last frame disappears."""
+
+
+def plan_windows(
+    times: FrameTimes, data: DataConfig, window: float | None, stride: float | None
+) -> NDArray[np.int64]:
+    """The frames of each window, int64 (W, T): windows of ``window`` seconds, one every ``stride``
+    seconds (None: half a window) and one that ends with the video; a single one where the video is
+    no longer than that.
+
+    A window's frames are spread evenly over it; with sampling dense and no ``window`` they are a
+    clip as in training, ``sampling_rate`` frames apart.
+    """
+    count, frame_seconds = len(times.starts), times.end / len(times.starts)
+    clip = (data.num_frames - 1) * data.sampling_rate + 1  # frames of the video
+    dense = data.sampling == "dense" and window is None
+    if window is None:
+        window = clip * frame_seconds if dense else UNIFORM_SECONDS
+    stride = max(window / 2 if stride is None else stride, frame_seconds / 2)
+    latest = times.starts[max(0, count - clip)] if dense else max(0.0, times.end - window)
+    begins = np.append(np.arange(0.0, latest - ROUNDING, stride), latest)
+    firsts = np.searchsorted(times.starts, begins - ROUNDING)
+    lasts = np.searchsorted(times.starts, begins + window - ROUNDING) - 1
+    firsts = np.minimum(firsts, lasts)  # no frame begins in it: the one that is still shown
+    if dense:
+        firsts = np.minimum(firsts, max(0, count - clip))
+        lasts = np.minimum(firsts + clip - 1, count - 1)
+    # Once each: a stride may be less than the time of a frame.
+    places = np.unique(np.stack([firsts, lasts], axis=1), axis=0).tolist()
+    return np.stack([_frames(last - first + 1, data, dense) + first for first, last in places])
+
+
+def _frames(count: int, data: DataConfig, dense: bool) -> NDArray[np.int64]:
+    if dense:
+        return dense_indices(count, data.num_frames, data.sampling_rate, 0.0)
+    return uniform_indices(count, data.num_frames)
+
+
+def score_windows(
+    predictor: "Predictor",
+    path: Path,
+    info: VideoInfo,
+    window: float | None,
+    stride: float | None,
+    batch_size: int,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> WindowScores:
+    """Score the windows of a video that `plan_windows` places, ``batch_size`` clips at once.
+
+    One centre crop, or the mean of three where the run's validation took three. ``on_progress`` is
+    told the fraction that is done. Once ``stop`` says so Stopped is raised, within a batch's time.
+    Raises DecodeError for a video that is damaged anywhere, or hangs or crashes the decoder.
+    """
+    data, crops = predictor.best.data, predictor.best.evaluation.spatial_crops
+    views = [evaluation_view(info.height, info.width, data, crop, crops) for crop in range(crops)]
+
+    def raise_if_stopped() -> None:
+        if stop():
+            raise Stopped
+
+    with VideoReader(path, info, views, raise_if_stopped) as reader:
+        times = reader.times()
+        windows = plan_windows(times, data, window, stride)
+        shown = times.starts.copy()
+        scores: list[NDArray[np.float64]] = []
+        for batch in _batches(_clips(windows, reader, shown), batch_size):
+            raise_if_stopped()
+            scores.append(predictor.probabilities(batch))
+            on_progress(sum(map(len, scores)) / (crops * len(windows)))
+    rows = np.concatenate(scores)
+    lasts = windows[:, -1]
+    lengths = np.append(times.starts[1:], times.end) - times.starts
+    ends = shown[lasts] + lengths[lasts]
+    probabilities = rows.reshape(len(windows), crops, rows.shape[1]).mean(axis=1)
+    return WindowScores(shown[windows[:, 0]], ends, probabilities, float(ends[-1]))
+
+
+def _clips(
+    windows: NDArray[np.int64], reader: VideoReader, shown: NDArray[np.float64]
+) -> Iterator[Frames]:
+    """The clips (T, size, size, 3) of all windows, crop by crop, as soon as their frames are there.
+
+    A frame is held until no window to come needs it; its own time is put into ``shown``.
+    """
+    held: dict[int, Frames] = {}
+    following = 0
+    for number, time, views in reader.read(np.unique(windows).tolist()):
+        held[number], shown[number] = views, time
+        while following < len(windows) and windows[following, -1] == number:
+            frames = np.stack([held[place] for place in windows[following].tolist()], axis=1)
+            yield from frames
+            following += 1
+            first = windows[following, 0] if following < len(windows) else number + 1
+            held = {place: views for place, views in held.items() if place >= first}
+
+
+def _batches(clips: Iterable[Frames], size: int) -> Iterator[Frames]:
+    batch: list[Frames] = []
+    for clip in clips:
+        batch.append(clip)
+        if len(batch) == size:
+            yield np.stack(batch)
+            batch = []
+    if batch:
+        yield np.stack(batch)
