@@ -4,6 +4,7 @@ With these facts models/ alone makes the model card. They name no folder of the 
 """
 
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config import Config, DataConfig
 from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics import confusion, per_class, predicted, softmax
 from slowfast_dist.uncertainty import (
     bootstrap_intervals,
@@ -18,6 +20,8 @@ from slowfast_dist.uncertainty import (
     reliability,
 )
 from slowfast_dist.weights import HUB_FILES
+
+MEASURED = 1000
 
 CONFUSIONS = 10
 """Pairs of classes kept of those most often taken for one another."""
@@ -34,6 +38,7 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
         "train_videos": len(videos.train),
         "val_videos": len(videos.val),
         "unreadable": len(videos.rejected),
+        "median_seconds": median_seconds(videos.train),
         "per_class": [
             {"class": name, "train": train, "val": val}
             for name, train, val in zip(videos.classes, *counts, strict=True)
@@ -43,6 +48,14 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
     if videos.was_split:
         facts |= {"val_fraction": data.val_fraction, "group_pattern": data.group_pattern}
     return facts
+
+
+def median_seconds(videos: VideoTable) -> float | None:
+    """How long a video is, by the files that say how fast they play; of many, of a thousand."""
+    chosen = range(0, len(videos), max(1, len(videos) // MEASURED))
+    infos = [videos.info(index) for index in chosen]
+    seconds = [info.frames / info.fps for info in infos if info.fps > 0]
+    return round(median(seconds), 3) if seconds else None
 
 
 def dataset_name(data: DataConfig) -> str:

@@ -47,6 +47,8 @@ class BestModel:
     data: DataConfig
     evaluation: EvaluationConfig
     epoch: int
+    video_seconds: float | None = None
+    """Median length of the training videos; None in what older versions wrote."""
 
     def load(self) -> SlowFast:
         """The network with its weights, on the CPU, in evaluation mode.
@@ -131,4 +133,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         crop_size=clip["crop_size"],
     )
     views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
-    return BestModel(folder, tuple(classes), model, data, views, content["epoch"])
+    seconds = content.get("data", {}).get("median_seconds")
+    if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
+        raise ValueError(f"median_seconds is {seconds!r}")
+    return BestModel(folder, tuple(classes), model, data, views, content["epoch"], seconds)
