@@ -1,1 +1,1 @@
-"""What a trained model says of videos, long videos and live sources."""
+"""What a trained model says of videos: files, long ones by a window, live sources."""
