@@ -73,7 +73,11 @@ def read_command_line(
         if word in ("-h", "--help"):
             line.help = True
         elif is_flag(word):
-            line.settings.append(read_flag(word, waiting, types))
+            kind = types.get(word.removeprefix("--").replace("_", "-"))
+            # What follows a switch and is no value of it is a word: predict RUN --json a.mp4
+            words = [other for other in waiting if other.lower() not in ("true", "false")]
+            reserved = words if kind is bool else ()
+            line.settings.append(read_flag(word, waiting, types, reserved=reserved))
         elif len(line.words) == most_words:
             raise stray_word(word)
         else:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 TOP_K = 5
 """top5_accuracy is reported where there are more classes than this."""
@@ -139,6 +138,8 @@ def confusion(
     """Counts (K, K): row = true class, column = predicted class."""
     if len(labels) == 0:  # scikit-learn refuses no samples
         return np.zeros((num_classes, num_classes), np.int64)
+    from sklearn.metrics import confusion_matrix  # a second of imports: predict does without
+
     return confusion_matrix(labels, predictions, labels=np.arange(num_classes))
 
 
@@ -149,6 +150,8 @@ def _scores(
     if len(labels) == 0:
         zeros = np.zeros(num_classes)
         return zeros, zeros, zeros, zeros.astype(np.int64)
+    from sklearn.metrics import precision_recall_fscore_support
+
     return precision_recall_fscore_support(
         labels, predictions, labels=np.arange(num_classes), zero_division=0
     )

@@ -58,8 +58,8 @@ class Predict:
     """Slide a window over each video and tell what happens when: segments with start, end, class
     and confidence, and a timeline picture."""
     window: float | None = None
-    """Seconds of video that one window looks at; none: what a clip of the model spans, or 2 s for
-    sampling uniform."""
+    """Seconds of video that one window looks at; none: what a clip of the model spans, and with
+    sampling uniform, whose clips span whole videos, the median length of the training videos."""
     stride: float | None = None
     """Seconds from one window to the next; none: half a window."""
     smoothing: float | None = None

@@ -1,6 +1,7 @@
 """The first moments of a process: what must come before anything slow is imported."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -28,8 +29,12 @@ def main(words: Sequence[str]) -> None:
     if parent is not None:
         die_with_parent(parent)
         threading.Thread(target=_watch_siblings, args=(parent,), daemon=True).start()
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is signal.default_int_handler:  # Ctrl-C during an import is no traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     from slowfast_dist.cli import main as run
 
+    signal.signal(signal.SIGINT, usual)
     run(words)
 
 

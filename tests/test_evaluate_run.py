@@ -74,7 +74,7 @@ def own_accelerate() -> Iterator[None]:
     GradientState._reset_state()
 
 
-VIEWS = {"temporal_views": 4, "spatial_crops": 3, "top_k": (1, 2, 5), "hardest": 3}
+VIEWS: dict[str, Any] = {"temporal_views": 4, "spatial_crops": 3, "top_k": (1, 2, 5), "hardest": 3}
 """Other views than the run's own, and less than all mistakes."""
 
 

@@ -201,7 +201,7 @@ def views_in_a_loop(network: torch.nn.Module, path: Path) -> np.ndarray:
             with torch.no_grad():
                 for block in network.blocks:  # type: ignore[union-attr]
                     x = block(x)
-            total += torch.nn.functional.softmax(x[0].double(), dim=0)  # type: ignore[union-attr]
+            total += torch.nn.functional.softmax(x[0].double(), dim=0)
     return (total / 30).numpy()
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +21,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from slowfast_dist.benchmark_settings import BenchmarkIndex
@@ -216,11 +215,11 @@ def _worker_memory(videos: VideoTable, sampler: DistributedBatchSampler) -> dict
 class _Undecoded(TrainingClips):
     """Clips up to where the file would be opened: it is empty."""
 
-    def _read(self, video: int, position: float, view: SpatialView) -> Tensor:
-        path = self.videos.path(video)
-        indices = self._indices(self.videos.info(video), position)
-        value = (len(str(path)) + int(indices[-1])) % 256
-        return torch.full((1, 3, 1, 1), value, dtype=torch.uint8)
+    def _read(
+        self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView]
+    ) -> NDArray[np.uint8]:
+        value = (len(str(self.videos.path(video))) + int(indices[-1])) % 256
+        return np.full((len(views), 1, 1, 1, 3), value, np.uint8)
 
 
 def _memory() -> Any:

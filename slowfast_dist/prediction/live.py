@@ -15,6 +15,7 @@ from slowfast_dist.data.live_source import END, live_frames
 from slowfast_dist.model_settings import Predict
 from slowfast_dist.prediction.lettering import printable
 from slowfast_dist.prediction.live_window import NewestFrames, Window
+from slowfast_dist.prediction.windows import usual_window
 
 if TYPE_CHECKING:
     from slowfast_dist.predictor import Predictor
@@ -38,7 +39,7 @@ def watch(predictor: "Predictor", address: str, command: Predict) -> None:
     data, crops = best.data, best.evaluation.spatial_crops
     shape = (crops, data.num_frames, data.crop_size, data.crop_size, 3)
     predictor.probabilities(np.zeros(shape, np.uint8))  # the first time takes longest
-    newest = NewestFrames(data, command.window)
+    newest = NewestFrames(data, usual_window(best, command.window))
     told = _Told(predictor, name, command)
     with live_frames(address, data, crops, command.timeout, newest.add):
         stop = due = float("inf")
@@ -92,9 +93,9 @@ class _Told:
             "source": self._name,
             "clock": datetime.now().astimezone().isoformat(timespec="milliseconds"),
             "time": round(window.last.time - self._first, 3),
-            "label": top[0][0],
-            "probability": round(top[0][1], 6),
-            "top": [{"label": label, "probability": round(chance, 6)} for label, chance in top],
+            "prediction": top[0][0],
+            "confidence": round(top[0][1], 6),
+            "top": [{"class": label, "probability": round(chance, 6)} for label, chance in top],
             "dropped": window.dropped,
             "lag": round(lag, 3),
         }

@@ -39,7 +39,7 @@ def write_long(
     """Do what --segments and --annotate ask for with one video.
 
     Files called after the video go into ``folder``; they replace those of an earlier prediction of
-    the same video, never another file. Returns {"segments": [{"start", "end", "label",
+    the same video, never another file. Returns {"segments": [{"start", "end", "class",
     "confidence"}, ...], "files": [path, ...]}. Raises DecodeError for a video that cannot be read,
     UserError for a folder that cannot be made, RunError for what cannot be written.
     """
@@ -76,14 +76,14 @@ def _row(segment: Segment) -> dict[str, Any]:
     return {
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
-        "label": segment.label,
+        "class": segment.label,
         "confidence": round(segment.confidence, 4),
     }
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with atomic_write(path, "w") as file:
-        writer = csv.DictWriter(file, ["start", "end", "label", "confidence"])
+        writer = csv.DictWriter(file, ["start", "end", "class", "confidence"])
         writer.writeheader()
         writer.writerows(rows)
 

@@ -101,7 +101,7 @@ class Table:
             print_line(line)
         for segment in more.get("segments", []):
             span = f"{segment['start']:9.2f} to {segment['end']:9.2f} s"
-            label = padded(shown(segment["label"]), self.for_class)
+            label = padded(shown(segment["class"]), self.for_class)
             print_line(f"{span}  {label}  {percent(segment['confidence'])}")
         for file in more.get("files", []):
             print_line(f"  {shown(str(file))}")

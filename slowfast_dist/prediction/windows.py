@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.best_model import BestModel
 from slowfast_dist.config import DataConfig
 from slowfast_dist.data.clips import dense_indices, uniform_indices
 from slowfast_dist.data.stream import FrameTimes, VideoReader
@@ -18,10 +19,18 @@ if TYPE_CHECKING:
     from slowfast_dist.predictor import Predictor
 
 UNIFORM_SECONDS = 2.0
-"""A window's length with sampling uniform, whose clips span whole videos: about an action's."""
+"""A window's length with sampling uniform, where the model does not say how long its training
+videos were, which its clips spanned whole."""
 
 ROUNDING = 1e-4
 """Seconds by which the times of frames may be off, as files round them."""
+
+
+def usual_window(best: BestModel, window: float | None) -> float | None:
+    """``window`` in seconds; if None, with sampling uniform, the length of its training videos."""
+    if window is None and best.data.sampling == "uniform":
+        return best.video_seconds
+    return window
 
 
 class Stopped(Exception):
@@ -103,7 +112,7 @@ def score_windows(
 
     with VideoReader(path, info, views, raise_if_stopped) as reader:
         times = reader.times()
-        windows = plan_windows(times, data, window, stride)
+        windows = plan_windows(times, data, usual_window(predictor.best, window), stride)
         shown = times.starts.copy()
         scores: list[NDArray[np.float64]] = []
         for batch in _batches(_clips(windows, reader, shown), batch_size):

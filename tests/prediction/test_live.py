@@ -109,11 +109,11 @@ def no_process_left() -> bool:
 def test_what_is_shown_now_is_told_until_it_ends(camera, capsys):
     watch(predictor(), f"http://user:secret@{camera}/80?token=secret", HALF)
     told = lines(capsys)
-    labels = [line["label"] for line in told]
+    labels = [line["prediction"] for line in told]
     assert len(told) >= 6 and labels == sorted(labels) and set(labels) == {"dark", "light"}
     # It changes 1.2 s before its end; of a window of .4 s half is dark .2 s later.
-    changed = next(line["time"] for line in told if line["label"] == "light")
-    assert 0.5 <= told[-1]["time"] - changed <= 1.2 and told[-1]["probability"] > 0.9
+    changed = next(line["time"] for line in told if line["prediction"] == "light")
+    assert 0.5 <= told[-1]["time"] - changed <= 1.2 and told[-1]["confidence"] > 0.9
     assert all(line["source"] == f"http://{camera}/80" for line in told)
     assert no_process_left()
 
@@ -245,7 +245,7 @@ def test_rtsp(capsys):
         watch(predictor(), address, Predict(window=0.4, timeout=5, json=True, seconds=1.0))
         server.shutdown()
     told = lines(capsys)
-    assert told and {line["label"] for line in told} == {"light"}
+    assert told and {line["prediction"] for line in told} == {"light"}
 
 
 # --- the buffer ----------------------------------------------------------------------------------
