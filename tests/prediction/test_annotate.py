@@ -29,6 +29,7 @@ def shown(path: Path) -> list[float]:
     return [time - times[0] for time in times]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
@@ -87,6 +88,7 @@ def test_the_files_say_the_same_and_sound_is_copied(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_sound_that_does_not_fit_is_left_out_with_a_word(tmp_path, capfd):
     source = with_sound(tmp_path / "tone.mkv", "pcm_s16le")
     command = replace(BOTH, segments=False)
@@ -96,6 +98,7 @@ def test_a_sound_that_does_not_fit_is_left_out_with_a_word(tmp_path, capfd):
         assert not container.streams.audio
 
 
+@pytest.mark.slow
 def test_a_copy_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
     source = write(tmp_path / "video.mp4", KINDS["H.264"])
     (tmp_path / "out").mkdir()

@@ -19,7 +19,7 @@ from slowfast_dist.data.clips import dense_indices
 from slowfast_dist.data.probe import WORKER, probe_file
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.transforms import evaluation_view
-from slowfast_dist.data.video import DecodeError, read_frames
+from slowfast_dist.data.video import DecodeError, read_frames, read_views
 from slowfast_dist.evaluate_run import run_evaluation
 from slowfast_dist.model_settings import Predict
 from slowfast_dist.prediction import videos
@@ -175,9 +175,9 @@ def test_what_hangs_or_crashes_the_decoder_costs_only_itself(
             time.sleep(60)
         if path.name == "crashes.mp4":
             os.kill(os.getpid(), signal.SIGSEGV)
-        return read_frames(path, *others)
+        return read_views(path, *others)
 
-    monkeypatch.setattr(guard, "read_frames", read)
+    monkeypatch.setattr(guard, "read_views", read)
     monkeypatch.setattr(guard, "DECODE_SECONDS", 1.0)
     for name in ("hangs.mp4", "crashes.mp4"):
         os.symlink(files[0], tmp_path / name)
