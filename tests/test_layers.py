@@ -30,7 +30,8 @@ LAYERS = {
     "report.comparison report.page report.run_data report.stills card_sections card_usage "
     "best_facts report.comparison_page report.curves report.history report.judged report.kept "
     "report.matrix report.notices report.reading report.run_facts report.run_page "
-    "report.scales report.words",
+    "report.scales report.words export.clips export.metadata export.quiet export.summary "
+    "export.tensors",
     4: "data data.clip_cost data.columns data.dataset data.excerpt data.group_pattern data.guard "
     "data.likeness data.live_source data.loaders data.look data.manifest data.opening "
     "data.packets data.pixels data.prepared data.probe data.probe_all data.probe_cache "

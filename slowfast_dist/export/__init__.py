@@ -1,0 +1,1 @@
+"""The command ``export``: a run's best model as one file for other programs, checked."""
