@@ -80,7 +80,7 @@ class OnnxNetwork:
 
     def __init__(self, path: Path, on_gpu: bool = True) -> None:
         try:
-            import onnxruntime  # type: ignore[import-untyped]
+            import onnxruntime
         except ImportError:
             raise UserError(
                 "--backend onnx: needs onnxruntime, which is not here: pip install '.[export]'"
