@@ -2,8 +2,8 @@
 
 import multiprocessing
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 def in_own_process(work: Callable[..., T], *arguments: Any) -> T:
     """What ``work(*arguments)`` returns; as `in_own_processes`."""
-    (answer,) = in_own_processes(work, [arguments])
-    return answer
+    (result,) = in_own_processes(work, [arguments])
+    return result
 
 
 def in_own_processes(work: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
@@ -36,7 +36,7 @@ def in_own_processes(work: Callable[..., T], arguments: Sequence[tuple[Any, ...]
             processes[-1].start()
             other.close()
             connections.append(connection)
-        answers = [_answer(connection) for connection in connections]
+        answers = [answer(connection) for connection in connections]
         for process in processes:
             process.join()
         return answers
@@ -45,22 +45,31 @@ def in_own_processes(work: Callable[..., T], arguments: Sequence[tuple[Any, ...]
             process.kill()
 
 
-def _answer(connection: Connection) -> Any:
+def answer(connection: Connection) -> Any:
+    """What the measuring process sends, or its error raised."""
     try:
-        answer = connection.recv()
+        sent = connection.recv()
     except EOFError:
         raise RunError(
             "a measuring process ended, perhaps for lack of memory: give a smaller batch"
         ) from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    if isinstance(sent, Exception):
+        raise sent
+    return sent
 
 
 def _run(connection: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    with answering(connection):
+        connection.send(work(*arguments))
+
+
+@contextmanager
+def answering(connection: Connection) -> Iterator[None]:
+    """In the process that measures: prints go to standard error, and what is the user's fault, or
+    the machine's, to the process that asked."""
     try:
         with redirect_stdout(sys.stderr):
-            connection.send(work(*arguments))
+            yield
     except (UserError, RunError) as error:
         connection.send(error)
     except torch.OutOfMemoryError:

@@ -4,10 +4,7 @@ Ours is what `training` sets up; plain is what a script with pytorchvideo and Ac
 """
 
 import multiprocessing
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, Self
@@ -16,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from slowfast_dist.benchmark.apart import answer, answering
 from slowfast_dist.benchmark_settings import BenchmarkStep
-from slowfast_dist.config import ModelConfig, OptimizerConfig, RunError, UserError
+from slowfast_dist.config import ModelConfig, OptimizerConfig
 from slowfast_dist.distributed import make_accelerator
 from slowfast_dist.host_memory import peak_growth
 from slowfast_dist.model import ARCHITECTURES, MEAN, STD, create_slowfast, slow_indices
@@ -189,7 +187,7 @@ class WayProcess:
         self._process.start()
         other.close()
         try:
-            self.facts: dict[str, Any] = self._answer()
+            self.facts: dict[str, Any] = answer(self._connection)
         except BaseException:
             self.end()
             raise
@@ -203,20 +201,7 @@ class WayProcess:
     def turn(self, what: str) -> Turn:
         """Do one "train" step or one "score". Raises RunError where memory does not suffice."""
         self._connection.send(what)
-        return self._answer()
-
-    def _answer(self) -> Any:
-        try:
-            answer = self._connection.recv()
-        except EOFError:
-            self._process.join(10)
-            raise RunError(
-                f"the measuring process ended (exit code {self._process.exitcode}), perhaps for "
-                "lack of memory: give smaller --batch-sizes"
-            ) from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        return answer(self._connection)
 
     def end(self) -> None:
         """End it; what it does is lost."""
@@ -226,7 +211,7 @@ class WayProcess:
 
 
 def _serve(connection: Connection, name: str, command: BenchmarkStep, batch_size: int) -> None:
-    with _sent(connection), redirect_stdout(sys.stderr):
+    with answering(connection):
         way: Way = WAYS[name](command, batch_size)
         connection.send(
             {
@@ -241,19 +226,6 @@ def _serve(connection: Connection, name: str, command: BenchmarkStep, batch_size
             except EOFError:
                 return
             connection.send(_turn(way, what))
-
-
-@contextmanager
-def _sent(connection: Connection) -> Iterator[None]:
-    """What is the user's, or the machine's, fault goes to the process that asked."""
-    try:
-        yield
-    except (UserError, RunError) as error:
-        connection.send(error)
-    except torch.OutOfMemoryError:
-        connection.send(RunError("out of GPU memory: give smaller --batch-sizes"))
-    except KeyboardInterrupt:
-        return
 
 
 def _turn(way: Way, what: str) -> Turn:
