@@ -7,11 +7,11 @@ sum over processes is what one process would have had after forwarding all of th
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -52,15 +52,8 @@ class RunningStatistics:
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """Forward in training mode without touching the statistics (for repeats of weight 0)."""
-        counts = [_counter(layer).clone() for layer in self.layers]
-        for layer in self.layers:
-            layer.momentum = 0.0
-        try:
+        with _unchanged(self.layers):
             yield
-        finally:
-            for layer, count in zip(self.layers, counts, strict=True):
-                layer.momentum = self.momentum
-                _counter(layer).copy_(count)
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -97,6 +90,27 @@ class RunningStatistics:
         parts = flat.split([buffer.numel() for buffer in buffers]) if buffers else ()
         for buffer, values in zip(buffers, parts, strict=True):
             buffer.copy_(values.view_as(buffer))
+
+
+def recomputing(
+    block: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Contexts for torch.utils.checkpoint: the second forward pass of ``block`` counts no batch."""
+    layers = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
+    return nullcontext(), _unchanged(layers)
+
+
+@contextmanager
+def _unchanged(layers: list[_BatchNorm]) -> Iterator[None]:
+    before = [(_counter(layer).clone(), layer.momentum) for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, (count, momentum) in zip(layers, before, strict=True):
+            layer.momentum = momentum
+            _counter(layer).copy_(count)
 
 
 def _counter(layer: _BatchNorm) -> Tensor:

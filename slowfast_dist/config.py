@@ -88,7 +88,7 @@ class ModelConfig:
     """BatchNorm statistics: local (each micro-batch), sync (across GPUs), frozen (the loaded ones).
     auto: frozen with a pretrained backbone, else local."""
     compile: bool = False
-    """Compile the model with torch.compile."""
+    """Compile the model with torch.compile, for GPUs; on a CPU it takes minutes for no gain."""
     checkpoint_activations: bool = False
     """Forget activations in the forward pass and compute them again in the backward pass: less
     memory, more time."""

@@ -8,7 +8,10 @@ from slowfast_dist.config import METRICS, RESNET_ALPHA, Config, EvaluateCommand,
 
 def validate(config: Config) -> None:
     """Raise UserError, naming flag, value and remedy, for settings that cannot work together."""
-    for check in (_check_numbers, _check_data, _check_batches, _check_views, _check_best):
+    checks = (
+        _check_numbers, _check_data, _check_model, _check_batches, _check_views, _check_best,
+    )  # fmt: skip
+    for check in checks:
         check(config)
 
 
@@ -141,6 +144,14 @@ def _check_data(config: Config) -> None:
             "data.crop-size",
             data.crop_size,
             f"give at most the short side, --data.short-side {low} {high}",
+        )
+
+
+def _check_model(config: Config) -> None:
+    if config.model.compile and config.model.checkpoint_activations:
+        raise UserError(
+            "--model.checkpoint-activations true: with --model.compile the compiler decides what "
+            "is computed again: leave one of the two off"
         )
 
 

@@ -3,23 +3,23 @@
 import multiprocessing
 import os
 import pickle
-import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import gather_object
+from accelerate.utils import DDPCommunicationHookType, gather_object
 from torch import Tensor, nn
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
 from slowfast_dist import heartbeat
 from slowfast_dist.config import RunError, UserError
+from slowfast_dist.hardware import hardware_precision, share_cpus, uses_gpu
 from slowfast_dist.rendezvous import join
 from slowfast_dist.signals import StopRequested
 
@@ -32,13 +32,16 @@ VERDICT_SECONDS = 5.0
 """A connection that breaks is seen by torch and by the heartbeat at nearly the same time."""
 
 
-def make_accelerator(mixed_precision: str, timeout: float) -> Accelerator:
+def make_accelerator(
+    mixed_precision: str, timeout: float, compression: Literal["none", "bf16", "fp16"] = "none"
+) -> Accelerator:
     """The Accelerator of this process: device, process group and mixed precision.
 
     ``mixed_precision`` auto takes the launcher's choice, else what the hardware has; ``timeout``:
-    seconds without a sign of life after which another process counts as lost. BatchNorm buffers
-    are not broadcast and gradient accumulation is left to the training step. Raises UserError for
-    fp16 without a GPU, which would silently be fp32.
+    seconds without a sign of life after which another process counts as lost; ``compression``:
+    in which gradients travel. BatchNorm buffers are not broadcast and gradient accumulation is left
+    to the training step. Raises UserError for fp16 without a GPU, which would silently be fp32, and
+    for bf16 gradients without one, which gloo cannot add up.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = not torch.cuda.is_available()
@@ -50,12 +53,19 @@ def make_accelerator(mixed_precision: str, timeout: float) -> Accelerator:
         mixed_precision=_precision(mixed_precision),
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+            DistributedDataParallelKwargs(
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                comm_hook=DDPCommunicationHookType(compression.replace("none", "no")),
+            ),
         ],
     )
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise UserError("--mixed-precision fp16 needs a GPU: use bf16 or no on a CPU")
+    if compression == "bf16" and accelerator.device.type == "cpu":
+        raise UserError("--distributed.compression bf16 needs GPUs: use fp16 or none on a CPU")
     assert accelerator.num_processes == world_size
+    share_cpus(local_processes())
     # Of convolutions of 1 x 1 x 1, whose memory is the same under either of the strides it names.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
@@ -70,7 +80,7 @@ def _make_group(world_size: int, timeout: float) -> None:
     """The process group, which Accelerate then takes as it is."""
     store, _ = join(timeout)
     backend = "gloo"
-    if torch.cuda.is_available() and not _cpu_is_wanted():
+    if uses_gpu():
         backend = "nccl"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group(
@@ -91,20 +101,6 @@ def _precision(choice: str) -> str | None:
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
         return None
     return hardware_precision()
-
-
-def hardware_precision() -> str:
-    """The fastest mixed precision that this machine computes natively."""
-    if torch.cuda.is_available() and not _cpu_is_wanted():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if platform.machine() in ("x86_64", "AMD64") and torch.cpu._is_avx512_bf16_supported():
-        return "bf16"
-    return "no"
-
-
-def _cpu_is_wanted() -> bool:
-    """Whether the launcher's environment keeps Accelerate off the GPUs."""
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on")
 
 
 def local_processes() -> int:

@@ -5,6 +5,7 @@ The network is pytorchvideo's, entry for entry of its state_dict, so that publis
 
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any, Literal, Self
 
@@ -12,15 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from slowfast_dist.blocks import pathway_blocks, stage, stem
+from slowfast_dist.clip_input import NORMALISATION, pathways
 from slowfast_dist.config import RESNET_ALPHA, ModelConfig, UserError
+from slowfast_dist.convolution import compute_type
 from slowfast_dist.weights import HUB_FILES, load_weights
-
-ALPHA = RESNET_ALPHA
-MEAN, STD = 0.45, 0.225
-"""Of the pixel values in [0, 1], every channel alike: pytorchvideo's Kinetics models."""
-
-NORMALISATION = {"divide_by": 255.0, "mean": MEAN, "std": STD}
-"""What `normalise` does, in words that best_model.json keeps."""
 
 STAGES = 5
 """blocks 0 (stem) to 4 have parameters, 5 pools, 6 is the head."""
@@ -82,44 +79,14 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def normalise(
-    frames: Tensor, memory_format: torch.memory_format = torch.contiguous_format
-) -> Tensor:
-    """uint8 frames (B, T, 3, H, W) in 0..255 -> float32 clip (B, 3, T, H, W), (x/255 - mean)/std.
-
-    In float32 also under autocast: elementwise arithmetic is not autocast.
-    """
-    assert frames.dtype == torch.uint8 and frames.ndim == 5, (frames.dtype, frames.shape)
-    clip = frames.permute(0, 2, 1, 3, 4).to(torch.float32, memory_format=memory_format)
-    return clip.div_(255).sub_(MEAN).div_(STD)  # in place: `clip` is a fresh copy
-
-
-def slow_indices(num_frames: int, device: torch.device | None = None) -> Tensor:
-    """int64 (T/4,): the fast frames that the slow pathway sees; 0 4 8 13 17 22 26 31 of 32.
-
-    The whole part of T/4 points spread evenly from 0 to T-1, as the published models were trained
-    (PySlowFast's linspace(0, T-1, T/4).long()); in integers, so that no device rounds differently.
-    """
-    count = num_frames // ALPHA
-    return torch.arange(count, device=device) * (num_frames - 1) // max(count - 1, 1)
-
-
-def pathways(
-    frames: Tensor, memory_format: torch.memory_format = torch.contiguous_format
-) -> list[Tensor]:
-    """uint8 frames (B, T, 3, H, W) -> normalised [slow (B, 3, T/4, H, W), fast (B, 3, T, H, W)].
-
-    A fresh list each time: pytorchvideo's blocks write into it.
-    """
-    slow = frames.index_select(1, slow_indices(frames.shape[1], frames.device))
-    return [normalise(slow, memory_format), normalise(frames, memory_format)]
-
-
 class SlowFast(nn.Module):
     """uint8 frames (B, T, 3, H, W), T a multiple of 4 -> logits (B, num_classes).
 
     The head's weights start as nn.Linear's own, from torch's random state.
     """
+
+    checkpoint_activations = False
+    """Whether training keeps only the inputs of residual blocks and computes the rest again."""
 
     def __init__(self, name: str, num_classes: int, dropout: float) -> None:
         super().__init__()
@@ -145,6 +112,12 @@ class SlowFast(nn.Module):
         """Dropout, the linear layer `proj`, and the average over what is left of time and space."""
         return self.blocks[-1]
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether the weights lie in memory so; then activations do as well."""
+        weight = self.blocks[0].multipathway_blocks[0].conv.weight
+        return weight.is_contiguous(memory_format=torch.channels_last_3d)
+
     def _open_residual_branches(self) -> None:
         """Start them at scale 1; pytorchvideo starts them at 0, which helps deep nets.
 
@@ -155,13 +128,16 @@ class SlowFast(nn.Module):
                 nn.init.ones_(module.weight)
 
     def forward(self, frames: Tensor) -> Tensor:
-        stem = self.blocks[0].multipathway_blocks[0].conv.weight
-        channels_last = stem.is_contiguous(memory_format=torch.channels_last_3d)
-        memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
-        x: Any = pathways(frames, memory_format)
-        for block in self.blocks:
-            x = block(x)
-        return x
+        memory_format = torch.channels_last_3d if self.channels_last else torch.contiguous_format
+        # On a CPU the first convolution converts while it rearranges.
+        dtype = compute_type(torch.float32, frames.device) if frames.is_cuda else torch.float32
+        x = pathways(frames, memory_format, dtype)
+        recompute = self.checkpoint_activations and self.training
+        x = pathway_blocks(self.blocks[0], x, stem)
+        for block in self.blocks[1:STAGES]:
+            x = pathway_blocks(block, x, partial(stage, recompute=recompute))
+        pool = self.blocks[STAGES]
+        return self.head(pool(x))
 
     def train(self, mode: bool = True) -> Self:
         """As usual, but BatchNorms whose statistics are frozen stay in evaluation mode."""
@@ -252,7 +228,7 @@ def describe(model: nn.Module) -> dict[str, Any]:
         "name": net.name,
         "num_classes": net.num_classes,
         "dropout": net.dropout,
-        "alpha": ALPHA,
+        "alpha": RESNET_ALPHA,
         "normalisation": NORMALISATION,
     }
 

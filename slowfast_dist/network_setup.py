@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from slowfast_dist.checkpoint import Checkpoint
 from slowfast_dist.config import ModelConfig, UserError
 from slowfast_dist.distributed import on_main, say
+from slowfast_dist.hardware import compile_network, summary
 from slowfast_dist.model import (
     SlowFast,
     build_model,
@@ -17,6 +18,11 @@ from slowfast_dist.model import (
     starts_pretrained,
 )
 from slowfast_dist.weights import hub_file
+
+COMPILED_ON_CPU = (
+    "warning: --model.compile on a CPU: compiling takes minutes before the first step, and no "
+    "faster step was measured than without"
+)
 
 
 def set_up_network(
@@ -42,6 +48,10 @@ def set_up_network(
     set_norm(network, norm)
     freeze(network, config.freeze)
     network.to(accelerator.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network.checkpoint_activations = config.checkpoint_activations
     if config.compile:
-        network.compile()
+        compile_network(network)
+    say(accelerator, summary(accelerator, network, config.compile))
+    if config.compile and accelerator.device.type == "cpu":
+        say(accelerator, COMPILED_ON_CPU)
     return network.train()

@@ -3,7 +3,9 @@
 from math import cos, pi
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -52,6 +54,19 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, fused: bool = Tru
         nesterov = config.momentum > 0  # torch refuses Nesterov without momentum
         return SGD(groups, momentum=config.momentum, nesterov=nesterov, fused=fused or None)
     return (Adam if config.name == "adam" else AdamW)(groups, fused=fused or None)
+
+
+def average_and_clip(gradients: list[Tensor], weight: Tensor, clip_norm: float | None) -> Tensor:
+    """Divide ``gradients`` by ``weight`` (), then clip their norm; returns the norm before that.
+
+    To a rounding torch's clip_grad_norm_ after a division, in two passes over the gradients in
+    place of three. None of it waits for a GPU.
+    """
+    weight = weight.clamp(min=1e-12)
+    norm = get_total_norm(gradients) / weight
+    factor = (clip_norm or float("inf")) / (norm + 1e-6)
+    torch._foreach_mul_(gradients, factor.clamp(max=1.0) / weight)
+    return norm
 
 
 def build_schedule(

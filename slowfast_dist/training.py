@@ -58,7 +58,10 @@ def run_training(config: Config) -> dict[str, Any]:
     """
     validate(config)
     with faults_as_run_errors():
-        accelerator = make_accelerator(config.mixed_precision, config.distributed.timeout)
+        distributed = config.distributed
+        accelerator = make_accelerator(
+            config.mixed_precision, distributed.timeout, distributed.compression
+        )
         start = on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
         for message in start.messages:
             say(accelerator, message)
@@ -190,6 +193,7 @@ class Trainer:
         self.step = TrainingStep(config, accelerator, self.sampler, model, self.state, weights)
         self.recorder: Recorder | None = None
         self._saved: Position | None = None
+        self._compiles = config.model.compile
         self._warn_of_idle_processes()
 
     def _class_weights(self) -> Tensor:
@@ -257,8 +261,10 @@ class Trainer:
         )
         with progress:
             while position.step < sampler.steps_per_epoch and not self.step.stop:
+                started = time.perf_counter()
                 self.step.run(batches, progress)
                 self._check_steps(leave=1)
+                self._say_what_compiling_took(started)
                 progress.update(sampler.samples(position.step))
                 position.step += 1
                 position.global_step += 1
@@ -268,6 +274,12 @@ class Trainer:
                     self._save_checkpoint()
         self._check_steps()
         return progress
+
+    def _say_what_compiling_took(self, started: float) -> None:
+        if self._compiles:
+            seconds = time.perf_counter() - started
+            say(self.accelerator, f"compiled: the first step took {seconds:.0f} s")
+            self._compiles = False
 
     def _check_steps(self, leave: int = 0) -> None:
         self.step.check(leave)

@@ -18,6 +18,7 @@ from slowfast_dist.config import Config, RunError
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.data.sampler import DistributedBatchSampler
 from slowfast_dist.metrics import TOP_K
+from slowfast_dist.optim import average_and_clip
 from slowfast_dist.progress import Progress
 from slowfast_dist.training_state import TrainingState
 
@@ -50,6 +51,7 @@ class TrainingStep:
         """Whether any process was asked to stop."""
         self._late: deque[LateValues] = deque()
         self._last_frames: Tensor | None = None
+        self._copies = Copies(accelerator.device)
 
     def run(self, batches: Iterator[Batch], progress: Progress) -> None:
         """Forward, loss and backward over the step's micro-batches, clip, step."""
@@ -70,7 +72,7 @@ class TrainingStep:
             with nullcontext() if round_ == rounds - 1 else accelerator.no_sync(self.model):
                 if len(batch):
                     statistics.before_own(micro_batch)
-                    loss, weight = self._forward(batch.to(accelerator.device))
+                    loss, weight = self._forward(self._copies.to_device(batch))
                     totals[:2] += torch.stack([loss.detach(), weight])
                 else:
                     loss = self._forward_nothing()
@@ -79,16 +81,14 @@ class TrainingStep:
         statistics.after_step(self.sampler.micro_batches(step))
         totals[3] += signals.received() is not None
         totals = accelerator.reduce(totals)
+        accelerator.unscale_gradients(self.optimizer)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        torch._foreach_mul_(gradients, 1 / totals[1].clamp(min=1e-12))
-        clip_norm = self.config.optimizer.clip_norm or float("inf")
-        norm = accelerator.clip_grad_norm_(self.parameters, clip_norm)
+        norm = average_and_clip(gradients, totals[1], self.config.optimizer.clip_norm)
         self.optimizer.step()
         names = {"head": "lr", "backbone": "lr_backbone"}
         groups = self.optimizer.param_groups
         self.state.rates = {names[group["name"].partition("/")[0]]: group["lr"] for group in groups}
         self.state.schedule.step()
-        assert norm is not None
         skipped = totals.new_tensor(float(self.optimizer.step_was_skipped))
         self.state.sums.steps.append(torch.stack([totals[0], totals[1], norm, skipped]))
         values = torch.stack([*totals, norm])
@@ -150,6 +150,31 @@ class TrainingStep:
                     f"--optimizer.lr ({self.config.optimizer.lr:g}), set --optimizer.clip-norm, or "
                     "use --mixed-precision no; what was saved before is from good steps"
                 )
+
+
+class Copies:
+    """Micro-batches on their way to the device, on a GPU while that still computes.
+
+    The CPU is ahead of a GPU by most of a step, so that in a stream of its own a copy starts as
+    soon as it is asked for; in the computing one it would wait for all that is queued.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def to_device(self, batch: Batch) -> Batch:
+        """The batch for what is queued from here on."""
+        if self._stream is None:
+            return batch.to(self.device)
+        computing = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._stream):
+            moved = batch.to(self.device)
+        computing.wait_stream(self._stream)
+        for value in vars(moved).values():
+            if isinstance(value, Tensor):
+                value.record_stream(computing)  # or its memory could be reused too early
+        return moved
 
 
 class LateValues:

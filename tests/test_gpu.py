@@ -4,9 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional
 
+from slowfast_dist.clip_input import normalise
+from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.synthetic import make_videos
-from tests.training_runs import ROOT, TINY, launch, rows, trained
+from slowfast_dist.training_step import Copies
+from tests.training_runs import ROOT, TINY, launch, rows, train, trained
 
 pytestmark = pytest.mark.gpu
 
@@ -119,3 +125,79 @@ def test_auto_is_the_number_that_a_training_uses(videos: Path, tmp_path: Path) -
         "--micro-batch-size", "auto", env=GPU,
     )  # fmt: skip
     assert "micro_batch_size: 4\n" in (run / "config.yaml").read_text()
+
+
+def test_a_step_on_the_gpu_is_the_plain_one_in_each_precision() -> None:
+    """Gradients of the folded step against pytorchvideo's modules, layer by layer, on the CPU."""
+    import copy
+
+    from tests.test_folding import distance, network, plain_forward, step
+
+    plain = network()
+    _, truth = step(plain, lambda x: plain_forward(plain, x))
+    ours = copy.deepcopy(plain).to("cuda", memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    for dtype, most in ((None, 0.02), (torch.bfloat16, 0.2), (torch.float16, 0.1)):
+        grads = gpu_gradients(ours, dtype)
+        assert distance({name: grad.cpu() for name, grad in grads.items()}, truth) < most, dtype
+
+
+def gpu_gradients(model: nn.Module, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    from tests.test_folding import LABELS
+    from tests.test_model import random_frames
+
+    model.zero_grad()
+    with torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None):
+        logits = model(random_frames().cuda()).float()
+    # fp16 without a scaler: at this loss no gradient of the small network is lost.
+    functional.cross_entropy(logits, LABELS.cuda()).backward()
+    return {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_frames_normalised_in_one_kernel_are_those_of_float32_rounded(dtype: torch.dtype) -> None:
+    frames = torch.arange(256, dtype=torch.uint8, device="cuda").reshape(1, 4, 1, 8, 8)
+    frames = frames.expand(2, 4, 3, 8, 8)
+    exact = normalise(frames)
+    with torch.autocast("cuda", dtype):
+        clip = normalise(frames, dtype=dtype)
+    assert clip.dtype == dtype
+    torch.testing.assert_close(clip, exact.to(dtype), rtol=2 * torch.finfo(dtype).eps, atol=0)
+
+
+def test_a_copy_in_its_own_stream_is_there_when_it_is_used() -> None:
+    copies = Copies(torch.device("cuda"))
+    busy = torch.randn(4096, 4096, device="cuda")
+    for value in range(20):
+        frames = torch.full((4, 32, 3, 64, 64), value, dtype=torch.uint8)
+        numbers = torch.full((4,), value)
+        batch = Batch(frames, numbers, numbers, numbers, numbers).pin_memory()
+        busy = busy @ busy / 4096
+        moved = copies.to_device(batch)
+        assert (moved.frames == value).all() and (moved.labels == value).all()
+
+
+def test_activations_computed_again_take_less_memory() -> None:
+    from tests.test_folding import network
+
+    peaks = []
+    for again in (False, True):
+        model = network().to("cuda")
+        model.checkpoint_activations = again
+        frames = torch.randint(0, 256, (8, 32, 3, 112, 112), dtype=torch.uint8, device="cuda")
+        torch.cuda.reset_peak_memory_stats()
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = model(frames).float().sum()
+        loss.backward()
+        peaks.append(torch.cuda.max_memory_allocated())
+        del model, loss
+    assert peaks[1] < 0.8 * peaks[0]
+
+
+def test_a_compiled_training_runs_and_says_what_it_took(videos: Path, tmp_path: Path) -> None:
+    done = train(
+        *TINY, "--data.root", videos, "--epochs", "1", "--global-batch-size", "4",
+        "--micro-batch-size", "2", "--output-dir", tmp_path / "run", "--model.compile",
+        "--mixed-precision", "bf16", env=GPU,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert ", compiled" in done.stdout and "compiled: the first step took" in done.stdout

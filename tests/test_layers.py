@@ -24,7 +24,8 @@ LAYERS = {
     "benchmark.step benchmark.step_ways benchmark.floors benchmark.apart benchmark.train "
     "benchmark.train_ways benchmark.scaling benchmark.scaling_model best_saving serve.access "
     "serve.listening serve.refusal serve.scoring serve.upload prediction.lettering "
-    "prediction.live_window prediction.long_video prediction.ending prediction.files",
+    "prediction.live_window prediction.long_video prediction.ending prediction.files "
+    "benchmark.step_plain",
     3: "evaluation predictor exported hub model_card export export.command export.graph "
     "export.parity export.pt2 export.onnx report report.charts report.command "
     "report.comparison report.page report.run_data report.stills card_sections card_usage "
@@ -39,7 +40,8 @@ LAYERS = {
     "data.split data.stream data.stream_process data.synthetic data.transcode "
     "data.transcode_apart data.transforms data.video data.video_table data.video_writer model "
     "folding hardware weights best_model batchnorm sanity micro_batch optim checkpoint "
-    "tracking progress run_folder wandb_run distributed rendezvous wandb_media",
+    "tracking progress run_folder wandb_run distributed rendezvous wandb_media blocks "
+    "clip_input convolution",
     5: "config commands benchmark_settings model_settings config_checks metrics uncertainty "
     "files host_memory cpus cpu_limit cpu_time signals heartbeat parent launchers run_lock "
     "data.clips judgement",

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from slowfast_dist.config import OptimizerConfig, ScheduleConfig
 from slowfast_dist.model import SlowFast, freeze
-from slowfast_dist.optim import build_optimizer, build_schedule, parameter_groups
+from slowfast_dist.optim import average_and_clip, build_optimizer, build_schedule, parameter_groups
 
 
 def tiny() -> SlowFast:
@@ -130,3 +130,23 @@ def test_every_group_keeps_its_share_of_the_rate() -> None:
     rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
     assert rates["head/decay"] == pytest.approx(0.2 / 4)
     assert rates["backbone/decay"] == pytest.approx(0.02 / 4)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5, 50.0])
+def test_dividing_and_clipping_at_once_is_torchs_clipping_after_a_division(
+    clip_norm: float | None,
+) -> None:
+    torch.manual_seed(0)
+    parameters = [nn.Parameter(torch.zeros(shape)) for shape in ((3, 4), (7,), (2, 2, 2))]
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape) * 5
+    gradients = [p.grad.clone() for p in parameters if p.grad is not None]
+    weight = torch.tensor(6.0)
+    norm = average_and_clip(gradients, weight, clip_norm)
+    for parameter in parameters:
+        assert parameter.grad is not None
+        parameter.grad /= weight
+    expected = nn.utils.clip_grad_norm_(parameters, clip_norm or float("inf"))
+    torch.testing.assert_close(norm, expected)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)

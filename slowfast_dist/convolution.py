@@ -1,0 +1,126 @@
+"""Convolution with bias, sum and ReLU: on CPUs in one pass over the output, with gradients.
+
+Elementwise layers wait for memory, not for arithmetic. oneDNN adds, and cuts at 0, what it has in
+registers; torch.compile does the same with what it sees here; else they are done in place.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
+
+
+@cache
+def fused_types() -> frozenset[torch.dtype]:
+    """What this CPU's convolutions compute in, fused; none where oneDNN's are not x86's."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(mkldnn, "_convolution_pointwise")):
+        return frozenset()
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        return frozenset()
+    bf16 = mkldnn._is_mkldnn_bf16_supported()
+    return frozenset({torch.float32, torch.bfloat16} if bf16 else {torch.float32})
+
+
+def compute_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """What a convolution of ``dtype`` computes in: autocast's type where that is on."""
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
+
+
+def is_fused(x: Tensor) -> bool:
+    """Whether `convolve` takes the fused kernels for ``x``; a graph that is traced has torch's."""
+    return bool(
+        x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and compute_type(x.dtype, x.device) in fused_types()
+        and torch.backends.mkldnn.enabled
+        and x.numel() > 0
+    )
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    *,
+    relu: bool = False,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """relu(conv3d(x, weight, bias) + residual), in autocast's type where that is on.
+
+    ``x`` (B, C, T, H, W), ``weight`` (D, C, t, h, w), ``residual`` as the result.
+    """
+    if is_fused(x):
+        dtype = compute_type(x.dtype, x.device)
+        bias = None if bias is None else bias.to(dtype)
+        residual = None if residual is None else residual.to(dtype)
+        geometry = tuple(stride), tuple(padding)
+        return _FusedConvolution.apply(
+            x.to(dtype), weight.to(dtype), bias, residual, relu, *geometry
+        )
+    y = F.conv3d(x, weight, bias, tuple(stride), tuple(padding))
+    return add_and_cut(y, residual, relu)
+
+
+def add_and_cut(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+    """relu(y + residual) in place of ``y``, which no backward pass needs: it is a convolution's or
+    a BatchNorm's."""
+    if residual is not None:
+        y = y.add_(residual)
+    return F.relu_(y) if relu else y
+
+
+ONE = (1, 1, 1)
+
+
+class _FusedConvolution(torch.autograd.Function):
+    """Kept for the backward pass are ``x``, the weights and, with ReLU, the result; often ``x`` is
+    the result of the one before."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        residual: Tensor | None,
+        relu: bool,
+        stride: tuple[int, ...],
+        padding: tuple[int, ...],
+    ) -> Tensor:
+        geometry = padding, stride, ONE, 1
+        after = "relu" if relu else None
+        if residual is None:
+            y = mkldnn._convolution_pointwise(
+                x, weight, bias, *geometry, after or "none", [], ""
+            )
+        else:
+            y = mkldnn._convolution_pointwise.binary(
+                x, residual, weight, bias, *geometry, "add", 1.0, after, [], ""
+            )
+        ctx.save_for_backward(x, weight, y if relu else None)
+        ctx.geometry = stride, padding
+        ctx.bias_sizes = None if bias is None else [weight.shape[0]]
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, y = ctx.saved_tensors
+        stride, padding = ctx.geometry
+        if y is not None:
+            grad = aten.threshold_backward(grad, y, 0)
+        needed = ctx.needs_input_grad
+        of_convolution = aten.convolution_backward(
+            grad, x, weight, ctx.bias_sizes, stride, padding, ONE, False, [0, 0, 0], 1,
+            list(needed[:3]),
+        )  # fmt: skip
+        return *of_convolution, grad if needed[3] else None, None, None, None
