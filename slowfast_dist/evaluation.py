@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from slowfast_dist import signals
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.distributed import any_process, gather_list, gather_rows, meet
+from slowfast_dist.folding import folded
 from slowfast_dist.metrics import average_views, logit_metrics
 
 
@@ -56,6 +57,7 @@ def evaluate(
     rows: list[Tensor] = [torch.empty(0, 3, dtype=torch.int64, device=accelerator.device)]
     failures: list[Failure] = []
     with torch.inference_mode(), accelerator.autocast():
+        scorer = folded(network)
         for host_batch in loader:
             if signals.received() is not None:
                 break
@@ -63,7 +65,7 @@ def evaluate(
             if not len(host_batch):
                 continue
             batch = host_batch.to(accelerator.device)
-            logits.append(network(batch.frames).float())
+            logits.append(scorer(batch.frames).float())
             rows.append(torch.stack([batch.videos, batch.views, batch.labels], dim=1))
     network.train(was_training)
     meet(accelerator)

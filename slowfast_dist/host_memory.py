@@ -26,11 +26,11 @@ def available_memory(processes: int) -> float:
     batch system's job) allows less; also no more than ``ulimit -v`` leaves each process.
     """
     ram = min([psutil.virtual_memory().available, *rooms_of_groups(PROC / "cgroup", CGROUPS)])
-    return max(0.0, min(ram / processes, _address_space()))
+    return max(0.0, min(ram / processes, address_space_left()))
 
 
-def _address_space() -> float:
-    """Bytes of address space below ``ulimit -v`` that this process does not use."""
+def address_space_left() -> float:
+    """Bytes of address space below ``ulimit -v`` that this process does not use; inf without it."""
     if not hasattr(psutil, "RLIMIT_AS"):  # Linux and FreeBSD alone have it
         return inf
     process = psutil.Process()
@@ -41,7 +41,7 @@ def _address_space() -> float:
 @contextmanager
 def address_space_kept_back(amount: float) -> Iterator[None]:
     """Within it, ``ulimit -v`` leaves this process ``amount`` bytes less, where there is one."""
-    if _address_space() == inf:
+    if address_space_left() == inf:
         yield
         return
     process = psutil.Process()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.best_model import BestModel, read_best
 from slowfast_dist.distributed import make_accelerator
+from slowfast_dist.folding import folded
 from slowfast_dist.metrics import softmax
 
 
@@ -58,7 +59,9 @@ class _TorchNetwork:
     ) -> None:
         self.accelerator = make_accelerator(mixed_precision, 120.0)
         network = best.load().to(self.accelerator.device)
-        self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        with self.accelerator.autocast():
+            self.network = folded(network)
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), self.accelerator.autocast():

@@ -15,12 +15,14 @@ from torch.nn import functional
 
 from slowfast_dist.benchmark.apart import answer, answering
 from slowfast_dist.benchmark_settings import BenchmarkStep
+from slowfast_dist.clip_input import MEAN, STD, slow_indices
 from slowfast_dist.config import ModelConfig, OptimizerConfig
 from slowfast_dist.distributed import make_accelerator
+from slowfast_dist.folding import folded
 from slowfast_dist.host_memory import peak_growth
-from slowfast_dist.model import ARCHITECTURES, MEAN, STD, create_slowfast, slow_indices
+from slowfast_dist.model import ARCHITECTURES, create_slowfast
 from slowfast_dist.network_setup import set_up_network
-from slowfast_dist.optim import build_optimizer
+from slowfast_dist.optim import average_and_clip, build_optimizer
 
 PARTS = ("copy", "forward", "backward", "optimizer")
 """Of a step, in order; copy: the batch from the host's memory to the device."""
@@ -89,6 +91,7 @@ class OurStep:
             self.network, OptimizerConfig(command.optimizer), fused=self.precision != "fp16"
         )
         self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
+        self.scorer: nn.Module | None = None
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         pixels = random_frames(command, batch_size)
         self.frames = pixels.pin_memory() if self.device.type == "cuda" else pixels
@@ -104,16 +107,16 @@ class OurStep:
         self.accelerator.backward(losses.sum())
         marks("backward")
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        torch._foreach_mul_(gradients, 1 / len(labels))
-        self.accelerator.clip_grad_norm_(self.parameters, float("inf"))
+        self.accelerator.unscale_gradients(self.optimizer)
+        average_and_clip(gradients, losses.new_tensor(float(len(labels))), None)
         self.optimizer.step()
         marks("optimizer")
 
     def score(self) -> None:
-        self.network.eval()
         with torch.inference_mode(), self.accelerator.autocast():
-            self.network(self.frames.to(self.device, non_blocking=True)).float().cpu()
-        self.network.train()
+            if self.scorer is None:  # once an evaluation, of many batches
+                self.scorer = folded(self.network)
+            self.scorer(self.frames.to(self.device, non_blocking=True)).float().cpu()
 
 
 class PlainStep:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from slowfast_dist.benchmark.clips import Video, training_clips
 from slowfast_dist.benchmark.plain import PlainClips
 from slowfast_dist.benchmark_settings import BenchmarkTrain
+from slowfast_dist.clip_input import slow_indices
 from slowfast_dist.config import Config, DataConfig, ModelConfig, UserError
 from slowfast_dist.cpu_time import Meter, cost_of
 from slowfast_dist.data.loaders import VideoSet, decoding_workers, end_workers, find_videos
@@ -22,7 +23,7 @@ from slowfast_dist.data.opening import DecodeError
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.distributed import make_accelerator
-from slowfast_dist.model import ARCHITECTURES, create_slowfast, slow_indices
+from slowfast_dist.model import ARCHITECTURES, create_slowfast
 from slowfast_dist.progress import Progress
 from slowfast_dist.training import Trainer
 

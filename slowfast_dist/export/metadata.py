@@ -12,9 +12,9 @@ from typing import Any, Literal
 import torch
 
 from slowfast_dist.best_model import WEIGHTS, BestModel
+from slowfast_dist.clip_input import NORMALISATION
 from slowfast_dist.config import UserError
 from slowfast_dist.export.graph import InputType
-from slowfast_dist.model import NORMALISATION
 
 Format = Literal["onnx", "pt2", "safetensors"]
 

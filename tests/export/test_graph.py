@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from slowfast_dist.best_model import read_best
-from slowfast_dist.export.graph import ExportGraph, fold_batchnorm
+from slowfast_dist.export.graph import ExportGraph
 
 
 def test_the_graph_gives_what_the_network_gives(run: Path, clips: np.ndarray) -> None:
@@ -27,25 +27,3 @@ def test_the_graph_gives_what_the_network_gives(run: Path, clips: np.ndarray) ->
     assert torch.equal(again, expected)
     after = network.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-
-
-def test_only_a_batchnorm_behind_a_convolution_is_folded() -> None:
-    torch.manual_seed(0)
-    layers = [
-        nn.BatchNorm3d(2), nn.Conv3d(2, 5, 3, bias=True), nn.BatchNorm3d(5, eps=0.1), nn.ReLU(),
-        nn.BatchNorm3d(5), nn.Conv3d(5, 4, 1, bias=False), nn.BatchNorm3d(4),
-    ]  # fmt: skip
-    module = nn.Sequential(*layers)
-    x = torch.randn(3, 2, 4, 5, 6) * 3 + 1
-    module(x)
-    module.eval()
-    for norm in layers:
-        if isinstance(norm, nn.BatchNorm3d):
-            nn.init.uniform_(norm.weight, 0.5, 2)
-            nn.init.uniform_(norm.bias, -1, 1)
-    with torch.no_grad():
-        expected = module(x)
-        assert fold_batchnorm(module, x) == 2
-        torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
-    kinds = [type(part) for part in module]
-    assert kinds[2] is kinds[6] is nn.Identity and kinds[0] is kinds[4] is nn.BatchNorm3d
