@@ -1,8 +1,14 @@
 """What holds for every test: nothing is left in the user's cache, and GPU tests need a GPU."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.browser import chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -11,6 +17,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLOWFAST_DIST_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Not for the session: while playwright is there, nothing else may use asyncio."""
+    with chromium() as browser:
+        yield browser
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

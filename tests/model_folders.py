@@ -12,6 +12,7 @@ from slowfast_dist.best_model import describe_best
 from slowfast_dist.checkpoint import save_best
 from slowfast_dist.config import Config, DataConfig, EvaluationConfig, ModelConfig
 from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.video import VideoInfo
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.metrics import logit_metrics
 from slowfast_dist.model import SlowFast
@@ -38,7 +39,8 @@ def description(classes: tuple[str, ...], config: Config, count: int = 40) -> di
     labels, logits = labels_and_logits(len(classes), count)
     table = VideoTable.of(
         [VideoRecord(root / f"{n}.mp4", f"{n}.mp4", int(k), f"{n}.mp4")
-         for n, k in enumerate(labels)]
+         for n, k in enumerate(labels)],
+        [VideoInfo(30, 15.0, 64, 64, 0, "h264", True)] * count,
     )  # fmt: skip
     videos = VideoSet(classes, table, table, (), config.data.root is not None, ())
     metrics = logit_metrics(labels, logits) | {"videos": count, "unreadable": 0}

@@ -13,16 +13,20 @@ CLIP = DataConfig(num_frames=8, sampling_rate=1, short_side=(40, 40), crop_size=
 
 
 def write_model(
-    folder: Path, classes: tuple[str, ...], views: tuple[int, int] = (1, 1), head: float = 30.0
+    folder: Path,
+    classes: tuple[str, ...],
+    views: tuple[int, int] = (1, 1),
+    head: float = 30.0,
+    data: DataConfig = CLIP,
 ) -> Path:
     """``views``: clips and crops of its validation; ``head``: scale of the last layer's random
-    weights, which as they are make all classes about as likely."""
+    weights, which as they are make all classes about as likely; ``data``: of its clips."""
     torch.manual_seed(0)
     config = ModelConfig("slowfast_tiny", pretrained=False)
     network = build_model(config, len(classes))[0].eval()
     with torch.no_grad():
         network.blocks[6].proj.weight.mul_(head)
-    description = describe_best(network, classes, CLIP, EvaluationConfig(*views))
+    description = describe_best(network, classes, data, EvaluationConfig(*views))
     folder.mkdir(parents=True, exist_ok=True)
     save_best(folder, network.state_dict(), network, description | {"epoch": 1, "metrics": {}})
     return folder

@@ -15,6 +15,7 @@ from slowfast_dist.benchmark.floors import (
     find_peak,
     training_floors,
 )
+from slowfast_dist.cli import main
 from slowfast_dist.model import SlowFast
 from tests.training_runs import launch
 
@@ -32,17 +33,20 @@ def benchmark(*arguments: str) -> tuple[dict[str, Any], str]:
     return json.loads(last), "\n".join(text)
 
 
-def mistake(*arguments: str) -> str:
-    done = launch("-m", "slowfast_dist", "benchmark", "step", *arguments)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    (line,) = done.stderr.splitlines()
+def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["benchmark", "step", *arguments])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
     return line
 
 
 # --- the floors ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("crop_size", "gmac"), [(224, 50.3), (256, 65.7)])
+@pytest.mark.parametrize(
+    ("crop_size", "gmac"), [(224, 50.3), pytest.param(256, 65.7, marks=pytest.mark.slow)]
+)
 def test_the_work_of_slowfast_r50_is_the_published_one(crop_size, gmac):
     work = count_work("slowfast_r50", 400, 32, crop_size)
     assert work.forward_flops / 2e9 == pytest.approx(gmac, abs=0.05)
@@ -103,6 +107,7 @@ def test_a_peak_that_is_given_is_not_measured():
 # --- the measurement -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_ways_are_timed_in_one_run_and_compared():
     result, text = benchmark(
         *SMALL, "--batch-sizes", "2", "--against", "plain", "--peak-tflops", "1",
@@ -135,7 +140,7 @@ def test_without_a_comparison_there_is_no_ratio():
     assert result["peaks"][result["rows"][0]["precision"]]["source"].startswith("measured")
 
 
-def test_mistakes_are_one_line():
-    assert "--num-frames 6: give a multiple of 4" in mistake("--num-frames", "6")
-    assert "--batch-sizes 0" in mistake("--batch-sizes", "0")
-    assert "--against" in mistake("--against", "mine")
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--num-frames 6: give a multiple of 4" in mistake(capsys, "--num-frames", "6")
+    assert "--batch-sizes 0" in mistake(capsys, "--batch-sizes", "0")
+    assert "--against" in mistake(capsys, "--against", "mine")

@@ -24,6 +24,8 @@ from slowfast_dist.training import run_training
 from tests.test_wandb_run import history, records
 from tests.training_runs import TINY, predictions, rows, trained
 
+pytestmark = pytest.mark.slow  # a training, with wandb
+
 CLASSES = ("moves down", "moves up", "turns clockwise")
 
 
@@ -136,7 +138,6 @@ def test_the_page_on_wandb(run: Path) -> None:
     assert json.loads(model.metadata)["metrics"]["val/accuracy"] == best["val/accuracy"]
 
 
-@pytest.mark.slow
 def test_a_card_changed_by_hand_outlives_the_next_best_epoch(tmp_path: Path) -> None:
     make_videos(tmp_path / "clips", 5, 0, size=64, frames=16, classes=CLASSES[:2])
     (tmp_path / "run" / "models").mkdir(parents=True)

@@ -13,9 +13,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from slowfast_dist.best_model import describe_best
-from slowfast_dist.checkpoint import save_best
-from slowfast_dist.config import DataConfig, EvaluateCommand, EvaluationConfig
+from slowfast_dist.config import DataConfig, EvaluateCommand
 from slowfast_dist.data.dataset import LONGEST_RUN, EvaluationClips, Sample
 from slowfast_dist.data.loaders import end_workers, make_evaluation_loader
 from slowfast_dist.data.manifest import list_videos
@@ -24,8 +22,8 @@ from slowfast_dist.data.sampler import EvaluationSampler, ViewKey
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.evaluate_run import run_evaluation
-from slowfast_dist.model import SlowFast
 from slowfast_dist.tracking import read_predictions
+from tests.small_model import write_model
 
 CLASSES = ("moves left", "moves right")
 DATA = DataConfig(num_frames=8, sampling_rate=4, short_side=(40, 40), crop_size=32)
@@ -158,15 +156,7 @@ def test_batches_of_any_size_and_workers_hold_the_same_views(videos: Path, worke
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
     """A best model as a training leaves it, with weights of chance that tell videos apart."""
-    torch.manual_seed(3)
-    network = SlowFast("slowfast_tiny", len(CLASSES), dropout=0.5).eval()
-    with torch.no_grad():
-        network.head.proj.weight *= 4
-    description = describe_best(network, CLASSES, DATA, EvaluationConfig())
-    description |= {"epoch": 1, "global_step": 1, "metrics": {}}
-    folder = tmp_path / "models"
-    save_best(folder, network.state_dict(), network, description)
-    return folder
+    return write_model(tmp_path / "models", CLASSES, head=4, data=DATA)
 
 
 def whole_video(path: Path) -> list[np.ndarray]:

@@ -341,13 +341,13 @@ def test_a_wrong_format_is_one_line(run: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.slow
 def test_the_command_prints_its_own_lines_alone(run: Path, tmp_path: Path) -> None:
-    for format in GRAPHS:
-        output = tmp_path / f"a.{format}"
-        done = launch("-m", "slowfast_dist", "export", run, "--format", format, "--output", output)
-        assert done.returncode == 0 and done.stderr == ""
-        about, use = done.stdout.split("\n\nTo use it without slowfast_dist:\n\n")
-        first, size, *facts = about.splitlines()
-        assert first == f"slowfast_tiny of epoch 3 to {format} ..."
-        assert size.startswith(f"{output}: ")
-        assert facts and all(line.startswith("  ") for line in facts)
-        assert len(use.splitlines()) == 5
+    """And not those of torch's exporter to ONNX, which is the one that tells much."""
+    output = tmp_path / "a.onnx"
+    done = launch("-m", "slowfast_dist", "export", run, "--format", "onnx", "--output", output)
+    assert done.returncode == 0 and done.stderr == ""
+    about, use = done.stdout.split("\n\nTo use it without slowfast_dist:\n\n")
+    first, size, *facts = about.splitlines()
+    assert first == "slowfast_tiny of epoch 3 to onnx ..."
+    assert size.startswith(f"{output}: ")
+    assert facts and all(line.startswith("  ") for line in facts)
+    assert len(use.splitlines()) == 5

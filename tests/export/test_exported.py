@@ -66,8 +66,9 @@ def test_real_clips_get_the_probabilities_of_torch(
 
 @pytest.mark.slow
 def test_slowfast_r50_on_real_clips(real_videos: Path, tmp_path: Path) -> None:
-    """At its full size; what `export` itself measures is looked at, too."""
-    data = DataConfig(num_frames=32, sampling_rate=2, short_side=(256, 256), crop_size=224)
+    """As deep and long as it is, on smaller pictures; what `export` itself measures is looked at,
+    too."""
+    data = DataConfig(num_frames=32, sampling_rate=2, short_side=(182, 182), crop_size=160)
     some = tmp_path / "some"
     for name in ("kicking", "pointing"):
         (some / name).mkdir(parents=True)
@@ -75,12 +76,12 @@ def test_slowfast_r50_on_real_clips(real_videos: Path, tmp_path: Path) -> None:
     make_models(tmp_path / "models", "slowfast_r50", tuple("abcdef"), data, some)
     best = read_best(tmp_path / "models")
     clips = find_clips(best, some).frames
-    assert clips.shape == (2, 32, 224, 224, 3)
+    assert clips.shape == (2, 32, 160, 160, 3)
     expected = open_predictor(tmp_path / "models", mixed_precision="no").probabilities(clips)
     assert expected.max() > 0.2 and np.ptp(expected, axis=0).max() > 1e-3
     for backend in BACKENDS:
-        done = run_export(tmp_path, Export(format=backend, data=some))
-        assert done.parity is not None and done.parity.clips == done.parity.same == 2
+        done = run_export(tmp_path, Export(format=backend, data=some / "kicking"))
+        assert done.parity is not None and done.parity.clips == done.parity.same == 1
         assert max(done.parity.logits, done.parity.probabilities) <= 1e-4
         assert done.path.stat().st_size < 2**31
         found = open_predictor(tmp_path, backend).probabilities(clips[:1])

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from slowfast_dist.data.synthetic import MOTIONS, moving_disc, write_video
-from tests.serve.serving import Server, write_model
+from tests.serve.serving import CLASSES, Server
+from tests.small_model import write_model
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("serve") / "demo" / "models")
+    return write_model(tmp_path_factory.mktemp("serve") / "demo" / "models", CLASSES, (2, 1), 40)
 
 
 @pytest.fixture(scope="session")

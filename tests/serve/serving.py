@@ -14,33 +14,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import psutil
-import torch
-
-from slowfast_dist.best_model import DESCRIPTION, WEIGHTS, describe_best
-from slowfast_dist.config import DataConfig, EvaluationConfig, ModelConfig
-from slowfast_dist.model import build_model, head_parameters
 
 ROOT = Path(__file__).parents[2]
 CLASSES = ("moves <b>left</b>", "<img src=x onerror=alert(1)>", "dreht 'sich' & \"steht\"", "招手")
+"""They would break a careless page."""
 BINARY = {"Content-Type": "application/octet-stream"}
 LINES = {"Accept": "application/x-ndjson"}
-
-
-def write_model(folder: Path) -> Path:
-    """A models folder of random weights, and of classes that would break a careless page."""
-    torch.manual_seed(0)
-    network, _ = build_model(ModelConfig(name="slowfast_tiny", pretrained=False), len(CLASSES))
-    with torch.no_grad():  # surer of itself than random weights are
-        for weights in head_parameters(network):
-            weights.mul_(40)
-    data = DataConfig(
-        num_frames=8, sampling="dense", sampling_rate=1, short_side=(32, 32), crop_size=32
-    )
-    described = describe_best(network, CLASSES, data, EvaluationConfig(2, 1)) | {"epoch": 1}
-    folder.mkdir(parents=True)
-    (folder / DESCRIPTION).write_text(json.dumps(described), encoding="utf-8")
-    torch.save(network.state_dict(), folder / WEIGHTS)
-    return folder
 
 
 class Server:
@@ -83,7 +62,7 @@ class Server:
         headers: dict[str, str] | None = None,
     ) -> tuple[int, Any, dict[str, str]]:
         """Status, what the answer holds (read as JSON where it says so), headers."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=120)
         chunked = body is not None and not isinstance(body, bytes)
         connection.request(method, path, body, headers or {}, encode_chunked=chunked)
         answer = connection.getresponse()
@@ -98,7 +77,7 @@ class Server:
         return self.ask("POST", "/predict", video, BINARY | more)[:2]
 
     def connect(self) -> socket.socket:
-        return socket.create_connection((self.host, self.port), timeout=60)
+        return socket.create_connection((self.host, self.port), timeout=120)
 
     def begin(self, size: int, sent: bytes = b"") -> socket.socket:
         """An upload that promises ``size`` bytes and sends ``sent``."""
@@ -123,7 +102,7 @@ class Server:
                 continue
         return [name for name in names if name.startswith(str(self.temporary))]
 
-    def left_soon(self, seconds: float = 5.0) -> list[str]:
+    def left_soon(self, seconds: float = 60.0) -> list[str]:
         """`left`, once the server had the time to notice that a client is gone."""
         deadline = time.monotonic() + seconds
         while (left := self.left()) and time.monotonic() < deadline:

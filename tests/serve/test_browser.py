@@ -1,6 +1,5 @@
 """The page as people use it: a real browser on a real server with real videos."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,31 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser import new_context
 from tests.serve.serving import CLASSES, Server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
 pytestmark = pytest.mark.slow
-
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
-SECONDS = 60_000.0
-"""For the server to answer, in ms."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright, of the extra 'test'")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if chromium is None:
-        pytest.skip("there is no chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @dataclass
@@ -52,7 +33,7 @@ def visit(browser: "Browser", server: Server) -> Iterator[Callable[..., Visit]]:
     contexts = []
 
     def open_page(width: int = 1280, **options: Any) -> Visit:
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+        context = new_context(browser, width, **options)
         contexts.append(context)
         visit = Visit(context.new_page())
         own = (server.url, f"blob:{server.url}", "data:")
@@ -84,13 +65,13 @@ def test_a_video_is_played_predicted_and_sought_through(
     seen = visit()
     page = seen.page
     page.set_input_files("#files", video)
-    page.wait_for_selector("#segments:not([hidden])", timeout=SECONDS)
+    page.wait_for_selector("#segments:not([hidden])")
     assert page.text_content("#name") == video.name
     names = page.locator("#best .line span:first-child").all_text_contents()
     assert sorted(names) == sorted(CLASSES), "all of them, as they are written"
     widths = page.locator("#best .bar div").evaluate_all("all => all.map(each => each.offsetWidth)")
     assert widths == sorted(widths, reverse=True) and widths[0] > widths[-1] > 0
-    assert page.evaluate("document.getElementById('video').videoWidth") == 128
+    page.wait_for_function("document.getElementById('video').videoWidth === 128")
     segments = page.locator("#track button")
     count = segments.count()
     assert count == page.locator("#segments button").count() > 1
@@ -110,15 +91,14 @@ def test_a_video_is_played_predicted_and_sought_through(
     assert server.left_soon() == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (768, "light"), (1280, "dark")])
 def test_nothing_overflows_at_any_width(
     visit: Callable[..., Visit], video: Path, width: int, scheme: str
 ) -> None:
     seen = visit(width, color_scheme=scheme)
     assert seen.overflow() <= 0
     seen.page.set_input_files("#files", video)
-    seen.page.wait_for_selector("#segments:not([hidden])", timeout=SECONDS)
+    seen.page.wait_for_selector("#segments:not([hidden])")
     assert seen.overflow() <= 0
     dark = seen.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert (dark == "rgb(17, 22, 27)") == (scheme == "dark")
@@ -134,15 +114,15 @@ def test_what_is_refused_says_so_and_the_next_video_is_scored(
     seen = visit(360)
     page = seen.page
     page.set_input_files("#files", [text, large, video])
-    page.wait_for_selector("#error:not([hidden])", timeout=SECONDS)
+    page.wait_for_selector("#error:not([hidden])")
     error = page.text_content("#error") or ""
     assert error.startswith("text.mp4: not a video: give one as mp4")
     assert page.locator("#unplayable").is_hidden(), "no promise beside a refusal"
     queue = page.locator("#queue button")
     queue.nth(1).click()
-    page.wait_for_selector("#error:has-text('larger than the 1 MB')", timeout=SECONDS)
+    page.wait_for_selector("#error:has-text('larger than the 1 MB')")
     queue.nth(2).click()
-    page.wait_for_selector("#segments:not([hidden])", timeout=SECONDS)
+    page.wait_for_selector("#segments:not([hidden])")
     assert page.locator("#error").is_hidden()
     words = page.locator("#queue button span:last-child").all_text_contents()
     assert words[:2] == ["refused", "refused"] and words[2] in CLASSES
@@ -158,13 +138,13 @@ def test_it_is_used_with_the_keyboard_alone(visit: Callable[..., Visit], video: 
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(video)
-    page.wait_for_selector("#segments:not([hidden])", timeout=SECONDS)
+    page.wait_for_selector("#segments:not([hidden])")
     page.locator("#track button").first.focus()
     page.keyboard.press("End")
     last = page.locator("#track button").last
     assert last.evaluate("each => each === document.activeElement")
     assert last.get_attribute("aria-pressed") == "true"
-    assert last.get_attribute("aria-label", timeout=1000)
+    assert last.get_attribute("aria-label")
     assert seen.problems == []
 
 
@@ -173,8 +153,8 @@ def test_a_video_that_the_browser_cannot_play_is_predicted_all_the_same(
 ) -> None:
     seen = visit()
     seen.page.set_input_files("#files", unplayable)
-    seen.page.wait_for_selector("#unplayable:not([hidden])", timeout=SECONDS)
-    seen.page.wait_for_selector("#segments:not([hidden])", timeout=SECONDS)
+    seen.page.wait_for_selector("#unplayable:not([hidden])")
+    seen.page.wait_for_selector("#segments:not([hidden])")
     assert seen.page.locator("#video").is_hidden()
     seen.page.locator("#track button").last.click()
     assert seen.page.text_content("#current") in CLASSES
@@ -186,7 +166,7 @@ def test_real_clips(visit: Callable[..., Visit], real_data: Path) -> None:
     seen = visit(768)
     seen.page.set_input_files("#files", [*clips, real_data / "odd" / "portrait_406x720.mp4"])
     seen.page.locator("#queue button").last.click()
-    seen.page.wait_for_selector("#segments:not([hidden])", timeout=SECONDS)
-    assert seen.page.evaluate("document.getElementById('video').videoHeight") == 720
+    seen.page.wait_for_selector("#segments:not([hidden])")
+    seen.page.wait_for_function("document.getElementById('video').videoHeight === 720")
     assert seen.overflow() <= 0
     assert seen.problems == [] and seen.elsewhere == []

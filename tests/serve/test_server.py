@@ -156,7 +156,7 @@ def test_a_length_that_lies_does_not_pass_the_limit(server: Server, video: Path)
 def test_a_length_beyond_the_limit_is_refused_before_anything_is_sent(server: Server) -> None:
     with server.begin(10**12) as connection:
         assert b" 413 " in connection.recv(1000)
-    assert server.left() == []
+    assert server.left_soon() == []
 
 
 def test_a_video_that_plays_too_long_is_refused(
@@ -326,7 +326,7 @@ def test_garbage_and_half_a_request_cost_their_connection_alone(
     for connection in half:
         connection.close()
     assert server.is_up() and server.left_soon() == []
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while server.resources()[0] > files + 1 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert server.resources()[0] <= files + 1

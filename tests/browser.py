@@ -1,0 +1,44 @@
+"""A real Chromium for the tests of pages: the system's, or the one that playwright brought."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+PATIENCE = 120_000.0
+"""In ms: how long a page may take for what a test waits for. A busy machine is no failure."""
+
+
+@contextmanager
+def chromium() -> "Iterator[Browser]":
+    """Skips the tests that ask for it where playwright or a browser is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: '.[test]'")
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    with sync_api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(
+                executable_path=path, args=FLAGS, timeout=PATIENCE
+            )  # without a path, the one that playwright brought
+        except sync_api.Error as error:
+            if path is None:
+                pytest.skip(f"needs one of {', '.join(NAMES)}, or `playwright install chromium`")
+            pytest.skip(f"{path} does not start: {str(error).strip().splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+def new_context(browser: "Browser", width: int = 1280, **options: Any) -> "BrowserContext":
+    """A visitor of his own, with a window so many px wide, who waits as long as it takes."""
+    context = browser.new_context(viewport={"width": width, "height": 800}, **options)
+    context.set_default_timeout(PATIENCE)
+    return context
