@@ -87,7 +87,7 @@ def read_best(run: Path) -> BestModel:
         raise UserError(
             f"RUN {path}: cannot be read ({error.strerror}): change its permissions"
         ) from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UserError(f"RUN {path}: is damaged ({reason}): take it from the run again") from None
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from slowfast_dist.arguments import parse_command
 from slowfast_dist.cpus import let_threads_sleep
 from slowfast_dist.model_settings import Export, ModelCard, Predict, Report, Serve
+from slowfast_dist.prediction.ending import ends_with_its_pipe
 
 
 def predict(arguments: list[str]) -> None:
@@ -28,7 +29,8 @@ def export(arguments: list[str]) -> None:
     from slowfast_dist.export.command import run_export
 
     (run,), command = parsed
-    run_export(Path(run), command)
+    with ends_with_its_pipe():
+        run_export(Path(run), command)
 
 
 def report(arguments: list[str]) -> None:
@@ -39,7 +41,8 @@ def report(arguments: list[str]) -> None:
     from slowfast_dist.report.command import run_report
 
     runs, command = parsed
-    run_report([Path(run) for run in runs], command)
+    with ends_with_its_pipe():
+        run_report([Path(run) for run in runs], command)
 
 
 def model_card(arguments: list[str]) -> None:
@@ -50,7 +53,8 @@ def model_card(arguments: list[str]) -> None:
     from slowfast_dist.hub import run_model_card
 
     (run,), command = parsed
-    run_model_card(Path(run), command)
+    with ends_with_its_pipe():
+        run_model_card(Path(run), command)
 
 
 def serve(arguments: list[str]) -> None:

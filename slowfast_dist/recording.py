@@ -24,6 +24,7 @@ from slowfast_dist.metrics import (
     predicted,
 )
 from slowfast_dist.model import SlowFast
+from slowfast_dist.model_card import CARD
 from slowfast_dist.progress import print_epoch
 from slowfast_dist.report.command import write_report
 from slowfast_dist.run_folder import RunFolder
@@ -129,10 +130,13 @@ class Recorder:
         """Once all is written; a page that cannot be written costs a line, once."""
         try:
             write_report(self.folder.root, videos=self.videos.val)
-        except OSError as error:
+        except Exception as error:  # whatever is wrong with the page, the training is worth more
             if not self.report_failed:
-                print(f"report.html: cannot be written ({error.strerror or error})", flush=True)
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                print(f"report.html: cannot be written ({reason})", flush=True)
             self.report_failed = True
+        else:
+            self.report_failed = False
 
     def _train_metrics(self, result: EpochResult) -> dict[str, Any]:
         rows, classes = result.rows, len(self.videos.classes)
@@ -242,6 +246,7 @@ class Recorder:
         """The run ends by an error, perhaps that of a full disk."""
         with suppress(OSError):
             self.folder.set_status("failed")
+        with suppress(Exception):
             write_report(self.folder.root, videos=self.videos.val)
         # It may take minutes without a network: after the error was said and the others were ended.
         atexit.register(self.wandb.finish, 1)
@@ -252,9 +257,11 @@ class Recorder:
             best = self.best.memory
             lines.append(f"  best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
             lines.append("  models/best_model_weights.pth, models/best_model.json: the best model")
-            lines.append("  models/README.md: its model card")
+            if (self.folder.models / CARD).exists():  # not of a best model of an older version
+                lines.append("  models/README.md: its model card")
             lines.append("  predictions/val_best.csv: what it says of each validation video")
-        lines.append("  report.html: all of it on one page")
+        if not self.report_failed:
+            lines.append("  report.html: all of it on one page")
         lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
         return "\n".join(lines)
 

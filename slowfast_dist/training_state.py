@@ -193,14 +193,16 @@ class TrainingState:
 
     def _refuse_changes(self, state: Mapping[str, Any], free: Collection[str]) -> str | None:
         """Raise UserError for what must not differ; returns what differs and was allowed to."""
-        before, now = _flat(state["config"]), _flat(config_dict(self.config))
+        # What a checkpoint of an older version does not name was then as it is by default now.
+        before = _flat(config_dict(Config())) | _flat(state["config"])
+        now = _flat(config_dict(self.config))
         changed = [
             name
             for name, value in now.items()
-            if not name.startswith((*HARMLESS, *free)) and before.get(name) != value
+            if not name.startswith((*HARMLESS, *free)) and before[name] != value
         ]
         changes = {
-            name: f"--{name.replace('_', '-')} {now[name]} (was {before.get(name)})"
+            name: f"--{name.replace('_', '-')} {now[name]} (was {before[name]})"
             for name in changed
         }
         resume = f"--resume {self.config.resume}"

@@ -418,6 +418,7 @@ def test_a_pickled_object_in_place_of_the_weights_is_not_executed(
         (lambda content: content["classes"].pop(), "2 classes for 3 outputs"),
         (lambda content: content["model"].update(name="slowfast_r9"), "'slowfast_r9': not one of"),
         (lambda content: content["model"].update(alpha=8), "alpha is 8, but here 4"),
+        (lambda content: content.update(data=None), "is damaged"),
     ],
 )
 def test_a_damaged_description(models: Path, others: Path, change: Any, words: str) -> None:

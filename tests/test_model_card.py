@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub import EvalResult, ModelCard
 from sklearn.metrics import accuracy_score, f1_score
 
+from slowfast_dist.card_sections import Sections
 from slowfast_dist.config import Config, DataConfig, ModelConfig, RunError, UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.hub import run_model_card
@@ -167,6 +168,9 @@ def test_names_that_are_no_text_do_not_break_the_card(tmp_path: Path) -> None:
     text = render_card(facts, [])
     assert front(text).eval_results[0].dataset_name == "clips ? --- : |"
     assert r"a --- b, \`c\`\<script\>" in ModelCard(text).text
+    for name in ("- x", "+ x", "---", "===", "1. x", "12) x"):  # a list, a line, a heading
+        section = Sections(description((name, "b"), config)).classes_section()
+        assert "\n\n" + re.sub(r"([-+=.)])", r"\\\1", name, count=1) + ", b" in section
 
 
 def test_a_full_or_closed_disk_is_one_line(models: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -20,6 +21,8 @@ from slowfast_dist.cli import parse_training
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.hub import run_model_card
 from slowfast_dist.model_settings import ModelCard
+from slowfast_dist.recording import Recorder
+from slowfast_dist.report import command
 from slowfast_dist.training import run_training
 from tests.test_wandb_run import history, records
 from tests.training_runs import TINY, predictions, rows, trained
@@ -136,6 +139,34 @@ def test_the_page_on_wandb(run: Path) -> None:
     }
     assert model.description.startswith("# slowfast_tiny for 3 actions of my clips")
     assert json.loads(model.metadata)["metrics"]["val/accuracy"] == best["val/accuracy"]
+
+
+class Folder:
+    """Of a Recorder what its page needs."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = SimpleNamespace(root=root)
+        self.videos = SimpleNamespace(val=None)
+        self.report_failed = False
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("a bug"), OSError(28, "No space left on device")])
+def test_whatever_befalls_the_page_costs_a_line_once(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    fault: Exception,
+) -> None:  # fmt: skip
+    def fail(path: Path, content: bytes) -> None:
+        raise fault
+
+    recorder: Any = Folder(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "write_page", fail)
+        Recorder._draw_report(recorder)
+        Recorder._draw_report(recorder)
+    reason = getattr(fault, "strerror", None) or "a bug"
+    assert capsys.readouterr().out == f"report.html: cannot be written ({reason})\n"
+    Recorder._draw_report(recorder)
+    assert not recorder.report_failed
 
 
 def test_a_card_changed_by_hand_outlives_the_next_best_epoch(tmp_path: Path) -> None:

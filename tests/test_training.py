@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,22 @@ def test_a_changed_setting_is_refused_by_name(run: Path, tmp_path: Path) -> None
     resumed = rows(tmp_path / "changed", "step")[0]["step/lr"]
     before = next(row for row in rows(run, "step") if row["global_step"] == 5)["step/lr"]
     assert resumed == pytest.approx(500 * before)
+
+
+def test_a_checkpoint_of_an_older_version_lacks_the_settings_that_are_new(
+    run: Path, tmp_path: Path
+) -> None:
+    step = Path(shutil.copytree(run / "checkpoints" / "step_00000004", tmp_path / "step_00000004"))
+    state = json.loads((step / "state.json").read_text())
+    del state["config"]["loss"]["class_weights"]
+    (step / "state.json").write_text(json.dumps(state))
+    manifest = json.loads((step / "manifest.json").read_text())
+    manifest["sha256"]["state.json"] = sha256((step / "state.json").read_bytes()).hexdigest()
+    (step / "manifest.json").write_text(json.dumps(manifest))
+    arguments = ("--config", run / "config.yaml", "--resume", step)
+    trained(tmp_path / "resumed", *arguments)
+    done = train(*arguments, "--loss.class-weights", "balanced", "--output-dir", tmp_path / "b")
+    assert done.returncode == 2 and "--loss.class-weights balanced (was none)" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,19 @@ _NOTHING_DECODED = {"skip_frame": "all"}
 _ONE_PACKET = {"probesize": "32"}
 """For what opens an mp4, whose headers say it all: it reads packets until it has so many bytes."""
 
+_READ_OTHERS = frozenset({
+    "avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sdp",
+    "vapoursynth", "webm_dash_manifest",
+})  # fmt: skip
+"""Formats of lists, scripts and descriptions, by which a file makes FFmpeg read other files, or the
+network. Whatever its name is, it may come from a stranger."""
+
+ITSELF_ALONE = {
+    "format_whitelist": ",".join(sorted(av.formats_available - _READ_OTHERS)),
+    "protocol_whitelist": "file",
+}
+"""For what opens a file, which then reads nothing else. Of no measurable cost."""
+
 FAULTS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError)
 """What a broken file makes PyAV raise."""
 
@@ -53,10 +66,11 @@ def open_video(
     # Not for a file that was probed: opened again and again with it, FFmpeg holds more memory.
     limits = {} if known else {"max_pixels": str(MAX_PIXELS)}
     try:
-        options, format = _NOTHING_DECODED if known else limits, None
+        options, format = ITSELF_ALONE | (_NOTHING_DECODED if known else limits), None
         if known and _is_mp4(path):  # told so, FFmpeg need not ask each of its formats
             options, format = options | _ONE_PACKET, "mp4"
-        container = av.open(str(path), format=format, metadata_errors="replace", options=options)
+        url = file_url(path)
+        container = av.open(url, format=format, metadata_errors="replace", options=options)
     except FAULTS as error:
         raise DecodeError(path, _why_not_opened(path, error)) from error
     with container:
@@ -75,6 +89,11 @@ def open_video(
             yield container, stream
         except FAULTS as error:
             raise DecodeError(path, message(error)) from error
+
+
+def file_url(path: Path) -> str:
+    """The file's name as FFmpeg takes it: ``12:30.mp4`` alone would be of the protocol ``12``."""
+    return f"file:{path}"
 
 
 def _is_mp4(path: Path) -> bool:

@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
-from slowfast_dist.data.opening import FAULTS, message
+from slowfast_dist.data.opening import FAULTS, ITSELF_ALONE, file_url, message
 from slowfast_dist.data.transcode import WriteError
 
 Picture = NDArray[np.uint8]
@@ -56,7 +56,7 @@ class VideoWriter:
         self._scaler = VideoReformatter()
         self._last = -1
         with _faults():
-            self._container = av.open(str(path), "w", format="mp4")
+            self._container = av.open(file_url(path), "w", format="mp4")
             options = {**ENCODER, "g": str(max(1, round(fps * KEY_SECONDS)))}
             rate = Fraction(fps).limit_denominator(1001)
             self._stream = self._container.add_stream("libx264", rate=rate, options=options)
@@ -132,7 +132,9 @@ class Sound:
         written."""
         self._files = ExitStack()
         try:
-            container = self._files.enter_context(av.open(str(path), metadata_errors="replace"))
+            container = self._files.enter_context(
+                av.open(file_url(path), metadata_errors="replace", options=ITSELF_ALONE)
+            )
             found = container.streams.best("audio")
             self.stream = found if isinstance(found, AudioStream) else None
             self._packets = container.demux(self.stream) if self.stream is not None else iter(())

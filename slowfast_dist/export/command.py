@@ -105,9 +105,9 @@ def _refuse_what_has_no_effect(command: Export) -> None:
 def _output(best: BestModel, command: Export) -> Path:
     path, ending = command.output, f".{command.format}"
     if path is None:
-        return export_path(best.folder, command.format)
+        path = export_path(best.folder, command.format)
     if path.is_dir():
-        file = path / export_path(path, command.format).name
+        file = path / f"best_model{ending}"
         raise UserError(f"--output {path}: is a folder: give the file to write, as {file}")
     if path.suffix != ending:
         raise UserError(

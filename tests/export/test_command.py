@@ -301,6 +301,10 @@ def test_mistakes_of_place(run: Path, models: Path, tmp_path: Path) -> None:
     other.write_bytes(b"somebody's work")
     assert "is there already" in mistake(run, format="safetensors", output=other)
     assert other.read_bytes() == b"somebody's work"
+    usual = models / "best_model.safetensors"  # where it goes unless it is told otherwise
+    usual.write_bytes(b"somebody's work")
+    assert "is there already" in mistake(models, format="safetensors")
+    assert usual.read_bytes() == b"somebody's work"
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="no folder that nobody can write into")
