@@ -82,6 +82,11 @@ def _address(address: str) -> dict[str, Any]:
     return {"file": address, "format": None, "options": options}
 
 
+NOT_WHOLE = " (a video file on a server? download it, and give the file)"
+"""What FFmpeg calls an input or output error: an mp4 whose index lies at its end, on a server that
+sends files from their beginning only."""
+
+
 # --- in the process ------------------------------------------------------------------------------
 
 
@@ -117,7 +122,9 @@ def _serve(line: Line) -> None:
         # How FFmpeg says that a server which did not announce a length has closed the connection.
         over = frames and error.errno == errno.EIO if isinstance(error, OSError) else False
         if not over:
-            line.send({"failed": message(error)})
+            unreadable = isinstance(error, OSError) and error.errno == errno.EIO
+            hint = NOT_WHOLE if unreadable and request["file"].startswith("http") else ""
+            line.send({"failed": message(error) + hint})
             return
     line.send({END: True})
 

@@ -18,6 +18,12 @@ LEAST = 0.5
 """Of a window's length: what is shorter is no segment. A window sees the whole of an action of its
 own length only at one place, and more than half of it on half a window to either side."""
 
+CHANGE = 0.05
+"""Of a window's length: expected time labelled right that each further segment must win, or it is
+rather the model's doubt than a segment. Measured on three clips in turn, with it and without:
+sampling dense 24 and 24 of 24 boundaries found, 3 and 9 too many; sampling uniform 20 and 24 found,
+2 and 12 too many."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -90,8 +96,9 @@ def find_segments(
 
     Of all ways to cut it into pieces no shorter than half a window, the one with the largest
     expected time that is labelled right (the integral of the labels' probabilities, smoothed as in
-    `probabilities_at`), found exactly by dynamic programming as for a hidden Markov model with a
-    least duration (Rabiner, A tutorial on hidden Markov models, 1989, IV D).
+    `probabilities_at`) less CHANGE for each change, found exactly by dynamic programming as for a
+    hidden Markov model with a least duration (Rabiner, A tutorial on hidden Markov models, 1989,
+    IV D).
     """
     centres, values = _curve(scores)
     window = window_seconds(scores)
@@ -107,7 +114,8 @@ def find_segments(
         scores.starts, scores.ends, scores.probabilities[:, ever], scores.duration
     )
     chances = probabilities_at(few, moments, smoothing)
-    least = min(count, max(1, round(LEAST * window / (edges[1] - edges[0]))))
+    steps = window / (edges[1] - edges[0])
+    least = min(count, max(1, round(LEAST * steps)))
     return [
         Segment(
             start=float(edges[first]),
@@ -115,13 +123,16 @@ def find_segments(
             label=classes[ever[label]],
             confidence=float(chances[first:end, label].mean()),
         )
-        for first, end, label in best_cut(chances, least)
+        for first, end, label in best_cut(chances, least, CHANGE * steps)
     ]
 
 
-def best_cut(values: NDArray[np.float64], least: int) -> list[tuple[int, int, int]]:
+def best_cut(
+    values: NDArray[np.float64], least: int, change: float = 0.0
+) -> list[tuple[int, int, int]]:
     """(first, end, column) of runs that cover the rows of ``values`` (N, K), each ``least`` rows or
-    longer (N >= least), so that the sum of the values in each run's column is the largest.
+    longer (N >= least), so that the sum of the values in each run's column is the largest, less
+    ``change`` for each run but the first.
 
     Neighbours may have the same column only where a run of it is that long anyway: they are joined.
     """
@@ -129,13 +140,13 @@ def best_cut(values: NDArray[np.float64], least: int) -> list[tuple[int, int, in
     assert 1 <= least <= count
     sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
     best = np.full(count + 1, -np.inf)
-    best[0] = 0.0
+    best[0] = change  # the first run costs nothing
     run_value = np.full(values.shape[1], -np.inf)  # of a run of each column, less its sums
     run_first = np.zeros(values.shape[1], np.int64)
     firsts, columns = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
     for end in range(least, count + 1):
         first = end - least
-        opened = best[first] - sums[first]
+        opened = best[first] - change - sums[first]
         newer = opened > run_value
         run_value = np.where(newer, opened, run_value)
         run_first[newer] = first

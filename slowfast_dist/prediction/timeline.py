@@ -123,8 +123,9 @@ def _precision(seconds: float) -> float:
 def _legend_rows(palette: Palette, seconds: dict[str, float]) -> list[list[tuple[str, str]]]:
     """(label, text) of each row, as many in each as fit."""
     entries = []
+    precision = _precision(max(seconds.values()))  # the same for all: they are compared
     for label in palette.shown:
-        text = f"  {clock(seconds[label], _precision(seconds[label]))}"
+        text = f"  {clock(seconds[label], precision)}"
         most = WIDTH - 2 * MARGIN - ROW - text_width(text, TEXT)
         entries.append((label, fitted(printable(label), TEXT, min(most, 640)) + text))
     left = len(seconds) - len(palette.shown)
@@ -172,7 +173,7 @@ def _draw_bar(
             draw.line((left, top, left, top + BAR), fill=PAPER, width=2)
         room = right - left - 20
         name = fitted(printable(segment.label), TEXT, room) if room > 24 else ""
-        if len(name) > 2 or name == segment.label:
+        if 2 * len(name) > len(printable(segment.label)):  # or the legend tells more
             sure = f"{segment.confidence:.0%}"
             wide = max(text_width(name, TEXT), text_width(sure, SMALL)) + 16
             middle = (left + right) / 2

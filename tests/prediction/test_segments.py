@@ -59,6 +59,15 @@ def test_a_flicker_of_one_window_is_no_segment_but_two_seconds_are():
     assert found[1].end == pytest.approx(4.75, abs=0.3)
 
 
+def test_a_doubt_between_two_classes_is_no_segment():
+    rows = sure(0, 0, 0, 0, 0, 0, 0, 0)
+    rows[3] = rows[4] = [0.45, 0.1, 0.45 + 1e-3]
+    assert [found.label for found in find_segments(scores_of(rows), CLASSES, 0.0)] == ["a"]
+    rows[3] = rows[4] = [0.1, 0.1, 0.8]
+    found = find_segments(scores_of(rows), CLASSES, 0.0)
+    assert [segment.label for segment in found] == ["a", "c", "a"]
+
+
 @pytest.mark.parametrize("smoothing", [None, 0.0, 0.3, 100.0])
 @pytest.mark.parametrize("count", [1, 2, 30])
 def test_segments_cover_the_video_and_are_long_enough(count, smoothing):
@@ -91,21 +100,24 @@ def test_smoothing_is_the_mean_over_that_time():
     )
 
 
+@pytest.mark.parametrize("change", [0.0, 0.3])
 @pytest.mark.parametrize("least", [1, 2, 3])
-def test_the_cut_is_the_best_of_all(least):
+def test_the_cut_is_the_best_of_all(least, change):
     """Against all labellings of 7 rows whose runs are long enough."""
     rng = np.random.default_rng(least)
     for _ in range(5):
         values = rng.random((7, 3))
         best = max(
             sum(values[row, column] for row, column in enumerate(labels))
+            - change * (len(run_lengths(labels)) - 1)
             for labels in product(range(3), repeat=7)
             if all(length >= least for length in run_lengths(labels))
         )
-        runs = best_cut(values, least)
+        runs = best_cut(values, least, change)
         assert [run[0] for run in runs] == [0, *(run[1] for run in runs[:-1])]
         assert runs[-1][1] == 7 and min(end - first for first, end, _ in runs) >= least
-        assert sum(values[first:end, c].sum() for first, end, c in runs) == pytest.approx(best)
+        right = sum(values[first:end, c].sum() for first, end, c in runs)
+        assert right - change * (len(runs) - 1) == pytest.approx(best)
 
 
 def run_lengths(labels: tuple[int, ...]) -> list[int]:
