@@ -6,7 +6,6 @@ registers; torch.compile does the same with what it sees here; else they are don
 
 from collections.abc import Sequence
 from functools import cache
-from math import inf
 from typing import Any
 
 import torch
@@ -14,18 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from slowfast_dist.host_memory import address_space_left
-
 aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
 
 
 @cache
 def fused_types() -> frozenset[torch.dtype]:
-    """What this CPU's convolutions compute in, fused; none where oneDNN's are not x86's, nor below
-    a ``ulimit -v``: when memory ran out there, a process ended by SIGSEGV, and not by an error."""
+    """What this CPU's convolutions compute in, fused; none where oneDNN's are not x86's."""
     if not (torch.backends.mkldnn.is_available() and hasattr(mkldnn, "_convolution_pointwise")):
-        return frozenset()
-    if address_space_left() != inf:
         return frozenset()
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return frozenset()

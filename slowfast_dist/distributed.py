@@ -181,7 +181,7 @@ def _without_disk_errors(work: Callable[[], T]) -> T:
 
 def _disk_error(error: OSError) -> RunError:
     if isinstance(error, BrokenPipeError) and error.filename is None:
-        return RunError("standard output was closed (| head?): --resume auto goes on")
+        return RunError("standard output was closed (| head?); trainings go on with --resume auto")
     return RunError(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 

@@ -4,6 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from math import inf
 
 import torch
 from accelerate import Accelerator
@@ -12,6 +13,7 @@ from slowfast_dist.config import Config, OptimizerConfig, RunError, UserError
 from slowfast_dist.distributed import gather_rows, local_processes, meet
 from slowfast_dist.host_memory import (
     address_space_kept_back,
+    address_space_left,
     available_memory,
     give_back_free_memory,
     memory_now,
@@ -31,6 +33,14 @@ processes live there too, and as too much ends the process instead of raising an
 TRIAL_SECONDS = 60.0
 """Of trials on a CPU, where one of slowfast_r50 takes seconds a clip. What would take longer is
 judged by what the smaller ones took (`_CpuTrials`), however long a clip takes on this machine."""
+
+ADDRESS_CAUTION = 2.0
+"""Below a ``ulimit -v`` a need that is expected counts this many times: libraries take address
+space that they do not touch, and without any may crash (SIGSEGV in a backward pass) in place of
+raising an error. 4 clips that took 207 MB of RAM did not find room in 390 MB."""
+
+LEAST_ROOM = 64 << 20
+"""Bytes on a CPU without which nothing is tried: no model's step takes less."""
 
 SMALLEST_PROBE = 48
 """Pixels of a crop of which two by two are left at the end: BatchNorm needs more than one."""
@@ -207,16 +217,17 @@ class _CpuTrials(_Trials):
         self.available = available_memory(local_processes())
         held = sum(parameter.numel() * parameter.element_size() for parameter in self.held)
         self.room = self.share * self.available - held
+        self.caution = 1.0 if address_space_left() == inf else ADDRESS_CAUTION
         self.tried: dict[int, tuple[int, float]] = {}
         """Pixels of a frame of all videos -> the most bytes taken, and seconds."""
 
     def fits(self, size: int) -> bool:
         crop = self.config.data.crop_size
         probes = (crop // 4, crop // 2) if size == 1 and crop // 4 >= SMALLEST_PROBE else ()
-        if not all(self._try(1, probe) for probe in probes):
+        if self.room < LEAST_ROOM or not all(self._try(1, probe) for probe in probes):
             return False
         need, seconds = self._expected(size, size * crop**2)
-        if need > self.room:
+        if need * self.caution > self.room:
             return False
         seconds += sum(spent for _, spent in self.tried.values())
         return seconds > TRIAL_SECONDS or self._try(size, crop)

@@ -23,7 +23,8 @@ from slowfast_dist.model import SlowFast
 HARMLESS = (
     "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
     "data.train_dir", "data.val_dir", "data.synthetic", "data.num_workers",
-    "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.", "wandb.",
+    "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
+    "distributed.preempt_signal", "wandb.",
     "model.weights", "model.pretrained", "model.checkpoint_activations",
 )  # fmt: skip
 """Settings (or the beginnings of their names) that may differ when a run is resumed."""
