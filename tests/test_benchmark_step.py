@@ -16,7 +16,7 @@ from slowfast_dist.benchmark.floors import (
     training_floors,
 )
 from slowfast_dist.cli import main
-from slowfast_dist.model import SlowFast
+from slowfast_dist.model import ARCHITECTURES, SlowFast, create_slowfast
 from tests.training_runs import launch
 
 SMALL = (
@@ -54,16 +54,18 @@ def test_the_work_of_slowfast_r50_is_the_published_one(crop_size, gmac):
     assert 2.9 < work.training_flops / work.forward_flops < 3
 
 
+def plain_network() -> nn.Module:
+    return create_slowfast(
+        model_num_class=5, head_pool=nn.AdaptiveAvgPool3d, **ARCHITECTURES["slowfast_tiny"]
+    )
+
+
+def pathways() -> list[torch.Tensor]:
+    return [torch.zeros(1, 3, 2, 32, 32), torch.zeros(1, 3, 8, 32, 32)]
+
+
 def test_the_forward_work_is_what_another_counter_counts():
-    class Pathways(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = SlowFast("slowfast_tiny", 5, 0.0).eval()
-
-        def forward(self, frames: torch.Tensor) -> torch.Tensor:
-            return self.network(frames)
-
-    counter = FlopCountAnalysis(Pathways(), torch.zeros(1, 8, 3, 32, 32, dtype=torch.uint8))
+    counter = FlopCountAnalysis(plain_network().eval(), (pathways(),))
     counter.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     by_operator = counter.by_operator()
     multiplied = by_operator["conv"] + by_operator["linear"]
@@ -72,7 +74,7 @@ def test_the_forward_work_is_what_another_counter_counts():
 
 def test_the_memory_traffic_is_that_of_every_convolution_by_hand():
     work = count_work("slowfast_tiny", 5, 8, 32)
-    network, forward, training = SlowFast("slowfast_tiny", 5, 0.0), 0, 0
+    network, forward, training = plain_network(), 0, 0
 
     def count(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
         nonlocal forward, training
@@ -84,9 +86,10 @@ def test_the_memory_traffic_is_that_of_every_convolution_by_hand():
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.Linear):
             module.register_forward_hook(count)
-    network(torch.zeros(1, 8, 3, 32, 32, dtype=torch.uint8))
+    network(pathways())
     assert (work.forward_numbers, work.training_numbers) == (forward, training)
-    assert work.parameters == sum(parameter.numel() for parameter in network.parameters())
+    ours = SlowFast("slowfast_tiny", 5, 0.0)
+    assert work.parameters == sum(parameter.numel() for parameter in ours.parameters())
 
 
 def test_floors_are_work_over_rate():

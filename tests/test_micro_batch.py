@@ -151,15 +151,15 @@ def under_limits(folder: Path, *megabytes: int) -> list[dict[str, Any]]:
 
 @linux
 @pytest.mark.slow
-def test_what_it_finds_trains_within_the_limit_and_four_times_as_much_does_not(
+def test_what_it_finds_trains_within_the_limit_and_eight_times_as_much_does_not(
     tmp_path: Path,
 ) -> None:
-    # Twice as much may still: it was refused for its expected need, or for the share kept back.
+    # Twice as much may still, or four times: refused for what they should need, with caution.
     (found,) = under_limits(tmp_path, 850)
     assert 1 < found["size"] < 32
     assert run_under_limits(tmp_path, 850, TRY=str(found["size"])).returncode == 0
     # Some library may crash without memory, in place of raising an error.
-    assert run_under_limits(tmp_path, 850, TRY=str(4 * found["size"])).returncode in (3, -11)
+    assert run_under_limits(tmp_path, 850, TRY=str(8 * found["size"])).returncode in (3, -11)
     assert f"({2 * found['size']} needs more than 80% of the 0.79" in found["line"]
 
 

@@ -1,6 +1,6 @@
 """What a training step costs at least on a device: by its arithmetic, and by its memory traffic.
 
-Both are counted from the network as it is built, on the meta device, where nothing is computed.
+Both are counted from pytorchvideo's network, on the meta device, where nothing is computed.
 """
 
 import time
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from slowfast_dist.model import SlowFast
+from slowfast_dist.config import RESNET_ALPHA
+from slowfast_dist.model import ARCHITECTURES, create_slowfast
 
 BYTES = {"no": 4, "bf16": 2, "fp16": 2}
 """Of an activation, by mixed precision."""
@@ -67,8 +68,13 @@ def count_work(
     writes the input's gradient. Weights are counted with the parameters, once a step.
     """
     with torch.device("meta"):
-        network = SlowFast(name, num_classes, 0.0).train()
-        frames = torch.empty(1, num_frames, 3, crop_size, crop_size, dtype=torch.uint8)
+        network: nn.Module = create_slowfast(
+            model_num_class=num_classes, head_pool=nn.AdaptiveAvgPool3d, **ARCHITECTURES[name]
+        )
+        slow, fast = (
+            torch.empty(1, 3, frames, crop_size, crop_size)
+            for frames in (num_frames // RESNET_ALPHA, num_frames)
+        )
     numbers = {"forward": 0, "backward": 0}
 
     def count(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -82,7 +88,7 @@ def count_work(
             module.register_forward_hook(count)
     counter = FlopCounterMode(display=False)
     with counter:
-        logits = network(frames)
+        logits = network([slow, fast])
         forward = counter.get_total_flops()
         logits.sum().backward()
     return Work(
