@@ -26,11 +26,20 @@ ROUNDING = 1e-4
 """Seconds by which the times of frames may be off, as files round them."""
 
 
-def usual_window(best: BestModel, window: float | None) -> float | None:
-    """``window`` in seconds; if None, with sampling uniform, the length of its training videos."""
-    if window is None and best.data.sampling == "uniform":
-        return best.video_seconds
-    return window
+ONE_ACTION = 2.0
+"""Times the length of its training videos up to which a model with sampling uniform sees a video as
+it saw those: whole."""
+
+
+def usual_window(
+    best: BestModel, window: float | None, duration: float | None = None
+) -> float | None:
+    """``window`` in seconds; if None, with sampling uniform, the length of its training videos, or
+    all of a video of ``duration`` that is not much longer."""
+    if window is not None or best.data.sampling != "uniform" or best.video_seconds is None:
+        return window
+    whole = duration is not None and duration <= ONE_ACTION * best.video_seconds
+    return duration if whole else best.video_seconds
 
 
 class Stopped(Exception):
@@ -112,7 +121,8 @@ def score_windows(
 
     with VideoReader(path, info, views, raise_if_stopped) as reader:
         times = reader.times()
-        windows = plan_windows(times, data, usual_window(predictor.best, window), stride)
+        window = usual_window(predictor.best, window, times.end)
+        windows = plan_windows(times, data, window, stride)
         shown = times.starts.copy()
         scores: list[NDArray[np.float64]] = []
         for batch in _batches(_clips(windows, reader, shown), batch_size):

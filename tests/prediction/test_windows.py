@@ -13,6 +13,8 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from slowfast_dist.best_model import BestModel
+from slowfast_dist.config import EvaluationConfig
 from slowfast_dist.data import stream
 from slowfast_dist.data.guard import CRASHES, HANGS
 from slowfast_dist.data.opening import DecodeError
@@ -21,7 +23,7 @@ from slowfast_dist.data.stream import FrameTimes, open_in_order
 from slowfast_dist.data.transforms import evaluation_view
 from slowfast_dist.data.video import VideoInfo, read_frames
 from slowfast_dist.host_memory import memory_now, peak_growth
-from slowfast_dist.prediction.windows import Stopped, plan_windows, score_windows
+from slowfast_dist.prediction.windows import Stopped, plan_windows, score_windows, usual_window
 from tests.data.conftest import KINDS, write
 from tests.prediction.predictors import SMALL, UNIFORM, brightness, predictor
 
@@ -205,3 +207,13 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     growth = peak_growth(lambda: score_windows(large, path, info, None, None, 8), memory_now())
     print(f"\nmeasured: {growth / 1e6:.0f} MB more here, {child[0] / 1e6:.0f} MB in the decoder")
     assert growth < 200e6 and child[0] < 250e6
+
+
+def test_a_video_like_those_of_the_training_is_seen_whole():
+    """Sampling uniform: as the model saw its training videos, of 3 s in the median."""
+    best = BestModel(Path("run"), ("a",), {}, UNIFORM, EvaluationConfig(), 1, 3.0)
+    assert usual_window(best, None, 5.5) == 5.5
+    assert usual_window(best, None, 6.5) == usual_window(best, None) == 3.0
+    assert usual_window(best, 1.5, 5.5) == 1.5
+    assert usual_window(replace(best, video_seconds=None), None, 5.5) is None
+    assert usual_window(replace(best, data=SMALL), None, 5.5) is None
