@@ -34,14 +34,28 @@ def compute_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 
 
 def is_fused(x: Tensor) -> bool:
-    """Whether `convolve` takes the fused kernels for ``x``; a graph that is traced has torch's."""
+    """Whether `convolve` takes the fused kernels for ``x``; a graph that is traced has torch's.
+
+    They fail with tensors whose memory could be in either layout, as of 1 x 1 x 1 points, and in
+    bf16 with contiguous ones (torch 2.11 and 2.13).
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or not x.numel():
+        return False
+    dtype, layout = compute_type(x.dtype, x.device), _layout(x)
     return bool(
-        x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and compute_type(x.dtype, x.device) in fused_types()
+        dtype in fused_types()
         and torch.backends.mkldnn.enabled
-        and x.numel() > 0
+        and layout is not None
+        and (dtype == torch.float32 or layout == torch.channels_last_3d)
     )
+
+
+def _layout(x: Tensor) -> torch.memory_format | None:
+    """The one layout that ``x`` (B, C, T, H, W) has in memory; None where it could be another."""
+    channels_last = x.is_contiguous(memory_format=torch.channels_last_3d)
+    if channels_last == x.is_contiguous():
+        return None
+    return torch.channels_last_3d if channels_last else torch.contiguous_format
 
 
 def convolve(
@@ -58,10 +72,12 @@ def convolve(
 
     ``x`` (B, C, T, H, W), ``weight`` (D, C, t, h, w), ``residual`` as the result.
     """
-    if is_fused(x):
+    layout = _layout(x)
+    if layout is not None and is_fused(x):
         dtype = compute_type(x.dtype, x.device)
         bias = None if bias is None else bias.to(dtype)
-        residual = None if residual is None else residual.to(dtype)
+        if residual is not None:
+            residual = residual.to(dtype).contiguous(memory_format=layout)
         geometry = tuple(stride), tuple(padding)
         return _FusedConvolution.apply(
             x.to(dtype), weight.to(dtype), bias, residual, relu, *geometry

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import product
 from typing import Any
 
 import pytest
@@ -102,6 +103,7 @@ def test_loss_gradients_and_statistics_are_the_plain_steps(
 @pytest.mark.parametrize("norm", ["frozen", "local"])
 def test_in_bf16_it_is_no_further_from_the_truth_than_the_plain_step(norm: str) -> None:
     model = network(norm)
+    model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     exact, truth = step(model, lambda x: plain_forward(model, x))
     plain_loss, plain = step(model, lambda x: plain_forward(model, x), in_bf16)
     loss, ours = step(model, model, in_bf16)
@@ -183,6 +185,25 @@ def test_one_pass_is_convolution_sum_and_relu(relu: bool, with_residual: bool) -
     theirs = torch.autograd.grad(expected, inputs, direction)
     for mine, other in zip(torch.autograd.grad(ours, inputs, direction), theirs, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("autocast", [nullcontext, pytest.param(in_bf16, marks=needs_bf16)])
+@pytest.mark.parametrize("points", [(1, 1, 1), (2, 1, 1), (1, 3, 2), (2, 4, 4)])
+@pytest.mark.parametrize("channels", [1, 8])
+def test_one_pass_takes_every_layout_and_few_points(autocast, points, channels) -> None:
+    """The kernels refuse some; the network of contiguous memory, or of tiny clips, has those."""
+    torch.manual_seed(0)
+    weight, bias = torch.randn(channels, channels, 1, 1, 1), torch.randn(channels)
+    formats = (torch.contiguous_format, torch.channels_last_3d)
+    for of_x, of_residual in product(formats, formats):
+        x = torch.randn(2, channels, *points).contiguous(memory_format=of_x).requires_grad_()
+        residual = torch.randn(2, channels, *points).contiguous(memory_format=of_residual)
+        expected = F.relu(F.conv3d(x, weight, bias) + residual)
+        with autocast():
+            found = convolve(x, weight, bias, (1, 1, 1), (0, 0, 0), relu=True, residual=residual)
+        torch.testing.assert_close(found.float(), expected, rtol=0.03, atol=0.06)
+        (gradient,) = torch.autograd.grad(found.float().sum(), x)
+        assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 12), (7, 13), (224, 33)])

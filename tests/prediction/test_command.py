@@ -213,8 +213,13 @@ def start(*words: str | Path, **options: Any) -> subprocess.Popen[str]:
     )
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, start_new_session=True, **options,
+        stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hear_ctrl_c, **options,
     )  # fmt: skip
+
+
+def hear_ctrl_c() -> None:
+    """What a shell starts in the background, as these tests may be, ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def many_links(folder: Path, root: Path, count: int = 400) -> Path:
