@@ -24,7 +24,7 @@ from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.transcode import KEY_INTERVAL, VERSION
 from slowfast_dist.prepare import run_prepare
 from slowfast_dist.run_lock import RunLock
-from tests.training_runs import ROOT
+from tests.training_runs import ROOT, hear_ctrl_c
 
 SMALL = Prepare(short_side=32, num_workers=1)
 CLASSES = ("moves down", "moves up")
@@ -317,7 +317,9 @@ def test_a_stopped_run_goes_on(tmp_path: Path, stop: signal.Signals) -> None:
     command = [sys.executable, "-m", "slowfast_dist", *words]
     log = tmp_path / "log"
     with open(log, "w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stderr=file, stdout=file)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stderr=file, stdout=file, preexec_fn=hear_ctrl_c
+        )
         deadline = time.monotonic() + 60
         while len(list(out.glob("*/clip*.mp4"))) <= 1 and time.monotonic() < deadline:
             time.sleep(0.01)

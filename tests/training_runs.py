@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -74,6 +75,11 @@ def predictions(run: Path) -> list[dict[str, str]]:
     """The rows of a run's predictions/val_best.csv."""
     with open(run / "predictions" / "val_best.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def hear_ctrl_c() -> None:
+    """For ``preexec_fn``: what a shell starts in the background, as tests, ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Group:

@@ -21,7 +21,7 @@ from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.prediction.output import Table, percent, shown, top, width, wrapped
 from tests.small_model import write_model
-from tests.training_runs import ROOT, command_of
+from tests.training_runs import ROOT, command_of, hear_ctrl_c
 
 CLASSES = ("moves left", "moves right", "turns clockwise")
 DATA = os.environ.get("SLOWFAST_DIST_TEST_DATA")
@@ -215,11 +215,6 @@ def start(*words: str | Path, **options: Any) -> subprocess.Popen[str]:
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, start_new_session=True, preexec_fn=hear_ctrl_c, **options,
     )  # fmt: skip
-
-
-def hear_ctrl_c() -> None:
-    """What a shell starts in the background, as these tests may be, ignores Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def many_links(folder: Path, root: Path, count: int = 400) -> Path:
