@@ -46,9 +46,13 @@ def test_a_video_gives_the_classes_of_predict_and_segments_from_its_start_to_its
     assert server.left_soon() == []
 
 
-def test_lines_tell_how_far_it_is_and_end_with_the_same_answer(server: Server, video: Path) -> None:
+def test_lines_tell_how_far_it_is_and_end_with_the_same_answer(
+    server: Server, video: Path
+) -> None:
     _, whole = server.predict(video.read_bytes())
-    status, content, headers = server.ask("POST", "/predict", video.read_bytes(), BINARY | LINES)
+    status, content, headers = server.ask(
+        "POST", "/predict", video.read_bytes(), BINARY | LINES
+    )
     assert status == 200 and headers["content-type"] == "application/x-ndjson"
     *lines, last = [json.loads(line) for line in content.splitlines()]
     progress = [line["progress"] for line in lines if "progress" in line]
