@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up, then ruff, mypy, and pytest without the slow tests; --slow, given first, adds those.
 # What follows goes to pytest: launch/test.sh -x tests/test_model.py
+# Two files of tests run at a time: most wait for processes that they start. -n 0: one, in its order.
 # Tests on real clips run where SLOWFAST_DIST_TEST_DATA names their folder, and skip otherwise.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,4 +13,4 @@ if [ "${1:-}" = --slow ]; then
 fi
 ruff check .
 mypy
-exec python -m pytest -m "$marks" "$@"
+exec python -m pytest -m "$marks" -n 2 --dist loadfile --no-loadscope-reorder "$@"
