@@ -61,7 +61,8 @@ class Predict:
     """Seconds of video that one window looks at; none: what a clip of the model spans, and with
     sampling uniform, whose clips span whole videos, the median length of the training videos."""
     stride: float | None = None
-    """Seconds from one window to the next; none: half a window."""
+    """Seconds from one window to the next; none: half a window, and a quarter for files where the
+    model's sampling is uniform."""
     smoothing: float | None = None
     """Seconds over which the windows' probabilities are averaged before segments are cut; 0: not
     at all; none: one window."""

@@ -25,6 +25,11 @@ videos were, which its clips spanned whole."""
 ROUNDING = 1e-4
 """Seconds by which the times of frames may be off, as files round them."""
 
+OVERLAP = {"dense": 2, "uniform": 4}
+"""Windows that begin within one. With sampling uniform a window is as long as an action, and with
+two of them an action may lie so that no window shows more than three quarters of it. Measured on
+60 videos of three clips in turn: with four, 77 of 120 boundaries are found within 1 s, with two 66
+(95 % of the difference, bootstrapped by video: 0 to 22); with sampling dense 89 and 86 of 112."""
 
 ONE_ACTION = 2.0
 """Times the length of its training videos up to which a model with sampling uniform sees a video as
@@ -65,8 +70,8 @@ def plan_windows(
     times: FrameTimes, data: DataConfig, window: float | None, stride: float | None
 ) -> NDArray[np.int64]:
     """The frames of each window, int64 (W, T): windows of ``window`` seconds, one every ``stride``
-    seconds (None: half a window) and one that ends with the video; a single one where the video is
-    no longer than that.
+    seconds (None: half a window, with sampling uniform a quarter) and one that ends with the video;
+    a single one where the video is no longer than that.
 
     A window's frames are spread evenly over it; with sampling dense and no ``window`` they are a
     clip as in training, ``sampling_rate`` frames apart.
@@ -76,7 +81,8 @@ def plan_windows(
     dense = data.sampling == "dense" and window is None
     if window is None:
         window = clip * frame_seconds if dense else UNIFORM_SECONDS
-    stride = max(window / 2 if stride is None else stride, frame_seconds / 2)
+    stride = window / OVERLAP[data.sampling] if stride is None else stride
+    stride = max(stride, frame_seconds / 2)
     latest = times.starts[max(0, count - clip)] if dense else max(0.0, times.end - window)
     begins = np.append(np.arange(0.0, latest - ROUNDING, stride), latest)
     firsts = np.searchsorted(times.starts, begins - ROUNDING)

@@ -87,12 +87,20 @@ def test_times_are_those_of_the_frames(kind, tmp_path):
     assert scores.duration == scores.ends[-1] > shown[-1]
 
 
-def test_windows_of_a_uniform_model_are_2_s_each_second_and_one_at_the_end():
-    times = FrameTimes(np.arange(255) / 30, 8.5)
+def test_windows_of_a_uniform_model_are_2_s_each_half_second_and_one_at_the_end():
+    times = FrameTimes(np.arange(250) / 30, 250 / 30)
     windows = plan_windows(times, UNIFORM, None, None)
-    assert windows[:, 0].tolist() == [0, 30, 60, 90, 120, 150, 180, 195]
-    assert windows[:, -1].tolist() == [59, 89, 119, 149, 179, 209, 239, 254]
+    assert windows[:, 0].tolist() == [*range(0, 190, 15), 190]
+    assert windows[:, -1].tolist() == [*range(59, 249, 15), 249]
     assert (np.diff(windows[0]) >= 8).all() and (np.diff(windows[0]) <= 9).all()
+
+
+def test_no_action_of_a_uniform_model_lies_between_its_windows():
+    """One as long as a window, wherever it begins: some window shows seven eighths of it."""
+    windows = plan_windows(FrameTimes(np.arange(300) / 30, 10.0), UNIFORM, None, None)
+    for first in range(240):
+        begins, ends = np.maximum(windows[:, 0], first), np.minimum(windows[:, -1], first + 59)
+        assert (ends - begins + 1).max() >= 7 / 8 * 60 - 1  # whole frames
 
 
 def test_windows_of_a_dense_model_are_clips_as_in_training():
