@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slowfast_dist.config import DataConfig, EvaluationConfig, UserError
+from slowfast_dist.config_checks import require
 from slowfast_dist.model import SlowFast, describe, rebuild
 from slowfast_dist.weights import read_state_dict
 
@@ -49,6 +50,28 @@ class BestModel:
     epoch: int
     video_seconds: float | None = None
     """Median length of the training videos; None in what older versions wrote."""
+
+    def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
+        """The views of each video that are scored; None: as many as in the run's own validation.
+
+        Raises UserError for several that would all be the same.
+        """
+        own = self.evaluation
+        clips = own.temporal_views if temporal_views is None else temporal_views
+        crops = own.spatial_crops if spatial_crops is None else spatial_crops
+        require(
+            clips == 1 or self.data.sampling != "uniform",
+            "temporal-views",
+            clips,
+            "the run samples uniform, where every clip is the whole video: give 1",
+        )
+        require(
+            crops == 1 or self.data.resize != "square",
+            "spatial-crops",
+            crops,
+            "the run resizes square, where every crop is the whole frame: give 1",
+        )
+        return EvaluationConfig(clips, crops)
 
     def load(self) -> SlowFast:
         """The network with its weights, on the CPU, in evaluation mode.

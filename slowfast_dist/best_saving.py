@@ -41,9 +41,10 @@ class BestSoFar:
         self.memory = memory if known else None
 
     def is_beaten_by(self, row: Mapping[str, Any]) -> bool:
-        """Whether an epoch's row of metrics.jsonl is better."""
+        """Whether an epoch's row of metrics.jsonl is better; with a loss that is no number never,
+        whatever the monitored metric makes of such outputs."""
         value = row.get(self.config.checkpoint.monitor)
-        if value is None or not isfinite(value):
+        if value is None or not isfinite(value) or not isfinite(row.get("val/loss", 0.0)):
             return False
         if self.memory is None:
             return True

@@ -236,9 +236,9 @@ def _every(rate: int) -> str:
 
 def _md(text: str) -> str:
     """Text that Markdown, also in a table, shows as it is."""
-    text = re.sub(r"([\\`*\[\]<>|#~$])", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"([\\`*\[\]<>|#~$&])", r"\\\1", " ".join(text.split()))
     text = re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", text)  # else it may begin a list, or be a line
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word it is no emphasis
 
 
 def _code(text: str) -> str:

@@ -9,14 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from slowfast_dist.best_model import BestModel, read_best
-from slowfast_dist.config import (
-    DistributedConfig,
-    EvaluateCommand,
-    EvaluationConfig,
-    RunError,
-    UserError,
-)
-from slowfast_dist.config_checks import require
+from slowfast_dist.config import DistributedConfig, EvaluateCommand, RunError, UserError
 from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import (
     LabelledVideos,
@@ -43,6 +36,7 @@ from slowfast_dist.model import SlowFast, rebuild
 from slowfast_dist.progress import Progress, print_scores
 from slowfast_dist.run_folder import RunFolder, write_unreadable
 from slowfast_dist.tracking import plain, write_predictions
+from slowfast_dist.training_overlap import trained_on
 
 
 def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
@@ -60,7 +54,7 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     data = command.data
     accelerator = make_accelerator(command.mixed_precision, DistributedConfig().timeout)
     best = on_main(accelerator, lambda: read_best(run))
-    views = _views(best, command)
+    views = best.views(command.temporal_views, command.spatial_crops)
     network = _load(best, accelerator)
     found = on_main(accelerator, lambda: find_labelled_videos(data, "data", best.classes))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
@@ -102,29 +96,6 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     return content
 
 
-def _views(best: BestModel, command: EvaluateCommand) -> EvaluationConfig:
-    """The views that are scored: the run's own, unless the command asks for others.
-
-    Raises UserError for several that would all be the same.
-    """
-    own = best.evaluation
-    clips = own.temporal_views if command.temporal_views is None else command.temporal_views
-    crops = own.spatial_crops if command.spatial_crops is None else command.spatial_crops
-    require(
-        clips == 1 or best.data.sampling != "uniform",
-        "temporal-views",
-        clips,
-        "the run samples uniform, where every clip is the whole video: give 1",
-    )
-    require(
-        crops == 1 or best.data.resize != "square",
-        "spatial-crops",
-        crops,
-        "the run resizes square, where every crop is the whole frame: give 1",
-    )
-    return EvaluationConfig(clips, crops)
-
-
 def _load(best: BestModel, accelerator: Accelerator) -> SlowFast:
     """The network with the weights as the main process read them: a run may be writing new ones."""
     network = only_main(accelerator, best.load)
@@ -152,7 +123,23 @@ def _make_output(models: Path, data: Path, output: Path | None) -> Path:
         raise UserError(
             f"--output {output}: cannot create it ({error.strerror}): give another folder"
         ) from None
+    other = _held(output)
+    if other not in ("", os.path.abspath(data)):
+        raise UserError(
+            f"--output {output}: holds the evaluation of {other}, which is kept: give another"
+        )
     return output
+
+
+def _held(output: Path) -> str:
+    """The data of the evaluation that the folder holds, "" where it holds none; an evaluation of
+    the same data is replaced."""
+    try:
+        return str(json.loads((output / "metrics.json").read_text(encoding="utf-8"))["data"])
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "something else (metrics.json)"
 
 
 def _name(data: Path) -> str:
@@ -203,6 +190,11 @@ def _write(
     print_scores(_name(Path(facts["data"])), content)
     _print_remarks(best, content, command)
     also = f"; {len(unreadable)} could not be read: unreadable_videos.csv" if unreadable else ""
+    if seen := trained_on(best.folder, found.videos):
+        print(
+            f"warning: {seen} of the {len(found.videos)} videos are training videos of this run: "
+            "the numbers are too good"
+        )
     print(f"{len(names)} videos scored by the model of epoch {best.epoch}{also}")
     print(f"metrics.json and predictions.csv are in {output}", flush=True)
     return content

@@ -54,11 +54,12 @@ def top_k_hits(labels: NDArray[Any], logits: NDArray[Any], k: int) -> int:
     """How many of the samples have their class among the k highest logits (N, K).
 
     Of equal logits the lower class comes first, so that k = 1 counts what ``predicted`` gets right.
+    NaN counts as higher than all others, and for k below K is no hit itself.
     """
     own = np.take_along_axis(logits, labels[:, None], axis=1)
-    earlier = np.arange(logits.shape[1]) < labels[:, None]
-    before = (logits > own) | ((logits == own) & earlier)
-    return int(np.sum(before.sum(axis=1) < k))
+    later = np.arange(logits.shape[1]) > labels[:, None]
+    behind = (logits < own) | ((logits == own) & later)
+    return int(np.sum(behind.sum(axis=1) >= logits.shape[1] - k))
 
 
 def top_k_accuracies(

@@ -15,6 +15,8 @@ from typing import Any, Self, TextIO, TypeVar
 import psutil
 from tqdm import tqdm
 
+from slowfast_dist.text import clean
+
 LINE_SECONDS = 30.0
 """From one plain line to the next, where standard error is no terminal."""
 BAR_SECONDS = 1.0
@@ -23,6 +25,8 @@ SCORES = ("loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro"
 """What the tables show, where it is there."""
 SHOWN_MISTAKES = 5
 """Of an evaluation's list of the hardest."""
+LARGE = 1e5
+"""From which a number, as the loss of a model that diverged, would be wider than its column."""
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -225,12 +229,12 @@ def print_scores(title: str, metrics: Mapping[str, Any]) -> None:
 def _mistakes(worst: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["  hardest mistakes: loss, class, what it was taken for (probability), path"]
     label, prediction = (
-        max((len(one[key]) for one in worst), default=0) for key in ("label", "prediction")
+        max((len(clean(one[key])) for one in worst), default=0) for key in ("label", "prediction")
     )
     for one in worst:
-        names = f"{one['label']:<{label}}  {one['prediction']:<{prediction}}"
+        names = f"{clean(one['label']):<{label}}  {clean(one['prediction']):<{prediction}}"
         confidence = _score(one["confidence"], ".2f")
-        lines.append(f"{_score(one['loss']):>10}  {names} ({confidence})  {one['path']}")
+        lines.append(f"{_score(one['loss']):>10}  {names} ({confidence})  {clean(one['path'])}")
     return lines if worst else []
 
 
@@ -248,7 +252,9 @@ def _line(title: str, values: Sequence[float | None]) -> str:
 
 
 def _score(value: float | None, form: str = ".4f") -> str:
-    return "-" if value is None else format(value, form)
+    if value is None:
+        return "-"
+    return format(value, form if abs(value) < LARGE else ".3e")
 
 
 def _cells(texts: list[str]) -> str:

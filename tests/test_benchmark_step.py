@@ -8,6 +8,7 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
+from slowfast_dist.benchmark import floors
 from slowfast_dist.benchmark.floors import (
     Peak,
     count_work,
@@ -52,6 +53,21 @@ def test_the_work_of_slowfast_r50_is_the_published_one(crop_size, gmac):
     assert work.forward_flops / 2e9 == pytest.approx(gmac, abs=0.05)
     # Backward is twice that, less the gradient of the frames, which nobody needs.
     assert 2.9 < work.training_flops / work.forward_flops < 3
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA A100-SXM4-80GB", "A100-SXM4-80GB"), ("NVIDIA A100-PCIE-40GB", "A100"),
+        ("NVIDIA L4", "L4"), ("NVIDIA L40S", "L40S"), ("Tesla V100-SXM2-16GB", "Tesla V100"),
+        ("NVIDIA L40", None), ("NVIDIA GH200 480GB", None), ("NVIDIA H20", None),
+    ],
+)  # fmt: skip
+def test_only_the_gpu_of_a_data_sheet_is_judged_by_it(monkeypatch, name, known):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    peak = floors._known(torch.device("cuda"), "bf16")
+    assert (peak and peak.source) == (known and f"data sheet of {known}")
 
 
 def plain_network() -> nn.Module:

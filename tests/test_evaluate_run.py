@@ -23,8 +23,10 @@ from sklearn.metrics import (
 from slowfast_dist.cli import main, parse_evaluation
 from slowfast_dist.config import EvaluateCommand, RunError, UserError
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.evaluate_run import run_evaluation
 from slowfast_dist.tracking import read_predictions
+from slowfast_dist.training_overlap import trained_on
 from slowfast_dist.uncertainty import bootstrap_intervals, reliability
 from tests.training_runs import TINY, launch, rows, trained
 
@@ -298,6 +300,24 @@ def test_one_class_alone_and_where_the_results_go(
     assert metrics["top2_accuracy"] in (0.0, 1.0) and "top3_accuracy" not in metrics
 
 
+def test_videos_that_the_model_was_trained_on_are_counted(
+    run: Path, videos: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(videos)
+    evaluate(run, link, tmp_path / "all", spatial_crops=1, temporal_views=1)
+    printed = capsys.readouterr().out
+    assert "warning: 9 of the 15 videos are training videos of this run: " in printed
+    evaluate(run, others, tmp_path / "others", spatial_crops=1, temporal_views=1)
+    assert "training videos" not in capsys.readouterr().out
+    table = VideoTable.of_paths(sorted(videos.rglob("*.mp4")))
+    alone = Path(shutil.copytree(run / "models", tmp_path / "alone" / "models"))
+    assert trained_on(alone, table) == 0
+    for folder, seen in ((videos, 15), (others, 0)):
+        (alone.parent / "config.yaml").write_text(f"data:\n  train_dir: {folder}\n")
+        assert trained_on(alone, table) == seen
+
+
 def test_the_summary_shows_intervals_and_the_hardest_mistakes(
     run: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -350,6 +370,23 @@ def test_mistakes_of_place_and_class(run: Path, others: Path, tmp_path: Path) ->
     (empty / CLASSES[0] / "a.mp4").write_bytes(b"no video")
     assert "none of the videos can be read" in mistake(run, empty)
     assert not list(run.glob("evaluation-*e*pty")) and not list(run.glob("evaluation-gone"))
+
+
+def test_results_of_other_videos_are_kept(models: Path, others: Path, tmp_path: Path) -> None:
+    """Folders of the same name are as common as test; the same videos are scored anew."""
+    again = tmp_path / "elsewhere" / others.name
+    shutil.copytree(others, again)
+    evaluate(models, others)
+    evaluate(models, others, hardest=1)
+    metrics = models / f"evaluation-{others.name}" / "metrics.json"
+    before = metrics.read_bytes()
+    assert len(json.loads(before)["hardest"]) <= 1
+    assert f"holds the evaluation of {others}, which is kept: give" in mistake(models, again)
+    assert metrics.read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.json").write_text("[1, 2]")
+    assert "something else (metrics.json)" in mistake(models, others, tmp_path / "mine")
+    assert (tmp_path / "mine" / "metrics.json").read_text() == "[1, 2]"
 
 
 def test_views_that_would_all_be_the_same(models: Path, others: Path) -> None:

@@ -25,6 +25,7 @@ LAYERS = {
     "benchmark.train_ways benchmark.scaling benchmark.scaling_model best_saving serve.access "
     "serve.listening serve.refusal serve.scoring serve.upload prediction.lettering "
     "prediction.live_window prediction.long_video prediction.ending prediction.files "
+    "training_overlap "
     ,
     3: "evaluation predictor exported hub model_card export export.command export.graph "
     "export.parity export.pt2 export.onnx report report.charts report.command "
@@ -44,7 +45,7 @@ LAYERS = {
     "clip_input convolution",
     5: "config commands benchmark_settings model_settings config_checks metrics uncertainty "
     "files host_memory cpus cpu_limit cpu_time signals heartbeat parent launchers run_lock "
-    "data.clips judgement",
+    "data.clips judgement text",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""

@@ -108,6 +108,13 @@ def test_top_k_is_that_of_scikit_learn_below_the_number_of_classes(k: int) -> No
     assert nothing == {"top1_accuracy": 0.0}
 
 
+def test_what_is_not_a_number_is_no_hit() -> None:
+    nan = float("nan")
+    logits = np.array([[nan, nan, nan], [nan, 1.0, 0.0], [2.0, nan, 1.0]])
+    labels = np.array([1, 0, 0])
+    assert [metrics.top_k_hits(labels, logits, k) for k in (1, 2)] == [0, 1]
+
+
 # Views
 
 

@@ -14,7 +14,7 @@ from typing import TextIO
 
 import pytest
 
-from slowfast_dist.progress import Progress, is_terminal, print_epoch
+from slowfast_dist.progress import Progress, is_terminal, print_epoch, print_scores
 
 
 @contextmanager
@@ -120,6 +120,21 @@ def test_silent_measures_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -
     assert progress.data_wait_fraction == pytest.approx(0.5, abs=0.2)
     assert progress.clips_per_second == pytest.approx(20 / progress.seconds)
     assert progress.seconds_left == pytest.approx(progress.seconds)
+
+
+def test_an_evaluation_keeps_its_columns_and_steers_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever the classes are called, and however far the model diverged."""
+    worst = {
+        "loss": 2e25, "label": "a\u202eb", "prediction": "c", "confidence": 1.0,
+        "path": "d\udcff.mp4",
+    }  # fmt: skip
+    scores = {"loss": 1e25, "accuracy": 0.1}
+    print_scores("val", scores | {"intervals": {}, "ece": 0.9, "hardest": [worst]})
+    head, values, _, _, mistake = capsys.readouterr().out.splitlines()
+    assert len(values) == len(head) and values.split() == ["val", "1.000e+25", "0.1000"]
+    assert mistake == " 2.000e+25  a\\u202eb  c (1.00)  d\\udcff.mp4"
 
 
 def test_epoch_table(capsys: pytest.CaptureFixture[str]) -> None:

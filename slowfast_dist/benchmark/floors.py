@@ -3,6 +3,7 @@
 Both are counted from pytorchvideo's network, on the meta device, where nothing is computed.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from statistics import median
@@ -166,7 +167,7 @@ def _known(device: torch.device, precision: str) -> Peak | None:
         return None
     name = torch.cuda.get_device_name(device)
     for known, (half, single, gbytes) in GPUS.items():
-        if known in name:
+        if re.search(rf"\b{known}\b", name):  # an L40 is no L4
             return Peak(single if precision == "no" else half, gbytes, f"data sheet of {known}")
     return None
 

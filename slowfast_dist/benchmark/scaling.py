@@ -182,7 +182,7 @@ def _row(measured: dict[str, Any], command: BenchmarkScaling) -> dict[str, Any]:
     rate = 2 * (processes - 1) / processes * size / reduced / 1e9 if processes > 1 else None
     return measured | {
         "clips_per_second": processes * command.batch_size / whole,
-        "all_reduce_share": max(0.0, 1 - alone / whole),
+        "all_reduce_share": max(0.0, 1 - alone / whole) if processes > 1 else 0.0,
         "bus_gbytes": rate,
         "modelled_step_seconds": step.seconds,
         "modelled_all_reduce_seconds": all_reduce_seconds(size, processes, links),

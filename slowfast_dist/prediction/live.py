@@ -15,6 +15,7 @@ from slowfast_dist.data.live_source import END, live_frames
 from slowfast_dist.model_settings import Predict
 from slowfast_dist.prediction.lettering import printable
 from slowfast_dist.prediction.live_window import NewestFrames, Window
+from slowfast_dist.prediction.videos import NOT_A_NUMBER
 from slowfast_dist.prediction.windows import usual_window
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def watch(predictor: "Predictor", address: str, command: Predict) -> None:
     Each line is about the newest window, and comes --stride seconds (none: half a window) after the
     one before, or as soon after that as the model is done: frames are dropped rather than kept
     waiting. Raises UserError for a camera that is not there; RunError for a source that does not
-    open, fails, or is silent for --timeout seconds.
+    open, fails, or is silent for --timeout seconds, and for a model whose output is no number.
     """
     name = safe_name(address)
     best = predictor.best
@@ -74,6 +75,8 @@ class _Told:
         window = newest.take()
         assert window is not None
         chances = self._predictor.probabilities(window.clips).mean(axis=0)
+        if not np.isfinite(chances).all():
+            raise RunError(f"{self._name}: {NOT_A_NUMBER}")
         lag = time.monotonic() - window.last.arrived + window.last.late
         order = np.argsort(-chances, kind="stable")[: self._command.top_k].tolist()
         top = [(self._predictor.classes[place], float(chances[place])) for place in order]

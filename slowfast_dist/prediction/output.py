@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from slowfast_dist.data.video import VideoInfo
 from slowfast_dist.progress import is_terminal
+from slowfast_dist.text import clean
 
 ROOM_FOR_OTHERS = 20
 """Columns beside the class, at least, in which the other classes are written there."""
@@ -84,8 +85,8 @@ class Table:
     ) -> None:
         """``columns`` of the terminal; None: no terminal, and one line a video."""
         self.columns = columns
-        files = [width(shown(str(path))) for path in paths]
-        names = [width(shown(name)) for name in classes]
+        files = [width(clean(str(path))) for path in paths]
+        names = [width(clean(name)) for name in classes]
         self.for_path = _widest(files, columns and columns // 2)
         self.for_class = _widest(names, columns and columns // 4)
         self.before = self.for_path + self.for_class + len(f"    {percent(1)}  ")
@@ -101,10 +102,10 @@ class Table:
             print_line(line)
         for segment in more.get("segments", []):
             span = f"{segment['start']:9.2f} to {segment['end']:9.2f} s"
-            label = padded(shown(segment["class"]), self.for_class)
+            label = padded(clean(segment["class"]), self.for_class)
             print_line(f"{span}  {label}  {percent(segment['confidence'])}")
         for file in more.get("files", []):
-            print_line(f"  {shown(str(file))}")
+            print_line(f"  {clean(str(file))}")
 
     def failure(self, path: Path, reason: str) -> None:
         note(f"error: {path}: {reason}")
@@ -112,9 +113,9 @@ class Table:
     def lines(self, path: Path, ranked: Ranked) -> list[str]:
         """The lines of one video. A path has one of its own where it is too long for its column,
         or the class for the one beside."""
-        (name, confidence), *others = [(shown(name), value) for name, value in ranked]
+        (name, confidence), *others = [(clean(name), value) for name, value in ranked]
         words = [f"{name} {100 * value:.1f}" for name, value in others]
-        file, columns = shown(str(path)), self.columns
+        file, columns = clean(str(path)), self.columns
         short = width(name) <= self.for_class
         alone = not short or width(file) > self.for_path
         line = padded("" if alone else file, self.for_path if short else 0)
@@ -159,17 +160,6 @@ def wrapped(words: Sequence[str], columns: int) -> list[str]:
 
 # --- text of any script --------------------------------------------------------------------------
 
-_JOINERS = "\u200c\u200d"
-"""Without which words of Persian or Hindi, and some emoji, are spelled wrong."""
-
-
-def shown(text: str) -> str:
-    """Without what would break a line or steer a terminal, and what is no UTF-8: that escaped."""
-    return "".join(
-        sign if sign.isprintable() or sign in _JOINERS else ascii(sign)[1:-1] for sign in text
-    )
-
-
 def width(text: str) -> int:
     """Columns that it takes on a terminal."""
     return sum(map(_columns, text))
@@ -195,4 +185,4 @@ def print_line(line: str) -> None:
 
 def note(text: str) -> None:
     """A line on standard error, also while a progress bar is there."""
-    tqdm.write(shown(text), file=sys.stderr)
+    tqdm.write(clean(text), file=sys.stderr)

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.config import EvaluationConfig
 from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import EvaluationClips
@@ -19,6 +20,7 @@ from slowfast_dist.data.probe_all import probe_videos
 from slowfast_dist.data.video import DecodeError, VideoInfo
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.model_settings import Predict
+from slowfast_dist.prediction.windows import Stopped
 from slowfast_dist.predictor import Predictor
 
 FIRST_FILES, MOST_FILES = 16, 1024
@@ -55,12 +57,14 @@ def predict_video(
     temporal_views: int | None = None,
     spatial_crops: int | None = None,
     batch_size: int = 8,
+    stop: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.float64]:
     """Probabilities (K,) of one file, the mean over its views; None: as many as in the run's own
-    validation. One other process decodes. Raises DecodeError.
+    validation. One other process decodes. Once ``stop`` says so Stopped is raised, within a batch's
+    time. Raises DecodeError, and UserError for views that would all be the same.
     """
-    views = _views(predictor, temporal_views, spatial_crops)
-    with closing(_score(predictor, [path], [info], views, batch_size, 0)) as scores:
+    views = predictor.best.views(temporal_views, spatial_crops)
+    with closing(_score(predictor, [path], [info], views, batch_size, 0, stop)) as scores:
         found = next(scores)
     if isinstance(found, str):
         raise DecodeError(path, found)
@@ -73,9 +77,9 @@ def predict_videos(
     """A prediction of each file, in their order, each as soon as it and those before it are done.
 
     A file that cannot be read, or that hangs or crashes its decoder, costs only itself. Closing the
-    generator ends its processes.
+    generator ends its processes. Raises UserError for views that would all be the same.
     """
-    views = _views(predictor, command.temporal_views, command.spatial_crops)
+    views = predictor.best.views(command.temporal_views, command.spatial_crops)
     workers = decoding_workers(command.num_workers, 1)
     following, size = iter(paths), FIRST_FILES
     while some := list(islice(following, size)):
@@ -95,13 +99,6 @@ def predict_videos(
                 else:
                     yield VideoPrediction(path, score, None, info)
         size = min(4 * size, MOST_FILES)
-
-
-def _views(
-    predictor: Predictor, temporal_views: int | None, spatial_crops: int | None
-) -> tuple[int, int]:
-    own = predictor.best.evaluation
-    return temporal_views or own.temporal_views, spatial_crops or own.spatial_crops
 
 
 def _look_at(paths: Sequence[Path], workers: int) -> list[VideoInfo | str]:
@@ -147,16 +144,18 @@ def _score(
     predictor: Predictor,
     paths: Sequence[Path],
     infos: Sequence[VideoInfo],
-    views: tuple[int, int],
+    views: EvaluationConfig,
     batch_size: int,
     workers: int,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Generator[NDArray[np.float64] | str, None, None]:
-    """Of each file the mean probabilities (K,) over its ``views`` (clips, crops), or why not.
+    """Of each file the mean probabilities (K,) over its ``views``, or why not.
 
     The clips of one file and the next are scored together, ``batch_size`` at once.
     """
     videos = _table(paths).probed(InfoColumns.of(infos))
-    clips = EvaluationClips(videos, predictor.best.data, *views)
+    data = predictor.best.data
+    clips = EvaluationClips(videos, data, views.temporal_views, views.spatial_crops)
     batches = -(-len(videos) * clips.views // batch_size)
     # There is nothing to compute while the only batch is read.
     workers = min(workers, batches) if batches > 1 else 0
@@ -167,6 +166,8 @@ def _score(
     done = 0
     try:
         for batch in loader:
+            if stop():
+                raise Stopped
             for failure in batch.failures:
                 reasons.setdefault(failure.video, failure.reason)
             if len(batch):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from html import escape
 
 from slowfast_dist.report.scales import Axes, Point, log_ticks, thin, ticks
-from slowfast_dist.report.words import clean, count, score, short
+from slowfast_dist.report.words import count, score, short
+from slowfast_dist.text import clean
 from slowfast_dist.uncertainty import Bin
 
 MOST_POINTS = 240

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from slowfast_dist.files import atomic_write
-from slowfast_dist.report.words import clean
+from slowfast_dist.text import clean
 
 MARKER = "slowfast_dist report"
 """In the head of every page, by which one is known that may be written anew."""

@@ -6,21 +6,6 @@ from collections.abc import Sequence
 ABSENT = "–"
 """In place of a number that is not there."""
 
-JOINERS = "\u200c\u200d"
-"""Format characters that words of some scripts need."""
-
-
-def clean(text: str) -> str:
-    """``text`` with its control characters, lone surrogates and bidi overrides made visible.
-
-    Whatever bytes a class or a path has, the result is UTF-8 text that steers nothing.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        sign if sign.isprintable() or sign in JOINERS else ascii(sign)[1:-1] for sign in text
-    )
-
 
 def share(value: float | None) -> str:
     """A part of one in percent: 80.0 %."""

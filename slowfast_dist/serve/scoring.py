@@ -44,9 +44,13 @@ class Scoring:
         if stop():
             return
         views = self.predictor.best.evaluation
-        probabilities = predict_video(
-            self.predictor, path, info, views.temporal_views, views.spatial_crops, BATCH_SIZE
-        )
+        try:
+            probabilities = predict_video(
+                self.predictor, path, info, views.temporal_views, views.spatial_crops, BATCH_SIZE,
+                stop,
+            )  # fmt: skip
+        except Stopped:
+            return
         best = top(probabilities, self.predictor.classes, TOP)
         classes = [{"class": name, "probability": round(value, 6)} for name, value in best]
         tell({"duration": round(duration, 3), "top": classes})

@@ -151,6 +151,15 @@ def test_a_source_that_falls_silent_is_given_up(camera, capsys):
     assert no_process_left()
 
 
+def test_what_is_not_a_number_is_no_line(camera, capsys):
+    def broken(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return brightness(clips) * np.float32("nan")
+
+    with pytest.raises(RunError, match="the model's output is not a number"):
+        watch(predictor(broken), f"http://{camera}/1000", HALF)
+    assert capsys.readouterr().out == "" and no_process_left()
+
+
 @contextmanager
 def silent_port() -> Iterator[int]:
     """A server that takes connections and never says a word."""

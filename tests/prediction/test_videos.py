@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from slowfast_dist.config import EvaluateCommand
+from slowfast_dist.config import EvaluateCommand, UserError
 from slowfast_dist.data import guard, probe_all
 from slowfast_dist.data.clips import dense_indices
 from slowfast_dist.data.probe import WORKER, probe_file
@@ -24,6 +25,7 @@ from slowfast_dist.evaluate_run import run_evaluation
 from slowfast_dist.model_settings import Predict
 from slowfast_dist.prediction import videos
 from slowfast_dist.prediction.videos import look_at, predict_video, predict_videos
+from slowfast_dist.prediction.windows import Stopped
 from slowfast_dist.predictor import Predictor, open_predictor
 from slowfast_dist.tracking import read_predictions
 from tests.small_model import CLIP, write_model
@@ -112,6 +114,26 @@ def test_probabilities_are_those_of_an_evaluation(
     found = predict(open_predictor(models, mixed_precision="no"), files)
     assert [str(one.path.relative_to(root)) for one in found] == expected.names
     np.testing.assert_allclose(stacked(found), expected.probabilities, rtol=0, atol=1e-6)
+
+
+def test_views_that_would_all_be_the_same_are_refused(predictor: Predictor) -> None:
+    """As by an evaluation: ten views of a whole video take ten times as long, and say the same."""
+    data = replace(CLIP, sampling="uniform", resize="square")
+    alike = replace(predictor, best=replace(predictor.best, data=data))
+    with pytest.raises(UserError, match="--temporal-views 2: the run samples uniform"):
+        predict(alike, [Path("a.mp4")], temporal_views=2)
+    with pytest.raises(UserError, match="--spatial-crops 3: the run resizes square"):
+        predict(alike, [Path("a.mp4")], spatial_crops=3)
+
+
+def test_it_ends_between_two_batches_when_it_is_asked_to(
+    predictor: Predictor, files: list[Path]
+) -> None:
+    """As where nobody waits any more for what a server computes."""
+    asked = iter([False, True])
+    with pytest.raises(Stopped):
+        predict_video(predictor, files[0], probe_file(files[0]), 3, 1, 1, lambda: next(asked))
+    assert next(asked, None) is None
 
 
 def test_workers_and_batches_change_nothing(predictor: Predictor, files: list[Path]) -> None:

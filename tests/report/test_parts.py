@@ -18,12 +18,14 @@ from slowfast_dist.report.kept import Kept, as_script, read_kept
 from slowfast_dist.report.run_data import Split, command_words, default_settings
 from slowfast_dist.report.scales import thin, ticks
 from slowfast_dist.report.stills import Stills
-from slowfast_dist.report.words import clean, shell
+from slowfast_dist.report.words import shell
+from slowfast_dist.text import clean
 from slowfast_dist.tracking import write_predictions
 
 
 def test_names_steer_nothing_and_are_utf_8() -> None:
     assert clean("naïve שלום می\u200cخواهم") == "naïve שלום می\u200cخواهم"
+    assert clean("👩\u200d🚒 手") == "👩\u200d🚒 手"
     assert clean("a\x1b[31m\u202eb\udcff\n") == r"a\x1b[31m\u202eb\udcff\n"
 
 
