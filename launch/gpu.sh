@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What is to be known of a GPU, in one command: the tests that need one, and the training step of
-# slowfast_r50 by batch, layout, compile and activation checkpoints, against the plain loop in bf16.
+# slowfast_r50 by batch, layout, compile and activation checkpoints, against the plain loop in bf16;
+# and where the time goes (trace.json, for ui.perfetto.dev).
 #     launch/gpu.sh [FOLDER]        text and JSON go to FOLDER, default runs/gpu
 # PYTHON=/path/to/python takes that one in place of .venv. Without a GPU: a dry run of the same
 # commands on a small model, which shows that they work and nothing else.
@@ -41,6 +42,9 @@ fi
 "$PYTHON" -m pytest -m gpu -q 2>&1 | tee "$out/tests.txt" | tail -n 25
 [ "${PIPESTATUS[0]}" = 0 ] || failed=1
 measure step "${size[@]}" --batch-sizes "${batches[@]}" --against plain --plain-precision "$half"
+rm -f "$out/trace.json" # of a run before
+measure step_profile "${size[@]}" --batch-sizes "${one[@]}" --evaluation false \
+    --profile "$out/trace.json"
 measure step_fp32 "${size[@]}" --batch-sizes "${one[@]}" --against plain --mixed-precision no
 measure step_contiguous "${size[@]}" --batch-sizes "${one[@]}" --layout contiguous
 measure step_local_norm "${size[@]}" --batch-sizes "${one[@]}" --norm local

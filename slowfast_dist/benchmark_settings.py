@@ -129,6 +129,9 @@ class BenchmarkStep:
     GPUs, measured with a matrix product elsewhere."""
     peak_gbytes: float | None = None
     """Bytes that the device's memory moves at most, in 1e9/s; none: as above, with a copy."""
+    profile: Path | None = None
+    """After the timing, write a trace of 3 steps of ours to this new .json file, for
+    ui.perfetto.dev, and print the operators that take most time."""
     json: bool = False
     """Print the results as one JSON object, in the last line."""
 
@@ -146,6 +149,9 @@ class BenchmarkStep:
             value = getattr(self, flag)
             right = value is None or 0 < value < float("inf")
             require(right, flag.replace("_", "-"), value, ABOVE_0)
+        sizes = " ".join(map(str, self.batch_sizes))
+        one = self.profile is None or len(self.batch_sizes) == 1
+        require(one, "batch-sizes", sizes, "give one with --profile")
 
 
 @dataclass(frozen=True)

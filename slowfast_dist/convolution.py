@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from slowfast_dist.convolution_gradients import ONE, Gradients, fp32_gradients
+
 aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
 
 
@@ -94,9 +96,6 @@ def add_and_cut(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
     return F.relu_(y) if relu else y
 
 
-ONE = (1, 1, 1)
-
-
 class _FusedConvolution(torch.autograd.Function):
     """Kept for the backward pass are ``x``, the weights and, with ReLU, the result; often ``x`` is
     the result of the one before."""
@@ -135,8 +134,11 @@ class _FusedConvolution(torch.autograd.Function):
         if y is not None:
             grad = aten.threshold_backward(grad, y, 0)
         needed = ctx.needs_input_grad
-        of_convolution = aten.convolution_backward(
-            grad, x, weight, ctx.bias_sizes, stride, padding, ONE, False, [0, 0, 0], 1,
-            list(needed[:3]),
-        )  # fmt: skip
-        return *of_convolution, grad if needed[3] else None, None, None, None
+        if x.dtype == torch.float32 and _layout(x) == torch.channels_last_3d:
+            gradients: Gradients = fp32_gradients(grad, x, weight, stride, padding, needed[:3])
+        else:
+            gradients = aten.convolution_backward(
+                grad, x, weight, ctx.bias_sizes, stride, padding, ONE, False, [0, 0, 0], 1,
+                list(needed[:3]),
+            )  # fmt: skip
+        return *gradients, grad if needed[3] else None, None, None, None

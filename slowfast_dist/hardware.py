@@ -30,7 +30,9 @@ def hardware_precision() -> str:
     """The fastest mixed precision that this machine computes natively."""
     if uses_gpu():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if platform.machine() in ("x86_64", "AMD64") and torch.cpu._is_avx512_bf16_supported():
+    has_bf16 = platform.machine() in ("x86_64", "AMD64") and torch.cpu._is_avx512_bf16_supported()
+    # oneDNN does not compute it everywhere: ONEDNN_MAX_CPU_ISA can forbid what the CPU has.
+    if has_bf16 and torch.bfloat16 in fused_types():
         return "bf16"
     return "no"
 

@@ -1,6 +1,7 @@
 """benchmark step: what it counts, and what it measures and prints, with a real small model."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,6 +158,43 @@ def test_without_a_comparison_there_is_no_ratio():
     rows = [(row["way"], row["what"], row["batch_size"]) for row in result["rows"]]
     assert rows == [("ours", "train", 1), ("ours", "train", 2)]
     assert result["peaks"][result["rows"][0]["precision"]]["source"].startswith("measured")
+
+
+@pytest.mark.slow
+def test_a_profile_is_a_trace_and_a_table_of_the_steps(tmp_path: Path) -> None:
+    file = tmp_path / "trace.json"
+    result, text = benchmark(
+        *SMALL[:-1], "1", "--batch-sizes", "1", "--evaluation", "false", "--peak-tflops", "1",
+        "--peak-gbytes", "10", "--mixed-precision", "no", "--profile", str(file),
+    )  # fmt: skip
+    found = result["profile"]
+    assert found["file"] == str(file) and [path.name for path in tmp_path.iterdir()] == [file.name]
+    seconds = [row["seconds"] for row in found["operators"]]
+    assert seconds == sorted(seconds, reverse=True) and sum(seconds) > 0
+    assert sum(row["share"] for row in found["operators"]) <= 1.0001
+    calls = {row["operator"]: row["calls"] for row in found["operators"]}
+    convolutions = sum(isinstance(module, nn.Conv3d) for module in plain_network().modules())
+    assert calls["mkldnn::_convolution_pointwise"] <= convolutions
+    events = json.loads(file.read_text())["traceEvents"]
+    forward = [event for event in events if event.get("name") == "_FusedConvolution"]
+    assert len(forward) == convolutions * found["steps"]  # neither the timed steps nor the first
+    assert "operators of ours" in text and str(file) in text
+
+
+def test_a_profile_that_cannot_be_is_refused_before_anything_is_timed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.json").write_text("mine")
+    for name, remedy in (
+        ("old.json", "exists already: give a new name"),
+        ("nowhere/new.json", "make it first"),
+        ("trace", "ends in .json"),
+    ):
+        line = mistake(capsys, "--profile", str(tmp_path / name))
+        assert f"--profile {tmp_path / name}: " in line and remedy in line
+    assert (tmp_path / "old.json").read_text() == "mine"
+    several = mistake(capsys, "--profile", str(tmp_path / "a.json"), "--batch-sizes", "1", "2")
+    assert "--batch-sizes 1 2: give one with --profile" in several
 
 
 def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

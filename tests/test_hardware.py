@@ -111,7 +111,10 @@ def test_the_line_at_the_start_says_what_is_used(monkeypatch: pytest.MonkeyPatch
 
 def test_bf16_is_chosen_only_where_the_cpu_computes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    for supported, expected in ((True, "bf16"), (False, "no")):
+    bf16 = frozenset({torch.float32, torch.bfloat16})
+    cases = (True, bf16, "bf16"), (False, bf16, "no"), (True, frozenset({torch.float32}), "no")
+    for supported, types, expected in cases:
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=supported: has)
+        monkeypatch.setattr("slowfast_dist.hardware.fused_types", lambda which=types: which)
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         assert hardware_precision() == expected

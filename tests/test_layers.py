@@ -25,8 +25,7 @@ LAYERS = {
     "benchmark.train_ways benchmark.scaling benchmark.scaling_model best_saving serve.access "
     "serve.listening serve.refusal serve.scoring serve.upload prediction.lettering "
     "prediction.live_window prediction.long_video prediction.ending prediction.files "
-    "training_overlap "
-    ,
+    "training_overlap benchmark.profile",
     3: "evaluation predictor exported hub model_card export export.command export.graph "
     "export.parity export.pt2 export.onnx report report.charts report.command "
     "report.comparison report.page report.run_data report.stills card_sections card_usage "
@@ -42,7 +41,7 @@ LAYERS = {
     "data.transcode_apart data.transforms data.video data.video_table data.video_writer model "
     "folding hardware weights best_model batchnorm sanity micro_batch optim checkpoint "
     "tracking progress run_folder wandb_run distributed rendezvous wandb_media blocks "
-    "clip_input convolution",
+    "clip_input convolution convolution_gradients",
     5: "config commands benchmark_settings model_settings config_checks metrics uncertainty "
     "files host_memory cpus cpu_limit cpu_time signals heartbeat parent launchers run_lock "
     "data.clips judgement text",

@@ -17,6 +17,7 @@ from slowfast_dist.benchmark.floors import (
     training_floors,
 )
 from slowfast_dist.benchmark.output import machine_facts, print_json, print_table
+from slowfast_dist.benchmark.profile import print_profile, profile_steps, require_writable
 from slowfast_dist.benchmark.step_ways import PARTS, Turn, WayProcess
 from slowfast_dist.benchmark_settings import BenchmarkStep
 
@@ -24,12 +25,18 @@ KINDS = {"train": "training step", "score": "evaluation"}
 
 
 def run_benchmark(command: BenchmarkStep) -> None:
-    """Measure, turn by turn, and print. Raises RunError where memory does not suffice."""
+    """Measure, turn by turn, and print.
+
+    Raises RunError where memory does not suffice, UserError for a --profile that cannot be.
+    """
+    if command.profile is not None:
+        require_writable(command.profile)
     work = count_work(command.model, command.num_classes, command.num_frames, command.crop_size)
     rows: list[dict[str, Any]] = []
     peaks: dict[str, Peak] = {}
+    profiles: list[dict[str, Any]] = []
     for batch_size in command.batch_sizes:
-        rows += _measure(command, batch_size, work, peaks)
+        rows += _measure(command, batch_size, work, peaks, profiles)
     result = {
         "benchmark": "step",
         "machine": machine_facts() | _gpu_facts(),
@@ -42,6 +49,8 @@ def run_benchmark(command: BenchmarkStep) -> None:
         "peaks": {precision: vars(peak) for precision, peak in peaks.items()},
         "rows": rows,
     }
+    if profiles:
+        (result["profile"],) = profiles
     if command.against == "plain":
         ratios = [row["ratio"] for row in rows if row["what"] == "train" and "ratio" in row]
         scores = [row["ratio"] for row in rows if row["what"] == "score" and "ratio" in row]
@@ -60,7 +69,11 @@ _SETTINGS = (
 
 
 def _measure(
-    command: BenchmarkStep, batch_size: int, work: Work, peaks: dict[str, Peak]
+    command: BenchmarkStep,
+    batch_size: int,
+    work: Work,
+    peaks: dict[str, Peak],
+    profiles: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """A row for each way and for training and scoring; those of ours have the ratio to plain."""
     names = ["ours"] + (["plain"] if command.against == "plain" else [])
@@ -81,6 +94,8 @@ def _measure(
                     else:
                         turns.setdefault((name, kind), []).append(turn)
         facts = {name: way.facts for name, way in ways.items()}
+        if command.profile is not None:  # only now, as it slows the steps down
+            profiles.append(ways["ours"].do(profile_steps, command.profile))
     rows = []
     for (name, kind), measured in turns.items():
         precision = facts[name]["precision"]
@@ -169,3 +184,5 @@ def _print(result: dict[str, Any], command: BenchmarkStep) -> None:
         "write. ratio: seconds of ours over those of the plain way; first: the first one, with "
         "what it sets up."
     )
+    if "profile" in result:
+        print_profile(result["profile"])

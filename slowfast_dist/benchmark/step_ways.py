@@ -5,9 +5,10 @@ Ours is what `training` sets up; plain is what a script with pytorchvideo and Ac
 
 import multiprocessing
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ PARTS = ("copy", "forward", "backward", "optimizer")
 """Of a step, in order; copy: the batch from the host's memory to the device."""
 
 PLAIN_LR = 1e-4
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -203,8 +206,13 @@ class WayProcess:
 
     def turn(self, what: str) -> Turn:
         """Do one "train" step or one "score". Raises RunError where memory does not suffice."""
-        self._connection.send(what)
-        return answer(self._connection)
+        return self.do(_turn, what)
+
+    def do(self, work: Callable[..., T], *arguments: object) -> T:
+        """What ``work(way, *arguments)`` returns there; ``work`` is a function of a module."""
+        self._connection.send((work, arguments))
+        found: T = answer(self._connection)
+        return found
 
     def end(self) -> None:
         """End it; what it does is lost."""
@@ -225,10 +233,10 @@ def _serve(connection: Connection, name: str, command: BenchmarkStep, batch_size
         )
         while True:
             try:
-                what = connection.recv()
+                work, arguments = connection.recv()
             except EOFError:
                 return
-            connection.send(_turn(way, what))
+            connection.send(work(way, *arguments))
 
 
 def _turn(way: Way, what: str) -> Turn:
