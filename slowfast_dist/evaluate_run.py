@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from slowfast_dist.best_model import BestModel, read_best
-from slowfast_dist.config import DistributedConfig, EvaluateCommand, RunError, UserError
+from slowfast_dist.config import DistributedConfig, EvaluateCommand, RunError
 from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import (
     LabelledVideos,
@@ -29,12 +29,13 @@ from slowfast_dist.distributed import (
     say,
     share_weights,
 )
+from slowfast_dist.evaluate_output import data_name, make_output
 from slowfast_dist.evaluation import Scores, evaluate
 from slowfast_dist.files import atomic_write
 from slowfast_dist.judgement import judge
 from slowfast_dist.model import SlowFast, rebuild
 from slowfast_dist.progress import Progress, print_scores
-from slowfast_dist.run_folder import RunFolder, write_unreadable
+from slowfast_dist.run_folder import write_unreadable
 from slowfast_dist.tracking import plain, write_predictions
 from slowfast_dist.training_overlap import trained_on
 
@@ -59,7 +60,8 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     found = on_main(accelerator, lambda: find_labelled_videos(data, "data", best.classes))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
         say(accelerator, line)
-    output = on_main(accelerator, lambda: _make_output(best.folder, data, command.output))
+    asked = {"temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops}
+    output = on_main(accelerator, lambda: make_output(best.folder, data, command.output, asked))
     clips = EvaluationClips(found.videos, best.data, views.temporal_views, views.spatial_crops)
     loader = make_evaluation_loader(
         clips,
@@ -88,8 +90,7 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         "data": os.path.abspath(data),
         "epoch": best.epoch,
         "mixed_precision": accelerator.mixed_precision,
-        "temporal_views": views.temporal_views,
-        "spatial_crops": views.spatial_crops,
+        **asked,
     }
     content = on_main(accelerator, lambda: _write(output, best, found, scores, command, facts))
     leave(accelerator)
@@ -105,47 +106,6 @@ def _load(best: BestModel, accelerator: Accelerator) -> SlowFast:
     share_weights(accelerator, network)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network
-
-
-def _make_output(models: Path, data: Path, output: Path | None) -> Path:
-    """The folder for the results, made if need be.
-
-    Unless it is given: in the run's folder, or in ``models`` where that lies alone.
-    """
-    if output is None:
-        run = Path(os.path.normpath(models / ".."))
-        output = (run if RunFolder(run).holds_run() else models) / f"evaluation-{_name(data)}"
-    elif RunFolder(output).holds_run():
-        raise UserError(f"--output {output} holds a run, whose files are kept: give a new folder")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--output {output}: cannot create it ({error.strerror}): give another folder"
-        ) from None
-    other = _held(output)
-    if other not in ("", os.path.abspath(data)):
-        raise UserError(
-            f"--output {output}: holds the evaluation of {other}, which is kept: give another"
-        )
-    return output
-
-
-def _held(output: Path) -> str:
-    """The data of the evaluation that the folder holds, "" where it holds none; an evaluation of
-    the same data is replaced."""
-    try:
-        return str(json.loads((output / "metrics.json").read_text(encoding="utf-8"))["data"])
-    except FileNotFoundError:
-        return ""
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "something else (metrics.json)"
-
-
-def _name(data: Path) -> str:
-    """Of a folder its name, of a CSV the name without the ending; also where data is ``.``."""
-    path = Path(os.path.abspath(data))
-    return path.stem if path.is_file() else path.name
 
 
 def _write(
@@ -187,7 +147,7 @@ def _write(
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise RunError(f"cannot write the evaluation to {output}: {error.strerror}") from error
-    print_scores(_name(Path(facts["data"])), content)
+    print_scores(data_name(Path(facts["data"])), content)
     _print_remarks(best, content, command)
     also = f"; {len(unreadable)} could not be read: unreadable_videos.csv" if unreadable else ""
     if seen := trained_on(best.folder, found.videos):

@@ -24,6 +24,7 @@ from slowfast_dist.cli import main, parse_evaluation
 from slowfast_dist.config import EvaluateCommand, RunError, UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.evaluate_output import make_output
 from slowfast_dist.evaluate_run import run_evaluation
 from slowfast_dist.tracking import read_predictions
 from slowfast_dist.training_overlap import trained_on
@@ -352,6 +353,31 @@ def test_a_model_that_diverged(models: Path, others: Path, tmp_path: Path) -> No
     assert metrics["hardest"][0]["loss"] is None and metrics["videos"] == 7
 
 
+def test_an_evaluation_replaces_its_own_alone(tmp_path: Path) -> None:
+    models, views = tmp_path / "models", {"temporal_views": 1, "spatial_crops": 1}
+
+    def place(data: str, **other: int) -> str:
+        """Where the results go; they are written there."""
+        asked = views | other
+        output = make_output(models, tmp_path / data, None, asked)
+        content = {"data": str(tmp_path / data), "accuracy": 1.0, **asked}
+        (output / "metrics.json").write_text(json.dumps(content))
+        return output.name
+
+    assert place("a/val-1") == "evaluation-val-1"
+    assert place("b/val-1") == "evaluation-val-1-2"
+    assert place("a/val-1", spatial_crops=3) == "evaluation-val-1-3"
+    assert place("a/val-1") == "evaluation-val-1"  # what is asked again is written anew
+    assert place("b/val-1") == "evaluation-val-1-2"
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "unreadable_videos.csv"])
+def test_what_no_evaluation_wrote_is_kept(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"accuracy": "mine"}')
+    with pytest.raises(UserError, match=f"--output .*: holds a {name} that no evaluation wrote"):
+        make_output(tmp_path / "models", tmp_path / "val", tmp_path, {})
+
+
 # Mistakes
 
 
@@ -374,19 +400,16 @@ def test_mistakes_of_place_and_class(run: Path, others: Path, tmp_path: Path) ->
 
 def test_results_of_other_videos_are_kept(models: Path, others: Path, tmp_path: Path) -> None:
     """Folders of the same name are as common as test; the same videos are scored anew."""
+    given = tmp_path / "given"
+    evaluate(models, others, given)
+    evaluate(models, others, given, hardest=1)
+    before = (given / "metrics.json").read_bytes()
+    assert len(json.loads(before)["hardest"]) <= 1
     again = tmp_path / "elsewhere" / others.name
     shutil.copytree(others, again)
-    evaluate(models, others)
-    evaluate(models, others, hardest=1)
-    metrics = models / f"evaluation-{others.name}" / "metrics.json"
-    before = metrics.read_bytes()
-    assert len(json.loads(before)["hardest"]) <= 1
-    assert f"holds the evaluation of {others}, which is kept: give" in mistake(models, again)
-    assert metrics.read_bytes() == before
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "metrics.json").write_text("[1, 2]")
-    assert "something else (metrics.json)" in mistake(models, others, tmp_path / "mine")
-    assert (tmp_path / "mine" / "metrics.json").read_text() == "[1, 2]"
+    message = mistake(models, again, given)
+    assert f"--output {given}: holds the evaluation of {others}, which is kept" in message
+    assert (given / "metrics.json").read_bytes() == before
 
 
 def test_views_that_would_all_be_the_same(models: Path, others: Path) -> None:

@@ -1,6 +1,7 @@
 """The command ``export``: write the file under another name, check it, put it in its place."""
 
 import errno
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from slowfast_dist.export.metadata import (
 from slowfast_dist.export.onnx import require_onnx, to_onnx
 from slowfast_dist.export.parity import Parity, Speed, compare
 from slowfast_dist.export.pt2 import to_pt2
-from slowfast_dist.export.quiet import quiet
+from slowfast_dist.export.quiet import ends_at_ctrl_c, quiet
 from slowfast_dist.export.summary import (
     bits_line,
     parity_line,
@@ -36,6 +37,9 @@ from slowfast_dist.exported import open_exported
 from slowfast_dist.files import atomic_write
 from slowfast_dist.model import SlowFast
 from slowfast_dist.model_settings import Export
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""What a terminal takes for colours; torch.onnx writes them into its errors."""
 
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -155,13 +159,13 @@ def _content(
         return to_safetensors(network.state_dict(), as_strings(metadata))
     side = best.data.crop_size
     try:
-        with quiet():
+        with ends_at_ctrl_c(), quiet():
             graph = ExportGraph(network, best.data.num_frames, command.input_type)
             if command.format == "onnx":
                 return to_onnx(graph, side, as_strings(metadata))
             return to_pt2(graph, side, metadata)
     except Exception as error:
-        cause = str(error).strip().partition("\n")[0]
+        cause = COLOURS.sub("", str(error)).strip().partition("\n")[0]
         raise RunError(
             f"--format {command.format}: this torch cannot export the model "
             f"({type(error).__name__}: {cause})"

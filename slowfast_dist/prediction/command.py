@@ -22,6 +22,7 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
     """
     _require_one_process()
     found = find_inputs(words)
+    _refuse_what_has_no_effect(command, found.live is not None)
     if found.live is None and (command.segments or command.annotate):
         _make(command.output)
     with interrupted_at_once():  # torch comes only now: a mistake above does not wait for it
@@ -41,6 +42,24 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
             failed = predict_files(predictor, found, command)
     if failed:
         raise SystemExit(1)
+
+
+def _refuse_what_has_no_effect(command: Predict, live: bool) -> None:
+    useless: dict[str, str] = {}
+    if live:
+        for name in ("segments", "annotate", "smoothing", "output"):
+            useless[name] = "is for video files, not for a live source: leave it out"
+    else:
+        useless["seconds"] = "is for a live source: leave it out"
+        if not (command.segments or command.annotate):
+            for name in ("window", "stride", "smoothing", "output"):
+                useless[name] = "goes with --segments or --annotate: add one, or leave it out"
+    usual = Predict()
+    for name, reason in useless.items():
+        value = getattr(command, name)
+        if value != getattr(usual, name):
+            given = f"--{name}" if value is True else f"--{name} {value}"
+            raise UserError(f"{given}: {reason}")
 
 
 def _require_one_process() -> None:

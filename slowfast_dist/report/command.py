@@ -39,8 +39,7 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
     if again is not None:
         raise UserError(f"RUN {again}: is given twice: give each run once")
     several = len(folders) > 1
-    default = Path("comparison.html") if several else folders[0] / PAGE
-    output = command.output or default
+    output = command.output or (Path("comparison.html") if several else runs[0] / PAGE)
     _require_ours(output, "--output " if command.output else "")
     if several:
         from slowfast_dist.report.comparison_page import comparison_context
@@ -105,6 +104,9 @@ def _require_ours(output: Path, flag: str) -> None:
         ) from None
     if output.is_dir():
         raise UserError(f"{flag}{output}: is a folder: give the file to write")
+    above = next(folder for folder in output.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UserError(f"{flag}{output}: {above} is a file: give a place in a folder")
     if foreign:
         raise UserError(
             f"{flag}{output}: holds something that no report wrote, which is kept: give another "

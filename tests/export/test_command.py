@@ -4,6 +4,7 @@ import contextlib
 import json
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -21,6 +22,7 @@ from slowfast_dist.cli import main
 from slowfast_dist.config import RunError, UserError
 from slowfast_dist.export.clips import find_clips
 from slowfast_dist.export.command import Exported, run_export
+from slowfast_dist.export.quiet import ends_at_ctrl_c
 from slowfast_dist.model_settings import Export
 from slowfast_dist.predictor import open_predictor
 from slowfast_dist.weights import read_state_dict
@@ -341,6 +343,18 @@ def test_a_wrong_format_is_one_line(run: Path, capsys: pytest.CaptureFixture[str
         main(["export", str(run), "--format", "onxx"])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: --format onxx: give onnx, pt2")
+
+
+def test_ctrl_c_is_no_fault_of_the_library() -> None:
+    usual = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), ends_at_ctrl_c():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise RuntimeError("made of it, as torch.export does") from None
+    with pytest.raises(RuntimeError), ends_at_ctrl_c():
+        raise RuntimeError("its own")
+    assert signal.getsignal(signal.SIGINT) is usual
 
 
 @pytest.mark.slow

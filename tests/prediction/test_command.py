@@ -147,6 +147,24 @@ def test_a_place_for_results_that_cannot_be(model: Path, root: Path, tmp_path: P
     assert code == 2 and err.startswith(f"error: --output {tmp_path}/file: cannot create it (")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--window", "3"), ("--stride", "1"), ("--smoothing", "0"), ("--output", "x"),
+     ("--seconds", "5"), ("--segments", "--seconds", "5")],
+)  # fmt: skip
+def test_a_flag_without_effect_is_refused(model: Path, root: Path, words: tuple[str, ...]) -> None:
+    code, out, err = predict(model, root, *words)
+    assert (code, out) == (2, "") and err.startswith(f"error: {words[-2]} {words[-1]}")
+    assert "leave it out" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("--segments",), ("--annotate",), ("--smoothing", "1")])
+def test_a_flag_of_files_is_refused_for_a_live_source(model: Path, words: tuple[str, ...]) -> None:
+    code, out, err = predict(model, "0", *words)
+    assert (code, out) == (2, "") and err.startswith(f"error: {words[0]}")
+    assert "not for a live source" in err
+
+
 # The table
 
 

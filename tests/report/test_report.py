@@ -266,6 +266,8 @@ def test_what_is_no_run_is_one_line(
     assert "is a file" in refused(capsys, run / "status")
     assert "is given twice" in refused(capsys, run, f"{run}/.")
     assert "is a folder" in refused(capsys, run, "--output", tmp_path)
+    below = run / "status" / "new" / "page.html"
+    assert f"{run / 'status'} is a file" in refused(capsys, run, "--output", below)
 
 
 def test_another_s_file_is_kept(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
