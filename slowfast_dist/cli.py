@@ -162,7 +162,7 @@ def _train(arguments: list[str]) -> None:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    """Score labelled videos with a run's best model: RUN --data DIR [flags]."""
+    """Score labelled videos with a run's best model: RUN [--data DIR] [flags]."""
     parsed = parse_evaluation(arguments)
     if parsed is None:
         return
@@ -296,7 +296,7 @@ def parse_evaluation(arguments: Sequence[str]) -> tuple[Path, EvaluateCommand] |
         if _rank() == 0:
             print_help(
                 EvaluateCommand(),
-                "python -m slowfast_dist evaluate RUN --data DIR",
+                "python -m slowfast_dist evaluate RUN [--data DIR]",
                 f"{EvaluateCommand.__doc__}\n\n"
                 "RUN is a run's folder, or its models folder alone. The videos are cut into clips "
                 "as in the run's own validation.",

@@ -219,10 +219,11 @@ class EvaluateCommand:
     """Score labelled videos with the best model of a run: metrics and predictions."""
 
     data: Path | None = None
-    """Class folders of videos, or a CSV of path,label, of any of the model's classes."""
+    """Class folders of videos, or a CSV of path,label, of any of the model's classes;
+    none: the run's own validation videos."""
     output: Path | None = None
     """Folder for metrics.json and predictions.csv;
-    none: evaluation-NAME in the run's folder, with the name of --data."""
+    none: evaluation-NAME in the run's folder, with the name of --data (else val)."""
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """auto: what accelerate launch was told, else what the hardware has."""
     num_workers: int | Literal["auto"] = "auto"

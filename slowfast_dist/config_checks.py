@@ -211,8 +211,6 @@ def _check_best(config: Config) -> None:
 
 def validate_evaluate(config: EvaluateCommand) -> None:
     """Raise UserError, naming flag, value and remedy, for settings that cannot be."""
-    if config.data is None:
-        raise UserError("--data is missing: give the folder (class folders of videos) to score")
     require(config.batch_size > 0, "batch-size", config.batch_size, "give a number above 0")
     views, most = config.temporal_views, MOST["evaluation.temporal-views"]
     right = views is None or 0 < views <= most

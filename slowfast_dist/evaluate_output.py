@@ -17,8 +17,10 @@ WRITTEN = {
 """How the lists of an evaluation begin."""
 
 
-def make_output(models: Path, data: Path, output: Path | None, views: Mapping[str, Any]) -> Path:
-    """The folder for the results, made if need be.
+def make_output(
+    models: Path, data: Path, name: str, output: Path | None, views: Mapping[str, Any]
+) -> Path:
+    """The folder for the results on ``data``, made if need be.
 
     Unless it is given: evaluation-NAME in the run's folder, or in ``models`` where that lies alone;
     evaluation-NAME-2 and so on where an evaluation of other data or ``views`` has that name.
@@ -28,7 +30,7 @@ def make_output(models: Path, data: Path, output: Path | None, views: Mapping[st
     asked = os.path.abspath(data)
     if output is None:
         run = Path(os.path.normpath(models / ".."))
-        place = (run if RunFolder(run).holds_run() else models) / f"evaluation-{data_name(data)}"
+        place = (run if RunFolder(run).holds_run() else models) / f"evaluation-{name}"
         output = _free(place, {"data": asked, **views})
     elif RunFolder(output).holds_run():
         raise UserError(f"--output {output} holds a run, whose files are kept: give a new folder")

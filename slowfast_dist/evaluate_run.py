@@ -17,6 +17,7 @@ from slowfast_dist.data.loaders import (
     end_workers,
     find_labelled_videos,
     make_evaluation_loader,
+    readable_videos,
 )
 from slowfast_dist.data.video import decoder_reasons
 from slowfast_dist.distributed import (
@@ -34,10 +35,10 @@ from slowfast_dist.evaluation import Scores, evaluate
 from slowfast_dist.files import atomic_write
 from slowfast_dist.judgement import judge
 from slowfast_dist.model import SlowFast, rebuild
+from slowfast_dist.own_videos import own_validation, trained_on
 from slowfast_dist.progress import Progress, print_scores
 from slowfast_dist.run_folder import write_unreadable
 from slowfast_dist.tracking import plain, write_predictions
-from slowfast_dist.training_overlap import trained_on
 
 
 def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
@@ -51,17 +52,17 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
 
 
 def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
-    assert command.data is not None
-    data = command.data
     accelerator = make_accelerator(command.mixed_precision, DistributedConfig().timeout)
     best = on_main(accelerator, lambda: read_best(run))
     views = best.views(command.temporal_views, command.spatial_crops)
     network = _load(best, accelerator)
-    found = on_main(accelerator, lambda: find_labelled_videos(data, "data", best.classes))
+    data, name, found = on_main(accelerator, lambda: _find(best, command.data))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
         say(accelerator, line)
     asked = {"temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops}
-    output = on_main(accelerator, lambda: make_output(best.folder, data, command.output, asked))
+    output = on_main(
+        accelerator, lambda: make_output(best.folder, data, name, command.output, asked)
+    )
     clips = EvaluationClips(found.videos, best.data, views.temporal_views, views.spatial_crops)
     loader = make_evaluation_loader(
         clips,
@@ -92,9 +93,19 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         "mixed_precision": accelerator.mixed_precision,
         **asked,
     }
-    content = on_main(accelerator, lambda: _write(output, best, found, scores, command, facts))
+    content = on_main(
+        accelerator, lambda: _write(output, best, found, scores, command, name, facts)
+    )
     leave(accelerator)
     return content
+
+
+def _find(best: BestModel, data: Path | None) -> tuple[Path, str, LabelledVideos]:
+    """What names the videos, what they are called, and those that can be read."""
+    if data is not None:
+        return data, data_name(data), find_labelled_videos(data, "data", best.classes)
+    place, listing = own_validation(best.folder, best.classes)
+    return place, "val", readable_videos(listing, place, "data")
 
 
 def _load(best: BestModel, accelerator: Accelerator) -> SlowFast:
@@ -114,6 +125,7 @@ def _write(
     found: LabelledVideos,
     scores: Scores,
     command: EvaluateCommand,
+    name: str,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Write the results, metrics.json last, and print them; returns metrics.json's content."""
@@ -147,7 +159,7 @@ def _write(
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise RunError(f"cannot write the evaluation to {output}: {error.strerror}") from error
-    print_scores(data_name(Path(facts["data"])), content)
+    print_scores(name, content)
     _print_remarks(best, content, command)
     also = f"; {len(unreadable)} could not be read: unreadable_videos.csv" if unreadable else ""
     if seen := trained_on(best.folder, found.videos):

@@ -26,8 +26,8 @@ from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.evaluate_output import make_output
 from slowfast_dist.evaluate_run import run_evaluation
+from slowfast_dist.own_videos import own_validation, trained_on
 from slowfast_dist.tracking import read_predictions
-from slowfast_dist.training_overlap import trained_on
 from slowfast_dist.uncertainty import bootstrap_intervals, reliability
 from tests.training_runs import TINY, launch, rows, trained
 
@@ -81,12 +81,14 @@ VIEWS: dict[str, Any] = {"temporal_views": 4, "spatial_crops": 3, "top_k": (1, 2
 """Other views than the run's own, and less than all mistakes."""
 
 
-def evaluate(run: Path, data: Path, output: Path | None = None, **options: Any) -> dict[str, Any]:
+def evaluate(
+    run: Path, data: Path | None, output: Path | None = None, **options: Any
+) -> dict[str, Any]:
     command = EvaluateCommand(data, output, "no", **({"num_workers": 0} | options))
     return run_evaluation(run, command)
 
 
-def mistake(run: Path, data: Path, output: Path | None = None, **options: Any) -> str:
+def mistake(run: Path, data: Path | None, output: Path | None = None, **options: Any) -> str:
     with pytest.raises(UserError) as error:
         evaluate(run, data, output, **options)
     message = str(error.value)
@@ -359,7 +361,7 @@ def test_an_evaluation_replaces_its_own_alone(tmp_path: Path) -> None:
     def place(data: str, **other: int) -> str:
         """Where the results go; they are written there."""
         asked = views | other
-        output = make_output(models, tmp_path / data, None, asked)
+        output = make_output(models, tmp_path / data, "val-1", None, asked)
         content = {"data": str(tmp_path / data), "accuracy": 1.0, **asked}
         (output / "metrics.json").write_text(json.dumps(content))
         return output.name
@@ -375,7 +377,7 @@ def test_an_evaluation_replaces_its_own_alone(tmp_path: Path) -> None:
 def test_what_no_evaluation_wrote_is_kept(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('{"accuracy": "mine"}')
     with pytest.raises(UserError, match=f"--output .*: holds a {name} that no evaluation wrote"):
-        make_output(tmp_path / "models", tmp_path / "val", tmp_path, {})
+        make_output(tmp_path / "models", tmp_path / "val", "val", tmp_path, {})
 
 
 # Mistakes
@@ -410,6 +412,32 @@ def test_results_of_other_videos_are_kept(models: Path, others: Path, tmp_path: 
     message = mistake(models, again, given)
     assert f"--output {given}: holds the evaluation of {others}, which is kept" in message
     assert (given / "metrics.json").read_bytes() == before
+
+
+def test_without_data_the_runs_own_validation_is_scored(run: Path) -> None:
+    """Each video as the best epoch's validation scored it; other views go beside it."""
+    content = evaluate(run, None)
+    own = read_predictions(run / "predictions" / "val_best.csv")
+    found = read_predictions(run / "evaluation-val" / "predictions.csv")
+    assert found.names == own.names and found.labels.tolist() == own.labels.tolist()
+    np.testing.assert_allclose(found.probabilities, own.probabilities, rtol=0, atol=1e-6)
+    assert content["data"] == str(run / "split.csv") and content["videos"] == len(own.names)
+    evaluate(run, None, temporal_views=1)
+    assert (run / "evaluation-val-2" / "metrics.json").exists()
+
+
+def test_without_data_and_without_the_videos(
+    run: Path, models: Path, others: Path, tmp_path: Path
+) -> None:
+    assert mistake(models, None).startswith("--data is missing: give the folder")
+    moved = tmp_path / "moved"
+    shutil.copytree(run / "models", moved / "models")
+    shutil.copy(run / "split.csv", moved)
+    (moved / "config.yaml").write_text("data:\n  root: /nowhere/at all\n")
+    assert "validation videos are not at /nowhere/at all any more" in mistake(moved, None)
+    (moved / "config.yaml").write_text(f"data:\n  root: null\n  val_dir: {others}\n")
+    place, listing = own_validation(moved / "models", CLASSES)
+    assert place == others and len(listing.videos) == 8
 
 
 def test_views_that_would_all_be_the_same(models: Path, others: Path) -> None:
@@ -519,7 +547,6 @@ def test_the_command_line() -> None:
     ("words", "message"),
     [
         (["--data", "b"], "evaluate: RUN is missing"),
-        (["a"], "--data is missing"),
         (["a", "b"], "b: belongs to no flag"),
         (["a", "--dta", "b"], "--dta: unknown flag: did you mean --data?"),
         (["a", "--data"], "--data: a value is missing: give a path or none"),

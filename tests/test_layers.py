@@ -25,9 +25,9 @@ LAYERS = {
     "benchmark.train_ways benchmark.scaling benchmark.scaling_model best_saving serve.access "
     "serve.listening serve.refusal serve.scoring serve.upload prediction.lettering "
     "prediction.live_window prediction.long_video prediction.ending prediction.files "
-    "training_overlap benchmark.profile evaluate_output",
-    3: "evaluation predictor exported hub model_card export export.command export.graph "
-    "export.parity export.pt2 export.onnx report report.charts report.command "
+    "benchmark.profile evaluate_output",
+    3: "evaluation own_videos predictor exported hub model_card export export.command "
+    "export.graph export.parity export.pt2 export.onnx report report.charts report.command "
     "report.comparison report.page report.run_data report.stills card_sections card_usage "
     "best_facts report.comparison_page report.curves report.history report.judged report.kept "
     "report.matrix report.notices report.reading report.run_facts report.run_page "

@@ -116,6 +116,11 @@ def find_labelled_videos(root: Path, flag: str, classes: Sequence[str]) -> Label
     class that the model does not know, and where no video can be read.
     """
     listing = labelled_as(list_videos(root, flag, single_class=True), classes, flag, root)
+    return readable_videos(listing, root, flag)
+
+
+def readable_videos(listing: Listing, root: Path, flag: str) -> LabelledVideos:
+    """The same for videos that are listed already; ``root``, of ``flag``, is what named them."""
     listing, readable, rejected = _probe(listing, "the output")
     if not readable.any():
         name, reason, _ = rejected[0]

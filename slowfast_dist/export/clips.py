@@ -20,6 +20,7 @@ from slowfast_dist.data.probe_all import probe_videos
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.report.stills import data_root
 from slowfast_dist.tracking import read_predictions
 
 MOST = 6
@@ -83,11 +84,11 @@ def _validation_videos(run: Path) -> tuple[list[Path], str]:
         return [], "there is no config.yaml beside models/"
     try:
         data: Any = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
-        root = Path(data["val_dir"] or data["root"])
+        root = str(data["val_dir"] or data["root"])
         names = _validation_names(run)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, csv.Error):
         return [], "the run's files do not tell its validation videos"
-    folder = root.parent if root.is_file() else root
+    folder = data_root(root, run)
     found = [path for path in (folder / name for name in names) if path.is_file()]
     return found, f"the run's validation videos are not at {root} any more"
 

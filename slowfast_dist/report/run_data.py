@@ -25,6 +25,10 @@ STATUSES = ("running", "finished", "preempted", "failed")
 MOST_EVALUATIONS = 50
 
 
+SPLIT = ("path", "class", "split", "group")
+"""The columns of split.csv."""
+
+
 @dataclass(frozen=True)
 class Split:
     """How many videos each side has, by class; ``grouped``: whether groups have several videos."""
@@ -141,7 +145,7 @@ def read_split(path: Path) -> Split:
     """Count the rows of a split.csv."""
     sides: dict[str, dict[str, int]] = {"train": {}, "val": {}}
     groups: set[str] = set()
-    rows = read_table(path, ("path", "class", "split", "group"))
+    rows = read_table(path, SPLIT)
     for _, name, side, group in rows:
         if side in sides:
             sides[side][name] = sides[side].get(name, 0) + 1
@@ -151,7 +155,7 @@ def read_split(path: Path) -> Split:
 
 def read_split_names(path: Path) -> dict[str, str]:
     """The side, train or val, of each path of a split.csv."""
-    rows = read_table(path, ("path", "class", "split", "group"))
+    rows = read_table(path, SPLIT)
     return {row[0]: row[2] for row in rows}
 
 

@@ -164,10 +164,15 @@ def data_root(text: str, run: Path) -> Path:
     A path that is not absolute was below the folder of the training's start; that was often the
     current one, or one above the run's.
     """
+    place = located(text, run)
+    return place.parent if place.suffix.lower() == ".csv" and not place.is_dir() else place
+
+
+def located(text: str, run: Path) -> Path:
+    """The folder or CSV that config.yaml names, found as `data_root` says."""
     given = Path(text)
     places = [given, *(parent / given for parent in run.parents)]
-    place = next((place for place in places if _exists(place)), given)
-    return place.parent if place.suffix.lower() == ".csv" and not place.is_dir() else place
+    return next((place for place in places if _exists(place)), given)
 
 
 def _exists(path: Path) -> bool:
