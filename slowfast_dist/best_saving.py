@@ -15,6 +15,7 @@ from slowfast_dist.evaluation import Scores
 from slowfast_dist.model import SlowFast, rebuild
 from slowfast_dist.model_card import CARD, card_body, write_card
 from slowfast_dist.run_folder import RunFolder
+from slowfast_dist.text import operand
 from slowfast_dist.tracking import write_predictions
 
 
@@ -89,7 +90,7 @@ class BestSoFar:
         self._card_was_kept = True
         print(
             f"{self.folder.shown / 'models' / CARD} was changed by hand and is kept; 'model-card "
-            f"{self.folder.shown} --overwrite' writes a new one"
+            f"{operand(self.folder.shown)} --overwrite' writes a new one"
         )
 
     def card(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slowfast_dist.card_usage import usage_section
+from slowfast_dist.text import clean
 
 FOLDED_ABOVE = 50
 """Classes; the lists of more are shown on a click."""
@@ -44,7 +45,7 @@ class Sections:
         self.intervals: Mapping[str, Any] = description.get("intervals", {})
         metrics = description.get("metrics", {})
         self.val = {k[4:]: v for k, v in metrics.items() if k.startswith("val/") and v is not None}
-        self.dataset = str(self.data.get("name", "videos"))
+        self.dataset = clean(str(self.data.get("name", "videos")))
 
     def all(self, files: Sequence[str]) -> list[str]:
         """The sections in their order; ``files``: names of what lies beside best_model.json."""
@@ -236,11 +237,11 @@ def _every(rate: int) -> str:
 
 def _md(text: str) -> str:
     """Text that Markdown, also in a table, shows as it is."""
-    text = re.sub(r"([\\`*\[\]<>|#~$&])", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"([\\`*\[\]<>|#~$&])", r"\\\1", clean(" ".join(text.split())))
     text = re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", text)  # else it may begin a list, or be a line
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word it is no emphasis
 
 
 def _code(text: str) -> str:
     """Text between backticks."""
-    return " ".join(text.split()).replace("`", "'")
+    return clean(" ".join(text.split())).replace("`", "'")

@@ -13,6 +13,7 @@ import yaml
 
 from slowfast_dist.config import UserError
 from slowfast_dist.flags import SEE_HELP, Setting, did_you_mean
+from slowfast_dist.text import option
 
 MOST_BYTES = 1_000_000
 """Of a file of settings: all of them with their help take 10,000."""
@@ -38,9 +39,9 @@ def preset_path(name: str) -> Path:
     if name not in names:
         presets = f"the presets are {', '.join(names)}"
         if os.path.isfile(name):
-            remedy = f": for a file of your own, write --config {name}"
+            remedy = f": for a file of your own, write {option('--config', name)}"
         elif os.path.isdir(name):
-            remedy = f": for a folder of videos, write --data.root {name}"
+            remedy = f": for a folder of videos, write {option('--data.root', name)}"
         else:
             remedy = did_you_mean(name, names)
         raise UserError(f"{name}: no such preset ({presets}){remedy}")

@@ -1,7 +1,6 @@
 """How long training waits for its data, and what would help."""
 
 import heapq
-import shlex
 from collections.abc import Iterator
 
 from accelerate import Accelerator
@@ -12,6 +11,7 @@ from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import Loaders, VideoSet
 from slowfast_dist.distributed import gather_list, local_processes, say
 from slowfast_dist.progress import Progress
+from slowfast_dist.text import operand
 
 TOO_MUCH = 0.1
 """Share of an epoch's time, above which the user hears what would help."""
@@ -85,7 +85,7 @@ class DataWait:
         if any(self._is_heavy(video) for video, _ in slowest):
             lines.append(
                 "videos that are quick to read: python -m slowfast_dist prepare "
-                f"{shlex.quote(str(root))} OUT, then train as it says"
+                f"{operand(str(root))} OUT, then train as it says"
             )
         named = [f"{self.videos.train[video].name} ({time_:.2f} s)" for video, time_ in slowest]
         lines.append(f"slowest to read: {', '.join(named)}")

@@ -6,7 +6,6 @@ Its threads are torch's: OMP_NUM_THREADS, else the CPUs that the process may use
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from shlex import quote
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,6 +23,7 @@ from slowfast_dist.export.metadata import (
     weights_sha256,
 )
 from slowfast_dist.export.quiet import quiet
+from slowfast_dist.text import operand
 
 Backend = Literal["onnx", "pt2"]
 
@@ -44,7 +44,7 @@ def load_exported(best: BestModel, backend: Backend) -> ExportedNetwork:
     it now, and where onnxruntime is missing.
     """
     path = export_path(best.folder, backend)
-    export = f"python -m slowfast_dist export {quote(str(best.folder))} --format {backend}"
+    export = f"python -m slowfast_dist export {operand(best.folder)} --format {backend}"
     if not path.is_file():
         raise UserError(f"--backend {backend}: there is no {path}: run '{export}' first")
     try:

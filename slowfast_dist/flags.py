@@ -167,7 +167,8 @@ def _alternatives(kind: Any) -> list[str]:
 def did_you_mean(name: str, names: Iterable[str], before: str = "") -> str:
     """``: did you mean --data.num-frames?`` for what is nearest to ``name``, else nothing.
 
-    The last part of a name is enough: ``lr`` finds ``optimizer.lr``.
+    The last part of a name is enough: ``lr`` finds ``optimizer.lr``; and where one command has a
+    flag for what another has a group for, the first: ``model.name`` finds ``model``.
     """
     names = list(names)
     leaf = name.rpartition(".")[2]
@@ -176,6 +177,9 @@ def did_you_mean(name: str, names: Iterable[str], before: str = "") -> str:
     found = found or get_close_matches(name, names, n=1, cutoff=0.7)
     if not found and (near := get_close_matches(leaf, leaves.values(), n=1, cutoff=0.7)):
         found = [other for other in names if leaves[other] == near[0]]
+    group = name.partition(".")[0]
+    if not found and group in names and not any(one.startswith(f"{group}.") for one in names):
+        found = [group]
     return f": did you mean {' or '.join(before + other for other in found)}?" if found else ""
 
 

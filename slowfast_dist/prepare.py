@@ -1,7 +1,6 @@
 """The command ``prepare``: a dataset rewritten once, so that training reads it fast."""
 
 import csv
-import shlex
 import signal
 import statistics
 import sys
@@ -33,6 +32,7 @@ from slowfast_dist.prepare_sources import (
     refuse_overlap,
 )
 from slowfast_dist.progress import over_files
+from slowfast_dist.text import option
 
 PIXELS_PER_SECOND = 2e6
 """Of all frames together: a twentieth of what one CPU decodes and encodes."""
@@ -79,7 +79,7 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
         _say_result(kept, before, folder)
         _say_what_is_missing(kept, videos, unreadable, folder, base)
         table = out / root.name if root.is_file() else out
-        print(f"train with: python train.py --data.root {shlex.quote(str(table))}", flush=True)
+        print(f"train with: python train.py {option('--data.root', table)}", flush=True)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from slowfast_dist.model_card import CARD
 from slowfast_dist.progress import print_epoch
 from slowfast_dist.report.command import write_report
 from slowfast_dist.run_folder import RunFolder
+from slowfast_dist.text import option
 from slowfast_dist.tracking import MetricsFile, SampleLog, TrainingLog
 from slowfast_dist.wandb_media import HardVideo, hardest_table, hardest_videos
 from slowfast_dist.wandb_run import open_wandb
@@ -260,13 +261,25 @@ class Recorder:
             if (self.folder.models / CARD).exists():  # not of a best model of an older version
                 lines.append("  models/README.md: its model card")
             lines.append("  predictions/val_best.csv: what it says of each validation video")
+        else:
+            lines.append(f"  {no_best_words(self.config.checkpoint.monitor)}")
         if not self.report_failed:
             lines.append("  report.html: all of it on one page")
         lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
         return "\n".join(lines)
 
 
+def no_best_words(monitor: str) -> str:
+    """What the user reads at the end of a run that has no best model."""
+    both = monitor if monitor == "val/loss" else f"{monitor} and val/loss"
+    return (
+        f"no best model was written: no epoch had a finite {both} (a smaller --optimizer.lr may "
+        "help)"
+    )
+
+
 def preempted_words(folder: RunFolder, saved_at: int | None = None) -> str:
     """What the user reads when a run was asked to stop."""
     where = "before the first step" if saved_at is None else f"saved at step {saved_at}"
-    return f"asked to stop: {where}; go on with --output-dir {folder.shown} --resume auto"
+    again = option("--output-dir", folder.shown)
+    return f"asked to stop: {where}; go on with {again} --resume auto"

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from slowfast_dist import heartbeat, signals
 from slowfast_dist.config import UserError
@@ -35,7 +36,14 @@ def main(words: Sequence[str]) -> None:
     from slowfast_dist.cli import main as run
 
     signal.signal(signal.SIGINT, usual)
-    run(words)
+    try:
+        run(words)
+    finally:
+        # All is done: from here on Ctrl-C ends the process, and not a library's destructor.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with suppress(OSError):
+                sys.stdout.flush()
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _know_ranks() -> None:

@@ -201,3 +201,4 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--num-frames 6: give a multiple of 4" in mistake(capsys, "--num-frames", "6")
     assert "--batch-sizes 0" in mistake(capsys, "--batch-sizes", "0")
     assert "--against" in mistake(capsys, "--against", "mine")
+    assert "did you mean --model?" in mistake(capsys, "--model.name", "slowfast_tiny")

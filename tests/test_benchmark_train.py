@@ -57,7 +57,7 @@ def test_mistakes_are_one_line(
     videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, words in (
-        ((tmp_path / "none",), "there is no such"),
+        ((tmp_path / "none",), f"error: DIR {tmp_path / 'none'}: there is no such"),
         ((videos, *SMALL, "--batch-size", "1000"), "--batch-size 1000"),
         ((videos, "--short-side", "10", "20"), "--short-side 10 20"),
         ((), "DIR is missing"),

@@ -1,5 +1,6 @@
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -286,3 +287,17 @@ def test_a_wrong_command_is_one_line(
         main(words)
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(message)
+
+
+def test_ctrl_c_behind_the_end_of_a_command_shows_no_traceback() -> None:
+    """As in a destructor of torch's, which may run long after the last line was printed."""
+    code = """
+import atexit, os, signal
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from slowfast_dist.start import main
+main(["benchmark"])
+"""
+    done = run("-c", code)
+    assert done.returncode == -signal.SIGINT and done.stderr == ""
+    assert "usage: python -m slowfast_dist benchmark" in done.stdout

@@ -44,7 +44,7 @@ LAYERS = {
     "clip_input convolution convolution_gradients",
     5: "config commands benchmark_settings model_settings config_checks metrics uncertainty "
     "files host_memory cpus cpu_limit cpu_time signals heartbeat parent launchers run_lock "
-    "data.clips judgement text",
+    "data.clips judgement text temporary",
 }
 """Rooms below slowfast_dist, and train.py, by layer; a room imports from its own and lower ones
 (higher numbers) only, and not in a circle."""

@@ -171,6 +171,9 @@ def test_names_that_are_no_text_do_not_break_the_card(tmp_path: Path) -> None:
     for name in ("- x", "+ x", "---", "===", "1. x", "12) x"):  # a list, a line, a heading
         section = Sections(description((name, "b"), config)).classes_section()
         assert "\n\n" + re.sub(r"([-+=.)])", r"\\\1", name, count=1) + ", b" in section
+    # Nor do they turn the text around them, or what they look like.
+    turned = render_card(description(("\u202egpj.exe", "b"), config), [])
+    assert "\u202e" not in turned and r"\\u202egpj.exe, b" in turned
     # No entities, and no emphasis: _x_ behind an underscore would be one.
     section = Sections(description(("R&amp;D", "__x__", "a_b"), config)).classes_section()
     assert section.endswith(r"R\&amp;D, \_\_x\_\_, a_b")

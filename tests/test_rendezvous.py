@@ -48,7 +48,7 @@ def test_one_that_waits_alone_and_is_asked_to_stop_ends_in_seconds(
     process.send_signal(signal.SIGTERM)
     begin = time.monotonic()
     _, printed = process.communicate(timeout=60)
-    assert time.monotonic() - begin < 3 + 2
+    assert time.monotonic() - begin < 3 + 12  # a busy machine's exit
     assert process.returncode == 1 and "error: process 1 did not join within 3 s" in printed
 
 

@@ -8,6 +8,7 @@ from slowfast_dist.benchmark.apart import in_own_process
 from slowfast_dist.benchmark.output import machine_facts, print_json, print_table
 from slowfast_dist.benchmark.train_ways import reading_cost, train_ours, train_plain
 from slowfast_dist.benchmark_settings import BenchmarkTrain
+from slowfast_dist.config import UserError
 
 GPU_RATES = (100, 200, 400, 800, 1600)
 """Clips a second of a GPU's step, for which the cores are counted that feed it."""
@@ -21,7 +22,12 @@ def run_benchmark(root: Path, command: BenchmarkTrain) -> None:
 
     Raises UserError for videos that cannot be trained on, RunError where memory does not suffice.
     """
-    rows = [in_own_process(train_ours, root, command).row("ours", command.batch_size)]
+    try:
+        ours = in_own_process(train_ours, root, command)
+    except UserError as error:  # a training has flags for what is DIR here
+        text = str(error).replace("--data.train-dir and --data.val-dir instead", "one of them")
+        raise UserError(text.replace("--data.root", "DIR")) from None
+    rows = [ours.row("ours", command.batch_size)]
     if command.against == "plain":
         rows.append(in_own_process(train_plain, root, command).row("plain", command.batch_size))
     read = in_own_process(reading_cost, root, command)
@@ -34,9 +40,9 @@ def run_benchmark(root: Path, command: BenchmarkTrain) -> None:
         "cores": [cores_row(rate, read) for rate in (rows[0]["clips_per_second"], *GPU_RATES)],
     }
     if command.against == "plain":
-        ours, plain = rows
-        ours["ratio"] = result["ratio"] = plain["clips_per_second"] / ours["clips_per_second"]
-        ours["cpu_ratio"] = ours["cpu_seconds_per_clip"] / plain["cpu_seconds_per_clip"]
+        own, plain = rows
+        own["ratio"] = result["ratio"] = plain["clips_per_second"] / own["clips_per_second"]
+        own["cpu_ratio"] = own["cpu_seconds_per_clip"] / plain["cpu_seconds_per_clip"]
     _print(root, command, result)
     if command.json:
         print_json(result)

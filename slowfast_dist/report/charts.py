@@ -50,12 +50,13 @@ def line_chart(
     low: float | None = None,
     high: float | None = None,
     size: tuple[float, float] = (400, 230),
+    hits: int = MOST_HITS,
 ) -> str:
     """An <svg> of curves over ``x_name``; empty where none of them has a value.
 
     ``form`` and ``tick`` write values and the scale. ``mark`` gets a vertical line. ``low`` and
     ``high`` fix the scale's ends, else they follow the values; a scale turns logarithmic where a
-    few values are far above the others.
+    few values are far above the others. A pointer finds values at ``hits`` places, about.
     """
     shown = [one for one in series if one.finite]
     if not shown:
@@ -81,7 +82,7 @@ def line_chart(
     for one in shown:
         parts.append(_curve(axes, one))
         parts += _ring(axes, one)
-    parts.append(_hits(axes, shown, x_name, form, mark, mark_name))
+    parts.append(_hits(axes, shown, x_name, form, mark, mark_name, hits))
     return _svg(title, _described(shown, form), size, parts)
 
 
@@ -168,6 +169,7 @@ def _hits(
     form: Callable[[float], str],
     mark: float | None,
     mark_name: str,
+    most: int,
 ) -> str:
     """Invisible bars over the plot that tell the values at their place."""
     table: dict[float, list[str]] = {}
@@ -176,7 +178,7 @@ def _hits(
             value = "not a number" if y is None else form(y)
             table.setdefault(x, []).append(f"{one.name} {value}")
     places = sorted(table)
-    stride = -(-len(places) // MOST_HITS)
+    stride = -(-len(places) // most)
     kept = [x for i, x in enumerate(places) if not i % stride or x == mark or x == places[-1]]
     width = (axes.width - axes.left - axes.right) / max(len(kept), 1)
     down = _f(axes.height - axes.bottom)

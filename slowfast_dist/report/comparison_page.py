@@ -24,9 +24,9 @@ from slowfast_dist.report.words import (
     percent,
     score,
     share,
-    shell,
     short,
 )
+from slowfast_dist.text import shell
 
 CURVES = (
     ("Validation loss", "val/loss", short, short, None, None),
@@ -69,7 +69,7 @@ def _lead(runs: Sequence[Compared]) -> str:
     for flag, title in (("model.name", ""), ("data.root", "on ")):
         values = list(dict.fromkeys(one.run.settings.get(flag, "none") for one in runs))
         if values != ["none"]:
-            shown = [value.rstrip("/").rpartition("/")[2] for value in values]
+            shown = dict.fromkeys(value.rstrip("/").rpartition("/")[2] for value in values)
             parts.append(title + ", ".join(shown))
     return " · ".join(parts)
 

@@ -7,12 +7,15 @@ from typing import Any
 from slowfast_dist.report.charts import Series, line_chart
 from slowfast_dist.report.reading import number
 from slowfast_dist.report.run_data import Run
-from slowfast_dist.report.words import duration, percent, score, share, short
+from slowfast_dist.report.words import count, duration, percent, score, share, short
 
 Form = Callable[[float | None], str]
 
 MOST_ROWS = 120
 """Of the table of all epochs."""
+
+MOST_CLASSES, CLASS_HITS = 12, 24
+"""Classes with a chart of their own, and the places of each where a pointer finds a value."""
 
 CURVES = (
     ("Loss", "loss", short, short, None, None),
@@ -112,6 +115,29 @@ def small_multiples(run: Run) -> list[Chart]:
                   for name, css, label in names]  # fmt: skip
         found.append(_chart(title, series, form, run, small=True, tick=tick, low=0.0))
     return [chart for chart in found if chart]
+
+
+def class_curves(run: Run) -> tuple[list[Chart], str]:
+    """F1 by epoch of each class, and which ones: of many classes the worst of the last epoch, of
+    equally bad ones those that fell furthest from their best. None of a single epoch."""
+
+    def rank(name: str) -> tuple[float, float]:
+        values = [value for _, value in found[name] if value is not None]
+        return (values[-1], values[-1] - max(values)) if values else (2.0, 0.0)
+
+    found = {name: points for name, points in run.history.class_f1.items() if len(points) > 1}
+    names = list(found)
+    text = f"F1 of {count(len(names), 'class', 'classes')} by epoch"
+    if len(names) > MOST_CLASSES:
+        worst = sorted(names, key=rank)[:MOST_CLASSES]
+        names = [name for name in names if name in worst]
+        text = f"F1 by epoch of the {MOST_CLASSES} worst of {count(len(found), 'class', 'classes')}"
+    charts = [
+        _chart(name, [Series("F1", "train", found[name], run.best_epoch)], score, run,
+               small=True, low=0.0, high=1.0, hits=CLASS_HITS)
+        for name in names
+    ]  # fmt: skip
+    return [chart for chart in charts if chart], text
 
 
 def epoch_table(run: Run) -> dict[str, Any]:

@@ -7,10 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist.report.reading import mapping, number, whole
+from slowfast_dist.report.reading import mapping, number, sequence, whole
+from slowfast_dist.report.scales import Point
 
 MOST_LINE = 64 * 1024**2
 """Bytes of a line; a confusion matrix of 2,000 classes has a quarter of that."""
+
+MOST_CLASS_EPOCHS = 48
+"""Epochs at most of which the scores of single classes are kept."""
+
+_CONFUSION = b', "confusion": '
+"""Where a row of kind "classes" goes on with what costs most to parse. It stands in no name, where
+quotes have a backslash before them."""
 
 MOST_STEPS = 400
 """Step rows that are parsed: a chart shows no more."""
@@ -34,6 +42,8 @@ class History:
     confusion: list[Any] | None = None
     """Of the best epoch, else of the last one that was validated; (K, K) where it is well."""
     confusion_epoch: int | None = None
+    class_f1: dict[str, list[Point]] = field(default_factory=dict)
+    """(epoch, F1) of each class that has validation videos, in order; of many epochs some."""
     damaged: int = 0
     """Lines that were not written so; a torn last one is none of them."""
 
@@ -60,6 +70,7 @@ def read_history(path: Path) -> History:
     """Read a metrics.jsonl; an empty History where there is none."""
     history, epochs = History(), dict[int, Row]()
     steps: list[bytes] = []
+    scores = _Thinned()
     classes: dict[str, bytes] = {}
     best: int | None = None
     for line in _lines(path):
@@ -67,6 +78,7 @@ def read_history(path: Path) -> History:
         kind = start[1] if start else None
         if kind == b"classes" and start is not None and start[2]:
             classes["best" if int(start[2]) == best else "last"] = line
+            scores.add(line)
         elif kind == b"step":
             if epochs:
                 steps = [line]
@@ -81,12 +93,52 @@ def read_history(path: Path) -> History:
                 best = epoch if row.get("best") is True else best
     history.epochs = [epochs[epoch] for epoch in sorted(epochs)]
     _read_steps(history, steps)
+    history.class_f1 = _class_f1(scores.lines)
     for raw in (classes.get("best"), classes.get("last")):
         row = None if raw is None else _parsed(raw)
         if row is not None and isinstance(row.get("confusion"), list):
             history.confusion, history.confusion_epoch = row["confusion"], whole(row.get("epoch"))
             break
     return history
+
+
+class _Thinned:
+    """Of the rows of kind "classes", the scores, no matrix: of all or evenly of some, and the last.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+        self.last, self.count, self.stride = b"", 0, 1
+
+    def add(self, line: bytes) -> None:
+        scores, comma, _ = line.partition(_CONFUSION)
+        self.last = scores + b"}" if comma else line
+        if self.count % self.stride == 0:
+            self.kept.append(self.last)
+        if len(self.kept) >= MOST_CLASS_EPOCHS:
+            self.kept, self.stride = self.kept[::2], 2 * self.stride
+        self.count += 1
+
+    @property
+    def lines(self) -> list[bytes]:
+        return self.kept if self.kept[-1:] == [self.last] else [*self.kept, self.last]
+
+
+def _class_f1(lines: list[bytes]) -> dict[str, list[Point]]:
+    epochs: dict[int, dict[str, float | None]] = {}
+    for line in lines:
+        row = _parsed(line) or {}
+        if (epoch := whole(row.get("epoch"))) is not None:
+            epochs[epoch] = {
+                str(one.get("class")): number(one.get("f1"))
+                for one in map(mapping, sequence(row.get("per_class")))
+                if one.get("support")
+            }
+    found: dict[str, list[Point]] = {}
+    for epoch in sorted(epochs):
+        for name, value in epochs[epoch].items():
+            found.setdefault(name, []).append((epoch, value))
+    return found
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from slowfast_dist.report.reading import number
 from slowfast_dist.report.run_data import Run
 from slowfast_dist.report.words import count, few, share
+from slowfast_dist.text import operand
 
 Level = Literal["problem", "look", "note"]
 
@@ -87,6 +88,14 @@ def _missing(run: Run) -> list[Notice]:
         every = run.settings.get("evaluation.every", "")
         when = f" (--evaluation.every {every})" if every not in ("", "1") else ""
         found.append(Notice("note", f"No validation has been done yet{when}."))
+    elif run.judged is None and not _had_numbers(run):
+        found.append(
+            Notice(
+                "problem",
+                f"No epoch had a finite {run.monitor}, so there is no best model: a smaller "
+                "--optimizer.lr may help.",
+            )
+        )
     elif run.judged is None:
         found.append(
             Notice(
@@ -109,10 +118,18 @@ def _missing(run: Run) -> list[Notice]:
     return found
 
 
+def _had_numbers(run: Run) -> bool:
+    """Whether an epoch could be the best one."""
+    return any(
+        number(row.get(run.monitor)) is not None and number(row.get("val/loss", 0.0)) is not None
+        for row in run.history.epochs
+    )
+
+
 def _course(run: Run) -> list[Notice]:
     """What the curves tell."""
     history, found = run.history, []
-    monitor = run.settings.get("checkpoint.monitor", "val/loss")
+    monitor = run.monitor
     scored = [epoch for epoch, value in history.points(monitor) if value is not None]
     best = run.best_epoch
     if len(scored) > 1 and best == scored[-1] and run.status == "finished":
@@ -262,7 +279,8 @@ def _data(run: Run) -> list[Notice]:
                 "note",
                 "Training and validation were parted at random. Where several clips come from one "
                 "recording, validation is too good: python -m slowfast_dist check-data "
-                f"{run.data or 'DIR'} tells, and --data.group-pattern keeps them together.",
+                f"{operand(run.data or 'DIR')} tells, and --data.group-pattern keeps them "
+                "together.",
             )
         )
     if run.judged and run.judged.videos:

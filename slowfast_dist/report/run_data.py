@@ -84,6 +84,11 @@ class Run:
         return int(text) if text.isdecimal() and len(text) < 10 else None
 
     @property
+    def monitor(self) -> str:
+        """The metric whose best epoch's model is kept."""
+        return self.settings.get("checkpoint.monitor", "val/loss")
+
+    @property
     def best_epoch(self) -> int | None:
         """Of the model in models/."""
         row = self.history.best

@@ -11,7 +11,8 @@ from slowfast_dist.report.run_data import (
     same_setting,
     versions,
 )
-from slowfast_dist.report.words import ABSENT, count, shell
+from slowfast_dist.report.words import ABSENT, count
+from slowfast_dist.text import shell
 
 FIRST_UNREADABLE = 10
 OWN_LINE = 88
@@ -74,14 +75,15 @@ def how_facts(run: Run) -> dict[str, Any]:
             ("Model", f"{get('model.name')}, dropout {get('model.dropout')}"),
             ("Weights at the start", start),
             ("Clip", f"{get('data.num-frames')} frames, {sampling}{rate}, crop "
-                     f"{get('data.crop-size')} px, short side {get('data.short-side')} px"),
+                     f"{get('data.crop-size')} px, short side {_range(get('data.short-side'))} px"),
             ("Validation views", f"{get('evaluation.temporal-views')} × "
                                  f"{get('evaluation.spatial-crops')} crops a video"),
             ("Batch", f"{get('global-batch-size')} videos a step, {get('micro-batch-size')} at "
                       f"once{times}"),
             ("Optimizer", f"{get('optimizer.name')}, lr {get('optimizer.lr')}, weight decay "
                           f"{get('optimizer.weight-decay')}"),
-            ("Schedule", f"{get('schedule.name')}, warm-up {get('schedule.warmup-epochs')} epochs"),
+            ("Schedule", f"{get('schedule.name')}, warm-up "
+                         f"{_epochs(get('schedule.warmup-epochs'))}"),
             ("Loss", f"cross-entropy, label smoothing {get('loss.label-smoothing')}, class weights "
                      f"{get('loss.class-weights')}"),
         ]  # fmt: skip
@@ -115,6 +117,20 @@ def how_facts(run: Run) -> dict[str, Any]:
 
 def _get(settings: Mapping[str, str], flag: str) -> str:
     return settings.get(flag, "?")
+
+
+def _range(text: str) -> str:
+    """``256 320`` as 256 to 320; two equal ones as one."""
+    return " to ".join(dict.fromkeys(text.split()))
+
+
+def _epochs(text: str) -> str:
+    """``2.0`` as 2 epochs."""
+    try:
+        shown = f"{float(text):g}"
+    except ValueError:
+        shown = text
+    return f"{shown} {'epoch' if shown == '1' else 'epochs'}"
 
 
 def _launcher(environment: Mapping[str, Any]) -> str:

@@ -6,7 +6,13 @@ from typing import Any
 
 from slowfast_dist.report import matrix
 from slowfast_dist.report.charts import reliability_chart
-from slowfast_dist.report.curves import curves, epoch_table, small_multiples, step_curves
+from slowfast_dist.report.curves import (
+    class_curves,
+    curves,
+    epoch_table,
+    small_multiples,
+    step_curves,
+)
 from slowfast_dist.report.judged import Judged, class_scores, matrix_cells
 from slowfast_dist.report.notices import notices
 from slowfast_dist.report.reading import number
@@ -28,6 +34,7 @@ def run_context(run: Run, stills: Mapping[str, Stills], kept: str) -> dict[str, 
     judged = run.judged
     cells, classes, source = _confusion(run)
     scores = class_scores(cells, classes) if cells else []
+    class_charts, class_charts_text = class_curves(run)
     context = {
         "title": f"{run.name}: training report",
         "name": run.name,
@@ -40,6 +47,8 @@ def run_context(run: Run, stills: Mapping[str, Stills], kept: str) -> dict[str, 
         "steps": step_curves(run),
         "small": small_multiples(run),
         **epoch_table(run),
+        "class_charts": class_charts,
+        "class_charts_text": class_charts_text,
         "scores": [_score_row(row) for row in scores],
         "scores_note": source,
         "pairs": [

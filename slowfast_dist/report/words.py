@@ -1,6 +1,5 @@
 """Numbers and names as a page shows them."""
 
-import shlex
 from collections.abc import Sequence
 
 ABSENT = "–"
@@ -63,22 +62,3 @@ def few(names: Sequence[str], most: int = 5) -> str:
     """The first ``most`` names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def shell(words: Sequence[str]) -> str:
-    """The words as a POSIX shell takes them; bash's $'...' where one has control characters."""
-    return " ".join(map(_quoted, words))
-
-
-def _quoted(word: str) -> str:
-    if word.isprintable():
-        return shlex.quote(word)
-    raw = word.encode("utf-8", "surrogateescape" if _is_bytes(word) else "replace")
-    plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}"
-             for byte in raw)  # fmt: skip
-    return f"$'{''.join(plain)}'"
-
-
-def _is_bytes(word: str) -> bool:
-    """Whether its surrogates are those of bytes that are no UTF-8."""
-    return all(0xDC80 <= ord(sign) <= 0xDCFF for sign in word if 0xD800 <= ord(sign) <= 0xDFFF)

@@ -240,16 +240,17 @@ def test_an_interrupted_read_leaves_no_answer_for_the_next(
     good: Path, reader: GuardedReader, videos: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(path: Path, *others: Any) -> Any:
-        time.sleep(0.2)
+        time.sleep(1.4)
         return read_views(path, *others)
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(guard, "read_views", slow)
+    reader.seconds = 20
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        signal.setitimer(signal.ITIMER_REAL, 0.7)  # the child is there by then
         with pytest.raises(KeyboardInterrupt):
             read(reader, videos.path("VP9"), videos.path("VP9"))
     finally:

@@ -12,7 +12,6 @@ from typing import Any
 
 import av
 import numpy as np
-import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -102,11 +101,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def no_process_left() -> bool:
-    return not psutil.Process().children()
-
-
-def test_what_is_shown_now_is_told_until_it_ends(camera, capsys):
+def test_what_is_shown_now_is_told_until_it_ends(camera, capsys, new_children):
     watch(predictor(), f"http://user:secret@{camera}/80?token=secret", HALF)
     told = lines(capsys)
     labels = [line["prediction"] for line in told]
@@ -115,10 +110,10 @@ def test_what_is_shown_now_is_told_until_it_ends(camera, capsys):
     changed = next(line["time"] for line in told if line["prediction"] == "light")
     assert 0.5 <= told[-1]["time"] - changed <= 1.2 and told[-1]["confidence"] > 0.9
     assert all(line["source"] == f"http://{camera}/80" for line in told)
-    assert no_process_left()
+    assert not new_children()
 
 
-def test_a_slow_model_drops_frames_and_does_not_lag(camera, capsys):
+def test_a_slow_model_drops_frames_and_does_not_lag(camera, capsys, new_children):
     """Each window takes .6 s and shows .2 s of the source: two thirds of it are never seen."""
 
     def slow(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -131,7 +126,7 @@ def test_a_slow_model_drops_frames_and_does_not_lag(camera, capsys):
     assert 4 <= len(told) <= 8
     assert told[-1]["dropped"] > 0.4 * FPS * (told[-1]["time"] - told[0]["time"])
     assert all(line["lag"] < 2 for line in told)  # what one window takes, whatever came before
-    assert no_process_left()
+    assert not new_children()
 
 
 def test_seconds_end_it_and_a_line_for_people(camera, capsys):
@@ -142,22 +137,22 @@ def test_seconds_end_it_and_a_line_for_people(camera, capsys):
     assert "dark" in first and "%" in first and "dropped 0" in first and "lag" in first
 
 
-def test_a_source_that_falls_silent_is_given_up(camera, capsys):
+def test_a_source_that_falls_silent_is_given_up(camera, capsys, new_children):
     begin = time.monotonic()
     with pytest.raises(RunError, match=r"/40/stall: fell silent for 1 s: given up \(--timeout\)"):
         watch(predictor(), f"http://{camera}/40/stall", Predict(window=0.2, timeout=1))
     assert time.monotonic() - begin < 15
     assert "dark" in capsys.readouterr().out
-    assert no_process_left()
+    assert not new_children()
 
 
-def test_what_is_not_a_number_is_no_line(camera, capsys):
+def test_what_is_not_a_number_is_no_line(camera, capsys, new_children):
     def broken(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         return brightness(clips) * np.float32("nan")
 
     with pytest.raises(RunError, match="the model's output is not a number"):
         watch(predictor(broken), f"http://{camera}/1000", HALF)
-    assert capsys.readouterr().out == "" and no_process_left()
+    assert capsys.readouterr().out == "" and not new_children()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -129,7 +130,7 @@ def test_a_gap_longer_than_a_window_shows_the_frame_before_it():
     assert shown == [{0, 1, 2, 3, 4}, {9}, {10, 11, 12, 13, 14}, {15, 16, 17, 18, 19}]
 
 
-def test_batches_progress_and_a_stop(good):
+def test_batches_progress_and_a_stop(good, new_children):
     network = Recorded()
     told: list[float] = []
     scores = score_windows(
@@ -144,28 +145,28 @@ def test_batches_progress_and_a_stop(good):
             predictor(), good, probe_file(good), None, 0.1, 4, told.append, lambda: len(told) > 1
         )
     assert len(told) == 2
-    assert no_child_left()
+    assert none_left(new_children)
 
 
-def no_child_left() -> bool:
+def none_left(new_children: Callable[[], list[psutil.Process]]) -> bool:
     end = time.monotonic() + 5
-    while (left := psutil.Process().children()) and time.monotonic() < end:
+    while (left := new_children()) and time.monotonic() < end:
         time.sleep(0.01)
     return not left
 
 
-def test_a_video_that_hangs_the_decoder_is_given_up(good, tmp_path, monkeypatch):
+def test_a_video_that_hangs_the_decoder_is_given_up(good, tmp_path, monkeypatch, new_children):
     monkeypatch.setattr(stream, "DECODE_SECONDS", 1.0)
     path = tmp_path / "hangs.mp4"
     os.mkfifo(path)
     with pytest.raises(DecodeError, match=HANGS):
         score_windows(predictor(), path, replace(probe_file(good), file_size=0), None, None, 4)
-    assert no_child_left()
+    assert none_left(new_children)
 
 
-def test_a_video_that_crashes_the_decoder_is_given_up(good):
+def test_a_video_that_crashes_the_decoder_is_given_up(good, new_children):
     def kill(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        for child in psutil.Process().children():
+        for child in new_children():
             child.kill()
         return brightness(clips)
 
@@ -192,7 +193,7 @@ def test_what_cannot_be_read_is_said(good, tmp_path, change):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_video(tmp_path):
+def test_memory_does_not_grow_with_the_video(tmp_path, new_children):
     """4000 frames of 150 kB each, cut out: 600 MB, if they were kept."""
     path = tmp_path / "long.mp4"
     with av.open(str(path), "w") as container:
@@ -207,7 +208,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     child = [0]
 
     def watched(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        sizes = [process.memory_info().rss for process in psutil.Process().children()]
+        sizes = [process.memory_info().rss for process in new_children()]
         child[0] = max([*child, *sizes])
         return brightness(clips[:, :1])
 

@@ -74,12 +74,11 @@ def made_run(
         lines.append(json.dumps(row))
         if epoch == best:
             write_predictions(run.predictions, names, labels, logits, classes)
-        if epoch in (best, epochs):
-            guesses = predicted(logits)
-            row = {"kind": "classes", "epoch": epoch, "global_step": epoch * steps}
-            row["per_class"] = per_class(labels, guesses, classes)
-            row["confusion"] = confusion(labels, guesses, len(classes)).tolist()
-            lines.append(json.dumps(row, ensure_ascii=False))
+        guesses = predicted(logits)
+        row = {"kind": "classes", "epoch": epoch, "global_step": epoch * steps}
+        row["per_class"] = per_class(labels, guesses, classes)
+        row["confusion"] = confusion(labels, guesses, len(classes)).tolist()
+        lines.append(json.dumps(row, ensure_ascii=False))
     text = "".join(f"{line}\n" for line in lines)
     file.path.write_text(text, encoding="utf-8", errors="surrogateescape")
     with open(folder / "split.csv", "w", encoding="utf-8", errors="surrogateescape") as split:

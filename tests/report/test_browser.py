@@ -85,6 +85,42 @@ def test_nothing_leaves_the_page_and_nothing_overflows(
             assert opened.complaints == []
 
 
+MORE = """one => [one.scrollWidth - one.clientWidth,
+  parseFloat(getComputedStyle(one).getPropertyValue("--more"))]"""
+
+
+LINES = "one => Math.round(one.offsetHeight / parseFloat(getComputedStyle(one).lineHeight))"
+
+
+def test_a_table_that_goes_on_to_the_right_shows_so(
+    browser: "Browser", pages: dict[str, Path]
+) -> None:
+    with Opened(browser, pages["hostile"], 360) as opened:
+        wide = opened.page.locator("#classes .scroll").first
+        beyond, fading = wide.evaluate(MORE)
+        assert beyond > 20 and fading > 20
+        wide.evaluate("one => one.scrollTo(one.scrollWidth, 0)")
+        opened.page.wait_for_function(
+            f"({MORE})(document.querySelector('#classes .scroll'))[1] == 0"
+        )
+    with Opened(browser, pages["plain"], 1280) as opened:
+        assert opened.page.locator("#classes .scroll").first.evaluate(MORE) == [0, 0]
+        heads = opened.page.locator("#confusion thead th + th span")
+        sizes = heads.evaluate_all("all => all.map(one => [one.scrollHeight, one.clientHeight])")
+        assert len(sizes) == 2 and all(whole <= shown for whole, shown in sizes)
+
+
+def test_names_are_not_broken_inside_words_that_fit(
+    browser: "Browser", pages: dict[str, Path]
+) -> None:
+    with Opened(browser, pages["plain"], 360) as opened:
+        for place in ("#classes .scores", "#confusion tbody"):
+            name = opened.page.locator(f"{place} bdi").first
+            for text, count in (("hand_shaking", 1), ("turns anticlockwise", 2)):
+                name.evaluate("(one, text) => one.textContent = text", text)
+                assert name.evaluate(LINES) <= count, (place, text)
+
+
 @pytest.mark.slow
 def test_the_policy_lets_nothing_else_run(browser: "Browser", pages: dict[str, Path]) -> None:
     with Opened(browser, pages["plain"], 1280) as opened:

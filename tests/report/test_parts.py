@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slowfast_dist.arguments import read_command_line
 from slowfast_dist.metrics import confusion, per_class
 from slowfast_dist.report import matrix
 from slowfast_dist.report.charts import Series, line_chart
@@ -18,8 +19,7 @@ from slowfast_dist.report.kept import Kept, as_script, read_kept
 from slowfast_dist.report.run_data import Split, command_words, default_settings
 from slowfast_dist.report.scales import thin, ticks
 from slowfast_dist.report.stills import Stills
-from slowfast_dist.report.words import shell
-from slowfast_dist.text import clean
+from slowfast_dist.text import clean, operand, option, shell
 from slowfast_dist.tracking import write_predictions
 
 
@@ -36,6 +36,35 @@ def test_a_shell_takes_the_command_back_as_it_was(word: str) -> None:
         ["bash", "-c", line.encode("utf-8", "surrogateescape")], capture_output=True, check=True
     )
     assert printed.stdout.decode("utf-8", "surrogateescape") == word
+
+
+@pytest.mark.parametrize("name", ["runs/a", "-v", "a b", "-a b", "it's"])
+def test_a_path_in_a_hint_is_taken_back_as_it_was(name: str) -> None:
+    words = shlex.split(option("--output-dir", Path(name)))
+    line = read_command_line(words, {"output-dir": str}, 0)
+    assert line.settings[0].values == (name,)
+    (word,) = read_command_line(shlex.split(operand(Path(name))), {}, 1).words
+    assert Path(word) == Path(name)
+
+
+def test_scores_of_classes_are_kept_of_some_epochs_alone(tmp_path: Path) -> None:
+    """And of them F1 alone, whatever a class is called."""
+    names = ['a", "confusion": [', "b", "never validated"]
+    lines = []
+    for epoch in range(1, 1001):
+        scores = [{"class": name, "f1": epoch / 1000, "support": 2} for name in names[:2]]
+        scores.append({"class": names[2], "f1": 0.0, "support": 0})
+        row = {"kind": "classes", "epoch": epoch, "global_step": epoch, "per_class": scores}
+        lines.append(json.dumps(row | {"confusion": [[epoch]]}))
+    lines[4] = lines[4].replace('"per_class": [', '"per_class": [7, null, {"f1": "x"}, ')
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    found = read_history(tmp_path / "metrics.jsonl").class_f1
+    assert list(found) == names[:2]
+    for points in found.values():
+        epochs = [epoch for epoch, _ in points]
+        assert epochs[0] == 1 and epochs[-1] == 1000 and 24 <= len(epochs) <= 50
+        assert len(set(np.diff(epochs[:-1]))) == 1
+        assert all(value == epoch / 1000 for epoch, value in points)
 
 
 def test_the_command_is_what_a_user_types() -> None:

@@ -1,0 +1,31 @@
+"""A temporary folder with a long name, as batch systems make them."""
+
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from slowfast_dist.temporary import LONGEST
+from tests.training_runs import ROOT, command_of
+
+CODE = """
+import torch
+from torch.utils.data import DataLoader
+from slowfast_dist.temporary import keep_sockets_short
+keep_sockets_short()
+print(sum(map(len, DataLoader([torch.zeros(1)] * 3, num_workers=1, timeout=60))))
+"""
+
+
+@pytest.mark.parametrize("length", [LONGEST, LONGEST + 1, 200])
+def test_a_loader_works_whatever_the_length_of_its_name(length: int) -> None:
+    with TemporaryDirectory(dir="/tmp") as base:
+        folder = Path(base, "x" * (length - len(base) - 1))
+        folder.mkdir()
+        assert len(str(folder)) == length
+        command, env = command_of("-c", CODE, env={"TMPDIR": str(folder)})
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
+        )
+        assert (done.returncode, done.stdout, list(folder.iterdir())) == (0, "3\n", [])
