@@ -40,7 +40,6 @@ from slowfast_dist.config_files import preset_names, preset_path, preset_summary
 from slowfast_dist.cpus import let_threads_sleep
 from slowfast_dist.flags import Setting, apply, did_you_mean, flag_types, print_help
 from slowfast_dist.run_lock import refuse_if_held
-from slowfast_dist.temporary import keep_sockets_short
 
 DEFAULT_PRESET = "finetune"
 WAIT_OF_OTHER_RANKS = 2.0
@@ -61,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for name, command in COMMANDS.items():
                     print(f"  {name:<12}{command.__doc__}")
         elif words[0] in COMMANDS:
-            keep_sockets_short()
             with _too_long_paths_refused(words):
                 COMMANDS[words[0]](words[1:])
         else:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import tempfile
+from multiprocessing import util
 
 from slowfast_dist.config import UserError
 
@@ -9,28 +11,23 @@ LONGEST = 107 - len("/pymp-00000000/listener-00000000")
 """Bytes of a folder's name in which multiprocessing can make sockets: see unix(7)."""
 
 
-def keep_sockets_short() -> None:
-    """Where the temporary folder's name is too long for them, multiprocessing's sockets go to /tmp.
+def share_socket_folder() -> None:
+    """Give this process and those that it will start one folder for multiprocessing's sockets.
 
-    Through these a loader's processes hand over clips; torch waits for ever for one that could not
-    make its socket. Processes started later inherit it. Raises UserError where /tmp cannot be used.
+    Through these a loader's processes hand over clips. Else each makes a folder of its own, which
+    stays where the process is killed; this one is removed at the end of the process that made it.
+    It lies in /tmp where the name of the usual place is too long for sockets: torch would wait for
+    ever for a process that could not make one. Raises UserError where it cannot be made.
     """
-    given = (os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP"))
-    if sys.platform == "win32" or max(len(os.fsencode(name)) for name in given) <= LONGEST:
-        return
-    import tempfile
-    from multiprocessing import util
-
     usual = tempfile.gettempdir()
-    if len(os.fsencode(usual)) <= LONGEST:
-        return
-    tempfile.tempdir = "/tmp"
+    long = sys.platform != "win32" and len(os.fsencode(usual)) > LONGEST
     try:
-        util.get_temp_dir()  # made once for a process and those that it starts
+        tempfile.tempdir = "/tmp" if long else usual
+        util.get_temp_dir()
     except OSError as error:
+        what = f"too long for sockets ({LONGEST} bytes at most), and /tmp cannot be used"
         raise UserError(
-            f"TMPDIR {usual}: too long for the sockets between processes, and /tmp cannot be used "
-            f"({error.strerror}): set one of {LONGEST} bytes at most"
+            f"TMPDIR {usual}: {what if long else 'cannot be used'} ({error.strerror}): set another"
         ) from None
     finally:
         tempfile.tempdir = usual

@@ -1,4 +1,4 @@
-"""A temporary folder with a long name, as batch systems make them."""
+"""Sockets of a loader's processes: they work below any name, and nothing stays where they were."""
 
 import subprocess
 from pathlib import Path
@@ -12,8 +12,8 @@ from tests.training_runs import ROOT, command_of
 CODE = """
 import torch
 from torch.utils.data import DataLoader
-from slowfast_dist.temporary import keep_sockets_short
-keep_sockets_short()
+from slowfast_dist.temporary import share_socket_folder
+share_socket_folder()
 print(sum(map(len, DataLoader([torch.zeros(1)] * 3, num_workers=1, timeout=60))))
 """
 

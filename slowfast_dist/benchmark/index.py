@@ -39,6 +39,7 @@ from slowfast_dist.data.split import write_split
 from slowfast_dist.data.synthetic import MOTIONS, moving_disc, write_video
 from slowfast_dist.data.transforms import SpatialView
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.temporary import share_socket_folder
 
 SIZES = (10_000, 100_000)
 """Numbers of files that are measured beside the one that was asked for."""
@@ -193,6 +194,7 @@ def other_rank(folder: Path) -> dict[str, Any]:
 
 
 def _worker_memory(videos: VideoTable, sampler: DistributedBatchSampler) -> dict[str, Any]:
+    share_socket_folder()
     loader: Any = DataLoader(
         _Undecoded(videos, DataConfig(), seed=0), batch_sampler=sampler, num_workers=WORKERS,
         collate_fn=collate, persistent_workers=True,

@@ -25,6 +25,7 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.distributed import make_accelerator
 from slowfast_dist.model import ARCHITECTURES, create_slowfast
 from slowfast_dist.progress import Progress
+from slowfast_dist.temporary import share_socket_folder
 from slowfast_dist.training import Trainer
 
 SEED = 0
@@ -128,6 +129,7 @@ def train_plain(root: Path, command: BenchmarkTrain) -> Trained:
     videos = find_videos(data, SEED)
     clips = _LabelledPlainClips(videos, data)
     workers = decoding_workers(command.num_workers, 1)
+    share_socket_folder()
     loader = DataLoader(
         clips, command.batch_size, shuffle=True, num_workers=workers, drop_last=True,
         persistent_workers=workers > 0, pin_memory=accelerator.device.type == "cuda",

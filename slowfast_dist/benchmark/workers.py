@@ -14,6 +14,7 @@ from slowfast_dist.cpu_time import Cost, Meter, cost_of
 from slowfast_dist.data.dataset import Batch, Sample, collate
 from slowfast_dist.data.loaders import _loader
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.temporary import share_socket_folder
 
 HANDED_OVER = 32
 """Clips that are handed over to find out what one costs."""
@@ -105,6 +106,7 @@ def _plain_loader(
     clips: Dataset[Tensor], batches: Batches, workers: int, collate_fn: Callable[..., Any]
 ) -> DataLoader[Any]:
     started: Batches = [[] for _ in range(max(1, workers))]  # an empty batch from each worker
+    share_socket_folder()
     return DataLoader(
         clips,
         batch_sampler=started + batches,

@@ -35,6 +35,7 @@ from slowfast_dist.data.split import split_videos
 from slowfast_dist.data.synthetic import make_demo_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.parent import die_with_parent
+from slowfast_dist.temporary import share_socket_folder
 
 MAX_WORKERS = 8
 
@@ -214,6 +215,8 @@ def _loader(
     workers: int,
     pin: bool,
 ) -> Any:
+    if workers:
+        share_socket_folder()
     return DataLoader(
         clips,
         batch_sampler=batches,
