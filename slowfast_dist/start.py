@@ -41,7 +41,7 @@ def main(words: Sequence[str]) -> None:
     finally:
         # All is done: from here on Ctrl-C ends the process, and not a library's destructor.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            with suppress(OSError):
+            with suppress(AttributeError, OSError):  # there may be none, or nobody reads it
                 sys.stdout.flush()
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
