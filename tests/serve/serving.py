@@ -114,6 +114,14 @@ class Server:
         process = psutil.Process(self.process.pid)
         return process.num_fds(), process.memory_info().rss
 
+    def has_closed_all_but(self, files: int, seconds: float = 60.0) -> bool:
+        """Whether it has no more files open than that, once it had the time to close a connection
+        and what it had started."""
+        deadline = time.monotonic() + seconds
+        while (many := self.resources()[0] > files) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return not many
+
     def end(self, number: signal.Signals) -> tuple[int, float]:
         """Exit code, and the seconds it took."""
         start = time.monotonic()
