@@ -1,6 +1,7 @@
 """A real Chromium for the tests of pages: the system's, or the one that playwright brought."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -42,3 +43,12 @@ def new_context(browser: "Browser", width: int = 1280, **options: Any) -> "Brows
     context = browser.new_context(viewport={"width": width, "height": 800}, **options)
     context.set_default_timeout(PATIENCE)
     return context
+
+
+def wait_until(page: "Page", expression: str) -> None:
+    """Wait until JavaScript is true. page.wait_for_function asks again by eval(), which a page's
+    policy may refuse."""
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never true: {expression}"
+        page.wait_for_timeout(50)

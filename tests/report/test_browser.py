@@ -7,7 +7,7 @@ import pytest
 
 from slowfast_dist import cli
 from slowfast_dist.data.synthetic import make_videos
-from tests.browser import new_context
+from tests.browser import new_context, wait_until
 from tests.report.made_runs import HOSTILE, made_run
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def test_nothing_leaves_the_page_and_nothing_overflows(
             page.mouse.move(width / 2, 400)
             page.mouse.wheel(0, 3000)
             assert page.evaluate("window.stolen") is None
-            page.wait_for_function("[...document.images].every(one => one.naturalWidth > 0)")
+            wait_until(page, "[...document.images].every(one => one.naturalWidth > 0)")
             left = [url for url in opened.requests if not url.startswith("data:")]
             assert left == [pages[name].as_uri()]
             assert opened.complaints == []
@@ -100,9 +100,7 @@ def test_a_table_that_goes_on_to_the_right_shows_so(
         beyond, fading = wide.evaluate(MORE)
         assert beyond > 20 and fading > 20
         wide.evaluate("one => one.scrollTo(one.scrollWidth, 0)")
-        opened.page.wait_for_function(
-            f"({MORE})(document.querySelector('#classes .scroll'))[1] == 0"
-        )
+        wait_until(opened.page, f"({MORE})(document.querySelector('#classes .scroll'))[1] == 0")
     with Opened(browser, pages["plain"], 1280) as opened:
         assert opened.page.locator("#classes .scroll").first.evaluate(MORE) == [0, 0]
         heads = opened.page.locator("#confusion thead th + th span")
@@ -137,7 +135,7 @@ def test_the_policy_lets_nothing_else_run(browser: "Browser", pages: dict[str, P
                 document.body.append(image);
             }"""
         )
-        opened.page.wait_for_function("window.refused.length >= 2")
+        wait_until(opened.page, "window.refused.length >= 2")
         refused = opened.page.evaluate("window.refused")
         assert sorted(refused) == ["img-src", "script-src-elem"]
         assert opened.page.evaluate("window.stolen") is None

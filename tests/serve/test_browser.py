@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser import new_context
+from tests.browser import new_context, wait_until
 from tests.serve.serving import CLASSES, Server
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_a_video_is_played_predicted_and_sought_through(
     assert sorted(names) == sorted(CLASSES), "all of them, as they are written"
     widths = page.locator("#best .bar div").evaluate_all("all => all.map(each => each.offsetWidth)")
     assert widths == sorted(widths, reverse=True) and widths[0] > widths[-1] > 0
-    page.wait_for_function("document.getElementById('video').videoWidth === 128")
+    wait_until(page, "document.getElementById('video').videoWidth === 128")
     segments = page.locator("#track button")
     count = segments.count()
     assert count == page.locator("#segments button").count() > 1
@@ -175,6 +175,6 @@ def test_real_clips(visit: Callable[..., Visit], real_data: Path) -> None:
     seen.page.set_input_files("#files", [*clips, real_data / "odd" / "portrait_406x720.mp4"])
     seen.page.locator("#queue button").last.click()
     seen.page.wait_for_selector("#segments:not([hidden])")
-    seen.page.wait_for_function("document.getElementById('video').videoHeight === 720")
+    wait_until(seen.page, "document.getElementById('video').videoHeight === 720")
     assert seen.overflow() <= 0
     assert seen.problems == [] and seen.elsewhere == []
