@@ -24,7 +24,6 @@ from slowfast_dist.cli import main, parse_evaluation
 from slowfast_dist.config import EvaluateCommand, RunError, UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.evaluate_output import make_output
 from slowfast_dist.evaluate_run import run_evaluation
 from slowfast_dist.own_videos import own_validation, trained_on
 from slowfast_dist.tracking import read_predictions
@@ -353,31 +352,6 @@ def test_a_model_that_diverged(models: Path, others: Path, tmp_path: Path) -> No
     metrics = json.loads(text, parse_constant=refuse)
     assert metrics["loss"] is None and metrics["ece"] is None
     assert metrics["hardest"][0]["loss"] is None and metrics["videos"] == 7
-
-
-def test_an_evaluation_replaces_its_own_alone(tmp_path: Path) -> None:
-    models, views = tmp_path / "models", {"temporal_views": 1, "spatial_crops": 1}
-
-    def place(data: str, **other: int) -> str:
-        """Where the results go; they are written there."""
-        asked = views | other
-        output = make_output(models, tmp_path / data, "val-1", None, asked)
-        content = {"data": str(tmp_path / data), "accuracy": 1.0, **asked}
-        (output / "metrics.json").write_text(json.dumps(content))
-        return output.name
-
-    assert place("a/val-1") == "evaluation-val-1"
-    assert place("b/val-1") == "evaluation-val-1-2"
-    assert place("a/val-1", spatial_crops=3) == "evaluation-val-1-3"
-    assert place("a/val-1") == "evaluation-val-1"  # what is asked again is written anew
-    assert place("b/val-1") == "evaluation-val-1-2"
-
-
-@pytest.mark.parametrize("name", ["metrics.json", "predictions.csv", "unreadable_videos.csv"])
-def test_what_no_evaluation_wrote_is_kept(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text('{"accuracy": "mine"}')
-    with pytest.raises(UserError, match=f"--output .*: holds a {name} that no evaluation wrote"):
-        make_output(tmp_path / "models", tmp_path / "val", "val", tmp_path, {})
 
 
 # Mistakes
