@@ -18,7 +18,7 @@ from slowfast_dist import prepare, prepare_sources
 from slowfast_dist.commands import Prepare
 from slowfast_dist.config import RunError, UserError
 from slowfast_dist.data.manifest import list_videos
-from slowfast_dist.data.prepared import Prepared, target_names
+from slowfast_dist.data.prepared import PARTS, Prepared, target_names
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.transcode import KEY_INTERVAL, VERSION
@@ -306,6 +306,38 @@ def test_a_full_disk_names_the_file_and_leaves_no_part(tmp_path: Path) -> None:
         assert len(list(out.rglob("*.mp4"))) == len(whole) < 16
     finally:
         os.system(f"umount '{disk}'")
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_stop_while_a_video_is_published(
+    tmp_path: Path, moved: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever lies there is known as done; of one that was prepared anew nothing old remains."""
+    root, out = originals(tmp_path / "in"), tmp_path / "out"
+    cheaper(monkeypatch)
+    run_prepare(root, out, SMALL)
+    changed = root / CLASSES[0] / "clip_000.mp4"
+    shutil.copy(root / CLASSES[1] / "clip_001.mp4", changed)
+
+    def stopped(source: Path, target: Path) -> None:
+        if moved or PARTS not in source.parts:
+            os.rename(source, target)
+        if PARTS in source.parts:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run_prepare(root, out, SMALL)
+    there = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.mp4"))
+    assert len(there) == (4 if moved else 3)
+    made = {path: (out / path).stat().st_mtime_ns for path in there}
+    capfd.readouterr()
+    run_prepare(root, out, SMALL)
+    assert f"4 videos are prepared in {out}, {len(there)} of them before" in capfd.readouterr().out
+    assert {path: (out / path).stat().st_mtime_ns for path in there} == made
+    target = changed.relative_to(root).as_posix()
+    assert record(out)[target].source_sha256 == hashlib.sha256(changed.read_bytes()).hexdigest()
 
 
 @pytest.mark.slow

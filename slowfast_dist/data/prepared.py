@@ -77,7 +77,7 @@ class PreparedFolder:
                 entry = Prepared(**json.loads(line))
                 if all(type(getattr(entry, field.name)) is field.type for field in fields(entry)):
                     self.entries[entry.path] = entry
-        self._write([])  # from the start on it is known as a folder of prepared videos
+        self._write()  # from the start on it is known as a folder of prepared videos
 
     def holds(self, entry: Prepared) -> bool:
         """Whether the video is there, as large as it was written."""
@@ -87,15 +87,21 @@ class PreparedFolder:
             return False
 
     def publish(self, part: str, entry: Prepared) -> None:
-        """The file ``part`` of the parts, which is whole, becomes the video of ``entry``."""
+        """The file ``part`` of the parts, which is whole, becomes the video of ``entry``.
+
+        Recorded first: a stop in between leaves a line without its video, which is made again,
+        and never a video that the record does not know, which would be made for nothing.
+        """
         target = self._own(entry.path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # the line must not hold for one of an earlier source
+        self._write(entry)
         os.replace(self.parts / part, target)
-        self.note(entry)
+        self.entries[entry.path] = entry
 
     def note(self, entry: Prepared) -> None:
         """Add a line for a video that is there."""
-        self._write([json.dumps(asdict(entry), ensure_ascii=False) + "\n"])
+        self._write(entry)
         self.entries[entry.path] = entry
 
     def remove(self, path: str) -> None:
@@ -118,12 +124,13 @@ class PreparedFolder:
             raise RunError(f"{target.parent}: a link leads out of {self.path}; remove it")
         return target
 
-    def _write(self, lines: Iterable[str]) -> None:
+    def _write(self, entry: Prepared | None = None) -> None:
         with append(self.path / RECORD) as file:
             if self._torn:
                 file.write("\n")
                 self._torn = False
-            file.writelines(lines)
+            if entry is not None:
+                file.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
 
 
 @contextmanager
