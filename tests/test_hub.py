@@ -70,7 +70,7 @@ def downloaded(hub: Hub, repository: str, folder: Path) -> Path:
     )
     subprocess.run(
         [sys.executable, "-c", script, repository, target],
-        env=environment(hub, folder), check=True, timeout=60,
+        env=environment(hub, folder), check=True, timeout=300,
     )  # fmt: skip
     return target
 
@@ -161,9 +161,13 @@ def test_a_hub_that_fails_or_is_away(
         begin = time.monotonic()
         with pytest.raises(RunError, match="the hub cannot be reached .*: try again later"):
             push_to_hub(models, "me/waves", True)
-        assert time.monotonic() - begin < 10
-    with pytest.raises(RunError, match="the hub cannot be reached"):  # now nothing listens
-        push_to_hub(models, "me/waves", True)
+        assert time.monotonic() - begin < 50  # SILENT_SECONDS are 60
+    with socket.socket() as deaf:  # its port is nobody else's, and nothing listens there
+        deaf.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        with pytest.raises(RunError, match="the hub cannot be reached"):
+            push_to_hub(models, "me/waves", True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE is set"):
         push_to_hub(models, "me/waves", True)
@@ -176,7 +180,7 @@ def test_the_command_as_a_user_types_it(no_login: None, models: Path, tmp_path: 
         done, refused = (
             subprocess.run(
                 [sys.executable, *words, name], cwd=ROOT, env=environment(hub, tmp_path),
-                capture_output=True, text=True, timeout=120,
+                capture_output=True, text=True, timeout=300,
             )
             for name in ("me/waves", "them/waves")
         )  # fmt: skip

@@ -199,7 +199,7 @@ def test_the_python_of_the_card_runs(
     (program,) = re.findall(r"```python\n(.*?)```", card_body(tmp_path / "MODEL"), re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     name, probability = done.stdout.strip().rsplit(" ", 1)

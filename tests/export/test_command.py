@@ -46,7 +46,7 @@ def alone(code: str, *forbidden: str) -> str:
     """What a program prints that must not import these packages."""
     done = subprocess.run(
         [sys.executable, "-c", FORBID.format(names=set(forbidden)) + code],
-        capture_output=True, text=True, timeout=120, cwd="/",
+        capture_output=True, text=True, timeout=500, cwd="/",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

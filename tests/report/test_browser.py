@@ -97,10 +97,10 @@ def test_a_table_that_goes_on_to_the_right_shows_so(
 ) -> None:
     with Opened(browser, pages["hostile"], 360) as opened:
         wide = opened.page.locator("#classes .scroll").first
-        beyond, fading = wide.evaluate(MORE)
-        assert beyond > 20 and fading > 20
+        now = f"({MORE})(document.querySelector('#classes .scroll'))"
+        wait_until(opened.page, f"{now}.every(one => one > 20)")  # once a first picture is drawn
         wide.evaluate("one => one.scrollTo(one.scrollWidth, 0)")
-        wait_until(opened.page, f"({MORE})(document.querySelector('#classes .scroll'))[1] == 0")
+        wait_until(opened.page, f"{now}[1] == 0")
     with Opened(browser, pages["plain"], 1280) as opened:
         assert opened.page.locator("#classes .scroll").first.evaluate(MORE) == [0, 0]
         heads = opened.page.locator("#confusion thead th + th span")

@@ -62,7 +62,7 @@ class Server:
         headers: dict[str, str] | None = None,
     ) -> tuple[int, Any, dict[str, str]]:
         """Status, what the answer holds (read as JSON where it says so), headers."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=120)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=300)
         chunked = body is not None and not isinstance(body, bytes)
         connection.request(method, path, body, headers or {}, encode_chunked=chunked)
         answer = connection.getresponse()
@@ -126,4 +126,4 @@ class Server:
         """Exit code, and the seconds it took."""
         start = time.monotonic()
         self.process.send_signal(number)
-        return self.process.wait(30), time.monotonic() - start
+        return self.process.wait(120), time.monotonic() - start

@@ -126,7 +126,8 @@ def test_what_is_refused_says_so_and_the_next_video_is_scored(
     queue.nth(1).click()
     page.wait_for_selector("#error:has-text('larger than the 1 MB')")
     queue.nth(2).click()
-    page.wait_for_selector("#segments:not([hidden])")
+    page.wait_for_selector("#work.done")
+    assert page.locator("#segments").is_visible()
     assert page.locator("#error").is_hidden()
     words = page.locator("#queue button span:last-child").all_text_contents()
     assert words[:2] == ["refused", "refused"] and words[2] in CLASSES
@@ -139,7 +140,7 @@ def test_it_is_used_with_the_keyboard_alone(visit: Callable[..., Visit], video: 
     page = seen.page
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"
-    for moment in range(600):
+    for moment in range(2400):
         if seen.choosers:
             break
         if moment % 100 == 0:  # as one does where nothing happened: once in CI, nothing did
@@ -147,6 +148,8 @@ def test_it_is_used_with_the_keyboard_alone(visit: Callable[..., Visit], video: 
         page.wait_for_timeout(50)
     seen.choosers[-1].set_files(video)
     page.wait_for_selector("#segments:not([hidden])")
+    wait_until(page, "document.getElementById('video').videoWidth === 128")
+    page.evaluate("document.getElementById('video').pause()")  # or it would go on, and begin anew
     page.locator("#track button").first.focus()
     page.keyboard.press("End")
     last = page.locator("#track button").last

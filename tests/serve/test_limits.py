@@ -17,9 +17,9 @@ from tests.serve.serving import ROOT, Server
 
 HURRY = """
 import slowfast_dist.serve.upload as upload, slowfast_dist.serve.listening as listening
-upload.SILENCE_SECONDS, listening.REQUEST_SECONDS = 2.0, 2.0
+upload.SILENCE_SECONDS, listening.REQUEST_SECONDS = 6.0, 6.0
 """
-"""Less patience than the server has for people."""
+"""Less patience than the server has for people; but more than a busy machine asks for."""
 
 
 def serve(*words: str, before: str = "") -> subprocess.CompletedProcess[str]:
@@ -84,10 +84,10 @@ def test_its_end_leaves_nothing_whatever_it_was_doing(
     run: Path, tmp_path: Path, number: signal.Signals, black: Callable[[int, int, float], bytes]
 ) -> None:
     with Server(run, tmp_path / "server") as server:
-        long = black(600, 256, 2)
-        working = server.begin(len(long), long)
+        long = black(11_000, 64, 20)
         uploading = server.begin(len(long), long[:1000])
         idle = server.connect()
+        working = server.begin(len(long), long)  # for 8 s and more
         deadline = time.monotonic() + 60
         while len(server.left()) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -96,7 +96,7 @@ def test_its_end_leaves_nothing_whatever_it_was_doing(
         code, seconds = server.end(number)
         assert list(server.temporary.iterdir()) == []
         if number != signal.SIGKILL:
-            assert code == 0 and seconds < 10  # 0.5 s on a machine that does nothing else
+            assert code == 0 and seconds < 30  # 0.5 s on a machine that does nothing else
             assert b" 503 " in working.recv(1000) and b" 503 " in uploading.recv(1000)
             assert server.log.read_text() == ""
         for connection in (working, uploading, idle):
@@ -129,21 +129,23 @@ def test_who_is_slow_or_silent_is_given_up(run: Path, tmp_path: Path, video: Pat
     with Server(run, tmp_path / "server", before=HURRY) as server:
         files, _ = server.resources()
         silent = server.begin(len(content), content[:100])
-        assert b"nothing came for 2 s" in whole(silent)
         trickling = server.begin(len(content), content[:100])
         trickling.settimeout(0.05)
-        answer, deadline = b"", time.monotonic() + 10
+        answer, deadline = b"", time.monotonic() + 60
         while b"error" not in answer and time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
-                trickling.sendall(b"x")
                 answer += trickling.recv(1000)
+                continue
+            trickling.sendall(b"x")
         assert b" 408 " in answer and b"slower than" in answer
-        for start in (b"", b"GET / HTTP/1.1\r\nHost: local"):
-            with server.connect() as connection:
-                connection.sendall(start)
-                assert ends(connection), "a request that is not begun, or not ended"
+        assert b"nothing came for 6 s" in whole(silent)
+        beginnings = [server.connect(), server.connect()]
+        beginnings[1].sendall(b"GET / HTTP/1.1\r\nHost: local")
         with server.begin(10**9) as connection:  # refused at once, but the client goes on
             assert b" 413 " in whole(connection)
+        for connection in beginnings:
+            assert ends(connection), "a request that is not begun, or not ended"
+            connection.close()
         silent.close()
         trickling.close()
         assert server.left_soon() == [] and server.is_up()
@@ -177,10 +179,8 @@ def test_work_that_takes_too_long_is_broken_off(
     run: Path, tmp_path: Path, video: Path, black: Callable[[int, int, float], bytes]
 ) -> None:
     with Server(run, tmp_path / "server", "--time-limit", "0.2") as server:
-        start = time.monotonic()
-        status, answer = server.predict(black(1200, 128, 4))
+        status, answer = server.predict(black(11_000, 64, 20))  # 8 s and more
         assert status == 504 and "longer than the 0.2 s" in answer["error"]
-        assert time.monotonic() - start < 20
         assert server.left_soon() == []
         assert server.predict(video.read_bytes())[0] in (200, 504)
         assert server.is_up() and server.log.read_text() == ""
@@ -190,7 +190,7 @@ def test_work_that_takes_too_long_is_broken_off(
 def test_a_kilobyte_that_unfolds_into_hours_of_large_pictures_does_not_fill_the_memory(
     run: Path, tmp_path: Path, black: Callable[[int, int, float], bytes]
 ) -> None:
-    with Server(run, tmp_path / "server", "--time-limit", "15") as server:
+    with Server(run, tmp_path / "server", "--time-limit", "60") as server:
         _, before = server.resources()
         bomb = black(12, 4096, 0.01)
         assert len(bomb) < 1_000_000

@@ -1,6 +1,7 @@
 """The server as programs use it, and as they misuse it: a real process, real videos, over HTTP."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -146,7 +147,7 @@ def test_a_length_that_lies_does_not_pass_the_limit(server: Server, video: Path)
             b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         chunk = b"10000\r\n" + video.read_bytes()[:8] + bytes(65528) + b"\r\n"
-        for _ in range(17):
+        for _ in range(16):  # the last one passes it, and what came after might find it closed
             connection.sendall(chunk)
         assert b" 413 " in connection.recv(1000)
     assert server.left_soon() == []
@@ -314,13 +315,12 @@ def test_garbage_and_half_a_request_cost_their_connection_alone(
         connection.sendall(b"POST /predict HT"[: place % 17])
     for data in garbage:
         with server.connect() as connection:
-            connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
-            try:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(data)
+                with contextlib.suppress(OSError):  # it was closed before all had come
+                    connection.shutdown(socket.SHUT_WR)
                 while connection.recv(65536):
                     pass
-            except ConnectionError:
-                pass
     assert server.predict(video.read_bytes())[0] == 200
     for connection in half:
         connection.close()
