@@ -169,11 +169,13 @@ class RunLock:
     def _watch(self, left: bytes) -> bytes:
         """Wait for a sign of life; returns what a dead process left. Raises UserError.
 
-        Opens the file anew for each look, as only that asks an NFS server, and holds no lock.
+        Opens the file anew for each look, as only that asks an NFS server, and holds no lock. The
+        last look comes after the time is up: this process, too, may pause for seconds.
         """
         first = None
         deadline = time.monotonic() + WATCH_SECONDS
         while True:
+            last = time.monotonic() > deadline
             try:
                 descriptor = os.open(self.path, os.O_RDWR)
             except FileNotFoundError:  # its holder ended, cleanly
@@ -185,7 +187,7 @@ class RunLock:
             first = first or look
             if look != first or look[0] != left:
                 raise _in_use(self.output_dir, _parsed(look[0]))
-            if time.monotonic() > deadline:
+            if last:
                 return left
             time.sleep(POLL_SECONDS)
 

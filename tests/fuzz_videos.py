@@ -40,6 +40,8 @@ PROCESS_BYTES = 1024**3
 TREE_BYTES = 2 * 1024**3
 """Of memory that all processes of a command may have together; shared pages count once."""
 POLL_SECONDS = 0.25
+END_SECONDS = 10.0
+"""In which the kernel ends what is left of a command, on a busy machine, too."""
 TOKEN = "SLOWFAST_DIST_FUZZ"
 """In the environment of every process of a command: whoever has it afterwards is an orphan."""
 
@@ -179,7 +181,10 @@ def run(
         done.faults.append("a traceback")
     if done.process_bytes > PROCESS_BYTES or done.tree_bytes > TREE_BYTES:
         done.faults.append(f"{done.process_bytes} bytes in a process, {done.tree_bytes} in all")
-    if left := list(_with_token(token)):
+    until = time.monotonic() + END_SECONDS
+    while (left := list(_with_token(token))) and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+    if left:
         done.faults.append(f"processes outlive it: {left}")
     return done
 

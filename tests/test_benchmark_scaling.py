@@ -83,7 +83,7 @@ def hosts() -> Iterator[Network]:
 @pytest.mark.slow
 def test_the_model_holds_on_two_hosts_with_a_limited_link(hosts: Network, tmp_path: Path) -> None:
     """All-reduce by the link's rate alone; the step by its parts."""
-    megabits = 25
+    megabits = 10  # so slow that a busy machine adds little
     for host in hosts.hosts:
         host.run(
             "tc", "qdisc", "replace", "dev", "v1", "root", "tbf", "rate", f"{megabits}mbit",
@@ -103,7 +103,7 @@ def test_the_model_holds_on_two_hosts_with_a_limited_link(hosts: Network, tmp_pa
                     "--network-gbytes", str(megabits / 8e3), env=own, stdout=file, stderr=file,
                 )
             )  # fmt: skip
-    assert [process.wait(180) for process in processes] == [0, 0], [
+    assert [process.wait(400) for process in processes] == [0, 0], [
         (tmp_path / host.name).read_text() for host in hosts.hosts
     ]
     (row,) = json.loads((tmp_path / "h1").read_text().splitlines()[-1])["rows"]

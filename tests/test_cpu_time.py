@@ -33,11 +33,11 @@ def test_all_threads_count_and_waiting_does_not() -> None:
         thread.start()
         burn()
         thread.join()
-        time.sleep(0.3)
+        time.sleep(1.0)
 
     cost = cost_of(work)
-    assert 2 * BURN <= cost.cpu < 2 * BURN + 0.1
-    assert cost.wall >= 0.3 + BURN
+    assert 2 * BURN <= cost.cpu < 2 * BURN + 0.7
+    assert cost.wall >= 1.0 + BURN
 
 
 def test_a_child_that_has_ended_counts() -> None:
@@ -60,6 +60,6 @@ def test_descendants_that_live_count_with_the_threads_that_have_ended() -> None:
         assert child.stdout.readline() == "done\n"
         before = meter.cost()
         assert before.cpu >= BURN, "a grandchild's"
-        time.sleep(0.2)
-        assert meter.cost().cpu < before.cpu + 0.1
+        time.sleep(1.0)
+        assert before.cpu <= meter.cost().cpu < before.cpu + 0.7
         child.stdin.write("\n")

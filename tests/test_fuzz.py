@@ -60,8 +60,8 @@ def test_a_fault_is_found(
 
     cases = (breaks, executes, hangs, babbles, fills_memory, refuses)
     monkeypatch.setattr(fuzz_text, "TARGETS", {case.__name__: case for case in cases})
-    monkeypatch.setattr(fuzz_text, "CASE_SECONDS", 0.3)
-    for case in cases:
+    for case in cases:  # on a busy machine those that end may need their time
+        monkeypatch.setattr(fuzz_text, "CASE_SECONDS", 0.3 if case is hangs else 60.0)
         well = fuzz_text.fuzz_text(tmp_path, 1, 0, [case.__name__])
         assert well == (case in (refuses, babbles)), capsys.readouterr().out
 

@@ -1,6 +1,8 @@
 """What a process may take, and what a piece of work takes, in real bytes."""
 
+import mmap
 import resource
+import time
 from math import inf
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
+from slowfast_dist import host_memory
 from slowfast_dist.host_memory import (
     address_space_kept_back,
     available_memory,
@@ -21,18 +24,30 @@ MB = 10**6
 linux = pytest.mark.skipif(not psutil.LINUX, reason="needs Linux")
 
 
+def take(size: int) -> mmap.mmap:
+    """Memory from the kernel: of malloc's, earlier tests may have left as much to spare."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def use(size: int) -> None:
+    np.frombuffer(memory := take(size), np.uint8).fill(1)
+    time.sleep(0.5)  # on a busy machine, too, it is sampled meanwhile
+    memory.close()
+
+
 @pytest.mark.parametrize("measure", [peak_growth, sampled_growth])
 def test_the_peak_of_memory_that_is_free_again_is_seen(measure) -> None:
     start = memory_now()
-    growth = measure(lambda: np.ones(200 * MB // 8).sum(), start)
+    growth = measure(lambda: use(200 * MB), start)
     assert 190 * MB < growth < 250 * MB
     assert measure(lambda: None, memory_now()) < 50 * MB  # not that of before
 
 
-def test_processes_share_what_the_host_has() -> None:
-    together, alone = available_memory(4), available_memory(1)
-    assert 0 < alone <= psutil.virtual_memory().total
-    assert together == pytest.approx(alone / 4, rel=0.1)
+def test_processes_share_what_the_host_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < available_memory(1) <= psutil.virtual_memory().total
+    # Of a control group, as other processes take and free the host's memory meanwhile.
+    monkeypatch.setattr(host_memory, "rooms_of_groups", lambda *_: [9 * MB, 8 * MB])
+    assert [available_memory(count) for count in (1, 4)] == [8 * MB, 2 * MB]
 
 
 @linux
@@ -43,9 +58,9 @@ def test_a_limit_of_address_space_is_each_processs_own_and_can_be_lowered_for_a_
     try:
         assert available_memory(1) == pytest.approx(300 * MB, abs=20 * MB)
         assert available_memory(2) == pytest.approx(300 * MB, abs=20 * MB)
-        with address_space_kept_back(200 * MB), pytest.raises(MemoryError):
-            np.ones(150 * MB // 8)
-        assert np.ones(150 * MB // 8)[0] == 1
+        with address_space_kept_back(200 * MB), pytest.raises(OSError, match="allocate memory"):
+            take(150 * MB)
+        take(150 * MB).close()
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
 

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from slowfast_dist import prepare, prepare_sources
@@ -267,7 +268,7 @@ def test_a_hang_or_a_crash_costs_only_its_file(
 ) -> None:
     cheaper(monkeypatch)
     monkeypatch.setattr(prepare, "WORKER", (sys.executable, "-c", STAND_IN))
-    monkeypatch.setattr(prepare, "TIME_LIMIT", 3.0)
+    monkeypatch.setattr(prepare, "TIME_LIMIT", 6.0)
     root, out = originals(tmp_path / "in", clips=3), tmp_path / "out"
     run_prepare(root, out, replace(SMALL, num_workers=2))
     with open(out / "unreadable_videos.csv", newline="") as file:
@@ -340,33 +341,61 @@ def test_a_stop_while_a_video_is_published(
     assert record(out)[target].source_sha256 == hashlib.sha256(changed.read_bytes()).hexdigest()
 
 
+STUCK = """
+import time
+from slowfast_dist.data import transcode_apart
+real = transcode_apart.transcode
+def transcode(path, part, short_side):
+    if "clip_000" in path.name or "clip_001" in path.name:
+        return real(path, part, short_side)
+    part.write_bytes(b"half")
+    time.sleep(600)
+transcode_apart.transcode = transcode
+transcode_apart.serve_transcode()
+"""
+"""A transcoding process that leaves time to be stopped."""
+
+STOPPED = """
+import sys
+from slowfast_dist import prepare
+from slowfast_dist.start import main
+prepare.WORKER = (sys.executable, "-c", sys.argv[1])
+main(sys.argv[2:])
+"""
+"""The command with such processes, whose code is the first argument."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on(tmp_path: Path, stop: signal.Signals) -> None:
-    root, out = tmp_path / "in", tmp_path / "out"
-    make_videos(root, 8, 0, size=192, frames=50, classes=CLASSES)
+    root, out = originals(tmp_path / "in", clips=4), tmp_path / "out"
     words = ("prepare", str(root), str(out), "--num-workers", "2")
-    command = [sys.executable, "-m", "slowfast_dist", *words]
     log = tmp_path / "log"
     with open(log, "w") as file:
-        process = subprocess.Popen(
-            command, cwd=ROOT, stderr=file, stdout=file, preexec_fn=hear_ctrl_c
-        )
-        deadline = time.monotonic() + 60
-        while len(list(out.glob("*/clip*.mp4"))) <= 1 and time.monotonic() < deadline:
+        process = psutil.Popen(
+            [sys.executable, "-c", STOPPED, STUCK, *words], cwd=ROOT, stderr=file, stdout=file,
+            preexec_fn=hear_ctrl_c,
+        )  # fmt: skip
+        deadline = time.monotonic() + 300
+        while len(list(out.glob("*/clip*.mp4"))) < 2 or len(list(out.glob(".parts/*"))) < 2:
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.01)
+        workers = process.children()
         process.send_signal(stop)
-        code = process.wait(timeout=30)
+        code = process.wait(timeout=120)
     assert code == (-9 if stop == signal.SIGKILL else 130), log.read_text()
-    time.sleep(0.5)  # the kernel ends the others
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert len(workers) == 2
+    assert [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/clip*.mp4")}
-    assert 0 < len(before) < 16
+    assert len(before) == 2
     if stop != signal.SIGKILL:
         assert "the same command goes on" in log.read_text()
         assert "Traceback" not in log.read_text()
         assert not (out / ".parts").exists()
+    command = [sys.executable, "-m", "slowfast_dist", *words]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"16 videos are prepared in {out}, {len(before)} of them before" in result.stdout
+    assert f"8 videos are prepared in {out}, 2 of them before" in result.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(record(out)) == 16 and not list(out.rglob(".*"))
-    assert all(probe_file(out / name).frames == 50 for name in record(out))
+    assert len(record(out)) == 8 and not list(out.rglob(".*"))
+    assert all(probe_file(out / name).frames == 8 for name in record(out))

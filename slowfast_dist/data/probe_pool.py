@@ -22,6 +22,9 @@ from slowfast_dist.parent import die_with_parent
 _PARENT = "SLOWFAST_DIST_PROBE_PARENT"
 """The environment variable that tells such a process whom it serves."""
 
+WAIT_SECONDS = 1.0
+"""In such parts answers are waited for: while all is stopped (Ctrl-Z) only one of them runs."""
+
 
 def ask_apart(
     command: Sequence[str], paths: Iterable[Path], workers: int, limit: Callable[[Path], float]
@@ -29,8 +32,9 @@ def ask_apart(
     """Each path with its answer, in any order; an answer is what the process sent as JSON.
 
     ``command`` starts a process that runs ``serve``. ``paths`` are taken as there is a process for
-    them, so that there need not be a list. ``limit``: seconds that a path may take; a process that
-    takes longer is killed. Where one was killed or died the answer is a ``str``.
+    them, so that there need not be a list. ``limit``: seconds that an answer is waited for, not
+    counting what the caller does between two; a process that takes longer is killed. Where one was
+    killed or died the answer is a ``str``.
     Closing the generator ends the processes.
     Raises RuntimeError if the processes do not even start.
     """
@@ -49,11 +53,15 @@ def ask_apart(
             busy = [process for process in pool if process.path is not None]
             if not busy:
                 return
-            soonest = min(process.deadline for process in busy)
             files = [process.output.fileno() for process in busy]
-            answered = wait(files, max(0.0, soonest - time.monotonic()))
+            part = max(0.0, min(WAIT_SECONDS, *(process.left for process in busy)))
+            begun = time.monotonic()
+            answered = wait(files, part)
+            waited = min(part, time.monotonic() - begun)
+            for process in busy:
+                process.left -= waited
             for file, process in zip(files, busy, strict=True):
-                late = time.monotonic() > process.deadline
+                late = process.left <= 0
                 if file not in answered and not late:
                     continue
                 assert process.path is not None
@@ -98,7 +106,8 @@ class _Process:
 
     def __init__(self, command: Sequence[str]) -> None:
         self.path: Path | None = None
-        self.deadline = inf
+        self.left = inf
+        """Seconds for which its answer is waited for."""
         self._command = command
         self._process = subprocess.Popen(
             command,
@@ -118,7 +127,7 @@ class _Process:
         if not self._ready and self.output.readline() != b"ready\n":
             raise RuntimeError(f"a process does not start: {' '.join(self._command)}")
         self._ready = True
-        self.path, self.deadline = path, time.monotonic() + seconds
+        self.path, self.left = path, seconds
         with contextlib.suppress(BrokenPipeError):  # it died, which the end of its output tells
             self._input.write(json.dumps(str(path)).encode() + b"\n")
             self._input.flush()

@@ -3,9 +3,9 @@
 import os
 import shutil
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -111,11 +111,27 @@ needs_guard = pytest.mark.skipif(sys.platform != "linux", reason="the guard is f
 
 
 @pytest.fixture
+def tried() -> list[Path]:
+    """Which videos this process began to read, as they came."""
+    return []
+
+
+@pytest.fixture
 def hanging(
-    records: list[VideoRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    records: list[VideoRecord],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tried: list[Path],
 ) -> VideoTable:
     """The videos; the first hangs every reader, being a FIFO since the probe."""
-    monkeypatch.setattr(guard, "DECODE_SECONDS", 1.0)
+    ask = guard.GuardedReader.read_views
+
+    def soon_given_up(reader: guard.GuardedReader, path: Path, *others: Any) -> Any:
+        reader.seconds = 1.0 if path.is_fifo() else None  # for the others a machine may be busy
+        tried.append(path)
+        return ask(reader, path, *others)
+
+    monkeypatch.setattr(guard.GuardedReader, "read_views", soon_given_up)
     (tmp_path / "hanging").mkdir()
     videos = table(copied(records, tmp_path / "hanging"))
     videos.path(0).unlink()
@@ -125,20 +141,21 @@ def hanging(
 
 @needs_guard
 def test_a_video_that_hangs_is_replaced_alike_whether_it_was_met_before(
-    hanging: VideoTable, damaged: tuple[TrainingClips, object]
+    hanging: VideoTable, damaged: tuple[TrainingClips, object], tried: list[Path]
 ) -> None:
     """As one that is damaged is; and only the first meeting costs time."""
     clips, told = (TrainingClips(hanging, DATA, 3) for _ in range(2))
     told.give_up([0])
     expected = damaged[0][ClipKey(0, 0)]
-    for dataset, seconds, reason in (
-        (clips, (1, 4), "hangs the decoder: given up after 1 s"),
-        (clips, (0, 1), guard.GIVEN_UP),
-        (told, (0, 1), guard.GIVEN_UP),
+    tried.clear()
+    for dataset, attempts, reason in (
+        (clips, 1, "hangs the decoder: given up after 1 s"),
+        (clips, 0, guard.GIVEN_UP),
+        (told, 0, guard.GIVEN_UP),
     ):
-        start = time.monotonic()
         sample = dataset[ClipKey(0, 0)]
-        assert seconds[0] <= time.monotonic() - start < seconds[1]
+        assert tried.count(hanging.path(0)) == attempts and len(tried) == attempts + 1
+        tried.clear()
         assert sample.video == expected.video and sample.frames is not None
         assert torch.equal(sample.frames, expected.frames)  # type: ignore[arg-type]
         assert sample.failures[0].reason == reason and guard.is_fatal(reason)
@@ -152,7 +169,7 @@ def test_what_one_worker_met_no_worker_meets_again(hanging: VideoTable) -> None:
     for workers, reason in ((2, "hangs the decoder: given up after 1 s"), (1, guard.GIVEN_UP)):
         found: list[Batch] = list(
             DataLoader(
-                clips, batch_sampler=sampler, num_workers=workers, collate_fn=collate, timeout=60
+                clips, batch_sampler=sampler, num_workers=workers, collate_fn=collate, timeout=300
             )
         )
         assert sum(len(batch) for batch in found) == len(hanging)
@@ -162,11 +179,12 @@ def test_what_one_worker_met_no_worker_meets_again(hanging: VideoTable) -> None:
 
 
 @needs_guard
-def test_all_views_of_a_video_that_hangs_cost_one_time_limit(hanging: VideoTable) -> None:
+def test_all_views_of_a_video_that_hangs_cost_one_time_limit(
+    hanging: VideoTable, tried: list[Path]
+) -> None:
     clips = EvaluationClips(hanging, DATA, 2, 3)
-    start = time.monotonic()
     samples = [clips[ViewKey(0, view)] for view in range(6)]
-    assert time.monotonic() - start < 3
+    assert tried == [hanging.path(0)]
     assert all(sample.frames is None and len(sample.failures) == 1 for sample in samples)
     assert clips[ViewKey(1, 0)].frames is not None
 

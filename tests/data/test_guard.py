@@ -39,7 +39,7 @@ def good(videos: Any) -> Path:
 
 @pytest.fixture
 def reader() -> Iterator[GuardedReader]:
-    reader = GuardedReader(seconds=0.5)
+    reader = GuardedReader()
     yield reader
     reader.close()
 
@@ -86,11 +86,13 @@ def test_a_video_that_hangs_costs_the_time_limit(
     good: Path, reader: GuardedReader, tmp_path: Path
 ) -> None:
     expected, before = read(reader, good, good), child_of(reader)
+    reader.seconds = 0.5
     start = time.monotonic()
     with pytest.raises(DecodeError, match="hangs the decoder: given up after 0.5 s") as caught:
         read(reader, fifo(tmp_path), good)
-    assert time.monotonic() - start < 3
+    assert 0.4 < time.monotonic() - start < guard.DECODE_SECONDS
     assert is_fatal(caught.value.reason) and not psutil.pid_exists(before)
+    reader.seconds = None
     assert np.array_equal(read(reader, good, good), expected)
 
 
@@ -148,7 +150,9 @@ def test_two_hundred_deaths_leave_no_file_process_or_memory(
                 reader.read(good, INDICES, info, "pyav", VIEW)
         shared = Path("/proc/self/maps").read_text().count("/dev/zero")
         found.append((len(os.listdir("/proc/self/fd")), shared, children()))
-    assert found[0] == found[1]
+    (files, maps, processes), after = found
+    # Less, where something of an earlier test ended meanwhile.
+    assert after[0] <= files and after[1] <= maps and after[2] <= processes, found
 
 
 def test_a_clip_stays_as_it_is_while_anything_is_left_of_it(
@@ -217,7 +221,7 @@ def test_a_clip_that_a_fork_holds_stays_as_it_is(good: Path, reader: GuardedRead
 def test_a_child_that_dies_idle_costs_no_video(good: Path, reader: GuardedReader) -> None:
     expected = read(reader, good, good)
     os.kill(child_of(reader), signal.SIGKILL)
-    time.sleep(0.1)
+    os.waitid(os.P_PID, child_of(reader), os.WEXITED | os.WNOWAIT)  # which leaves it to its parent
     assert np.array_equal(read(reader, good, good), expected)
 
 
@@ -239,24 +243,25 @@ def test_the_child_holds_no_file_of_its_parent_and_ignores_its_signals(
 def test_an_interrupted_read_leaves_no_answer_for_the_next(
     good: Path, reader: GuardedReader, videos: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(path: Path, *others: Any) -> Any:
+    path = videos.path("VP9")
+
+    def slow(asked: Path, *others: Any) -> Any:
+        if asked == path:
+            os.kill(os.getppid(), signal.SIGUSR1)  # which waits for the answer
         time.sleep(0.2)
-        return read_views(path, *others)
+        return read_views(asked, *others)
 
     def interrupt(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    path = videos.path("VP9")
-    info = probe_file(path)  # before the alarm, which is meant for the read alone
+    info = probe_file(path)
     monkeypatch.setattr(guard, "read_views", slow)
-    previous = signal.signal(signal.SIGALRM, interrupt)
-    timer = signal.setitimer(signal.ITIMER_REAL, 0.1)  # pytest-timeout's, where it is installed
+    previous = signal.signal(signal.SIGUSR1, interrupt)
     try:
         with pytest.raises(KeyboardInterrupt):
             reader.read(path, INDICES, info, "pyav", VIEW)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, *timer)
-        signal.signal(signal.SIGALRM, previous)
+        signal.signal(signal.SIGUSR1, previous)
     expected = read_frames(good, INDICES, probe_file(good), "pyav", VIEW)
     assert np.array_equal(read(reader, good, good), expected)
 
@@ -296,7 +301,7 @@ def slow(path, *others):
 read, guard.read_views = guard.read_views, slow
 guard._let_go_of_files = lambda keep: None  # to print
 path = Path(sys.argv[1])
-frames = guard.GuardedReader(seconds=1).read(path, np.arange(3), probe_file(path), "pyav", None)
+frames = guard.GuardedReader(seconds=4).read(path, np.arange(3), probe_file(path), "pyav", None)
 print(len(frames))
 """
 
@@ -309,9 +314,9 @@ def test_the_time_in_which_all_were_stopped_does_not_count(good: Path) -> None:
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline() == "reads\n"
     os.killpg(process.pid, signal.SIGSTOP)
-    time.sleep(1.5)
+    time.sleep(4.5)  # longer than the limit, of which the busiest machine has enough left
     os.killpg(process.pid, signal.SIGCONT)
-    assert process.communicate(timeout=30)[0] == "3\n" and process.returncode == 0
+    assert process.communicate(timeout=120)[0] == "3\n" and process.returncode == 0
 
 
 SPOILED = """
@@ -333,14 +338,23 @@ def read_views(path, *others):
         os.kill(os.getpid(), signal.SIGSEGV)
     return read(path, *others)
 
+def ask(reader, path, *others):
+    hangs = path.is_fifo()
+    reader.seconds = 3.0 if hangs else None  # for the others a machine may be busy
+    if hangs or path in crashes:
+        with open(sys.argv[1], "a") as file:
+            print(path, file=file)
+    return asked(reader, path, *others)
+
 crashes = []
 find, training.find_videos = training.find_videos, find_videos
 read, guard.read_views = guard.read_views, read_views
-guard.DECODE_SECONDS = 3.0
+asked, guard.GuardedReader.read_views = guard.GuardedReader.read_views, ask
 from slowfast_dist.cli import main
-main(["train", *sys.argv[1:]])
+main(["train", *sys.argv[2:]])
 """
-"""A training in which a video of each side hangs and another one crashes after the probe."""
+"""A training in which a video of each side hangs and another one crashes after the probe. Its first
+argument: the file in which it lists each attempt to read one of them."""
 
 
 @pytest.mark.slow
@@ -351,14 +365,13 @@ def test_a_training_goes_on_without_the_videos_that_hang_or_crash(
     root, output, script = tmp_path / "videos", tmp_path / "run", tmp_path / "spoiled.py"
     make_videos(root, 6, seed=0, size=32, frames=12, classes=("moves left", "turns clockwise"))
     script.write_text(SPOILED)
-    start = time.monotonic()
+    attempts = tmp_path / "attempts"
     done = launch(
-        script, *TINY, "--data.root", root, "--output-dir", output, "--epochs", "3",
+        script, attempts, *TINY, "--data.root", root, "--output-dir", output, "--epochs", "3",
         "--global-batch-size", "4", "--micro-batch-size", "2", "--data.max-bad-fraction", "0.5",
         "--data.num-workers", str(workers),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert time.monotonic() - start < 60
     assert (output / "status").read_text() == "finished\n"
     with open(output / "unreadable_videos.csv", encoding="utf-8", newline="") as file:
         listed = [(row["reason"], row["where"]) for row in csv.DictReader(file)]
@@ -371,4 +384,5 @@ def test_a_training_goes_on_without_the_videos_that_hang_or_crash(
     assert [row["train/samples_replaced"] for row in epochs] == [2, 2, 2]
     assert [row["val/unreadable"] for row in epochs] == [1, 1, 1]
     # The later epochs wait for none of them again.
-    assert all(row["epoch_seconds"] < 3 for row in epochs[1:]), epochs
+    tried = attempts.read_text().splitlines()
+    assert len(tried) == len(set(tried)) == 3, tried

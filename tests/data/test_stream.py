@@ -60,7 +60,7 @@ def test_a_process_that_prints_and_a_bug_in_it(tmp_path: Path) -> None:
         patch.syspath_prepend(str(tmp_path))
         with StreamProcess("chatty", "serve", {"word": "é"}, got.append) as process:
             process.tell([1, 2])
-            process._thread.join(20)
+            process._thread.join(300)
     first, second, bug, end = got
     assert isinstance(first, Message) and first.header == {"said": "é"}
     assert first.data is not None and first.data.tolist() == [[0, 1, 2], [3, 4, 5]]

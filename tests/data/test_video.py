@@ -28,7 +28,7 @@ def test_decord_is_trusted_where_it_is_right_and_only_there(videos: Any, kind: s
             assert [videos.number(frame) for frame in frames] == indices.tolist()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_decord_is_kept_from_the_stream_on_which_it_hangs(videos: Any) -> None:
     path = videos.path("H.264 MPEG-TS")
     info = probe_file(path)
