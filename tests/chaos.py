@@ -28,7 +28,7 @@ from typing import Any, Self
 import psutil
 
 from slowfast_dist.data.synthetic import make_videos
-from tests.training_runs import ROOT, TINY, command_of, rows
+from tests.training_runs import ROOT, TINY, command_of, living, rows
 
 STEPS_AN_EPOCH = 5
 SETTINGS = (
@@ -46,7 +46,9 @@ TOKEN = "SLOWFAST_DIST_CHAOS"
 POLL_SECONDS = 0.002
 FAMILY_SECONDS = 0.25
 """From one look for new processes of the start to the next: a look takes longer than a save."""
-START_SECONDS = 120.0
+START_SECONDS = 300.0
+END_SECONDS = 60.0
+"""For killed processes to be gone: one that waits for the disk ends after that."""
 
 SAVED_FILES = ("model.safetensors", "optimizer.pt")
 OTHER_FILES = ("logs/samples.csv", "predictions/val_best.csv", "models/best_model_weights.pth")
@@ -110,7 +112,7 @@ class Start:
         for process in self._family:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + END_SECONDS
         while found := list(self.alive()):
             for process in found:
                 with suppress(psutil.NoSuchProcess):
@@ -128,11 +130,11 @@ class Start:
                     yield process
 
     def finish(self) -> None:
-        """Wait for a good end that leaves no process."""
+        """Wait for a good end that leaves no process: what served it may still be ending."""
         code = self.launcher.wait()
         if code != 0:
             raise Broken(f"a start failed ({code}): {self.log}")
-        if left := list(self.alive()):
+        if left := living(list(self.alive()), END_SECONDS):
             raise Broken(f"processes outlive the end of the run: {left}")
 
 

@@ -93,7 +93,7 @@ class Host:
     def run(self, *words: str | Path, env: Mapping[str, str] | None = None) -> str:
         """Run a command on this host, which must succeed; returns what it printed."""
         process = self.start(*words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        printed = process.communicate(timeout=60)[0]
+        printed = process.communicate(timeout=180)[0]
         assert process.returncode == 0, f"{words} on {self.name}: {printed}"
         return printed
 
@@ -176,7 +176,7 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 # A requeued job waits as long as a credential lives: by default 120 seconds.
-AuthInfo=socket={folder}/munge/socket,cred_expire=5
+AuthInfo=socket={folder}/munge/socket,cred_expire=15
 CredType=cred/munge
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.%n.pid
@@ -202,7 +202,7 @@ JobRequeue=1
 EnforcePartLimits=ALL
 SlurmdTimeout=15
 SlurmctldTimeout=15
-BatchStartTimeout=20
+BatchStartTimeout=60
 MessageTimeout=10
 TCPTimeout=2
 GresTypes=gpu
@@ -244,7 +244,7 @@ class Slurm:
             f"--seed-file={folder / 'munge' / 'seed'}",
             *(f"--{name}={path}" for name, path in options.items()),
         )  # fmt: skip
-        wait_for(lambda: options["socket"].exists(), 10, "munged")
+        wait_for(lambda: options["socket"].exists(), 60, "munged")
         self.start_daemon(self.head, "slurmctld", "-D", "-c")
         for node in self.nodes:
             self.boot(node)
@@ -262,7 +262,7 @@ class Slurm:
         def states() -> set[str]:
             return set(self.head.run("sinfo", "-h", "-N", "-o", "%t", env=self.env).split())
 
-        wait_for(lambda: states() == {"idle"}, 60, "idle nodes", self.logs)
+        wait_for(lambda: states() == {"idle"}, 180, "idle nodes", self.logs)
 
     def submit(self, *words: str | Path, env: Mapping[str, str] | None = None) -> int:
         """``sbatch`` in the repository; returns the job's id."""

@@ -95,31 +95,29 @@ def main(folder: Path, cycles: int) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_500_cycles_leave_no_files_processes_or_memory_behind(tmp_path: Path) -> None:
     videos = tmp_path / "videos"
     make_videos(videos, 5, seed=0, size=32, frames=8, classes=("moves left", "moves right"))
     done = subprocess.run(
         [sys.executable, "-m", "tests.test_cycles", str(tmp_path), str(CYCLES)],
         cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=1150,
+        timeout=3500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("held ")]
     held = [json.loads(line.removeprefix("held ")) for line in lines]
-    (warm,) = [row for row in held if row["cycle"] == WARM]
-    last = held[-1]
-    print(f"{warm}\n{last}")
-    assert last["cycle"] == CYCLES
-    # It goes up and down by 2 %, as the allocator finds its gaps: the middle of six looks.
-    memory = [row["memory"] for row in held if row["cycle"] >= WARM]
-    before, after = median(memory[:6]), median(memory[-6:])
+    warm, last = [row for row in held if row["cycle"] >= WARM][:6], held[-6:]
+    print(f"{warm[0]}\n{last[-1]}")
+    assert warm[0]["cycle"] == WARM and last[-1]["cycle"] == CYCLES
     saved = [row["global_step"] for row in rows(tmp_path / "run", "checkpoint")]
     # Twice where an epoch ended: before its validation, and after it in the next cycle.
-    assert saved == sorted(saved) and saved[-1] == last["step"] >= CYCLES
-    for name in ("files", "threads", "children"):
-        assert last[name] <= warm[name], name
-    assert after <= 1.05 * before
+    assert saved == sorted(saved) and saved[-1] == last[-1]["step"] >= CYCLES
+    # The middle of six looks: memory goes up and down by 2 %, as the allocator finds its gaps, and
+    # a thread of the cycle before may still be ending.
+    for name, growth in (("files", 1.0), ("threads", 1.0), ("children", 1.0), ("memory", 1.05)):
+        before, after = (median(row[name] for row in looks) for looks in (warm, last))
+        assert after <= growth * before, name
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,9 +22,13 @@ from tests.training_runs import (
     Group,
     command_of,
     end_tree,
+    living,
     show_measured,
     wait_for_steps,
 )
+
+TIMEOUT = 8
+"""Seconds without a sign of life: more than a busy machine keeps a process waiting."""
 
 
 def slow(*values: object) -> ParameterSet:
@@ -37,7 +42,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...
     make_videos(root, 12, seed=0, size=32, frames=12, classes=("moves left", "turns clockwise"))
     return (
         *TINY, "--data.root", root, "--epochs", "10000", "--global-batch-size", "6",
-        "--micro-batch-size", "2", "--data.num-workers", "1", "--distributed.timeout", "4",
+        "--micro-batch-size", "2", "--data.num-workers", "1",
     )  # fmt: skip
 
 
@@ -46,7 +51,7 @@ def test_the_others_end_when_one_is_killed(
     arguments: tuple[str | Path, ...], tmp_path: Path, processes: int, victim: int
 ) -> None:
     output = tmp_path / "run"
-    words = (ROOT / "train.py", *arguments, "--output-dir", output, "--distributed.timeout", "120")
+    words = (ROOT / "train.py", *arguments, "--output-dir", output)
     with Group(*words, processes=processes, log=tmp_path / "log") as group:
         group.wait_for_steps(output, 2)
         assert listening(group) == {"127.0.0.1"}, "a run on one host listens on loopback alone"
@@ -72,13 +77,14 @@ def test_the_others_end_when_one_is_stopped(
     arguments: tuple[str | Path, ...], tmp_path: Path, victim: int
 ) -> None:
     output = tmp_path / "run"
-    words = (ROOT / "train.py", *arguments, "--output-dir", output)
+    timeout = ("--distributed.timeout", str(TIMEOUT))
+    words = (ROOT / "train.py", *arguments, "--output-dir", output, *timeout)
     with Group(*words, processes=2, log=tmp_path / "log") as group:
         group.wait_for_steps(output, 2)
         begin = time.monotonic()
         group.processes[victim].send_signal(signal.SIGSTOP)
-        assert group.codes([1 - victim], seconds=4 + 45) == [1], group.printed()
-        show_measured("SIGSTOP of one, --distributed.timeout 4: the other ended", begin)
+        assert group.codes([1 - victim], seconds=TIMEOUT + 45) == [1], group.printed()
+        show_measured(f"SIGSTOP of one, --distributed.timeout {TIMEOUT}: the other ended", begin)
         (error,) = group.errors()
         assert f"process {victim} on" in error or "lost another process" in error
         assert "Traceback" not in group.printed()
@@ -112,9 +118,10 @@ def test_a_killed_launcher_leaves_no_orphan(
     assert len(below) >= 4, "two processes, each with a loader"
     begin = time.monotonic()
     launcher.kill()
-    _, alive = psutil.wait_procs(below, timeout=5)
+    alive = living(below, 15)  # the disk holds up the end of one that saves
     for process in alive:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     assert not alive
     show_measured("kill -9 of the launcher: all it started were gone", begin)
 
@@ -126,7 +133,7 @@ def test_a_launcher_ends_when_one_process_is_killed(
     """Also while the processes still start."""
     if steps:
         wait_for_steps(tmp_path / "run", steps, lambda: launcher.poll() is None)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     victims: list[psutil.Process] = []
     while not victims:
         assert time.monotonic() < deadline
@@ -134,7 +141,7 @@ def test_a_launcher_ends_when_one_process_is_killed(
         time.sleep(0.05)
     begin = time.monotonic()
     victims[0].kill()
-    assert launcher.wait(10) != 0
+    assert launcher.wait(25) != 0  # by itself it would wait for 30 s
     when = "in training" if steps else "during the start"
     show_measured(f"kill -9 of one {when}: accelerate launch ended", begin)
 
@@ -176,9 +183,9 @@ def test_an_error_of_one_process_is_said_once_and_ends_all(
     script.write_text(FAULTY.format(fault=fault))
     output = tmp_path / "run"
     env = {"FAULTY_RANK": str(rank), "PYTHONPATH": str(ROOT)}
-    command = (script, *arguments, "--output-dir", output, "--distributed.timeout", "120")
+    command = (script, *arguments, "--output-dir", output)
     with Group(*command, processes=3, log=tmp_path / "log", env=env) as group:
-        assert group.codes(range(3), seconds=90) == [1, 1, 1], group.printed()
+        assert group.codes(range(3), seconds=300) == [1, 1, 1], group.printed()
         (error,) = group.errors()
         assert words in error and (rank == 0 or f"process {rank} on {os.uname().nodename}" in error)
         assert group.printed().count("Traceback") == int(traceback)
@@ -201,7 +208,7 @@ def test_a_full_disk_ends_all_names_the_file_and_keeps_the_last_checkpoint(
         words = (ROOT / "train.py", *arguments, "--output-dir", disk / "run")
         more = ("--checkpoint.every-steps", "2", "--evaluation.every", "1000")
         with Group(*words, *more, processes=2, log=tmp_path / "log") as group:
-            assert group.codes(range(2), seconds=90) == [1, 1], group.printed()
+            assert group.codes(range(2), seconds=300) == [1, 1], group.printed()
             (error,) = group.errors()
             assert "No space left" in error or "MB are free" in error
             assert str(disk / file) in error

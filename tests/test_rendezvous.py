@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from tests.training_runs import ROOT
+from tests.training_runs import ROOT, free_port
 
 JOIN = """
 from slowfast_dist import signals
@@ -40,15 +40,13 @@ def test_one_that_waits_alone_and_is_asked_to_stop_ends_in_seconds(
     request: pytest.FixtureRequest,
 ) -> None:
     """As torchrun does with the others when one died during its imports."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = member(request, 0, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    process = member(request, 0, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     begin = time.monotonic()
-    _, printed = process.communicate(timeout=60)
-    assert time.monotonic() - begin < 3 + 12  # a busy machine's exit
+    _, printed = process.communicate(timeout=240)
+    assert time.monotonic() - begin < 3 + 40  # a busy machine's exit
     assert process.returncode == 1 and "error: process 1 did not join within 3 s" in printed
 
 
@@ -67,7 +65,7 @@ def test_an_address_that_cannot_be_is_the_users_mistake(
             port = str(taken.getsockname()[1])
         hosts = "1" if address != "127.0.0.1" else "2"
         process = member(request, 0, MASTER_ADDR=address, MASTER_PORT=port, LOCAL_WORLD_SIZE=hosts)
-        _, printed = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=240)  # name servers take their time to say no
     assert process.returncode == 2 and "Traceback" not in printed
     assert printed.startswith(f"error: {words}")
 

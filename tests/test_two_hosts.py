@@ -11,7 +11,7 @@ import pytest
 
 from slowfast_dist.data.synthetic import make_videos
 from tests.cluster import Network, network, no_hosts_because, wait_for
-from tests.training_runs import ROOT, TINY, rows, show_measured, trained
+from tests.training_runs import ROOT, TINY, living, rows, show_measured, trained
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ def test_two_hosts_train_as_one_process(
     alone = trained(tmp_path / "alone", *flags, "--epochs", "2")
     output, log = tmp_path / "together", tmp_path / "log"
     ends = [
-        process.wait(180)
+        process.wait(300)
         for process in start(hosts, log, *flags, "--epochs", "2", "--output-dir", output)
     ]
     assert ends == [0, 0], printed(log)
@@ -81,7 +81,7 @@ def test_a_cut_network_ends_both_sides(
     output, log = tmp_path / "run", tmp_path / "log"
     processes = start(hosts, log, *flags, "--epochs", "1000", "--output-dir", output)
     metrics = output / "metrics.jsonl"
-    wait_for(metrics.exists, 120, "steps", lambda: printed(log))
+    wait_for(metrics.exists, 300, "steps", lambda: printed(log))
     hosts.cut(hosts.hosts[0])
     cut = time.monotonic()
     try:
@@ -91,4 +91,4 @@ def test_a_cut_network_ends_both_sides(
     show_measured(f"network cut, --distributed.timeout {TIMEOUT}: both sides ended", cut)
     assert all(code not in (0, 75) for code in ends), printed(log)
     left = [process for host in hosts.hosts for process in host.processes()]
-    assert left == [], "processes outlived the training"
+    assert living(left, 15) == [], "processes outlived the training"

@@ -3,16 +3,20 @@
 import csv
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from slowfast_dist.launchers import FIRST_PORT, PORTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,7 +42,7 @@ def launch(
     """Run a script, or a module behind ``-m``, in the repository; as `train` does."""
     command, environment = command_of(*words, processes=processes, env=env)
     return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200
     )
 
 
@@ -77,6 +81,14 @@ def predictions(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def free_port() -> int:
+    """On loopback, and for a while: not one that the kernel gives to whoever asks for any."""
+    while True:
+        port = random.randrange(FIRST_PORT, FIRST_PORT + PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 def hear_ctrl_c() -> None:
     """For ``preexec_fn``: what a shell starts in the background, as tests, ignores Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -90,12 +102,10 @@ class Group:
     ) -> None:
         """Run a script with ``words``; what process R prints goes to ``log``/R."""
         log.mkdir(parents=True, exist_ok=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
         command, environment = command_of(*words, env=env)
         environment |= {
             "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
         }  # fmt: skip
         self.log = log
         self.processes = []
@@ -131,10 +141,30 @@ class Group:
 
 def wait_for_steps(output: Path, steps: int, alive: Callable[[], bool]) -> None:
     """Wait until the run in ``output`` has written that many lines of metrics.jsonl."""
-    metrics, deadline = output / "metrics.jsonl", time.monotonic() + 120
+    metrics, deadline = output / "metrics.jsonl", time.monotonic() + 300
     while not metrics.exists() or len(metrics.read_text().splitlines()) < steps:
         assert alive() and time.monotonic() < deadline, "the training ended too early"
         time.sleep(0.02)
+
+
+def living(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still live after that time, which is cut short when none does.
+
+    One that ended counts as that, although whoever inherited it has not asked for its end yet.
+    """
+    deadline = time.monotonic() + seconds
+    while left := [process for process in processes if _lives(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def show_measured(what: str, begin: float) -> None:
@@ -146,6 +176,7 @@ def end_tree(launcher: subprocess.Popen[Any]) -> None:
     """Kill a process and all below it, if it still runs."""
     if launcher.poll() is None:
         for process in psutil.Process(launcher.pid).children(recursive=True):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         launcher.kill()
     launcher.wait()
