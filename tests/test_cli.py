@@ -181,16 +181,16 @@ def test_without_videos_it_says_how_to_give_some() -> None:
 
 
 def test_of_several_processes_rank_0_speaks_and_ends_first() -> None:
+    told = "import time; time.sleep = print; from slowfast_dist.cli import main; main()"
+    first = run("-c", told, "train", "--epocs", "3", rank=0)
     started = time.perf_counter()
-    first = run("train.py", "--epocs", "3", rank=0)
-    first_seconds = time.perf_counter() - started
     other = run("train.py", "--epocs", "3", rank=1)
-    other_seconds = time.perf_counter() - started - first_seconds
+    other_seconds = time.perf_counter() - started
     assert (first.returncode, other.returncode) == (2, 2)
-    assert "did you mean --epochs?" in first.stderr
+    assert first.stdout == "" and "did you mean --epochs?" in first.stderr  # it did not sleep
     # Where a launcher has not ended it by then, it may be the only one with the mistake.
     assert other.stdout == "" and other.stderr.startswith("error: process 1: --epocs")
-    assert other_seconds > 2 and other_seconds > first_seconds + 1
+    assert other_seconds > 2
     help_of_other = run("train.py", "--help", rank=1)
     assert (help_of_other.returncode, help_of_other.stdout, help_of_other.stderr) == (0, "", "")
 
@@ -221,11 +221,15 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     loaded = set(run("-c", code).stderr.split())
     heavy = {"torch", "accelerate", "wandb", "sklearn", "decord", "av", "cv2", "numpy"}
     assert "tyro" in loaded and not loaded & heavy
+    # CPU time, against that of a part of it: the machine may be busy. It is less than 4 times.
+    assert cpu_seconds("train.py", "--help") < 10 * cpu_seconds("-c", "import tyro, yaml")
+
+
+def cpu_seconds(*command: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert run("train.py", "--help").returncode == 0
+    assert run(*command).returncode == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Its own time: the machine may be busy.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_help_shows_every_flag_with_a_text_and_the_presets() -> None:

@@ -70,9 +70,12 @@ def test_plain_lines_in_a_file() -> None:
     assert len(lines) == 4
     assert re.fullmatch(
         r"epoch 3/30 step 40/120 loss 1\.234 \d+\.\d clips/s data-wait \d+% memory 2\.1 GB "
-        r"ETA 00:00:0\d",
+        r"ETA \d\d:\d\d:\d\d",
         lines[-1],
     ), lines[-1]
+    hours, minutes, seconds = map(int, lines[-1].split()[-1].split(":"))
+    # 80 steps are left, and the 4 that were done took .01 s each or longer.
+    assert 1 <= 3600 * hours + 60 * minutes + seconds <= progress.seconds / 4 * 80 + 1
 
 
 def test_the_loss_is_not_taken_between_lines() -> None:
@@ -117,7 +120,8 @@ def test_silent_measures_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -
     time.sleep(0.05)  # after the pass: not part of it
     assert capfd.readouterr() == ("", "")
     assert progress.seconds == seconds >= 0.2
-    assert progress.data_wait_fraction == pytest.approx(0.5, abs=0.2)
+    # Of .2 s half was waited for; how long this machine took beside is in no test's hand.
+    assert 0.1 <= progress.data_wait_fraction * seconds <= seconds - 0.1
     assert progress.clips_per_second == pytest.approx(20 / progress.seconds)
     assert progress.seconds_left == pytest.approx(progress.seconds)
 

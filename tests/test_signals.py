@@ -41,12 +41,27 @@ def undisturbed(
     return trained(tmp_path_factory.mktemp("run") / "undisturbed", *arguments, processes=2)
 
 
-def training_processes(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
+HELD = f"""
+import runpy, time
+from pathlib import Path
+from slowfast_dist import recording
+write, go = recording.Recorder.step, Path(__file__).with_name("go")
+def step(recorder, epoch, global_step, values):
+    write(recorder, epoch, global_step, values)
+    while global_step == 20 and not go.exists():
+        time.sleep(0.01)
+recording.Recorder.step = step
+runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
+"""
+"""train.py, but of its 30 steps the last 10 wait for a file, go: a signal may be late."""
+
+
+def training_processes(launcher: subprocess.Popen[str], script: Path) -> list[psutil.Process]:
     """The processes that a launcher started, by rank; not the loaders' below them."""
     found = [
         process
         for process in psutil.Process(launcher.pid).children()
-        if str(ROOT / "train.py") in process.cmdline() and "RANK" in process.environ()
+        if str(script) in process.cmdline() and "RANK" in process.environ()
     ]
     return sorted(found, key=lambda process: int(process.environ()["RANK"]))
 
@@ -67,9 +82,10 @@ def test_a_signal_to_any_process_stops_all_in_the_same_step(
     arguments: tuple[str | Path, ...], undisturbed: Path, tmp_path: Path, name: str, rank: int,
     after_steps: int, request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
-    output = tmp_path / "run"
+    output, script = tmp_path / "run", tmp_path / "held.py"
+    script.write_text(HELD)
     command, environment = command_of(
-        ROOT / "train.py", *arguments, "--output-dir", output, processes=2
+        script, *arguments, "--output-dir", output, processes=2, env={"PYTHONPATH": str(ROOT)}
     )
     launcher = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -81,8 +97,9 @@ def test_a_signal_to_any_process_stops_all_in_the_same_step(
     if rank == LAUNCHER:  # which signals the whole groups of its processes, their loaders too
         launcher.send_signal(number)
     else:
-        training_processes(launcher)[rank].send_signal(number)
-    printed = launcher.communicate(timeout=120)[0]
+        training_processes(launcher, script)[rank].send_signal(number)
+    (tmp_path / "go").touch()
+    printed = launcher.communicate(timeout=300)[0]
     show_measured(f"{name} in training: all saved and ended", begin)
     assert launcher.returncode == 0 or rank == LAUNCHER, printed
     assert (output / "status").read_text() == "preempted\n", printed
@@ -121,7 +138,7 @@ def test_a_signal_during_the_imports_counts(
         while not catches(process, number):
             time.sleep(0.002)
         process.send_signal(number)
-        assert group.codes(range(2), seconds=90) == [0, 0], group.printed()
+        assert group.codes(range(2), seconds=300) == [0, 0], group.printed()
         assert "--resume auto" in group.printed() and not group.errors()
     assert (output / "status").read_text() == "preempted\n"
     assert not (output / "checkpoints").exists()  # there was nothing to save
@@ -143,7 +160,7 @@ def test_a_signal_during_validation_ends_it_and_loses_nothing(
         assert not rows(output, "epoch"), "the validation was too short to be interrupted"
         begin = time.monotonic()
         group.processes[1].send_signal(signal.SIGUSR1)
-        assert group.codes(range(2), seconds=20) == [0, 0], group.printed()
+        assert group.codes(range(2), seconds=120) == [0, 0], group.printed()
         show_measured("a signal during validation: saved and ended", begin)
     assert (output / "status").read_text() == "preempted\n"
     assert not rows(output, "epoch") and rows(output, "checkpoint")[-1]["global_step"] == 5
@@ -165,6 +182,6 @@ def test_a_second_interrupt_ends_at_once() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True,
-        timeout=30,
+        timeout=50,
     )  # fmt: skip
     assert done.returncode == 130 and done.stdout == "SIGINT\n"

@@ -112,7 +112,7 @@ def test_trials_run_side_by_side_in_folders_of_their_own(
     for command in commands:
         assert "exception" not in agent._process_command(command)
     for process in agent._run_processes.values():
-        assert process.wait(200) == 0
+        assert process.wait(400) == 0
     runs = sorted((tmp_path / "runs" / "sweep").iterdir())
     assert len(runs) == 2
     found = {}
@@ -138,7 +138,7 @@ def test_a_trial_that_is_ended_early_keeps_its_best_model(
     [run] = runs
     wait_for_steps(run, 12, lambda: process.poll() is None)
     agent._process_command({"type": "stop", "run_id": command["run_id"]})
-    assert process.wait(200) == 0
+    assert process.wait(400) == 0
     assert (run / "status").read_text() == "preempted\n"
     assert (run / "models" / "best_model_weights.pth").exists()
     assert len(list((run / "checkpoints").iterdir())) == 1

@@ -4,8 +4,8 @@ However long the video is, no more than a few frames of it are held. They are th
 `video.read_frames`, bit for bit: the packets say which frame is which, as the probe counted them.
 """
 
+import math
 import queue
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -203,15 +203,14 @@ def next_message(
 ) -> Message:
     """What the process that reads ``path`` sends next. Raises DecodeError where it says so, where
     it died, and where nothing comes for so many ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while True:
+    for _ in range(math.ceil(seconds / POLL_SECONDS)):  # while this process is stopped, one runs
         try:
             message = messages.get(timeout=POLL_SECONDS)
             break
         except queue.Empty:
             waiting()
-            if time.monotonic() > deadline:
-                raise DecodeError(path, f"{HANGS}: given up after {seconds:.0f} s") from None
+    else:
+        raise DecodeError(path, f"{HANGS}: given up after {seconds:.0f} s")
     if isinstance(message, Ended):
         raise DecodeError(path, f"{CRASHES} ({message.how})")
     if "unreadable" in message.header:

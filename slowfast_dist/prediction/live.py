@@ -126,7 +126,7 @@ def safe_name(address: str) -> str:
 
 def _refuse_silence(newest: NewestFrames, name: str, timeout: float) -> None:
     limit = timeout if newest.ready else START_SECONDS
-    if time.monotonic() - newest.heard > limit:
+    if newest.silence > limit:
         if not newest.ready:
             raise RunError(f"{name}: the process that reads it does not start")
         raise _silent(newest.begun, name, timeout)

@@ -1,7 +1,6 @@
 """The newest window of a live source: a bounded buffer between what reads and what scores."""
 
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +59,8 @@ class NewestFrames:
         self._changed = threading.Condition()
         self._received = self._covered = self._skipped = 0
         self._dropped = 0
-        self.heard = time.monotonic()
-        """When something came last, of time.monotonic."""
+        self.silence = 0.0
+        """Seconds waited in vain since something came; none while this process is stopped."""
         self.ready = self.begun = self.full = False
         """Whether the process runs, a frame has come, and a whole window of them."""
         self.end: dict[str, Any] | None = None
@@ -70,7 +69,7 @@ class NewestFrames:
     def add(self, message: Message | Ended) -> None:
         """What `live_frames` delivers."""
         with self._changed:
-            self.heard = time.monotonic()
+            self.silence = 0.0
             if isinstance(message, Ended):
                 self.end = self.end or {"ended": message.how}
             elif message.data is None:
@@ -128,8 +127,8 @@ class NewestFrames:
     def wait(self, seconds: float) -> None:
         """For something to change."""
         with self._changed:
-            if self.end is None:
-                self._changed.wait(max(0.0, seconds))
+            if self.end is None and not self._changed.wait(seconds := max(0.0, seconds)):
+                self.silence += seconds
 
     def take(self) -> Window | None:
         """The newest window, or what there is of it; None where there is no frame yet."""

@@ -233,8 +233,11 @@ def start(*words: str | Path, **options: Any) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def many_links(folder: Path, root: Path, count: int = 400) -> Path:
-    """Copies of a video under many names: hard links would be cheaper, but not everywhere."""
+def many_links(folder: Path, root: Path, count: int = 1000) -> Path:
+    """Copies of a video under many names: hard links would be cheaper, but not everywhere.
+
+    What is printed about so many does not fit into a pipe: it goes on until that is read.
+    """
     content = next(iter(sorted(root.rglob("*.mp4")))).read_bytes()
     for number in range(count):
         (folder / f"{number:04d}.mp4").write_bytes(content)

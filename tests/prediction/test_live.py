@@ -1,13 +1,15 @@
 """Live sources that are real servers on this machine: what they show now, or one clear line."""
 
 import json
+import re
 import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import repeat
 from typing import Any
 
 import av
@@ -24,8 +26,17 @@ from slowfast_dist.prediction.live_window import DENSITY, NewestFrames, Window
 from tests.prediction.predictors import SMALL, UNIFORM, brightness, predictor
 
 FPS = 25
-HALF = Predict(window=0.4, stride=0.2, timeout=5, json=True)
-X264 = {"preset": "ultrafast", "tune": "zerolatency", "g": "10", "x264-params": "repeat-headers=1"}
+PATIENCE = 60
+"""Seconds of silence, for a test that is not about them: this machine may be busy."""
+
+HALF = Predict(window=0.4, stride=0.2, timeout=PATIENCE, json=True)
+GROUP = 10
+"""Frames from one keyframe to the next."""
+
+X264 = {
+    "preset": "ultrafast", "tune": "zerolatency", "g": str(GROUP),
+    "x264-params": "repeat-headers=1",
+}  # fmt: skip
 
 
 class Pieces:
@@ -43,44 +54,71 @@ class Pieces:
         return data
 
 
-def frames(count: int, shade: Callable[[int], int]) -> Iterator[av.VideoFrame]:
+def frames(shades: Iterable[int]) -> Iterator[av.VideoFrame]:
     """One after the other as a camera gives them: grey pictures of 48 x 48 px."""
     begin = time.monotonic()
-    for number in range(count):
+    for number, shade in enumerate(shades):
         time.sleep(max(0.0, begin + number / FPS - time.monotonic()))
-        image = np.full((48, 48, 3), shade(number), np.uint8)
+        image = np.full((48, 48, 3), shade, np.uint8)
         yield av.VideoFrame.from_ndarray(image, format="rgb24")
 
 
-def encode(container: Any, count: int, shade: Callable[[int], int]) -> Iterator[None]:
+def encode(container: Any, shades: Iterable[int]) -> Iterator[None]:
     stream = container.add_stream("libx264", rate=FPS, options=X264)
     stream.width = stream.height = 48
     stream.pix_fmt = "yuv420p"
-    for frame in frames(count, shade):
+    for frame in frames(shades):
         container.mux(stream.encode(frame))
         yield
     container.mux(stream.encode(None))
 
 
-def dark_then_light(number: int) -> int:
-    return 20 if number < 50 else 230
+DARK, LIGHT = 20, 230
+
+
+class Scenes:
+    """A dark source until so many windows of it were scored, then a light one until as many were:
+    then it ends, as it does where none is within a minute."""
+
+    def __init__(self, windows: int) -> None:
+        self._windows = windows
+        self._scored = 0
+        self.light = 0
+        """Frames shown."""
+
+    def network(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        logits = brightness(clips)
+        self._scored += 1
+        return logits
+
+    def __iter__(self) -> Iterator[int]:
+        for shade in (DARK, LIGHT):
+            before = self._scored
+            for _ in range(60 * FPS):
+                if self._scored - before >= self._windows:
+                    break
+                self.light += shade == LIGHT
+                yield shade
 
 
 class Camera(BaseHTTPRequestHandler):
-    """MPEG-TS over HTTP, 25 frames a second: /COUNT, and /COUNT/stall, which then says no more."""
+    """MPEG-TS over HTTP, 25 frames a second: /COUNT dark ones, /COUNT/stall, which then says no
+    more, and /scenes, those of its server."""
 
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
-        _, count, *stall = self.path.partition("?")[0].split("/")
+        _, what, *stall = self.path.partition("?")[0].split("/")
+        scenes: Iterable[int] = self.server.scenes  # type: ignore[attr-defined]
+        shades = scenes if what == "scenes" else repeat(DARK, int(what))
         pieces = Pieces()
         try:
             with av.open(pieces, "w", format="mpegts") as container:
-                for _ in encode(container, int(count), dark_then_light):
+                for _ in encode(container, shades):
                     self.wfile.write(pieces.take())
             self.wfile.write(pieces.take())
             if stall:
-                time.sleep(20)
+                self.rfile.read(1)  # until who watches has gone
         except OSError:  # who watched has gone
             pass
 
@@ -88,60 +126,81 @@ class Camera(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def camera() -> Iterator[str]:
+@contextmanager
+def serving(scenes: Iterable[int] = ()) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
         server.daemon_threads = True
+        server.scenes = scenes  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def camera() -> Iterator[str]:
+    with serving() as address:
+        yield address
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_what_is_shown_now_is_told_until_it_ends(camera, capsys, new_children):
-    watch(predictor(), f"http://user:secret@{camera}/80?token=secret", HALF)
+def test_what_is_shown_now_is_told_until_it_ends(capsys, new_children):
+    scenes = Scenes(windows=4)
+    with serving(scenes) as camera:
+        address = f"http://user:secret@{camera}/scenes?token=secret"
+        watch(predictor(scenes.network), address, HALF)
     told = lines(capsys)
     labels = [line["prediction"] for line in told]
-    assert len(told) >= 6 and labels == sorted(labels) and set(labels) == {"dark", "light"}
-    # It changes 1.2 s before its end; of a window of .4 s half is dark .2 s later.
-    changed = next(line["time"] for line in told if line["prediction"] == "light")
-    assert 0.5 <= told[-1]["time"] - changed <= 1.2 and told[-1]["confidence"] > 0.9
-    assert all(line["source"] == f"http://{camera}/80" for line in told)
+    assert len(told) >= 8 and labels == sorted(labels)
+    # The last line is of its last frame, or of the last keyframe where this machine was late.
+    light = (scenes.light - 1) / FPS
+    for line in told:
+        ago = told[-1]["time"] - line["time"]
+        if line["prediction"] == "light":
+            assert ago <= light
+        else:  # of a window of .4 s some is dark
+            assert ago >= light - 0.4 - GROUP / FPS
+    assert told[-1]["confidence"] > 0.9
+    assert all(line["source"] == f"http://{camera}/scenes" for line in told)
     assert not new_children()
 
 
 def test_a_slow_model_drops_frames_and_does_not_lag(camera, capsys, new_children):
-    """Each window takes .6 s and shows .2 s of the source: two thirds of it are never seen."""
+    """Each window takes .6 s and shows .2 s of the source: two thirds of it are never seen.
+
+    Without that, each would be .4 s later than the one before.
+    """
 
     def slow(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         time.sleep(0.6)
         return brightness(clips)
 
-    command = Predict(window=0.2, timeout=5, json=True, seconds=4)
-    watch(predictor(slow), f"http://{camera}/1000", command)
+    command = Predict(window=0.2, timeout=PATIENCE, json=True, seconds=5)
+    watch(predictor(slow), f"http://{camera}/5000", command)
     told = lines(capsys)
-    assert 4 <= len(told) <= 8
-    assert told[-1]["dropped"] > 0.4 * FPS * (told[-1]["time"] - told[0]["time"])
-    assert all(line["lag"] < 2 for line in told)  # what one window takes, whatever came before
+    assert 4 <= len(told) <= 9
+    shown = FPS * (told[-1]["time"] - told[0]["time"])
+    dropped = told[-1]["dropped"] - told[0]["dropped"]
+    assert shown - 6 * (len(told) - 1) <= dropped < shown  # 5 in a window, or 6 by their rounding
+    # What one window takes, whatever came before; and the machine may stop for a moment.
+    assert min(line["lag"] for line in told[-3:]) < 2
     assert not new_children()
 
 
 def test_seconds_end_it_and_a_line_for_people(camera, capsys):
     begin = time.monotonic()
-    watch(predictor(), f"http://{camera}/1000", Predict(window=0.3, timeout=5, seconds=0.6))
-    assert time.monotonic() - begin < 15
+    command = Predict(window=0.3, timeout=PATIENCE, seconds=0.6)
+    watch(predictor(), f"http://{camera}/5000", command)
+    assert time.monotonic() - begin < 100  # it lasts 200 s
     (first, *_) = capsys.readouterr().out.splitlines()
-    assert "dark" in first and "%" in first and "dropped 0" in first and "lag" in first
+    assert re.search(r"  dark +\d+\.\d%  dropped \d+  lag \d+\.\d\d s$", first)
 
 
 def test_a_source_that_falls_silent_is_given_up(camera, capsys, new_children):
-    begin = time.monotonic()
-    with pytest.raises(RunError, match=r"/40/stall: fell silent for 1 s: given up \(--timeout\)"):
-        watch(predictor(), f"http://{camera}/40/stall", Predict(window=0.2, timeout=1))
-    assert time.monotonic() - begin < 15
+    with pytest.raises(RunError, match=r"/20/stall: fell silent for 4 s: given up \(--timeout\)"):
+        watch(predictor(), f"http://{camera}/20/stall", Predict(window=0.2, timeout=4))
     assert "dark" in capsys.readouterr().out
     assert not new_children()
 
@@ -151,7 +210,7 @@ def test_what_is_not_a_number_is_no_line(camera, capsys, new_children):
         return brightness(clips) * np.float32("nan")
 
     with pytest.raises(RunError, match="the model's output is not a number"):
-        watch(predictor(broken), f"http://{camera}/1000", HALF)
+        watch(predictor(broken), f"http://{camera}/5000", HALF)
     assert capsys.readouterr().out == "" and not new_children()
 
 
@@ -168,19 +227,19 @@ def test_a_server_that_does_not_answer_is_one_line_in_time(scheme):
         begin = time.monotonic()
         with pytest.raises(RunError, match="sent no picture for 1 s") as error:
             watch(predictor(), f"{scheme}://me:secret@127.0.0.1:{port}/x", Predict(timeout=1))
-    assert time.monotonic() - begin < 15 and "secret" not in str(error.value)
+    assert time.monotonic() - begin < 100 and "secret" not in str(error.value)
 
 
 def test_a_closed_port_and_a_wrong_name_are_one_line():
-    with silent_port() as port:
-        pass
-    for address, reason in (
-        (f"rtsp://127.0.0.1:{port}/x", "Connection refused"),
-        ("http://no.such.host.invalid/x", "host no.such.host.invalid: "),
-        ("nonsense://127.0.0.1/x", "Protocol not found"),
-    ):
-        with pytest.raises(RunError, match=reason):
-            watch(predictor(), address, Predict(timeout=5))
+    with socket.socket() as taken:  # so that nobody else comes to listen there
+        taken.bind(("127.0.0.1", 0))
+        for address, reason in (
+            (f"rtsp://127.0.0.1:{taken.getsockname()[1]}/x", "Connection refused"),
+            ("http://no.such.host.invalid/x", "host no.such.host.invalid: "),
+            ("nonsense://127.0.0.1/x", "Protocol not found"),
+        ):
+            with pytest.raises(RunError, match=reason):
+                watch(predictor(), address, Predict(timeout=PATIENCE))
 
 
 def test_a_camera_that_is_not_there():
@@ -225,7 +284,7 @@ class RtspCamera(socketserver.StreamRequestHandler):
             self.wfile.write(answer.encode())
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as packets:
             packets.bind(("127.0.0.1", 0))
-            packets.settimeout(1)
+            packets.settimeout(PATIENCE)
             port = packets.getsockname()[1]
             threading.Thread(target=self._film, args=(port,), daemon=True).start()
             try:
@@ -237,7 +296,7 @@ class RtspCamera(socketserver.StreamRequestHandler):
 
     def _film(self, port: int) -> None:
         with av.open(f"rtp://127.0.0.1:{port}", "w", format="rtp") as container:
-            for _ in encode(container, 50, lambda number: 230):
+            for _ in encode(container, repeat(LIGHT, 50)):
                 pass
 
 
@@ -246,7 +305,7 @@ def test_rtsp(capsys):
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"rtsp://127.0.0.1:{server.server_address[1]}/x"
-        watch(predictor(), address, Predict(window=0.4, timeout=5, json=True, seconds=1.0))
+        watch(predictor(), address, Predict(window=0.4, timeout=PATIENCE, json=True, seconds=1.0))
         server.shutdown()
     told = lines(capsys)
     assert told and {line["prediction"] for line in told} == {"light"}
@@ -302,6 +361,17 @@ def test_a_clock_that_is_set_anew_begins_a_new_window():
     assert (before, newest.full) == (True, False)
     window = taken(newest)
     assert set(window.clips.ravel()) == {200}
+
+
+def test_silence_is_counted_while_it_is_waited_for():
+    """Not while this process is stopped, and what it reads waits in a pipe."""
+    newest = NewestFrames(SMALL, None)
+    newest.wait(0.05)
+    time.sleep(0.2)
+    newest.wait(0.05)
+    assert newest.silence == pytest.approx(0.1)
+    add(newest, 0, 0.0)
+    assert newest.silence == 0
 
 
 def test_a_source_read_too_slowly_is_caught_up_with():

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -149,7 +150,7 @@ def test_batches_progress_and_a_stop(good, new_children):
 
 
 def none_left(new_children: Callable[[], list[psutil.Process]]) -> bool:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while (left := new_children()) and time.monotonic() < end:
         time.sleep(0.01)
     return not left
@@ -164,15 +165,17 @@ def test_a_video_that_hangs_the_decoder_is_given_up(good, tmp_path, monkeypatch,
     assert none_left(new_children)
 
 
-def test_a_video_that_crashes_the_decoder_is_given_up(good, new_children):
+def test_a_video_that_crashes_the_decoder_is_given_up(good, monkeypatch, new_children):
     def kill(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         for child in new_children():
-            child.kill()
+            with suppress(psutil.NoSuchProcess):  # it was killed before
+                child.kill()
         return brightness(clips)
 
     info = probe_file(good)
+    # More is to come than what waits here and in the pipe, so the process is still at work.
+    monkeypatch.setattr(stream, "AHEAD_BYTES", 1)
     with pytest.raises(DecodeError, match=CRASHES):
-        # More is to come than the pipe holds, so the process is still at work.
         data = replace(SMALL, crop_size=512)
         score_windows(predictor(kill, data), good, info, None, 0.04, 1)
 
@@ -208,8 +211,9 @@ def test_memory_does_not_grow_with_the_video(tmp_path, new_children):
     child = [0]
 
     def watched(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        sizes = [process.memory_info().rss for process in new_children()]
-        child[0] = max([*child, *sizes])
+        for process in new_children():
+            with suppress(psutil.NoSuchProcess):  # at the end
+                child[0] = max(child[0], process.memory_info().rss)
         return brightness(clips[:, :1])
 
     large = predictor(watched, replace(UNIFORM, crop_size=224, short_side=(224, 224)))
