@@ -199,6 +199,36 @@ def test_a_lock_without_signs_of_life_is_taken_over(
     lock.release()
 
 
+def test_a_pause_of_the_watcher_is_no_death_of_the_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sign of life that came while this process was stopped is seen before its verdict."""
+    (tmp_path / ".lock").write_text(json.dumps(FOREIGN))
+
+    close = os.close
+
+    def stopped(descriptor: int) -> None:
+        """Just after a look."""
+        close(descriptor)
+        if watching:
+            watching.clear()
+            time.sleep(2 * run_lock.WATCH_SECONDS)
+            os.utime(tmp_path / ".lock")
+
+    watching = [True]
+    monkeypatch.setattr(run_lock, "WATCH_SECONDS", 0.2)
+    watch = RunLock._watch
+
+    def watched(self: RunLock, left: bytes) -> bytes:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "close", stopped)
+            return watch(self, left)
+
+    monkeypatch.setattr(RunLock, "_watch", watched)
+    with pytest.raises(UserError, match="on far"):
+        RunLock(tmp_path, Path("runs/x"))
+
+
 def test_signs_of_life_from_another_host_refuse(tmp_path: Path, patient: None) -> None:
     path = tmp_path / ".lock"
     path.write_text(json.dumps(FOREIGN))

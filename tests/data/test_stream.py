@@ -1,5 +1,7 @@
 """All frames of a file, or some of them, in order: the same as one by one."""
 
+import queue
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,10 @@ import numpy as np
 import pytest
 
 from slowfast_dist.data import packets, stream
+from slowfast_dist.data.opening import DecodeError
 from slowfast_dist.data.pixels import ViewConverter
 from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.stream import open_in_order
+from slowfast_dist.data.stream import next_message, open_in_order
 from slowfast_dist.data.stream_process import Ended, Message, StreamProcess
 
 
@@ -41,6 +44,23 @@ def test_frames_come_in_order(videos: Any, kind: str, kept: bool, monkeypatch: A
         assert [number for number, _ in found] == wanted
         for number, frame in found:
             np.testing.assert_array_equal(frame, whole[number])
+
+
+def test_only_what_is_waited_counts_as_silence() -> None:
+    """Not while this process was stopped, say, as by Ctrl-Z or a cluster that suspends a job."""
+    messages: queue.Queue[Message | Ended] = queue.Queue()
+    pauses = iter([1.0])
+
+    def waiting() -> None:
+        for pause in pauses:
+            time.sleep(pause)
+            messages.put(Message({"frames": 1}, None))
+
+    limit = 2 * stream.POLL_SECONDS
+    message = next_message(messages, Path("a.mp4"), limit, waiting)
+    assert message.header == {"frames": 1}
+    with pytest.raises(DecodeError, match="hangs the decoder"):
+        next_message(messages, Path("a.mp4"), limit, waiting)
 
 
 def test_a_process_that_prints_and_a_bug_in_it(tmp_path: Path) -> None:
