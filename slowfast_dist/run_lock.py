@@ -12,6 +12,7 @@ taken for dead, from going on.
 
 import errno
 import json
+import math
 import os
 import platform
 import struct
@@ -169,13 +170,12 @@ class RunLock:
     def _watch(self, left: bytes) -> bytes:
         """Wait for a sign of life; returns what a dead process left. Raises UserError.
 
-        Opens the file anew for each look, as only that asks an NFS server, and holds no lock. The
-        last look comes after the time is up: this process, too, may pause for seconds.
+        Opens the file anew for each look, as only that asks an NFS server, and holds no lock. Looks
+        are counted, not time: this process may pause for seconds, and the holder with it.
         """
         first = None
-        deadline = time.monotonic() + WATCH_SECONDS
-        while True:
-            last = time.monotonic() > deadline
+        for _ in range(math.ceil(WATCH_SECONDS / POLL_SECONDS) + 1):
+            time.sleep(POLL_SECONDS)
             try:
                 descriptor = os.open(self.path, os.O_RDWR)
             except FileNotFoundError:  # its holder ended, cleanly
@@ -187,9 +187,7 @@ class RunLock:
             first = first or look
             if look != first or look[0] != left:
                 raise _in_use(self.output_dir, _parsed(look[0]))
-            if last:
-                return left
-            time.sleep(POLL_SECONDS)
+        return left
 
     def _settle(self, descriptor: int) -> None:
         """Where others may take the same dead lock over unseen: the last to sign has it."""

@@ -134,7 +134,7 @@ class Start:
         code = self.launcher.wait()
         if code != 0:
             raise Broken(f"a start failed ({code}): {self.log}")
-        if left := living(list(self.alive()), END_SECONDS):
+        if left := living(list(self.alive()), 15):
             raise Broken(f"processes outlive the end of the run: {left}")
 
 

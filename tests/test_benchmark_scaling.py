@@ -16,10 +16,11 @@ from slowfast_dist.benchmark.scaling_model import (
     all_reduce_seconds,
     model_step,
 )
-from tests.cluster import Network, network, no_hosts_because
+from tests.cluster import Host, Network, network, no_hosts_because
 from tests.training_runs import launch
 
-SMALL = ("--num-frames", "8", "--crop-size", "64", "--batch-size", "2", "--steps", "3", "--json")
+SMALL = ("--num-frames", "8", "--crop-size", "64", "--batch-size", "2", "--json")
+STEPS = 3
 
 
 # --- the model -----------------------------------------------------------------------------------
@@ -56,7 +57,7 @@ def test_a_step_waits_for_what_does_not_hide_and_for_the_last_bucket():
 
 @pytest.mark.slow
 def test_one_and_two_processes_are_measured_and_many_modelled():
-    done = launch("-m", "slowfast_dist", "benchmark", "scaling", *SMALL)
+    done = launch("-m", "slowfast_dist", "benchmark", "scaling", *SMALL, "--steps", str(STEPS))
     assert done.returncode == 0, done.stderr
     *text, last = done.stdout.splitlines()
     result = json.loads(last)
@@ -82,13 +83,15 @@ def hosts() -> Iterator[Network]:
 
 @pytest.mark.slow
 def test_the_model_holds_on_two_hosts_with_a_limited_link(hosts: Network, tmp_path: Path) -> None:
-    """All-reduce by the link's rate alone; the step by its parts."""
-    megabits = 10  # so slow that a busy machine adds little
+    """The bytes are the model's; it takes as long as they do on that link, or longer where the
+    machine is busy. Printed for the README: how much longer."""
+    megabits = 10
     for host in hosts.hosts:
         host.run(
             "tc", "qdisc", "replace", "dev", "v1", "root", "tbf", "rate", f"{megabits}mbit",
             "burst", "64kb", "latency", "400ms",
         )  # fmt: skip
+    before = sent(hosts.hosts[1])
     processes = []
     for rank, host in enumerate(hosts.hosts):
         own = {
@@ -100,7 +103,8 @@ def test_the_model_holds_on_two_hosts_with_a_limited_link(hosts: Network, tmp_pa
             processes.append(
                 host.start(
                     sys.executable, "-m", "slowfast_dist", "benchmark", "scaling", *SMALL,
-                    "--network-gbytes", str(megabits / 8e3), env=own, stdout=file, stderr=file,
+                    "--steps", str(STEPS), "--network-gbytes", str(megabits / 8e3), env=own,
+                    stdout=file, stderr=file,
                 )
             )  # fmt: skip
     assert [process.wait(400) for process in processes] == [0, 0], [
@@ -112,5 +116,16 @@ def test_the_model_holds_on_two_hosts_with_a_limited_link(hosts: Network, tmp_pa
         f"{row['modelled_all_reduce_seconds']:.3f}; step {row['step_seconds']:.3f} s, modelled "
         f"{row['modelled_step_seconds']:.3f}"
     )
-    assert row["modelled_all_reduce_seconds"] == pytest.approx(row["all_reduce_seconds"], rel=0.3)
-    assert row["modelled_step_seconds"] == pytest.approx(row["step_seconds"], rel=0.35)
+    # One round is not counted; each has an all-reduce in the step and one alone.
+    reduced = (sent(hosts.hosts[1]) - before) / (2 * (STEPS + 1))
+    assert 1 < reduced / row["gradient_bytes"] < 1.15  # and the headers, and what was lost
+    floor = row["modelled_all_reduce_seconds"]
+    assert floor == pytest.approx(row["gradient_bytes"] / (megabits / 8 * 1e6), rel=0.01)
+    for what in ("all_reduce_seconds", "step_seconds"):
+        assert 0.9 * floor < row[what] < 4 * row[f"modelled_{what}"], what
+
+
+def sent(host: Host) -> int:
+    """Bytes that left the host."""
+    (link,) = json.loads(host.run("ip", "-json", "-statistics", "link", "show", "v1"))
+    return int(link["stats64"]["tx"]["bytes"])

@@ -117,8 +117,10 @@ def test_a_killed_launcher_leaves_no_orphan(
     below = descendants(launcher.pid)
     assert len(below) >= 4, "two processes, each with a loader"
     begin = time.monotonic()
+    for process in below:
+        process.suspend()  # so that none ends by itself, as over its lost standard output
     launcher.kill()
-    alive = living(below, 15)  # the disk holds up the end of one that saves
+    alive = living(below, 60)  # the disk holds up the end of one that saves
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()

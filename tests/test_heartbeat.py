@@ -69,7 +69,6 @@ class Members:
                 process_group=self.processes[0].pid if self.processes else 0,
             )  # fmt: skip
             self.processes.append(process)
-        self.wait_for("up")
 
     def wait_for(self, name: str) -> None:
         deadline = time.monotonic() + END_SECONDS
@@ -96,10 +95,13 @@ class Members:
 @pytest.fixture
 def members(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Members]:
     made = Members(tmp_path, *request.param)
-    yield made
-    for process in made.processes:
-        process.kill()
-        process.communicate()
+    try:
+        made.wait_for("up")
+        yield made
+    finally:
+        for process in made.processes:
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.parametrize("members", [(24, LONG)], indirect=True)

@@ -19,7 +19,7 @@ from slowfast_dist import prepare, prepare_sources
 from slowfast_dist.commands import Prepare
 from slowfast_dist.config import RunError, UserError
 from slowfast_dist.data.manifest import list_videos
-from slowfast_dist.data.prepared import PARTS, Prepared, target_names
+from slowfast_dist.data.prepared import PARTS, Prepared, open_folder, target_names
 from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.transcode import KEY_INTERVAL, VERSION
@@ -313,7 +313,7 @@ def test_a_full_disk_names_the_file_and_leaves_no_part(tmp_path: Path) -> None:
 def test_a_stop_while_a_video_is_published(
     tmp_path: Path, moved: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever lies there is known as done; of one that was prepared anew nothing old remains."""
+    """What was moved there is known as done, and what was not is prepared again."""
     root, out = originals(tmp_path / "in"), tmp_path / "out"
     cheaper(monkeypatch)
     run_prepare(root, out, SMALL)
@@ -330,15 +330,32 @@ def test_a_stop_while_a_video_is_published(
         patch.setattr(os, "replace", stopped)
         with pytest.raises(KeyboardInterrupt):
             run_prepare(root, out, SMALL)
-    there = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.mp4"))
-    assert len(there) == (4 if moved else 3)
-    made = {path: (out / path).stat().st_mtime_ns for path in there}
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*.mp4")}
+    target = changed.relative_to(root).as_posix()
+    assert len(there) == 4  # the old one lies there until the new one takes its place
+    done = there if moved else there - {target}
+    made = {path: (out / path).stat().st_mtime_ns for path in done}
     capfd.readouterr()
     run_prepare(root, out, SMALL)
-    assert f"4 videos are prepared in {out}, {len(there)} of them before" in capfd.readouterr().out
-    assert {path: (out / path).stat().st_mtime_ns for path in there} == made
-    target = changed.relative_to(root).as_posix()
+    assert f"4 videos are prepared in {out}, {len(done)} of them before" in capfd.readouterr().out
+    assert {path: (out / path).stat().st_mtime_ns for path in done} == made
     assert record(out)[target].source_sha256 == hashlib.sha256(changed.read_bytes()).hexdigest()
+
+
+def test_a_stop_before_a_video_takes_the_place_of_one_as_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = Prepared("a.mp4", "a.avi", 1, 1, "x", 8, 32, KEY_INTERVAL, VERSION, size=3)
+    with open_folder(tmp_path / "out") as folder:
+        (folder.parts / "part").write_bytes(b"old")
+        folder.publish("part", entry)
+        (folder.parts / "part").write_bytes(b"new")
+        monkeypatch.delattr(os, "replace")  # in place of a stop just before it
+        with pytest.raises(AttributeError):
+            folder.publish("part", replace(entry, source_sha256="y"))
+    with open_folder(tmp_path / "out") as folder:
+        (found,) = folder.entries.values()
+        assert found.source_sha256 == "y" and not folder.holds(found)
 
 
 STUCK = """

@@ -94,7 +94,8 @@ class PreparedFolder:
         """
         target = self._own(entry.path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)  # the line must not hold for one of an earlier source
+        if self.holds(entry):  # as large, of an earlier source: the line must not hold for it
+            target.unlink()
         self._write(entry)
         os.replace(self.parts / part, target)
         self.entries[entry.path] = entry

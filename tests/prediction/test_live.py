@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import repeat
 from typing import Any
@@ -203,6 +204,26 @@ def test_a_source_that_falls_silent_is_given_up(camera, capsys, new_children):
         watch(predictor(), f"http://{camera}/20/stall", Predict(window=0.2, timeout=4))
     assert "dark" in capsys.readouterr().out
     assert not new_children()
+
+
+def test_a_process_that_hangs_is_given_up(camera, capsys, new_children):
+    """As in a camera's driver: no time limit of FFmpeg's ends that."""
+
+    def stop(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        for child in new_children():
+            child.suspend()
+        return brightness(clips)
+
+    with pytest.raises(RunError, match=r"/5000: fell silent for 4 s: given up \(--timeout\)"):
+        watch(predictor(stop), f"http://{camera}/5000", Predict(window=0.2, timeout=4))
+    assert "dark" in capsys.readouterr().out
+    assert not new_children()
+
+
+def test_the_end_is_told_before_it_is_due(camera, capsys):
+    watch(predictor(), f"http://{camera}/20", replace(HALF, stride=60.0))
+    first, last = lines(capsys)
+    assert last["time"] - first["time"] > 0.2  # of .76 s; where this machine was late, a keyframe's
 
 
 def test_what_is_not_a_number_is_no_line(camera, capsys, new_children):

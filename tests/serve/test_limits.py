@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.serve.serving import ROOT, Server
@@ -179,9 +180,12 @@ def test_work_that_takes_too_long_is_broken_off(
     run: Path, tmp_path: Path, video: Path, black: Callable[[int, int, float], bytes]
 ) -> None:
     with Server(run, tmp_path / "server", "--time-limit", "0.2") as server:
+        process = psutil.Process(server.process.pid)
+        before = sum(process.cpu_times()[:4])  # with those of the processes that read
         status, answer = server.predict(black(11_000, 64, 20))  # 8 s and more
         assert status == 504 and "longer than the 0.2 s" in answer["error"]
         assert server.left_soon() == []
+        assert sum(process.cpu_times()[:4]) - before < 4
         assert server.predict(video.read_bytes())[0] in (200, 504)
         assert server.is_up() and server.log.read_text() == ""
 
