@@ -14,7 +14,7 @@ from slowfast_dist.data.loaders import Loaders, VideoSet, find_videos, make_load
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data_wait import DataWait
 from slowfast_dist.progress import Progress
-from tests.training_runs import TINY, rows, train
+from tests.training_runs import ROOT, TINY, launch, rows
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +69,30 @@ def test_it_is_said_once_and_not_for_the_start_of_the_loaders(
     assert "waiting for data" not in capsys.readouterr().out
 
 
+SLOW = f"""
+import runpy, time
+from slowfast_dist.data.dataset import TrainingClips
+read = TrainingClips._read
+def slowly(self, video, *rest):
+    time.sleep(self.videos.path(video).parent.name == "moves left")
+    return read(self, video, *rest)
+TrainingClips._read = slowly
+runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
+"""
+"""train.py, but each video of one class takes a second more to read, as from a slow disk."""
+
+
 def test_a_training_that_waits_names_its_slowest_videos(root: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    done = train(
-        *TINY, "--data.root", root, "--output-dir", run, "--epochs", "2",
+    run, script = tmp_path / "run", tmp_path / "slow.py"
+    script.write_text(SLOW)
+    done = launch(
+        script, *TINY, "--data.root", root, "--output-dir", run, "--epochs", "2",
         "--global-batch-size", "1", "--micro-batch-size", "1", "--model.norm", "frozen",
+        env={"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert all(row["data_wait_fraction"] > 0.1 for row in rows(run, "epoch"))
     (line,) = [line for line in done.stdout.splitlines() if "slowest to read: " in line]
-    known = {f"{path.parent.name}/{path.name}" for path in root.glob("*/*.mp4")}
+    known = {f"moves left/{path.name}" for path in root.glob("moves left/*.mp4")}
     named = [part.rsplit(" (", 1)[0] for part in line.split(": ", 1)[1].split(", ")]
     assert len(named) == 3 and set(named) <= known
