@@ -16,16 +16,17 @@ from random import Random
 import numpy as np
 import yaml
 
-from slowfast_dist.cli import parse_evaluation, parse_training
-from slowfast_dist.config import Config, DataConfig, UserError, config_dict
-from slowfast_dist.config_checks import validate
-from slowfast_dist.config_files import preset_folder, read_config_file
+from slowfast_dist.cli.flags import apply, flag_types
+from slowfast_dist.cli.parser import parse_evaluation, parse_training
+from slowfast_dist.cli.presets import preset_folder, read_config_file
+from slowfast_dist.config.checks import validate
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config, DataConfig, config_dict
 from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.data.split import split_videos, write_split
-from slowfast_dist.files import write_json
-from slowfast_dist.flags import apply, flag_types
-from slowfast_dist.run_folder import RunFolder, write_unreadable
-from slowfast_dist.tracking import write_predictions
+from slowfast_dist.runs.folder import RunFolder, write_unreadable
+from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.system.files import write_json
 from tests.mutations import mutate
 
 PLAIN = tuple("abcxyz0189 _-.,;:/\\'\"=+#&*!?%@|<>()[]{}~\t")

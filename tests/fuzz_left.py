@@ -21,26 +21,28 @@ import safetensors.torch
 import torch
 from accelerate import Accelerator
 
-from slowfast_dist.best_model import DESCRIPTION, WEIGHTS, describe_best, read_best
-from slowfast_dist.checkpoint import (
+from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DataConfig, EvaluationConfig, ModelConfig
+from slowfast_dist.data.loaders import find_videos
+from slowfast_dist.data.manifest import list_videos
+from slowfast_dist.data.probing import probe_videos
+from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.model.slowfast import build_model
+from slowfast_dist.model.weights import read_state_dict
+from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, describe_best, read_best
+from slowfast_dist.runs.checkpoint import (
     FILES,
     Checkpoint,
     load_checkpoint,
     newest_valid,
     save_checkpoint,
 )
-from slowfast_dist.cli import parse_training
-from slowfast_dist.config import DataConfig, EvaluationConfig, ModelConfig, UserError
-from slowfast_dist.data.loaders import find_videos
-from slowfast_dist.data.manifest import list_videos
-from slowfast_dist.data.probe_all import probe_videos
-from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.video import VideoInfo
-from slowfast_dist.model import build_model
-from slowfast_dist.run_folder import RunFolder, open_run
-from slowfast_dist.tracking import MetricsFile, SampleLog
-from slowfast_dist.training import Trainer
-from slowfast_dist.weights import read_state_dict
+from slowfast_dist.runs.folder import RunFolder, open_run
+from slowfast_dist.runs.logs import SampleLog
+from slowfast_dist.runs.metrics_file import MetricsFile
+from slowfast_dist.training.trainer import Trainer
+from slowfast_dist.video.reader import VideoInfo
 from tests.fuzz_given import odd_bytes, odd_text
 from tests.training_runs import TINY
 

@@ -19,9 +19,9 @@ from types import FrameType
 
 import psutil
 
-from slowfast_dist.cli import one_line
-from slowfast_dist.config import RunError, UserError
-from slowfast_dist.data import group_pattern
+from slowfast_dist.cli.main import one_line
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.data import manifest as group_pattern
 from tests import fuzz_given, fuzz_left
 
 Case = Callable[[Path, Random], None]

@@ -19,8 +19,8 @@ from random import Random
 import av
 import psutil
 
-from slowfast_dist.data.guard import CRASHES, HANGS
-from slowfast_dist.data.manifest import VIDEO_SUFFIXES
+from slowfast_dist.data.scan import VIDEO_SUFFIXES
+from slowfast_dist.video.guarded_reader import CRASHES, HANGS
 from tests.data.conftest import KINDS, Kind, write
 from tests.mutations import mutate, promises
 from tests.training_runs import ROOT, TINY, command_of

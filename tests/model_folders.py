@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from slowfast_dist.best_facts import data_facts, result_facts, training_facts
-from slowfast_dist.best_model import describe_best
-from slowfast_dist.checkpoint import save_best
-from slowfast_dist.config import Config, DataConfig, EvaluationConfig, ModelConfig
+from slowfast_dist.config.training import Config, DataConfig, EvaluationConfig, ModelConfig
 from slowfast_dist.data.loaders import VideoSet
-from slowfast_dist.data.video import VideoInfo
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
-from slowfast_dist.metrics import logit_metrics
-from slowfast_dist.model import SlowFast
+from slowfast_dist.metrics.scores import logit_metrics
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import describe_best, save_best
+from slowfast_dist.training.best import data_facts, result_facts, training_facts
+from slowfast_dist.video.reader import VideoInfo
 
 ENVIRONMENT = {
     "device": "cpu", "mixed_precision": "no", "processes": 1, "git_commit": "0123456789abcdef",

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import torch
 
-from slowfast_dist.best_model import describe_best
-from slowfast_dist.checkpoint import save_best
-from slowfast_dist.config import DataConfig, EvaluationConfig, ModelConfig
-from slowfast_dist.model import build_model
+from slowfast_dist.config.training import DataConfig, EvaluationConfig, ModelConfig
+from slowfast_dist.model.slowfast import build_model
+from slowfast_dist.runs.best_model import describe_best, save_best
 
 CLIP = DataConfig(num_frames=8, sampling_rate=1, short_side=(40, 40), crop_size=32)
 

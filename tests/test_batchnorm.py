@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from slowfast_dist.batchnorm import RunningStatistics
+from slowfast_dist.model.batchnorm import RunningStatistics
 
 STEPS = (5, 4, 1)
 """Micro-batches of each step; the last leaves processes idle."""

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from slowfast_dist.benchmark_settings import BenchmarkIndex
-from slowfast_dist.config import UserError
+from slowfast_dist.config.benchmark import BenchmarkIndex
+from slowfast_dist.config.errors import UserError
 from tests.training_runs import launch
 
 

@@ -8,8 +8,15 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist.benchmark.bare_decode import STAGES, decode_bare, frame_times, stage_seconds
-from slowfast_dist.benchmark.clips import (
+from slowfast_dist.commands.benchmark.baselines import (
+    MEAN,
+    STAGES,
+    STD,
+    decode_bare,
+    frame_times,
+    stage_seconds,
+)
+from slowfast_dist.commands.benchmark.clips import (
     Group,
     GroupCosts,
     Video,
@@ -17,14 +24,13 @@ from slowfast_dist.benchmark.clips import (
     plain_clips,
     training_clips,
 )
-from slowfast_dist.benchmark.plain import MEAN, STD
-from slowfast_dist.benchmark.videos import VideoKind, write_benchmark_video
-from slowfast_dist.config import DataConfig
-from slowfast_dist.cpu_time import Cost
-from slowfast_dist.data.probe import probe_file
+from slowfast_dist.commands.benchmark.made_videos import VideoKind, write_benchmark_video
+from slowfast_dist.commands.benchmark.output import Cost
+from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.transforms import training_view
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.views import training_view
 from tests.training_runs import launch
 
 DATA = DataConfig(num_frames=8, sampling_rate=2, short_side=(150, 180), crop_size=120)
@@ -183,7 +189,7 @@ def test_a_mistake_is_one_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from slowfast_dist.cli import main
+    from slowfast_dist.cli.main import main
 
     (tmp_path / "EMPTY").mkdir()
     places = [str(tmp_path / word) if word.isupper() else word for word in words]

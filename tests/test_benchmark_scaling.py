@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.benchmark.scaling_model import (
+from slowfast_dist.commands.benchmark.scaling import (
     BACKWARD_SHARE,
     BUCKET_BYTES,
     HOP_SECONDS,

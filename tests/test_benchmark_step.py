@@ -9,16 +9,16 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
-from slowfast_dist.benchmark import floors
-from slowfast_dist.benchmark.floors import (
+from slowfast_dist.cli.main import main
+from slowfast_dist.commands.benchmark import roofline as floors
+from slowfast_dist.commands.benchmark.roofline import (
     Peak,
     count_work,
     evaluation_floors,
     find_peak,
     training_floors,
 )
-from slowfast_dist.cli import main
-from slowfast_dist.model import ARCHITECTURES, SlowFast, create_slowfast
+from slowfast_dist.model.slowfast import ARCHITECTURES, SlowFast, create_slowfast
 from tests.training_runs import launch
 
 SMALL = (

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.benchmark.train import cores_row
-from slowfast_dist.cli import main
+from slowfast_dist.cli.main import main
+from slowfast_dist.commands.benchmark.train import cores_row
 from slowfast_dist.data.synthetic import make_videos
 from tests.training_runs import launch
 

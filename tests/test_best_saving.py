@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from slowfast_dist.best_saving import BestSoFar
-from slowfast_dist.config import CheckpointConfig, Config
+from slowfast_dist.config.training import CheckpointConfig, Config
 from slowfast_dist.data.loaders import VideoSet
-from slowfast_dist.run_folder import RunFolder
+from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.training.best import BestSoFar
 from tests.model_folders import save_models, small_config
 
 

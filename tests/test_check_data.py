@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.check.command import run_check
-from slowfast_dist.check.moving import move
-from slowfast_dist.commands import CheckData
-from slowfast_dist.config import UserError
-from slowfast_dist.data.synthetic import make_videos, write_video
+from slowfast_dist.commands.check.command import run_check
+from slowfast_dist.commands.check.report import move
+from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.video.writer import write_video
 from tests.training_runs import launch
 
 SMALL = CheckData(num_frames=8, sampling_rate=1, crop_size=32, num_workers=1)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from slowfast_dist.checkpoint import (
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.runs.checkpoint import (
     FILES,
     Checkpoint,
     find_checkpoint,
@@ -20,7 +21,6 @@ from slowfast_dist.checkpoint import (
     newest_valid,
     save_checkpoint,
 )
-from slowfast_dist.config import RunError, UserError
 
 
 def checkpoint(step: int) -> Checkpoint:

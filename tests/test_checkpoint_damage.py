@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from slowfast_dist.checkpoint import FILES, list_checkpoints, load_checkpoint, newest_valid
-from slowfast_dist.config import RunError, UserError
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.run_folder import RunFolder, open_run
+from slowfast_dist.runs.checkpoint import FILES, list_checkpoints, load_checkpoint, newest_valid
+from slowfast_dist.runs.folder import RunFolder, open_run
 from tests.training_runs import TINY, rows, train, trained
 
 ALL_FILES = (*FILES, "manifest.json")

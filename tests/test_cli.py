@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.cli import main, one_line_for_mistakes, parse_training
-from slowfast_dist.config import Config, RunError, UserError
-from slowfast_dist.flags import flag_types
+from slowfast_dist.cli.flags import flag_types
+from slowfast_dist.cli.main import main, one_line_for_mistakes
+from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.training import Config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROOT = ["--data.root", "videos"]
@@ -181,7 +183,7 @@ def test_without_videos_it_says_how_to_give_some() -> None:
 
 
 def test_of_several_processes_rank_0_speaks_and_ends_first() -> None:
-    told = "import time; time.sleep = print; from slowfast_dist.cli import main; main()"
+    told = "import time; time.sleep = print; from slowfast_dist.cli.main import main; main()"
     first = run("-c", told, "train", "--epocs", "3", rank=0)
     started = time.perf_counter()
     other = run("train.py", "--epocs", "3", rank=1)
@@ -215,7 +217,7 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from slowfast_dist.cli import main; main(['train', 'demo', '--help']); "
+        "import sys; from slowfast_dist.cli.main import main; main(['train', 'demo', '--help']); "
         "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
     loaded = set(run("-c", code).stderr.split())

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.config import Config, ModelConfig, UserError, config_dict
-from slowfast_dist.config_checks import validate
+from slowfast_dist.config.checks import validate
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config, ModelConfig, config_dict
 
 GIVEN = Config(data=replace(Config().data, root=Path("videos")))
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slowfast_dist.cli import parse_training
-from slowfast_dist.config import (
+from slowfast_dist.cli.flags import flag_types
+from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.cli.presets import preset_names, preset_path, preset_summary, read_config_file
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import (
     CheckpointConfig,
     Config,
     DataConfig,
@@ -17,12 +20,9 @@ from slowfast_dist.config import (
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
-    UserError,
     WandbConfig,
     config_dict,
 )
-from slowfast_dist.config_files import preset_names, preset_path, preset_summary, read_config_file
-from slowfast_dist.flags import flag_types
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLAGS = flag_types(Config)
@@ -118,7 +118,7 @@ def test_an_installed_package_finds_the_presets_inside_itself(tmp_path: Path) ->
     shutil.copytree(REPOSITORY / "slowfast_dist", tmp_path / "slowfast_dist", ignore=ignore)
     shutil.copytree(REPOSITORY / "configs", tmp_path / "slowfast_dist" / "configs")
     (tmp_path / "configs").mkdir()  # another package's, which must not count
-    code = "from slowfast_dist.config_files import *; print(preset_path('demo'), preset_names())"
+    code = "from slowfast_dist.cli.presets import *; print(preset_path('demo'), preset_names())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from slowfast_dist.cpu_time import Meter, cost_of
+from slowfast_dist.commands.benchmark.output import Meter, cost_of
 
 BURN = 0.15
 BURN_IN_THREAD = f"""

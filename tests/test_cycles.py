@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from slowfast_dist import signals
-from slowfast_dist.cli import parse_training
-from slowfast_dist.config import Config
+from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.system import signals
 from tests.training_runs import ROOT, rows
 
 CYCLES = 500
@@ -40,7 +40,7 @@ def settings(folder: Path, epochs: int) -> Config:
 
 def ask_to_stop_in_each_step() -> None:
     """By a signal to this process, as a scheduler does."""
-    from slowfast_dist.training_step import TrainingStep
+    from slowfast_dist.training.step import TrainingStep
 
     whole = TrainingStep.run
 
@@ -53,7 +53,7 @@ def ask_to_stop_in_each_step() -> None:
 
 def cycle(config: Config) -> int:
     """Resume the run, train until it notices that it was asked to stop, save; returns the step."""
-    from slowfast_dist.training import run_training
+    from slowfast_dist.training.run import run_training
 
     try:
         assert run_training(config)["status"] == "preempted"

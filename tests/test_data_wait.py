@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from accelerate import Accelerator
 
-from slowfast_dist.config import Config
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import Loaders, VideoSet, find_videos, make_loaders
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data_wait import DataWait
-from slowfast_dist.progress import Progress
+from slowfast_dist.system.progress import Progress
+from slowfast_dist.training.data_health import DataWait
 from tests.training_runs import ROOT, TINY, launch, rows
 
 

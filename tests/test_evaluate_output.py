@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.config import UserError
-from slowfast_dist.evaluate_output import make_output
+from slowfast_dist.commands.evaluate import make_output
+from slowfast_dist.config.errors import UserError
 
 
 def test_an_evaluation_replaces_its_own_alone(tmp_path: Path) -> None:

@@ -20,14 +20,16 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-from slowfast_dist.cli import main, parse_evaluation
-from slowfast_dist.config import EvaluateCommand, RunError, UserError
+from slowfast_dist.cli.main import main
+from slowfast_dist.cli.parser import parse_evaluation
+from slowfast_dist.commands.evaluate import run_evaluation
+from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.evaluate_run import run_evaluation
-from slowfast_dist.own_videos import own_validation, trained_on
-from slowfast_dist.tracking import read_predictions
-from slowfast_dist.uncertainty import bootstrap_intervals, reliability
+from slowfast_dist.metrics.uncertainty import bootstrap_intervals, reliability
+from slowfast_dist.runs.predictions import read_predictions
+from slowfast_dist.runs.videos import own_validation, trained_on
 from tests.training_runs import TINY, launch, rows, trained
 
 CLASSES = ("moves left", "moves right", "turns clockwise")
@@ -545,7 +547,7 @@ def test_help_imports_nothing_heavy(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert all(word in text for word in ("RUN", "--data", "--output", "--mixed-precision"))
     code = (
-        "import sys; from slowfast_dist.cli import main; main(['evaluate', 'x', '--help']); "
+        "import sys; from slowfast_dist.cli.main import main; main(['evaluate', 'x', '--help']); "
         "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
     loaded = set(launch("-c", code).stderr.split())

@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast_dist.blocks import two_by_two, two_by_two_weight
-from slowfast_dist.clip_input import slow_indices
-from slowfast_dist.convolution import convolve, fused_types
-from slowfast_dist.convolution_gradients import fp32_gradients, products_pay
-from slowfast_dist.folding import fold, folded
-from slowfast_dist.model import SlowFast, freeze, set_norm
+from slowfast_dist.model.blocks import two_by_two, two_by_two_weight
+from slowfast_dist.model.convolution import convolve, fp32_gradients, fused_types, products_pay
+from slowfast_dist.model.folding import fold, folded
+from slowfast_dist.model.inputs import slow_indices
+from slowfast_dist.model.slowfast import SlowFast, freeze, set_norm
 from tests.test_model import random_frames
 
 BF16 = torch.bfloat16

@@ -10,18 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slowfast_dist import cli
-from slowfast_dist.checkpoint import Checkpoint
-from slowfast_dist.config import RunError, UserError
-from slowfast_dist.cpu_limit import TooMuchCpuError, cpu_limit
-from slowfast_dist.data import group_pattern, opening, probe_all
+from slowfast_dist.cli import main as cli
+from slowfast_dist.cli.commands import COMMANDS
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.data import manifest as group_pattern
+from slowfast_dist.data import probing as probe_all
 from slowfast_dist.data.columns import InfoColumns
-from slowfast_dist.data.group_pattern import compile_pattern, group_of, time_to_search
-from slowfast_dist.data.manifest import list_videos
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.video import DecodeError, VideoInfo, read_frames
+from slowfast_dist.data.manifest import compile_pattern, group_of, list_videos, time_to_search
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.distributed import faults_as_run_errors
+from slowfast_dist.distributed.failures import faults_as_run_errors
+from slowfast_dist.runs.checkpoint import Checkpoint
+from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
+from slowfast_dist.video import container as opening
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import VideoInfo, read_frames
 from tests import fuzz_left, fuzz_text, fuzz_videos
 from tests.mutations import MUTATIONS, mutate, promises
 from tests.training_runs import launch
@@ -148,7 +151,7 @@ def test_odd_numbers_of_a_probe_are_refused(name: str, value: Any) -> None:
 
 def test_a_probe_gone_mad_costs_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "from slowfast_dist.data.probe_pool import serve\n"
+        "from slowfast_dist.system.workers import serve\n"
         f"info = {asdict(INFO)}\n"
         "serve(lambda path: info if path.stem == 'good' else info | {'width': 10**30})"
     )
@@ -208,7 +211,7 @@ def test_a_path_too_long_is_a_mistake_also_where_the_disk_refuses_it(
         with faults_as_run_errors():
             Path(words[0].partition("=")[2], "step_00000001").stat()
 
-    monkeypatch.setitem(cli.COMMANDS, "train", train)
+    monkeypatch.setitem(COMMANDS, "train", train)
     for name, code, said in (("x" * 300, 2, "--resume xxx"), ("x", 1, "No such file")):
         with pytest.raises(SystemExit) as ended:
             cli.main(["train", f"--resume={tmp_path / name}"])

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slowfast_dist.clip_input import normalise
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.training_step import Copies
+from slowfast_dist.model.inputs import normalise
+from slowfast_dist.training.step import Copies
 from tests.training_runs import ROOT, TINY, launch, rows, train, trained
 
 pytestmark = pytest.mark.gpu
@@ -62,7 +62,7 @@ def test_out_of_memory_is_one_line_that_names_the_remedy(videos: Path, tmp_path:
     done = launch(
         "-c",
         "import sys, torch; torch.cuda.set_per_process_memory_fraction(1e-4); "
-        "from slowfast_dist.cli import main; main(sys.argv[1:])",
+        "from slowfast_dist.cli.main import main; main(sys.argv[1:])",
         "train", *TINY, "--data.root", videos, "--output-dir", tmp_path / "run",
         "--data.crop-size", "224", "--data.short-side", "224", "224", "--data.num-frames", "64",
         env=GPU,

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from slowfast_dist.config import Config, DataConfig, ModelConfig, UserError
-from slowfast_dist.config_checks import validate
-from slowfast_dist.cpus import available_cpus
+from slowfast_dist.config.checks import validate
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config, DataConfig, ModelConfig
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.distributed import make_accelerator
-from slowfast_dist.hardware import hardware_precision, share_cpus, summary
-from slowfast_dist.model import SlowFast, freeze, set_norm
+from slowfast_dist.distributed import hardware
+from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.distributed.hardware import hardware_precision, share_cpus
+from slowfast_dist.model.slowfast import SlowFast, freeze, set_norm
+from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.training.network import summary
 from tests.training_runs import ROOT, TINY, launch, rows, train, trained
 
 FEW = ("--epochs", "1", "--global-batch-size", "4", "--micro-batch-size", "2")
@@ -63,7 +66,7 @@ def test_gradients_travel_in_fp16_and_a_training_stays_the_same_to_a_little(
 def test_bf16_gradients_are_refused_where_they_cannot_be_added_up() -> None:
     done = launch(
         "-c",
-        "from slowfast_dist.distributed import make_accelerator; "
+        "from slowfast_dist.distributed.accelerator import make_accelerator; "
         "make_accelerator('no', 60, 'bf16')",
         env={"PYTHONPATH": str(ROOT)},
     )
@@ -115,6 +118,6 @@ def test_bf16_is_chosen_only_where_the_cpu_computes_it(monkeypatch: pytest.Monke
     cases = (True, bf16, "bf16"), (False, bf16, "no"), (True, frozenset({torch.float32}), "no")
     for supported, types, expected in cases:
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=supported: has)
-        monkeypatch.setattr("slowfast_dist.hardware.fused_types", lambda which=types: which)
+        monkeypatch.setattr(hardware, "fused_types", lambda which=types: which)
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         assert hardware_precision() == expected

@@ -10,8 +10,8 @@ import numpy as np
 import psutil
 import pytest
 
-from slowfast_dist import host_memory
-from slowfast_dist.host_memory import (
+from slowfast_dist.system import memory as host_memory
+from slowfast_dist.system.memory import (
     address_space_kept_back,
     available_memory,
     memory_now,

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from slowfast_dist import hub as hub_room
-from slowfast_dist.best_model import read_best
-from slowfast_dist.config import RunError, UserError
-from slowfast_dist.hub import push_to_hub, run_model_card
-from slowfast_dist.model_settings import ModelCard
+from slowfast_dist.commands import hub as hub_room
+from slowfast_dist.commands.hub import push_to_hub, run_model_card
+from slowfast_dist.config.commands import ModelCard
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.runs.best_model import read_best
 from tests.hub_server import TOKEN, Hub, hub_server
 from tests.model_folders import save_models, small_config
 from tests.training_runs import ROOT

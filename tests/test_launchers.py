@@ -2,8 +2,8 @@
 
 import pytest
 
-from slowfast_dist.config import UserError
-from slowfast_dist.launchers import adopt_slurm_ranks, first_host
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.distributed.launchers import adopt_slurm_ranks, first_host
 
 STEP = {
     "SLURM_JOB_ID": "12", "SLURM_STEP_ID": "3", "SLURM_STEP_NUM_TASKS": "7",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from slowfast_dist import metrics
+from slowfast_dist.metrics import scores as metrics
 
 
 def sample(n: int, k: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from slowfast_dist.config import Config
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.micro_batch import _last_that_fits, largest_micro_batch, micro_batch_sizes
-from slowfast_dist.model import SlowFast, set_norm
+from slowfast_dist.model.slowfast import SlowFast, set_norm
+from slowfast_dist.training.micro_batch import (
+    _last_that_fits,
+    largest_micro_batch,
+    micro_batch_sizes,
+)
 from tests.training_runs import ROOT, TINY, launch, rows, trained
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast_dist.clip_input import normalise, pathways, slow_indices
-from slowfast_dist.config import ModelConfig
-from slowfast_dist.model import (
+from slowfast_dist.config.training import ModelConfig
+from slowfast_dist.model.inputs import normalise, pathways, slow_indices
+from slowfast_dist.model.slowfast import (
     ARCHITECTURES,
     SlowFast,
     build_model,

@@ -13,13 +13,14 @@ import pytest
 from huggingface_hub import EvalResult, ModelCard
 from sklearn.metrics import accuracy_score, f1_score
 
-from slowfast_dist.card_sections import Sections
-from slowfast_dist.config import Config, DataConfig, ModelConfig, RunError, UserError
+from slowfast_dist.commands.hub import run_model_card
+from slowfast_dist.config.commands import ModelCard as Command
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.training import Config, DataConfig, ModelConfig
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.hub import run_model_card
-from slowfast_dist.metrics import softmax
-from slowfast_dist.model_card import CARD, card_body, render_card, write_card
-from slowfast_dist.model_settings import ModelCard as Command
+from slowfast_dist.metrics.scores import softmax
+from slowfast_dist.report.card import CARD, card_body, render_card, write_card
+from slowfast_dist.report.card_sections import Sections
 from tests.model_folders import description, labels_and_logits, save_models, small_config
 from tests.training_runs import ROOT
 

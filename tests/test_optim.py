@@ -8,9 +8,14 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
-from slowfast_dist.config import OptimizerConfig, ScheduleConfig
-from slowfast_dist.model import SlowFast, freeze
-from slowfast_dist.optim import average_and_clip, build_optimizer, build_schedule, parameter_groups
+from slowfast_dist.config.training import OptimizerConfig, ScheduleConfig
+from slowfast_dist.model.slowfast import SlowFast, freeze
+from slowfast_dist.training.optim import (
+    average_and_clip,
+    build_optimizer,
+    build_schedule,
+    parameter_groups,
+)
 
 
 def tiny() -> SlowFast:

@@ -99,7 +99,7 @@ def test_what_a_script_leaves_in_the_background_outlives_it_unless_it_is_a_launc
     tmp_path: Path, script: str, environment: dict[str, str], launched: bool
 ) -> None:
     path = tmp_path / script
-    code = "from slowfast_dist.parent import launcher; print(launcher() is not None)"
+    code = "from slowfast_dist.distributed.launchers import launcher; print(launcher() is not None)"
     path.write_text(f"{sys.executable} -c '{code}'; true # accelerate launch\n")
     clean = {name: value for name, value in os.environ.items() if "RANK" not in name}
     env = clean | {"PYTHONPATH": str(ROOT)} | environment

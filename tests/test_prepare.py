@@ -15,16 +15,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from slowfast_dist import prepare, prepare_sources
-from slowfast_dist.commands import Prepare
-from slowfast_dist.config import RunError, UserError
+from slowfast_dist.commands.prepare import command as prepare
+from slowfast_dist.commands.prepare import sources as prepare_sources
+from slowfast_dist.commands.prepare.command import run_prepare
+from slowfast_dist.commands.prepare.folder import PARTS, Prepared, open_folder, target_names
+from slowfast_dist.config.commands import Prepare
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.manifest import list_videos
-from slowfast_dist.data.prepared import PARTS, Prepared, open_folder, target_names
-from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.transcode import KEY_INTERVAL, VERSION
-from slowfast_dist.prepare import run_prepare
-from slowfast_dist.run_lock import RunLock
+from slowfast_dist.runs.lock import RunLock
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION
 from tests.training_runs import ROOT, hear_ctrl_c
 
 SMALL = Prepare(short_side=32, num_workers=1)

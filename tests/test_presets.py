@@ -28,7 +28,7 @@ def few_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hub_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file in the hub's format: the builder's own model, with Kinetics' 400 classes."""
-    from slowfast_dist.model import create_slowfast
+    from slowfast_dist.model.slowfast import create_slowfast
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("hub") / "SLOWFAST_8x8_R50.pyth"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.run_folder import RunFolder
+from slowfast_dist.runs.folder import RunFolder
 from tests.training_runs import TINY, rows, trained
 
 

@@ -14,7 +14,8 @@ from typing import TextIO
 
 import pytest
 
-from slowfast_dist.progress import Progress, is_terminal, print_epoch, print_scores
+from slowfast_dist.system.progress import Progress, is_terminal
+from slowfast_dist.tracking.console import print_epoch, print_scores
 
 
 @contextmanager

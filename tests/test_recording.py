@@ -16,14 +16,14 @@ from accelerate.state import AcceleratorState, GradientState
 from huggingface_hub import ModelCard as HubCard
 from sklearn.metrics import precision_recall_fscore_support
 
-from slowfast_dist.best_model import read_best
-from slowfast_dist.cli import parse_training
+from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.commands.hub import run_model_card
+from slowfast_dist.config.commands import ModelCard
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.hub import run_model_card
-from slowfast_dist.model_settings import ModelCard
-from slowfast_dist.recording import Recorder
 from slowfast_dist.report import command
-from slowfast_dist.training import run_training
+from slowfast_dist.runs.best_model import read_best
+from slowfast_dist.training.recorder import Recorder
+from slowfast_dist.training.run import run_training
 from tests.test_wandb_run import history, records
 from tests.training_runs import TINY, predictions, rows, train, trained
 

@@ -72,7 +72,7 @@ def test_an_address_that_cannot_be_is_the_users_mistake(
 
 def test_a_host_that_knows_itself_as_loopback_talks_through_its_network() -> None:
     """tests/test_two_hosts.py has such hosts; here, what they would use on this one."""
-    from slowfast_dist import rendezvous
+    from slowfast_dist.distributed import rendezvous
 
     address = rendezvous._address_outwards()
     others = [a for a in addresses_of_this_host() if not a.startswith("127.")]

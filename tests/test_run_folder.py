@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from slowfast_dist.checkpoint import Checkpoint, save_checkpoint
-from slowfast_dist.config import UserError
-from slowfast_dist.run_folder import RunFolder, open_run
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
+from slowfast_dist.runs.folder import RunFolder, open_run
 
 
 def save(folder: Path, step: int) -> Path:

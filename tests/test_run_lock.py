@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist import run_lock
-from slowfast_dist.config import UserError
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.run_lock import RunLock
+from slowfast_dist.runs import lock as run_lock
+from slowfast_dist.runs.lock import RunLock
 from tests.training_runs import ROOT, TINY, show_measured, train
 
 HOLD = """

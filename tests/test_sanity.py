@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slowfast_dist.config import UserError
-from slowfast_dist.model import SlowFast, freeze, set_norm
-from slowfast_dist.sanity import check_gradients
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.model.slowfast import SlowFast, freeze, set_norm
+from slowfast_dist.training.sanity import check_gradients
 
 LABELS = torch.tensor([0, 3, 1])
 

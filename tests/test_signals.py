@@ -175,7 +175,7 @@ def test_a_signal_during_validation_ends_it_and_loses_nothing(
 
 def test_a_second_interrupt_ends_at_once() -> None:
     code = (
-        "from slowfast_dist import signals; import os, signal, time\n"
+        "from slowfast_dist.system import signals; import os, signal, time\n"
         "signals.install()\n"
         "os.kill(os.getpid(), signal.SIGINT); print(signals.received(), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"

@@ -15,10 +15,11 @@ import yaml
 from wandb import wandb_agent
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from slowfast_dist.cli import check_flags, parse_training
-from slowfast_dist.config import Config
+from slowfast_dist.cli.flags import flag_types
+from slowfast_dist.cli.main import check_flags
+from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.flags import flag_types
 from tests.training_runs import ROOT, TINY, rows, wait_for_steps
 
 FILE = ROOT / "launch" / "wandb_sweep.yaml"

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from slowfast_dist.temporary import LONGEST
+from slowfast_dist.system.files import LONGEST
 from tests.training_runs import ROOT, command_of
 
 CODE = """

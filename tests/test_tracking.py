@@ -9,14 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from slowfast_dist.metrics import classification_metrics, logit_metrics, top_k_hits
-from slowfast_dist.tracking import (
-    MetricsFile,
-    SampleLog,
-    TrainingLog,
-    read_metrics,
-    write_predictions,
-)
+from slowfast_dist.metrics.scores import classification_metrics, logit_metrics, top_k_hits
+from slowfast_dist.runs.logs import SampleLog, TrainingLog
+from slowfast_dist.runs.metrics_file import MetricsFile, read_metrics
+from slowfast_dist.runs.predictions import write_predictions
 
 SCORES = {
     "loss": 0.5,

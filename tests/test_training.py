@@ -90,12 +90,12 @@ def test_every_training_video_is_seen_once_an_epoch(run: Path) -> None:
 
 def test_the_best_model_is_that_of_the_best_epoch(run: Path, videos: Path) -> None:
     """The full model, loaded by torch alone, gives the probabilities of val_best.csv."""
-    from slowfast_dist.config import DataConfig
+    from slowfast_dist.config.training import DataConfig
     from slowfast_dist.data.dataset import EvaluationClips
     from slowfast_dist.data.manifest import list_videos
-    from slowfast_dist.data.probe import probe_file
     from slowfast_dist.data.sampler import ViewKey
     from slowfast_dist.data.video_table import VideoTable
+    from slowfast_dist.video.probe import probe_file
 
     description = json.loads((run / "models" / "best_model.json").read_text())
     model = torch.load(run / "models" / "best_model_architecture.pth", weights_only=False)

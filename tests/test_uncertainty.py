@@ -6,8 +6,8 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score
 
-from slowfast_dist.metrics import classification_metrics, softmax
-from slowfast_dist.uncertainty import (
+from slowfast_dist.metrics.scores import classification_metrics, softmax
+from slowfast_dist.metrics.uncertainty import (
     bootstrap_intervals,
     expected_calibration_error,
     reliability,

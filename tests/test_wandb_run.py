@@ -21,20 +21,21 @@ import pytest
 import wandb
 from wandb.proto import wandb_internal_pb2
 
-from slowfast_dist import wandb_media
-from slowfast_dist.config import Config, DataConfig, UserError, WandbConfig
-from slowfast_dist.config_checks import validate
-from slowfast_dist.data.probe import probe_file
+from slowfast_dist.config.checks import validate
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config, DataConfig, WandbConfig
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
-from slowfast_dist.tracking import MetricsFile, read_metrics
-from slowfast_dist.wandb_media import (
+from slowfast_dist.runs.metrics_file import MetricsFile, read_metrics
+from slowfast_dist.tracking import wandb_media
+from slowfast_dist.tracking.wandb_media import (
     confusion_image,
     hardest_table,
     hardest_videos,
     per_class_table,
 )
-from slowfast_dist.wandb_run import NullRun, WandbRun, open_wandb
+from slowfast_dist.tracking.wandb_run import NullRun, WandbRun, open_wandb
+from slowfast_dist.video.probe import probe_file
 
 Record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]
 REPOSITORY = Path(__file__).parents[1]

@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from slowfast_dist import weights
-from slowfast_dist.config import ModelConfig, UserError
-from slowfast_dist.model import SlowFast, build_model
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import ModelConfig
+from slowfast_dist.model import weights
+from slowfast_dist.model.slowfast import SlowFast, build_model
 
 HEAD = {"blocks.6.proj.weight", "blocks.6.proj.bias"}
 State = dict[str, Tensor]

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from slowfast_dist.launchers import FIRST_PORT, PORTS
+from slowfast_dist.distributed.launchers import FIRST_PORT, PORTS
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slowfast_dist.data import seeking, video
 from slowfast_dist.data.clips import dense_indices, uniform_indices
-from slowfast_dist.data.guard import GuardedReader
-from slowfast_dist.data.opening import DecodeError
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.transcode import transcode
-from slowfast_dist.data.transforms import SpatialView, apply_view
-from slowfast_dist.data.video import VideoInfo, chosen_decoder, decoder_reasons, read_frames
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
+from slowfast_dist.video import reader as video
+from slowfast_dist.video import seeking
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.guarded_reader import GuardedReader
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import VideoInfo, chosen_decoder, decoder_reasons, read_frames
+from slowfast_dist.video.transcode import transcode
+from slowfast_dist.video.views import SpatialView, apply_view
 
 VIEW = SpatialView(top=5, left=21, height=49, width=63, size=48, flip=True)
 

@@ -7,9 +7,9 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist.data.excerpt import LONG_SIDE, RATE, SECONDS, excerpt, excerpt_frames
-from slowfast_dist.data.guard import GuardedReader
-from slowfast_dist.data.probe import probe_file
+from slowfast_dist.tracking.wandb_media import LONG_SIDE, RATE, SECONDS, excerpt, excerpt_frames
+from slowfast_dist.video.guarded_reader import GuardedReader
+from slowfast_dist.video.probe import probe_file
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -17,12 +17,13 @@ import psutil
 import pytest
 import torch
 
-from slowfast_dist.data import guard
-from slowfast_dist.data.guard import GuardedReader, is_fatal
-from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.transforms import SpatialView
-from slowfast_dist.data.video import DecodeError, read_frames, read_views
+from slowfast_dist.video import guarded_reader as guard
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.guarded_reader import GuardedReader, is_fatal
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import read_frames, read_views
+from slowfast_dist.video.views import SpatialView
 from tests.training_runs import ROOT, TINY, launch, rows
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux alone")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.data.likeness import Looks, clusters, near_copies, same_place
-from slowfast_dist.data.look import PLACES, look_at
-from slowfast_dist.data.opening import DecodeError
-from slowfast_dist.data.synthetic import write_video
+from slowfast_dist.commands.check.fingerprint import PLACES, look_at
+from slowfast_dist.commands.check.near_copies import Looks, clusters, near_copies, same_place
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.writer import write_video
 
 Frames = NDArray[np.uint8]
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slowfast_dist.data.opening import DecodeError, open_video
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.video_writer import Sound, VideoWriter
+from slowfast_dist.video.container import DecodeError, open_video
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.writer import Sound, VideoWriter
 
 
 @pytest.mark.parametrize("ending", ["mp4", "m3u8", "ffconcat"])

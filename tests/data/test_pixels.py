@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange
 
-from slowfast_dist.data.pixels import ViewConverter
-from slowfast_dist.data.transforms import SpatialView, apply_view
+from slowfast_dist.video.convert import ViewConverter
+from slowfast_dist.video.views import SpatialView, apply_view
 
 FORMATS = [
     "yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray",

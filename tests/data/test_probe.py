@@ -16,17 +16,18 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist import progress
-from slowfast_dist.data import probe_all, probe_cache, probe_segment
-from slowfast_dist.data.opening import DecodeError
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.probe_all import probe_videos
-from slowfast_dist.data.probe_cache import default_cache
-from slowfast_dist.data.probe_pool import ask_apart
-from slowfast_dist.data.probe_segment import read_segment
-from slowfast_dist.data.synthetic import write_video
-from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.data import probe_cache
+from slowfast_dist.data import probe_cache as probe_segment
+from slowfast_dist.data import probing as probe_all
+from slowfast_dist.data.probe_cache import default_cache, read_segment
+from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.system import progress
+from slowfast_dist.system.workers import ask_apart
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.writer import write_video
 from tests.training_runs import ROOT
 
 STAND_IN = """
@@ -290,7 +291,7 @@ def test_a_hang_or_a_crash_costs_only_its_file(
 
 
 SLOW = (
-    "import time; from slowfast_dist.data.probe_pool import serve\n"
+    "import time; from slowfast_dist.system.workers import serve\n"
     "serve(lambda path: time.sleep(1.0 if path.name == 'slow' else 0.0))"
 )
 
@@ -347,5 +348,5 @@ def test_the_cache_lies_where_the_environment_says(
 
 
 def test_a_probing_process_starts_without_torch() -> None:
-    code = "import slowfast_dist.data.probe, sys; sys.exit('torch' in sys.modules)"
+    code = "import slowfast_dist.video.probe, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

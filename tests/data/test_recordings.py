@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from slowfast_dist.data.likeness import Looks
-from slowfast_dist.data.look import THUMB, summarise
-from slowfast_dist.data.recordings import Codes, find_recordings, numbered
+from slowfast_dist.commands.check.fingerprint import THUMB, summarise
+from slowfast_dist.commands.check.near_copies import Looks
+from slowfast_dist.commands.check.recordings import Codes, find_recordings, numbered
 
 CLASSES = ("jump", "run", "wave")
 

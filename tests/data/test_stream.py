@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slowfast_dist.data import packets, stream
-from slowfast_dist.data.opening import DecodeError
-from slowfast_dist.data.pixels import ViewConverter
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.stream import next_message, open_in_order
-from slowfast_dist.data.stream_process import Ended, Message, StreamProcess
+from slowfast_dist.system.workers import Ended, Message, StreamProcess
+from slowfast_dist.video import ordered_reader as stream
+from slowfast_dist.video import packets
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.convert import ViewConverter
+from slowfast_dist.video.ordered_reader import next_message, open_in_order
+from slowfast_dist.video.probe import probe_file
 
 
 def read(path: Path, wanted: list[int]) -> list[tuple[int, np.ndarray]]:
@@ -66,7 +67,7 @@ def test_only_what_is_waited_counts_as_silence() -> None:
 def test_a_process_that_prints_and_a_bug_in_it(tmp_path: Path) -> None:
     """What a library prints is no message; an error of ours comes with its traceback."""
     (tmp_path / "chatty.py").write_text(
-        "from slowfast_dist.data.stream_process import run\n"
+        "from slowfast_dist.system.workers import run\n"
         "import numpy as np, os\n"
         "def work(line):\n"
         "    os.write(1, b'noise\\n')\n"

@@ -11,16 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.data.opening import DecodeError
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.transcode import (
-    KEY_INTERVAL,
-    Transcoded,
-    WriteError,
-    prepared_size,
-    transcode,
-)
-from slowfast_dist.data.video import read_frames
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import read_frames
+from slowfast_dist.video.transcode import KEY_INTERVAL, Transcoded, prepared_size, transcode
+from slowfast_dist.video.writer import WriteError
 
 Frames = NDArray[np.uint8]
 

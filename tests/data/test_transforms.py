@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.config import DataConfig
-from slowfast_dist.data.transforms import (
-    SpatialView,
-    apply_view,
-    evaluation_view,
-    training_view,
-)
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.video.views import SpatialView, apply_view, evaluation_view, training_view
 
 Resize = Literal["short-side", "square"]
 DATA = DataConfig()

@@ -9,12 +9,13 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist.config import DataConfig
-from slowfast_dist.data import packets
+from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import dense_indices, uniform_indices
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.transforms import apply_view, evaluation_view
-from slowfast_dist.data.video import DecodeError, read_frames
+from slowfast_dist.video import packets
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import read_frames
+from slowfast_dist.video.views import apply_view, evaluation_view
 from tests.data.test_exact import selections
 
 

@@ -8,10 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.transcode import WriteError
-from slowfast_dist.data.video import read_frames
-from slowfast_dist.data.video_writer import Sound, VideoWriter, can_hold
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import read_frames
+from slowfast_dist.video.writer import Sound, VideoWriter, WriteError, can_hold
 from tests.data.conftest import picture
 
 TIMES = [0.0, 0.04, 0.05, 0.3, 0.3000001, 0.9]

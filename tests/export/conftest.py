@@ -14,16 +14,16 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
-from slowfast_dist.best_model import BestModel, describe_best, read_best
-from slowfast_dist.config import Config, DataConfig, EvaluationConfig
+from slowfast_dist.commands.export.command import Exported, run_export
+from slowfast_dist.commands.export.parity import find_clips
+from slowfast_dist.config.commands import Export
+from slowfast_dist.config.training import Config, DataConfig, EvaluationConfig
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.export.clips import find_clips
-from slowfast_dist.export.command import Exported, run_export
-from slowfast_dist.files import write_json
-from slowfast_dist.model import SlowFast
-from slowfast_dist.model_settings import Export
-from slowfast_dist.run_folder import RunFolder
-from slowfast_dist.tracking import write_predictions
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import BestModel, describe_best, read_best
+from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.system.files import write_json
 
 CLASSES = ("moves left", "moves right", "turns clockwise")
 SMALL = DataConfig(

@@ -17,15 +17,15 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from slowfast_dist.best_model import read_best
-from slowfast_dist.cli import main
-from slowfast_dist.config import RunError, UserError
-from slowfast_dist.export.clips import find_clips
-from slowfast_dist.export.command import Exported, run_export
-from slowfast_dist.export.quiet import ends_at_ctrl_c
-from slowfast_dist.model_settings import Export
-from slowfast_dist.predictor import open_predictor
-from slowfast_dist.weights import read_state_dict
+from slowfast_dist.cli.main import main
+from slowfast_dist.commands.export.command import Exported, run_export
+from slowfast_dist.commands.export.parity import find_clips
+from slowfast_dist.config.commands import Export
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.inference.predictor import open_predictor
+from slowfast_dist.model.weights import read_state_dict
+from slowfast_dist.runs.best_model import read_best
+from slowfast_dist.system.interrupts import ends_at_ctrl_c
 from tests.export.conftest import CLASSES, Done
 from tests.training_runs import ROOT, launch
 

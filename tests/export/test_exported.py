@@ -12,13 +12,14 @@ import onnx
 import pytest
 import torch
 
-from slowfast_dist.best_model import read_best
-from slowfast_dist.config import DataConfig, UserError
-from slowfast_dist.export.clips import find_clips
-from slowfast_dist.export.command import run_export
-from slowfast_dist.exported import Backend, OnnxNetwork, load_exported
-from slowfast_dist.model_settings import Export
-from slowfast_dist.predictor import open_predictor
+from slowfast_dist.commands.export.command import run_export
+from slowfast_dist.commands.export.parity import find_clips
+from slowfast_dist.config.commands import Export
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.inference.exported import Backend, OnnxNetwork, load_exported
+from slowfast_dist.inference.predictor import open_predictor
+from slowfast_dist.runs.best_model import read_best
 from tests.export.conftest import Done, make_models
 
 BACKENDS: tuple[Backend, ...] = ("onnx", "pt2")

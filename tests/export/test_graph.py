@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from slowfast_dist.best_model import read_best
-from slowfast_dist.export.graph import ExportGraph
+from slowfast_dist.commands.export.formats import ExportGraph
+from slowfast_dist.runs.best_model import read_best
 
 
 def test_the_graph_gives_what_the_network_gives(run: Path, clips: np.ndarray) -> None:

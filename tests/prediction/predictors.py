@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.best_model import BestModel
-from slowfast_dist.config import DataConfig, EvaluationConfig
-from slowfast_dist.predictor import Network, Predictor
+from slowfast_dist.config.training import DataConfig, EvaluationConfig
+from slowfast_dist.inference.predictor import Network, Predictor
+from slowfast_dist.runs.best_model import BestModel
 
 CLASSES = ("dark", "light")
 

@@ -10,12 +10,12 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist.config import RunError, UserError
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.video import read_frames
-from slowfast_dist.model_settings import Predict
-from slowfast_dist.prediction.annotate import Caption, Panel
-from slowfast_dist.prediction.long_video import claim_name, write_long
+from slowfast_dist.commands.predict.annotate import Caption, Panel
+from slowfast_dist.commands.predict.long_video import claim_name, write_long
+from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import read_frames
 from tests.data.conftest import KINDS, Kind, write
 from tests.data.test_video_writer import packets_of, with_sound
 from tests.prediction.predictors import predictor

@@ -16,10 +16,10 @@ import psutil
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
-from slowfast_dist.cli import main
-from slowfast_dist.data.probe import probe_file
+from slowfast_dist.cli.main import main
+from slowfast_dist.commands.predict.output import Table, percent, top, width, wrapped
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.prediction.output import Table, percent, top, width, wrapped
+from slowfast_dist.video.probe import probe_file
 from tests.small_model import write_model
 from tests.training_runs import ROOT, command_of, hear_ctrl_c
 
@@ -122,7 +122,7 @@ def test_a_mistake_is_one_line(model: Path, words: list[Any], message: str) -> N
 
 def test_mistakes_do_not_wait_for_torch() -> None:
     code = (
-        "import sys\nfrom slowfast_dist.cli import main\n"
+        "import sys\nfrom slowfast_dist.cli.main import main\n"
         "try: main(['predict', 'run', 'gone.mp4'])\n"
         "finally: print(*{name.partition('.')[0] for name in sys.modules})"
     )

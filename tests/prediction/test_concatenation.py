@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.data.synthetic import Motion, moving_disc, write_video
+from slowfast_dist.data.synthetic import Motion, moving_disc
+from slowfast_dist.video.writer import write_video
 from tests.training_runs import TINY, launch, trained
 
 FPS = 15

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.config import UserError
-from slowfast_dist.prediction.inputs import find_inputs
+from slowfast_dist.commands.predict.inputs import find_inputs
+from slowfast_dist.config.errors import UserError
 
 
 @pytest.fixture

@@ -18,12 +18,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.config import RunError, UserError
-from slowfast_dist.data.live_source import LATE_SECONDS, Pace
-from slowfast_dist.data.stream_process import Message
-from slowfast_dist.model_settings import Predict
-from slowfast_dist.prediction.live import safe_name, watch
-from slowfast_dist.prediction.live_window import DENSITY, NewestFrames, Window
+from slowfast_dist.commands.predict.live import DENSITY, NewestFrames, Window, safe_name, watch
+from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.system.workers import Message
+from slowfast_dist.video.live import LATE_SECONDS, Pace
 from tests.prediction.predictors import SMALL, UNIFORM, brightness, predictor
 
 FPS = 25

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from slowfast_dist.prediction import lettering
-from slowfast_dist.prediction.lettering import clock, fitted, font_for, printable, text_width
-from slowfast_dist.prediction.segments import Segment, find_segments
-from slowfast_dist.prediction.timeline import COLOURS, LEFT, MARGIN, WIDTH, draw_timeline
-from slowfast_dist.prediction.windows import WindowScores
+from slowfast_dist.commands.predict import lettering
+from slowfast_dist.commands.predict.lettering import clock, fitted, font_for, printable, text_width
+from slowfast_dist.commands.predict.segments import Segment, find_segments
+from slowfast_dist.commands.predict.timeline import COLOURS, LEFT, MARGIN, WIDTH, draw_timeline
+from slowfast_dist.commands.predict.windows import WindowScores
 
 
 def made(count: int, duration: float, windows: int) -> tuple[WindowScores, list[str]]:

@@ -14,20 +14,22 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from slowfast_dist.config import EvaluateCommand, UserError
-from slowfast_dist.data import guard, probe_all
+from slowfast_dist.commands.evaluate import run_evaluation
+from slowfast_dist.commands.predict import videos
+from slowfast_dist.commands.predict.videos import look_at, predict_video, predict_videos
+from slowfast_dist.commands.predict.windows import Stopped
+from slowfast_dist.config.commands import EvaluateCommand, Predict
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.data import probing as probe_all
 from slowfast_dist.data.clips import dense_indices
-from slowfast_dist.data.probe import WORKER, probe_file
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.transforms import evaluation_view
-from slowfast_dist.data.video import DecodeError, read_frames, read_views
-from slowfast_dist.evaluate_run import run_evaluation
-from slowfast_dist.model_settings import Predict
-from slowfast_dist.prediction import videos
-from slowfast_dist.prediction.videos import look_at, predict_video, predict_videos
-from slowfast_dist.prediction.windows import Stopped
-from slowfast_dist.predictor import Predictor, open_predictor
-from slowfast_dist.tracking import read_predictions
+from slowfast_dist.inference.predictor import Predictor, open_predictor
+from slowfast_dist.runs.predictions import read_predictions
+from slowfast_dist.video import guarded_reader as guard
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.probe import WORKER, probe_file
+from slowfast_dist.video.reader import read_frames, read_views
+from slowfast_dist.video.views import evaluation_view
 from tests.small_model import CLIP, write_model
 
 CLASSES = ("moves left", "moves right", "turns clockwise")
@@ -219,7 +221,7 @@ def test_what_hangs_the_probe_is_given_up(
 ) -> None:
     """The probing process is stopped, as by a network drive that does not answer."""
     script = (
-        "import os, signal, slowfast_dist.data.probe as probe\n"
+        "import os, signal, slowfast_dist.video.probe as probe\n"
         "real = probe.probe_file\n"
         "def probe_file(path):\n"
         "    if path.name == 'hangs.mp4': os.kill(os.getpid(), signal.SIGSTOP)\n"

@@ -15,17 +15,22 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.best_model import BestModel
-from slowfast_dist.config import EvaluationConfig
-from slowfast_dist.data import stream
-from slowfast_dist.data.guard import CRASHES, HANGS
-from slowfast_dist.data.opening import DecodeError
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.stream import FrameTimes, open_in_order
-from slowfast_dist.data.transforms import evaluation_view
-from slowfast_dist.data.video import VideoInfo, read_frames
-from slowfast_dist.host_memory import memory_now, peak_growth
-from slowfast_dist.prediction.windows import Stopped, plan_windows, score_windows, usual_window
+from slowfast_dist.commands.predict.windows import (
+    Stopped,
+    plan_windows,
+    score_windows,
+    usual_window,
+)
+from slowfast_dist.config.training import EvaluationConfig
+from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.system.memory import memory_now, peak_growth
+from slowfast_dist.video import ordered_reader as stream
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.guarded_reader import CRASHES, HANGS
+from slowfast_dist.video.ordered_reader import FrameTimes, open_in_order
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import VideoInfo, read_frames
+from slowfast_dist.video.views import evaluation_view
 from tests.data.conftest import KINDS, write
 from tests.prediction.predictors import SMALL, UNIFORM, brightness, predictor
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from slowfast_dist.config import Config, DataConfig
-from slowfast_dist.metrics import confusion, logit_metrics, per_class, predicted
-from slowfast_dist.run_folder import RunFolder
-from slowfast_dist.tracking import MetricsFile, write_predictions
+from slowfast_dist.config.training import Config, DataConfig
+from slowfast_dist.metrics.scores import confusion, logit_metrics, per_class, predicted
+from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.runs.metrics_file import MetricsFile
+from slowfast_dist.runs.predictions import write_predictions
 
 ENVIRONMENT = {
     "command": ["train.py", "--data.root", "my videos", "--output-dir", "runs/made"],

@@ -10,7 +10,8 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist.data.synthetic import MOTIONS, moving_disc, write_video
+from slowfast_dist.data.synthetic import MOTIONS, moving_disc
+from slowfast_dist.video.writer import write_video
 from tests.serve.serving import CLASSES, Server
 from tests.small_model import write_model
 

@@ -29,7 +29,7 @@ class Server:
         self.folder = folder
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True)
-        start = f"{before}\nfrom slowfast_dist.start import main\nimport sys\nmain(sys.argv[1:])"
+        start = f"{before}\nimport sys, slowfast_dist.cli.start as s\ns.main(sys.argv[1:])"
         self.log = folder / "stderr"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(

@@ -25,7 +25,7 @@ upload.SILENCE_SECONDS, listening.REQUEST_SECONDS = 6.0, 6.0
 
 def serve(*words: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """A start that must fail."""
-    code = f"{before}\nimport sys\nfrom slowfast_dist.start import main\nmain(sys.argv[1:])"
+    code = f"{before}\nimport sys\nfrom slowfast_dist.cli.start import main\nmain(sys.argv[1:])"
     return subprocess.run(
         [sys.executable, "-c", code, "serve", *words],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,

@@ -16,8 +16,8 @@ from typing import Any
 import av
 import pytest
 
-from slowfast_dist.prediction.videos import look_at, predict_video
-from slowfast_dist.predictor import open_predictor
+from slowfast_dist.commands.predict.videos import look_at, predict_video
+from slowfast_dist.inference.predictor import open_predictor
 from tests.serve.serving import BINARY, CLASSES, LINES, Server
 
 # What it answers
