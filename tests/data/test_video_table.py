@@ -13,7 +13,7 @@ import pytest
 from slowfast_dist.data.columns import CHUNK, Coded, InfoColumns, Texts
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.video.reader import VideoInfo
-from tests.training_runs import ROOT
+from tests.helpers.training_runs import ROOT
 
 NAMES = ["a/1.mp4", "", "zoë läuft/走る.webm", "b/caf\udce9.mp4", "a/1.mp4.mp4", "x" * 300]
 

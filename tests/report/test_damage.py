@@ -11,7 +11,7 @@ import pytest
 
 from slowfast_dist.report.command import render, write_report
 from slowfast_dist.report.comparison import comparison_context
-from tests.report.made_runs import made_run
+from tests.helpers.made_runs import made_run
 
 FILES = (
     "metrics.jsonl", "config.yaml", "environment.json", "classes.json", "status", "split.csv",

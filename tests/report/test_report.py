@@ -21,8 +21,8 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.report.command import write_report
 from slowfast_dist.report.stills import Patience
 from slowfast_dist.runs.predictions import read_predictions
-from tests.report.made_runs import HOSTILE, made_run
-from tests.training_runs import TINY, rows, trained
+from tests.helpers.made_runs import HOSTILE, made_run
+from tests.helpers.training_runs import TINY, rows, trained
 
 VOID = {"meta", "img", "br"}
 TWO = ("moves left", "moves right")
