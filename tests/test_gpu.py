@@ -73,10 +73,10 @@ def test_out_of_memory_is_one_line_that_names_the_remedy(videos: Path, tmp_path:
 
 LARGEST = """
 import torch
-from slowfast_dist.distributed import make_accelerator
-from slowfast_dist.micro_batch import GPU_SHARE, largest_micro_batch
-from slowfast_dist.model import SlowFast, set_norm
-from slowfast_dist.optim import build_optimizer
+from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.training.micro_batch import GPU_SHARE, largest_micro_batch
+from slowfast_dist.model.slowfast import SlowFast, set_norm
+from slowfast_dist.training.optim import build_optimizer
 from tests.training.test_micro_batch import settings
 
 accelerator = make_accelerator("bf16", 60)

@@ -301,7 +301,7 @@ def test_ctrl_c_behind_the_end_of_a_command_shows_no_traceback() -> None:
 import atexit, os, signal
 atexit.register(os.kill, os.getpid(), signal.SIGINT)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from slowfast_dist.start import main
+from slowfast_dist.cli.start import main
 main(["benchmark"])
 """
     done = run("-c", code)

@@ -33,8 +33,8 @@ from tests.helpers.training_runs import ROOT
 STAND_IN = """
 import os, signal, sys, time
 from dataclasses import asdict
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.probe_pool import serve
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.system.workers import serve
 def answer(path):
     if "hangs" in path.name:
         time.sleep(600)

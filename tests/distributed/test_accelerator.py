@@ -8,8 +8,10 @@ from tests.helpers.training_runs import ROOT, launch
 ON_MAIN = """
 import hashlib, json, sys
 import numpy as np
-from slowfast_dist.config import UserError
-from slowfast_dist.distributed import leave, make_accelerator, on_main
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.distributed.failures import leave
+from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.distributed.collectives import on_main
 
 accelerator = make_accelerator("no", 60)
 found = {}

@@ -157,7 +157,7 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 FAULTY = """
 import os, sys, torch
-from slowfast_dist.training_step import TrainingStep
+from slowfast_dist.training.step import TrainingStep
 whole = TrainingStep.run
 def run(self, *arguments):
     if os.environ["RANK"] == os.environ["FAULTY_RANK"] and self.state.position.global_step == 2:

@@ -291,8 +291,8 @@ STOPPED = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from slowfast_dist.data import guard
-from slowfast_dist.data.probe import probe_file
+from slowfast_dist.video import guarded_reader as guard
+from slowfast_dist.video.probe import probe_file
 
 def slow(path, *others):
     print("reads", flush=True)
@@ -324,7 +324,7 @@ SPOILED = """
 import os, signal, sys
 sys.path.insert(0, os.getcwd())
 from slowfast_dist import training
-from slowfast_dist.data import guard
+from slowfast_dist.video import guarded_reader as guard
 
 def find_videos(*arguments):
     found = find(*arguments)

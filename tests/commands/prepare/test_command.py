@@ -249,7 +249,7 @@ def test_a_link_to_the_originals_does_not_lead_to_them(
 
 STAND_IN = """
 import os, signal, time
-from slowfast_dist.data import transcode_apart
+from slowfast_dist.video import transcode as transcode_apart
 real = transcode_apart.transcode
 def transcode(path, part, short_side):
     part.write_bytes(b"half")
@@ -361,7 +361,7 @@ def test_a_stop_before_a_video_takes_the_place_of_one_as_large(
 
 STUCK = """
 import time
-from slowfast_dist.data import transcode_apart
+from slowfast_dist.video import transcode as transcode_apart
 real = transcode_apart.transcode
 def transcode(path, part, short_side):
     if "clip_000" in path.name or "clip_001" in path.name:
@@ -375,8 +375,8 @@ transcode_apart.serve_transcode()
 
 STOPPED = """
 import sys
-from slowfast_dist import prepare
-from slowfast_dist.start import main
+from slowfast_dist.commands.prepare import command as prepare
+from slowfast_dist.cli.start import main
 prepare.WORKER = (sys.executable, "-c", sys.argv[1])
 main(sys.argv[2:])
 """

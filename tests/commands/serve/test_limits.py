@@ -17,7 +17,7 @@ import pytest
 from tests.helpers.serving import ROOT, Server
 
 HURRY = """
-import slowfast_dist.serve.upload as upload, slowfast_dist.serve.listening as listening
+import slowfast_dist.commands.serve.jobs as upload, slowfast_dist.commands.serve.server as listening
 upload.SILENCE_SECONDS, listening.REQUEST_SECONDS = 6.0, 6.0
 """
 """Less patience than the server has for people; but more than a busy machine asks for."""
