@@ -2,7 +2,7 @@
 
 import sys
 
-from slowfast_dist.start import main
+from slowfast_dist.cli.start import main
 
 if __name__ == "__main__":
     main(["train", *sys.argv[1:]])

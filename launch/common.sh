@@ -36,7 +36,7 @@ fi
 "$python" -c 'import slowfast_dist.cli' 2>/dev/null ||
     fail "$(command -v "$python") lacks what train.py needs: run launch/setup.sh first"
 # A mistake in the flags ends here, with one line, before a launcher starts anything.
-"$python" -c 'import sys; from slowfast_dist.cli import check_flags; check_flags(sys.argv[1:])' \
+"$python" -c 'import sys; from slowfast_dist.cli.main import check_flags; check_flags(sys.argv[1:])' \
     "$@" --resume auto || exit
 
 # When and what the run's status file says: "1234 2026-01-01 12:00:00.000 preempted".

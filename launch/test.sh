@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up, then ruff, mypy, the documentation's build (it ends at a dead link or anchor), and pytest
 # without the slow tests; --slow, given first, adds those.
-# What follows goes to pytest: launch/test.sh -x tests/test_model.py
+# What follows goes to pytest: launch/test.sh -x tests/model/test_slowfast.py
 # Two files of tests run at a time: most wait for processes that they start. -n 0: one, in its order.
 # Tests on real clips run where SLOWFAST_DIST_TEST_DATA names their folder, and skip otherwise.
 set -euo pipefail

@@ -1,11 +1,14 @@
-"""What holds for every test: nothing is left in the user's cache, and GPU tests need a GPU."""
+"""What holds for every test, and what tests of several folders share."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser import chromium
+from tests.helpers.browser import chromium
+from tests.helpers.video_kinds import Videos
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -19,11 +22,26 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Videos:
+    """Videos of every kind, each made when it is first asked for."""
+    return Videos(tmp_path_factory.mktemp("videos"))
+
+
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     """Not for the session: while playwright is there, nothing else may use asyncio."""
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real clips, where there is one."""
+    folder = os.environ.get("SLOWFAST_DIST_TEST_DATA")
+    if not folder:
+        pytest.skip("SLOWFAST_DIST_TEST_DATA is not set: no real videos to test with")
+    return Path(folder)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slowfast_dist.clip_input import normalise
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.training_step import Copies
-from tests.training_runs import ROOT, TINY, launch, rows, train, trained
+from slowfast_dist.model.inputs import normalise
+from slowfast_dist.training.step import Copies
+from tests.helpers.training_runs import ROOT, TINY, launch, rows, train, trained
 
 pytestmark = pytest.mark.gpu
 
@@ -62,7 +62,7 @@ def test_out_of_memory_is_one_line_that_names_the_remedy(videos: Path, tmp_path:
     done = launch(
         "-c",
         "import sys, torch; torch.cuda.set_per_process_memory_fraction(1e-4); "
-        "from slowfast_dist.cli import main; main(sys.argv[1:])",
+        "from slowfast_dist.cli.main import main; main(sys.argv[1:])",
         "train", *TINY, "--data.root", videos, "--output-dir", tmp_path / "run",
         "--data.crop-size", "224", "--data.short-side", "224", "224", "--data.num-frames", "64",
         env=GPU,
@@ -77,7 +77,7 @@ from slowfast_dist.distributed import make_accelerator
 from slowfast_dist.micro_batch import GPU_SHARE, largest_micro_batch
 from slowfast_dist.model import SlowFast, set_norm
 from slowfast_dist.optim import build_optimizer
-from tests.test_micro_batch import settings
+from tests.training.test_micro_batch import settings
 
 accelerator = make_accelerator("bf16", 60)
 room = 3 * 2**30
@@ -131,7 +131,7 @@ def test_a_step_on_the_gpu_is_the_plain_one_in_each_precision() -> None:
     """Gradients of the folded step against pytorchvideo's modules, layer by layer, on the CPU."""
     import copy
 
-    from tests.test_folding import distance, network, plain_forward, step
+    from tests.model.test_folding import distance, network, plain_forward, step
 
     plain = network()
     _, truth = step(plain, lambda x: plain_forward(plain, x))
@@ -142,8 +142,8 @@ def test_a_step_on_the_gpu_is_the_plain_one_in_each_precision() -> None:
 
 
 def gpu_gradients(model: nn.Module, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    from tests.test_folding import LABELS
-    from tests.test_model import random_frames
+    from tests.model.test_folding import LABELS
+    from tests.model.test_slowfast import random_frames
 
     model.zero_grad()
     with torch.autocast("cuda", dtype or torch.bfloat16, enabled=dtype is not None):
@@ -177,7 +177,7 @@ def test_a_copy_in_its_own_stream_is_there_when_it_is_used() -> None:
 
 
 def test_activations_computed_again_take_less_memory() -> None:
-    from tests.test_folding import network
+    from tests.model.test_folding import network
 
     peaks = []
     for again in (False, True):

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from slowfast_dist import signals
-from slowfast_dist.config import DataConfig
+from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import dense_indices
-from slowfast_dist.data.opening import DecodeError
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.probe_pool import ask_apart, serve
-from slowfast_dist.data.transforms import training_view
-from slowfast_dist.data.video import read_frames
+from slowfast_dist.system import signals
+from slowfast_dist.system.workers import ask_apart, serve
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import read_frames
+from slowfast_dist.video.views import training_view
 
 TIME_LIMIT = 60.0
 """Seconds that this may take."""

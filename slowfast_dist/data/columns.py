@@ -13,7 +13,7 @@ from typing import Any, get_type_hints, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.video.reader import VideoInfo
 
 CHUNK = 1 << 14
 """Texts that are looked at as Python objects at once."""

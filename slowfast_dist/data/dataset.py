@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from slowfast_dist.config import DataConfig
+from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import dense_indices, uniform_indices
-from slowfast_dist.data.guard import GIVEN_UP, GuardedReader, is_fatal
 from slowfast_dist.data.sampler import ClipKey, ViewKey
-from slowfast_dist.data.transforms import SpatialView, evaluation_view, training_view
-from slowfast_dist.data.video import DecodeError, Frames, VideoInfo
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.guarded_reader import GIVEN_UP, GuardedReader, is_fatal
+from slowfast_dist.video.reader import Frames, VideoInfo
+from slowfast_dist.video.views import SpatialView, evaluation_view, training_view
 
 REPLACEMENTS = 10
 """Videos tried in place of one that fails to decode in training, before the clip counts nothing."""

@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from slowfast_dist import signals
-from slowfast_dist.config import Config, DataConfig, UserError
-from slowfast_dist.cpus import available_cpus
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config, DataConfig
 from slowfast_dist.data.columns import CHUNK
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
-from slowfast_dist.data.guard import DECODE_SECONDS
 from slowfast_dist.data.manifest import (
     Listing,
     labelled_as,
@@ -28,14 +26,17 @@ from slowfast_dist.data.manifest import (
     require_same_classes,
     usable,
 )
-from slowfast_dist.data.probe_all import probe_videos
 from slowfast_dist.data.probe_cache import default_cache
+from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler, EvaluationSampler
 from slowfast_dist.data.split import split_videos
 from slowfast_dist.data.synthetic import make_demo_videos
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.parent import die_with_parent
-from slowfast_dist.temporary import share_socket_folder
+from slowfast_dist.system import signals
+from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.files import share_socket_folder
+from slowfast_dist.system.parent import die_with_parent
+from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 
 MAX_WORKERS = 8
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.config import UserError
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.columns import Texts
 
 VIDEO_SUFFIXES = frozenset(

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.config import UserError
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.columns import CHUNK
 from slowfast_dist.data.manifest import Listing
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.files import atomic_write
+from slowfast_dist.system.files import atomic_write
 
 MOST_FOLDS = 20
 """A validation fraction is taken as p of q folds of groups, with q up to this."""

@@ -11,15 +11,14 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.config import UserError
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.video.writer import write_video
 
 DEMO_CLIPS_PER_CLASS = 60
 DEMO_SIZE = 72
@@ -145,21 +144,3 @@ def _texture(
     light = (light - light.min()) / (light.max() - light.min())
     dark_end, light_end = np.array(colours, np.float32)
     return np.asarray(dark_end + light * (light_end - dark_end), np.float32)
-
-
-def write_video(path: Path, frames: Iterator[NDArray[np.uint8]], fps: int) -> None:
-    """Encode RGB frames, each uint8 (H, W, 3), as H.264: closed GOPs of 12, no B-frames.
-
-    With a constant quantiser x264 does not look ahead, so the first frame's coding errors tell
-    nothing about the motion that follows.
-    """
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps))
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"preset": "veryfast", "qp": "20", "g": "12", "bf": "0"}
-        stream.codec_context.thread_count = 1  # small frames; and the same bytes everywhere
-        for number, image in enumerate(frames):
-            if number == 0:
-                stream.height, stream.width = image.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slowfast_dist.data.columns import Coded, InfoColumns, Texts
-from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.video.reader import VideoInfo
 
 
 @dataclass(frozen=True)

@@ -2,29 +2,31 @@
 
 import errno
 import os
-from collections.abc import Sequence
+import time
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from slowfast_dist.config import RunError, UserError
+import jinja2
+
+from slowfast_dist.config.commands import Report
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.model_settings import Report
-from slowfast_dist.report.judged import judge
-from slowfast_dist.report.kept import Kept, as_script, read_kept
-from slowfast_dist.report.page import is_foreign, render, write_page
-from slowfast_dist.report.reading import stamp
-from slowfast_dist.report.run_data import Run, is_run, read_run, read_split
+from slowfast_dist.report.cache import Kept, as_script, read_kept
+from slowfast_dist.report.format import size
 from slowfast_dist.report.run_page import run_context
-from slowfast_dist.report.stills import (
-    AT_LEISURE,
-    IN_TRAINING,
-    Clip,
-    Patience,
-    Stills,
-    data_root,
-    draw_stills,
-)
-from slowfast_dist.report.words import size
+from slowfast_dist.report.stills import AT_LEISURE, IN_TRAINING, Clip, Patience, Stills, draw_stills
+from slowfast_dist.runs.predictions import judge
+from slowfast_dist.runs.reading import stamp
+from slowfast_dist.runs.run import Run, is_run, read_run, read_split
+from slowfast_dist.runs.videos import data_root
+from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.text import clean
 
 PAGE = "report.html"
 
@@ -42,7 +44,7 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
     output = command.output or (Path("comparison.html") if several else runs[0] / PAGE)
     _require_ours(output, "--output " if command.output else "")
     if several:
-        from slowfast_dist.report.comparison_page import comparison_context
+        from slowfast_dist.report.comparison import comparison_context
 
         content = render("comparison.html", comparison_context(folders))
     else:
@@ -157,3 +159,71 @@ def _clip(run: Run) -> Clip:
 
     uniform = run.settings.get("data.sampling") == "uniform"
     return Clip(at_least_1("data.num-frames", 32), at_least_1("data.sampling-rate", 2), uniform)
+
+
+# From facts to one HTML file: the templates, the page's policy, and whose file it is.
+
+
+MARKER = "slowfast_dist report"
+"""In the head of every page, by which one is known that may be written anew."""
+HEAD_BYTES = 2048
+"""Of a page, in which the marker is."""
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    def shown(value: Any) -> Any:
+        return clean(value) if type(value) is str else value
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=shown,
+    )
+
+
+@cache
+def _parts() -> dict[str, str]:
+    """Style sheet and script, and a policy that lets these alone work, by their hashes."""
+    style = _templates().get_template("style.css").render()
+    script = _templates().get_template("sort.js").render()
+
+    def digest(text: str) -> str:
+        return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {digest(style)}; "
+        f"script-src {digest(script)}; base-uri 'none'; form-action 'none'"
+    )
+    return {"style": style, "script": script, "policy": policy}
+
+
+def render(template: str, context: Mapping[str, Any]) -> bytes:
+    """The page as UTF-8. All text in ``context`` is escaped; only charts are taken as they are."""
+    try:
+        version = metadata.version("slowfast_dist")
+    except metadata.PackageNotFoundError:
+        version = ""
+    written = f"{version} on {time.strftime('%Y-%m-%d at %H:%M')}".strip()
+    page = _templates().get_template(template)
+    text = page.render({**context, "marker": MARKER, "written": written, **_parts()})
+    return text.encode("utf-8", "replace")
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether something is at ``path`` that no report wrote. Raises OSError."""
+    if not path.exists() and not path.is_symlink():
+        return False
+    if not path.is_file():
+        return True
+    with open(path, "rb") as file:
+        return f'content="{MARKER}"'.encode() not in file.read(HEAD_BYTES)
+
+
+def write_page(path: Path, content: bytes) -> None:
+    """Write it whole or not at all. Raises OSError with the path."""
+    with atomic_write(path) as file:
+        file.write(content)

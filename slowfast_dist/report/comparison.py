@@ -4,16 +4,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.report.judged import judge_predictions
+from slowfast_dist.metrics.summary import Predictions, judge_predictions
+from slowfast_dist.metrics.uncertainty import RESAMPLES
+from slowfast_dist.report.charts import Series, line_chart
+from slowfast_dist.report.curves import Chart, Key
+from slowfast_dist.report.format import (
+    ABSENT,
+    count,
+    duration,
+    few,
+    interval,
+    percent,
+    score,
+    share,
+    short,
+)
 from slowfast_dist.report.notices import Notice
-from slowfast_dist.report.run_data import Run, read_run, read_split_names, same_setting, versions
-from slowfast_dist.report.words import ABSENT, count, few
-from slowfast_dist.tracking import Predictions, read_predictions
-from slowfast_dist.uncertainty import RESAMPLES
+from slowfast_dist.runs.predictions import read_predictions
+from slowfast_dist.runs.reading import number
+from slowfast_dist.runs.run import Run, read_run, read_split_names, same_setting, versions
+from slowfast_dist.system.text import shell
 
 NO_CAUSE = {"output-dir", "resume", "resume-changed", "log-every", "log-samples"}
 """Settings that change no result, beside wandb's."""
@@ -73,8 +88,8 @@ def read_runs(folders: Sequence[Path]) -> list[Compared]:
 def labels(folders: Sequence[Path]) -> list[str]:
     """The last parts of the paths, as many as tell them apart."""
     most = max(len(folder.parts) for folder in folders)
-    for number in range(1, most + 1):
-        names = ["/".join(folder.parts[-number:]) for folder in folders]
+    for parts in range(1, most + 1):
+        names = ["/".join(folder.parts[-parts:]) for folder in folders]
         if len(set(names)) == len(names):
             return names
     return [str(folder) for folder in folders]
@@ -258,3 +273,100 @@ def _trained_on(one: Compared, other: Compared) -> list[Notice]:
             f"{other.label}.",
         )
     ]
+
+
+# The page that compares runs: scores with intervals, curves over each other, what differs.
+
+
+CURVES = (
+    ("Validation loss", "val/loss", short, short, None, None),
+    ("Validation accuracy", "val/accuracy", share, percent, 0.0, 1.0),
+    ("Validation macro F1", "val/f1_macro", score, short, 0.0, 1.0),
+    ("Training loss", "train/loss", short, short, None, None),
+    ("Training accuracy", "train/accuracy", share, percent, 0.0, 1.0),
+    ("Clips a second", "clips_per_second", short, short, 0.0, None),
+)
+"""Title, name in metrics.jsonl, how numbers and scale are written, the scale's ends."""
+
+COLOURS, DASHES = 6, 4
+"""In the style sheet, for curves: runs beyond their product repeat."""
+
+
+def comparison_context(folders: Sequence[Path]) -> dict[str, Any]:
+    """What comparison.html shows."""
+    runs = read_runs(folders)
+    names = [one.label for one in runs]
+    return {
+        "title": f"{' and '.join(names[:2])}{' and others' if len(names) > 2 else ''} compared",
+        "lead": _lead(runs),
+        "found": fairness(runs),
+        "names": names,
+        "runs": [_row(one, _css(index)) for index, one in enumerate(runs)],
+        "pairs": [_pair_row(one) for one in pairs(runs)],
+        "curves": _curves(runs),
+        "settings": different_settings(runs),
+        "environments": different_environments(runs),
+        "command": shell(["python", "-m", "slowfast_dist", "report", *map(str, folders)]),
+    }
+
+
+def _css(index: int) -> str:
+    return f"s{index % COLOURS} d{index // COLOURS % DASHES}"
+
+
+def _lead(runs: Sequence[Compared]) -> str:
+    parts = [count(len(runs), "run")]
+    for flag, title in (("model.name", ""), ("data.root", "on ")):
+        values = list(dict.fromkeys(one.run.settings.get(flag, "none") for one in runs))
+        if values != ["none"]:
+            shown = dict.fromkeys(value.rstrip("/").rpartition("/")[2] for value in values)
+            parts.append(title + ", ".join(shown))
+    return " · ".join(parts)
+
+
+def _row(one: Compared, css: str) -> dict[str, Any]:
+    run, row = one.run, one.run.best_row
+    scored = run.judged is not None or "val/accuracy" in row
+    return {
+        "name": one.label,
+        "css": css,
+        "status": run.status or "unknown",
+        "accuracy": share(number(row.get("val/accuracy"))) if scored else ABSENT,
+        "accuracy_interval": interval(run.intervals.get("accuracy"), True),
+        "f1": score(number(row.get("val/f1_macro"))),
+        "f1_interval": interval(run.intervals.get("f1_macro"), False),
+        "loss": short(number(row.get("val/loss"))),
+        "ece": score(run.judged.ece) if run.judged else ABSENT,
+        "videos": f"{run.judged.videos:,}" if run.judged else ABSENT,
+        "best": ABSENT if run.best_epoch is None else f"{run.best_epoch:,}",
+        "epochs": f"{run.history.epochs[-1]['epoch']:,}" if run.history.epochs else "0",
+        "time": duration(run.history.total("epoch_seconds")),
+    }
+
+
+def _pair_row(one: Paired) -> dict[str, Any]:
+    low, high = one.interval
+    return {
+        "first": one.first,
+        "second": one.second,
+        "difference": f"{100 * one.difference:+.1f}",
+        "interval": f"{100 * low:+.1f} to {100 * high:+.1f}",
+        "only_first": f"{one.only_first:,}",
+        "only_second": f"{one.only_second:,}",
+        "videos": f"{one.videos:,}",
+        "verdict": f"{one.first} is better" if one.is_clear else "may be chance",
+    }
+
+
+def _curves(runs: Sequence[Compared]) -> list[Chart]:
+    found = []
+    for title, name, form, tick, low, high in CURVES:
+        series = [
+            Series(one.label, _css(index), one.run.history.points(name), one.run.best_epoch)
+            for index, one in enumerate(runs)
+        ]
+        svg = line_chart(title, series, form=form, tick=tick, low=low, high=high)
+        if svg:
+            keys = [Key(one.name, one.css) for one in series if one.finite]
+            found.append(Chart(title, keys, svg))
+    return found

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from slowfast_dist.report.reading import number
-from slowfast_dist.report.run_data import Run
-from slowfast_dist.report.words import count, few, share
-from slowfast_dist.text import operand
+from slowfast_dist.report.format import count, few, share
+from slowfast_dist.runs.reading import number
+from slowfast_dist.runs.run import Run
+from slowfast_dist.system.text import operand
 
 Level = Literal["problem", "look", "note"]
 

@@ -4,15 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from slowfast_dist.report.run_data import (
-    Run,
-    command_words,
-    default_settings,
-    same_setting,
-    versions,
-)
-from slowfast_dist.report.words import ABSENT, count
-from slowfast_dist.text import shell
+from slowfast_dist.report.format import ABSENT, count
+from slowfast_dist.runs.run import Run, command_words, default_settings, same_setting, versions
+from slowfast_dist.system.text import shell
 
 FIRST_UNREADABLE = 10
 OWN_LINE = 88

@@ -4,22 +4,25 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
-from slowfast_dist.report import matrix
+from slowfast_dist.metrics.summary import Judged, class_scores, matrix_cells
 from slowfast_dist.report.charts import reliability_chart
 from slowfast_dist.report.curves import (
+    MOST_IN_GRID,
     class_curves,
+    confused_pairs,
     curves,
     epoch_table,
+    grid,
+    heat_map,
     small_multiples,
     step_curves,
 )
-from slowfast_dist.report.judged import Judged, class_scores, matrix_cells
+from slowfast_dist.report.format import ABSENT, count, duration, interval, score, share, short
 from slowfast_dist.report.notices import notices
-from slowfast_dist.report.reading import number
-from slowfast_dist.report.run_data import Run
 from slowfast_dist.report.run_facts import data_facts, how_facts, video_counts
 from slowfast_dist.report.stills import Stills, still_size
-from slowfast_dist.report.words import ABSENT, count, duration, interval, score, share, short
+from slowfast_dist.runs.reading import number
+from slowfast_dist.runs.run import Run
 
 PAIRS = 12
 """Of classes that are mixed up."""
@@ -58,7 +61,7 @@ def run_context(run: Run, stills: Mapping[str, Stills], kept: str) -> dict[str, 
                 "count": pair.count,
                 "share": share(pair.share),
             }
-            for pair in (matrix.confused_pairs(cells, classes, PAIRS) if cells else [])
+            for pair in (confused_pairs(cells, classes, PAIRS) if cells else [])
         ],
         **_matrix(cells, classes),
         "calibration": reliability_chart(judged.bins) if judged else "",
@@ -161,8 +164,8 @@ def _score_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _matrix(cells: list[tuple[int, int, int]], classes: list[str]) -> dict[str, Any]:
-    small = len(classes) <= matrix.MOST_IN_GRID
-    rows = matrix.grid(cells, len(classes)) if cells and small else []
+    small = len(classes) <= MOST_IN_GRID
+    rows = grid(cells, len(classes)) if cells and small else []
     return {
         "grid_names": classes if small else [],
         "grid": [
@@ -172,7 +175,7 @@ def _matrix(cells: list[tuple[int, int, int]], classes: list[str]) -> dict[str, 
             ]
             for row in rows
         ],
-        "heat": matrix.heat_map(cells, len(classes)) if cells and not small else "",
+        "heat": heat_map(cells, len(classes)) if cells and not small else "",
     }
 
 

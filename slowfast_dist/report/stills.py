@@ -1,6 +1,5 @@
 """A few frames of a video as small JPEGs, read by a process that may hang or die."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from slowfast_dist.cpus import available_cpus
 from slowfast_dist.data.clips import dense_indices, uniform_indices
 from slowfast_dist.data.columns import Texts
-from slowfast_dist.data.guard import GuardedReader
-from slowfast_dist.data.opening import DecodeError
-from slowfast_dist.data.probe_all import probe_videos
 from slowfast_dist.data.probe_cache import default_cache
-from slowfast_dist.data.transforms import SpatialView
-from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.report.reading import stamp
+from slowfast_dist.runs.reading import stamp
+from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.guarded_reader import GuardedReader
+from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.views import SpatialView
 
 FRAMES = 4
 """Of each video."""
@@ -156,27 +155,3 @@ def _jpeg(frame: NDArray[np.uint8], width: int, height: int) -> bytes:
     file = BytesIO()
     picture.save(file, "JPEG", quality=QUALITY, optimize=True)
     return file.getvalue()
-
-
-def data_root(text: str, run: Path) -> Path:
-    """The folder below which the names of config.yaml's data lie: of a CSV the one it is in.
-
-    A path that is not absolute was below the folder of the training's start; that was often the
-    current one, or one above the run's.
-    """
-    place = located(text, run)
-    return place.parent if place.suffix.lower() == ".csv" and not place.is_dir() else place
-
-
-def located(text: str, run: Path) -> Path:
-    """The folder or CSV that config.yaml names, found as `data_root` says."""
-    given = Path(text)
-    places = [given, *(parent / given for parent in run.parents)]
-    return next((place for place in places if _exists(place)), given)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return os.path.exists(path)
-    except ValueError:  # a null character
-        return False

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from slowfast_dist.config import DataConfig
-from slowfast_dist.data import guard
+from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
-from slowfast_dist.data.manifest import VideoRecord, list_videos
-from slowfast_dist.data.probe import probe_file
+from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.video_table import VideoRecord, VideoTable
+from slowfast_dist.video import guarded_reader as guard
+from slowfast_dist.video.probe import probe_file
 
 DATA = DataConfig(num_frames=8, sampling_rate=2, short_side=(36, 48), crop_size=32)
 

@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slowfast_dist.config import UserError
-from slowfast_dist.data.manifest import (
-    labelled_as,
-    list_videos,
-    require_same_classes,
-    usable,
-)
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.manifest import labelled_as, list_videos, require_same_classes, usable
 
 FLAG = "data.root"
 

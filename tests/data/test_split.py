@@ -9,12 +9,12 @@ from random import Random
 import numpy as np
 import pytest
 
-from slowfast_dist.config import UserError
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.columns import Coded, Texts
 from slowfast_dist.data.loaders import VideoSet
-from slowfast_dist.data.manifest import Listing, VideoRecord, list_videos
+from slowfast_dist.data.manifest import Listing, list_videos
 from slowfast_dist.data.split import MOST_GROUPS, Split, split_videos, write_split
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.video_table import VideoRecord, VideoTable
 
 
 def listing(counts: dict[str, int], groups: int | None = None) -> Listing:

@@ -15,11 +15,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from slowfast_dist.config import UserError
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import synthetic
 from slowfast_dist.data.manifest import list_videos
-from slowfast_dist.data.probe import probe_file
 from slowfast_dist.data.synthetic import MOTIONS, make_demo_videos, make_videos, moving_disc
+from slowfast_dist.video.probe import probe_file
 
 
 def decode(path: Path, count: int | None = None) -> NDArray[np.uint8]:

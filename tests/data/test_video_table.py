@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from slowfast_dist.data.columns import CHUNK, Coded, InfoColumns, Texts
-from slowfast_dist.data.video import VideoInfo
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
-from tests.training_runs import ROOT
+from slowfast_dist.video.reader import VideoInfo
+from tests.helpers.training_runs import ROOT
 
 NAMES = ["a/1.mp4", "", "zoë läuft/走る.webm", "b/caf\udce9.mp4", "a/1.mp4.mp4", "x" * 300]
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from slowfast_dist import cli
+from slowfast_dist.cli import main as cli
 from slowfast_dist.data.synthetic import make_videos
-from tests.browser import new_context, wait_until
-from tests.report.made_runs import HOSTILE, made_run
+from tests.helpers.browser import new_context, wait_until
+from tests.helpers.made_runs import HOSTILE, made_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

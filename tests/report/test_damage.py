@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slowfast_dist.report.command import write_report
-from slowfast_dist.report.comparison_page import comparison_context
-from slowfast_dist.report.page import render
-from tests.report.made_runs import made_run
+from slowfast_dist.report.command import render, write_report
+from slowfast_dist.report.comparison import comparison_context
+from tests.helpers.made_runs import made_run
 
 FILES = (
     "metrics.jsonl", "config.yaml", "environment.json", "classes.json", "status", "split.csv",

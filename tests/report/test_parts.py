@@ -8,19 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slowfast_dist.arguments import read_command_line
-from slowfast_dist.metrics import confusion, per_class
-from slowfast_dist.report import matrix
-from slowfast_dist.report.charts import Series, line_chart
+from slowfast_dist.cli.parser import read_command_line
+from slowfast_dist.metrics.scores import confusion, per_class
+from slowfast_dist.metrics.summary import class_scores
+from slowfast_dist.report import curves as matrix
+from slowfast_dist.report.cache import Kept, as_script, read_kept
+from slowfast_dist.report.charts import Series, line_chart, thin, ticks
 from slowfast_dist.report.comparison import paired_accuracy
-from slowfast_dist.report.history import read_history
-from slowfast_dist.report.judged import class_scores, judge
-from slowfast_dist.report.kept import Kept, as_script, read_kept
-from slowfast_dist.report.run_data import Split, command_words, default_settings
-from slowfast_dist.report.scales import thin, ticks
 from slowfast_dist.report.stills import Stills
-from slowfast_dist.text import clean, operand, option, shell
-from slowfast_dist.tracking import write_predictions
+from slowfast_dist.runs.history import read_history
+from slowfast_dist.runs.predictions import judge, write_predictions
+from slowfast_dist.runs.run import Split, command_words, default_settings
+from slowfast_dist.system.text import clean, operand, option, shell
 
 
 def test_names_steer_nothing_and_are_utf_8() -> None:

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import yaml
 
-from slowfast_dist import cli
+from slowfast_dist.cli import main as cli
 from slowfast_dist.data.loaders import find_labelled_videos
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.report.command import write_report
 from slowfast_dist.report.stills import Patience
-from slowfast_dist.tracking import read_predictions
-from tests.report.made_runs import HOSTILE, made_run
-from tests.training_runs import TINY, rows, trained
+from slowfast_dist.runs.predictions import read_predictions
+from tests.helpers.made_runs import HOSTILE, made_run
+from tests.helpers.training_runs import TINY, rows, trained
 
 VOID = {"meta", "img", "br"}
 TWO = ("moves left", "moves right")

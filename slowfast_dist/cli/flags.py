@@ -1,0 +1,241 @@
+"""Flags of a tree of dataclasses: their names and types, and settings applied to it by tyro.
+
+tyro parses and converts; what it refuses becomes one line that names flag, value and remedy.
+"""
+
+import io
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from slowfast_dist.config.errors import UserError
+
+T = TypeVar("T")
+SEE_HELP = ": --help lists them all"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The values of one flag, as text, and where they were written."""
+
+    flag: str
+    """Name without dashes in front: ``data.short-side``."""
+    values: tuple[str, ...]
+    source: str
+    """What a message puts before the values: ``--epochs`` or ``my.yaml:3: epochs:``."""
+
+
+def flag_types(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Every flag of a tree of dataclasses, without dashes in front, with its type."""
+    types: dict[str, Any] = {}
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        name = prefix + field.name.replace("_", "-")
+        if is_dataclass(hints[field.name]):
+            types |= flag_types(hints[field.name], f"{name}.")
+        else:
+            types[name] = hints[field.name]
+    return types
+
+
+def apply(settings: Sequence[Setting], base: T, types: Mapping[str, Any]) -> T:
+    """A copy of the dataclass ``base`` with the settings in place; of one flag the last counts.
+
+    ``types`` are those of `flag_types`. Raises UserError for a value that its flag cannot take.
+    """
+    if not settings:
+        return base
+    for setting in settings:
+        if not all(map(_is_text, setting.values)):
+            shown = ascii(" ".join(setting.values))
+            raise UserError(f"{setting.source} {shown}: give UTF-8 without null characters")
+    try:
+        return _parse([word for setting in settings for word in _words(setting, types)], base)
+    except _RefusedError as refused:
+        for setting in settings:
+            try:
+                _parse(_words(setting, types), base)
+            except _RefusedError:
+                shown = " ".join(setting.values)
+                remedy = f"give {wanted(types[setting.flag])}"
+                raise UserError(f"{setting.source} {shown}: {remedy}") from None
+        raise UserError(str(refused)) from None
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be a file's name and be written to a file."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:  # a word of the command line may hold any bytes
+        return False
+
+
+def print_help(base: object, prog: str, description: str) -> None:
+    """Print every flag with its help and, as its default, the value that it has in ``base``."""
+    try:
+        _tyro(["--help"], base, prog, description)
+    except SystemExit:
+        return
+    except BrokenPipeError:  # "--help | head"; Python's own last flush must not fail either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _RefusedError(Exception):
+    """tyro did not take the words; its text is tyro's own message without the frame."""
+
+
+def _parse(words: Sequence[str], base: T) -> T:
+    printed = io.StringIO()
+    try:
+        with redirect_stderr(printed):
+            return _tyro(words, base)
+    except SystemExit:
+        text = re.sub(r"[─│╭╮╰╯]", " ", printed.getvalue())
+        raise _RefusedError(" ".join(text.split())) from None
+
+
+def _tyro(words: Sequence[str], base: T, prog: str = "", description: str = "") -> T:
+    plain = (tyro.conf.FlagConversionOff,)  # booleans are _bool's, below
+    return tyro.cli(
+        type(base),
+        args=words,
+        default=base,
+        prog=prog,
+        description=description,
+        config=plain,
+        registry=_REGISTRY,
+    )
+
+
+def _words(setting: Setting, types: Mapping[str, Any]) -> list[str]:
+    """The setting as tyro takes it; "=" keeps a value that starts with a dash."""
+    values = setting.values
+    if most_values(types[setting.flag]) is None and values == ("none",):
+        values = ()
+    if not values:
+        return [f"--{setting.flag}"]
+    return [f"--{setting.flag}={values[0]}", *values[1:]]
+
+
+def most_values(kind: Any) -> int | None:
+    """How many words a flag of this type takes at most; None: any number."""
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        return None if Ellipsis in parts else len(parts)
+    return 1
+
+
+def fewest_values(kind: Any) -> int:
+    """How many words a flag of this type takes at least; two numbers may come as one word."""
+    return 0 if kind is bool or most_values(kind) is None else 1
+
+
+def wanted(kind: Any) -> str:
+    """What to give for a flag of this type, in words: ``a whole number or auto``."""
+    *others, last = _alternatives(kind)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _alternatives(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return [str(choice) for choice in get_args(kind)]
+    if get_origin(kind) in (Union, UnionType):
+        return [name for part in get_args(kind) for name in _alternatives(part)]
+    if get_origin(kind) is tuple:
+        return ["any number of words"] if most_values(kind) is None else ["two whole numbers"]
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a word",
+        Path: "a path",
+        NoneType: "none",
+    }
+    return [names[kind]]
+
+
+def did_you_mean(name: str, names: Iterable[str], before: str = "") -> str:
+    """``: did you mean --data.num-frames?`` for what is nearest to ``name``, else nothing.
+
+    The last part of a name is enough: ``lr`` finds ``optimizer.lr``; and where one command has a
+    flag for what another has a group for, the first: ``model.name`` finds ``model``.
+    """
+    names = list(names)
+    leaf = name.rpartition(".")[2]
+    leaves = {other: other.rpartition(".")[2] for other in names}
+    found = [other for other in names if leaves[other] == leaf]
+    found = found or get_close_matches(name, names, n=1, cutoff=0.7)
+    if not found and (near := get_close_matches(leaf, leaves.values(), n=1, cutoff=0.7)):
+        found = [other for other in names if leaves[other] == near[0]]
+    group = name.partition(".")[0]
+    if not found and group in names and not any(one.startswith(f"{group}.") for one in names):
+        found = [group]
+    return f": did you mean {' or '.join(before + other for other in found)}?" if found else ""
+
+
+_REGISTRY = ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _bool(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """``--x``, ``--x true``, ``--x false`` and ``--x=false``."""
+
+    def read(words: list[str]) -> bool:
+        word = " ".join(words).lower() if words else "true"
+        if word not in ("true", "false"):
+            raise ValueError(word)
+        return word == "true"
+
+    if info.type is not bool:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=(0, 1),
+        metavar="[true|false]",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, bool),
+        str_from_instance=lambda value: ["true" if value else "false"],
+    )
+
+
+@_REGISTRY.primitive_rule
+def _none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """``none``, as YAML's null becomes, beside tyro's and wandb's ``None``."""
+    if info.type is not NoneType:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="none",
+        instance_from_str=lambda words: None,
+        choices=("none", "None"),
+        is_instance=lambda value: value is None,
+        str_from_instance=lambda value: ["none"],
+    )
+
+
+@_REGISTRY.primitive_rule
+def _pair(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """``256 320``, also as one word, as a wandb sweep writes it: ``[256, 320]``."""
+
+    def read(words: list[str]) -> tuple[int, int]:
+        first, second = re.split(r"[\s,]+", " ".join(words).strip("[]() "))
+        return int(first), int(second)
+
+    if info.type_origin is not tuple or get_args(info.type) != (int, int):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=(1, 2),
+        metavar="INT INT",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [str(number) for number in value],
+    )

@@ -1,0 +1,126 @@
+"""The command line: ``python -m slowfast_dist COMMAND``, and ``train.py``, which is its ``train``.
+
+One lazy import a command, so that ``--help`` and a user's mistake never wait for torch.
+"""
+
+import errno
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
+
+from slowfast_dist.cli.commands import COMMANDS
+from slowfast_dist.cli.flags import did_you_mean
+from slowfast_dist.cli.parser import _rank, is_flag, parse_training
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.distributed import heartbeat
+from slowfast_dist.system import signals
+
+WAIT_OF_OTHER_RANKS = 2.0
+"""Seconds before another process than rank 0 exits: a launcher that sees one exit kills the rest,
+and the message is rank 0's."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; a mistake of the user's is one line on standard error and exit code 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # no name of a class or a file ends a run
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with one_line_for_mistakes():
+        if not words or words[0] in ("-h", "--help"):
+            if _rank() == 0:
+                print("usage: python -m slowfast_dist COMMAND ...\n")
+                for name, command in COMMANDS.items():
+                    print(f"  {name:<12}{command.__doc__}")
+        elif words[0] in COMMANDS:
+            with _too_long_paths_refused(words):
+                COMMANDS[words[0]](words[1:])
+        else:
+            hint = did_you_mean(words[0], COMMANDS) or f": give one of {', '.join(COMMANDS)}"
+            raise UserError(f"{words[0]}: no such command{hint}")
+
+
+@contextmanager
+def one_line_for_mistakes() -> Iterator[None]:
+    """Turn a UserError (exit code 2) or RunError (1) into one line, and Ctrl-C into none (130).
+
+    Any other error is a bug and keeps its traceback. Whatever one process meets ends all: once
+    they know each other, the first one prints it, also another one's. Before that rank 0 says it
+    at once and another one waits first, as the launcher ends it where rank 0 made the same mistake.
+    """
+    try:
+        yield
+    except (UserError, RunError) as error:
+        message = one_line(error)
+        code = 2 if isinstance(error, UserError) else 1
+        if (own := heartbeat.current()) is not None:
+            own.fail(message, code)
+        elif _rank() == 0:
+            print(f"error: {message}", file=sys.stderr, flush=True)
+        else:
+            signals.end_at_once()
+            time.sleep(WAIT_OF_OTHER_RANKS)
+            print(f"error: process {_rank()}: {message}", file=sys.stderr, flush=True)
+        raise SystemExit(code) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        if (own := heartbeat.current()) is None:
+            raise
+        traceback.print_exc()
+        own.fail(f"{type(error).__name__}: {error}: a bug, see the traceback", 1)
+        raise SystemExit(1) from None
+
+
+@contextmanager
+def _too_long_paths_refused(words: Sequence[str]) -> Iterator[None]:
+    """Raise UserError for a path that no file system takes, whatever met it first."""
+    try:
+        yield
+    except (OSError, RunError) as error:
+        cause = error.__cause__ if isinstance(error, RunError) else error
+        if not isinstance(cause, OSError) or cause.errno != errno.ENAMETOOLONG:
+            raise
+        path = os.fsdecode(cause.filename or "a path")
+        raise UserError(
+            f"{_source(words, path)}{path[:LONGEST_NAME]}: {len(path)} characters are more than a "
+            "path may have, or its name: give a shorter one"
+        ) from None
+
+
+def _source(words: Sequence[str], path: str) -> str:
+    """The flag of which ``path`` is the value, or that names a folder above it, and a space."""
+    flag = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        given = value if is_flag(word) and equals else word
+        if len(given) > LONGEST_NAME and path.startswith((given, os.path.abspath(given))):
+            return f"{name if equals else flag} ".lstrip()
+        flag = word if is_flag(word) else ""
+    return ""
+
+
+LONGEST_NAME = 100
+"""Characters that are shown of a path too long to be one, and that every one of those exceeds."""
+
+LONGEST_LINE = 900
+"""Characters of a message; what is longer, as a value of a broken file, loses its middle."""
+
+
+def one_line(error: Exception) -> str:
+    """Its text for a terminal or a log: no line breaks, no control characters, not too long."""
+    text = " ".join(str(error).splitlines())
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    if len(text) > LONGEST_LINE:
+        text = f"{text[: LONGEST_LINE // 2]} ... {text[-LONGEST_LINE // 2 :]}"
+    return text
+
+
+def check_flags(words: Sequence[str]) -> None:
+    """End with one line and exit code 2 if ``train`` does not take these; for launch scripts."""
+    with one_line_for_mistakes():
+        parse_training(words)

@@ -1,0 +1,132 @@
+"""Presets and --config files: YAML in, settings out, each with the place where it was written.
+
+A scalar is taken as it is spelled and parsed as the flag of that name would be, so that a file and
+a flag mean the same: ``no`` stays the word, ``1e-4`` is a number (PyYAML alone would make them
+False and a string).
+"""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+import yaml
+
+from slowfast_dist.cli.flags import SEE_HELP, Setting, did_you_mean
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.system.text import option
+
+MOST_BYTES = 1_000_000
+"""Of a file of settings: all of them with their help take 10,000."""
+
+_NULL = "tag:yaml.org,2002:null"
+
+
+def preset_folder() -> Path:
+    """Where the presets lie: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped presets, sorted."""
+    return sorted(path.stem for path in preset_folder().glob("*.yaml"))
+
+
+def preset_path(name: str) -> Path:
+    """The YAML file of preset ``name``; UserError if there is none of that name."""
+    names = preset_names()
+    if name not in names:
+        presets = f"the presets are {', '.join(names)}"
+        if os.path.isfile(name):
+            remedy = f": for a file of your own, write {option('--config', name)}"
+        elif os.path.isdir(name):
+            remedy = f": for a folder of videos, write {option('--data.root', name)}"
+        else:
+            remedy = did_you_mean(name, names)
+        raise UserError(f"{name}: no such preset ({presets}){remedy}")
+    return preset_folder() / f"{name}.yaml"
+
+
+def preset_summary(name: str) -> str:
+    """What a preset is for: the first line, a comment, of its file."""
+    with preset_path(name).open(encoding="utf-8") as lines:
+        return lines.readline().strip("# \n")
+
+
+def read_config_file(path: Path, flags: Collection[str]) -> list[Setting]:
+    """The settings of one YAML file, in the order in which they are written.
+
+    ``flags`` are the names that may occur, as ``data.num-frames``; a file may write underscores.
+    Raises UserError, with file and line, for what is no YAML, names no flag, or is given twice.
+    """
+    try:
+        with open(path, "rb") as file:  # it may be a pipe, or a device that never ends
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UserError(f"--config {path}: too large: give a YAML file of settings alone")
+        root = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        remedy = "give the path of a YAML file"
+        if str(path) in preset_names():
+            remedy = f"for the preset, write it before the flags: python train.py {path} ..."
+        raise UserError(f"--config {path}: no such file: {remedy}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(f"--config {path}: {reason}: give the path of a YAML file") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(
+            f"{path}:{line}: not valid YAML ({error.problem}): write one 'name: value' a line"
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply: write one 'name: value' a line") from None
+    return [] if root is None else _Reader(path, flags).group(root, "")
+
+
+class _Reader:
+    """Turns the nodes of one file into settings, and remembers on which line it saw what."""
+
+    def __init__(self, path: Path, flags: Collection[str]) -> None:
+        self.path = path
+        self.flags = flags
+        self.groups = {flag.rpartition(".")[0] for flag in flags} - {""}
+        self.lines: dict[str, int] = {}
+
+    def group(self, node: yaml.Node, prefix: str) -> list[Setting]:
+        if node.tag == _NULL:  # a group whose lines are all commented out
+            return []
+        if not isinstance(node, yaml.MappingNode):
+            line = node.start_mark.line + 1
+            what = f"{prefix.rstrip('.')} is a group" if prefix else "no settings"
+            raise UserError(f"{self.path}:{line}: {what}: write one 'name: value' a line")
+        settings: list[Setting] = []
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            written = f"{prefix}{key.value}"
+            name = written.replace("_", "-")
+            if name in self.lines:
+                raise UserError(
+                    f"{self.path}:{line}: {written}: given twice, first on line "
+                    f"{self.lines[name]}: keep one"
+                )
+            self.lines[name] = line
+            if name in self.groups:
+                settings += self.group(value, f"{written}.")
+            elif name in self.flags:
+                source = f"{self.path}:{line}: {written}:"
+                settings.append(Setting(name, _values(value, source), source))
+            else:
+                names = [known.replace("-", "_") for known in (*self.groups, *self.flags)]
+                hint = did_you_mean(written.replace("-", "_"), sorted(names)) or SEE_HELP
+                raise UserError(f"{self.path}:{line}: {written}: unknown setting{hint}")
+        return settings
+
+
+def _values(node: yaml.Node, source: str) -> tuple[str, ...]:
+    items = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    if not all(isinstance(item, yaml.ScalarNode) for item in items):
+        raise UserError(f"{source} not a group: give a value")
+    return tuple("none" if item.tag == _NULL else item.value for item in items)

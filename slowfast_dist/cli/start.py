@@ -1,0 +1,68 @@
+"""The first moments of a process: what must come before anything slow is imported."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.distributed import heartbeat
+from slowfast_dist.distributed.launchers import adopt_slurm_ranks, end_when_a_sibling_died, launcher
+from slowfast_dist.system import signals
+from slowfast_dist.system.parent import die_with_parent
+
+WATCH_SECONDS = 0.5
+
+
+def main(words: Sequence[str]) -> None:
+    """Run the command line ``words``, as `cli.main` does.
+
+    From here on a signal to a training asks it to stop, also while Python still imports, and no
+    process outlives its launcher.
+    """
+    if words[:1] == ["train"]:
+        signals.install(*signals.PREEMPT_SIGNALS)
+    if words[:1] in (["train"], ["evaluate"]) or words[:2] == ["benchmark", "scaling"]:
+        _know_ranks()
+    parent = launcher()
+    if parent is not None:
+        die_with_parent(parent)
+        threading.Thread(target=_watch_siblings, args=(parent,), daemon=True).start()
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is signal.default_int_handler:  # Ctrl-C during an import is no traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from slowfast_dist.cli.main import main as run
+
+    signal.signal(signal.SIGINT, usual)
+    try:
+        run(words)
+    finally:
+        # All is done: from here on Ctrl-C ends the process, and not a library's destructor.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            with suppress(AttributeError, OSError):  # there may be none, or nobody reads it
+                sys.stdout.flush()
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _know_ranks() -> None:
+    try:
+        adopt_slurm_ranks(os.environ)
+    except UserError as error:
+        if os.environ.get("SLURM_PROCID") == "0":
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def _watch_siblings(parent: int) -> None:
+    """Until the heartbeat does it."""
+    siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+    def asked() -> bool:
+        return signals.received() is not None and heartbeat.current() is None
+
+    while siblings > 1 and heartbeat.current() is None:
+        end_when_a_sibling_died(parent, siblings, asked)
+        time.sleep(WATCH_SECONDS)

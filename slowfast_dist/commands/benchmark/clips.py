@@ -1,0 +1,330 @@
+"""CPU time to read a clip: ours by decoder, the plain way, the bare decode; and where ours goes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from slowfast_dist.commands.benchmark.baselines import (
+    STAGES,
+    PlainClips,
+    Times,
+    decode_bare,
+    drawn_clip,
+    frame_times,
+    plain_reader,
+    stage_seconds,
+)
+from slowfast_dist.commands.benchmark.output import Cost, Meter, cost_of, ratio_of_medians
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.columns import InfoColumns
+from slowfast_dist.data.dataset import Batch, Sample, TrainingClips, collate
+from slowfast_dist.data.loaders import _loader
+from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.system.files import share_socket_folder
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.reader import VideoInfo
+
+SEED = 0
+
+Decoder = Literal["auto", "decord", "pyav"]
+DECODERS: tuple[Decoder, ...] = ("pyav", "decord", "auto")
+PREPARED = "auto, after prepare"
+
+
+@dataclass(frozen=True)
+class Video:
+    path: Path
+    info: VideoInfo
+
+
+@dataclass(frozen=True)
+class Group:
+    """Videos of one kind: what they are for people, and their numbers among all."""
+
+    name: str
+    facts: dict[str, Any]
+    members: list[int]
+
+    def keys(self, count: int) -> Iterator[ClipKey]:
+        """Of ``count`` clips, taken from the videos in turn."""
+        for number in range(count):
+            epoch, member = divmod(number, len(self.members))
+            yield ClipKey(epoch, self.members[member])
+
+
+@dataclass
+class GroupCosts:
+    """Of each clip that all ways could read: its cost by way, and our stages' CPU seconds."""
+
+    costs: dict[str, list[Cost]] = field(default_factory=dict)
+    stages: list[dict[str, float] | None] = field(default_factory=list)
+    """None where they cannot be told apart."""
+    unreadable: list[str] = field(default_factory=list)
+    """Why clips were left out."""
+
+
+def training_clips(videos: Sequence[Video], data: DataConfig) -> TrainingClips:
+    """The clips as training reads them, in the order of ``videos``."""
+    table = VideoTable.of_paths([video.path for video in videos])
+    infos = InfoColumns.of([video.info for video in videos])
+    return TrainingClips(table.probed(infos), data, SEED)
+
+
+def plain_clips(videos: Sequence[Video], data: DataConfig) -> PlainClips:
+    """The same clips, read the plain way."""
+    return PlainClips([(video.path, video.info) for video in videos], data, SEED)
+
+
+class ClipBenchmark:
+    """All ways to read the same clips, which take turns so that a change of the machine's speed in
+    the meantime meets them alike."""
+
+    def __init__(
+        self, videos: Sequence[Video], prepared: Sequence[Video] | None, data: DataConfig
+    ) -> None:
+        """``prepared``: the same videos after prepare."""
+        self.videos = videos
+        self.data = data
+        self._plain = plain_clips(videos, data)
+        self._times: dict[int, Times | None] = {}
+        self._ours: dict[str, TrainingClips] = {
+            name: training_clips(videos, replace(data, decoder=name)) for name in DECODERS
+        }
+        if prepared is not None:
+            self._ours[PREPARED] = training_clips(prepared, replace(data, decoder="auto"))
+
+    def warm_up(self, key: ClipKey) -> None:
+        """Load the libraries and start our readers' processes."""
+        for way in self._ways(key).values():
+            way()
+
+    def measure(self, group: Group, clips: int) -> GroupCosts:
+        """Read ``clips`` clips of the group in every way."""
+        result = GroupCosts()
+        for turn, key in enumerate(group.keys(clips)):
+            try:
+                ways = self._ways(key)
+                names = list(ways)
+                order = names[turn % len(names) :] + names[: turn % len(names)]
+                if turn % 2:  # none comes always after the same one
+                    order.reverse()
+                costs = {name: cost_of(ways[name]) for name in order}
+            except DecodeError as error:
+                result.unreadable.append(str(error))
+                continue
+            for name in names:
+                result.costs.setdefault(name, []).append(costs[name])
+            result.stages.append(self._stages(key))
+        # A way that some videos rule out has no place beside those that read them all.
+        done = max(map(len, result.costs.values()), default=0)
+        result.costs = {name: all_ for name, all_ in result.costs.items() if len(all_) == done}
+        return result
+
+    def _ways(self, key: ClipKey) -> dict[str, Callable[[], object]]:
+        video = self.videos[key.sample]
+        ways: dict[str, Callable[[], object]] = {"plain": lambda: self._plain[key]}
+        times = self._times_of(key.sample)
+        if times is not None:
+            indices, _ = drawn_clip(video.info, self.data, SEED, key)
+            first, last = int(indices[0]), int(indices[-1])
+            ways["bare"] = lambda: decode_bare(video.path, times, first, last)
+        for name, clips in self._ours.items():
+            if name != "decord" or plain_reader(video.path, video.info) == "decord":
+                ways[name] = partial(_read, clips, key)
+        return ways
+
+    def _stages(self, key: ClipKey) -> dict[str, float] | None:
+        video, times = self.videos[key.sample], self._times_of(key.sample)
+        if times is None or video.info.rotation:
+            return None
+        indices, view = drawn_clip(video.info, self.data, SEED, key)
+        try:
+            return stage_seconds(video.path, times, indices, view)
+        except DecodeError:  # as of frames that lean on an earlier group
+            return None
+
+    def _times_of(self, video: int) -> Times | None:
+        if video not in self._times:
+            times = frame_times(self.videos[video].path)
+            usable = times is not None and len(times) == self.videos[video].info.frames
+            self._times[video] = times if usable else None
+        return self._times[video]
+
+
+def _read(clips: TrainingClips, key: ClipKey) -> None:
+    """Raises DecodeError where training would have taken another video instead."""
+    for failure in clips[key].failures:
+        raise DecodeError(Path(f"video {failure.video}"), failure.reason)
+
+
+def clip_rows(group: Group, result: GroupCosts) -> list[dict[str, Any]]:
+    """A row for each of our ways: medians in CPU milliseconds a clip, and ratios of medians."""
+    cpu = {name: [1e3 * cost.cpu for cost in costs] for name, costs in result.costs.items()}
+    rows = []
+    for name in (*DECODERS, PREPARED):
+        if name not in cpu:
+            continue
+        row = {
+            "videos": group.name,
+            **group.facts,
+            "reader": name,
+            "clips": len(cpu[name]),
+            "cpu_ms": median(cpu[name]),
+            "clips_per_cpu_second": 1e3 / median(cpu[name]),
+            "plain_cpu_ms": median(cpu["plain"]),
+            "ratio": ratio_of_medians(cpu[name], cpu["plain"]),
+            "bare_cpu_ms": None,
+            "ratio_to_bare": None,
+        }
+        if "bare" in cpu:
+            row["bare_cpu_ms"] = median(cpu["bare"])
+            row["ratio_to_bare"] = ratio_of_medians(cpu[name], cpu["bare"])
+        rows.append(row)
+    return rows
+
+
+def stage_row(group: Group, result: GroupCosts) -> dict[str, Any] | None:
+    """CPU milliseconds a clip by stage, medians, with what the stages leave of the pyav reader's:
+    handing over from its own process, and what was not foreseen."""
+    both = zip(result.costs.get("pyav", ()), result.stages, strict=True)
+    pairs = [(cost, seconds) for cost, seconds in both if seconds is not None]
+    if not pairs:
+        return None
+    whole = [1e3 * cost.cpu for cost, _ in pairs]
+    stages = [{name: 1e3 * seconds[name] for name in STAGES} for _, seconds in pairs]
+    rest = [all_ - sum(parts.values()) for all_, parts in zip(whole, stages, strict=True)]
+    return {
+        "videos": group.name,
+        "cpu_ms": median(whole),
+        **{name: median(parts[name] for parts in stages) for name in STAGES},
+        "rest": median(rest),
+        "rest_share": median(rest) / median(whole),
+    }
+
+
+# Clips a second of the loader by its number of processes, and what handing batches over costs.
+
+
+HANDED_OVER = 32
+"""Clips that are handed over to find out what one costs."""
+
+REPEATS = 5
+
+BATCH = 4
+"""Clips of a batch that is handed over."""
+
+PAGE = 4096
+
+Batches = list[list[ClipKey]]
+
+
+def worker_row(
+    group: Group, videos: Sequence[Video], data: DataConfig, workers: int, clips: int
+) -> dict[str, Any]:
+    """Clips a second by the clock on the wall, ours and the plain way's, and CPU milliseconds.
+
+    Each worker reads the same ``clips`` clips, so that none waits for another one at the end; each
+    clip is a batch of its own.
+    """
+    keys = [key for key in group.keys(clips) for _ in range(max(1, workers))]
+    batches = [[key] for key in keys]
+    # A clip first, with which our reader starts its own process.
+    first = [batches[0]] * max(1, workers)
+    sampler = cast(Sampler[Any], first + batches)
+    ours = _loader(training_clips(videos, data), sampler, 1, workers, pin=False)
+    ours_cost = _steady_cost(ours, workers)
+    plain = _plain_loader(plain_clips(videos, data), batches, workers, _stack)
+    plain_cost = _steady_cost(plain, workers)
+    return {
+        "videos": group.name,
+        "workers": workers,
+        "reader": data.decoder,
+        "clips": len(keys),
+        "clips_per_second": len(keys) / ours_cost.wall,
+        "plain_clips_per_second": len(keys) / plain_cost.wall,
+        "ratio": plain_cost.wall / ours_cost.wall,
+        "cpu_ms": 1e3 * ours_cost.cpu / len(keys),
+        "plain_cpu_ms": 1e3 * plain_cost.cpu / len(keys),
+    }
+
+
+def handover_row(data: DataConfig) -> dict[str, Any]:
+    """CPU milliseconds a clip to make batches of clips, and to hand them over from one process to
+    another: what a loader with one worker costs beyond one without, when clips cost nothing."""
+    shape = (data.num_frames, data.crop_size, data.crop_size, 3)
+    ours = torch.zeros(shape, dtype=torch.uint8).permute(0, 3, 1, 2)
+    plain = torch.zeros(shape).permute(3, 0, 1, 2)
+    collated, transfer = _collate_and_transfer(
+        ours, lambda clips: collate([Sample(clip, 0, 0, 0) for clip in clips])
+    )
+    plain_collated, plain_transfer = _collate_and_transfer(plain, _stack)
+    return {
+        "collate_ms": collated,
+        "transfer_ms": transfer,
+        "plain_collate_ms": plain_collated,
+        "plain_transfer_ms": plain_transfer,
+        "ratio": (collated + transfer) / (plain_collated + plain_transfer),
+    }
+
+
+class _Ready(Dataset[Tensor]):
+    """Clips that only have to be copied."""
+
+    def __init__(self, clip: Tensor) -> None:
+        self.clip = clip
+
+    def __getitem__(self, _: ClipKey) -> Tensor:
+        return self.clip.clone()
+
+
+def _collate_and_transfer(
+    clip: Tensor, collate_fn: Callable[[list[Tensor]], Any]
+) -> tuple[float, float]:
+    clips = [clip.clone() for _ in range(BATCH)]
+    batches = [[ClipKey(0, 0)] * BATCH] * (HANDED_OVER // BATCH)
+
+    def cpu_seconds(workers: int) -> float:
+        return _steady_cost(_plain_loader(_Ready(clip), batches, workers, collate_fn), workers).cpu
+
+    beyond = [cpu_seconds(1) - cpu_seconds(0) for _ in range(REPEATS)]
+    collated = [cost_of(lambda: collate_fn(clips)).cpu for _ in range(2 * REPEATS)]
+    return 1e3 * median(collated) / BATCH, 1e3 * median(beyond) / HANDED_OVER
+
+
+def _plain_loader(
+    clips: Dataset[Tensor], batches: Batches, workers: int, collate_fn: Callable[..., Any]
+) -> DataLoader[Any]:
+    started: Batches = [[] for _ in range(max(1, workers))]  # an empty batch from each worker
+    share_socket_folder()
+    return DataLoader(
+        clips,
+        batch_sampler=started + batches,
+        num_workers=workers,
+        collate_fn=collate_fn,
+        persistent_workers=workers > 0,
+    )
+
+
+def _stack(clips: list[Tensor]) -> Tensor:
+    return default_collate(clips) if clips else torch.empty(0)
+
+
+def _steady_cost(loader: DataLoader[Any], workers: int) -> Cost:
+    """Of all batches but the first one of each worker, which tells that it has started. Each page
+    of a batch is met by this process."""
+    batches = iter(loader)
+    for _ in range(max(1, workers)):
+        next(batches)
+    meter = Meter()
+    for batch in batches:
+        frames = batch.frames if isinstance(batch, Batch) else batch
+        frames.flatten()[:: PAGE // frames.element_size()].max()
+    return meter.cost()

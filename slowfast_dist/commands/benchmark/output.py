@@ -1,0 +1,203 @@
+"""What the benchmarks share: how they print, and on what machine they ran."""
+
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import Any, TypeVar
+
+import psutil
+import torch
+
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.system.cpus import available_cpus
+
+Row = Mapping[str, Any]
+
+
+def ratio_of_medians(ours: Sequence[float], others: Sequence[float]) -> float:
+    """The median of ``ours`` over that of ``others``."""
+    return median(ours) / median(others)
+
+
+def machine_facts() -> dict[str, Any]:
+    """CPUs, and the versions of the libraries that decide the speed; None where one is missing."""
+    return {
+        "cpus": available_cpus(),
+        "cpus_of_the_host": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("torch", "av", "decord", "numpy")},
+        "opencv": _version("opencv-python-headless") or _version("opencv-python"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def print_table(title: str, columns: Mapping[str, str], rows: Sequence[Row]) -> None:
+    """``columns``: heading -> key of the rows. What a row lacks, or is None, stays empty."""
+    cells = [list(columns), *([_text(row.get(key)) for key in columns.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    numbers = [all(_is_number(row.get(key)) for row in rows) for key in columns.values()]
+    print(f"\n{title}")
+    for line in cells:
+        padded = [
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, numbers, strict=True)
+        ]
+        print("  ".join(padded).rstrip())
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """As the last line of standard output."""
+    print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+# Measurements in processes of their own: their settings of torch and memory are nobody else's.
+
+
+T = TypeVar("T")
+
+
+def in_own_process(work: Callable[..., T], *arguments: Any) -> T:
+    """What ``work(*arguments)`` returns; as `in_own_processes`."""
+    (result,) = in_own_processes(work, [arguments])
+    return result
+
+
+def in_own_processes(work: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
+    """What ``work`` returns for each of ``arguments``, all at once, each in its own process.
+
+    ``work`` is a function of a module; what it prints goes to standard error. Raises its UserError
+    and RunError, and RunError where memory does not suffice or a process ends.
+    """
+    context = multiprocessing.get_context("spawn")
+    connections, processes = [], []
+    try:
+        for one in arguments:
+            connection, other = context.Pipe()
+            # No daemons: they may have loaders' processes.
+            processes.append(context.Process(target=_run, args=(other, work, one)))
+            processes[-1].start()
+            other.close()
+            connections.append(connection)
+        answers = [answer(connection) for connection in connections]
+        for process in processes:
+            process.join()
+        return answers
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def answer(connection: Connection) -> Any:
+    """What the measuring process sends, or its error raised."""
+    try:
+        sent = connection.recv()
+    except EOFError:
+        raise RunError(
+            "a measuring process ended, perhaps for lack of memory: give a smaller batch"
+        ) from None
+    if isinstance(sent, Exception):
+        raise sent
+    return sent
+
+
+def _run(connection: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    with answering(connection):
+        connection.send(work(*arguments))
+
+
+@contextmanager
+def answering(connection: Connection) -> Iterator[None]:
+    """In the process that measures: prints go to standard error, and what is the user's fault, or
+    the machine's, to the process that asked."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (UserError, RunError) as error:
+        connection.send(error)
+    except torch.OutOfMemoryError:
+        connection.send(RunError("out of GPU memory: give a smaller batch"))
+    except KeyboardInterrupt:
+        pass
+
+
+# CPU time of a piece of work, over all processes that take part in it.
+
+
+_ALL_THREADS = 2  # CPUCLOCK_SCHED of Linux: the clock of a whole process, to the nanosecond
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds: of the CPUs, and of the clock on the wall."""
+
+    cpu: float
+    wall: float
+
+
+class Meter:
+    """Counts from its making on: this process and all its descendants, with all their threads.
+
+    Only a descendant that ends meanwhile without being this process's own child is not counted.
+    Outside Linux, where reading clips starts no process, descendants count once they have ended.
+    """
+
+    def __init__(self) -> None:
+        self._others = _others()
+        self._wall, self._own = time.perf_counter(), time.process_time()
+
+    def cost(self) -> Cost:
+        """Since the making; what the metering costs is not in it."""
+        own, wall = time.process_time() - self._own, time.perf_counter() - self._wall
+        return Cost(own + _others() - self._others, wall)
+
+
+def cost_of(work: Callable[[], object]) -> Cost:
+    """What a call of ``work`` costs."""
+    meter = Meter()
+    work()
+    return meter.cost()
+
+
+def _others() -> float:
+    """CPU seconds of the descendants that live, and of the children that ended."""
+    process = psutil.Process()
+    times = process.cpu_times()
+    total = times.children_user + times.children_system
+    if sys.platform == "linux":
+        for other in process.children(recursive=True):
+            try:
+                # As clock_getcpuclockid(3) makes it. /proc counts in hundredths of a second, or
+                # leaves out threads that have ended.
+                total += time.clock_gettime((~other.pid << 3) | _ALL_THREADS)
+            except OSError:  # it has just ended
+                continue
+    return total

@@ -1,0 +1,201 @@
+"""What a training step costs at least on a device: by its arithmetic, and by its memory traffic.
+
+Both are counted from pytorchvideo's network, on the meta device, where nothing is computed.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from slowfast_dist.config.training import RESNET_ALPHA
+from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
+
+BYTES = {"no": 4, "bf16": 2, "fp16": 2}
+"""Of an activation, by mixed precision."""
+
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+GPUS = {
+    # Name -> TFLOP/s dense in bf16 or fp16 (TF32 for "no"), and 1e9 bytes/s of the memory: the
+    # makers' data sheets. A longer name stands before the shorter one that it contains.
+    "H200": (989.0, 494.0, 4800.0),
+    "H100 PCIe": (756.0, 378.0, 2000.0),
+    "H100 NVL": (835.0, 417.0, 3900.0),
+    "H100": (989.0, 494.0, 3350.0),
+    "A100-SXM4-80GB": (312.0, 156.0, 2039.0),
+    "A100 80GB PCIe": (312.0, 156.0, 1935.0),
+    "A100": (312.0, 156.0, 1555.0),
+    "L40S": (362.0, 183.0, 864.0),
+    "L4": (121.0, 60.0, 300.0),
+    "A10G": (70.0, 35.0, 600.0),
+    "Tesla T4": (65.0, 8.1, 320.0),
+    "Tesla V100": (125.0, 15.7, 900.0),
+}
+
+MEASURED_SIDE = 2048
+"""Of the square matrices that are multiplied to find what a device computes."""
+
+MEASURED_BYTES = 1 << 28
+"""That are copied to find what a device's memory moves."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Of one clip: floating point operations (a multiplication and an addition are 2), numbers that
+    convolutions and the head read and write; and numbers of parameters."""
+
+    forward_flops: float
+    training_flops: float
+    """Forward and backward."""
+    forward_numbers: float
+    training_numbers: float
+    parameters: float
+
+
+def count_work(
+    name: str, num_classes: int, num_frames: int, crop_size: int
+) -> Work:
+    """Count the work of a model of ``model.ARCHITECTURES`` on clips of this size.
+
+    The memory traffic is the least that is possible with every other operation joined to a
+    convolution: forward, each convolution reads its input and writes its output once; backward, it
+    reads the output's gradient for the input's and again for the weights', reads the input, and
+    writes the input's gradient. Weights are counted with the parameters, once a step.
+    """
+    with torch.device("meta"):
+        network: nn.Module = create_slowfast(
+            model_num_class=num_classes, head_pool=nn.AdaptiveAvgPool3d, **ARCHITECTURES[name]
+        )
+        slow, fast = (
+            torch.empty(1, 3, frames, crop_size, crop_size)
+            for frames in (num_frames // RESNET_ALPHA, num_frames)
+        )
+    numbers = {"forward": 0, "backward": 0}
+
+    def count(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        (taken,) = inputs
+        numbers["forward"] += taken.numel() + output.numel()
+        numbers["backward"] += 2 * output.numel() + taken.numel()
+        numbers["backward"] += taken.numel() if taken.requires_grad else 0
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.Linear):
+            module.register_forward_hook(count)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        logits = network([slow, fast])
+        forward = counter.get_total_flops()
+        logits.sum().backward()
+    return Work(
+        forward_flops=forward,
+        training_flops=counter.get_total_flops(),
+        forward_numbers=numbers["forward"],
+        training_numbers=numbers["forward"] + numbers["backward"],
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+    )
+
+
+OPTIMIZER_PASSES = {"sgd": 5, "adam": 7, "adamw": 7}
+"""Reads and writes of a parameter's 4 bytes in an optimizer's step: the parameter and what it
+remembers both ways, the gradient once."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What a device does at most: ``tflops``, in 1e12 operations a second, and ``gbytes``, in 1e9
+    bytes of its memory a second; ``source`` says where from."""
+
+    tflops: float
+    gbytes: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Floors:
+    """The least seconds of a step of B clips by arithmetic and by memory."""
+
+    compute: float
+    memory: float
+
+    @property
+    def slower(self) -> float:
+        """What no step can be faster than."""
+        return max(self.compute, self.memory)
+
+
+def training_floors(
+    work: Work, batch_size: int, precision: str, optimizer: str, peak: Peak
+) -> Floors:
+    """Of a step of ``batch_size`` clips: forward, backward, and the optimizer's update."""
+    size = BYTES[precision]
+    # Gradients are written and weights read in the forward and the backward pass, in float32.
+    weights = 4 * work.parameters * (3 + OPTIMIZER_PASSES[optimizer])
+    moved = batch_size * size * work.training_numbers + weights
+    return Floors(
+        batch_size * work.training_flops / (peak.tflops * 1e12), moved / (peak.gbytes * 1e9)
+    )
+
+
+def evaluation_floors(work: Work, batch_size: int, precision: str, peak: Peak) -> Floors:
+    """Of scoring ``batch_size`` clips."""
+    moved = batch_size * BYTES[precision] * work.forward_numbers + 4 * work.parameters
+    return Floors(
+        batch_size * work.forward_flops / (peak.tflops * 1e12), moved / (peak.gbytes * 1e9)
+    )
+
+
+def find_peak(
+    device: torch.device, precision: str, tflops: float | None, gbytes: float | None
+) -> Peak:
+    """As given; else as known for the GPU; else measured on the device."""
+    if tflops and gbytes:
+        return Peak(tflops, gbytes, "as given")
+    found = _known(device, precision) or _measured(device, precision)
+    if tflops or gbytes:
+        found = Peak(tflops or found.tflops, gbytes or found.gbytes, f"as given and {found.source}")
+    return found
+
+
+def _known(device: torch.device, precision: str) -> Peak | None:
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    for known, (half, single, gbytes) in GPUS.items():
+        if re.search(rf"\b{known}\b", name):  # an L40 is no L4
+            return Peak(single if precision == "no" else half, gbytes, f"data sheet of {known}")
+    return None
+
+
+def _measured(device: torch.device, precision: str) -> Peak:
+    dtype, side = DTYPES[precision], MEASURED_SIDE
+    if device.type == "cuda":
+        side *= 4
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    seconds = _median_seconds(device, lambda: a @ b)
+    source = torch.empty(MEASURED_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copied = _median_seconds(device, lambda: target.copy_(source))
+    return Peak(
+        2 * side**3 / seconds / 1e12,
+        2 * MEASURED_BYTES / copied / 1e9,
+        f"measured: product of {side} x {side} matrices, copy of {MEASURED_BYTES >> 20} MiB",
+    )
+
+
+def _median_seconds(device: torch.device, work: Any) -> float:
+    seconds = []
+    for _ in range(6):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return median(seconds[1:])

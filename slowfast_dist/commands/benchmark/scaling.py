@@ -1,0 +1,343 @@
+"""Measure 1 to N processes, and model many GPUs: ``python -m slowfast_dist benchmark scaling``."""
+
+import os
+import socket
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import log2
+from statistics import median
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch import nn
+from torch.nn import functional
+
+from slowfast_dist.commands.benchmark.output import (
+    in_own_processes,
+    machine_facts,
+    print_json,
+    print_table,
+)
+from slowfast_dist.commands.benchmark.roofline import Peak, count_work, training_floors
+from slowfast_dist.config.benchmark import BenchmarkScaling
+from slowfast_dist.config.training import ModelConfig, OptimizerConfig
+from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.distributed.collectives import gather_list, meet
+from slowfast_dist.distributed.failures import leave
+from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.training.network import set_up_network
+from slowfast_dist.training.optim import build_optimizer
+
+CLASSES = 400
+H100 = Peak(989.0, 3350.0, "data sheet of H100 SXM")
+MODELLED = "slowfast_r50"
+GPU_COUNTS = (1, 8, 16, 32, 64, 128, 256, 512)
+SLOWER = {"_100_gbits": 100 / 8 / 8, "_10_gbits": 10 / 8 / 8}
+"""Networks that 8 GPUs of a node share, in 1e9 bytes a second of each."""
+TIMEOUT = 120.0
+
+
+def run_benchmark(command: BenchmarkScaling) -> None:
+    """Measure and print.
+
+    Under a launcher (torchrun, srun) its processes are measured, wherever they run, and the first
+    one prints; else 1 to N processes of this machine are.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > 1:
+        measured = [_measure(command, None)]
+        if measured[0]["rank"] != 0:
+            return
+        where = f"{launched} processes, {os.environ.get('LOCAL_WORLD_SIZE', launched)} a host"
+    else:
+        counts = sorted({1, command.processes, *_powers_of_two(command.processes)})
+        measured = [_on_this_machine(count, command) for count in counts]
+        where = f"this machine, {available_cpus()} CPUs"
+    rows = [_row(one, command) for one in measured]
+    if rows[0]["processes"] == 1:
+        for row in rows:
+            row["efficiency"] = rows[0]["step_seconds"] / row["step_seconds"]
+    result = {
+        "benchmark": "scaling",
+        "machine": machine_facts(),
+        "settings": {name: getattr(command, name) for name in command.__dataclass_fields__},
+        "rows": rows,
+        "modelled": _modelled(command),
+    }
+    _print(result, command, where)
+    if command.json:
+        print_json(result)
+
+
+def _powers_of_two(most: int) -> list[int]:
+    return [2**power for power in range(most.bit_length()) if 2**power <= most]
+
+
+# --- what is measured ----------------------------------------------------------------------------
+
+
+def _on_this_machine(processes: int, command: BenchmarkScaling) -> dict[str, Any]:
+    """Each process gets as many threads as there would be for the most processes."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environments = [
+        {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port), "OMP_NUM_THREADS": str(_threads(command)),
+        }
+        for rank in range(processes)
+    ]  # fmt: skip
+    return in_own_processes(_measure, [(command, environment) for environment in environments])[0]
+
+
+def _threads(command: BenchmarkScaling) -> int:
+    return max(1, available_cpus() // command.processes)
+
+
+def _measure(command: BenchmarkScaling, environment: dict[str, str] | None) -> dict[str, Any]:
+    """Collective: medians over the steps of what the slowest process took, in seconds."""
+    if environment is not None:
+        os.environ.update(environment)
+        if not torch.cuda.is_available():
+            torch.set_num_threads(_threads(command))
+    accelerator = make_accelerator(command.mixed_precision, TIMEOUT)
+    config = ModelConfig(command.model, pretrained=False, norm="frozen")
+    network = set_up_network(config, CLASSES, accelerator, None)
+    optimizer = build_optimizer(
+        network, OptimizerConfig(), fused=accelerator.mixed_precision != "fp16"
+    )
+    model, optimizer = accelerator.prepare(network, optimizer)
+    shape = (command.batch_size, command.num_frames, 3, command.crop_size, command.crop_size)
+    frames = torch.zeros(shape, dtype=torch.uint8, device=accelerator.device)
+    labels = torch.zeros(command.batch_size, dtype=torch.int64, device=accelerator.device)
+    gradient = torch.zeros(sum(p.numel() for p in network.parameters()), device=accelerator.device)
+    rounds: list[tuple[float, float, float]] = []
+    for _ in range(command.steps + 1):
+        whole = _timed(accelerator, lambda: _step(accelerator, model, optimizer, frames, labels))
+        alone = _timed(
+            accelerator, lambda: _step(accelerator, model, optimizer, frames, labels, sync=False)
+        )
+        reduced = _timed(accelerator, lambda: _all_reduce(accelerator, gradient))
+        rounds.append((whole, alone, reduced))
+    gathered = gather_list(accelerator, [rounds[1:]])
+    facts = {
+        "rank": accelerator.process_index,
+        "processes": accelerator.num_processes,
+        "per_node": int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)),
+        "gradient_bytes": 4 * gradient.numel(),
+        "threads": torch.get_num_threads(),
+    }
+    leave(accelerator)
+    slowest = [[max(times) for times in zip(*steps, strict=True)] for steps in _by_step(gathered)]
+    whole, alone, reduced = (median(values) for values in zip(*slowest, strict=True))
+    return facts | {
+        "step_seconds": whole, "compute_seconds": alone, "all_reduce_seconds": reduced
+    }  # fmt: skip
+
+
+def _by_step(gathered: list[list[tuple[float, float, float]]]) -> Any:
+    """For each step what every process took."""
+    return zip(*gathered, strict=True)
+
+
+def _timed(accelerator: Accelerator, work: Any) -> float:
+    meet(accelerator)
+    started = time.perf_counter()
+    work()
+    if accelerator.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _step(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: Any,
+    frames: torch.Tensor,
+    labels: torch.Tensor,
+    sync: bool = True,
+) -> None:
+    optimizer.zero_grad()
+    with nullcontext() if sync else accelerator.no_sync(model):
+        loss = functional.cross_entropy(model(frames).float(), labels)
+        accelerator.backward(loss)
+    optimizer.step()
+
+
+def _all_reduce(accelerator: Accelerator, gradient: torch.Tensor) -> None:
+    if accelerator.num_processes > 1:
+        dist.all_reduce(gradient)
+
+
+# --- what is printed -----------------------------------------------------------------------------
+
+
+def _row(measured: dict[str, Any], command: BenchmarkScaling) -> dict[str, Any]:
+    """With the model's word on the same processes.
+
+    Of the step, from what was measured of its parts; of the all-reduce, from the flags' rates.
+    """
+    processes, size = measured["processes"], measured["gradient_bytes"]
+    whole, alone = measured["step_seconds"], measured["compute_seconds"]
+    reduced = measured["all_reduce_seconds"] if processes > 1 else 0.0
+    step = model_step(alone, reduced, size, command.overlap)
+    links = Links(measured["per_node"], command.node_gbytes, command.network_gbytes)
+    rate = 2 * (processes - 1) / processes * size / reduced / 1e9 if processes > 1 else None
+    return measured | {
+        "clips_per_second": processes * command.batch_size / whole,
+        "all_reduce_share": max(0.0, 1 - alone / whole) if processes > 1 else 0.0,
+        "bus_gbytes": rate,
+        "modelled_step_seconds": step.seconds,
+        "modelled_all_reduce_seconds": all_reduce_seconds(size, processes, links),
+    }
+
+
+def _modelled(command: BenchmarkScaling) -> dict[str, Any]:
+    """The table for many GPUs, with what it assumes."""
+    work = count_work(MODELLED, CLASSES, 32, 224)
+    seconds = command.step_seconds
+    source = "as given with --step-seconds"
+    if seconds is None:
+        floors = training_floors(work, command.gpu_batch_size, "bf16", "adamw", H100)
+        seconds = floors.slower / command.floor_share
+        source = f"assumed: {command.floor_share:.0%} of the slower floor of an H100"
+    size = 4 * work.parameters
+    rows = []
+    for gpus in GPU_COUNTS:
+        row: dict[str, Any] = {"gpus": gpus, "nodes": -(-gpus // command.gpus_per_node)}
+        for network, rate in (("", command.network_gbytes), *SLOWER.items()):
+            links = Links(command.gpus_per_node, command.node_gbytes, rate)
+            step = model_step(
+                seconds, all_reduce_seconds(size, gpus, links), size, command.overlap
+            )
+            row[f"efficiency{network}"] = step.efficiency
+            if not network:
+                row["all_reduce_ms"] = 1e3 * step.all_reduce
+                row["exposed_ms"] = 1e3 * step.exposed
+                row["step_ms"] = 1e3 * step.seconds
+                row["clips_per_second"] = gpus * command.gpu_batch_size / step.seconds
+        rows.append(row)
+    return {
+        "model": MODELLED,
+        "batch_size": command.gpu_batch_size,
+        "step_seconds": seconds,
+        "step_source": source,
+        "gradient_bytes": size,
+        "overlap": command.overlap,
+        "rows": rows,
+    }
+
+
+def _print(result: dict[str, Any], command: BenchmarkScaling, where: str) -> None:
+    rows, modelled = result["rows"], result["modelled"]
+    columns = {
+        "processes": "processes", "threads": "threads", "clips/s": "clips_per_second",
+        "step s": "step_seconds", "without all-reduce": "compute_seconds",
+        "all-reduce alone": "all_reduce_seconds", "share": "all_reduce_share",
+        "GB/s": "bus_gbytes", "efficiency": "efficiency", "modelled step": "modelled_step_seconds",
+    }  # fmt: skip
+    print(
+        f"{command.model}, {command.num_frames} x {command.crop_size} x {command.crop_size}, "
+        f"{command.batch_size} clips a process, {rows[0]['gradient_bytes'] / 1e6:.3g} MB of "
+        f"gradients; {where}"
+    )
+    print_table(f"MEASURED, medians of {command.steps} steps:", columns, rows)
+    columns = {
+        "GPUs": "gpus", "nodes": "nodes", "all-reduce ms": "all_reduce_ms",
+        "waited for": "exposed_ms", "step ms": "step_ms", "clips/s": "clips_per_second",
+        "efficiency": "efficiency", "at 100 Gbit/s a node": "efficiency_100_gbits",
+        "at 10": "efficiency_10_gbits",
+    }  # fmt: skip
+    print_table(
+        f"A MODEL, not measured: {MODELLED} in bf16, {command.gpu_batch_size} clips a GPU:",
+        columns,
+        modelled["rows"],
+    )
+    print(
+        f"\nIt assumes: a step of one GPU takes {1e3 * modelled['step_seconds']:.3g} ms "
+        f"({modelled['step_source']}); {modelled['gradient_bytes'] / 1e6:.0f} MB of float32 "
+        f"gradients; {command.gpus_per_node} GPUs a node, {command.node_gbytes:g} GB/s between "
+        f"those and {command.network_gbytes:g} GB/s of each to other nodes, each way; "
+        f"{command.overlap:.0%} of the backward pass (two thirds of the step) hides the traffic, "
+        "but for the last 25 MiB; no process is slower than another; clips are always there. Give "
+        "--step-seconds as 'benchmark step' prints it on your GPU."
+    )
+
+
+# A model of what gradients cost that travel between processes, and of the step of many GPUs.
+#
+# It is arithmetic with stated assumptions, not a measurement.
+
+
+BACKWARD_SHARE = 2 / 3
+"""Of a step's time: the backward pass computes twice what the forward pass does."""
+
+HOP_SECONDS = 1e-5
+"""That a message takes beside its bytes, from one GPU to the next, on NVLink or InfiniBand."""
+
+BUCKET_BYTES = 25 * 2**20
+"""Of gradients that DistributedDataParallel sends together, by default."""
+
+
+@dataclass(frozen=True)
+class Links:
+    """What connects the processes: rates in 1e9 bytes a second, of each process and each way."""
+
+    per_node: int
+    """Processes of a node."""
+    node_gbytes: float
+    network_gbytes: float
+
+
+@dataclass(frozen=True)
+class ModelledStep:
+    """Of one step: seconds of the all-reduce, and how many of them the step waits for."""
+
+    all_reduce: float
+    exposed: float
+    compute: float
+
+    @property
+    def seconds(self) -> float:
+        """The whole step."""
+        return self.compute + self.exposed
+
+    @property
+    def efficiency(self) -> float:
+        """Speed of a process, as a share of its speed alone."""
+        return self.compute / self.seconds
+
+
+def all_reduce_seconds(gradient_bytes: float, processes: int, links: Links) -> float:
+    """Of gradients over processes that fill their nodes one after the other.
+
+    First within a node, where each process sends and gets (g-1)/g of the bytes to leave it with the
+    sum of a g-th part, then that part in a ring over the m nodes, 2 (m-1)/m of it, then within the
+    node again: NCCL's hierarchical ring (Patarasuk and Yuan, 2009, show that a ring moves the least
+    bytes). Each bucket takes log2 of the processes in hops besides, both ways, as NCCL's trees do.
+    """
+    if processes == 1:
+        return 0.0
+    local = min(processes, links.per_node)
+    nodes = -(-processes // links.per_node)
+    inside = 2 * (local - 1) / local * gradient_bytes / (links.node_gbytes * 1e9)
+    between = 2 * (nodes - 1) / nodes * gradient_bytes / local / (links.network_gbytes * 1e9)
+    buckets = max(1.0, gradient_bytes / BUCKET_BYTES)
+    return inside + between + buckets * 2 * log2(processes) * HOP_SECONDS
+
+
+def model_step(
+    compute: float, all_reduce: float, gradient_bytes: float, overlap: float
+) -> ModelledStep:
+    """A step of ``compute`` seconds by itself, whose gradients take ``all_reduce`` seconds.
+
+    They hide behind ``overlap`` of the backward pass, but for the last bucket, which is whole only
+    when that ends; the step waits for the rest.
+    """
+    last = all_reduce * min(1.0, BUCKET_BYTES / gradient_bytes)
+    exposed = max(last, all_reduce - overlap * BACKWARD_SHARE * compute)
+    return ModelledStep(all_reduce, exposed, compute)

@@ -1,0 +1,273 @@
+"""Measure the training step on random data: ``python -m slowfast_dist benchmark step``."""
+
+import json
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, schedule
+
+from slowfast_dist.commands.benchmark.output import machine_facts, print_json, print_table
+from slowfast_dist.commands.benchmark.roofline import (
+    Floors,
+    Peak,
+    Work,
+    count_work,
+    evaluation_floors,
+    find_peak,
+    training_floors,
+)
+from slowfast_dist.commands.benchmark.step_ways import PARTS, Marks, Turn, Way, WayProcess
+from slowfast_dist.config.benchmark import BenchmarkStep
+from slowfast_dist.config.errors import RunError, UserError
+
+KINDS = {"train": "training step", "score": "evaluation"}
+
+
+def run_benchmark(command: BenchmarkStep) -> None:
+    """Measure, turn by turn, and print.
+
+    Raises RunError where memory does not suffice, UserError for a --profile that cannot be.
+    """
+    if command.profile is not None:
+        require_writable(command.profile)
+    work = count_work(command.model, command.num_classes, command.num_frames, command.crop_size)
+    rows: list[dict[str, Any]] = []
+    peaks: dict[str, Peak] = {}
+    profiles: list[dict[str, Any]] = []
+    for batch_size in command.batch_sizes:
+        rows += _measure(command, batch_size, work, peaks, profiles)
+    result = {
+        "benchmark": "step",
+        "machine": machine_facts() | _gpu_facts(),
+        "settings": {name: getattr(command, name) for name in _SETTINGS},
+        "work_per_clip": {
+            "forward_gflop": work.forward_flops / 1e9,
+            "training_gflop": work.training_flops / 1e9,
+            "parameters": work.parameters,
+        },
+        "peaks": {precision: vars(peak) for precision, peak in peaks.items()},
+        "rows": rows,
+    }
+    if profiles:
+        (result["profile"],) = profiles
+    if command.against == "plain":
+        ratios = [row["ratio"] for row in rows if row["what"] == "train" and "ratio" in row]
+        scores = [row["ratio"] for row in rows if row["what"] == "score" and "ratio" in row]
+        result["ratio"] = median(ratios)
+        if scores:
+            result["evaluation_ratio"] = median(scores)
+    _print(result, command)
+    if command.json:
+        print_json(result)
+
+
+_SETTINGS = (
+    "model", "num_classes", "num_frames", "crop_size", "norm", "optimizer", "layout", "compile",
+    "checkpoint_activations", "steps", "against", "plain_precision",
+)  # fmt: skip
+
+
+def _measure(
+    command: BenchmarkStep,
+    batch_size: int,
+    work: Work,
+    peaks: dict[str, Peak],
+    profiles: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """A row for each way and for training and scoring; those of ours have the ratio to plain."""
+    names = ["ours"] + (["plain"] if command.against == "plain" else [])
+    kinds = ["train"] + (["score"] if command.evaluation else [])
+    with ExitStack() as stack:
+        ways = {
+            name: stack.enter_context(WayProcess(name, command, batch_size)) for name in names
+        }
+        turns: dict[tuple[str, str], list[Turn]] = {}
+        first: dict[tuple[str, str], Turn] = {}
+        for round_ in range(command.steps + 1):
+            print(f"batch {batch_size}: round {round_}/{command.steps}", file=sys.stderr)
+            for kind in kinds:
+                for name, way in ways.items():
+                    turn = way.turn(kind)
+                    if round_ == 0:  # compiles, chooses algorithms, takes memory
+                        first[name, kind] = turn
+                    else:
+                        turns.setdefault((name, kind), []).append(turn)
+        facts = {name: way.facts for name, way in ways.items()}
+        if command.profile is not None:  # only now, as it slows the steps down
+            profiles.append(ways["ours"].do(profile_steps, command.profile))
+    rows = []
+    for (name, kind), measured in turns.items():
+        precision = facts[name]["precision"]
+        if precision not in peaks:
+            device = torch.device(facts[name]["device"])
+            peaks[precision] = find_peak(
+                device, precision, command.peak_tflops, command.peak_gbytes
+            )
+        if kind == "train":
+            optimizer = command.optimizer if name == "ours" else "adam"
+            floors = training_floors(work, batch_size, precision, optimizer, peaks[precision])
+        else:
+            floors = evaluation_floors(work, batch_size, precision, peaks[precision])
+        row = _row(name, kind, batch_size, measured, floors) | facts[name]
+        row["first_seconds"] = first[name, kind].seconds
+        rows.append(row)
+    for kind in kinds if command.against == "plain" else ():
+        ours, plain = (
+            next(row for row in rows if (row["way"], row["what"]) == (name, kind))
+            for name in names
+        )
+        ours["ratio"] = ours["seconds"] / plain["seconds"]
+        ours["cpu_ratio"] = ours["cpu_seconds"] / plain["cpu_seconds"]
+    return rows
+
+
+def _row(
+    name: str, kind: str, batch_size: int, turns: list[Turn], floors: Floors
+) -> dict[str, Any]:
+    seconds = median(turn.seconds for turn in turns)
+    parts = {
+        f"{part}_seconds": median(turn.parts[part] for turn in turns)
+        for part in (PARTS if kind == "train" else ())
+    }
+    return {
+        "way": name,
+        "what": kind,
+        "batch_size": batch_size,
+        "clips_per_second": batch_size / seconds,
+        "seconds": seconds,
+        "cpu_seconds": median(turn.cpu_seconds for turn in turns),
+        **parts,
+        "peak_gbytes": max(turn.peak_bytes for turn in turns) / 1e9,
+        "compute_floor_seconds": floors.compute,
+        "memory_floor_seconds": floors.memory,
+        "share_of_compute_floor": floors.compute / seconds,
+        "share_of_memory_floor": floors.memory / seconds,
+    }
+
+
+def _gpu_facts() -> dict[str, Any]:
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+
+
+def _print(result: dict[str, Any], command: BenchmarkStep) -> None:
+    machine, rows = result["machine"], result["rows"]
+    where = machine.get("gpu") or f"{machine['cpus']} CPUs, {rows[0]['threads']} threads"
+    work = result["work_per_clip"]
+    print(
+        f"{command.model}, {command.num_frames} x {command.crop_size} x {command.crop_size}, on "
+        f"{where}, torch {machine['torch']}: {work['training_gflop']:.0f} GFLOP a training clip, "
+        f"{work['forward_gflop']:.0f} forward"
+    )
+    for precision, peak in result["peaks"].items():
+        print(
+            f"  at most ({precision}): {peak['tflops']:.3g} TFLOP/s, {peak['gbytes']:.4g} GB/s "
+            f"({peak['source']})"
+        )
+    for kind, title in KINDS.items():
+        shown = [row for row in rows if row["what"] == kind]
+        if not shown:
+            continue
+        columns = {"way": "way", "batch": "batch_size", "precision": "precision"}
+        columns |= {"clips/s": "clips_per_second", "seconds": "seconds", "CPU s": "cpu_seconds"}
+        if kind == "train":
+            columns |= {part: f"{part}_seconds" for part in PARTS}
+        columns |= {"first": "first_seconds", "GB": "peak_gbytes"}
+        columns |= {"of arithmetic": "share_of_compute_floor"}
+        columns |= {"of memory": "share_of_memory_floor", "ratio": "ratio"}
+        print_table(f"{title}, medians of {command.steps}:", columns, shown)
+    print(
+        "\nof arithmetic, of memory: the share of a floor that is reached, 1 at most: the least "
+        "time that the device needs for the operations, or for moving what convolutions read and "
+        "write. ratio: seconds of ours over those of the plain way; first: the first one, with "
+        "what it sets up."
+    )
+    if "profile" in result:
+        print_profile(result["profile"])
+
+
+# What the time of a step goes to, operator by operator: ``benchmark step --profile FILE``.
+
+
+STEPS = 3
+MOST = 15
+"""Operators in the table; all are in the file."""
+
+
+def require_writable(path: Path) -> None:
+    """Raise UserError where `profile_steps` could not write ``path``, before anything is timed."""
+    folder = path.parent
+    flag = f"--profile {path}"
+    if path.suffix != ".json":
+        raise UserError(f"{flag}: is written as JSON: give a name that ends in .json")
+    if os.path.lexists(path):
+        raise UserError(f"{flag}: exists already: give a new name")
+    if not folder.is_dir():
+        raise UserError(f"{flag}: there is no folder {folder}: make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{flag}: {folder} may not be written to: give another folder")
+
+
+def profile_steps(way: Way, path: Path) -> dict[str, Any]:
+    """Train ``way`` for STEPS steps under torch's profiler, after one that warms it up.
+
+    ``path`` becomes a Chrome trace, which ui.perfetto.dev opens. Returns the MOST operators with
+    the largest self time, on the GPU where ``way`` has one: that is the time of the kernels which
+    the operator itself launched. Raises RunError where the file cannot be written.
+    """
+    on_gpu = way.device.type == "cuda"
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
+    plan = schedule(wait=0, warmup=1, active=STEPS, repeat=1)
+    with profile(activities=activities, schedule=plan, record_shapes=True) as profiler:
+        for _ in range(1 + STEPS):
+            way.train(Marks(way.device))
+            profiler.step()
+    _write(profiler, path)
+    return {
+        "file": str(path),
+        "steps": STEPS,
+        "device": way.device.type,
+        "operators": _operators(profiler, on_gpu),
+    }
+
+
+def _operators(profiler: profile, on_gpu: bool) -> list[dict[str, Any]]:
+    found = []
+    for event in profiler.key_averages():
+        if event.device_type.name != "CPU" or event.key.startswith("Profiler"):
+            continue  # kernels, whose time their operators have, and the profiler's own frame
+        microseconds = event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        found.append((microseconds / 1e6 / STEPS, event.count / STEPS, event.key))
+    whole = sum(seconds for seconds, _, _ in found)
+    return [
+        {"operator": key, "calls": calls, "seconds": seconds, "share": seconds / (whole or 1)}
+        for seconds, calls, key in sorted(found, reverse=True)[:MOST]
+    ]
+
+
+def _write(profiler: profile, path: Path) -> None:
+    """Whole or not at all: the profiler itself says nothing of a full disk."""
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        profiler.export_chrome_trace(str(temporary))
+        json.loads(temporary.read_bytes())
+        os.replace(temporary, path)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "was not written whole"
+        raise RunError(f"--profile {path}: {reason}: is the disk full?") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def print_profile(profile: dict[str, Any]) -> None:
+    where = "GPU" if profile["device"] == "cuda" else "CPU"
+    columns = {"operator": "operator", "calls": "calls", "seconds": "seconds", "share": "share"}
+    title = f"operators of ours by their own time on the {where}, a step (mean of {STEPS}):"
+    print_table(title, columns, profile["operators"])
+    print(f"\n{profile['file']}: the steps as a trace; open it on ui.perfetto.dev")

@@ -1,0 +1,317 @@
+"""Measure a training end to end: ``python -m slowfast_dist benchmark train DIR``."""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from slowfast_dist.commands.benchmark.baselines import PlainClips
+from slowfast_dist.commands.benchmark.clips import Video, training_clips
+from slowfast_dist.commands.benchmark.output import (
+    Meter,
+    cost_of,
+    in_own_process,
+    machine_facts,
+    print_json,
+    print_table,
+)
+from slowfast_dist.config.benchmark import BenchmarkTrain
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config, DataConfig, ModelConfig
+from slowfast_dist.data.loaders import VideoSet, decoding_workers, end_workers, find_videos
+from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.model.inputs import slow_indices
+from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
+from slowfast_dist.system.files import share_socket_folder
+from slowfast_dist.system.progress import Progress
+from slowfast_dist.training.trainer import Trainer
+from slowfast_dist.video.container import DecodeError
+
+GPU_RATES = (100, 200, 400, 800, 1600)
+"""Clips a second of a GPU's step, for which the cores are counted that feed it."""
+
+SPARE = 1.25
+"""Cores beyond what reading takes on average: videos differ, and the training process needs one."""
+
+
+def run_benchmark(root: Path, command: BenchmarkTrain) -> None:
+    """Train a few steps in each way, one after the other, and print.
+
+    Raises UserError for videos that cannot be trained on, RunError where memory does not suffice.
+    """
+    try:
+        ours = in_own_process(train_ours, root, command)
+    except UserError as error:  # a training has flags for what is DIR here
+        text = str(error).replace("--data.train-dir and --data.val-dir instead", "one of them")
+        raise UserError(text.replace("--data.root", "DIR")) from None
+    rows = [ours.row("ours", command.batch_size)]
+    if command.against == "plain":
+        rows.append(in_own_process(train_plain, root, command).row("plain", command.batch_size))
+    read = in_own_process(reading_cost, root, command)
+    result: dict[str, Any] = {
+        "benchmark": "train",
+        "machine": machine_facts(),
+        "settings": {"model": command.model, "batch_size": command.batch_size},
+        "rows": rows,
+        "read_cpu_seconds_per_clip": read,
+        "cores": [cores_row(rate, read) for rate in (rows[0]["clips_per_second"], *GPU_RATES)],
+    }
+    if command.against == "plain":
+        own, plain = rows
+        own["ratio"] = result["ratio"] = plain["clips_per_second"] / own["clips_per_second"]
+        own["cpu_ratio"] = own["cpu_seconds_per_clip"] / plain["cpu_seconds_per_clip"]
+    _print(root, command, result)
+    if command.json:
+        print_json(result)
+
+
+def cores_row(clips_per_second: float, read_seconds: float) -> dict[str, Any]:
+    """CPU cores that read as fast as a step of ``clips_per_second`` uses clips."""
+    cores = clips_per_second * read_seconds
+    return {
+        "clips_per_second": clips_per_second,
+        "reading_cores": cores,
+        "cores": ceil(SPARE * cores) + 1,
+    }
+
+
+def _print(root: Path, command: BenchmarkTrain, result: dict[str, Any]) -> None:
+    machine = result["machine"]
+    print(
+        f"{command.model} on {root}, {machine['cpus']} CPUs, torch {machine['torch']}: "
+        f"{command.steps} steps of {command.batch_size} clips after a first one"
+    )
+    columns = {
+        "way": "way", "precision": "precision", "workers": "workers", "threads": "threads",
+        "clips/s": "clips_per_second", "seconds a step": "step_seconds",
+        "waiting": "data_wait_fraction", "CPU s a clip": "cpu_seconds_per_clip", "ratio": "ratio",
+    }  # fmt: skip
+    print_table("training, end to end:", columns, result["rows"])
+    read = 1e3 * result["read_cpu_seconds_per_clip"]
+    columns = {"clips/s": "clips_per_second", "read": "reading_cores", "to have": "cores"}
+    title = (
+        f"cores that feed one GPU with these videos, at {read:.0f} CPU ms a clip (first row: this "
+        "machine's step):"
+    )
+    print_table(title, columns, result["cores"])
+    print(
+        "\nratio: time a clip of ours over that of the plain way. waiting: share of the time in "
+        "which the step waits for clips. to have: what reading takes, a quarter more, and one for "
+        "the training process."
+    )
+
+
+# Two ways to train on videos, end to end: ours, and the loop of a plain script.
+
+
+SEED = 0
+PLAIN_LR = 1e-4
+READ_CLIPS = 8
+"""Of which the CPU time is taken by itself."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Seconds of each step with its waiting, the share of waiting, and CPU seconds a clip of all
+    processes."""
+
+    seconds: list[float]
+    waited: float
+    cpu_seconds_per_clip: float
+    device: str
+    precision: str
+    workers: int
+    threads: int
+
+    def row(self, name: str, batch_size: int) -> dict[str, Any]:
+        """For tables and JSON. The rate is that of all steps, as waiting comes in bursts."""
+        return {
+            "way": name,
+            "precision": self.precision,
+            "workers": self.workers,
+            "threads": self.threads,
+            "clips_per_second": batch_size * len(self.seconds) / sum(self.seconds),
+            "step_seconds": median(self.seconds),
+            "data_wait_fraction": self.waited,
+            "cpu_seconds_per_clip": self.cpu_seconds_per_clip,
+        }
+
+
+def data_config(root: Path, command: BenchmarkTrain) -> DataConfig:
+    """The clips of both ways."""
+    return DataConfig(
+        root=root,
+        num_frames=command.num_frames,
+        sampling_rate=command.sampling_rate,
+        short_side=command.short_side,
+        crop_size=command.crop_size,
+        num_workers=command.num_workers,
+    )
+
+
+def train_ours(root: Path, command: BenchmarkTrain) -> Trained:
+    """Steps of `training.Trainer` with its own loaders, after one that is not timed.
+
+    BatchNorm is frozen, as with pretrained weights. Raises UserError for videos that cannot be
+    trained on.
+    """
+    config = Config(
+        global_batch_size=command.batch_size,
+        micro_batch_size=command.batch_size,
+        data=data_config(root, command),
+        model=ModelConfig(command.model, pretrained=False, norm="frozen"),
+        mixed_precision=command.mixed_precision,
+    )
+    accelerator = make_accelerator(command.mixed_precision, config.distributed.timeout)
+    videos = find_videos(config.data, SEED)
+    _require_enough(videos.train, root, command)
+    trainer = Trainer(config, accelerator, videos)
+    loader, position = trainer.loaders.train, trainer.state.position
+    seconds: list[float] = []
+    try:
+        progress, meter = Progress("training", command.steps, silent=True), Meter()
+        while len(seconds) < command.steps + 1:
+            trainer.sampler.set_epoch(position.epoch, 0)
+            batches, position.step = iter(loader), 0
+            while position.step < len(videos.train) // command.batch_size:
+                started = time.perf_counter()
+                trainer.step.run(batches, progress)
+                trainer.step.check(leave=1)
+                position.step += 1
+                position.global_step += 1
+                seconds.append(_since(started))
+                if len(seconds) == 1:  # workers have started, algorithms are chosen
+                    progress.waited, meter = 0.0, Meter()
+                if len(seconds) > command.steps:
+                    break
+            position.epoch += 1
+        cpu = meter.cost().cpu
+    finally:
+        end_workers(loader)
+    return _trained(seconds[1:], progress.waited, cpu, command, accelerator, loader.num_workers)
+
+
+def train_plain(root: Path, command: BenchmarkTrain) -> Trained:
+    """The same number of steps as a plain script does them.
+
+    Decord reads all frames at full size in a worker, which makes them float32, normalised, resized
+    and cropped; pytorchvideo's model, Accelerate, Adam.
+    """
+    data = data_config(root, command)
+    accelerator = make_accelerator(command.plain_precision, 120.0)
+    if accelerator.device.type == "cuda":  # torch's defaults
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False
+    videos = find_videos(data, SEED)
+    clips = _LabelledPlainClips(videos, data)
+    workers = decoding_workers(command.num_workers, 1)
+    share_socket_folder()
+    loader = DataLoader(
+        clips, command.batch_size, shuffle=True, num_workers=workers, drop_last=True,
+        persistent_workers=workers > 0, pin_memory=accelerator.device.type == "cuda",
+    )  # fmt: skip
+    network: nn.Module = create_slowfast(
+        model_num_class=len(videos.classes),
+        head_pool=nn.AdaptiveAvgPool3d,
+        **ARCHITECTURES[command.model],
+    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=PLAIN_LR)
+    model, optimizer, batches = accelerator.prepare(network, optimizer, loader)
+    slow = slow_indices(command.num_frames, accelerator.device)
+    seconds: list[float] = []
+    waited, meter = 0.0, Meter()
+    while len(seconds) < command.steps + 1:
+        iterator = iter(batches)
+        while len(seconds) < command.steps + 1:
+            started = time.perf_counter()
+            batch = next(iterator, None)
+            if batch is None:
+                break
+            waited += time.perf_counter() - started
+            frames, labels = batch
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(model([frames[:, :, slow], frames]), labels)
+            accelerator.backward(loss)
+            optimizer.step()
+            loss.item()
+            seconds.append(_since(started))
+            if len(seconds) == 1:
+                waited, meter = 0.0, Meter()
+    cpu = meter.cost().cpu
+    return _trained(seconds[1:], waited, cpu, command, accelerator, workers)
+
+
+def reading_cost(root: Path, command: BenchmarkTrain) -> float:
+    """Median CPU seconds to read one clip as training does, over videos spread over the dataset."""
+    data = data_config(root, command)
+    table = find_videos(data, SEED).train
+    chosen = range(0, len(table), max(1, len(table) // READ_CLIPS))
+    videos = [Video(table.path(index), table.info(index)) for index in chosen]
+    clips = training_clips(videos, data)
+    clips[ClipKey(0, 0)]  # starts the reading process
+    keys = [ClipKey(1, index) for index in range(len(videos))]
+    return median(cost_of(partial(clips.__getitem__, key)).cpu for key in keys)
+
+
+class _LabelledPlainClips(Dataset[tuple[Tensor, int]]):
+    def __init__(self, videos: VideoSet, data: DataConfig) -> None:
+        table = videos.train
+        self.labels = table.labels
+        pairs = [(table.path(index), table.info(index)) for index in range(len(table))]
+        self.clips = PlainClips(pairs, data, SEED)
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """float32 (3, T, size, size) and the class; of a video that fails, the next one's."""
+        for offset in range(len(self)):
+            video = (index + offset) % len(self)
+            try:
+                return self.clips[ClipKey(0, video)], int(self.labels[video])
+            except DecodeError:
+                continue
+        raise AssertionError("no video can be read")
+
+
+def _require_enough(table: VideoTable, root: Path, command: BenchmarkTrain) -> None:
+    if len(table) < command.batch_size:
+        raise UserError(
+            f"--batch-size {command.batch_size}: {root} has {len(table)} training videos: give at "
+            "most that many"
+        )
+
+
+def _since(started: float) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _trained(
+    seconds: list[float],
+    waited: float,
+    cpu: float,
+    command: BenchmarkTrain,
+    accelerator: Any,
+    workers: int,
+) -> Trained:
+    return Trained(
+        seconds,
+        waited / sum(seconds),
+        cpu / (len(seconds) * command.batch_size),
+        accelerator.device.type,
+        accelerator.mixed_precision,
+        workers,
+        torch.get_num_threads(),
+    )

@@ -1,0 +1,123 @@
+"""The command ``check-data``: what is wrong with a dataset, before hours are spent on it."""
+
+import contextlib
+import os
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from slowfast_dist.commands.check import files
+from slowfast_dist.commands.check.dataset import Dataset, Finding, _cpus, _look
+from slowfast_dist.commands.check.report import facts, move, report, require_place, shown, text
+from slowfast_dist.commands.check.sides import copies, shared_recordings
+from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.data.clip_cost import clip_costs
+from slowfast_dist.system.files import write_json
+from slowfast_dist.video.guarded_reader import HANGS
+
+SAMPLE = 20
+"""Videos of which a clip is read, to estimate the loader's speed."""
+
+
+def run_check(root: Path, command: CheckData) -> None:
+    """Print the report on the videos of ``root``, class folders or a CSV.
+
+    Exits with code 1 where something would spoil a training. Raises UserError for mistakes of the
+    user's.
+    """
+    roots = [root, command.val_dir] if command.val_dir else [root]
+    if command.move_bad:
+        require_place(command.move_bad, roots)
+    if command.json:
+        _require_writable(command.json)
+    with _in_words_of_this_command():
+        data, paths = _look(root, command)
+    found = _findings(data, command)
+    readable = [paths[row] for row, _ in data.readable()]
+    seconds = _read_cost(readable, command)
+    told = facts(data, command, seconds, _cpus(command))
+    print(text(root, data, found, told), flush=True)
+    moved = _move_bad(data, paths, command.move_bad, roots) if command.move_bad else []
+    if command.json:
+        try:
+            write_json(command.json, report(root, data, found, told, moved))
+        except OSError as error:
+            raise RunError(f"--json {command.json}: {error.strerror or error}") from None
+    if any(finding.level == "error" for finding in found):
+        raise SystemExit(1)
+
+
+def _findings(data: Dataset, command: CheckData) -> list[Finding]:
+    """All that is wrong, the worst first."""
+    found = [
+        *shared_recordings(data),
+        *copies(data),
+        *files.unreadable(data),
+        *files.refused(data),
+        *files.short_clips(data, command),
+        *files.class_sizes(data),
+        *files.frame_rates(data),
+        *files.frame_sizes(data, command),
+    ]
+    return sorted(found, key=lambda finding: finding.level != "error")
+
+
+def _read_cost(readable: Sequence[Path], command: CheckData) -> float | None:
+    """Mean CPU seconds to read a clip of a few videos, spread evenly over all; None without any."""
+    step = max(1, len(readable) // SAMPLE)
+    chosen = readable[step // 2 :: step][:SAMPLE]
+    costs = clip_costs(
+        chosen, 1, command.num_frames, command.sampling_rate, command.crop_size
+    )
+    return statistics.mean(costs.values()) if costs else None
+
+
+# --- the user's wishes ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _in_words_of_this_command() -> Iterator[None]:
+    """Training's messages name its flags; here DIR is given bare, and the others without data."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        message = message.removeprefix("--data.root ").removeprefix("--data.train-dir ")
+        message = message.replace("--data.train-dir", "DIR").replace("--data.", "--")
+        raise UserError(message) from None
+
+
+def _require_writable(path: Path) -> None:
+    """Raise UserError now, and not after hours, where the report cannot be written."""
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"--json {path}: cannot be written; give another file")
+
+
+def _move_bad(
+    data: Dataset, paths: Sequence[Path], target: Path, roots: Sequence[Path]
+) -> list[dict[str, str]]:
+    """Move the unreadable videos to where they were, below ``target``; say what was done."""
+    moved: list[dict[str, str]] = []
+    kept: list[str] = []
+    for row in sorted(data.reasons):
+        # Two videos of the same path below their roots are not the same.
+        place = (target / data.roots[row] if data.roots else target) / data.names[row]
+        # A long video on a busy machine is no bad one.
+        slow = data.reasons[row].startswith(HANGS)
+        problem = "perhaps it is only slow: see for yourself" if slow else move(paths[row], place)
+        if problem:
+            kept.append(f"{data.names[row]}: {problem}")
+        else:
+            moved.append({"from": shown(str(paths[row])), "to": shown(str(place))})
+    if moved or kept:
+        print(f"\n{len(moved)} unreadable videos moved to {target}")
+    for line in kept:
+        print(f"  not moved: {shown(line)}")
+    for table in roots if moved else ():
+        if not table.is_dir():
+            print(f"  {table} still lists them: delete their lines there")
+    return moved

@@ -1,0 +1,245 @@
+"""What was found out about a dataset, and how a finding on it is told."""
+
+import contextlib
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.commands.check import fingerprint, near_copies
+from slowfast_dist.commands.check.near_copies import Looks, Pairs
+from slowfast_dist.commands.check.recordings import Codes, numbered
+from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.manifest import Listing, list_videos, require_same_classes, usable
+from slowfast_dist.data.probe_cache import default_cache
+from slowfast_dist.data.probing import (
+    BYTES_PER_SECOND,
+    FILES_WORTH_A_WORKER,
+    TIME_LIMIT,
+    probe_videos,
+)
+from slowfast_dist.data.split import Split, split_videos
+from slowfast_dist.system import signals
+from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.progress import over_files
+from slowfast_dist.system.workers import ask_apart
+from slowfast_dist.video.reader import VideoInfo
+
+PIXELS_PER_SECOND = 2e7
+"""Of all frames together: a tenth of what one CPU decodes."""
+
+READERS = 4
+"""Threads that compare files byte by byte: the disk sets the pace."""
+
+Side = Literal["train", "val"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N videos in columns, as they were listed."""
+
+    classes: tuple[str, ...]
+    names: list[str]
+    """Paths below the root, or, of two roots, below each."""
+    labels: Codes
+    groups: Codes
+    sides: list[Side | None]
+    """None for what the probe rejected, and where the split is refused."""
+    infos: list[VideoInfo | None]
+    """None for what the probe rejected."""
+    reasons: dict[int, str]
+    """Why videos cannot be read, also those in which the damage was met later."""
+    looks: Looks
+    near_copies: Pairs
+    """Pairs that look the same."""
+    same_bytes: list[list[int]]
+    """Videos that are equal, two or more each."""
+    roots: list[Literal["train", "val"]] | None
+    """Which of two roots each is from, where the split was made by the user."""
+    refused: str | None
+    """Why training would not start with these videos."""
+    notes: tuple[str, ...]
+    """What training would warn of."""
+    try_pattern: Callable[[str], str | None]
+    """Why training would refuse a group_pattern, None if it would not."""
+
+    def readable(self) -> list[tuple[int, VideoInfo]]:
+        """The videos that can be read, as far as that was looked at, and what they hold."""
+        return [
+            (row, info)
+            for row, info in enumerate(self.infos)
+            if info is not None and row not in self.reasons
+        ]
+
+    def video(self, row: int) -> dict[str, Any]:
+        """A video as programs are told of it."""
+        return {
+            "path": self.names[row],
+            "class": self.classes[self.labels[row]],
+            "split": self.sides[row],
+        }
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def _look(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
+    """All that is to be known of the dataset, and the videos' paths."""
+    flag = "data.train-dir" if command.val_dir else "data.root"
+    listings = [list_videos(root, flag, command.group_pattern)]
+    if command.val_dir:
+        listings.append(list_videos(command.val_dir, "data.val-dir", command.group_pattern))
+        require_same_classes(*listings)
+    both: tuple[Side, Side] = ("train", "val")
+    videos = [
+        (side, video)
+        for side, listing in zip(both, listings, strict=False)
+        for video in listing.videos
+    ]
+    paths = [video.path for _, video in videos]
+    workers = _cpus(command)
+    probed: list[VideoInfo | str] = []
+    for listing in listings:
+        probed += probe_videos(listing.videos, workers, default_cache(), show_progress=True)
+    infos = [found if isinstance(found, VideoInfo) else None for found in probed]
+    reasons = {row: found for row, found in enumerate(probed) if isinstance(found, str)}
+    sides: list[Side | None]
+    refused: str | None = None
+    notes: tuple[str, ...] = ()
+    if command.val_dir:
+        sides = [side if info else None for (side, _), info in zip(videos, infos, strict=True)]
+    else:
+        readable = np.array([info is not None for info in infos])
+        split, refused = _try_split(listings[0], readable, root, command)
+        val = {video.name for video in split.val} if split else set()
+        sides = [
+            None if not info or not split else "val" if video.name in val else "train"
+            for (_, video), info in zip(videos, infos, strict=True)
+        ]
+        notes = split.warnings if split else ()
+
+    def try_pattern(pattern: str) -> str | None:
+        if command.val_dir:
+            return None
+        try:
+            listing = list_videos(root, "data.root", pattern)
+        except UserError as error:
+            return str(error)
+        return _try_split(listing, readable, root, command)[1]
+
+    answers = _look_at(paths, infos, reasons, command.full, workers)
+    looks = near_copies.Looks.of(answers)
+    groups = [f"{side}/{video.group}" for side, video in videos]  # nothing binds two roots
+    return Dataset(
+        classes=listings[0].classes,
+        names=[video.name for _, video in videos],
+        labels=np.array([video.label for _, video in videos], np.int64),
+        groups=numbered(groups if command.val_dir else [video.group for _, video in videos]),
+        sides=sides,
+        infos=infos,
+        reasons=reasons,
+        looks=looks,
+        near_copies=near_copies.near_copies(looks),
+        same_bytes=_same_bytes(paths, reasons),
+        roots=[side for side, _ in videos] if command.val_dir else None,
+        refused=refused,
+        notes=notes,
+        try_pattern=try_pattern,
+    ), paths
+
+
+def _try_split(
+    listing: Listing, readable: NDArray[np.bool_], root: Path, command: CheckData
+) -> tuple[Split | None, str | None]:
+    """The split of a training with these videos, or why there is none."""
+    try:
+        kept = usable(listing, readable, "data.root", root)
+        return split_videos(kept, command.val_fraction, command.seed), None
+    except UserError as error:
+        return None, str(error)
+
+
+def _look_at(
+    paths: Sequence[Path],
+    infos: Sequence[VideoInfo | None],
+    reasons: dict[int, str],
+    full: bool,
+    workers: int,
+) -> list[dict[str, Any] | None]:
+    """What `fingerprint.look_at` gives of every readable file; adds reasons for damage it meets."""
+    todo = list(dict.fromkeys(path for path, info in zip(paths, infos, strict=True) if info))
+    workers = min(workers, 1 + len(todo) // FILES_WORTH_A_WORKER)
+    known = {path: info for path, info in zip(paths, infos, strict=True) if info}
+
+    def limit(path: Path) -> float:
+        info = known[path]
+        pixels = info.frames * info.width * info.height
+        return TIME_LIMIT + info.file_size / BYTES_PER_SECOND + pixels / PIXELS_PER_SECOND
+
+    asked = ask_apart(fingerprint.worker(full), todo, workers, limit)
+    title = "decoding every frame" if full else "looking at the videos"
+    answers: dict[Path, dict[str, Any] | str] = {}
+    with contextlib.closing(asked):
+        for path, answer in over_files(asked, len(todo), title):
+            answers[path] = answer
+            signals.raise_if_received()
+    looks: list[dict[str, Any] | None] = []
+    for row, path in enumerate(paths):
+        found = answers.get(path)
+        if isinstance(found, str):
+            reasons[row] = found
+        looks.append(found if isinstance(found, dict) else None)
+    return looks
+
+
+def _same_bytes(paths: Sequence[Path], reasons: dict[int, str]) -> list[list[int]]:
+    """Rows of readable files that are equal: of those of one size, a hash of the content."""
+    sizes: dict[int, list[int]] = defaultdict(list)
+    for row, path in enumerate(paths):
+        if row not in reasons:
+            with contextlib.suppress(OSError):
+                sizes[path.stat().st_size].append(row)
+    rows = [row for same in sizes.values() if len(same) > 1 for row in same]
+    equal: dict[bytes, list[int]] = defaultdict(list)
+    with ThreadPoolExecutor(READERS) as pool:
+        for row, digest in zip(rows, pool.map(_digest, [paths[row] for row in rows]), strict=True):
+            if digest is not None:
+                equal[digest].append(row)
+    return [same for same in equal.values() if len(same) > 1]
+
+
+def _digest(path: Path) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "blake2b").digest()
+    except OSError:
+        return None
+
+
+def _cpus(command: CheckData) -> int:
+    return available_cpus() if command.num_workers == "auto" else command.num_workers
+
+
+Level = Literal["error", "warning"]
+"""An error would spoil a training: what it says would not be so, or some of the videos would be
+missing. A warning is worth knowing."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    kind: str
+    """A fixed word, for programs."""
+    level: Level
+    summary: str
+    remedy: str
+    examples: list[str] = field(default_factory=list)
+    """For people; all of them."""
+    items: list[dict[str, Any]] = field(default_factory=list)
+    """For programs; all of them."""

@@ -1,0 +1,177 @@
+"""What is wrong with single files and classes of a dataset."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from slowfast_dist.commands.check.dataset import Dataset, Finding
+from slowfast_dist.config.commands import CheckData
+
+IMBALANCE = 3.0
+"""Videos of the largest class over those of the smallest, from which it is worth a word."""
+
+FEW_VIDEOS = 5
+"""In a class with fewer, a split leaves next to nothing to learn from or to score."""
+
+ODD_RATE, EXTREME_ASPECT, TINY, ODD_SIZE = 0.1, 3.0, 32, 2.0
+"""Off the median frame rate; long side over short; pixels; times the median short side."""
+
+
+def unreadable(data: Dataset) -> Iterator[Finding]:
+    if data.reasons:
+        rows = sorted(data.reasons)
+        yield Finding(
+            "unreadable",
+            "error",
+            f"{len(rows)} of {len(data.names)} videos cannot be read, or not to their end: "
+            "training would do without them.",
+            "replace them, or move them away: --move-bad DIR",
+            [f"{data.names[row]}: {data.reasons[row]}" for row in rows],
+            [{**data.video(row), "reason": data.reasons[row]} for row in rows],
+        )
+
+
+def refused(data: Dataset) -> Iterator[Finding]:
+    if data.refused is not None:
+        yield Finding("refused", "error", "Training would not start.", data.refused)
+    for note in data.notes:
+        what, _, remedy = note.partition(": ")
+        yield Finding("unscored-class", "warning", f"{what[0].upper()}{what[1:]}.", remedy)
+
+
+def short_clips(data: Dataset, command: CheckData) -> Iterator[Finding]:
+    span = (command.num_frames - 1) * command.sampling_rate + 1
+    known = data.readable()
+    short = [(row, info.frames) for row, info in known if info.frames < span]
+    if not short:
+        return
+    low = int(np.percentile([info.frames for _, info in known], 5))
+    rate = (low - 1) // max(1, command.num_frames - 1)
+    if rate >= command.sampling_rate:
+        remedy = "harmless where they are few"
+    elif rate:
+        remedy = f"--data.sampling-rate {rate} fits 95 of 100"
+    else:
+        remedy = "a smaller --data.num-frames"
+    yield Finding(
+        "short-clips",
+        "warning",
+        f"{len(short)} of {len(known)} videos are shorter than a clip ({span} frames: "
+        f"{command.num_frames}, every {_ordinal(command.sampling_rate)}); their last frame is "
+        "repeated.",
+        f"{remedy}; --data.sampling uniform spreads a clip over each video",
+        [f"{data.names[row]}: {_frames(count)}" for row, count in sorted(short, key=_second)],
+        [{**data.video(row), "frames": count} for row, count in short],
+    )
+
+
+def _second(pair: tuple[int, int]) -> int:
+    return pair[1]
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame{'s' * (count != 1)}"
+
+
+def _ordinal(number: int) -> str:
+    return {1: "one", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")
+
+
+def class_sizes(data: Dataset) -> Iterator[Finding]:
+    counts = Counter({name: 0 for name in data.classes})
+    counts.update(data.classes[data.labels[row]] for row, _ in data.readable())
+    (most, top), (least, bottom) = counts.most_common()[0], counts.most_common()[-1]
+    items: list[dict[str, Any]] = [
+        {"class": name, "videos": count} for name, count in counts.items()
+    ]
+    if bottom and top >= IMBALANCE * bottom:
+        yield Finding(
+            "class-imbalance",
+            "warning",
+            f"Class {most!r} has {top} videos, {least!r} {bottom}: {top / bottom:.1f} times as "
+            "many.",
+            "--loss.class-weights balanced; judge by the macro averages",
+            items=items,
+        )
+    few = [(name, count) for name, count in counts.items() if count < FEW_VIDEOS]
+    if few:
+        yield Finding(
+            "small-classes",
+            "warning",
+            f"{len(few)} of {len(counts)} classes have fewer than {FEW_VIDEOS} videos: too few to "
+            "train on and to score.",
+            "add videos, or put the class together with another",
+            [f"{name}: {count}" for name, count in few],
+            [item for item in items if item["videos"] < FEW_VIDEOS],
+        )
+
+
+def frame_rates(data: Dataset) -> Iterator[Finding]:
+    known = [(row, info.fps) for row, info in data.readable()]
+    given = [fps for _, fps in known if fps > 0]
+    if not given:
+        return
+    middle = float(np.median(given))
+    odd = [(row, fps) for row, fps in known if abs(fps - middle) > ODD_RATE * middle]
+    if odd:
+        yield Finding(
+            "frame-rates",
+            "warning",
+            f"{len(odd)} of {len(known)} videos have another frame rate than the others' "
+            f"{middle:g} a second: their clips span another time, as frames are counted.",
+            "convert them to one rate, or --data.sampling uniform where each shows one action",
+            [f"{data.names[row]}: {_rate(fps)}" for row, fps in odd],
+            [{**data.video(row), "fps": fps} for row, fps in odd],
+        )
+
+
+def _rate(fps: float) -> str:
+    return f"{fps:.4g} a second" if fps > 0 else "it does not say"
+
+
+def frame_sizes(data: Dataset, command: CheckData) -> Iterator[Finding]:
+    known = data.readable()
+    if not known:
+        return
+    shorts = {row: min(info.width, info.height) for row, info in known}
+    middle = float(np.median(list(shorts.values())))
+    odd: list[tuple[int, str]] = []
+    small: list[tuple[int, str]] = []
+    for row, info in known:
+        size, short = f"{info.width} x {info.height} px", shorts[row]
+        if short < TINY:
+            odd.append((row, f"{size}: too small to see anything in"))
+        elif max(info.width, info.height) > EXTREME_ASPECT * short:
+            odd.append((row, f"{size}: so long that a crop sees little of it"))
+        elif not middle / ODD_SIZE < short < middle * ODD_SIZE:
+            odd.append((row, f"{size}, where the others have a short side of {middle:g}"))
+        if TINY <= short < command.crop_size:
+            small.append((row, size))
+    if odd:
+        yield Finding(
+            "sizes",
+            "warning",
+            f"{len(odd)} of {len(known)} videos are of an odd size.",
+            "look at them: are they what they should be?",
+            [f"{data.names[row]}: {what}" for row, what in odd],
+            [{**data.video(row), "size": what} for row, what in odd],
+        )
+    if small:
+        side = max(TINY, int(middle) // 32 * 32)
+        remedy = "harmless where they are few"
+        if len(small) > len(known) / 2 and side < command.crop_size:
+            remedy = (
+                f"--data.crop-size {side} --data.short-side {side} {round(side * 1.25)} costs "
+                f"{(side / command.crop_size) ** 2:.0%} of the time and may lose nothing"
+            )
+        yield Finding(
+            "upscaled",
+            "warning",
+            f"{len(small)} of {len(known)} videos have a short side below the crop's "
+            f"{command.crop_size} px: they are enlarged, which adds nothing.",
+            remedy,
+            [f"{data.names[row]}: {size}" for row, size in small],
+            [{**data.video(row), "size": size} for row, size in small],
+        )

@@ -1,0 +1,276 @@
+"""The report of ``check-data``: for people, in 80 columns, and for programs."""
+
+import os
+import shutil
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from heapq import nlargest
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from slowfast_dist.commands.check.dataset import Dataset, Finding
+from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.system.files import sync_folder
+from slowfast_dist.video.reader import chosen_decoder
+
+EXAMPLES = 3
+"""Names under a finding."""
+
+SLOWEST = 3
+"""Videos that are named."""
+
+COLUMNS = 80
+
+STEP_TFLOP = 0.3
+"""Of one clip of 32 frames of 224 x 224 px through SlowFast-R50: 50.3 GMAC forward, two operations
+each, and twice that again backward."""
+
+PREPARED_SECONDS = 0.03
+"""CPU time to read a clip of a video that ``prepare`` wrote, and what writing it takes for each
+second of video: measured on 340 x 256 to 1080p, H.264."""
+PREPARE_COST = 0.2
+
+WORTH_PREPARING = 3.0
+"""Times as much as a prepared video costs, from which ``prepare`` is worth a word."""
+
+
+def facts(
+    data: Dataset, command: CheckData, seconds: float | None, workers: int
+) -> dict[str, Any]:
+    """What the dataset is, wrong or not. ``seconds``: CPU time to read a clip."""
+    infos = [info for _, info in data.readable()]
+    lengths = [info.frames / info.fps for info in infos if info.fps > 0]
+    told: dict[str, Any] = {
+        "codecs": _counts(info.codec for info in infos),
+        "decoders": _counts(chosen_decoder(info, "auto") for info in infos),
+        "frame_rates": _counts(f"{info.fps:.4g}" for info in infos),
+        "sizes": _counts(f"{info.width}x{info.height}" for info in infos),
+        "rotated": sum(info.rotation != 0 for info in infos),
+        "seconds": {"total": sum(lengths), "median": median(lengths) if lengths else None},
+    }
+    span = (command.num_frames - 1) * command.sampling_rate + 1
+    costs = [  # on average a clip begins in the middle between two keyframes
+        (info.decode_ms * min(span + info.key_interval / 2, info.frames), data.names[row])
+        for row, info in data.readable()
+    ]
+    told["slowest"] = [
+        {"path": name, "decode_ms_a_clip": round(cost, 1)}
+        for cost, name in nlargest(SLOWEST, costs)
+    ]
+    if seconds:
+        told["loader"] = {
+            "cpu_seconds_a_clip": seconds,
+            "clips_per_second_a_core": 1 / seconds,
+            "cores": workers,
+            "clips_per_second": workers / seconds,
+        }
+        gain = seconds - PREPARED_SECONDS
+        if seconds > WORTH_PREPARING * PREPARED_SECONDS and lengths:
+            told["loader"]["prepared_cpu_seconds_a_clip"] = PREPARED_SECONDS
+            told["loader"]["prepare_pays_after_epochs"] = PREPARE_COST * sum(lengths) / (
+                gain * len(lengths)
+            )
+    return told
+
+
+def _counts(values: Iterator[str]) -> dict[str, int]:
+    return dict(Counter(values).most_common())
+
+
+def report(
+    root: Path,
+    data: Dataset,
+    found: list[Finding],
+    told: dict[str, Any],
+    moved: list[dict[str, str]],
+) -> dict[str, Any]:
+    """For programs; the keys stay."""
+    return {
+        "data": shown(str(root.absolute())),
+        "ok": not any(finding.level == "error" for finding in found),
+        "videos": len(data.names),
+        "readable": len(data.names) - len(data.reasons),
+        "classes": {
+            name: {
+                side: sum(
+                    data.sides[row] == side
+                    for row in range(len(data.names))
+                    if data.labels[row] == label
+                )
+                for side in ("train", "val")
+            }
+            for label, name in enumerate(data.classes)
+        },
+        "findings": [
+            {
+                "kind": finding.kind,
+                "level": finding.level,
+                "summary": finding.summary,
+                "remedy": finding.remedy,
+                "items": finding.items,
+            }
+            for finding in found
+        ],
+        "facts": told,
+        "moved": moved,
+    }
+
+
+def text(root: Path, data: Dataset, found: list[Finding], told: dict[str, Any]) -> str:
+    """For people: the worst first, each finding with its remedy; then what the dataset is."""
+    sides = Counter(side for side in data.sides if side)
+    split = f"; {sides['train']} train, {sides['val']} validate" if sides else ""
+    lines = [f"{shown(str(root))}: {len(data.names)} videos of {len(data.classes)} classes{split}"]
+    for level, title in (("error", "ERRORS"), ("warning", "WARNINGS")):
+        of_level = [finding for finding in found if finding.level == level]
+        if of_level:
+            lines += ["", title]
+        for finding in of_level:
+            lines += _finding(finding)
+    lines += ["", "WHAT THERE IS" if found else "NOTHING WRONG WAS FOUND", *_facts(told)]
+    return "\n".join(lines)
+
+
+def shown(name: str) -> str:
+    """Without what is no UTF-8 and what a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "?" for sign in name)
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    yield from _wrapped(finding.summary, "- ", "  ")
+    for example in finding.examples[:EXAMPLES]:
+        yield from _wrapped(example, "    ", "      ")
+    if len(finding.examples) > EXAMPLES:
+        yield f"    and {len(finding.examples) - EXAMPLES} more"
+    yield from _wrapped(finding.remedy, "  > ", "    ")
+
+
+def _facts(told: dict[str, Any]) -> Iterator[str]:
+    def line(title: str, value: str) -> Iterator[str]:
+        return _wrapped(value, f"  {title:<12}", " " * 14)
+
+    for title, name in (("codecs", "codecs"), ("frame rates", "frame_rates"), ("sizes", "sizes")):
+        if told[name]:
+            yield from line(title, _few(told[name]))
+    names = {"decord": "Decord", "pyav": "PyAV"}
+    if told["decoders"]:
+        yield from line("decoders", _few({names[n]: c for n, c in told["decoders"].items()}))
+    if told["rotated"]:
+        yield from line("rotated", f"{told['rotated']}; they are turned upright")
+    total = told["seconds"]
+    if total["median"] is not None:
+        minutes, seconds = divmod(round(total["total"]), 60)
+        yield from line(
+            "length", f"{total['median']:.3g} s (median), {minutes}:{seconds:02d} min in all"
+        )
+    if told["slowest"]:
+        named = [f"{row['path']} ({row['decode_ms_a_clip']:.0f} ms)" for row in told["slowest"]]
+        yield from line("slowest", f"to decode a clip of: {', '.join(named)}")
+    if "loader" in told:
+        yield from line("loader", _loader(told["loader"]))
+
+
+def _loader(told: dict[str, Any]) -> str:
+    rate = told["clips_per_second"]
+    said = (
+        f"{1000 * told['cpu_seconds_a_clip']:.0f} ms of CPU a clip: "
+        f"{told['clips_per_second_a_core']:.0f} clips/s a core, {rate:.0f} on {told['cores']}. "
+        f"SlowFast-R50 at 32 x {DataConfig().crop_size} px computes {STEP_TFLOP} TFLOP a clip: "
+        f"a GPU that really does more than {STEP_TFLOP * rate:.2g} TFLOP/s waits."
+    )
+    if "prepare_pays_after_epochs" in told:
+        said += (
+            f" python -m slowfast_dist prepare brings it to about {1000 * PREPARED_SECONDS:.0f} ms "
+            f"and pays after {told['prepare_pays_after_epochs']:.0f} epochs."
+        )
+    return said
+
+
+def _few(counts: dict[str, int]) -> str:
+    said = [f"{name} ({count})" for name, count in list(counts.items())[:EXAMPLES]]
+    rest = sum(list(counts.values())[EXAMPLES:])
+    return ", ".join(said) + (f", others ({rest})" if rest else "")
+
+
+def _wrapped(value: str, first: str, rest: str) -> Iterator[str]:
+    yield from textwrap.wrap(
+        shown(value),
+        COLUMNS,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+# Moving the videos that cannot be read out of a dataset: never over another file.
+
+
+def require_place(folder: Path, roots: Iterable[Path]) -> None:
+    """Raise UserError where ``folder`` is no place for the bad videos of ``roots``."""
+    target = folder.resolve()
+    for root in roots:
+        base = root.resolve() if root.is_dir() else root.resolve().parent
+        if root.is_dir() and target.is_relative_to(base):
+            raise UserError(
+                f"--move-bad {folder}: is in {root} itself, where it would be taken for a class; "
+                "give a folder outside"
+            )
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--move-bad {folder}: is a file; give a folder")
+
+
+def move(source: Path, target: Path) -> str | None:
+    """Move a file, or a link itself; returns why it was not moved, None where it was.
+
+    Whatever is interrupted leaves the file in one place at least, and ``target`` whole or absent.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            # A relative link would point elsewhere from there.
+            os.symlink(os.path.join(os.path.abspath(source.parent), os.readlink(source)), target)
+        elif not _linked(source, target):
+            _copy(source, target)
+        sync_folder(target.parent)
+    except FileExistsError:
+        return f"{target}: something is there already"
+    except OSError as error:
+        return f"{error.filename or target}: {error.strerror or error}"
+    try:
+        source.unlink()
+    except OSError as error:  # a folder from which nothing may be taken
+        target.unlink(missing_ok=True)
+        return f"{error.filename or source}: {error.strerror or error}"
+    return None
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Whether ``target`` is now a second name of the file, which is no overwriting and at once."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system, or one without links
+        return False
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(source, "rb") as reader, open(temporary, "xb") as writer:
+            shutil.copyfileobj(reader, writer, 1024**2)
+            writer.flush()
+            os.fsync(writer.fileno())
+        shutil.copystat(source, temporary)
+        if not _linked(temporary, target):  # a file system without links: nobody else writes here
+            if os.path.lexists(target):
+                raise FileExistsError
+            os.rename(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,279 @@
+"""The command ``evaluate``: a run's best model on any labelled videos, each scored once."""
+
+import json
+import os
+from collections.abc import Mapping
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.training import DistributedConfig
+from slowfast_dist.data.dataset import EvaluationClips
+from slowfast_dist.data.loaders import (
+    LabelledVideos,
+    decoding_workers,
+    end_workers,
+    find_labelled_videos,
+    make_evaluation_loader,
+    readable_videos,
+)
+from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
+from slowfast_dist.distributed.collectives import on_main, only_main, say, share_weights
+from slowfast_dist.distributed.failures import faults_as_run_errors, leave
+from slowfast_dist.metrics.summary import judge
+from slowfast_dist.model.slowfast import SlowFast, rebuild
+from slowfast_dist.runs.best_model import BestModel, read_best
+from slowfast_dist.runs.folder import RunFolder, write_unreadable
+from slowfast_dist.runs.metrics_file import plain
+from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.runs.videos import own_validation, trained_on
+from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.progress import Progress
+from slowfast_dist.tracking.console import print_scores
+from slowfast_dist.training.evaluation import Scores, evaluate
+from slowfast_dist.video.reader import decoder_reasons
+
+
+def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
+    """Score the videos with the best model of ``run``; returns what metrics.json then holds.
+
+    Collective: every process calls it with the same arguments. Raises UserError for mistakes of
+    the user's and RunError for what ends it from outside.
+    """
+    with faults_as_run_errors():
+        return _evaluate(run, command)
+
+
+def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
+    accelerator = make_accelerator(command.mixed_precision, DistributedConfig().timeout)
+    best = on_main(accelerator, lambda: read_best(run))
+    views = best.views(command.temporal_views, command.spatial_crops)
+    network = _load(best, accelerator)
+    data, name, found = on_main(accelerator, lambda: _find(best, command.data))
+    for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
+        say(accelerator, line)
+    asked = {"temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops}
+    output = on_main(
+        accelerator, lambda: make_output(best.folder, data, name, command.output, asked)
+    )
+    clips = EvaluationClips(found.videos, best.data, views.temporal_views, views.spatial_crops)
+    loader = make_evaluation_loader(
+        clips,
+        command.batch_size,
+        decoding_workers(command.num_workers, local_processes()),
+        accelerator.process_index,
+        accelerator.num_processes,
+        pin=accelerator.device.type == "cuda",
+    )
+    silent = not accelerator.is_main_process
+    try:
+        with Progress("evaluation", len(loader), silent=silent) as progress:
+            scores = evaluate(
+                network,
+                progress.over(loader, accelerator.num_processes),
+                accelerator,
+                len(found.videos),
+                clips.views,
+                len(best.classes),
+            )
+    finally:
+        end_workers(loader)
+    if scores is None:
+        raise RunError("the evaluation was asked to stop; nothing was written")
+    facts = {
+        "data": os.path.abspath(data),
+        "epoch": best.epoch,
+        "mixed_precision": accelerator.mixed_precision,
+        **asked,
+    }
+    content = on_main(
+        accelerator, lambda: _write(output, best, found, scores, command, name, facts)
+    )
+    leave(accelerator)
+    return content
+
+
+def _find(best: BestModel, data: Path | None) -> tuple[Path, str, LabelledVideos]:
+    """What names the videos, what they are called, and those that can be read."""
+    if data is not None:
+        return data, data_name(data), find_labelled_videos(data, "data", best.classes)
+    place, listing = own_validation(best.folder, best.classes)
+    return place, "val", readable_videos(listing, place, "data")
+
+
+def _load(best: BestModel, accelerator: Accelerator) -> SlowFast:
+    """The network with the weights as the main process read them: a run may be writing new ones."""
+    network = only_main(accelerator, best.load)
+    if network is None:
+        network = rebuild(best.model)
+    network.to(accelerator.device)
+    share_weights(accelerator, network)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network
+
+
+def _write(
+    output: Path,
+    best: BestModel,
+    found: LabelledVideos,
+    scores: Scores,
+    command: EvaluateCommand,
+    name: str,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the results, metrics.json last, and print them; returns metrics.json's content."""
+    failed = [(found.videos[f.video].name, f.reason, "evaluation") for f in scores.unreadable]
+    unreadable = [*found.rejected, *failed]
+    names = [found.videos[video].name for video in scores.videos]
+    judged = judge(
+        scores.labels,
+        scores.logits,
+        names,
+        best.classes,
+        ks=command.top_k,
+        hardest=command.hardest,
+        resamples=command.resamples,
+    )
+    content = _plain({**scores.metrics(), "unreadable": len(unreadable), **facts, **judged})
+    listed = output / "unreadable_videos.csv"
+    try:
+        if unreadable:
+            write_unreadable(listed, unreadable)
+        else:
+            listed.unlink(missing_ok=True)  # of an evaluation before this one
+        if not names:
+            raise RunError(f"none of the {len(unreadable)} videos can be read: see {listed}")
+        write_predictions(
+            output / "predictions.csv", names, scores.labels, scores.logits, best.classes
+        )
+        with atomic_write(output / "metrics.json") as file:
+            # Bytes of --data that are no UTF-8 become JSON's escapes, which read back as they were.
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            file.write(text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise RunError(f"cannot write the evaluation to {output}: {error.strerror}") from error
+    print_scores(name, content)
+    _print_remarks(best, content, command)
+    also = f"; {len(unreadable)} could not be read: unreadable_videos.csv" if unreadable else ""
+    if seen := trained_on(best.folder, found.videos):
+        print(
+            f"warning: {seen} of the {len(found.videos)} videos are training videos of this run: "
+            "the numbers are too good"
+        )
+    print(f"{len(names)} videos scored by the model of epoch {best.epoch}{also}")
+    print(f"metrics.json and predictions.csv are in {output}", flush=True)
+    return content
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it; NaN and infinity, which a model that diverged may give, become null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else plain(value)
+
+
+def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCommand) -> None:
+    """What a reader of the table should know of it."""
+    clips, crops, classes = content["temporal_views"], content["spatial_crops"], len(best.classes)
+    if clips * crops > 1:
+        shapes = f"{clips} clip{'s' * (clips > 1)} x {crops} crop{'s' * (crops > 1)}"
+        print(f"  a video's probabilities are the mean of its {clips * crops} views: {shapes}")
+    missing = [row["class"] for row in content["per_class"] if not row["support"]]
+    if missing:
+        print(
+            f"  {len(missing)} of the model's {classes} classes have no video here: "
+            "macro averages count them as 0"
+        )
+    useless = [f"top-{k}" for k in sorted(set(command.top_k)) if k >= classes]
+    if useless:
+        print(f"  {', '.join(useless)} left out: there are {classes} classes")
+
+
+# Where ``evaluate`` puts its results: never over another evaluation's, nor over a user's files.
+
+
+WRITTEN = {
+    "predictions.csv": b"path,label,prediction,",
+    "unreadable_videos.csv": b"path,reason,where",
+}
+"""How the lists of an evaluation begin."""
+
+
+def make_output(
+    models: Path, data: Path, name: str, output: Path | None, views: Mapping[str, Any]
+) -> Path:
+    """The folder for the results on ``data``, made if need be.
+
+    Unless it is given: evaluation-NAME in the run's folder, or in ``models`` where that lies alone;
+    evaluation-NAME-2 and so on where an evaluation of other data or ``views`` has that name.
+    Raises UserError for a folder that cannot be made, and for one that holds an evaluation of other
+    data or files that nothing here wrote.
+    """
+    asked = os.path.abspath(data)
+    if output is None:
+        run = Path(os.path.normpath(models / ".."))
+        place = (run if RunFolder(run).holds_run() else models) / f"evaluation-{name}"
+        output = _free(place, {"data": asked, **views})
+    elif RunFolder(output).holds_run():
+        raise UserError(f"--output {output} holds a run, whose files are kept: give a new folder")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        foreign = _foreign(output)
+    except OSError as error:
+        raise UserError(
+            f"--output {output}: cannot create it ({error.strerror}): give another folder"
+        ) from None
+    if foreign:
+        raise UserError(
+            f"--output {output}: holds a {foreign} that no evaluation wrote, which is kept: give "
+            "another folder"
+        )
+    if (other := _evaluation(output / "metrics.json").get("data", asked)) != asked:
+        raise UserError(
+            f"--output {output}: holds the evaluation of {other}, which is kept: give another"
+        )
+    return output
+
+
+def data_name(data: Path) -> str:
+    """Of a folder its name, of a CSV the name without the ending; also where data is ``.``."""
+    path = Path(os.path.abspath(data))
+    return path.stem if path.is_file() else path.name
+
+
+def _free(place: Path, asked: Mapping[str, Any]) -> Path:
+    """``place``, or the first after it that holds no evaluation, or one of what is ``asked``."""
+    later = (place.with_name(f"{place.name}-{number}") for number in count(2))
+    for folder in chain([place], later):
+        content = _evaluation(folder / "metrics.json")
+        if not content or all(content.get(name) == value for name, value in asked.items()):
+            return folder
+    raise AssertionError("count() ends")
+
+
+def _evaluation(path: Path) -> dict[str, Any]:
+    """The metrics.json of an evaluation; nothing where it is none, or cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) and {"data", "accuracy"} <= set(content) else {}
+
+
+def _foreign(folder: Path) -> str | None:
+    """The file in ``folder`` that an evaluation would replace, and none wrote. Raises OSError."""
+    metrics = folder / "metrics.json"
+    if metrics.exists() and not _evaluation(metrics):
+        return metrics.name
+    for name, begin in WRITTEN.items():
+        path = folder / name
+        if path.exists():
+            with open(path, "rb") as file:
+                if file.read(len(begin)) != begin:
+                    return name
+    return None

@@ -1,0 +1,263 @@
+"""The command ``export``: write the file under another name, check it, put it in its place."""
+
+import errno
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slowfast_dist.commands.export.formats import (
+    ExportGraph,
+    check_safetensors,
+    require_onnx,
+    to_onnx,
+    to_pt2,
+    to_safetensors,
+)
+from slowfast_dist.commands.export.parity import Parity, Speed, compare, find_clips
+from slowfast_dist.config.commands import Export
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.inference.exported import (
+    PT2_FILE,
+    Format,
+    InputType,
+    as_strings,
+    describe_export,
+    export_path,
+    is_export,
+    open_exported,
+    weights_sha256,
+)
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import BestModel, read_best
+from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.interrupts import ends_at_ctrl_c, quiet
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""What a terminal takes for colours; torch.onnx writes them into its errors."""
+
+NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written and passed; ``parity`` and ``speed`` are None for safetensors, which
+    are compared bit for bit."""
+
+    path: Path
+    parity: Parity | None = None
+    speed: Speed | None = None
+
+
+def run_export(run: Path, command: Export) -> Exported:
+    """Write the best model of ``run`` as one file, and print how near and how fast it is.
+
+    A file that is there already is replaced only by one that passed. Raises UserError for mistakes
+    of the user's, and RunError for a file that differs from the original by more than the
+    tolerance, or that cannot be written.
+    """
+    _refuse_what_has_no_effect(command)
+    best = read_best(run)
+    path = _output(best, command)
+    if command.format == "onnx":
+        require_onnx()
+    clips = None if command.format == "safetensors" else find_clips(best, command.data)
+    print(f"{best.model['name']} of epoch {best.epoch} to {command.format} ...", flush=True)
+    # Opened before all that takes long: a folder that cannot be written is said at once.
+    with _write_faults(path), atomic_write(path) as file:
+        network, sha256 = _load(best)
+        metadata = describe_export(best, sha256, command.input_type)
+        begin = time.perf_counter()
+        content = _content(network, best, command, metadata)
+        file.write(content)
+        file.flush()
+        seconds, written = time.perf_counter() - begin, Path(file.name)
+        lines = [size_line(path, len(content), seconds)]
+        if clips is None:
+            state = network.state_dict()
+            check_safetensors(written, state, as_strings(metadata))
+            lines.append(bits_line(len(state)))
+            done = Exported(path)
+        else:
+            assert command.format != "safetensors"
+            exported = open_exported(written, command.format, on_gpu=False)
+            parity, speed = compare(network, exported, clips.frames)
+            _require_parity(parity, command.tolerance, path)
+            lines += shape_lines(best, command.input_type)
+            lines += [parity_line(parity, clips.source), speed_line(speed, command.format)]
+            done = Exported(path, parity, speed)
+    print("\n".join(lines))
+    print("\nTo use it without slowfast_dist:\n")
+    print(use_lines(best, path, command.format, command.input_type), flush=True)
+    return done
+
+
+def _refuse_what_has_no_effect(command: Export) -> None:
+    if command.format != "safetensors":
+        return
+    if command.data is not None:
+        raise UserError("--data: safetensors are compared bit by bit, without videos: leave it out")
+    if command.input_type != "uint8":
+        raise UserError("--input-type: safetensors hold weights alone: leave it out")
+
+
+def _output(best: BestModel, command: Export) -> Path:
+    path, ending = command.output, f".{command.format}"
+    if path is None:
+        path = export_path(best.folder, command.format)
+    if path.is_dir():
+        file = path / f"best_model{ending}"
+        raise UserError(f"--output {path}: is a folder: give the file to write, as {file}")
+    if path.suffix != ending:
+        raise UserError(
+            f"--output {path}: give a name that ends in {ending}, or the --format of that name"
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"--output {path}: there is no folder {path.parent}: make it first")
+    if path.exists() and not is_export(path):
+        raise UserError(
+            f"--output {path}: is there already, and is no file that export wrote: give another "
+            "name, or move it away"
+        )
+    return path
+
+
+@contextmanager
+def _write_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NOT_ALLOWED:
+            raise UserError(
+                f"--output {path}: cannot be written ({error.strerror}): give another place"
+            ) from None
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _load(best: BestModel) -> tuple[SlowFast, str]:
+    """The network, and the SHA-256 of the file that it came from."""
+    try:
+        before = weights_sha256(best)
+    except FileNotFoundError:
+        before = ""  # load() says so
+    network = best.load()
+    if weights_sha256(best) != before:
+        raise RunError(f"{best.folder}: a training wrote a new best model meanwhile: export again")
+    return network, before
+
+
+def _content(
+    network: SlowFast, best: BestModel, command: Export, metadata: dict[str, Any]
+) -> bytes:
+    """What the file holds. Raises RunError with the cause where a library cannot make it."""
+    if command.format == "safetensors":
+        return to_safetensors(network.state_dict(), as_strings(metadata))
+    side = best.data.crop_size
+    try:
+        with ends_at_ctrl_c(), quiet():
+            graph = ExportGraph(network, best.data.num_frames, command.input_type)
+            if command.format == "onnx":
+                return to_onnx(graph, side, as_strings(metadata))
+            return to_pt2(graph, side, metadata)
+    except Exception as error:
+        cause = COLOURS.sub("", str(error)).strip().partition("\n")[0]
+        raise RunError(
+            f"--format {command.format}: this torch cannot export the model "
+            f"({type(error).__name__}: {cause})"
+        ) from error
+
+
+def _require_parity(parity: Parity, tolerance: float, path: Path) -> None:
+    if parity.within(tolerance):
+        return
+    kept = "; the one that was there is kept" if path.exists() else ""
+    raise RunError(
+        f"{path}: not written, as it differs from the original by {parity.logits:.1e} in a logit, "
+        f"{parity.probabilities:.1e} in a probability, more than --tolerance {tolerance:g}{kept}"
+    )
+
+
+# What ``export`` prints about the file that it wrote.
+
+
+ENGINES = {"onnx": "onnxruntime", "pt2": "torch.export"}
+
+USE: dict[Format, str] = {
+    "onnx": """\
+import json, onnxruntime
+session = onnxruntime.InferenceSession({path!r})
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+(logits,) = session.run(["logits"], {{"video": video}})  # numpy {dtype} (B, 3, {t}, {s}, {s})
+print([classes[index] for index in logits.argmax(1)])""",
+    "pt2": """\
+import json, torch
+extra = {{{extra!r}: ""}}
+model = torch.export.load({path!r}, extra_files=extra).module()
+logits = model(video)  # torch {dtype} (B, 3, {t}, {s}, {s})
+print([json.loads(extra[{extra!r}])["classes"][index] for index in logits.argmax(1)])""",
+    "safetensors": """\
+from safetensors import safe_open
+with safe_open({path!r}, framework="np") as file:  # or "pt"
+    metadata = file.metadata()
+    state = {{name: file.get_tensor(name) for name in file.keys()}}
+print(metadata["model"], metadata["classes"], len(state))""",
+}
+"""Python that uses the file and nothing of slowfast_dist; ``video`` is the reader's."""
+
+
+def use_lines(best: BestModel, path: Path, format: Format, input_type: InputType) -> str:
+    """The lines of USE for this file."""
+    t, s = best.data.num_frames, best.data.crop_size
+    return USE[format].format(path=str(path), dtype=input_type, t=t, s=s, extra=PT2_FILE)
+
+
+def shape_lines(best: BestModel, input_type: InputType) -> list[str]:
+    """Input and output, for people."""
+    t, s = best.data.num_frames, best.data.crop_size
+    values = {"uint8": "0 to 255", "float32": "0 to 1"}[input_type]
+    return [
+        _line("input", f"video (B, 3, {t}, {s}, {s}) {input_type}, RGB, {values}; any B"),
+        _line("output", f"logits (B, {len(best.classes)}) float32: {_few(best.classes)}"),
+    ]
+
+
+def size_line(path: Path, size: int, seconds: float) -> str:
+    return f"{path}: {size / 1e6:.1f} MB, made in {seconds:.1f} s"
+
+
+def parity_line(parity: Parity, source: str) -> str:
+    clips, batches = "1 clip", ""
+    if parity.clips > 1:
+        clips, batches = f"{parity.clips} clips", f", one by one and {parity.batch} at once"
+    return _line(
+        "parity",
+        f"with eager float32 on {clips} {source}{batches}: largest difference of logits "
+        f"{parity.logits:.1e}, of probabilities {parity.probabilities:.1e}; the same class in "
+        f"{parity.same} of {parity.clips}",
+    )
+
+
+def speed_line(speed: Speed, format: Format) -> str:
+    threads = f"{speed.threads} thread" + "s" * (speed.threads > 1)
+    return _line(
+        "speed",
+        f"{speed.exported:.0f} ms a clip (median, CPU, {threads}, {ENGINES[format]}); eager "
+        f"{speed.eager:.0f} ms, in channels_last_3d {speed.channels_last:.0f} ms: "
+        f"{speed.ratio:.2f} of the faster one's time",
+    )
+
+
+def bits_line(tensors: int) -> str:
+    return _line("parity", f"{tensors} tensors, read back and equal bit for bit")
+
+
+def _line(name: str, text: str) -> str:
+    return f"  {name:<8}{text}"
+
+
+def _few(classes: Sequence[str]) -> str:
+    more = f" and {len(classes) - 6} more" if len(classes) > 6 else ""
+    return ", ".join(classes[:6]) + more

@@ -1,0 +1,253 @@
+"""How near an exported file comes to the network that it was made from, and how fast it is."""
+
+import copy
+import csv
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.dataset import EvaluationClips
+from slowfast_dist.data.probe_cache import default_cache
+from slowfast_dist.data.probing import probe_videos
+from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.data.scan import VIDEO_SUFFIXES
+from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.metrics.scores import predicted, softmax
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.runs.predictions import read_predictions
+from slowfast_dist.runs.videos import data_root
+from slowfast_dist.system.cpus import available_cpus
+
+Compute = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Logits float32 (B, K) of uint8 clips (B, T, H, W, 3)."""
+
+LARGE_BATCH = 3
+"""Clips given at once, beside one by one: more say no more, and take memory."""
+
+MOST_SECONDS = 30.0
+"""No further clip is begun after this: a large model on a slow CPU is not to take minutes."""
+
+FEWEST_SECONDS = 0.5
+"""For which clips go round: a small model's time is worth more than a few samples."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Against eager float32, over ``clips`` clips, one by one and ``batch`` of them at once.
+
+    ``logits``, ``probabilities``: the largest absolute difference; ``same``: clips of the same most
+    probable class.
+    """
+
+    clips: int
+    batch: int
+    logits: float
+    probabilities: float
+    same: int
+
+    def within(self, tolerance: float) -> bool:
+        """Whether no difference is above it; NaN is."""
+        return self.logits <= tolerance and self.probabilities <= tolerance
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Median milliseconds a clip, one at a time, all in turn, on the CPU with ``threads`` threads.
+
+    ``eager`` float32 as the network is, ``channels_last`` the same in channels_last_3d.
+    """
+
+    threads: int
+    eager: float
+    channels_last: float
+    exported: float
+
+    @property
+    def ratio(self) -> float:
+        """Exported over the faster of the eager ones."""
+        return self.exported / min(self.eager, self.channels_last)
+
+
+def compare(
+    network: SlowFast, exported: Compute, clips: NDArray[np.uint8], seconds: float = MOST_SECONDS
+) -> tuple[Parity, Speed]:
+    """Run ``network``, on the CPU and in evaluation mode, and ``exported`` on uint8 clips
+    (N, T, H, W, 3), N at least 1; on fewer where all would take more than ``seconds``."""
+    last = copy.deepcopy(network).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    computes = (_eager(network), _eager(last), exported)
+    for compute in computes:  # the first time is not like others: memory is taken, kernels are made
+        compute(clips[:1])
+    begin = time.perf_counter()
+    times: list[list[float]] = [[], [], []]
+    expected: list[NDArray[np.float32]] = []
+    found: list[NDArray[np.float32]] = []
+    for row in itertools.count():
+        passed = time.perf_counter() - begin
+        if passed > (FEWEST_SECONDS if row >= len(clips) else seconds) and row > 0:
+            break
+        outputs = []
+        for compute, taken in zip(computes, times, strict=True):
+            start = time.perf_counter()
+            outputs.append(compute(clips[row % len(clips), None]))
+            taken.append(time.perf_counter() - start)
+        if row < len(clips):
+            expected.append(outputs[0])
+            found.append(outputs[2])
+    batch = min(LARGE_BATCH, len(expected))
+    parity = _parity(
+        np.concatenate([*expected, *expected[:batch]]),
+        np.concatenate([*found, exported(clips[:batch])]),
+        len(expected),
+    )
+    eager, channels_last, own = (1000 * median(taken) for taken in times)
+    return parity, Speed(torch.get_num_threads(), eager, channels_last, own)
+
+
+def _parity(expected: NDArray[np.float32], found: NDArray[np.float32], clips: int) -> Parity:
+    """Rows: the clips one by one, then those that were given at once."""
+    same = predicted(expected) == predicted(found)
+    batch = len(expected) - clips
+    same[:batch] &= same[clips:]
+    return Parity(
+        clips,
+        batch,
+        float(np.abs(expected - found).max()),
+        float(np.abs(softmax(expected) - softmax(found)).max()),
+        int(same[:clips].sum()),
+    )
+
+
+def _eager(network: SlowFast) -> Compute:
+    def compute(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return network(torch.from_numpy(clips).permute(0, 1, 4, 2, 3)).numpy()
+
+    return compute
+
+
+# Clips on which an exported file is compared with the original: real ones where there are some.
+
+
+MOST = 6
+"""Clips, each of another video."""
+
+MOST_TRIED = 30
+"""Videos that are looked at before the rest, too, is taken for unreadable."""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """uint8 ``frames`` (N, T, H, W, 3), 1 to MOST of them; ``source``: "of", and in words what."""
+
+    frames: NDArray[np.uint8]
+    source: str
+
+
+def find_clips(best: BestModel, data: Path | None) -> Clips:
+    """The centre clips of some videos, cut as the validation of ``best`` did.
+
+    Of ``data``, a video or a folder; else of the run's own validation videos where config.yaml
+    beside models/ leads to them; else random frames. Raises UserError for ``data`` without a
+    readable video.
+    """
+    if data is not None:
+        frames, reason = _read(_videos_of(data), best.data)
+        if not len(frames):
+            raise UserError(f"--data {data}: no video in it can be read ({reason}): give another")
+        return Clips(frames, f"of {data}")
+    own, reason = _validation_videos(Path(os.path.abspath(best.folder)).parent)
+    if own:
+        frames, reason = _read(own, best.data)
+        if len(frames):
+            return Clips(frames, "of the run's own validation videos")
+    size = (MOST, best.data.num_frames, best.data.crop_size, best.data.crop_size, 3)
+    random = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    return Clips(random, f"of random pixels ({reason}: --data gives real ones)")
+
+
+def _videos_of(data: Path) -> list[Path]:
+    """The file itself, or all videos below the folder."""
+    if data.is_file():
+        return [data]
+    if not data.is_dir():
+        raise UserError(f"--data {data}: there is no such file or folder: give videos that exist")
+    found = sorted(
+        Path(folder, name)
+        for folder, _, names in os.walk(data)
+        for name in names
+        if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
+    )
+    if not found:
+        raise UserError(f"--data {data}: holds no video: give a video, or a folder of videos")
+    return found
+
+
+def _validation_videos(run: Path) -> tuple[list[Path], str]:
+    """Those of the run in this folder that are still there, or none and the reason in words."""
+    config = run / "config.yaml"
+    if not config.is_file():
+        return [], "there is no config.yaml beside models/"
+    try:
+        data: Any = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
+        root = str(data["val_dir"] or data["root"])
+        names = _validation_names(run)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, csv.Error):
+        return [], "the run's files do not tell its validation videos"
+    folder = data_root(root, run)
+    found = [path for path in (folder / name for name in names) if path.is_file()]
+    return found, f"the run's validation videos are not at {root} any more"
+
+
+def _validation_names(run: Path) -> list[str]:
+    """Their paths below the root: of predictions/val_best.csv, else of split.csv."""
+    predictions = run / "predictions" / "val_best.csv"
+    if predictions.is_file():
+        return read_predictions(predictions).names
+    with open(run / "split.csv", encoding="utf-8", newline="") as file:
+        return [row["path"] for row in csv.DictReader(file) if row["split"] == "val"]
+
+
+def _read(paths: Sequence[Path], data: DataConfig) -> tuple[NDArray[np.uint8], str]:
+    """Up to MOST clips, of videos spread over ``paths``; and why the last one without failed."""
+    clips: list[NDArray[np.uint8]] = []
+    reason = ""
+    for some in _spread(paths):
+        table = VideoTable.of_paths(some)
+        probed = probe_videos(table, available_cpus(), default_cache(), show_progress=False)
+        reader = EvaluationClips(table.probed(probed.infos), data)
+        for row in range(len(some)):
+            why = probed.reasons.get(row)
+            if why is None and len(clips) < MOST:
+                sample = reader[ViewKey(row, 0)]
+                if sample.frames is not None:
+                    clips.append(sample.frames.permute(0, 2, 3, 1).numpy())
+                    continue
+                why = sample.failures[0].reason
+            if why is not None:
+                reason = f"{some[row]}: {why}"
+        if len(clips) == MOST:
+            break
+    return np.stack(clips) if clips else np.empty(0, np.uint8), reason
+
+
+def _spread(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Up to MOST at a time, first those spread evenly from the first to the last, then others."""
+    rows = range(len(paths))
+    first = sorted({int(row) for row in np.linspace(0, len(paths) - 1, MOST)})
+    others = [row for row in rows if row not in set(first)][: MOST_TRIED - len(first)]
+    yield [paths[row] for row in first]
+    for start in range(0, len(others), MOST):
+        yield [paths[row] for row in others[start : start + MOST]]

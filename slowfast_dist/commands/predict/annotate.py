@@ -1,0 +1,224 @@
+"""A copy of a video with the class, its probability and the time drawn into the picture."""
+
+import os
+import queue
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from slowfast_dist.commands.predict.lettering import clock, draw_text, fitted, printable, text_width
+from slowfast_dist.commands.predict.segments import Segment, probabilities_at
+from slowfast_dist.commands.predict.timeline import Palette, by_time
+from slowfast_dist.commands.predict.windows import WindowScores
+from slowfast_dist.config.errors import RunError
+from slowfast_dist.system.files import sync_folder, with_path
+from slowfast_dist.system.workers import Ended, Line, Message, StreamProcess, run
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.convert import ViewConverter
+from slowfast_dist.video.guarded_reader import DECODE_SECONDS
+from slowfast_dist.video.ordered_reader import (
+    BYTES_PER_SECOND,
+    OwnTimes,
+    next_message,
+    open_in_order,
+)
+from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.writer import Sound, VideoWriter, WriteError, can_hold
+
+Picture = NDArray[np.uint8]
+
+CAPTION_SECONDS = 0.1
+"""From one look at the probability to the next."""
+
+MOST_CAPTIONS = 100_000
+
+LEAST_WIDTH, LEAST_HEIGHT = 160, 96
+"""Pixels: smaller pictures are enlarged by a whole number, or nothing could be read in them."""
+
+SHADE = 0.3
+"""Of the picture's brightness that is left under the text."""
+
+
+def annotate(
+    path: Path,
+    info: VideoInfo,
+    target: Path,
+    scores: WindowScores,
+    segments: Sequence[Segment],
+    classes: Sequence[str],
+    smoothing: float | None,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+) -> str | None:
+    """Write the copy, an mp4, atomically; in a process of its own, as the decoder may hang.
+
+    Every frame at its own time, upright, in its own size but for what `VideoWriter` and
+    LEAST_WIDTH say; the sound is copied. Returns what became of the sound where it was not.
+    Raises DecodeError for the video, RunError where the copy cannot be written.
+    """
+    part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    step = max(CAPTION_SECONDS, scores.duration / MOST_CAPTIONS)
+    moments = np.arange(0.0, scores.duration + step, step)
+    request = {
+        "path": str(path),
+        "part": str(part),
+        "info": asdict(info),
+        "step": step,
+        "captions": _captions(moments, scores, segments, classes, smoothing),
+    }
+    messages: queue.Queue[Message | Ended] = queue.Queue()
+    limit = DECODE_SECONDS + info.file_size / BYTES_PER_SECOND
+    try:
+        with StreamProcess(__name__, "serve_annotate", request, messages.put):
+            while True:
+                header = next_message(messages, path, limit, lambda: None).header
+                if "write_error" in header:
+                    raise RunError(f"{target}: cannot be written ({header['write_error']})")
+                if "done" in header:
+                    break
+                on_progress((header["number"] + 1) / info.frames)
+        try:
+            os.replace(part, target)
+            sync_folder(target.parent)
+        except OSError as error:
+            raise with_path(error, target) from error
+    finally:
+        part.unlink(missing_ok=True)
+    sound: str | None = header["done"]
+    return sound
+
+
+def _captions(
+    moments: NDArray[np.float64],
+    scores: WindowScores,
+    segments: Sequence[Segment],
+    classes: Sequence[str],
+    smoothing: float | None,
+) -> list[tuple[float, str, str, list[float]]]:
+    """(end, label, colour, its probability at the moments within) of each segment."""
+    palette = Palette(list(by_time(segments)))
+    ends = [segment.end for segment in segments]
+    places = np.minimum(np.searchsorted(ends, moments, side="right"), len(segments) - 1)
+    captions = []
+    for number, segment in enumerate(segments):
+        column = list(classes).index(segment.label)
+        one = WindowScores(
+            scores.starts, scores.ends, scores.probabilities[:, [column]], scores.duration
+        )
+        chances = probabilities_at(one, moments[places == number], smoothing)[:, 0]
+        values = np.round(chances, 3).tolist() or [round(segment.confidence, 3)]
+        colour = palette.colour(segment.label)
+        captions.append((segment.end, segment.label, colour, values))
+    return captions
+
+
+# --- in the process ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Caption:
+    label: str
+    colour: str
+    probability: float
+    time: float
+
+
+class _Script:
+    """What is to be said when; asked in the order of the times."""
+
+    def __init__(self, captions: list[tuple[float, str, str, list[float]]], step: float) -> None:
+        self._captions, self._step = captions, step
+        self._number, self._start = 0, 0.0
+
+    def at(self, time: float) -> Caption:
+        while self._number < len(self._captions) - 1 and time >= self._captions[self._number][0]:
+            self._start = self._captions[self._number][0]
+            self._number += 1
+        _, label, colour, values = self._captions[self._number]
+        # The first of the moments at or after the segment's start.
+        first = int(np.ceil(self._start / self._step - 1e-9))
+        place = int(time / self._step + 1e-9) - first
+        return Caption(label, colour, values[max(0, min(place, len(values) - 1))], time)
+
+
+def serve_annotate() -> None:
+    """What the process runs."""
+    run(_serve)
+
+
+def _serve(line: Line) -> None:
+    request = line.request
+    try:
+        line.send({"done": _write_copy(line, request)})
+    except DecodeError as error:
+        line.send({"unreadable": error.reason})
+    except WriteError as error:
+        line.send({"write_error": str(error)})
+
+
+def _write_copy(line: Line, request: dict[str, Any]) -> str | None:
+    path, part, info = Path(request["path"]), Path(request["part"]), VideoInfo(**request["info"])
+    script = _Script(request["captions"], request["step"])
+    factor = max(1, -(-LEAST_WIDTH // info.width), -(-LEAST_HEIGHT // info.height))
+    height, width = info.height * factor, info.width * factor
+    converter = ViewConverter(info.height, info.width, info.rotation, None, info.mirrored)
+    rgb = np.empty((info.height, info.width, 3), np.uint8)
+    panel = Panel(height, width)
+    with Sound(path) as sound, open_in_order(path, info) as frames:
+        times = frames.times()
+        own_times = OwnTimes(times, frames.timed)
+        lengths = np.append(times.starts[1:], times.end) - times.starts
+        copied = sound if sound.stream is not None and can_hold(sound.stream) else None
+        fps = info.fps or 25.0
+        with VideoWriter(part, height, width, fps, copied) as writer:
+            for number, frame in frames.read(range(info.frames)):
+                converter.write(frame, rgb)
+                large = rgb.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else rgb
+                if number == 0 and frame.time is not None:
+                    sound.origin = float(frame.time)
+                time = own_times.of(number, frame)
+                panel.draw(large, script.at(time))
+                writer.write(large, time, float(lengths[number]))
+                line.send({"number": number})
+        if sound.stream is None or copied is not None:
+            return None
+        return f"its sound ({sound.stream.codec_context.name}) does not go into an mp4: left out"
+
+
+class Panel:
+    """Draws captions into the lower part of pictures of one size."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self._size = max(11, min(72, round(min(height, 0.75 * width) / 16)))
+        self._pad = self._size // 2
+        self._height = min(height, round(3.2 * self._size))
+        self._width = width
+
+    def draw(self, picture: Picture, caption: Caption) -> None:
+        """Into ``picture`` uint8 RGB (H, W, 3)."""
+        size, pad, width = self._size, self._pad, self._width
+        region = picture[-self._height :]
+        dark = Image.fromarray((region * SHADE).astype(np.uint8))
+        pen = ImageDraw.Draw(dark)
+        upper, lower = round(1.05 * size), round(2.35 * size)
+        time = clock(caption.time, 0.1)
+        time_width = text_width(time, size)
+        room: float = width - 2 * pad
+        if room > 3 * time_width:
+            draw_text(pen, (width - pad, upper), time, size, "#cccccc", "rm")
+            room -= time_width + pad
+        label = fitted(printable(caption.label), size, room)
+        draw_text(pen, (pad, upper), label, size, "#ffffff")
+        right = width - 2 * pad - text_width("100%", size)
+        box = (pad, lower - size * 0.3, right, lower + size * 0.3)
+        pen.rectangle(box, fill="#555555")
+        end = pad + (right - pad) * caption.probability
+        if end - pad >= 1:
+            pen.rectangle((box[0], box[1], end, box[3]), fill=caption.colour)
+        sure = f"{caption.probability:.0%}"
+        draw_text(pen, (width - pad, lower), sure, size, "#ffffff", "rm")
+        region[:] = np.asarray(dark)

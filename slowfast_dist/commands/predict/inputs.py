@@ -1,0 +1,229 @@
+"""What the words on the command line of ``predict`` mean: files, or one live source. No torch.
+
+The first rule that fits decides:
+
+1. A path that exists is that file, whatever its ending, or all videos below that folder.
+2. Digits alone are a camera's number.
+3. SCHEME://... is the address of a live source.
+4. A word with ``*``, ``?`` or ``[`` is a glob; ``**`` stands for folders of any depth.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.scan import VIDEO_SUFFIXES
+
+_CAMERA = re.compile(r"[0-9]+")
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_MAGIC = re.compile(r"[*?[]")
+_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to be predicted; with a ``reason``, a folder whose files cannot be listed."""
+
+    path: Path
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """``files`` in the order of the command line, below a folder or glob sorted; or ``live``, the
+    address or number of a live source, alone.
+
+    ``repeated``: how many files were met once more, which changes nothing.
+    """
+
+    files: tuple[Input, ...]
+    live: str | None = None
+    repeated: int = 0
+
+
+def find_inputs(words: Sequence[str]) -> Inputs:
+    """Read the INPUTs of the command line.
+
+    Raises UserError for one that is not there, for a folder or glob without a video, and for a
+    live source beside anything else.
+    """
+    files: list[Input] = []
+    for word in words:
+        if _is_there(word):
+            found = _given(word)
+        elif live := _live(word):
+            if len(words) > 1:
+                raise UserError(f"INPUT {word}: is a live source: give it alone")
+            return Inputs((), live)
+        elif _MAGIC.search(word):
+            found = _matching(word)
+        else:
+            raise UserError(
+                f"INPUT {word}: no such file or folder: give a video, a folder, a glob in quotes, "
+                "a camera's number or an address as rtsp://..."
+            )
+        files += found
+    once = _without_repeats(files)
+    return Inputs(tuple(once), None, len(files) - len(once))
+
+
+def _is_there(word: str) -> bool:
+    """Also a link to nothing: what is wrong with it is said when it is read."""
+    try:
+        os.lstat(word)
+    except ValueError:  # a null character
+        return False
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return False
+        raise UserError(f"INPUT {word}: {error.strerror}: change its permissions") from None
+    return True
+
+
+def _live(word: str) -> str | None:
+    """The address or number of a live source, if the word is one."""
+    if _CAMERA.fullmatch(word):
+        return word
+    if (address := _ADDRESS.match(word)) is None:
+        return None
+    if address[1].lower() == "file":
+        raise UserError(f"INPUT {word}: give the path without {address[0]}")
+    return word
+
+
+def _given(word: str) -> list[Input]:
+    """A path that exists."""
+    if not os.path.isdir(word):
+        return [Input(Path(word))]
+    found = _in_folder(word)
+    if not found:
+        raise UserError(
+            f"INPUT {word}: no video below this folder: give one that holds files ending in "
+            f"{_endings()}, or name a file itself"
+        )
+    return found
+
+
+def _in_folder(folder: str) -> list[Input]:
+    """The videos below a folder, and the folders there that cannot be read; sorted."""
+    found = []
+    for here, entries in _folders(folder):
+        if isinstance(entries, OSError):
+            reason = f"the folder cannot be read ({entries.strerror})"
+            found.append(Input(Path(here), reason))
+            continue
+        videos = [entry for entry in entries if _is_video(entry.name) and not _is_folder(entry)]
+        found += [Input(Path(entry.path)) for entry in videos]
+    return sorted(found, key=lambda given: os.fsencode(given.path))
+
+
+def _folders(top: str) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:
+    """A folder and all below it, also behind links, with what lies in each, sorted; nothing hidden.
+
+    Each once, however many links lead to it, so that links in a circle come to an end.
+    """
+    waiting, seen = [top], set()
+    while waiting:
+        here = waiting.pop()
+        if (real := os.path.realpath(here)) in seen:
+            continue
+        seen.add(real)
+        try:
+            with os.scandir(here) as listed:
+                entries = [entry for entry in listed if not entry.name.startswith(".")]
+        except OSError as error:
+            yield here, error
+            continue
+        entries.sort(key=lambda entry: entry.name)
+        waiting += [entry.path for entry in reversed(entries) if _is_folder(entry)]
+        yield here, entries
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or into a folder that is closed to us
+        return False
+
+
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def _endings() -> str:
+    first, *others = sorted(suffix[1:] for suffix in VIDEO_SUFFIXES)
+    return ", ".join((first, *others[:-1])) + f" or {others[-1]}"
+
+
+# --- globs ---------------------------------------------------------------------------------------
+
+
+def _matching(pattern: str) -> list[Input]:
+    """The videos that a glob matches, and those below the folders that it matches."""
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    # Two in a row mean no more than one, and would be walked through again and again.
+    parts = [part for place, part in enumerate(parts) if parts[place : place + 2] != ["**"] * 2]
+    matches = sorted(set(_matches("/" if pattern.startswith("/") else "", parts)), key=os.fsencode)
+    found: list[Input] = []
+    for path in matches:
+        if os.path.isdir(path):
+            found += _in_folder(path)
+        elif _is_video(path):
+            found.append(Input(Path(path)))
+    if not found:
+        others = f"only what is no video, as {matches[0]}" if matches else "nothing"
+        raise UserError(
+            f"INPUT {pattern}: this glob matches {others}: correct it, or name a file itself"
+        )
+    return found
+
+
+def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
+    """Paths below ``folder`` ("" for the current one) that match; as in a shell, ``*`` matches no
+    name that begins with a dot."""
+    if not parts:
+        yield folder
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        if not rest:  # the folder stands for all that is below it
+            yield folder or "."
+            return
+        for here, _ in _folders(folder or "."):
+            yield from _matches("" if here == "." else here.removeprefix("./"), rest)
+    elif _MAGIC.search(part):
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:  # not a folder, or one that is closed to us: a shell passes over it too
+            return
+        for name in names:
+            if fnmatchcase(name, part) and (part.startswith(".") or not name.startswith(".")):
+                yield from _matches(os.path.join(folder, name), rest)
+    elif os.path.lexists(path := os.path.join(folder, part)):
+        yield from _matches(path, rest)
+
+
+# --- repeats -------------------------------------------------------------------------------------
+
+
+def _without_repeats(files: Sequence[Input]) -> list[Input]:
+    """Each file the first time it is met, by whatever path."""
+    folders: dict[str, str] = {}
+    seen: set[str] = set()
+    once = []
+    for given in files:
+        folder, name = os.path.split(given.path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.join(folders[folder], name)
+        if os.path.islink(real):
+            real = os.path.realpath(real)
+        if real not in seen:
+            seen.add(real)
+            once.append(given)
+    return once

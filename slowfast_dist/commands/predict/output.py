@@ -1,0 +1,188 @@
+"""How predictions are printed: a table for people, JSON lines for programs. No torch.
+
+Results go to standard output, all else to standard error.
+"""
+
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from slowfast_dist.system.progress import is_terminal
+from slowfast_dist.system.text import clean
+from slowfast_dist.video.reader import VideoInfo
+
+ROOM_FOR_OTHERS = 20
+"""Columns beside the class, at least, in which the other classes are written there."""
+
+Ranked = list[tuple[str, float]]
+
+
+def top(probabilities: NDArray[np.float64], classes: Sequence[str], k: int) -> Ranked:
+    """The ``k`` most probable classes, or all if there are fewer, with their probabilities (K,);
+    of equal ones the first comes first."""
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    return [(classes[place], float(probabilities[place])) for place in order]
+
+
+def seconds_of(info: VideoInfo) -> float | None:
+    """The playing time of a video; None where its frame rate is unknown."""
+    seconds = info.frames / info.fps if info.fps > 0 else 0.0
+    return seconds if seconds > 0 and isfinite(seconds) else None
+
+
+class Output(Protocol):
+    """Where predictions go, one after the other, each at once."""
+
+    def prediction(
+        self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]
+    ) -> None:
+        """``more``: the "segments" and "files" of a long video, or nothing."""
+
+    def failure(self, path: Path, reason: str) -> None: ...
+
+
+class JsonLines:
+    """One object a line: path, prediction, confidence, top, seconds; or path and error."""
+
+    def prediction(
+        self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]
+    ) -> None:
+        name, confidence = ranked[0]
+        _print_json(
+            {
+                "path": str(path),
+                "prediction": name,
+                "confidence": confidence,
+                "top": [{"class": name, "probability": value} for name, value in ranked],
+                "seconds": seconds_of(info),
+                **more,
+            }
+        )
+
+    def failure(self, path: Path, reason: str) -> None:
+        _print_json({"path": str(path), "error": reason})
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    # In ASCII: a path may hold any bytes, and standard output may have any encoding.
+    print_line(json.dumps(content, allow_nan=False))
+
+
+class Table:
+    """Path, class, probability in percent, then the other classes; nothing is cut off."""
+
+    def __init__(
+        self, paths: Sequence[Path], classes: Sequence[str], columns: int | None
+    ) -> None:
+        """``columns`` of the terminal; None: no terminal, and one line a video."""
+        self.columns = columns
+        files = [width(clean(str(path))) for path in paths]
+        names = [width(clean(name)) for name in classes]
+        self.for_path = _widest(files, columns and columns // 2)
+        self.for_class = _widest(names, columns and columns // 4)
+        self.before = self.for_path + self.for_class + len(f"    {percent(1)}  ")
+        self.beside = columns is None or columns - self.before > max(
+            ROOM_FOR_OTHERS, *(name + len(" 100.0") for name in names)
+        )
+        """Whether the other classes are written beside the first, or below."""
+
+    def prediction(
+        self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]
+    ) -> None:
+        for line in self.lines(path, ranked):
+            print_line(line)
+        for segment in more.get("segments", []):
+            span = f"{segment['start']:9.2f} to {segment['end']:9.2f} s"
+            label = padded(clean(segment["class"]), self.for_class)
+            print_line(f"{span}  {label}  {percent(segment['confidence'])}")
+        for file in more.get("files", []):
+            print_line(f"  {clean(str(file))}")
+
+    def failure(self, path: Path, reason: str) -> None:
+        note(f"error: {path}: {reason}")
+
+    def lines(self, path: Path, ranked: Ranked) -> list[str]:
+        """The lines of one video. A path has one of its own where it is too long for its column,
+        or the class for the one beside."""
+        (name, confidence), *others = [(clean(name), value) for name, value in ranked]
+        words = [f"{name} {100 * value:.1f}" for name, value in others]
+        file, columns = clean(str(path)), self.columns
+        short = width(name) <= self.for_class
+        alone = not short or width(file) > self.for_path
+        line = padded("" if alone else file, self.for_path if short else 0)
+        line += f"  {padded(name, self.for_class)}  {percent(confidence)}"
+        before = [file] if alone else []
+        if not words:
+            return [*before, line]
+        if columns is None:
+            return [*before, f"{line}  {', '.join(words)}"]
+        if self.beside and short:
+            first, *rest = wrapped(words, columns - self.before)
+            return [*before, f"{line}  {first}", *(" " * self.before + text for text in rest)]
+        return [*before, line, *(f"      {text}" for text in wrapped(words, columns - 6))]
+
+
+def _widest(widths: Sequence[int], limit: int | None) -> int:
+    """Of those within the limit: one name that is longer does not spread the others apart."""
+    return max((one for one in widths if limit is None or one <= limit), default=0)
+
+
+def terminal_columns() -> int | None:
+    """Of standard output; None where that is no terminal."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns if is_terminal(sys.stdout) else None
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:5.1f} %"
+
+
+def wrapped(words: Sequence[str], columns: int) -> list[str]:
+    """The words with commas between them, in lines of that width."""
+    lines = [words[0]]
+    for word in words[1:]:
+        longer = f"{lines[-1]}, {word}"
+        if width(longer) < columns:  # another comma may follow
+            lines[-1] = longer
+        else:
+            lines[-1] += ","
+            lines.append(word)
+    return lines
+
+
+# --- text of any script --------------------------------------------------------------------------
+
+def width(text: str) -> int:
+    """Columns that it takes on a terminal."""
+    return sum(map(_columns, text))
+
+
+def _columns(sign: str) -> int:
+    if unicodedata.category(sign) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+
+
+def padded(text: str, columns: int) -> str:
+    return text + " " * (columns - width(text))
+
+
+# --- streams -------------------------------------------------------------------------------------
+
+
+def print_line(line: str) -> None:
+    """To standard output, at once."""
+    print(line, flush=True)
+
+
+def note(text: str) -> None:
+    """A line on standard error, also while a progress bar is there."""
+    tqdm.write(clean(text), file=sys.stderr)

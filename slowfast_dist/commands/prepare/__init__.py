@@ -1,0 +1,1 @@
+"""The command ``prepare``: a dataset rewritten once, to be read fast ever after."""

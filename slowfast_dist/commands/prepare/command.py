@@ -1,0 +1,222 @@
+"""The command ``prepare``: a dataset rewritten once, so that training reads it fast."""
+
+import csv
+import signal
+import statistics
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, open_folder
+from slowfast_dist.commands.prepare.sources import (
+    BYTES_PER_SECOND,
+    TIME_LIMIT,
+    Source,
+    done_before,
+    list_sources,
+    refuse_others,
+    refuse_overlap,
+)
+from slowfast_dist.config.commands import Prepare
+from slowfast_dist.config.errors import RunError
+from slowfast_dist.data.clip_cost import clip_costs
+from slowfast_dist.data.probe_cache import default_cache
+from slowfast_dist.data.probing import probe_videos
+from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.progress import over_files
+from slowfast_dist.system.text import option
+from slowfast_dist.system.workers import ask_apart
+from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, WORKER, part_name
+
+PIXELS_PER_SECOND = 2e6
+"""Of all frames together: a twentieth of what one CPU decodes and encodes."""
+
+MEASURED, CLIPS = 5, 5
+"""Videos, and clips of each, that are read before and after, to tell how much was won."""
+
+UNREADABLE = "unreadable_videos.csv"
+
+
+def run_prepare(root: Path, out: Path, command: Prepare) -> None:
+    """Rewrite the videos of ``root``, class folders or a CSV, in ``out``; say what came of it.
+
+    What ``out`` holds already of unchanged sources stays. Raises UserError where the two do not go
+    together, RunError where no video can be read or one cannot be written.
+    """
+    workers = available_cpus() if command.num_workers == "auto" else command.num_workers
+    base = root if root.is_dir() else root.parent
+    unreadable: dict[str, str] = {}
+    videos = list_sources(root, unreadable)
+    refuse_overlap(base, out)
+    with open_folder(out) as folder, _interruptible(folder):
+        refuse_others(folder, command, videos, base)
+        done = done_before(videos, folder, workers)
+        before = len(done)
+        todo = [video for video in videos if video.name not in done]
+        todo, infos = _probed(todo, workers, unreadable)
+        with closing(_transcode(todo, infos, folder, command.short_side, workers)) as answers:
+            for video, answer in answers:
+                if isinstance(answer, str):
+                    unreadable[video.name] = answer
+                    continue
+                folder.publish(part_name(video.path), _entry(video, answer, command.short_side))
+                done.add(video.name)
+        for video in videos:
+            if video.name in unreadable:
+                folder.remove(video.target)
+        kept = [video for video in videos if video.name in done]
+        _write_lists(root, out, kept, unreadable)
+        if not kept:
+            raise RunError(
+                f"none of the {len(unreadable)} videos can be read: see {out / UNREADABLE}"
+            )
+        _say_result(kept, before, folder)
+        _say_what_is_missing(kept, videos, unreadable, folder, base)
+        table = out / root.name if root.is_file() else out
+        print(f"train with: python train.py {option('--data.root', table)}", flush=True)
+
+
+@contextmanager
+def _interruptible(folder: PreparedFolder) -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, and a line says that nothing is lost."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        count = len(folder.entries)
+        print(f"stopped: {count} videos are prepared; the same command goes on", file=sys.stderr)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+# --- the work ------------------------------------------------------------------------------------
+
+
+def _probed(
+    videos: list[Source], workers: int, unreadable: dict[str, str]
+) -> tuple[list[Source], dict[Path, VideoInfo]]:
+    """Those that can be read with what they hold; the others join the ``unreadable``."""
+    table = VideoTable.of_paths([video.path for video in videos])
+    found = probe_videos(table, workers, default_cache(), show_progress=True)
+    infos: dict[Path, VideoInfo] = {}
+    for video, info in zip(videos, found, strict=True):
+        if isinstance(info, str):
+            unreadable[video.name] = info
+        else:
+            infos[video.path] = info
+    return [video for video in videos if video.path in infos], infos
+
+
+def _transcode(
+    videos: list[Source],
+    infos: dict[Path, VideoInfo],
+    folder: PreparedFolder,
+    short_side: int,
+    workers: int,
+) -> Generator[tuple[Source, dict[str, Any] | str], None, None]:
+    """Each video with what its process wrote to the parts, or why it cannot be read.
+
+    Raises RunError where that cannot be written.
+    """
+    by_path = {video.path: video for video in videos}
+
+    def limit(path: Path) -> float:
+        info = infos[path]
+        pixels = info.frames * info.width * info.height
+        return TIME_LIMIT + pixels / PIXELS_PER_SECOND + by_path[path].size / BYTES_PER_SECOND
+
+    command = (*WORKER, str(folder.parts), str(short_side))
+    with closing(ask_apart(command, list(by_path), workers, limit)) as answers:
+        for path, answer in over_files(answers, len(videos), "preparing"):
+            if not isinstance(answer, str) and "write_error" in answer:
+                what = f"{folder.path / by_path[path].target}: {answer['write_error']}"
+                raise RunError(f"{what}; the same command goes on once that is mended")
+            yield by_path[path], answer
+
+
+def _entry(video: Source, answer: dict[str, Any], short_side: int) -> Prepared:
+    return Prepared(
+        path=video.target,
+        source=video.name,
+        source_size=video.size,
+        source_mtime_ns=video.mtime_ns,
+        source_sha256=answer["sha256"],
+        frames=answer["frames"],
+        short_side=short_side,
+        key_interval=KEY_INTERVAL,
+        version=VERSION,
+        size=answer["size"],
+    )
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+def _write_lists(root: Path, out: Path, kept: list[Source], unreadable: dict[str, str]) -> None:
+    """The table, where the originals have one, and the list of what could not be read."""
+    listed = out / UNREADABLE
+    if unreadable:
+        _write_csv(listed, ("path", "reason"), sorted(unreadable.items()))
+    else:
+        listed.unlink(missing_ok=True)  # of an earlier start
+    if root.is_file():
+        _write_csv(out / root.name, ("path", "label"), [(v.target, v.label) for v in kept])
+
+
+def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    with atomic_write(path, "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(rows)
+
+
+def _say_result(kept: list[Source], before: int, folder: PreparedFolder) -> None:
+    earlier = f", {before} of them before" if before else ""
+    source = sum(video.size for video in kept) / 1e6
+    result = sum(folder.entries[video.target].size for video in kept) / 1e6
+    print(f"{len(kept)} videos are prepared in {folder.path}{earlier}")
+    print(f"  {result:.1f} MB in place of {source:.1f}")
+    if len(kept) > before:
+        print(f"  {_gain(kept, folder.path)}")
+
+
+def _gain(kept: list[Source], out: Path) -> str:
+    """How much faster some of the videos are to read, those at equal steps through the list."""
+    chosen = kept[:: -(-len(kept) // MEASURED)]
+    pairs = [(video.path, out / video.target) for video in chosen]
+    costs = clip_costs([path for pair in pairs for path in pair], CLIPS)
+    both = [(costs[a], costs[b]) for a, b in pairs if a in costs and b in costs]
+    if not both:
+        return "how fast they can be read could not be measured"
+    source, result = (1000 * statistics.median(column) for column in zip(*both, strict=True))
+    return (
+        f"a clip takes {result:.0f} ms of CPU time to read in place of {source:.0f} (median of "
+        f"{len(both)} videos, default settings)"
+    )
+
+
+def _say_what_is_missing(
+    kept: list[Source],
+    videos: list[Source],
+    unreadable: dict[str, str],
+    folder: PreparedFolder,
+    base: Path,
+) -> None:
+    if unreadable:
+        name, reason = min(unreadable.items())
+        print(
+            f"{len(unreadable)} of {len(kept) + len(unreadable)} cannot be read and are left out, "
+            f"as {name}: {reason} ({folder.path / UNREADABLE} lists them)"
+        )
+    empty = sorted({video.label for video in videos} - {video.label for video in kept})
+    if empty:
+        print(f"no video is left of {len(empty)} classes, as {empty[0]!r}")
+    gone = folder.without_source((video.name for video in videos), base)
+    if gone:
+        print(f"{len(gone)} prepared before have no source any more and stay, as {gone[0]}")

@@ -1,0 +1,106 @@
+"""What ``prepare`` starts from: the originals, and those that were prepared before."""
+
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, target_names
+from slowfast_dist.config.commands import Prepare
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.manifest import list_folder
+from slowfast_dist.system.progress import over_files
+from slowfast_dist.system.workers import ask_apart
+from slowfast_dist.video.transcode import HASHER, KEY_INTERVAL, VERSION
+
+TIME_LIMIT = 60.0
+"""Seconds that a video may take, beside those for its size and its pixels."""
+
+BYTES_PER_SECOND = 1e6
+"""Slower than any disk."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An original video; ``name``: its POSIX path below the originals; ``target``: that of what is
+    made of it, below OUT; ``label``: its class."""
+
+    path: Path
+    name: str
+    target: str
+    label: str
+    size: int
+    mtime_ns: int
+
+
+def list_sources(root: Path, unreadable: dict[str, str]) -> list[Source]:
+    """The videos as training lists them; one without a file joins the ``unreadable``."""
+    listing = list_folder(root)
+    names = target_names([video.name for video in listing.videos])
+    videos = []
+    for video in listing.videos:
+        try:
+            status = video.path.stat()
+        except OSError as error:
+            unreadable[video.name] = error.strerror or str(error)
+            continue
+        label, stamp = listing.classes[video.label], (status.st_size, status.st_mtime_ns)
+        videos.append(Source(video.path, video.name, names[video.name], label, *stamp))
+    return videos
+
+
+def refuse_overlap(base: Path, out: Path) -> None:
+    originals, results = base.resolve(), out.resolve()
+    if originals.is_relative_to(results) or results.is_relative_to(originals):
+        raise UserError(
+            f"{out}: OUT and the originals in {base} must lie apart, neither in the other; give "
+            "another OUT"
+        )
+
+
+def refuse_others(
+    folder: PreparedFolder, command: Prepare, videos: list[Source], base: Path
+) -> None:
+    for entry in folder.entries.values():
+        if entry.short_side != command.short_side:
+            raise UserError(
+                f"--short-side {command.short_side}: {folder.path} holds videos prepared with "
+                f"{entry.short_side}; give that, or another OUT"
+            )
+        if (entry.key_interval, entry.version) != (KEY_INTERVAL, VERSION):
+            raise UserError(
+                f"{folder.path}: its videos were prepared by another version of this program; "
+                "give another OUT"
+            )
+    gone = folder.without_source((video.name for video in videos), base)
+    if gone and len(gone) == len(folder.entries):
+        raise UserError(
+            f"{folder.path}: holds videos prepared from others than those in {base}, as "
+            f"{gone[0]}; give another OUT"
+        )
+
+
+def done_before(videos: list[Source], folder: PreparedFolder, workers: int) -> set[str]:
+    """Names of the sources that are as they were when the video that is there was made of them."""
+    done: set[str] = set()
+    touched: dict[Path, tuple[Source, Prepared]] = {}
+    for video in videos:
+        entry = folder.entries.get(video.target)
+        if entry is None or (entry.source, entry.source_size) != (video.name, video.size):
+            continue
+        if not folder.holds(entry):
+            continue
+        if entry.source_mtime_ns == video.mtime_ns:
+            done.add(video.name)
+        else:
+            touched[video.path] = (video, entry)
+
+    def limit(path: Path) -> float:
+        return TIME_LIMIT + touched[path][0].size / BYTES_PER_SECOND
+
+    with closing(ask_apart(HASHER, list(touched), workers, limit)) as answers:
+        for path, answer in over_files(answers, len(touched), "comparing the sources"):
+            video, entry = touched[path]
+            if answer == [entry.source_sha256]:
+                folder.note(replace(entry, source_mtime_ns=video.mtime_ns))
+                done.add(video.name)
+    return done

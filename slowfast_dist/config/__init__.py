@@ -1,0 +1,1 @@
+"""Every setting of every command, its help and its bounds."""

@@ -1,0 +1,9 @@
+"""The two kinds of failure that end a command with one line instead of a traceback."""
+
+
+class UserError(ValueError):
+    """The user's mistake: one line that names flag, value and remedy; shown without a traceback."""
+
+
+class RunError(RuntimeError):
+    """What ends a run through no bug of ours, as a full disk: one line without a traceback."""

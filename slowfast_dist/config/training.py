@@ -1,0 +1,217 @@
+"""Every setting of a training run: frozen dataclasses whose field names are the flags.
+
+The text under a field is its help on the command line. No torch here, so that ``--help`` is fast.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+RESNET_ALPHA = 4
+"""Fast frames per slow frame, in every model offered here."""
+
+METRICS = (
+    "loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro",
+    "precision_weighted", "recall_weighted", "f1_weighted",
+)  # fmt: skip
+"""Names below train/ and val/ in metrics.jsonl."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    root: Path | None = None
+    """One folder of class folders, or a CSV of path,label; split into training and validation."""
+    train_dir: Path | None = None
+    """Training videos (class folders or a CSV), together with --data.val-dir, in place of root."""
+    val_dir: Path | None = None
+    """Validation videos, with the same classes as --data.train-dir."""
+    synthetic: bool = False
+    """Make the demo's small videos in --data.root if that folder does not exist yet."""
+    val_fraction: float = 0.2
+    """Share of the videos of --data.root that is kept for validation, class by class."""
+    group_pattern: str | None = None
+    """Regular expression searched in each path below the root, e.g. 'seq\\d+'.
+    Videos with the same captured parts (or whole match) stay on one side of the split."""
+    num_frames: int = 32
+    """Frames of a clip, as the fast pathway sees it; a multiple of 4."""
+    sampling_rate: int = 2
+    """Frames of the video from one sampled frame to the next (dense sampling only)."""
+    sampling: Literal["dense", "uniform"] = "dense"
+    """dense: num_frames at sampling_rate, random start in training, centre in validation.
+    uniform: num_frames spread evenly over the whole video."""
+    short_side: tuple[int, int] = (256, 320)
+    """Pixels of the short side before the crop, for resize short-side only.
+    Training draws between the two, validation takes the smaller one."""
+    crop_size: int = 224
+    """Height and width of what the model sees, in pixels."""
+    resize: Literal["short-side", "square"] = "short-side"
+    """short-side: keep the aspect ratio, then crop.
+    square: squeeze the whole frame to crop_size."""
+    flip: bool = True
+    """Mirror half of the training clips; switch off where left and right are different classes."""
+    num_workers: int | Literal["auto"] = "auto"
+    """Decoding processes of each training process; 0: none.
+    auto: the CPUs shared out, at most 8."""
+    decoder: Literal["auto", "decord", "pyav"] = "auto"
+    """auto: the faster library that gives the right frames of a file; that was PyAV, 1.4 to 2.9
+    times as fast as Decord, for every kind of file measured ('benchmark loader')."""
+    max_bad_fraction: float = 0.05
+    """Stop when more than this share of the training videos failed to decode during training."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50", "slowfast_tiny"] = (
+        "slowfast_r50"
+    )
+    """Architecture; slowfast_tiny is narrow, for CPUs, and has no published weights."""
+    pretrained: bool = True
+    """Start from the Kinetics-400 weights (torch.hub's cache, else its download)."""
+    weights: Path | None = None
+    """Start from this file: a hub checkpoint, a best_model_weights.pth or a bare state_dict."""
+    dropout: float = 0.5
+    """Dropout before the head."""
+    freeze: int | Literal["none", "backbone"] = "none"
+    """What does not train: none, backbone (all but the head), or the first K of 5 stages.
+    Stage 1 is the stem."""
+    norm: Literal["auto", "local", "sync", "frozen"] = "auto"
+    """BatchNorm statistics: local (each micro-batch), sync (across GPUs), frozen (the loaded ones).
+    auto: frozen with a pretrained backbone, else local."""
+    compile: bool = False
+    """Compile the model with torch.compile, for GPUs; on a CPU it takes minutes for no gain."""
+    checkpoint_activations: bool = False
+    """Forget activations in the forward pass and compute them again in the backward pass: less
+    memory, more time."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    """sgd is with Nesterov momentum."""
+    lr: float = 1e-3
+    """Peak learning rate of the head, for the global batch as it is (never scaled silently)."""
+    weight_decay: float = 1e-2
+    """Weight decay of convolution and linear weights; BatchNorm and biases have none."""
+    momentum: float = 0.9
+    """For sgd."""
+    backbone_lr_scale: float = 1.0
+    """The backbone's learning rate as a fraction of the head's."""
+    clip_norm: float | None = None
+    """Clip the gradient to this norm; none: only measure it."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    name: Literal["cosine", "step", "constant"] = "cosine"
+    """After the warm-up: cosine to 0, step (a tenth at 1/2 and again at 3/4), or constant."""
+    warmup_epochs: float = 0.0
+    """Epochs of linear warm-up (fractions allowed), counted in optimizer steps."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    label_smoothing: float = 0.0
+    """Label smoothing of the cross-entropy, in [0, 1)."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: a class weighs inversely to its number of training videos."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    temporal_views: int = 1
+    """Clips a video, spread evenly over it; their probabilities are averaged."""
+    spatial_crops: int = 1
+    """Crops a clip: 1 (centre) or 3 (along the longer side)."""
+    every: int = 1
+    """Epochs from one validation to the next; the last epoch always has one."""
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every_epochs: int = 1
+    """Epochs from one checkpoint to the next; the last epoch always has one."""
+    every_steps: int | None = None
+    """Also every this many optimizer steps."""
+    keep: int = 2
+    """Newest checkpoints kept."""
+    monitor: str = "val/loss"
+    """The metric whose best value decides what is saved in models/."""
+    mode: Literal["min", "max"] = "min"
+    """Whether less or more of it is better."""
+
+
+@dataclass(frozen=True)
+class DistributedConfig:
+    timeout: float = 120.0
+    """Seconds after which a process that waits for another one in vain gives up."""
+    preempt_signal: Literal["SIGUSR1", "SIGUSR2", "SIGHUP"] = "SIGUSR1"
+    """Beside SIGTERM and SIGINT, the signal at which all finish the step, save and stop."""
+    compression: Literal["none", "bf16", "fp16"] = "none"
+    """Gradients travel between processes in this precision: half the bytes, a little rounding."""
+
+
+@dataclass(frozen=True)
+class WandbConfig:
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto: online where there is a key and a network, else offline."""
+    project: str = "slowfast_dist"
+    """Project on wandb."""
+    name: str | None = None
+    """Name of the run; none: the name of output_dir."""
+    tags: tuple[str, ...] = ()
+    """Tags of the run."""
+    log_model: bool = False
+    """Upload the best model as an artifact."""
+    hardest: int = 8
+    """Validation videos shown, playing, among those that the best model got most wrong; 0: none.
+    That takes at most a fiftieth of the run's time, and once more at its end."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fine-tune SlowFast on a folder of class folders of videos."""
+
+    output_dir: Path = Path("runs/finetune-{timestamp}")
+    """The run's folder; {timestamp} becomes the time of the start."""
+    resume: str = "never"
+    """never; auto (the newest valid checkpoint of output_dir); or the path of a checkpoint."""
+    resume_changed: bool = False
+    """Resume although settings that alter the result differ from the checkpoint's."""
+    epochs: int = 30
+    """Passes over the training videos."""
+    global_batch_size: int = 16
+    """Videos per optimizer step, over all processes and accumulation steps."""
+    micro_batch_size: int | Literal["auto"] = 4
+    """Videos that one process forwards at once, a divisor of global_batch_size: sets the memory.
+    auto: the largest that fits, found before training.
+    Beyond rounding and dropout's draws it changes the result with model.norm local only."""
+    seed: int = 0
+    """Of the split, the new head, the order, the augmentation and dropout."""
+    log_every: int = 10
+    """Optimizer steps from one step line of metrics.jsonl to the next."""
+    log_samples: bool = False
+    """Write logs/samples.csv: which sample and which video each optimizer step used."""
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """auto: what accelerate launch was told, else what the hardware has."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+
+def config_dict(config: Config) -> dict[str, Any]:
+    """The settings as plain nested dicts of YAML and JSON types; paths become strings."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(asdict(config))

@@ -1,0 +1,1 @@
+"""The processes of a run: the Accelerator, collectives, rendezvous, heartbeat, launchers."""

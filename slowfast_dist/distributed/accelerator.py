@@ -1,0 +1,98 @@
+"""The Accelerator of a run: made here alone, on a rendezvous of our own."""
+
+import os
+import warnings
+from datetime import timedelta
+from typing import Literal, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import DDPCommunicationHookType
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.distributed.hardware import hardware_precision, share_cpus, uses_gpu
+from slowfast_dist.distributed.rendezvous import join
+
+T = TypeVar("T")
+
+SLOW_SECONDS = 600.0
+"""How much longer than for one that is dead or silent a collective waits for one that lives: it may
+meet video after video that hangs the decoder."""
+
+
+def make_accelerator(
+    mixed_precision: str, timeout: float, compression: Literal["none", "bf16", "fp16"] = "none"
+) -> Accelerator:
+    """The Accelerator of this process: device, process group and mixed precision.
+
+    ``mixed_precision`` auto takes the launcher's choice, else what the hardware has; ``timeout``:
+    seconds without a sign of life after which another process counts as lost; ``compression``:
+    in which gradients travel. BatchNorm buffers are not broadcast and gradient accumulation is left
+    to the training step. Raises UserError for fp16 without a GPU, which would silently be fp32, and
+    for bf16 gradients without one, which gloo cannot add up.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    on_cpu = not torch.cuda.is_available()
+    if world_size > 1 and not dist.is_initialized():
+        _make_group(world_size, timeout)
+    accelerator = Accelerator(
+        # Plain torchrun without a GPU would otherwise start N independent one-process runs.
+        cpu=on_cpu and world_size > 1,
+        mixed_precision=_precision(mixed_precision),
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                comm_hook=DDPCommunicationHookType(compression.replace("none", "no")),
+            ),
+        ],
+    )
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise UserError("--mixed-precision fp16 needs a GPU: use bf16 or no on a CPU")
+    if compression == "bf16" and accelerator.device.type == "cpu":
+        raise UserError("--distributed.compression bf16 needs GPUs: use fp16 or none on a CPU")
+    assert accelerator.num_processes == world_size
+    share_cpus(local_processes())
+    # Of convolutions of 1 x 1 x 1, whose memory is the same under either of the strides it names.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+    if accelerator.device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    return accelerator
+
+
+def _make_group(world_size: int, timeout: float) -> None:
+    """The process group, which Accelerate then takes as it is."""
+    store, _ = join(timeout)
+    backend = "gloo"
+    if uses_gpu():
+        backend = "nccl"
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group(
+        backend,
+        store=PrefixStore("group", store),
+        rank=int(os.environ["RANK"]),
+        world_size=world_size,
+        timeout=timedelta(seconds=timeout + SLOW_SECONDS),
+    )
+
+
+def _precision(choice: str) -> str | None:
+    """None leaves the decision to the launcher."""
+    if choice == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise UserError("--mixed-precision bf16: this GPU has no bf16: use fp16 or no")
+    if choice != "auto":
+        return choice
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        return None
+    return hardware_precision()
+
+
+def local_processes() -> int:
+    """Training processes on this host, as the launcher says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))

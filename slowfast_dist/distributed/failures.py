@@ -1,0 +1,67 @@
+"""How a process ends when another one is lost, and the faults that are told without a traceback."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.distributed import heartbeat
+from slowfast_dist.distributed.collectives import _disk_error
+
+VERDICT_SECONDS = 5.0
+"""A connection that breaks is seen by torch and by the heartbeat at nearly the same time."""
+
+
+def leave(accelerator: Accelerator) -> None:
+    """Collective: the end of a run; none ends while another still asks it for a result."""
+    accelerator.wait_for_everyone()
+    if (own := heartbeat.current()) is not None:
+        own.leave()
+    accelerator.end_training()
+
+
+def at_loss_of_a_process(work: Callable[[], object] | None) -> None:
+    """Do ``work``, or nothing, before this process is ended as another one died or fell silent."""
+    if (own := heartbeat.current()) is not None:
+        own.at_end = work
+
+
+@contextmanager
+def faults_as_run_errors() -> Iterator[None]:
+    """One line for what ends runs most often through no bug: RunError in its place."""
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except OSError as error:
+        raise _disk_error(error) from error
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"out of GPU memory ({str(error).splitlines()[0]}): lower --micro-batch-size (or "
+            "give auto), which leaves the result as it is, or --data.crop-size or --data.num-frames"
+        ) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise RunError(
+            "BatchNorm needs more than one value: raise --micro-batch-size, --data.crop-size or "
+            "--data.num-frames, or take --model.norm frozen"
+        ) from error
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            if heartbeat.current() is not None:
+                time.sleep(VERDICT_SECONDS)
+            raise RunError(f"lost another process: {str(error).splitlines()[0]}") from error
+        if "DataLoader" not in str(error):
+            raise
+        for worker in multiprocessing.active_children():
+            worker.kill()  # one that is stuck would hold the end of this process up
+        raise RunError(
+            f"a loader's process was killed or is stuck ({str(error).splitlines()[0]}): --resume "
+            "auto goes on from the last checkpoint"
+        ) from error

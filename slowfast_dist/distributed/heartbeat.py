@@ -1,0 +1,276 @@
+"""Signs of life between the processes of a run: none goes on, or waits, without the others.
+
+Every process keeps a TCP connection to the first one and says each second that it lives. The
+kernel closes the connection of a process that dies, so the others know at once; one that is
+stopped or cut off falls silent. Either ends all processes, whatever they wait for: a collective
+would wait for its own time limit, and some never return. Two more things go this way because they
+must not wait for a step: an error that one process met, which the first one prints once before
+all end, and a request to stop, which all then know of.
+
+No torch here. A thread reads the connections; it ends its process with os._exit, as the main
+thread may hang in native code.
+"""
+
+import json
+import os
+import selectors
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from slowfast_dist.system import signals
+
+BEAT_SECONDS = 1.0
+POLL_SECONDS = 0.2
+OWN_FAILURE_SECONDS = 1.0
+"""How long another process's error waits to be printed: an error that all processes meet is the
+first one's to print."""
+READ_BYTES = 1 << 16
+ORDER_SECONDS = 5.0
+"""How long a process that failed waits for the first one's order to end."""
+
+
+@dataclass
+class _Peer:
+    """The other end of a connection; ``rank`` is -1 until it has said who it is."""
+
+    connection: socket.socket
+    rank: int = -1
+    host: str = ""
+    heard: float = field(default_factory=time.monotonic)
+    unread: bytes = b""
+    left: bool = False
+
+    def __str__(self) -> str:
+        return f"process {self.rank} on {self.host}"
+
+
+class Heartbeat:
+    """This process's part. ``start`` begins it; ``leave`` or ``fail`` end it."""
+
+    def __init__(self, rank: int, world_size: int, timeout: float) -> None:
+        """``timeout``: seconds without a sign of life after which a process counts as lost."""
+        self.rank = rank
+        self.world_size = world_size
+        self.timeout = timeout
+        self.at_end: Callable[[], object] | None = None
+        """Called before this process is ended because of another one."""
+        self.token = ""
+        self._peers: list[_Peer] = []
+        self._listener: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._leaving = False
+        self._failed = False
+        """Whether the main thread of the first process has said why the run ends."""
+        self._told_stop = False
+        self._told: list[tuple[float, _Peer, dict[str, Any]]] = []
+        self._selector = selectors.DefaultSelector()
+
+    def listen(self, address: str, reached_at: str | None = None) -> str:
+        """On the first process: open a port on ``address`` and return what `connect` needs.
+
+        "" is all addresses; ``reached_at`` is then the one that the others know.
+        """
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listener = socket.create_server((address, 0), family=family, backlog=self.world_size)
+        self._listener.setblocking(False)
+        self.token = os.urandom(16).hex()
+        port = self._listener.getsockname()[1]
+        return json.dumps({"address": reached_at or address, "port": port, "token": self.token})
+
+    def connect(self, where: str) -> None:
+        """On another process: connect to where the first one listens. Raises OSError."""
+        place = json.loads(where)
+        self.token = place["token"]
+        connection = socket.create_connection((place["address"], place["port"]), self.timeout)
+        self._add(_Peer(connection, rank=0, host=place["address"]))
+        self._send(self._peers[0], token=self.token, rank=self.rank, host=socket.gethostname())
+
+    def start(self) -> None:
+        global _current
+        _current = self
+        os.register_at_fork(after_in_child=self._close)  # a loader's process must not keep it open
+        threading.Thread(target=self._watch, name="heartbeat", daemon=True).start()
+
+    def leave(self) -> None:
+        """This process needs the others no longer, nor they it: from here on all may end."""
+        self._leaving = True
+        with self._lock:
+            for peer in self._peers:
+                self._send(peer, bye=True)
+
+    def fail(self, message: str, code: int) -> None:
+        """End all processes with exit code ``code``, after printing ``message`` once.
+
+        Returns on the first process, which is to end itself then; elsewhere only if nobody could
+        be told.
+        """
+        with self._lock:  # never free again once the thread is ending this process
+            if self.rank == 0:
+                self._failed = True
+                _print(f"error: {message}")
+                for peer in self._peers:
+                    self._send(peer, end=code)
+                return
+            for peer in self._peers:
+                self._send(peer, failed=message, code=code)
+        time.sleep(OWN_FAILURE_SECONDS + ORDER_SECONDS)
+        _print(f"error: process {self.rank}: {message}")
+
+    def _add(self, peer: _Peer) -> None:
+        peer.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.connection.settimeout(self.timeout)
+        with self._lock:
+            self._peers.append(peer)
+            self._selector.register(peer.connection, selectors.EVENT_READ, peer)
+
+    def _send(self, peer: _Peer, **message: Any) -> None:
+        with suppress(OSError):  # that it is gone is what reading tells
+            peer.connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def _close(self) -> None:
+        for connection in (self._listener, *(peer.connection for peer in self._peers)):
+            if connection is not None:
+                with suppress(OSError):
+                    connection.close()
+
+    def _watch(self) -> None:
+        """The thread: read, beat, and end this process when another is lost."""
+        if self._listener is not None:
+            self._selector.register(self._listener, selectors.EVENT_READ, None)
+        next_beat = now = time.monotonic()
+        while True:
+            before = now  # of the whole turn: it may be stopped anywhere
+            ready = self._selector.select(POLL_SECONDS)
+            now = time.monotonic()
+            if now - before > 3 * BEAT_SECONDS:  # we were stopped ourselves, perhaps all were
+                for peer in self._peers:
+                    peer.heard = now
+            for key, _ in ready:
+                if key.data is None:
+                    self._accept()
+                else:
+                    self._read(key.data, now)
+            if now >= next_beat:
+                next_beat = now + min(BEAT_SECONDS, self.timeout / 5)
+                with self._lock:
+                    for peer in self._peers:
+                        if not peer.left:
+                            self._send(peer)
+            self._share_stop()
+            self._judge(now)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        with suppress(OSError):
+            connection, _ = self._listener.accept()
+            self._add(_Peer(connection))
+
+    def _read(self, peer: _Peer, now: float) -> None:
+        try:
+            content = peer.connection.recv(READ_BYTES)
+        except OSError:
+            content = b""
+        if not content:
+            return self._drop(peer)
+        peer.heard = now
+        *lines, peer.unread = (peer.unread + content).split(b"\n")
+        for line in lines:
+            message = _parse(line)
+            if peer.rank < 0 and message.get("token") != self.token:  # a stranger
+                return self._drop(peer)
+            self._take(peer, message)
+        if peer.rank < 0 and len(peer.unread) > READ_BYTES:
+            self._drop(peer)
+
+    def _drop(self, peer: _Peer) -> None:
+        with self._lock:
+            self._peers.remove(peer)
+            self._selector.unregister(peer.connection)
+            peer.connection.close()
+        if peer.rank >= 0 and not peer.left and not self._leaving and not self._told:
+            self._end(f"{peer} died (its connection closed)", 1, peer)
+
+    def _take(self, peer: _Peer, message: dict[str, Any]) -> None:
+        if "rank" in message:
+            peer.rank, peer.host = message["rank"], message["host"]
+        if "bye" in message:
+            peer.left = True
+        if "stop" in message:
+            signals.request(message["stop"])
+        if "end" in message:
+            self._end("", message["end"], peer)
+        if "failed" in message:
+            self._told.append((time.monotonic(), peer, message))
+
+    def _share_stop(self) -> None:
+        name = signals.received()
+        if name is not None and not self._told_stop:
+            self._told_stop = True
+            with self._lock:
+                for peer in self._peers:
+                    self._send(peer, stop=name)
+
+    def _judge(self, now: float) -> None:
+        for told, peer, message in self._told:
+            if now - told > OWN_FAILURE_SECONDS:
+                self._end(f"{peer}: {message['failed']}", message["code"], peer)
+        if self._leaving or self._told:
+            return
+        for peer in self._peers:
+            if not peer.left and now - peer.heard > self.timeout:
+                if peer.rank < 0:
+                    self._drop(peer)
+                    return
+                self._end(
+                    f"{peer} gave no sign of life for {self.timeout:g} s: stopped, or not to be "
+                    "reached (--distributed.timeout)",
+                    1,
+                    peer,
+                )
+
+    def _end(self, message: str, code: int, peer: _Peer) -> None:
+        """End this process, and from the first one all, because of ``peer``."""
+        with self._lock:
+            if self._failed:  # the main thread has said why and is ending
+                return
+            self._failed = True
+            # Where the first one is lost, one of each host speaks, and the second.
+            local = os.environ.get("SLURM_LOCALID", os.environ.get("LOCAL_RANK"))
+            if message and (self.rank < 2 or local == "0"):
+                _print(f"error: {message}")
+            if self.rank == 0:
+                for other in self._peers:
+                    self._send(other, end=code)
+            if self.at_end is not None:
+                with suppress(Exception):
+                    self.at_end()
+            with suppress(Exception):
+                sys.stdout.flush()
+            os._exit(code)
+
+
+_current: Heartbeat | None = None
+
+
+def current() -> Heartbeat | None:
+    """That of this process, from its start to the end of the process."""
+    return _current
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _print(line: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode())

@@ -1,0 +1,183 @@
+"""How the processes of a run find each other: a store that all share, and the heartbeat.
+
+A run on one host listens on loopback alone. torch's own store would listen on every address, so
+the first process makes it on a socket that is bound before. Only where the launcher holds a store
+already (torchrun's agent does, by default) that one is used.
+"""
+
+import ipaddress
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from itertools import chain
+from typing import Any
+
+import psutil
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.distributed.heartbeat import Heartbeat
+from slowfast_dist.system import signals
+
+LOOPBACK = "127.0.0.1"
+POLL_SECONDS = 0.05
+LEAST_JOIN_SECONDS = 300.0
+"""How long processes wait for others at the start: on a cluster they import at unlike speeds."""
+STOP_SECONDS = 60.0
+"""How long one that was asked to stop waits for others, on slower hosts: a launcher also asks where
+one died (start.py sees that on its own host)."""
+
+_joined = 0
+
+
+def join(timeout: float) -> tuple[Any, Heartbeat]:
+    """Meet the other processes; returns the store that all share, and this process's heartbeat.
+
+    RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT are the launcher's; ``timeout``
+    in seconds. Raises UserError where those cannot be, RunError where a process does not come.
+    """
+    global _joined
+    _joined += 1
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    one_host = os.environ.get("LOCAL_WORLD_SIZE") == str(world_size)
+    by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    named = os.environ["MASTER_ADDR"]
+    first = LOOPBACK if one_host and not by_agent else _resolve(named)
+    own = LOOPBACK if one_host else _address_towards(first)
+    # Debian lets a host know its own name as a loopback address, which no other host reaches.
+    hidden = not one_host and _is_loopback(own) and not (named == "localhost" or named == first)
+    _talk_through(_address_outwards() if hidden else own)
+    patience = _Patience(max(timeout, LEAST_JOIN_SECONDS))
+    port = int(os.environ["MASTER_PORT"])
+    listener = _listen("" if hidden else own, port) if rank == 0 and not by_agent else None
+    if listener is None:
+        patience.wait(lambda: _answers(first, port), "process 0")
+    store = TCPStore(
+        first,
+        port,
+        is_master=listener is not None,
+        master_listen_fd=listener,
+        wait_for_workers=False,
+        timeout=timedelta(seconds=timeout),
+    )
+    restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    shared = PrefixStore(f"slowfast_dist/{restarts}/{_joined}", store)
+    heartbeat = Heartbeat(rank, world_size, timeout)
+    if rank == 0:
+        reached_at = named if hidden else own
+        shared.set("heartbeat", heartbeat.listen("" if hidden else own, reached_at))
+    else:
+        patience.wait(lambda: shared.check(["heartbeat"]), "process 0")
+        _connect(heartbeat, shared.get("heartbeat").decode())
+    heartbeat.start()
+    shared.set(f"joined/{rank}", "")
+    keys = [f"joined/{other}" for other in range(world_size)]
+    patience.wait(
+        lambda: shared.check(keys),
+        lambda: f"process {[shared.check([key]) for key in keys].index(False)}",
+    )
+    return shared, heartbeat
+
+
+def _connect(heartbeat: Heartbeat, where: str) -> None:
+    try:
+        heartbeat.connect(where)
+    except OSError as error:
+        raise RunError(
+            f"process 0 is not reached at {json.loads(where)['address']}, port "
+            f"{json.loads(where)['port']} ({error.strerror or error}): hosts must reach each other "
+            "on all ports, not on MASTER_PORT alone"
+        ) from None
+
+
+class _Patience:
+    """Waits for other processes: long, but short once this one was asked to stop."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.until = time.monotonic() + seconds
+
+    def wait(self, ready: Callable[[], bool], whom: str | Callable[[], str]) -> None:
+        """Raises RunError, naming ``whom``, when it takes too long."""
+        stopping = False
+        while not ready():
+            if signals.received() is not None and not stopping:
+                stopping = True
+                self.seconds = STOP_SECONDS
+                self.until = min(self.until, time.monotonic() + STOP_SECONDS)
+            if time.monotonic() > self.until:
+                name = whom if isinstance(whom, str) else whom()
+                raise RunError(
+                    f"{name} did not join within {self.seconds:.0f} s: see what it printed, and "
+                    f"whether it reaches MASTER_ADDR {os.environ.get('MASTER_ADDR')}"
+                )
+            time.sleep(POLL_SECONDS)
+
+
+def _resolve(host: str) -> str:
+    try:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise UserError(
+            f"MASTER_ADDR {host}: {error.strerror}: give process 0's host as the others know it"
+        ) from None
+
+
+def _address_towards(other: str) -> str:
+    """This host's address on the way to another one; its own, where ``other`` is this host."""
+    family = socket.AF_INET6 if ":" in other else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((other, 9))  # of a datagram socket: it sends nothing
+        except OSError as error:
+            raise RunError(f"MASTER_ADDR {other} cannot be reached: {error.strerror}") from None
+        return str(probe.getsockname()[0])
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def _address_outwards() -> str:
+    """This host's address on its default route, else any that is not loopback."""
+    with suppress(RunError):
+        return _address_towards("192.0.2.1")  # RFC 5737: no host has it
+    addresses = chain.from_iterable(psutil.net_if_addrs().values())
+    usable = (a.address for a in addresses if a.family == socket.AF_INET)
+    return next((address for address in usable if not _is_loopback(address)), LOOPBACK)
+
+
+def _talk_through(address: str) -> None:
+    """Let gloo, and on one host NCCL, use the interface of ``address``.
+
+    gloo would take the one of the host's name, which on Debian is a loopback address that no other
+    host reaches.
+    """
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(entry.address == address for entry in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            if address == LOOPBACK:
+                os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+
+
+def _listen(address: str, port: int) -> int:
+    """A listening socket's descriptor, which the store then owns."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=4096).detach()
+    except OSError as error:
+        raise UserError(
+            f"MASTER_PORT {port}: cannot listen on {address} ({error.strerror}): give another one"
+        ) from None
+
+
+def _answers(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=5).close()
+    except OSError:
+        return False
+    return True

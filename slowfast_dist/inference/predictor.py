@@ -1,0 +1,69 @@
+"""A run's best model on one device, from frames to class probabilities, whatever runs it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.metrics.scores import softmax
+from slowfast_dist.model.folding import folded
+from slowfast_dist.runs.best_model import BestModel, read_best
+
+
+class Network(Protocol):
+    """Logits float (B, K) of uint8 clips (B, T, H, W, 3), T, H and W as the model's own."""
+
+    def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """``best`` says the classes and how clips are cut; ``network`` computes."""
+
+    best: BestModel
+    network: Network
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.best.classes
+
+    def probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(B, K) of uint8 clips (B, T, H, W, 3), as `read_frames` gives them with a view."""
+        return softmax(self.network(clips))
+
+
+def open_predictor(
+    run: Path,
+    backend: Literal["torch", "onnx", "pt2"] = "torch",
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto",
+) -> Predictor:
+    """Load the best model of a run's folder, or of its models folder alone.
+
+    Raises UserError where there is none, it is damaged, or what runs it is missing.
+    """
+    best = read_best(run)
+    if backend == "torch":
+        return Predictor(best, _TorchNetwork(best, mixed_precision))
+    from slowfast_dist.inference.exported import load_exported
+
+    return Predictor(best, load_exported(best, backend))
+
+
+class _TorchNetwork:
+    def __init__(
+        self, best: BestModel, mixed_precision: Literal["auto", "no", "bf16", "fp16"]
+    ) -> None:
+        self.accelerator = make_accelerator(mixed_precision, 120.0)
+        network = best.load().to(self.accelerator.device)
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        with self.accelerator.autocast():
+            self.network = folded(network)
+
+    def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode(), self.accelerator.autocast():
+            frames = torch.from_numpy(clips).to(self.accelerator.device).permute(0, 1, 4, 2, 3)
+            return self.network(frames).float().cpu().numpy()

@@ -1,0 +1,1 @@
+"""Scores, intervals and summaries: numbers in, numbers out."""

@@ -1,0 +1,75 @@
+"""BatchNorm whose statistics stand still, folded into the convolution before it.
+
+With constant mean and variance BatchNorm is a scale and a shift of each channel, and so another
+convolution: ``norm(conv(x)) = conv(x; s w) + b`` with ``s = scale / sqrt(variance + eps)`` and
+``b = shift - mean s``. Scale and shift still train: their gradients pass through the few numbers s
+and b in place of whole activations, of which BatchNorm would keep one more for the backward pass.
+"""
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from slowfast_dist.model.convolution import compute_type
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def is_constant(norm: nn.Module | None) -> bool:
+    """Whether ``norm`` is nothing, or a BatchNorm that normalises by its running statistics."""
+    if norm is None:
+        return True
+    return isinstance(norm, _BatchNorm) and not norm.training and norm.running_mean is not None
+
+
+def fold(conv: nn.Conv3d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor | None]:
+    """Weight (D, C, t, h, w) and bias (D,) of the one convolution; ``norm`` must be constant."""
+    if norm is None:
+        return conv.weight, conv.bias
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.weight is not None:
+        scale = norm.weight * scale
+    shift = (0 if conv.bias is None else conv.bias) - norm.running_mean
+    shift = shift * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias
+    return conv.weight * scale.view(-1, 1, 1, 1, 1), shift
+
+
+PAIRS = {
+    "conv": "norm",
+    "conv_fast_to_slow": "norm",
+    "conv_a": "norm_a",
+    "conv_b": "norm_b",
+    "conv_c": "norm_c",
+    "branch1_conv": "branch1_norm",
+}
+"""Convolution and BatchNorm in pytorchvideo's modules, by the names of their attributes."""
+
+
+@torch.no_grad()
+def folded(network: Network) -> Network:
+    """A copy for inference in which no BatchNorm is left: folded once, not in each forward pass.
+
+    ``network`` stays as it is, and what is not a folded convolution is shared with it: scores are
+    those of the weights at the time of the call. Called under autocast, the convolutions' weights
+    are converted once as well, and the copy must be called under it too. In evaluation mode
+    whatever the mode before; not compiled.
+    """
+    shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
+    result = copy.deepcopy(network, shared).eval()
+    for module in result.modules():
+        for conv_name, norm_name in PAIRS.items():
+            conv = getattr(module, conv_name, None)
+            if not isinstance(conv, nn.Conv3d):
+                continue
+            weight, bias = fold(conv, getattr(module, norm_name))
+            weight = weight.to(compute_type(weight.dtype, weight.device))
+            conv.weight = nn.Parameter(weight, requires_grad=False)
+            conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+            setattr(module, norm_name, None)
+    return result

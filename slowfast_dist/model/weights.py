@@ -1,0 +1,169 @@
+"""Weights for a model: find the file, read it without running anything in it, fit it in."""
+
+import re
+import socket
+from http.client import HTTPException
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import ModelConfig
+
+HUB_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
+"""As in pytorchvideo/models/hub/slowfast.py."""
+
+HUB_FILES = {
+    "slowfast_r50": "SLOWFAST_8x8_R50.pyth",
+    "slowfast_r101": "SLOWFAST_8x8_R101.pyth",
+    "slowfast_16x8_r101_50_50": "SLOWFAST_16x8_R101_50_50.pyth",
+}
+
+DOWNLOAD_TIMEOUT = 30.0
+"""Seconds without a byte after which a download is given up; torch.hub itself waits for ever."""
+
+_HEAD = ("blocks.6.proj.weight", "blocks.6.proj.bias")
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DistributedDataParallel, torch.compile
+
+
+def load_weights(model: nn.Module, config: ModelConfig) -> list[str]:
+    """Fill `model` from --model.weights, else from the hub's file; returns the report's lines.
+
+    The head stays as it is where its size differs. Raises UserError if the file cannot be had or
+    read, or if anything but the head is missing from it.
+    """
+    flag = "--model.weights" if config.weights else "--model.pretrained"
+    path = config.weights or hub_file(config.name)
+    state = read_state_dict(path, flag)
+    own = model.state_dict()
+    fits = {key: value for key, value in state.items() if _same_shape(value, own.get(key))}
+    if not all(key in fits for key in _HEAD):
+        fits = {key: value for key, value in fits.items() if key not in _HEAD}
+    _require_backbone(f"{flag} {path}", config.name, own, state, fits)
+    model.load_state_dict(fits, strict=False)
+    left_out = [key for key in state if key not in own]
+    report = [f"{config.name}: loaded {len(fits)} of {len(own)} tensors from {path}"]
+    report.append(_head_line(own, state, loaded=_HEAD[0] in fits))
+    if left_out:
+        report.append(f"left out, the model has no such tensor: {_few(left_out)}")
+    return report
+
+
+def hub_file(name: str) -> Path:
+    """The Kinetics-400 checkpoint in torch.hub's cache, downloaded if it is not there yet.
+
+    Raises UserError if it can be neither found nor downloaded.
+    """
+    file = HUB_FILES[name]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    if path.is_file():
+        return path
+    url = f"{HUB_URL}/{file}"
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path))  # a temporary file, then a rename
+    except (OSError, HTTPException) as error:
+        raise UserError(
+            f"--model.name {name}: its Kinetics-400 weights are not here and {url} cannot be "
+            f"downloaded ({error}): put {file} at {path}, or give its place with "
+            "--model.weights, or start from scratch with --model.pretrained false"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+    return path
+
+
+def read_state_dict(path: Path, flag: str = "--model.weights") -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name: .safetensors, a hub file, or a bare state_dict.
+
+    Nothing in the file is executed: pickled objects other than tensors are refused.
+    Raises UserError, naming ``flag`` and the file, for whatever is wrong with it.
+    """
+    if not path.is_file():
+        raise UserError(f"{flag} {path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises nearly anything
+        raise UserError(f"{flag} {path}: {_reason(error)}") from error
+    for key in ("model_state", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not any(isinstance(v, Tensor) for v in content.values()):
+        raise UserError(
+            f"{flag} {path}: holds no tensors by name: give a file written by "
+            "torch.save(model.state_dict(), ...), or a pytorchvideo hub file"
+        )
+    return {
+        _WRAPPERS.sub("", str(key)): value
+        for key, value in content.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _reason(error: Exception) -> str:
+    """Why a file was not read, and the remedy, from what torch.load or safetensors said."""
+    refused = re.search(r"(?i:unsupported global):?(?: GLOBAL)? ([\w.]+)", str(error))
+    if refused:
+        return (
+            f"holds a pickled Python object ({refused[1]}), which could run code, and was not "
+            "opened: give a file of weights alone, as best_model_weights.pth, written by "
+            "torch.save(model.state_dict(), ...)"
+        )
+    said = str(error).split("\n")[0].split(". ")[0]
+    if isinstance(error, UnpicklingError) or len(said) < 8:  # a page about torch.load, or a number
+        said = "it starts like no known format"
+    return f"is damaged, or no file of weights ({said}): replace it"
+
+
+def _same_shape(value: Tensor, own: Tensor | None) -> bool:
+    return own is not None and value.shape == own.shape
+
+
+def _require_backbone(
+    source: str,
+    name: str,
+    own: dict[str, Tensor],
+    state: dict[str, Tensor],
+    fits: dict[str, Tensor],
+) -> None:
+    lacking = [key for key in own if key not in fits and key not in _HEAD]
+    if not lacking:
+        return
+    shapes = [
+        f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
+        for key in lacking
+        if key in state
+    ]
+    missing = [key for key in lacking if key not in state]
+    what = [f"lacks {_few(missing)}"] if missing else []
+    what += [f"has another shape for {_few(shapes)}"] if shapes else []
+    raise UserError(
+        f"{source}: does not fit --model.name {name}, as it {' and '.join(what)}: "
+        "give the --model.name that the file was saved from"
+    )
+
+
+def _head_line(own: dict[str, Tensor], state: dict[str, Tensor], loaded: bool) -> str:
+    classes = own[_HEAD[1]].shape[0]
+    if loaded:
+        return (
+            f"head: loaded too, as it has the same {classes} classes "
+            "(it must be the same classes in the same order)"
+        )
+    theirs = state.get(_HEAD[0])
+    reason = "the file has none" if theirs is None else f"the file's has {theirs.shape[0]}"
+    return f"head: new, for {classes} classes ({reason})"
+
+
+def _few(names: list[str]) -> str:
+    """The first names and how many there are."""
+    return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")

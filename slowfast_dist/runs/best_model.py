@@ -1,0 +1,188 @@
+"""models/best_model.json and the weights beside it: all that an evaluation or prediction needs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slowfast_dist.config.checks import require
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.training import DataConfig, EvaluationConfig
+from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
+from slowfast_dist.model.weights import read_state_dict
+from slowfast_dist.runs.checkpoint import _reason, portable
+from slowfast_dist.system.files import atomic_write, write_json
+
+DESCRIPTION, WEIGHTS = "best_model.json", "best_model_weights.pth"
+
+
+def describe_best(
+    network: SlowFast, classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig
+) -> dict[str, Any]:
+    """The part of best_model.json that `read_best` needs, in JSON's types."""
+    return {
+        "model": describe(network),
+        "classes": list(classes),
+        "clip": {
+            "num_frames": data.num_frames,
+            "sampling": data.sampling,
+            "sampling_rate": data.sampling_rate,
+            "resize": data.resize,
+            "short_side": data.short_side[0],
+            "crop_size": data.crop_size,
+            "temporal_views": evaluation.temporal_views,
+            "spatial_crops": evaluation.spatial_crops,
+        },
+    }
+
+
+@dataclass(frozen=True)
+class BestModel:
+    """A run's best model, without its weights.
+
+    ``folder`` holds the files; ``model`` is what `model.rebuild` takes; ``data`` and
+    ``evaluation`` cut its clips and views as the run's validation did; ``epoch`` made it.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    model: dict[str, Any]
+    data: DataConfig
+    evaluation: EvaluationConfig
+    epoch: int
+    video_seconds: float | None = None
+    """Median length of the training videos; None in what older versions wrote."""
+
+    def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
+        """The views of each video that are scored; None: as many as in the run's own validation.
+
+        Raises UserError for several that would all be the same.
+        """
+        own = self.evaluation
+        clips = own.temporal_views if temporal_views is None else temporal_views
+        crops = own.spatial_crops if spatial_crops is None else spatial_crops
+        require(
+            clips == 1 or self.data.sampling != "uniform",
+            "temporal-views",
+            clips,
+            "the run samples uniform, where every clip is the whole video: give 1",
+        )
+        require(
+            crops == 1 or self.data.resize != "square",
+            "spatial-crops",
+            crops,
+            "the run resizes square, where every crop is the whole frame: give 1",
+        )
+        return EvaluationConfig(clips, crops)
+
+    def load(self) -> SlowFast:
+        """The network with its weights, on the CPU, in evaluation mode.
+
+        Nothing in the file is executed. Raises UserError for one that is damaged or another's.
+        """
+        path = self.folder / WEIGHTS
+        state = read_state_dict(path, "RUN")
+        network = rebuild(self.model)
+        # What the network does to its frames is in the code, not in the file.
+        now = describe(network)
+        changed = [name for name, value in self.model.items() if now.get(name) != value]
+        if changed:
+            raise UserError(
+                f"RUN {self.folder / DESCRIPTION}: {changed[0]} is {self.model[changed[0]]}, but "
+                f"here {now.get(changed[0])}: use the version of slowfast_dist that trained it"
+            )
+        try:
+            network.load_state_dict(state)
+        except RuntimeError:
+            raise UserError(
+                f"RUN {path}: does not fit {DESCRIPTION} beside it: take both from one run"
+            ) from None
+        return network
+
+
+def read_best(run: Path) -> BestModel:
+    """The best model of a run's folder, or of its models/ folder alone.
+
+    Raises UserError where there is none, or where its description is damaged.
+    """
+    path = _models(run) / DESCRIPTION
+    try:
+        return _parse(path.parent, json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(
+            f"RUN {path}: cannot be read ({error.strerror}): change its permissions"
+        ) from None
+    except (AttributeError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"RUN {path}: is damaged ({reason}): take it from the run again") from None
+
+
+def _models(run: Path) -> Path:
+    for folder in (run / "models", run):
+        if (folder / DESCRIPTION).is_file():
+            return folder
+    if not run.is_dir():
+        problem = "there is no such folder"
+    elif (run / "config.yaml").is_file():
+        problem = f"it has no models/{DESCRIPTION}, as no epoch was the best yet"
+    else:
+        problem = f"neither models/{DESCRIPTION} nor {DESCRIPTION} is there"
+    raise UserError(f"RUN {run}: {problem}: give the folder of a run, or its models folder")
+
+
+def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
+    model, clip, classes = content["model"], content["clip"], content["classes"]
+    numbers = ("num_frames", "sampling_rate", "short_side", "crop_size")
+    for name in (*numbers, "temporal_views", "spatial_crops"):
+        if not isinstance(clip[name], int) or clip[name] < 1:
+            raise ValueError(f"{name} is {clip[name]!r}")
+    if clip["sampling"] not in ("dense", "uniform"):
+        raise ValueError(f"sampling is {clip['sampling']!r}")
+    if clip["resize"] not in ("short-side", "square"):
+        raise ValueError(f"resize is {clip['resize']!r}")
+    outputs, dropout = model["num_classes"], model["dropout"]
+    if not isinstance(model["name"], str) or not isinstance(outputs, int) or outputs < 1:
+        raise ValueError(f"model is {model!r}")
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout!r}")
+    if not all(isinstance(name, str) for name in classes):
+        raise ValueError("classes are not names")
+    if len(set(classes)) != model["num_classes"] or len(classes) != model["num_classes"]:
+        raise ValueError(f"{len(classes)} classes for {model['num_classes']} outputs")
+    data = DataConfig(
+        num_frames=clip["num_frames"],
+        sampling=clip["sampling"],
+        sampling_rate=clip["sampling_rate"],
+        resize=clip["resize"],
+        short_side=(clip["short_side"], clip["short_side"]),
+        crop_size=clip["crop_size"],
+    )
+    views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
+    seconds = content.get("data", {}).get("median_seconds")
+    if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
+        raise ValueError(f"median_seconds is {seconds!r}")
+    return BestModel(folder, tuple(classes), model, data, views, content["epoch"], seconds)
+
+
+def save_best(
+    models: Path, state: Mapping[str, Tensor], full: torch.nn.Module, description: dict[str, Any]
+) -> None:
+    """Write best_model_weights.pth, best_model_architecture.pth and best_model.json.
+
+    ``full`` is the whole model on the CPU, ``state`` its state_dict; each file is replaced
+    atomically, best_model.json last. Raises RunError with the path when the disk refuses.
+    """
+    try:
+        with atomic_write(models / "best_model_weights.pth") as file:
+            torch.save(portable(state), file)
+        with atomic_write(models / "best_model_architecture.pth") as file:
+            torch.save(full, file)
+        write_json(models / "best_model.json", description)
+    except (OSError, RuntimeError) as error:
+        raise RunError(
+            f"cannot save the best model in {models}: {_reason(error, models)}"
+        ) from error

@@ -1,0 +1,282 @@
+"""The folder of a run: what lies where, who may start in it, and how the run stands."""
+
+import csv
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib import metadata
+from io import StringIO
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config, config_dict
+from slowfast_dist.runs.checkpoint import find_checkpoint, list_checkpoints, newest_valid
+from slowfast_dist.runs.lock import RunLock
+from slowfast_dist.system.files import atomic_write, write_json
+
+Status = Literal["running", "finished", "preempted", "failed"]
+PACKAGES = (
+    "slowfast_dist", "torch", "torchvision", "pytorchvideo", "decord", "av", "accelerate",
+    "scikit-learn", "numpy", "opencv-python-headless", "wandb", "tyro",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in a run's folder. They are an interface: see the README."""
+
+    root: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def training_log(self) -> Path:
+        return self.root / "logs" / "training_log.txt"
+
+    @property
+    def samples(self) -> Path:
+        return self.root / "logs" / "samples.csv"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions" / "val_best.csv"
+
+    @property
+    def shown(self) -> Path:
+        """The folder as a person would type it: relative where it is below the current one."""
+        here = Path.cwd()
+        return self.root.relative_to(here) if self.root.is_relative_to(here) else self.root
+
+    def holds_run(self) -> bool:
+        return (self.root / "status").exists() or (self.root / "config.yaml").exists()
+
+    def status(self) -> str | None:
+        """What `set_status` wrote last, None before that."""
+        path = self.root / "status"
+        if not path.exists():
+            return None
+        return path.read_text(encoding="utf-8", errors="backslashreplace").strip()
+
+    def set_status(self, status: Status) -> None:
+        with atomic_write(self.root / "status", "w") as file:
+            file.write(f"{status}\n")
+
+    def remove_if_empty(self) -> None:
+        """After a mistake of the user's that was found before anything was written."""
+        with suppress(OSError):
+            self.root.rmdir()
+
+    def describe(self, config: Config, classes: Sequence[str], environment: dict[str, Any]) -> None:
+        """Write config.yaml (reloadable with --config), classes.json and environment.json."""
+        with atomic_write(self.root / "config.yaml", "w") as file:
+            yaml.safe_dump(config_dict(config), file, sort_keys=False, allow_unicode=True)
+        write_json(self.root / "classes.json", dict(enumerate(classes)))
+        write_json(self.root / "environment.json", environment)
+
+    def list_unreadable(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Write unreadable_videos.csv, as `write_unreadable` does."""
+        write_unreadable(self.root / "unreadable_videos.csv", rows)
+
+    def read_unreadable(self) -> list[tuple[str, str, str]]:
+        """The rows that `list_unreadable` wrote; what somebody made of others is left out."""
+        path = self.root / "unreadable_videos.csv"
+        if not path.exists():
+            return []
+        rows: list[tuple[str, str, str]] = []
+        text = path.read_bytes().decode("utf-8", "replace")
+        with suppress(csv.Error):
+            for row in csv.reader(StringIO(text, newline="")):
+                rows += [(row[0], row[1], row[2])] if len(row) == 3 else []
+        return rows[1:]
+
+
+def write_unreadable(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Write a CSV of (path, reason, where it was met), each video once, atomically."""
+    first = {row[0]: row for row in reversed(list(rows))}
+    with atomic_write(path, "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "reason", "where"))
+        writer.writerows(sorted(first.values()))
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins: where, from which checkpoint (None: step 0), and what to tell the user.
+
+    ``lock`` holds the folder for this run, on the main process and until `release`; a finished run
+    needs none.
+    """
+
+    folder: RunFolder
+    checkpoint: Path | None
+    finished: bool
+    messages: tuple[str, ...] = ()
+    lock: RunLock | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What the other processes get: the lock is the main one's."""
+        return self.__dict__ | {"lock": None}
+
+    def release(self) -> None:
+        """Let another run have the folder. May be called again."""
+        if self.lock is not None:
+            self.lock.release()
+
+
+def open_run(output_dir: Path, resume: str) -> Start:
+    """Decide how a run begins; creates the folder and locks it. Main process only.
+
+    ``{timestamp}`` in ``output_dir`` becomes the local time. Raises UserError where another run
+    uses the folder, where it holds a run that must not be touched, or no checkpoint that could be
+    continued.
+    """
+    template = "{timestamp}" in str(output_dir)
+    if resume == "auto" and template:
+        raise UserError(
+            f"--resume auto --output-dir {output_dir}: a new folder holds nothing to continue; "
+            "give the --output-dir of the run"
+        )
+    folder = RunFolder(_fresh(output_dir) if template else output_dir.absolute())
+    if resume == "auto" and folder.status() == "finished":
+        return _nothing_to_do(folder)
+    lock = _lock(folder, output_dir)
+    try:
+        # Not before it is locked: a run that still goes on makes and deletes checkpoints.
+        start = _decide(folder, output_dir, resume)
+    except BaseException:
+        lock.release()
+        folder.remove_if_empty()
+        raise
+    if start.finished:
+        lock.release()
+        return start
+    messages = start.messages if lock.message is None else (lock.message, *start.messages)
+    return replace(start, messages=messages, lock=lock)
+
+
+def _fresh(output_dir: Path) -> Path:
+    """``output_dir`` with the time in it; a number too, where another run began in that second."""
+    name = str(output_dir).replace("{timestamp}", time.strftime("%Y%m%d-%H%M%S"))
+    for number in count(1):
+        path = Path(name if number == 1 else f"{name}-{number}").absolute()
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError:  # which _lock says
+            pass
+        return path
+    raise AssertionError
+
+
+def _lock(folder: RunFolder, output_dir: Path) -> RunLock:
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output-dir {output_dir}: cannot create it ({error.strerror})") from None
+    try:
+        return RunLock(folder.root, output_dir)
+    except OSError as error:
+        folder.remove_if_empty()
+        reason = error.strerror or error
+        raise UserError(f"--output-dir {output_dir}: cannot write there ({reason})") from None
+
+
+def _decide(folder: RunFolder, output_dir: Path, resume: str) -> Start:
+    if resume == "auto":
+        return _continue_or_begin(folder)
+    if resume == "never":
+        if folder.holds_run():
+            raise UserError(
+                f"--output-dir {output_dir} holds a run already ({folder.status()}): continue it "
+                "with --resume auto, or give a new --output-dir"
+            )
+        return Start(folder, None, False)
+    checkpoint = find_checkpoint(Path(resume)).absolute()
+    if folder.holds_run() and checkpoint.parent != folder.checkpoints:
+        raise UserError(
+            f"--output-dir {output_dir} holds another run than --resume {resume}: give a new "
+            "--output-dir, or the folder of that run"
+        )
+    return Start(folder, checkpoint, False, (f"resuming from {checkpoint}",))
+
+
+def _nothing_to_do(folder: RunFolder) -> Start:
+    return Start(folder, None, True, (f"{folder.root}: this run is finished, nothing to do",))
+
+
+def _continue_or_begin(folder: RunFolder) -> Start:
+    if folder.status() == "finished":
+        return _nothing_to_do(folder)
+    checkpoint, problems = newest_valid(folder.checkpoints)
+    messages = [f"{problem}: skipped" for problem in problems]
+    if checkpoint is not None:
+        return Start(folder, checkpoint, False, (*messages, f"resuming from {checkpoint}"))
+    if list_checkpoints(folder.checkpoints) or _recorded_checkpoint(folder.metrics):
+        raise UserError(
+            f"--resume auto: no checkpoint in {folder.checkpoints} is valid "
+            f"({'; '.join(problems) or 'those recorded in metrics.jsonl are gone'}); restore one, "
+            "or start over in a new --output-dir"
+        )
+    return Start(folder, None, False, (f"no checkpoint in {folder.root} yet: starting at step 0",))
+
+
+def _recorded_checkpoint(metrics: Path) -> bool:
+    """Whether metrics.jsonl says that a checkpoint was completed once."""
+    if not metrics.exists():
+        return False
+    return b'"kind": "checkpoint"' in metrics.read_bytes()
+
+
+def describe_environment(device: str, precision: str, processes: int) -> dict[str, Any]:
+    """Versions, device, git commit and command, for environment.json."""
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "device": device,
+        "mixed_precision": precision,
+        "processes": processes,
+        "git_commit": _git_commit(),
+        "versions": versions,
+    }
+
+
+def _git_commit() -> str | None:
+    """Of the package's own checkout, if it is one."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

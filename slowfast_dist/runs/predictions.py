@@ -1,0 +1,69 @@
+"""predictions/val_best.csv: its writer, its reader, and what it says of the model."""
+
+import csv
+from collections.abc import Sequence
+from io import StringIO, TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.metrics.scores import predicted, softmax
+from slowfast_dist.metrics.summary import Judged, Predictions, judge_predictions
+from slowfast_dist.system.files import atomic_write
+
+
+def write_predictions(
+    path: Path,
+    names: Sequence[str],
+    labels: NDArray[Any],
+    logits: NDArray[Any],
+    classes: Sequence[str],
+) -> None:
+    """Write, atomically, a CSV of path,label,prediction,prob_<class>...: one row a sample.
+
+    ``names`` are the paths below the data's root, ``labels`` (N,) and ``logits`` (N, K). The
+    probabilities have all their digits: metrics and loss computed again from them agree to 1e-9.
+    """
+    predictions, probabilities = predicted(logits), softmax(logits)
+    header = ["path", "label", "prediction", *(f"prob_{name}" for name in classes)]
+    # Paths that are not valid UTF-8 come as surrogates and go back to the bytes that they were.
+    with atomic_write(path) as file:
+        text = TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        for name, label, prediction, row in zip(
+            names, labels, predictions, probabilities, strict=True
+        ):
+            writer.writerow([name, classes[label], classes[prediction], *row.tolist()])
+        text.flush()
+        text.detach()
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a CSV that `write_predictions` wrote.
+
+    Raises OSError where it cannot be read, ValueError where it is no such file.
+    """
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    try:
+        header, *rows = csv.reader(StringIO(text, newline=""), strict=True)
+        if header[:3] != ["path", "label", "prediction"]:
+            raise ValueError("its columns are not path,label,prediction,prob_...")
+        classes = [name.removeprefix("prob_") for name in header[3:]]
+        numbers = {name: index for index, name in enumerate(classes)}
+        labels = np.array([numbers[row[1]] for row in rows], np.int64)
+        probabilities = np.array([row[3:] for row in rows], np.float64)
+    except (csv.Error, KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"{path}: is damaged ({error})") from None
+    names = [row[0] for row in rows]
+    return Predictions(names, labels, probabilities.reshape(len(rows), len(classes)), classes)
+
+
+def judge(path: Path, hardest: int) -> Judged | None:
+    """Read a CSV of predictions; None where there is none, or it is damaged."""
+    try:
+        return judge_predictions(read_predictions(path), hardest) if path.is_file() else None
+    except (OSError, ValueError):
+        return None

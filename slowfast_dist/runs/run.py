@@ -1,0 +1,246 @@
+"""A run's folder as a page needs it. Whatever is missing or damaged there is absent here, too."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slowfast_dist.config.training import Config, config_dict
+from slowfast_dist.metrics.summary import Judged
+from slowfast_dist.runs.history import History, read_history
+from slowfast_dist.runs.reading import (
+    mapping,
+    number,
+    pair,
+    read_json,
+    read_settings,
+    read_table,
+    read_text,
+    sequence,
+    stamp,
+    whole,
+)
+
+STATUSES = ("running", "finished", "preempted", "failed")
+MOST_EVALUATIONS = 50
+
+SPLIT = ("path", "class", "split", "group")
+"""The columns of split.csv."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """How many videos each side has, by class; ``grouped``: whether groups have several videos."""
+
+    train: dict[str, int] = field(default_factory=dict)
+    val: dict[str, int] = field(default_factory=dict)
+    grouped: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluation-NAME/metrics.json; None for what it does not tell."""
+
+    name: str
+    data: str
+    epoch: int | None
+    videos: int | None
+    unreadable: int
+    views: str
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """All there is. ``settings`` by their flags; ``best`` is models/best_model.json; ``judged``
+    comes later, as reading it may be spared."""
+
+    folder: Path
+    status: str | None
+    settings: dict[str, str]
+    environment: dict[str, Any]
+    classes: list[str]
+    best: dict[str, Any]
+    history: History
+    unreadable: list[list[str]]
+    evaluations: list[Evaluation]
+    judged: Judged | None = None
+    split: Split = Split()
+
+    @property
+    def name(self) -> str:
+        return self.folder.name or str(self.folder)
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / "predictions" / "val_best.csv"
+
+    @property
+    def epochs(self) -> int | None:
+        """Asked for."""
+        text = self.settings.get("epochs", "")
+        return int(text) if text.isdecimal() and len(text) < 10 else None
+
+    @property
+    def monitor(self) -> str:
+        """The metric whose best epoch's model is kept."""
+        return self.settings.get("checkpoint.monitor", "val/loss")
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Of the model in models/."""
+        row = self.history.best
+        return row["epoch"] if row else whole(self.best.get("epoch"))
+
+    @property
+    def best_row(self) -> dict[str, Any]:
+        """The metrics of that epoch, by their names in metrics.jsonl."""
+        return self.history.best or mapping(self.best.get("metrics"))
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The 95 % intervals of the best epoch's validation."""
+        if self.judged is not None:
+            return self.judged.intervals
+        return _intervals(self.best.get("intervals"))
+
+    @property
+    def unreadable_in_validation(self) -> int:
+        return int(number(self.best_row.get("val/unreadable")) or 0)
+
+    @property
+    def data(self) -> str | None:
+        """The folder or CSV of the validation videos, as config.yaml has it."""
+        for flag in ("data.root", "data.val-dir"):
+            if self.settings.get(flag, "none") != "none":
+                return self.settings[flag]
+        return None
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training wrote there."""
+    return any((folder / name).is_file() for name in ("status", "config.yaml", "metrics.jsonl"))
+
+
+def read_run(folder: Path) -> Run:
+    """Read all but the predictions and the split; never raises for what is damaged."""
+    status = (read_text(folder / "status", 1000) or "").strip()
+    names = mapping(read_json(folder / "classes.json"))
+    classes = [str(name) for _, name in sorted(names.items(), key=lambda item: _index(item[0]))]
+    return Run(
+        folder=folder,
+        status=status if status in STATUSES else None,
+        settings=read_settings(folder / "config.yaml"),
+        environment=mapping(read_json(folder / "environment.json")),
+        classes=classes,
+        best=mapping(read_json(folder / "models" / "best_model.json")),
+        history=read_history(folder / "metrics.jsonl"),
+        unreadable=read_table(folder / "unreadable_videos.csv", ("path", "reason", "where")),
+        evaluations=_evaluations(folder),
+    )
+
+
+def _index(text: str) -> tuple[int, str]:
+    return (int(text), "") if text.isdecimal() and len(text) < 10 else (10**9, text)
+
+
+def read_split(path: Path) -> Split:
+    """Count the rows of a split.csv."""
+    sides: dict[str, dict[str, int]] = {"train": {}, "val": {}}
+    groups: set[str] = set()
+    rows = read_table(path, SPLIT)
+    for _, name, side, group in rows:
+        if side in sides:
+            sides[side][name] = sides[side].get(name, 0) + 1
+            groups.add(group)
+    return Split(sides["train"], sides["val"], 0 < len(groups) < len(rows))
+
+
+def read_split_names(path: Path) -> dict[str, str]:
+    """The side, train or val, of each path of a split.csv."""
+    rows = read_table(path, SPLIT)
+    return {row[0]: row[2] for row in rows}
+
+
+def default_settings() -> dict[str, str]:
+    """The settings' defaults, spelled as in a config.yaml that `read_settings` read."""
+    found: dict[str, str] = {}
+
+    def walk(values: Mapping[str, Any], prefix: str) -> None:
+        for name, value in values.items():
+            flag = prefix + name.replace("_", "-")
+            if isinstance(value, dict):
+                walk(value, f"{flag}.")
+            elif isinstance(value, list):
+                found[flag] = " ".join(map(str, value))
+            elif value is None or isinstance(value, bool):
+                found[flag] = "none" if value is None else str(value).lower()
+            else:
+                found[flag] = str(value)
+
+    walk(config_dict(Config()), "")
+    return found
+
+
+def same_setting(one: str | None, other: str | None) -> bool:
+    """Whether two spellings mean the same: 1e-4 is 0.0001."""
+    if one == other or one is None or other is None:
+        return one == other
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
+
+
+def _evaluations(folder: Path) -> list[Evaluation]:
+    try:
+        found = sorted(folder.glob("evaluation-*/metrics.json"))[:MOST_EVALUATIONS]
+    except (OSError, ValueError):
+        return []
+    return [
+        _evaluation(path.parent.name.removeprefix("evaluation-"), mapping(content))
+        for path in sorted(found, key=lambda path: stamp(path) or [0, 0], reverse=True)
+        if (content := read_json(path)) is not None
+    ]
+
+
+def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
+    views = whole(content.get("temporal_views")), whole(content.get("spatial_crops"))
+    numbers = {key: number(value) for key, value in content.items()}
+    return Evaluation(
+        name,
+        str(content.get("data", "")),
+        whole(content.get("epoch")),
+        whole(content.get("videos")),
+        whole(content.get("unreadable")) or 0,
+        f"{views[0]} × {views[1]}" if None not in views else "",
+        {key: value for key, value in numbers.items() if value is not None},
+        _intervals(content.get("intervals")),
+    )
+
+
+def _intervals(value: Any) -> dict[str, tuple[float, float]]:
+    return {
+        name: found for name, one in mapping(value).items() if (found := pair(one)) is not None
+    }
+
+
+def versions(environment: Mapping[str, Any]) -> dict[str, str]:
+    """The packages that were installed, by name."""
+    return {
+        str(name): str(version)
+        for name, version in mapping(environment.get("versions")).items()
+        if version is not None
+    }
+
+
+def command_words(environment: Mapping[str, Any]) -> list[str]:
+    """The command that began (or last resumed) the run, as a shell would start it."""
+    words = [str(word) for word in sequence(environment.get("command"))]
+    if not words:
+        return []
+    program = words[0].replace("\\", "/")
+    if program.endswith("slowfast_dist/__main__.py"):
+        return ["python", "-m", "slowfast_dist", *words[1:]]
+    return ["python", *words] if program.endswith(".py") else words

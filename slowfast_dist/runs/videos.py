@@ -1,0 +1,100 @@
+"""The videos that a run was trained and validated on, as far as its folder still leads to them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.columns import Texts
+from slowfast_dist.data.manifest import Listing, labelled_as, list_videos
+from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.runs.reading import read_settings, read_table
+from slowfast_dist.runs.run import SPLIT, read_split_names
+
+MISSING = "--data is missing: give the folder (class folders of videos) to score"
+
+
+def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]:
+    """What names the validation videos of the run of ``models``, and the videos themselves, with
+    labels of its ``classes``.
+
+    They are those of its split.csv, or of its --data.val-dir. Raises UserError, which asks for
+    --data, where models/ lies alone, or the videos are not where they were.
+    """
+    run = Path(os.path.abspath(models)).parent
+    settings = read_settings(run / "config.yaml")
+    text = _given(settings, "data.root", "data.val-dir")
+    if text is None:
+        raise UserError(f"{MISSING}; {models} lies alone, without the run whose videos it knows")
+    place = located(text, run)
+    if not os.path.exists(place):
+        raise UserError(f"{MISSING}; the run's own validation videos are not at {place} any more")
+    if _given(settings, "data.root") is None:
+        listing = list_videos(place, "data", single_class=True)
+        return place, labelled_as(listing, classes, "data", place)
+    table = run / "split.csv"
+    rows = [
+        (name, classes.index(label))
+        for name, label, side, _ in read_table(table, SPLIT)
+        if side == "val" and label in classes
+    ]
+    if not rows:
+        raise UserError(f"{MISSING}; {table} tells no validation videos of the model's classes")
+    videos = VideoTable(
+        data_root(text, run),
+        Texts.of(name for name, _ in rows),
+        np.array([label for _, label in rows], np.int32),
+    )
+    return table, Listing(tuple(classes), videos)
+
+
+def trained_on(models: Path, videos: VideoTable) -> int:
+    """How many of ``videos`` are, by their paths, training videos of the run of ``models``.
+
+    0 where models/ lies alone, or where the data has moved since.
+    """
+    run = Path(os.path.abspath(models)).parent
+    settings = read_settings(run / "config.yaml")
+    root, folder = (_given(settings, flag) for flag in ("data.root", "data.train-dir"))
+    here = os.path.realpath(videos.root)
+    if root is not None:
+        below = os.path.realpath(data_root(root, run))
+        sides = read_split_names(run / "split.csv")
+        seen = {os.path.join(below, name) for name, side in sides.items() if side == "train"}
+        return sum(os.path.join(here, name) in seen for name in videos.names)
+    if folder is None or Path(folder).suffix.lower() == ".csv":
+        return 0
+    below = os.path.join(os.path.realpath(data_root(folder, run)), "")
+    return sum(os.path.join(here, name).startswith(below) for name in videos.names)
+
+
+def _given(settings: Mapping[str, str], *flags: str) -> str | None:
+    """The first of these settings that has a value."""
+    values = (settings.get(flag, "none") for flag in flags)
+    return next((value for value in values if value != "none"), None)
+
+
+def data_root(text: str, run: Path) -> Path:
+    """The folder below which the names of config.yaml's data lie: of a CSV the one it is in.
+
+    A path that is not absolute was below the folder of the training's start; that was often the
+    current one, or one above the run's.
+    """
+    place = located(text, run)
+    return place.parent if place.suffix.lower() == ".csv" and not place.is_dir() else place
+
+
+def located(text: str, run: Path) -> Path:
+    """The folder or CSV that config.yaml names, found as `data_root` says."""
+    given = Path(text)
+    places = [given, *(parent / given for parent in run.parents)]
+    return next((place for place in places if _exists(place)), given)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return os.path.exists(path)
+    except ValueError:  # a null character
+        return False

@@ -1,0 +1,1 @@
+"""This machine: child processes, signals, memory, CPUs, files, progress."""

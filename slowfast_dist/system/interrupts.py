@@ -1,0 +1,138 @@
+"""How a command that prints results ends early: at once, without a word, with nothing left behind.
+"""
+
+import io
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from types import FrameType
+from typing import Any
+
+CLOSED_PIPE = 141
+"""The exit code of a command that SIGPIPE ends, as ``| head`` does to most."""
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+_ending = False
+
+
+@contextmanager
+def interrupted_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process in here as it ends one that is not Python's: for imports.
+
+    A KeyboardInterrupt in the middle of one comes out as whatever the library makes of it, as
+    "ImportError: initialization failed" of scipy's.
+    """
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if usual:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def ends_at_signals() -> Iterator[None]:
+    """Let a signal raise SystemExit in here, with the exit code that a shell gives it; a second one
+    ends the process wherever it is. For the main thread.
+
+    A signal that is ignored, as by nohup, stays so.
+    """
+    global _ending
+    _ending, before = False, {}
+    for name in SIGNALS:
+        number = getattr(signal, name, None)  # Windows has not all of them
+        if number and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> Any:
+    global _ending
+    if _ending:
+        os._exit(128 + number)
+    _ending = True
+    # Before anything else: a loader's worker that is just handing a clip over would print how that
+    # broke off. And torch's handler would take their end for a fault.
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def ends_with_its_pipe() -> Iterator[None]:
+    """Raise SystemExit in here where nobody reads any more what is printed."""
+    try:
+        yield
+    except BrokenPipeError:
+        _silence()
+        raise SystemExit(CLOSED_PIPE) from None
+    except OSError:
+        _silence()  # or Python's own last flush fails once more, as on a full disk
+        raise
+
+
+def _silence() -> None:
+    """Let what still waits to be printed, and cannot be, go nowhere."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+# For libraries that print and log much while they work, and take Ctrl-C for a fault of theirs.
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Drop what the block prints, warns and logs; what it raises comes through."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+@contextmanager
+def ends_at_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C come out of the block as KeyboardInterrupt, whatever a library makes of it.
+
+    torch.export catches one and raises an error of its own. For the main thread.
+    """
+    came = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.default_int_handler(number, frame)
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if usual:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except Exception:
+        if not came:
+            raise
+    finally:
+        if usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""What is watched while a training runs: the console and wandb."""

@@ -1,0 +1,100 @@
+"""The tables that a person reads: an epoch, the scores of an evaluation."""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from slowfast_dist.system.progress import _clock
+from slowfast_dist.system.text import clean
+
+SCORES = ("loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro")
+"""What the tables show, where it is there."""
+SHOWN_MISTAKES = 5
+"""Of an evaluation's list of the hardest."""
+LARGE = 1e5
+"""From which a number, as the loss of a model that diverged, would be wider than its column."""
+
+
+def print_epoch(row: Mapping[str, Any], epochs: int, stream: TextIO | None = None) -> None:
+    """Print the table of an epoch's row of metrics.jsonl: train and validation, macro averages."""
+    shown = [name for name in SCORES if f"train/{name}" in row or f"val/{name}" in row]
+    lines = [_head(f"epoch {row['epoch']}/{epochs}", shown)]
+    for prefix, title in (("train", "train"), ("val", "validation")):
+        values = [row.get(f"{prefix}/{name}") for name in shown]
+        if any(value is not None for value in values):
+            mark = "  best so far" if prefix == "val" and row.get("best") else ""
+            lines.append(_line(title, values) + mark)
+    facts = [
+        f"{label} {format(row[name], form)}"
+        for name, label, form in (
+            ("grad_norm", "gradient norm", ".3g"),
+            ("lr", "learning rate", ".3g"),
+            ("clips_per_second", "clips/s", ".1f"),
+            ("data_wait_fraction", "data-wait", ".0%"),
+            ("epoch_seconds", "seconds", ".1f"),
+        )
+        if row.get(name) is not None
+    ]
+    if row.get("epoch_seconds") is not None and row["epoch"] < epochs:
+        facts.append(f"training left {_clock(row['epoch_seconds'] * (epochs - row['epoch']))}")
+    lines.append("  " + " | ".join(facts))
+    out = sys.stdout if stream is None else stream
+    tqdm.write("\n".join(lines), file=out)
+    out.flush()
+
+
+def print_scores(title: str, metrics: Mapping[str, Any]) -> None:
+    """Print what an evaluation's metrics.json holds: a table (macro averages) with its intervals,
+    further top-k accuracies, calibration, and the first of the hardest mistakes."""
+    shown = [name for name in SCORES if name in metrics]
+    lines = [_head("evaluation", shown), _line(title, [metrics[name] for name in shown])]
+    if metrics["intervals"]:
+        for side, words in enumerate(("  95 % from", "  95 % to")):
+            ends = {name: f"{ends[side]:.4f}" for name, ends in metrics["intervals"].items()}
+            lines.append(f"  {words:<12}{_cells([ends.get(name, '') for name in shown])}".rstrip())
+    facts = [
+        f"{_title(name)} {_score(metrics[name])}"
+        for name in metrics
+        if re.fullmatch(r"top\d+_accuracy", name) and name not in (*shown, "top1_accuracy")
+    ]
+    facts.append(f"calibration error (ECE) {_score(metrics['ece'])}")
+    lines.append("  " + " | ".join(facts))
+    print("\n".join(lines + _mistakes(metrics["hardest"][:SHOWN_MISTAKES])), flush=True)
+
+
+def _mistakes(worst: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["  hardest mistakes: loss, class, what it was taken for (probability), path"]
+    label, prediction = (
+        max((len(clean(one[key])) for one in worst), default=0) for key in ("label", "prediction")
+    )
+    for one in worst:
+        names = f"{clean(one['label']):<{label}}  {clean(one['prediction']):<{prediction}}"
+        confidence = _score(one["confidence"], ".2f")
+        lines.append(f"{_score(one['loss']):>10}  {names} ({confidence})  {clean(one['path'])}")
+    return lines if worst else []
+
+
+def _head(title: str, shown: Sequence[str]) -> str:
+    return f"{title:<14}{_cells([_title(name) for name in shown])}"
+
+
+def _title(name: str) -> str:
+    """What people call a metric: top-5 for top5_accuracy, f1 for f1_macro."""
+    return re.sub(r"^top(\d+)_accuracy$", r"top-\1", name).removesuffix("_macro")
+
+
+def _line(title: str, values: Sequence[float | None]) -> str:
+    return f"  {title:<12}{_cells([_score(value) for value in values])}"
+
+
+def _score(value: float | None, form: str = ".4f") -> str:
+    if value is None:
+        return "-"
+    return format(value, form if abs(value) < LARGE else ".3e")
+
+
+def _cells(texts: list[str]) -> str:
+    return "".join(f"{text:>11}" for text in texts)

@@ -1,0 +1,211 @@
+"""What a run's page on wandb shows beside curves: confusion matrix, classes, hardest videos."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.metrics.scores import log_softmax, predicted
+from slowfast_dist.system import signals
+from slowfast_dist.video.guarded_reader import GuardedReader
+from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.views import SpatialView
+from slowfast_dist.video.writer import write_video
+
+VIDEO_SECONDS = 5.0
+"""After which the decoding of one video is given up."""
+TABLE_SECONDS = 20.0
+"""After which no further video of a table is begun."""
+MOST_BYTES = 2 * 1024**2
+"""Of one excerpt; of real clips they had .03 to .12 MB. A larger one is left out."""
+
+MAX_TABLE_CLASSES = 50
+"""Above this a confusion matrix is an image: wandb took 12 s for a table of 400 classes."""
+
+PER_CLASS = ("class", "precision", "recall", "f1", "support")
+HARDEST = ("video", "clip", "class", "prediction", "confidence", "probability", "loss")
+
+
+@dataclass(frozen=True)
+class HardVideo:
+    """A validation video: ``row`` in its table, class indices, and what the model gave.
+
+    ``confidence``: the highest probability; ``probability``: that of the label; ``loss``: minus its
+    logarithm.
+    """
+
+    row: int
+    label: int
+    prediction: int
+    confidence: float
+    probability: float
+    loss: float
+
+
+def hardest_videos(
+    videos: NDArray[np.int64], labels: NDArray[np.int64], logits: NDArray[np.float64], most: int
+) -> list[HardVideo]:
+    """Those with the highest loss, worst first, of equal ones the first.
+
+    ``videos`` (N,) are their rows in the table, ``labels`` (N,), ``logits`` (N, K).
+    """
+    logarithms, predictions = log_softmax(logits), predicted(logits)
+    losses = -np.take_along_axis(logarithms, labels[:, None], axis=1)[:, 0]
+    return [
+        HardVideo(
+            row=int(videos[place]),
+            label=int(labels[place]),
+            prediction=int(predictions[place]),
+            confidence=float(np.exp(logarithms[place].max())),
+            probability=float(np.exp(-losses[place])),
+            loss=float(losses[place]),
+        )
+        for place in np.argsort(-losses, kind="stable")[:most].tolist()
+    ]
+
+
+def hardest_table(
+    hardest: Sequence[HardVideo], videos: VideoTable, data: DataConfig, classes: Sequence[str]
+) -> Any:
+    """A wandb.Table of HARDEST, a row a video.
+
+    A video that cannot be read, hangs, or comes after TABLE_SECONDS has its row without a clip.
+    """
+    import wandb
+
+    table = wandb.Table(columns=[*HARDEST])
+    reader, end = GuardedReader(VIDEO_SECONDS), time.monotonic() + TABLE_SECONDS
+    try:
+        for hard in hardest:
+            name = videos.names[hard.row]
+            in_time = time.monotonic() < end and signals.received() is None
+            content = _excerpt(videos, hard.row, data, reader) if in_time else None
+            caption = f"{classes[hard.label]}, taken for {classes[hard.prediction]}"
+            clip = content and wandb.Video(BytesIO(content), _text(caption), format="mp4")
+            table.add_data(
+                _text(name), clip, classes[hard.label], classes[hard.prediction],
+                hard.confidence, hard.probability, hard.loss,
+            )  # fmt: skip
+    finally:
+        reader.close()
+    return table
+
+
+def _excerpt(
+    videos: VideoTable, row: int, data: DataConfig, reader: GuardedReader
+) -> bytes | None:
+    whole = data.sampling == "uniform"  # else the middle, as the model saw it
+    try:
+        content = excerpt(videos.path(row), videos.info(row), data.decoder, whole, reader)
+    except Exception:  # whatever is wrong with a video, or with showing it, costs its clip alone
+        return None
+    return content if len(content) <= MOST_BYTES else None
+
+
+def per_class_table(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """A wandb.Table of the rows that `metrics.per_class` gave."""
+    import wandb
+
+    data = [[row[name] for name in PER_CLASS] for row in rows]
+    return wandb.Table(columns=[*PER_CLASS], data=data)
+
+
+def _text(name: str) -> str:
+    """A name that may hold bytes that are no UTF-8, as text."""
+    return name.encode("utf-8", "replace").decode()
+
+
+def confusion_chart(matrix: NDArray[Any], classes: Sequence[str], offline: bool) -> Any:
+    """Counts (K, K), rows = true, as wandb's chart or, if K is large or ``offline``, an image."""
+    import wandb
+
+    if len(classes) > MAX_TABLE_CLASSES or offline:
+        caption = "row: true class, column: prediction, shade: share of the row"
+        return wandb.Image(confusion_image(matrix), caption=caption)
+    fields = ["Actual", "Predicted", "nPredictions"]
+    rows = [
+        [actual, predicted, int(matrix[i, j])]
+        for i, actual in enumerate(classes)
+        for j, predicted in enumerate(classes)
+    ]
+    return wandb.plot_table(
+        "wandb/confusion_matrix/v1",
+        wandb.Table(columns=[*fields], data=rows),
+        {field: field for field in fields},
+        {"title": "Validation"},
+    )
+
+
+def confusion_image(matrix: NDArray[Any]) -> Any:
+    """A PIL image, at least 800 pixels wide: each row of counts as shares, white 0 to blue 1."""
+    from PIL import Image
+
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    dark = np.array([8, 48, 107])
+    # The root lifts small shares, which would be invisible among hundreds of classes.
+    pixels = 255 - np.sqrt(shares)[:, :, None] * (255 - dark)
+    scale = -(-800 // len(matrix))
+    small = Image.fromarray(pixels.round().astype(np.uint8))
+    return small.resize((len(matrix) * scale, len(matrix) * scale), Image.Resampling.NEAREST)
+
+
+# A few seconds of a video, small, as an mp4 that browsers play: to look at, not to train on.
+
+
+SECONDS = 6.0
+"""Longest excerpt."""
+RATE = 10
+"""Most frames of it a second."""
+LONG_SIDE = 256
+"""Pixels of its longer side; a smaller video keeps its size."""
+
+
+def excerpt(
+    path: Path,
+    info: VideoInfo,
+    decoder: Literal["auto", "decord", "pyav"],
+    whole: bool,
+    reader: GuardedReader,
+) -> bytes:
+    """An mp4 of H.264 in yuv420p, upright, from the middle of the video.
+
+    ``whole``: frames from all over the video, in fast motion where it is longer than SECONDS.
+    Raises DecodeError where the video does not decode, hangs or crashes its decoder.
+    """
+    indices, rate = excerpt_frames(info.frames, info.fps, whole)
+    side = min(LONG_SIDE, max(info.height, info.width))
+    # The reader gives squares; from one of the longer side the picture only shrinks.
+    square = SpatialView(0, 0, info.height, info.width, side, flip=False)
+    frames = reader.read(path, indices, info, decoder, square)
+    scale = side / max(info.height, info.width)
+    size = (_even(info.width * scale), _even(info.height * scale))
+    shown = (cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames)
+    with TemporaryDirectory(prefix="slowfast_dist_") as folder:
+        target = Path(folder) / "excerpt.mp4"
+        write_video(target, (np.asarray(frame, np.uint8) for frame in shown), rate)
+        return target.read_bytes()
+
+
+def excerpt_frames(frames: int, fps: float, whole: bool) -> tuple[NDArray[np.int64], int]:
+    """Which of a video's frames are shown, int64 (n,) in order, and how many of them a second."""
+    fps = fps if 0 < fps <= 240 else 25.0  # a file may not say, or lie
+    span = frames if whole else min(frames, max(1, round(SECONDS * fps)))
+    seconds = min(SECONDS, span / fps)
+    count = min(span, max(1, round(seconds * RATE)))
+    first = (frames - span) // 2
+    places = first + (2 * np.arange(count, dtype=np.int64) + 1) * span // (2 * count)
+    return places, max(1, round(count / seconds))
+
+
+def _even(length: float) -> int:
+    """4:2:0 has a colour for every 2 x 2 pixels."""
+    return max(2, 2 * round(length / 2))

@@ -1,0 +1,1 @@
+"""The loop: from settings to a trained, evaluated and recorded model."""

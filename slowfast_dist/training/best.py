@@ -1,0 +1,235 @@
+"""The best epoch so far: whether a new one beats it, and what models/ then holds."""
+
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slowfast_dist.config.training import Config, DataConfig
+from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.metrics.scores import confusion, per_class, predicted, softmax
+from slowfast_dist.metrics.uncertainty import (
+    bootstrap_intervals,
+    expected_calibration_error,
+    reliability,
+)
+from slowfast_dist.model.slowfast import SlowFast, rebuild
+from slowfast_dist.model.weights import HUB_FILES
+from slowfast_dist.report.card import CARD, card_body, write_card
+from slowfast_dist.runs.best_model import DESCRIPTION, describe_best, save_best
+from slowfast_dist.runs.checkpoint import portable
+from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.system.text import operand
+from slowfast_dist.training.evaluation import Scores
+
+
+class BestSoFar:
+    """``memory`` is JSON for the checkpoint: metric, mode, value, epoch and step; None before any
+    epoch was the best."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        videos: VideoSet,
+        environment: dict[str, Any],
+        memory: dict[str, Any] | None,
+    ) -> None:
+        """``memory``: what a checkpoint kept; it counts if its model is still in models/ and it was
+        judged as it is now."""
+        self.config, self.folder, self.videos = config, folder, videos
+        self.environment = environment
+        self._card_was_kept = False
+        now = (config.checkpoint.monitor, config.checkpoint.mode)
+        here = (folder.models / DESCRIPTION).exists()
+        known = memory and here and (memory["monitor"], memory["mode"]) == now
+        self.memory = memory if known else None
+
+    def is_beaten_by(self, row: Mapping[str, Any]) -> bool:
+        """Whether an epoch's row of metrics.jsonl is better; with a loss that is no number never,
+        whatever the monitored metric makes of such outputs."""
+        value = row.get(self.config.checkpoint.monitor)
+        if value is None or not isfinite(value) or not isfinite(row.get("val/loss", 0.0)):
+            return False
+        if self.memory is None:
+            return True
+        if self.config.checkpoint.mode == "min":
+            return value < self.memory["value"]
+        return value > self.memory["value"]
+
+    def save(self, row: Mapping[str, Any], scores: Scores | None, network: SlowFast) -> None:
+        """Write the files of models/, and predictions/val_best.csv where there are ``scores``."""
+        monitor = self.config.checkpoint.monitor
+        self.memory = {
+            "monitor": monitor,
+            "mode": self.config.checkpoint.mode,
+            "value": row[monitor],
+            "epoch": row["epoch"],
+            "global_step": row["global_step"],
+        }
+        metrics = {name: row[name] for name in row if name.startswith(("train/", "val/"))}
+        description = {
+            **describe_best(network, self.videos.classes, self.config.data, self.config.evaluation),
+            **self.memory,
+            "metrics": metrics,
+            "data": data_facts(self.config.data, self.videos),
+            "training": training_facts(self.config, network.norm, self.environment),
+        }
+        if scores is not None:
+            description |= result_facts(scores.labels, scores.logits, self.videos.classes)
+        state: dict[str, Tensor] = portable(network.state_dict())
+        full = rebuild(description["model"])
+        full.load_state_dict(state)
+        save_best(self.folder.models, state, full, description)
+        self._write_card()
+        if scores is not None:
+            names = [self.videos.val[video].name for video in scores.videos]
+            write_predictions(
+                self.folder.predictions, names, scores.labels, scores.logits, self.videos.classes
+            )
+
+    def _write_card(self) -> None:
+        if write_card(self.folder.models) or self._card_was_kept:
+            return
+        self._card_was_kept = True
+        print(
+            f"{self.folder.shown / 'models' / CARD} was changed by hand and is kept; 'model-card "
+            f"{operand(self.folder.shown)} --overwrite' writes a new one"
+        )
+
+    def card(self) -> str:
+        """The text of the model card, without what only the hub reads."""
+        return card_body(self.folder.models)
+
+
+# What best_model.json tells beside what rebuilds the model: its data, its training, its worth.
+#
+# With these facts models/ alone makes the model card. They name no folder of the machine.
+
+
+MEASURED = 1000
+
+CONFUSIONS = 10
+"""Pairs of classes kept of those most often taken for one another."""
+
+
+def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
+    """The dataset's name, how many videos of each class, and how they were split."""
+    counts = [
+        np.bincount(side.labels, minlength=len(videos.classes)).tolist()
+        for side in (videos.train, videos.val)
+    ]
+    facts: dict[str, Any] = {
+        "name": dataset_name(data),
+        "train_videos": len(videos.train),
+        "val_videos": len(videos.val),
+        "unreadable": len(videos.rejected),
+        "median_seconds": median_seconds(videos.train),
+        "per_class": [
+            {"class": name, "train": train, "val": val}
+            for name, train, val in zip(videos.classes, *counts, strict=True)
+        ],
+        "split": "random" if videos.was_split else "given",
+    }
+    if videos.was_split:
+        facts |= {"val_fraction": data.val_fraction, "group_pattern": data.group_pattern}
+    return facts
+
+
+def median_seconds(videos: VideoTable) -> float | None:
+    """How long a video is, by the files that say how fast they play; of many, of a thousand."""
+    chosen = range(0, len(videos), max(1, len(videos) // MEASURED))
+    infos = [videos.info(index) for index in chosen]
+    seconds = [info.frames / info.fps for info in infos if info.fps > 0]
+    return round(median(seconds), 3) if seconds else None
+
+
+def dataset_name(data: DataConfig) -> str:
+    """The name of the folder (or CSV) of videos, without the path to it."""
+    if data.root is not None:
+        return _name(data.root)
+    assert data.train_dir is not None and data.val_dir is not None
+    train, val = data.train_dir.absolute(), data.val_dir.absolute()
+    # Folders named train and val say less than the one that holds both.
+    return _name(train.parent if train.parent == val.parent and train.parent.name else train)
+
+
+def _name(path: Path) -> str:
+    path = path.absolute()
+    name = path.stem if path.suffix.lower() == ".csv" else path.name
+    return name.encode("utf-8", "replace").decode() or "videos"
+
+
+def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> dict[str, Any]:
+    """The settings behind the result, where the weights began, and with what it was made.
+
+    ``norm`` is the one that was used; ``environment`` that of environment.json.
+    """
+    model, optimizer = config.model, config.optimizer
+    start = "scratch"
+    if model.weights is not None:
+        start = _name(model.weights)
+    elif model.pretrained and model.name in HUB_FILES:
+        start = HUB_FILES[model.name]
+    return {
+        "started_from": start,
+        "pretrained_on": "Kinetics-400" if start in HUB_FILES.values() else None,
+        "epochs": config.epochs,
+        "global_batch_size": config.global_batch_size,
+        "micro_batch_size": config.micro_batch_size,
+        "optimizer": optimizer.name,
+        "lr": optimizer.lr,
+        "backbone_lr_scale": optimizer.backbone_lr_scale,
+        "weight_decay": optimizer.weight_decay,
+        "clip_norm": optimizer.clip_norm,
+        "schedule": config.schedule.name,
+        "warmup_epochs": config.schedule.warmup_epochs,
+        "label_smoothing": config.loss.label_smoothing,
+        "class_weights": config.loss.class_weights,
+        "freeze": model.freeze,
+        "norm": norm,
+        "short_side": list(config.data.short_side),
+        "flip": config.data.flip,
+        "seed": config.seed,
+        "processes": environment.get("processes"),
+        "device": environment.get("device"),
+        "mixed_precision": environment.get("mixed_precision"),
+        "versions": {
+            name: environment.get("versions", {}).get(name) for name in ("slowfast_dist", "torch")
+        },
+        "git_commit": environment.get("git_commit"),
+    }
+
+
+def result_facts(
+    labels: NDArray[np.int64], logits: NDArray[np.float64], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """How far the validation's numbers can be trusted, and what they are class by class.
+
+    ``labels`` (N,), ``logits`` (N, K). "intervals": 95 %, of "accuracy" and "f1_macro"; "ece": the
+    expected calibration error; "per_class": `metrics.per_class`; "confusions": true class,
+    prediction and how often, most often first.
+    """
+    predictions = predicted(logits)
+    matrix = confusion(labels, predictions, len(classes))
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(-matrix, axis=None, kind="stable")[:CONFUSIONS]
+    pairs = [divmod(place, len(classes)) for place in order.tolist()]
+    intervals = bootstrap_intervals(labels, predictions, len(classes))
+    return {
+        "intervals": {name: list(ends) for name, ends in intervals.items()},
+        "ece": expected_calibration_error(reliability(labels, softmax(logits))),
+        "per_class": per_class(labels, predictions, classes),
+        "confusions": [
+            {"class": classes[true], "prediction": classes[guess], "count": count}
+            for true, guess in pairs
+            if (count := int(matrix[true, guess]))
+        ],
+    }

@@ -1,0 +1,144 @@
+"""Training videos that fail to decode: every process knows them all, and too many end the run."""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from accelerate import Accelerator
+
+from slowfast_dist.config.errors import RunError
+from slowfast_dist.config.training import Config
+from slowfast_dist.data.dataset import Batch, Failure
+from slowfast_dist.data.loaders import Loaders, VideoSet
+from slowfast_dist.distributed.accelerator import local_processes
+from slowfast_dist.distributed.collectives import gather_list, say
+from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.progress import Progress
+from slowfast_dist.system.text import operand
+from slowfast_dist.training.recorder import Recorder
+from slowfast_dist.training.state import TrainingState
+from slowfast_dist.video.guarded_reader import is_fatal
+
+
+class BadVideos:
+    """What is done about ``state.failed``."""
+
+    def __init__(self, accelerator: Accelerator, state: TrainingState, loaders: Loaders) -> None:
+        self.accelerator = accelerator
+        self.state = state
+        self.loaders = loaders
+
+    def give_up(self) -> None:
+        """Never try those again that took a decoding process with them."""
+        failed = self.state.failed.items()
+        self.loaders.give_up(video for video, reason in failed if is_fatal(reason))
+
+    def share(self, new: Sequence[Failure], recorder: Recorder | None) -> None:
+        """Collective: let every process know what the others met; ``new`` is this one's.
+
+        Raises RunError on every process if they are more than data.max_bad_fraction of all.
+        """
+        failed, videos = self.state.failed, self.state.videos.train
+        for failure in gather_list(self.accelerator, list(new)):
+            failed.setdefault(failure.video, failure.reason)
+        self.give_up()
+        if recorder is not None:
+            named = [(videos[video].name, reason) for video, reason in failed.items()]
+            recorder.add_unreadable(named, "training")
+        limit = self.state.config.data.max_bad_fraction
+        if len(failed) > limit * len(videos):
+            folders = Counter(str(videos[video].path.parent) for video in failed)
+            folder, count = folders.most_common(1)[0]
+            worst = next(v for v in failed if str(videos[v].path.parent) == folder)
+            raise RunError(
+                f"{len(failed)} of {len(videos)} training videos failed to decode, more than "
+                f"--data.max-bad-fraction {limit:g}; most of them, {count}, in {folder} "
+                f"(as {videos[worst].path.name}: {failed[worst]})"
+            )
+
+
+# How long training waits for its data, and what would help.
+
+
+TOO_MUCH = 0.1
+"""Share of an epoch's time, above which the user hears what would help."""
+
+MOST_WORKERS = 32
+"""Of a training process that are advised."""
+
+NAMED = 3
+"""Slowest videos that are named."""
+
+PREPARED_SIDE, PREPARED_INTERVAL = 400, 32
+"""Videos of a larger short side (pixels), or longer from keyframe to keyframe (frames), would be
+read much faster after ``prepare``."""
+
+
+class DataWait:
+    """The waiting of an epoch over all processes."""
+
+    def __init__(
+        self, config: Config, accelerator: Accelerator, videos: VideoSet, loaders: Loaders
+    ) -> None:
+        self.config, self.accelerator, self.videos = config, accelerator, videos
+        self.workers = loaders.train.num_workers
+        self._advised = False
+        self._slowest: dict[int, float] = {}
+
+    def watch(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches of an epoch, as they come; notes what took longest to read."""
+        self._slowest = {}
+        for batch in batches:
+            for video, seconds in zip(batch.videos.tolist(), batch.seconds, strict=True):
+                self._slowest[video] = max(seconds, self._slowest.get(video, 0.0))
+            if len(self._slowest) > 10 * NAMED:
+                self._slowest = dict(self._most(list(self._slowest.items())))
+            yield batch
+
+    def end_epoch(self, epoch: int, progress: Progress) -> float:
+        """Collective: the share of the epoch, in [0, 1], in which the process waited that waited
+        most. Says once what would help where that is too much, not counting the first batch, for
+        which the loaders' processes start.
+        """
+        fraction = progress.data_wait_fraction
+        steady = fraction - (progress.first_wait or 0.0) / max(progress.seconds, 1e-9)
+        slowest = self._most(list(self._slowest.items()))
+        gathered = gather_list(self.accelerator, [(fraction, steady, slowest)])
+        share = max(steady for _, steady, _ in gathered)
+        if share > TOO_MUCH and not self._advised:
+            self._advised = True
+            slow = self._most([pair for _, _, pairs in gathered for pair in pairs])
+            say(self.accelerator, self._advice(epoch, share, slow))
+        return max(fraction for fraction, _, _ in gathered)
+
+    def _most(self, pairs: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        return heapq.nlargest(NAMED, pairs, key=lambda pair: pair[1])
+
+    def _advice(self, epoch: int, share: float, slowest: list[tuple[int, float]]) -> str:
+        cpus = max(1, available_cpus() // local_processes())
+        lines = [f"epoch {epoch}: {share:.0%} of the time went into waiting for data; what helps:"]
+        useful = max(1, min(cpus - 1, MOST_WORKERS))
+        if self.workers < useful:
+            lines.append(
+                f"more decoding processes: --data.num-workers {useful} (now {self.workers}; "
+                f"{cpus} CPUs for each training process)"
+            )
+        elif self.workers >= cpus - 1:
+            lines.append(
+                f"more CPUs: all {cpus} of each training process are in use "
+                f"(--data.num-workers {self.workers})"
+            )
+        root = self.config.data.root or self.config.data.train_dir
+        if any(self._is_heavy(video) for video, _ in slowest):
+            lines.append(
+                "videos that are quick to read: python -m slowfast_dist prepare "
+                f"{operand(str(root))} OUT, then train as it says"
+            )
+        named = [f"{self.videos.train[video].name} ({time_:.2f} s)" for video, time_ in slowest]
+        lines.append(f"slowest to read: {', '.join(named)}")
+        return "\n  ".join(lines)
+
+    def _is_heavy(self, video: int) -> bool:
+        info = self.videos.train.info(video)
+        side = min(info.width, info.height)
+        return side > PREPARED_SIDE or info.key_interval > PREPARED_INTERVAL

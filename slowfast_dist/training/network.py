@@ -1,0 +1,123 @@
+"""The network of a training, from the settings or a checkpoint to the device."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import ModelConfig
+from slowfast_dist.distributed.collectives import on_main, say
+from slowfast_dist.model.convolution import fused_types
+from slowfast_dist.model.slowfast import (
+    SlowFast,
+    build_model,
+    freeze,
+    live_batchnorms,
+    resolve_norm,
+    set_norm,
+    starts_pretrained,
+)
+from slowfast_dist.model.weights import hub_file
+from slowfast_dist.runs.checkpoint import Checkpoint
+
+
+def compile_network(network: nn.Module) -> None:
+    """torch.compile for shapes that do not change: a short last batch is compiled by itself.
+
+    What is compiled is kept, so that a second start is quick (slowfast_tiny on a CPU: 5 CPU seconds
+    in place of 148), in torch's TORCHINDUCTOR_CACHE_DIR; torch's own place for it, in /tmp, is not
+    there after a restart of the machine.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "slowfast_dist" / "compiled"))
+    network.compile(dynamic=False)
+
+
+def summary(accelerator: Accelerator, network: SlowFast, compiled: bool) -> str:
+    """One line for the user: what a step is computed with on this machine."""
+    device = accelerator.device.type
+    parts = [_precision_words(device, accelerator.mixed_precision), _layout_words(network)]
+    parts.append(_norm_words(network))
+    if compiled:
+        parts.append("compiled")
+    elif device == "cpu" and fused_types():
+        parts.append("convolutions with sum and ReLU in one pass")
+    if network.checkpoint_activations:
+        parts.append("activations computed again")
+    return f"{_device_words(device)}: {', '.join(part for part in parts if part)}"
+
+
+def _device_words(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    threads = torch.get_num_threads()
+    return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _precision_words(device: str, precision: str) -> str:
+    if precision == "no":
+        return "fp32 (TF32)" if device == "cuda" else "fp32"
+    if device != "cpu":
+        return precision
+    for name, supported in (
+        ("AMX", torch.cpu._is_amx_tile_supported),
+        ("AVX512-bf16", torch.cpu._is_avx512_bf16_supported),
+    ):
+        if supported():
+            return f"{precision} ({name})"
+    return f"{precision} (emulated, so slow: --mixed-precision no is faster here)"
+
+
+def _layout_words(network: SlowFast) -> str:
+    return "channels_last_3d" if network.channels_last else "contiguous"
+
+
+def _norm_words(network: SlowFast) -> str:
+    if not any(live_batchnorms(network)):
+        return "frozen BatchNorm folded into the convolutions"
+    words = "synchronised" if network.norm == "sync" else "local"
+    if network.frozen_stages:
+        return f"BatchNorm {words}, folded in the {network.frozen_stages} frozen stages"
+    return f"BatchNorm {words}"
+
+
+COMPILED_ON_CPU = (
+    "warning: --model.compile on a CPU: compiling takes minutes before the first step, and no "
+    "faster step was measured than without"
+)
+
+
+def set_up_network(
+    config: ModelConfig, num_classes: int, accelerator: Accelerator, checkpoint: Checkpoint | None
+) -> SlowFast:
+    """Collective: the network in training mode, outside any wrapper, its norm decided.
+
+    Weights come from ``checkpoint`` where there is one, for `TrainingState.restore`.
+    Raises UserError for settings that this model or machine has not.
+    """
+    if checkpoint is not None:  # needs no other weights, and its norm is decided
+        norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
+        config = replace(config, pretrained=False, weights=None, norm=norm)
+    if starts_pretrained(config) and config.weights is None:
+        on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
+    network, report = build_model(config, num_classes)
+    for line in report if checkpoint is None else ():
+        say(accelerator, line)
+    norm = resolve_norm(config, starts_pretrained(config))
+    if norm == "sync" and accelerator.device.type != "cuda":
+        raise UserError("--model.norm sync needs GPUs: use local or frozen on a CPU")
+    # All of it before prepare(): DistributedDataParallel would not notice the change later.
+    set_norm(network, norm)
+    freeze(network, config.freeze)
+    network.to(accelerator.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network.checkpoint_activations = config.checkpoint_activations
+    if config.compile:
+        compile_network(network)
+    say(accelerator, summary(accelerator, network, config.compile))
+    if config.compile and accelerator.device.type == "cpu":
+        say(accelerator, COMPILED_ON_CPU)
+    return network.train()

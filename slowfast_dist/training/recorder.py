@@ -1,0 +1,287 @@
+"""What the main process does with an epoch: metrics, logs, the best model, the checkpoint."""
+
+import atexit
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config, config_dict
+from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.split import write_split
+from slowfast_dist.metrics.scores import (
+    TOP_K,
+    classification_metrics,
+    confusion,
+    per_class,
+    predicted,
+)
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.report.card import CARD
+from slowfast_dist.report.command import write_report
+from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
+from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.runs.logs import SampleLog, TrainingLog
+from slowfast_dist.runs.metrics_file import MetricsFile
+from slowfast_dist.system.text import option
+from slowfast_dist.tracking.console import print_epoch
+from slowfast_dist.tracking.wandb_media import HardVideo, hardest_table, hardest_videos
+from slowfast_dist.tracking.wandb_run import open_wandb
+from slowfast_dist.training.best import BestSoFar
+from slowfast_dist.training.evaluation import Scores
+
+PREEMPT_SECONDS = 20.0
+"""Of what a scheduler gives a run that it stops, for wandb's last upload."""
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch over all processes. ``rows`` int64 (N, 6) as in training_state.EpochSums."""
+
+    epoch: int
+    global_step: int
+    train_loss: float
+    rows: NDArray[np.int64]
+    scores: Scores | None
+    values: dict[str, Any]
+
+
+class Recorder:
+    """Writes the run folder; only the main process has one.
+
+    ``memory`` is what an earlier checkpoint's ``state["recorder"]`` held: the best so far, the
+    wandb run id and the seconds spent.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        videos: VideoSet,
+        environment: dict[str, Any],
+        state: Mapping[str, Any] | None,
+    ) -> None:
+        classes = videos.classes
+        monitor = config.checkpoint.monitor
+        if monitor.endswith("top5_accuracy") and len(classes) <= TOP_K:
+            raise UserError(
+                f"--checkpoint.monitor {monitor}: there are only {len(classes)} classes; use "
+                f"{monitor.replace('top5_', '')}"
+            )
+        self.config, self.folder, self.videos = config, folder, videos
+        memory = state["recorder"] if state else {}
+        self.best = BestSoFar(config, folder, videos, environment, memory.get("best"))
+        self.earlier_seconds: float = memory.get("seconds", 0.0)
+        self.started = time.monotonic()
+        self.saved_at: int | None = state["global_step"] if state else None
+        folder.describe(config, classes, environment)
+        if videos.was_split:
+            write_split(folder.root / "split.csv", classes, videos.train, videos.val)
+        self.unreadable = list(videos.rejected) + (folder.read_unreadable() if state else [])
+        folder.list_unreadable(self.unreadable)
+        self.metrics = MetricsFile(folder.metrics)
+        self.metrics.truncate_after(
+            state["global_step"] if state else 0, state["epoch"] if state else 0
+        )
+        self.log = TrainingLog(folder.training_log)
+        self.samples = SampleLog(folder.samples, videos.train.names)
+        # Its rows come an epoch at a time: those of the running one are in the checkpoint.
+        self.samples.truncate_after(state["global_step"] - state["step"] if state else 0)
+        self.wandb = open_wandb(
+            config.wandb, folder.root, config_dict(config) | {"environment": environment},
+            memory.get("wandb_id"),
+        )  # fmt: skip
+        self.hardest: tuple[int, list[HardVideo]] | None = None  # to be shown on wandb
+        self.report_failed = False
+        folder.set_status("running")
+
+    def step(self, epoch: int, global_step: int, values: dict[str, float]) -> None:
+        """Write a step row; ``values`` by their names in metrics.jsonl."""
+        row = self.metrics.write("step", epoch=epoch, global_step=global_step, **values)
+        self.wandb.log_step(row)
+
+    def epoch(self, result: EpochResult, network: SlowFast) -> None:
+        """Write the epoch's row, table and log, and the best model if it is that."""
+        scores = result.scores
+        row: dict[str, Any] = {"epoch": result.epoch, "global_step": result.global_step}
+        row |= self._train_metrics(result)
+        if scores is not None:
+            row |= {f"val/{name}": value for name, value in scores.metrics().items()}
+        row |= result.values
+        row["best"] = self.best.is_beaten_by(row)
+        if row["best"]:
+            self.best.save(row, scores, network)
+        if self.config.log_samples:
+            self.samples.epoch(result.rows)
+        written = self.metrics.write("epoch", **row)
+        saved = self.folder.models / "best_model_weights.pth" if row["best"] else None
+        self.log.epoch(written, self.config.epochs, saved)
+        print_epoch(written, self.config.epochs)
+        self.wandb.log_epoch(written)
+        if row["best"]:
+            self.wandb.summarise_best(written)
+        if scores is not None:
+            self._record_classes(result, scores, row["best"])
+        self._draw_report()
+
+    def _draw_report(self) -> None:
+        """Once all is written; a page that cannot be written costs a line, once."""
+        try:
+            write_report(self.folder.root, videos=self.videos.val)
+        except Exception as error:  # whatever is wrong with the page, the training is worth more
+            if not self.report_failed:
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                print(f"report.html: cannot be written ({reason})", flush=True)
+            self.report_failed = True
+        else:
+            self.report_failed = False
+
+    def _train_metrics(self, result: EpochResult) -> dict[str, Any]:
+        rows, classes = result.rows, len(self.videos.classes)
+        metrics = classification_metrics(rows[:, 2], rows[:, 3], classes, int(rows[:, 4].sum()))
+        seen = np.bincount(rows[:, 0], minlength=len(self.videos.train))
+        audit = {
+            "once": int(np.sum(seen == 1)),
+            "more": int(np.sum(seen > 1)),
+            "never": int(np.sum(seen == 0)),
+            "replaced": int(np.sum(rows[:, 0] != rows[:, 1])),
+        }
+        named = {f"train/{name}": value for name, value in metrics.items()}
+        samples = {f"train/samples_{name}": count for name, count in audit.items()}
+        return {"train/loss": result.train_loss, **named, **samples}
+
+    def _record_classes(self, result: EpochResult, scores: Scores, best: bool) -> None:
+        classes, predictions = self.videos.classes, predicted(scores.logits)
+        matrix = confusion(scores.labels, predictions, len(classes))
+        of_classes = per_class(scores.labels, predictions, classes)
+        self.metrics.write(
+            "classes",
+            epoch=result.epoch,
+            global_step=result.global_step,
+            per_class=of_classes,
+            confusion=matrix.tolist(),
+        )
+        self.wandb.log_confusion(matrix, classes)
+        if best:
+            self.wandb.log_per_class(result.epoch, of_classes)
+            most = self.config.wandb.hardest
+            hardest = hardest_videos(scores.videos, scores.labels, scores.logits, most)
+            self.hardest = (result.epoch, hardest)
+            self._show_hardest()
+        if scores.unreadable:
+            videos = [(self.videos.val[f.video].name, f.reason) for f in scores.unreadable]
+            self.add_unreadable(videos, "validation")
+            print(
+                f"validation: {len(scores.unreadable)} videos could not be read: "
+                f"{self.folder.root / 'unreadable_videos.csv'} lists them"
+            )
+
+    def _show_hardest(self, at_end: bool = False) -> None:
+        """On wandb, unless that would take too large a share of the run's time."""
+        if self.hardest is None or not self.config.wandb.hardest:
+            return
+        epoch, hardest = self.hardest
+        videos, data = self.videos.val, self.config.data
+        if self.wandb.log_hardest(
+            epoch, lambda: hardest_table(hardest, videos, data, self.videos.classes), at_end
+        ):
+            self.hardest = None
+
+    def add_unreadable(self, videos: list[tuple[str, str]], where: str) -> None:
+        """Add (path below the root, reason) of videos to unreadable_videos.csv."""
+        known = len(self.unreadable)
+        listed = {path for path, _, _ in self.unreadable}
+        self.unreadable += [(*video, where) for video in videos if video[0] not in listed]
+        if len(self.unreadable) > known:
+            self.folder.list_unreadable(self.unreadable)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Save a resumable checkpoint, with this recorder's memory in its state."""
+        checkpoint.state["recorder"] = {
+            "best": self.best.memory,
+            "wandb_id": self.wandb.id,
+            "seconds": self.seconds,
+        }
+        path = save_checkpoint(self.folder.checkpoints, checkpoint, self.config.checkpoint.keep)
+        self.saved_at = checkpoint.state["global_step"]
+        self.metrics.write(
+            "checkpoint",
+            epoch=checkpoint.state["epoch"],
+            global_step=checkpoint.state["global_step"],
+            path=str(path.relative_to(self.folder.root)),
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this run so far, also before a resume."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    def finish(self) -> dict[str, Any]:
+        """Close everything; returns where the run is and its best epoch."""
+        self.log.finish(self.seconds)
+        self.folder.set_status("finished")
+        self._draw_report()
+        print(self._closing_words(), flush=True)
+        if self.best.memory is not None:
+            self._show_hardest(at_end=True)
+            self.wandb.log_model(self.folder.models, self.best.card())
+        self.wandb.finish(0)  # may take minutes to upload: everything else is done by now
+        return self._summary("finished")
+
+    def preempt(self) -> dict[str, Any]:
+        """The run was asked to stop; its checkpoint is saved."""
+        self.folder.set_status("preempted")
+        self._draw_report()
+        print(preempted_words(self.folder, self.saved_at), flush=True)
+        self.wandb.finish(0, PREEMPT_SECONDS)
+        return self._summary("preempted")
+
+    def _summary(self, status: str) -> dict[str, Any]:
+        root = str(self.folder.root)
+        return {"output_dir": root, "status": status, "best": self.best.memory}
+
+    def fail(self) -> None:
+        """The run ends by an error, perhaps that of a full disk."""
+        with suppress(OSError):
+            self.folder.set_status("failed")
+        with suppress(Exception):
+            write_report(self.folder.root, videos=self.videos.val)
+        # It may take minutes without a network: after the error was said and the others were ended.
+        atexit.register(self.wandb.finish, 1)
+
+    def _closing_words(self) -> str:
+        lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]
+        if self.best.memory is not None:
+            best = self.best.memory
+            lines.append(f"  best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
+            lines.append("  models/best_model_weights.pth, models/best_model.json: the best model")
+            if (self.folder.models / CARD).exists():  # not of a best model of an older version
+                lines.append("  models/README.md: its model card")
+            lines.append("  predictions/val_best.csv: what it says of each validation video")
+        else:
+            lines.append(f"  {no_best_words(self.config.checkpoint.monitor)}")
+        if not self.report_failed:
+            lines.append("  report.html: all of it on one page")
+        lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
+        return "\n".join(lines)
+
+
+def no_best_words(monitor: str) -> str:
+    """What the user reads at the end of a run that has no best model."""
+    both = monitor if monitor == "val/loss" else f"{monitor} and val/loss"
+    return (
+        f"no best model was written: no epoch had a finite {both} (a smaller --optimizer.lr may "
+        "help)"
+    )
+
+
+def preempted_words(folder: RunFolder, saved_at: int | None = None) -> str:
+    """What the user reads when a run was asked to stop."""
+    where = "before the first step" if saved_at is None else f"saved at step {saved_at}"
+    again = option("--output-dir", folder.shown)
+    return f"asked to stop: {where}; go on with {again} --resume auto"

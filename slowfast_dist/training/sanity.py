@@ -1,0 +1,119 @@
+"""One forward and backward before training: does the gradient arrive? It changes nothing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal, TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.model.slowfast import SlowFast, head_parameters, live_batchnorms, slowfast
+
+Fault = Literal["missing", "zero", "not_finite"]
+
+
+class GradientCheck(TypedDict):
+    """Of one micro-batch: the cross-entropy, the norm of the head's gradient, and the names of the
+    trainable parameters whose gradient is missing, zero or not finite.
+
+    In the deep models without pretrained weights most are zero: pytorchvideo starts their residual
+    branches at scale 0.
+    """
+
+    loss: float
+    head_grad_norm: float
+    missing: list[str]
+    zero: list[str]
+    not_finite: list[str]
+
+
+def check_gradients(
+    model: nn.Module,
+    frames: Tensor,
+    labels: Tensor,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> GradientCheck:
+    """Forward ``frames`` uint8 (B, T, 3, H, W) and backward from ``labels`` int64 (B,).
+
+    Weights, gradients, BatchNorm statistics, modes and random states are afterwards what they
+    were, bit for bit. No collective: one process may call it alone. Compiles nothing.
+    Raises UserError where the head's gradient is missing, zero or not finite.
+    """
+    net = slowfast(model)
+    named = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    loss, grads = gradients(net, list(named.values()), frames, labels, autocast)
+    found = GradientCheck(loss=loss.item(), head_grad_norm=0.0, missing=[], zero=[], not_finite=[])
+    of_head = {id(parameter) for parameter in head_parameters(net)}
+    norms, faults = [], []
+    for (name, parameter), grad in zip(named.items(), grads, strict=True):
+        fault = _fault(grad)
+        if fault is not None:
+            found[fault].append(name)
+        if id(parameter) in of_head:
+            if fault is not None:
+                faults.append(f"{name} is {fault.replace('_', ' ')}")
+            elif grad is not None:
+                norms.append(grad.norm())
+    if faults:
+        raise UserError(
+            f"sanity check: the gradient of {' and '.join(faults)} in the first micro-batch (loss "
+            f"{found['loss']:g}), so the head would learn nothing: check that --model.weights "
+            "holds finite numbers, or try --mixed-precision no"
+        )
+    found["head_grad_norm"] = torch.stack(norms).norm().item()
+    return found
+
+
+def gradients(
+    net: SlowFast,
+    parameters: list[nn.Parameter],
+    frames: Tensor,
+    labels: Tensor,
+    autocast: Callable[[], AbstractContextManager[object]],
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """The loss of a micro-batch as in `check_gradients`, and the gradients of ``parameters``.
+
+    It takes the memory of a training step, and it too leaves no trace, waits for no other process
+    and compiles nothing.
+    """
+    cuda = [frames.device] if frames.is_cuda else []
+    with torch.random.fork_rng(cuda), _training_mode(net), torch.enable_grad():
+        with autocast():
+            # forward, not __call__: past torch.compile, which would compile this mode as well.
+            logits = net.forward(frames).float()
+        loss = F.cross_entropy(logits, labels)
+        # Unlike backward() it leaves .grad alone, and DistributedDataParallel's hooks out of it.
+        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+
+@contextmanager
+def _training_mode(net: SlowFast) -> Iterator[None]:
+    """Training mode in which no BatchNorm touches its statistics or talks to other processes.
+
+    A BatchNorm without running statistics normalises by those of its batch also in evaluation
+    mode, and there SyncBatchNorm does not synchronise.
+    """
+    modes = [(module, module.training) for module in net.modules()]
+    layers = list(live_batchnorms(net))
+    buffers = [(layer.running_mean, layer.running_var) for layer in layers]
+    try:
+        net.train()
+        for layer in layers:
+            layer.eval()
+            layer.running_mean = layer.running_var = None
+        yield
+    finally:
+        for layer, (mean, var) in zip(layers, buffers, strict=True):
+            layer.running_mean, layer.running_var = mean, var
+        for module, training in modes:
+            module.training = training
+
+
+def _fault(grad: Tensor | None) -> Fault | None:
+    if grad is None:
+        return "missing"
+    if not grad.isfinite().all():
+        return "not_finite"
+    return None if grad.any() else "zero"

@@ -1,0 +1,255 @@
+"""All that changes while training: what a checkpoint holds and a resume brings back.
+
+Random numbers are not in it: the order, the augmentation and dropout follow from the seed and the
+position alone (data/sampler.py, data/dataset.py, TrainingStep._dropout_seed).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.training import Config, config_dict
+from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.distributed.collectives import gather_list, gather_rows, say
+from slowfast_dist.model.batchnorm import RunningStatistics
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.checkpoint import Checkpoint
+
+HARMLESS = (
+    "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
+    "data.train_dir", "data.val_dir", "data.synthetic", "data.num_workers",
+    "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
+    "distributed.preempt_signal", "wandb.",
+    "model.weights", "model.pretrained", "model.checkpoint_activations",
+)  # fmt: skip
+"""Settings (or the beginnings of their names) that may differ when a run is resumed."""
+
+FIXED = ("model.name", "model.freeze", "optimizer.name")
+"""Settings without which the tensors of a checkpoint do not fit."""
+
+SPLITTING = ("seed", "data.val_fraction", "data.group_pattern")
+"""Settings from which it follows which videos are for training."""
+
+
+@dataclass
+class Position:
+    """The next step to do, counted from 0."""
+
+    epoch: int = 0
+    step: int = 0
+    global_step: int = 0
+
+
+@dataclass
+class EpochSums:
+    """What one process has seen of the running epoch, on its device until the epoch ends.
+
+    ``rows`` int64 (B, 6) a micro-batch: sample asked for, video read, label, prediction, whether
+    the label is among the five highest logits, and the optimizer step, counted from 1 over all
+    epochs. ``steps`` float32 (4,) an optimizer step, the same on every process: sum of the weighted
+    losses, sum of the weights, gradient norm, and 1 where fp16 skipped it.
+    """
+
+    rows: list[Tensor] = field(default_factory=list)
+    steps: list[Tensor] = field(default_factory=list)
+
+    def all_rows(self, accelerator: Accelerator) -> Tensor:
+        """Collective: the rows of all processes, (N, 6) on the CPU."""
+        empty = torch.empty(0, 6, dtype=torch.int64, device=accelerator.device)
+        return gather_rows(accelerator, torch.cat([empty, *self.rows])).cpu()
+
+    def all_steps(self) -> Tensor:
+        """(S, 4) on the CPU."""
+        return torch.stack(self.steps).cpu() if self.steps else torch.empty(0, 4)
+
+
+@dataclass
+class TrainingState:
+    """The parts of a training that a checkpoint must hold.
+
+    ``network`` is the model outside any wrapper, ``optimizer`` the prepared one; ``failed``:
+    training videos that did not decode, and why; ``rates``: the learning rates of the last step,
+    "lr", the head's, and "lr_backbone" if that trains.
+    """
+
+    config: Config
+    videos: VideoSet
+    network: SlowFast
+    optimizer: Any
+    schedule: LambdaLR
+    statistics: RunningStatistics
+    position: Position = field(default_factory=Position)
+    sums: EpochSums = field(default_factory=EpochSums)
+    failed: dict[int, str] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+
+    def capture(self, accelerator: Accelerator) -> Checkpoint:
+        """Collective: the state of all processes, the same on every one."""
+        statistics = self.statistics
+        tensors = {
+            "rows": self.sums.all_rows(accelerator),
+            "steps": self.sums.all_steps(),
+            "statistics": self._all_parts(accelerator),
+        }
+        counted = gather_list(accelerator, [statistics.counted])
+        with statistics.whole():
+            model = {name: value.clone() for name, value in self.network.state_dict().items()}
+        state = {
+            **asdict(self.position),
+            "processes": accelerator.num_processes,
+            "videos": self.videos.fingerprint(),
+            "config": config_dict(self.config),
+            "norm": self.network.norm,
+            "schedule": self.schedule.last_epoch,
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
+            "statistics": {
+                "tracked": statistics.tracked,
+                "happened": statistics.happened,
+                "counted": counted,
+            },
+            "rates": self.rates,
+            "failed": {str(video): reason for video, reason in self.failed.items()},
+        }
+        return Checkpoint(model, self.optimizer.state_dict(), tensors, state)
+
+    def _all_parts(self, accelerator: Accelerator) -> Tensor:
+        """Collective: all processes' parts of BatchNorm's statistics, (W, n), or (W, 0)."""
+        if not self.statistics.layers:
+            return torch.empty(accelerator.num_processes, 0)
+        return gather_rows(accelerator, self.statistics.part()[None])
+
+    def restore(
+        self, checkpoint: Checkpoint, accelerator: Accelerator, free: Collection[str] = ()
+    ) -> None:
+        """Continue from ``checkpoint``, also one of another number of processes.
+
+        Raises UserError where videos or settings that alter the result are not the checkpoint's;
+        those in ``free`` may differ. Raises RunError for a state that no training of this version
+        left, though its files are as they were written.
+        """
+        try:
+            self._restore(checkpoint, accelerator, free)
+        except (UserError, RunError, torch.OutOfMemoryError):
+            raise
+        except _MEANINGLESS as error:
+            state = checkpoint.state if isinstance(checkpoint.state, dict) else {}
+            step = f"{state.get('global_step', '?')!s:.20}"
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RunError(
+                f"--resume {self.config.resume}: the checkpoint of step {step} is not one of this "
+                f"version ({why:.200}): remove it to go on from the one before, or start over in a "
+                "new --output-dir"
+            ) from error
+
+    def _restore(
+        self, checkpoint: Checkpoint, accelerator: Accelerator, free: Collection[str]
+    ) -> None:
+        state, tensors = checkpoint.state, checkpoint.tensors
+        if (changes := self._refuse_changes(state, free)) is not None:
+            say(accelerator, changes)
+        self.network.load_state_dict(checkpoint.model)
+        self._restore_optimizer(checkpoint)
+        if accelerator.scaler is not None and state["scaler"]:
+            accelerator.scaler.load_state_dict(state["scaler"])
+        self.position = Position(*(_count(state, name) for name in vars(Position())))
+        rank, world_size = accelerator.process_index, accelerator.num_processes
+        self.statistics = RunningStatistics(self.statistics.layers, rank, world_size)
+        if world_size == state["processes"] and self.statistics.layers:
+            kept = state["statistics"]
+            tracked, happened = _count(kept, "tracked"), _count(kept, "happened")
+            counted = _count(kept["counted"], rank)
+            self.statistics.restore(tensors["statistics"][rank], tracked, happened, counted)
+        device = accelerator.device
+        self.sums = EpochSums(
+            rows=[tensors["rows"].reshape(-1, 6).long().to(device)] if rank == 0 else [],
+            steps=list(tensors["steps"].reshape(-1, 4).float().to(device)),
+        )
+        self.rates = {name: float(rate) for name, rate in state["rates"].items()}
+        self.failed = {int(video): str(reason) for video, reason in state["failed"].items()}
+
+    def _restore_optimizer(self, checkpoint: Checkpoint) -> None:
+        """The moments are the checkpoint's; rates, decay and so on follow from the settings."""
+        groups = self.optimizer.param_groups
+        settings = [
+            {name: value for name, value in group.items() if name not in ("params", "lr")}
+            for group in groups
+        ]
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        schedule = self.schedule
+        schedule.last_epoch = _count(checkpoint.state, "schedule")
+        factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
+        groups = self.optimizer.param_groups
+        for group, own, base, factor in zip(
+            groups, settings, schedule.base_lrs, factors, strict=True
+        ):
+            group.update(own, lr=base * factor)
+        schedule._last_lr = [group["lr"] for group in groups]
+
+    def _refuse_changes(self, state: Mapping[str, Any], free: Collection[str]) -> str | None:
+        """Raise UserError for what must not differ; returns what differs and was allowed to."""
+        # What a checkpoint of an older version does not name was then as it is by default now.
+        before = _flat(config_dict(Config())) | _flat(state["config"])
+        now = _flat(config_dict(self.config))
+        changed = [
+            name
+            for name, value in now.items()
+            if not name.startswith((*HARMLESS, *free)) and before[name] != value
+        ]
+        changes = {
+            name: f"--{name.replace('_', '-')} {now[name]} (was {before[name]})"
+            for name in changed
+        }
+        resume = f"--resume {self.config.resume}"
+        if state["videos"] != self.videos.fingerprint():
+            if splitting := [changes[name] for name in SPLITTING if name in changes]:
+                raise UserError(
+                    f"{resume}: the split depends on {', '.join(splitting)}: set it back, or start "
+                    "over in a new --output-dir"
+                )
+            raise UserError(
+                f"{resume}: the videos, their classes or their split are not those of the "
+                "checkpoint: restore them, or start over in a new --output-dir"
+            )
+        if fixed := [changes[name] for name in FIXED if name in changes]:
+            raise UserError(
+                f"{resume}: {fixed[0]}, which a checkpoint cannot change: set it back, or start a "
+                "new run with --model.weights of the old one"
+            )
+        if not changes:
+            return None
+        listed = ", ".join(changes.values())
+        if not self.config.resume_changed:
+            raise UserError(
+                f"{resume}: settings that alter the result have changed: {listed}; set them back, "
+                "or add --resume-changed to go on all the same"
+            )
+        return f"resuming with changed settings: {listed}"
+
+
+_MEANINGLESS = (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
+"""What odd values of a state raise."""
+
+
+def _count(state: Any, name: str | int) -> int:
+    """A number that counts something. Raises ValueError for anything else, as odd values do."""
+    value = state[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
+        raise ValueError(f"{name} {value!r}")
+    return value
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {"data.num_frames": 32, ...}."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

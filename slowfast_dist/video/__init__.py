@@ -1,0 +1,1 @@
+"""One file: the right frames of it, and a file of frames. No torch."""

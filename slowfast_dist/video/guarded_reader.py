@@ -1,0 +1,312 @@
+"""Frames of a video from a process that may hang or die: that costs this video, not the run.
+
+A decoder that loops or crashes in native code ends only with its process. So each process that
+reads clips has one child, which decodes for it. The child is forked, not started anew: that takes
+milliseconds, needs no import, and shares what is in memory.
+"""
+
+import contextlib
+import gc
+import mmap
+import os
+import signal
+import sys
+import time
+import traceback
+import weakref
+from collections.abc import Sequence
+from math import prod
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.system import signals
+from slowfast_dist.system.memory import give_back_free_memory
+from slowfast_dist.system.parent import die_with_parent
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.reader import Frames, VideoInfo, read_views
+from slowfast_dist.video.views import SpatialView
+
+DECODE_SECONDS = 20.0
+"""Wall time in which a clip must be decoded; after it, the video counts as one that hangs."""
+
+READS_TO_TRIM = 50
+"""Clips after which the child gives free memory back: FFmpeg leaves its heap in pieces, which for
+one file or another may add tens of megabytes over some thousand clips."""
+
+WAITS = 20
+"""Parts in which that time is waited for: while this process is stopped (SIGSTOP) only one runs."""
+
+SLOT_BYTES = 64 * 1024**2
+"""Shared memory in which a child's clips lie until they are let go of. A batch of more is copied:
+copies cost a tenth of the time in which a small video is decoded."""
+
+END_SECONDS = 5.0
+"""For a child to end: longer only if the kernel cannot let go of it, as on a dead network drive."""
+
+HANGS, CRASHES = "hangs the decoder", "crashes the decoder"
+GIVEN_UP = "hangs or crashes the decoder: given up before"
+
+
+def is_fatal(reason: str) -> bool:
+    """Whether a DecodeError's ``reason`` is that the video takes its decoding process with it."""
+    return reason.startswith((HANGS, CRASHES, GIVEN_UP))
+
+
+class GuardedReader:
+    """`read_views` in a child process with a time limit, on Linux; elsewhere without a guard.
+
+    The child lives until it is late, dies, or its parent does; the next read then forks a new one.
+    It belongs to the process that made it: a forked copy of this object makes its own, and so does
+    a pickled one. Reads must come from one thread, which must not end before the process.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        """``seconds``: the time limit of one read, DECODE_SECONDS if None."""
+        self.seconds = seconds
+        self._child: _Child | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GuardedReader, (self.seconds,)
+
+    def read(
+        self,
+        path: Path,
+        indices: NDArray[np.int64],
+        info: VideoInfo,
+        decoder: Literal["auto", "decord", "pyav"],
+        view: SpatialView | None,
+    ) -> Frames:
+        """As `read_frames`. Raises DecodeError, for a hang or a crash with a fatal reason.
+
+        The frames are the caller's for as long as it holds them, or anything made over them.
+        """
+        return self.read_views(path, indices, info, decoder, (view,))[0]
+
+    def read_views(
+        self,
+        path: Path,
+        indices: NDArray[np.int64],
+        info: VideoInfo,
+        decoder: Literal["auto", "decord", "pyav"],
+        views: Sequence[SpatialView | None],
+    ) -> Frames:
+        """As `video.read_views`, and otherwise as `read`."""
+        if sys.platform != "linux":  # without fork, or with libraries that do not survive it
+            return read_views(path, indices, info, decoder, views)
+        view = views[0]
+        height, width = (info.height, info.width) if view is None else (view.size, view.size)
+        shape = (len(views), len(indices), height, width, 3)
+        child = self._child_with(prod(shape))
+        seconds = DECODE_SECONDS if self.seconds is None else self.seconds
+        try:
+            answer = child.ask((path, indices, info, decoder, views), shape, seconds)
+        except (EOFError, ConnectionError):
+            raise DecodeError(path, f"{CRASHES} ({self._end(END_SECONDS)})") from None
+        except BaseException:  # an interrupt: the answer to come must not be the next clip's
+            self.close()
+            raise
+        if answer is None:
+            self.close()
+            raise DecodeError(path, f"{HANGS}: given up after {seconds:g} s")
+        kind, value = answer
+        if kind == "unreadable":
+            raise DecodeError(path, value)
+        if kind == "bug":
+            raise AssertionError(f"a bug, met while reading {path}:\n{value}")
+        return child.frames(shape)
+
+    def close(self) -> None:
+        """End the child, if there is one; a read after this makes a new one."""
+        self._end()
+
+    def _end(self, patience: float = 0.0) -> str:
+        child, self._child = self._child, None
+        if child is None:
+            return ""
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        return child.end(patience)
+
+    def _child_with(self, size: int) -> "_Child":
+        """A child of this process, idle and well, that can hand ``size`` bytes over."""
+        child = self._child
+        if child is None or child.owner != os.getpid() or child.size < size or child.is_gone():
+            self.close()
+            self._child = child = _Child(size)
+            self._finalizer = weakref.finalize(self, child.end)
+        return child
+
+
+_unreaped: list[int] = []
+"""Killed children that the kernel had not let go of."""
+
+_forks = 0
+"""Of this process, so far."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_count_fork)
+
+
+class _Slots:
+    """Memory shared with a child, in parts of ``size`` bytes, one for each clip that is in use.
+
+    What is handed out lies in the part itself. It is used again only when nothing refers to that
+    any more, and never if meanwhile this process was forked, since the copy may refer to it still.
+    """
+
+    def __init__(self, size: int) -> None:
+        count = max(1, SLOT_BYTES // size)
+        self.size = size
+        self.memory = mmap.mmap(-1, count * size)  # what is never written to takes no memory
+        self._free = [number * size for number in reversed(range(count))]
+
+    @property
+    def next(self) -> int:
+        """Where the child is to write: this part is free."""
+        return self._free[-1]
+
+    def take(self, shape: tuple[int, ...]) -> Frames:
+        """The frames that were written there; a copy of them where no other part is free."""
+        frames = np.frombuffer(self.memory, np.uint8, prod(shape), self.next)
+        if len(self._free) == 1:
+            return frames.reshape(shape).copy()
+        # numpy and torch keep the array itself alive for whatever they make over it.
+        weakref.finalize(frames, self._release, self._free.pop(), _forks).atexit = False
+        return frames.reshape(shape)
+
+    def _release(self, offset: int, forks: int) -> None:
+        if forks == _forks:
+            self._free.append(offset)
+
+
+class _Child:
+    """A forked process that reads frames into memory shared with its parent, ``size`` bytes at
+    most."""
+
+    def __init__(self, size: int) -> None:
+        self.owner = os.getpid()
+        self.size = size
+        self._slots = _Slots(size)
+        self._pipe, theirs = Pipe()
+        self._ended: str | None = None
+        _unreaped[:] = [pid for pid in _unreaped if _reaped(pid) is None]
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                _serve(theirs, self._slots.memory, self.owner)
+            finally:
+                os._exit(1)  # nothing of the parent's is finalised, flushed or handled here
+        theirs.close()  # so that the end of the child is the end of the pipe
+
+    def is_gone(self) -> bool:
+        """Whether it ended while nothing was asked of it, so through no video's fault."""
+        return self._pipe.poll(0)
+
+    def ask(
+        self, request: tuple[Any, ...], shape: tuple[int, ...], seconds: float
+    ) -> tuple[str, Any] | None:
+        """Its answer, None if it takes longer; EOFError or ConnectionError if it dies of it."""
+        self._pipe.send((request, shape, self._slots.next))
+        for _ in range(WAITS):
+            if self._pipe.poll(seconds / WAITS):
+                return self._pipe.recv()
+        return None
+
+    def frames(self, shape: tuple[int, ...]) -> Frames:
+        """Those of the last answer."""
+        return self._slots.take(shape)
+
+    def end(self, patience: float = 0.0) -> str:
+        """Kill it, unless it ends by itself in that many seconds; returns how it ended."""
+        self._pipe.close()
+        if self.owner != os.getpid() or self._ended is not None:
+            return self._ended or ""
+        code = _reap(self.pid, patience) if patience else None
+        if code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            code = _reap(self.pid, END_SECONDS)
+        if code is None:
+            _unreaped.append(self.pid)
+            code = -signal.SIGKILL
+        self._ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return self._ended
+
+
+def _reap(pid: int, seconds: float) -> int | None:
+    """The exit code (minus the signal's number) of a child that ends in that time, else None."""
+    pause, deadline = 0.0005, time.monotonic() + seconds
+    while (code := _reaped(pid)) is None and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
+    return code
+
+
+def _reaped(pid: int) -> int | None:
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:  # this process ignores its children's ends: the kernel reaped it
+        return -signal.SIGKILL
+    return os.waitstatus_to_exitcode(status) if ended else None
+
+
+# --- in the child --------------------------------------------------------------------------------
+
+
+def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
+    """Answer until the parent ends. What other threads of the parent held is never used here:
+    no torch, no log, no output."""
+    die_with_parent(parent)
+    signals.leave_to_parent()
+    _forbid_core_file()
+    gc.freeze()  # a collection would copy every page of the parent's objects
+    _let_go_of_files(pipe.fileno())
+    reads = 0
+    while True:
+        reads += 1
+        if reads % READS_TO_TRIM == 0:
+            give_back_free_memory()
+        (path, indices, info, decoder, views), shape, offset = pipe.recv()
+        answer: tuple[str, Any]
+        try:
+            out = np.frombuffer(memory, np.uint8, prod(shape), offset).reshape(shape)
+            read_views(path, indices, info, decoder, views, out)
+            answer = "frames", None
+        except DecodeError as error:
+            answer = "unreadable", error.reason
+        except Exception:
+            answer = "bug", traceback.format_exc()
+        pipe.send(answer)
+
+
+def _forbid_core_file() -> None:
+    """It would be as large as the training process."""
+    import resource  # of Unix alone
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _let_go_of_files(keep: int) -> None:
+    """Close the parent's files: a child that cannot be killed would hold its locks, sockets, pipes.
+
+    Standard streams go to the null device, so that a library that prints does not break them.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    for file in map(int, os.listdir("/proc/self/fd")):
+        if file > 2 and file != keep:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(file)

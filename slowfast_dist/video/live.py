@@ -1,0 +1,220 @@
+"""Frames of a camera or of a live address as they come, by a process that may hang.
+
+A name server, a protocol that knows no time limit, a driver: what waits in FFmpeg for ever ends
+with its process, which the one that asked for it ends once it has been silent for too long.
+"""
+
+import errno
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import urlsplit
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.system.workers import Ended, Line, Message, StreamProcess, run
+from slowfast_dist.video.container import FAULTS, MAX_PIXELS, message
+from slowfast_dist.video.convert import ViewConverter
+from slowfast_dist.video.reader import Frames
+from slowfast_dist.video.views import evaluation_view
+
+LATE_SECONDS = 1.0
+"""A source that is read so far behind its own pace is caught up with: until the lateness is half of
+that, only keyframes are decoded."""
+
+END = "end"
+
+
+def live_frames(
+    address: str, data: DataConfig, crops: int, timeout: float,
+    deliver: Callable[[Message | Ended], None],
+) -> StreamProcess:  # fmt: skip
+    """Start a process that sends the frames of a camera (its number) or an address.
+
+    Messages: {"ready": true} before anything is opened; for each frame {"time": seconds by the
+    source's own clock, "arrived": of time.monotonic, "late": seconds by which it is read behind the
+    source's pace, "skipped": frames left undecoded so far}, with its views uint8 (crops, size,
+    size, 3); at last {"end": true}, or {"failed": reason}, "" where it took longer than
+    ``timeout`` seconds.
+    Raises UserError for a camera that is not there.
+    """
+    how = _camera(int(address)) if address.isdecimal() else _address(address)
+    request = {**how, "timeout": timeout, "crops": crops, "data": _plain(data)}
+    return StreamProcess(__name__, "serve_live", request, deliver)
+
+
+def _plain(data: DataConfig) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in asdict(data).items()
+        if name in ("resize", "short_side", "crop_size")
+    }
+
+
+def _camera(number: int) -> dict[str, Any]:
+    """How the camera of that number is opened. Raises UserError where there is none."""
+    if sys.platform == "darwin":
+        options = {"framerate": "30", "pixel_format": "uyvy422"}  # it has no defaults
+        return {"file": str(number), "format": "avfoundation", "options": options}
+    if sys.platform == "win32":
+        return {"file": str(number), "format": "vfwcap", "options": {}}
+    device = f"/dev/video{number}"
+    if not os.path.exists(device):
+        there = sorted(name for name in os.listdir("/dev") if name.startswith("video"))
+        found = f"there are {', '.join(there)}" if there else "this machine has no camera"
+        raise UserError(f"INPUT {number}: there is no camera {device}: {found}")
+    return {"file": device, "format": "v4l2", "options": {}}
+
+
+def _address(address: str) -> dict[str, Any]:
+    options = {"fpsprobesize": "0"}  # twenty frames would be waited for to tell the rate
+    if address.lower().startswith(("rtsp:", "rtsps:")):
+        options["rtsp_flags"] = "prefer_tcp"  # over UDP pictures get lost, or none come through
+    return {"file": address, "format": None, "options": options}
+
+
+NOT_WHOLE = " (a video file on a server? download it, and give the file)"
+"""What FFmpeg calls an input or output error: an mp4 whose index lies at its end, on a server that
+sends files from their beginning only."""
+
+
+# --- in the process ------------------------------------------------------------------------------
+
+
+def serve_live() -> None:
+    """What the process runs."""
+    run(_serve)
+
+
+def _serve(line: Line) -> None:
+    request = line.request
+    line.send({"ready": True})
+    frames, heard = 0, time.monotonic()
+    try:
+        _find_host(request["file"])
+        with av.open(
+            request["file"],
+            format=request["format"],
+            options={**request["options"], "max_pixels": str(MAX_PIXELS)},
+            timeout=request["timeout"],
+            metadata_errors="replace",
+        ) as container:
+            data = DataConfig(**request["data"])
+            for header, views in _frames(container, data, request["crops"]):
+                line.send(header, views)
+                frames, heard = frames + 1, time.monotonic()
+    except FAULTS as error:
+        if isinstance(error, BrokenPipeError) and not isinstance(error, av.FFmpegError):
+            raise  # nobody listens any more
+        late = time.monotonic() - heard > 0.9 * request["timeout"]  # whatever FFmpeg calls it
+        if late or isinstance(error, av.ExitError):
+            line.send({"failed": ""})
+            return
+        # How FFmpeg says that a server which did not announce a length has closed the connection.
+        over = frames and error.errno == errno.EIO if isinstance(error, OSError) else False
+        if not over:
+            unreadable = isinstance(error, OSError) and error.errno == errno.EIO
+            hint = NOT_WHOLE if unreadable and request["file"].startswith("http") else ""
+            line.send({"failed": message(error) + hint})
+            return
+    line.send({END: True})
+
+
+def _find_host(address: str) -> None:
+    """FFmpeg does not say that there is no such host. Raises ValueError."""
+    try:
+        host = urlsplit(address).hostname
+        if host:
+            socket.getaddrinfo(host, None)
+    except OSError as error:
+        raise ValueError(f"host {host}: {error.strerror or error}") from error
+
+
+def _frames(
+    container: InputContainer, data: DataConfig, crops: int
+) -> Iterator[tuple[dict[str, Any], Frames]]:
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream):
+        raise ValueError("it sends no pictures")
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    stream.thread_type = "SLICE"  # those by frames hold as many frames back
+    converters: list[ViewConverter] = []
+    out = np.empty((crops, data.crop_size, data.crop_size, 3), np.uint8)
+    pace = Pace(is_file=container.duration is not None)
+    for packet in container.demux(stream):
+        for frame in _decoded(stream, packet, pace):
+            if frame.is_corrupt:  # joined in the middle, or lost on the way
+                pace.skipped += 1
+                continue
+            if not converters:
+                converters = _converters(frame, data, crops)
+            arrived, own = time.monotonic(), frame.time
+            late = pace.of(own, arrived)
+            for converter, target in zip(converters, out, strict=True):
+                converter.write(frame, target)
+            own = arrived if own is None else float(own)
+            header = {"time": own, "arrived": arrived, "late": late, "skipped": pace.skipped}
+            yield header, out
+
+
+def _decoded(stream: VideoStream, packet: Packet, pace: "Pace") -> Iterator[av.VideoFrame]:
+    """The frames that a packet completes; none of a damaged one."""
+    if pace.behind and packet.size and not packet.is_keyframe:
+        pace.skipped += 1
+        if packet.pts is not None and packet.time_base:
+            pace.of(float(packet.pts * packet.time_base), time.monotonic())
+        return
+    try:
+        yield from stream.codec_context.decode(packet if packet.size else None)
+    except (av.InvalidDataError, av.EOFError):
+        pace.skipped += 1
+
+
+def _converters(frame: av.VideoFrame, data: DataConfig, crops: int) -> list[ViewConverter]:
+    turns = round(frame.rotation / 90) % 4 if abs(frame.rotation) <= 360 else 0
+    height, width = frame.height, frame.width
+    if turns % 2:
+        height, width = width, height
+    views = [evaluation_view(height, width, data, crop, crops) for crop in range(crops)]
+    return [ViewConverter(height, width, 90 * turns, view) for view in views]
+
+
+class Pace:
+    """How far behind a source it is read.
+
+    ``is_file``: what knows its end is none that happens now; it is not read faster than it plays.
+    """
+
+    def __init__(self, is_file: bool) -> None:
+        self.skipped = 0
+        self.behind = False
+        """Whether to leave out what can be left out."""
+        self._is_file = is_file
+        self._least: float | None = None
+        self._last = 0.0
+
+    def of(self, own: float | None, now: float) -> float:
+        """Seconds by which a frame of the source's time ``own`` comes late at ``now``: later than
+        the quickest one so far. Waits for a file's time to come."""
+        if own is None:
+            return 0.0
+        if self._least is None or abs(own - self._last) > 10:  # the source's clock was set anew
+            self._least = now - own
+        self._last = own
+        if self._is_file:
+            time.sleep(max(0.0, own + self._least - now))
+            now = time.monotonic()
+        self._least = min(self._least, now - own)
+        late = now - own - self._least
+        self.behind = late > LATE_SECONDS or (self.behind and late > LATE_SECONDS / 2)
+        return late

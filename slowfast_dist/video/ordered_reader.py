@@ -1,0 +1,282 @@
+"""The frames of one video file in their order, each decoded once, by a process of its own.
+
+However long the video is, no more than a few frames of it are held. They are those of
+`video.read_frames`, bit for bit: the packets say which frame is which, as the probe counted them.
+"""
+
+import math
+import queue
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from slowfast_dist.system.workers import Ended, Line, Message, StreamProcess, run
+from slowfast_dist.video.container import DecodeError, open_video
+from slowfast_dist.video.convert import ViewConverter
+from slowfast_dist.video.guarded_reader import CRASHES, DECODE_SECONDS, HANGS
+from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
+from slowfast_dist.video.reader import Frames, VideoInfo
+from slowfast_dist.video.views import SpatialView
+
+CHUNK = 256
+"""Frames that are decoded from one start of the decoder on, at least. It starts at keyframes, and a
+file too large to be kept in memory is opened again for each chunk."""
+
+BYTES_PER_SECOND = 1e6
+"""Slower than any disk: a file of so many bytes may take a second longer to be looked through."""
+
+FRAME_SECONDS = 0.5
+"""Beside DECODE_SECONDS, a frame may take as long as this for each that is left out before it."""
+
+AHEAD_BYTES = 32 * 1024**2
+"""Of frames that wait here until they are asked for."""
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class FrameTimes:
+    """When the frames of a video are shown, in seconds from the first one on.
+
+    ``starts`` float64 (N,), rising. Where the packets of a file do not tell, they are evenly
+    spread at its average rate.
+    """
+
+    starts: NDArray[np.float64]
+    end: float
+    """Of the last frame."""
+
+
+class OrderedFrames:
+    """Reads an open video's frames in the order in which they are shown."""
+
+    def __init__(
+        self, path: Path, info: VideoInfo, index: PacketIndex, stream: VideoStream
+    ) -> None:
+        """Raises DecodeError for a file that is no longer as it was probed."""
+        self.path, self._info, self._index, self._stream = path, info, index, stream
+        # AVI has no times: FFmpeg makes some up, in the order of the packets.
+        self.timed = info.by_packets or "avi" not in stream.container.format.name
+        self._base = float(stream.time_base or 0) or 1e-3
+        if info.by_packets and len(index.order) != info.frames:
+            found = f"{len(index.order)} frames, {info.frames} when it was probed"
+            raise DecodeError(path, found)
+
+    def times(self) -> FrameTimes:
+        """From the packets, nothing is decoded."""
+        count = self._info.frames
+        if not self._info.by_packets:
+            step = 1 / (self._info.fps or 25.0)
+            return FrameTimes(np.asarray(np.arange(count) * step, np.float64), count * step)
+        ticks = self._index.times[self._index.order]
+        starts = np.asarray((ticks - ticks[0]) * self._base, np.float64)
+        last = float(np.median(np.diff(starts))) if count > 1 else 1 / (self._info.fps or 25.0)
+        return FrameTimes(starts, float(starts[-1]) + last)
+
+    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """The frames ``wanted`` (rising numbers) as they come out of the decoder.
+
+        Raises DecodeError at the first that does not decode whole.
+        """
+        if self._info.by_packets:
+            for first, end in _chunks(self._index):
+                low, high = np.searchsorted(wanted, [first, end])
+                if low < high:
+                    yield from self._chunk(wanted[low:high])
+            return
+        left = iter(wanted)
+        following = next(left, None)
+        for number, frame in enumerate(decode_all(self.path, self._index)):
+            if number == following:
+                yield number, frame
+                following = next(left, None)
+            if following is None:
+                return
+        lost = f"frame {following} of {self._info.frames}"
+        raise DecodeError(self.path, f"{lost} is gone since the probe")
+
+    def _chunk(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """They come nearly in order: what is early waits."""
+        early: dict[int, av.VideoFrame] = {}
+        place, context = 0, self._stream.codec_context
+        for number, frame in decode_frames(self.path, context, self._index, wanted):
+            early[number] = frame
+            while place < len(wanted) and wanted[place] in early:
+                yield wanted[place], early.pop(wanted[place])
+                place += 1
+
+
+def _chunks(index: PacketIndex) -> Iterator[tuple[int, int]]:
+    """Frames (first, end) of runs that begin at keyframes, CHUNK frames or more each."""
+    first = 0
+    for start in np.flatnonzero(np.isin(index.order, index.keys)).tolist():
+        if start - first >= CHUNK:
+            yield first, start
+            first = start
+    yield first, len(index.order)
+
+
+@contextmanager
+def open_in_order(path: Path, info: VideoInfo) -> Iterator[OrderedFrames]:
+    """A file's frames in order, in this process. Raises DecodeError."""
+    with open_video(path) as (container, stream):
+        index = index_packets(path, container, stream, keep=True)
+        yield OrderedFrames(path, info, index, stream)
+
+
+# --- asked by the process that wants the frames --------------------------------------------------
+
+
+class VideoReader:
+    """One video's frames in order, decoded in a process of their own while this one works.
+
+    Use as ``with VideoReader(...) as reader``; then `times`, then `read`, once each.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: VideoInfo,
+        views: Sequence[SpatialView],
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``views``: what is made of each frame; ``waiting`` is called again and again while
+        nothing comes, and may raise."""
+        self._path, self._info, self._views, self._waiting = path, info, views, waiting
+        size = sum(3 * view.size**2 for view in views)
+        self._messages: queue.Queue[Message | Ended] = queue.Queue(max(2, AHEAD_BYTES // size))
+        self._closed = False
+        request = {
+            "path": str(path),
+            "info": asdict(info),
+            "views": [asdict(view) for view in views],
+        }
+        self._process = StreamProcess(__name__, "serve_video", request, self._put)
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+        self._process.close()
+
+    def times(self) -> FrameTimes:
+        """Of all frames. Raises DecodeError."""
+        message = self._next(DECODE_SECONDS + self._info.file_size / BYTES_PER_SECOND)
+        assert message.data is not None
+        return FrameTimes(message.data.view(np.float64), message.header["end"])
+
+    def read(self, wanted: Sequence[int]) -> Generator[tuple[int, float, Frames], None, None]:
+        """Number, own time (seconds from the first frame) and views of each frame ``wanted``
+        (rising numbers): uint8 (views, size, size, 3). Raises DecodeError."""
+        self._process.tell(list(map(int, wanted)))
+        last = 0
+        for number in wanted:
+            message = self._next(DECODE_SECONDS + FRAME_SECONDS * (number - last))
+            assert message.header["number"] == number and message.data is not None
+            last = number
+            yield number, message.header["time"], message.data
+
+    def _put(self, message: Message | Ended) -> None:
+        while not self._closed:
+            try:
+                return self._messages.put(message, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+
+    def _next(self, seconds: float) -> Message:
+        return next_message(self._messages, self._path, seconds, self._waiting)
+
+
+def next_message(
+    messages: "queue.Queue[Message | Ended]",
+    path: Path,
+    seconds: float,
+    waiting: Callable[[], None],
+) -> Message:
+    """What the process that reads ``path`` sends next. Raises DecodeError where it says so, where
+    it died, and where nothing comes for so many ``seconds``."""
+    for _ in range(math.ceil(seconds / POLL_SECONDS)):  # while this process is stopped, one runs
+        try:
+            message = messages.get(timeout=POLL_SECONDS)
+            break
+        except queue.Empty:
+            waiting()
+    else:
+        raise DecodeError(path, f"{HANGS}: given up after {seconds:.0f} s")
+    if isinstance(message, Ended):
+        raise DecodeError(path, f"{CRASHES} ({message.how})")
+    if "unreadable" in message.header:
+        raise DecodeError(path, message.header["unreadable"])
+    if "bug" in message.header:
+        raise AssertionError(f"a bug, met while reading {path}:\n{message.header['bug']}")
+    return message
+
+
+# --- in that process -----------------------------------------------------------------------------
+
+
+def serve_video() -> None:
+    """What the process runs."""
+    run(_serve)
+
+
+def _serve(line: Line) -> None:
+    request = line.request
+    path, info = Path(request["path"]), VideoInfo(**request["info"])
+    views = [SpatialView(**view) for view in request["views"]]
+    try:
+        with open_in_order(path, info) as frames:
+            times = frames.times()
+            line.send({"end": times.end}, times.starts.view(np.uint8))
+            _send_frames(line, frames, line.ask(), times, info, views)
+    except DecodeError as error:
+        line.send({"unreadable": error.reason})
+
+
+def _send_frames(
+    line: Line,
+    frames: OrderedFrames,
+    wanted: list[int],
+    times: FrameTimes,
+    info: VideoInfo,
+    views: list[SpatialView],
+) -> None:
+    converters = [
+        ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
+        for view in views
+    ]
+    out = np.empty((len(views), views[0].size, views[0].size, 3), np.uint8)
+    clock = OwnTimes(times, frames.timed)
+    for number, frame in frames.read(wanted):
+        for converter, target in zip(converters, out, strict=True):
+            converter.write(frame, target)
+        header: dict[str, Any] = {"number": number, "time": clock.of(number, frame)}
+        line.send(header, out)
+
+
+class OwnTimes:
+    """When the frames that were decoded are shown: as they say themselves, where that rises."""
+
+    def __init__(self, times: FrameTimes, timed: bool) -> None:
+        """``timed``: whether the frames can be trusted in that."""
+        self._expected, self._timed = times.starts, timed
+        self._origin: float | None = None
+        self._last = -1.0
+
+    def of(self, number: int, frame: av.VideoFrame) -> float:
+        """Seconds from the first frame of the video on."""
+        expected = float(self._expected[number])
+        given = float(frame.time) if self._timed and frame.time is not None else None
+        if self._origin is None and given is not None:
+            self._origin = given - expected
+        time = expected if given is None or self._origin is None else given - self._origin
+        self._last = time if time > self._last else max(expected, self._last + 1e-6)
+        return self._last

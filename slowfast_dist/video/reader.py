@@ -1,0 +1,273 @@
+"""Frames of one video file: the right ones, or a DecodeError that says why not.
+
+PyAV reads them, by seeking where the frames' times are even, else by the index of all packets.
+Decord is there for those who ask for it, and where it is right and not much slower.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.video.container import DecodeError, open_video
+from slowfast_dist.video.convert import ViewConverter
+from slowfast_dist.video.packets import decode_all, decode_frames, index_packets
+from slowfast_dist.video.seeking import Timeline, seek_frames
+from slowfast_dist.video.views import SpatialView, apply_view
+
+__all__ = [
+    "DecodeError", "VideoInfo", "chosen_decoder", "decoder_reasons", "read_frames", "read_views",
+]  # fmt: skip
+
+CHUNK = 4
+"""Frames that Decord decodes at once: at 1080p this peaks at a third of a whole clip's memory."""
+
+WORTH_A_CHANGE = 1.25
+"""As fast as Decord, times this, another exact reader must be to be taken in its place."""
+
+PAST_DECORD = {"h264": 1.5, "hevc": 1.8, "vp9": 1.4, "mpeg4": 2.9}
+"""How many times as fast as Decord PyAV is, by codec: the least ratio measured of the CPU time of a
+clip (32 frames at rate 2, crop 224), both through the loader's path. H.264: 340 x 256 2.0 to 2.3,
+720p 2.4 (GOP 12) and 2.6 (250), 1080p 2.4 and 2.9, all keyframes 2.6, no B-frames 1.9, 10 bits 1.6,
+variable frame rate 2.4, Matroska 1.8, real clips of 150 to 610 x 240 to 340 px 1.5 to 1.8. At
+720p, HEVC 1.8, VP9 1.4, MPEG-4 2.9."""
+
+_DECORD_PLACE = re.compile(r"\[\d+:\d+:\d+\] \S+:\d+: |Check failed: ")
+"""Time and place in Decord's source, with which its messages begin."""
+
+Frames = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a file holds, as the probe found it. Size and speed do not count in comparisons."""
+
+    frames: int
+    """Frames that a decode from the beginning to the end gives."""
+    fps: float
+    """Average frames per second; 0 where the file does not say."""
+    width: int
+    """Pixels, as displayed: after the rotation."""
+    height: int
+    rotation: int
+    """Degrees anticlockwise from the stored to the displayed frame: 0, 90, 180 or 270."""
+    codec: str
+    """FFmpeg's name, as h264, hevc or av1."""
+    decord_exact: bool
+    """Whether Decord returns the frames that it is asked for."""
+    by_packets: bool = True
+    """Whether the times of the packets are those of the frames; else frames are counted."""
+    key_interval: int = 0
+    """Most frames from one keyframe to the next; ``frames`` where there is only one."""
+    decode_ms: float = field(default=0.0, compare=False)
+    """CPU milliseconds to decode one frame, as measured on a few; 0 if unknown."""
+    first_time: int = 0
+    """Time of the first frame in ticks of the stream's time base, where ``frame_time`` is not 0."""
+    frame_time: float = 0.0
+    """Ticks between two frames. 0 where times are uneven, frames are hidden or counted: such a
+    file is read by the index of all its packets, others by seeking."""
+    reorder_depth: int = 0
+    """Frames that the decoder holds back at most to bring them into the order of their times."""
+    file_size: int = field(default=0, compare=False)
+    """Bytes."""
+    mirrored: bool = False
+    """Whether the frame is mirrored left to right once it is turned, as some cameras ask for."""
+
+
+def chosen_decoder(
+    info: VideoInfo, decoder: Literal["auto", "decord", "pyav"]
+) -> Literal["decord", "pyav"]:
+    """Which library reads the file: for ``auto`` Decord where its frames are right, unless PyAV is
+    at least WORTH_A_CHANGE times as fast there.
+
+    As measured (PAST_DECORD) it is, in every kind of file that Decord reads right. Decord stays for
+    ``--data.decoder decord``.
+    """
+    if decoder != "auto":
+        return decoder
+    slow = PAST_DECORD.get(info.codec, 0.0) >= WORTH_A_CHANGE
+    return "decord" if info.decord_exact and not slow else "pyav"
+
+
+def decoder_reasons(
+    counts: Counter[tuple[str, bool]], decoder: Literal["auto", "decord", "pyav"]
+) -> list[str]:
+    """Which library reads how many of the videos, and why: lines for people.
+
+    ``counts``: how many there are of each codec in which Decord is right (True), or is not.
+    """
+    right = {codec: count for (codec, exact), count in sorted(counts.items()) if exact}
+    wrong = sum(counts.values()) - sum(right.values())
+    if decoder == "pyav":
+        return [f"PyAV reads all {counts.total()} videos (--data.decoder pyav)"]
+    if decoder == "decord":
+        faults = f"; frames may be wrong in {wrong}: --data.decoder auto reads those right"
+        return [f"Decord reads all {counts.total()} videos" + (faults if wrong else "")]
+    lines = []
+    for codec, count in right.items():
+        times = PAST_DECORD.get(codec, 0.0)
+        if times >= WORTH_A_CHANGE:
+            lines.append(f"PyAV reads {count} {codec} videos: {times:g} times as fast as Decord")
+        else:
+            lines.append(f"Decord reads {count} {codec} videos")
+    if wrong:
+        lines.append(f"PyAV reads {wrong} videos in which Decord's frames are wrong or missing")
+    return lines
+
+
+def read_frames(
+    path: Path,
+    indices: NDArray[np.int64],
+    info: VideoInfo,
+    decoder: Literal["auto", "decord", "pyav"],
+    view: SpatialView | None,
+    out: Frames | None = None,
+) -> Frames:
+    """The frames at ``indices`` (T,), as displayed: uint8 RGB (T, H, W, 3), (T, size, size, 3)
+    with a view. They are written into ``out`` if that is given, which has this shape.
+
+    A repeated index is decoded once. Raises DecodeError for whatever is wrong with the file.
+    """
+    outs = None if out is None else out[None]
+    return read_views(path, indices, info, decoder, (view,), outs)[0]
+
+
+def read_views(
+    path: Path,
+    indices: NDArray[np.int64],
+    info: VideoInfo,
+    decoder: Literal["auto", "decord", "pyav"],
+    views: Sequence[SpatialView | None],
+    out: Frames | None = None,
+) -> Frames:
+    """As `read_frames`, through each of V views of one size, (V, T, size, size, 3): a frame is
+    decoded once for all of them."""
+    assert len(indices) and indices.min() >= 0 and indices.max() < info.frames, (path, indices)
+    [size] = {(info.height, info.width) if view is None else (view.size,) * 2 for view in views}
+    shape = (len(views), len(indices), *size, 3)
+    frames = np.empty(shape, np.uint8) if out is None else out
+    assert frames.shape == shape and frames.flags.c_contiguous
+    places: dict[int, list[int]] = {}
+    for place, number in enumerate(indices.tolist()):
+        places.setdefault(number, []).append(place)
+    if chosen_decoder(info, decoder) == "pyav":
+        _read_pyav(path, places, info, views, frames)
+        return frames
+    if decoder == "decord":
+        _refuse_endless(path, info)
+    try:
+        _read_decord(path, places, info, views, frames)
+    except DecodeError:  # Decord cannot, say, frames under 32 pixels or WebM without a duration
+        if decoder == "decord":
+            raise
+        _read_pyav(path, places, info, views, frames)
+    return frames
+
+
+def _read_pyav(
+    path: Path,
+    places: dict[int, list[int]],
+    info: VideoInfo,
+    views: Sequence[SpatialView | None],
+    out: Frames,
+) -> None:
+    """``places``: frame number -> where it goes in each view's part of ``out``."""
+    converters = [
+        ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
+        for view in views
+    ]
+    missing = set(places)
+
+    def write(number: int, frame: av.VideoFrame) -> None:
+        first, *others = places[number]
+        for converter, seen in zip(converters, out, strict=True):
+            converter.write(frame, seen[first])
+            for other in others:
+                seen[other] = seen[first]
+        missing.remove(number)
+
+    if info.frame_time and _is_unchanged(path, info):
+        timeline = Timeline(info.first_time, info.frame_time)
+        with open_video(path, known=True) as (container, stream):
+            stream.codec_context.reorder_depth = info.reorder_depth
+            frames = seek_frames(container, stream, timeline, info.key_interval, list(missing))
+            for number, frame in frames:
+                write(number, frame)
+        if not missing:
+            return
+    with open_video(path) as (container, stream):
+        index = index_packets(path, container, stream, keep=True)
+        decoded: Iterator[tuple[int, av.VideoFrame]]
+        if not info.by_packets:
+            decoded = enumerate(decode_all(path, index))
+        elif len(index.order) == info.frames:
+            decoded = decode_frames(path, stream.codec_context, index, sorted(missing))
+        else:
+            raise DecodeError(path, f"{len(index.order)} frames, {info.frames} when it was probed")
+        for number, frame in decoded:
+            if number in missing:
+                write(number, frame)
+            if not missing:
+                return
+        lost = f"frame {min(missing) + 1} of {info.frames}"
+        raise DecodeError(path, f"{lost} is gone since the probe")
+
+
+def _is_unchanged(path: Path, info: VideoInfo) -> bool:
+    try:
+        return path.stat().st_size == info.file_size
+    except OSError:
+        return False  # what is wrong is said on opening it
+
+
+def _read_decord(
+    path: Path,
+    places: dict[int, list[int]],
+    info: VideoInfo,
+    views: Sequence[SpatialView | None],
+    out: Frames,
+) -> None:
+    size = (info.height, info.width)
+    wanted = sorted(places)
+    first = 0
+    for chunk in _decord_chunks(path, wanted, info):
+        if chunk.shape[1:3] != size:
+            raise DecodeError(path, f"Decord: frames of {chunk.shape[1:3]} in place of {size} px")
+        for view, seen in zip(views, out, strict=True):
+            placed = chunk if view is None else apply_view(chunk, view)
+            for number, frame in zip(wanted[first : first + CHUNK], placed, strict=True):
+                seen[places[number]] = frame
+        first += CHUNK
+
+
+def _decord_chunks(path: Path, wanted: list[int], info: VideoInfo) -> Iterator[Frames]:
+    try:
+        import decord  # there is none for some platforms, where PyAV reads everything
+
+        decord.logging.set_level(decord.logging.QUIET)
+        # Opened here and let go at the end: an idle reader goes on decoding into memory, and one
+        # that a loader's process inherits does not work.
+        reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+        if info.decord_exact and len(reader) != info.frames:
+            raise ValueError(f"{len(reader)} frames in place of {info.frames}")
+        for first in range(0, len(wanted), CHUNK):
+            yield reader.get_batch(wanted[first : first + CHUNK]).asnumpy()
+    except ImportError as error:
+        raise DecodeError(path, "Decord is not installed: use --data.decoder auto") from error
+    except Exception as error:  # its own error is nothing narrower, and it asserts
+        line = _DECORD_PLACE.sub("", str(error).partition("\n")[0])
+        raise DecodeError(path, f"Decord: {line or type(error).__name__}") from error
+
+
+def _refuse_endless(path: Path, info: VideoInfo) -> None:
+    """Decord never comes back from an MPEG transport stream, whatever it is named."""
+    if not info.decord_exact:
+        with open_video(path) as (container, _):
+            if "mpegts" in container.format.name:
+                raise DecodeError(path, "MPEG-TS, on which Decord hangs: use --data.decoder auto")

@@ -1,0 +1,37 @@
+"""What the main process does for all, in two real processes."""
+
+import json
+from pathlib import Path
+
+from tests.helpers.training_runs import ROOT, launch
+
+ON_MAIN = """
+import hashlib, json, sys
+import numpy as np
+from slowfast_dist.config import UserError
+from slowfast_dist.distributed import leave, make_accelerator, on_main
+
+accelerator = make_accelerator("no", 60)
+found = {}
+for megabytes in (0, 3, 20):  # through the group's store, and beyond what that takes
+    rng = np.random.default_rng(megabytes)
+    result = on_main(accelerator, lambda: rng.integers(0, 256, megabytes * 2**20, np.uint8))
+    found[megabytes] = hashlib.sha256(result.tobytes()).hexdigest()
+try:
+    on_main(accelerator, lambda: (_ for _ in ()).throw(UserError("--x 1: give 2")))
+except UserError as error:
+    found["error"] = str(error)
+with open(f"{sys.argv[1]}/{accelerator.process_index}.json", "w") as file:
+    json.dump(found, file)
+leave(accelerator)
+"""
+
+
+def test_all_processes_get_what_the_main_one_found_small_or_large(tmp_path: Path) -> None:
+    script = tmp_path / "on_main.py"
+    script.write_text(ON_MAIN)
+    done = launch(str(script), tmp_path, processes=2, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first == second and len(set(first.values())) == 4
+    assert first["error"] == "--x 1: give 2"

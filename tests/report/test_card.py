@@ -1,0 +1,207 @@
+"""The model card: what it says is what best_model.json says, and the hub's own parser takes it."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from huggingface_hub import EvalResult, ModelCard
+from sklearn.metrics import accuracy_score, f1_score
+
+from slowfast_dist.commands.hub import run_model_card
+from slowfast_dist.config.commands import ModelCard as Command
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.training import Config, DataConfig, ModelConfig
+from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.metrics.scores import softmax
+from slowfast_dist.report.card import CARD, card_body, render_card, write_card
+from slowfast_dist.report.card_sections import Sections
+from tests.helpers.model_folders import description, labels_and_logits, save_models, small_config
+from tests.helpers.training_runs import ROOT
+
+CLASSES = ("moves down", "moves | up", "turns_*")
+
+
+def front(text: str) -> Any:
+    """What the hub's own parser makes of a card's front matter."""
+    return ModelCard(text).data
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    folder = tmp_path / "run" / "models"
+    save_models(folder, CLASSES, small_config(tmp_path / "my clips"))
+    return folder
+
+
+def test_the_hub_reads_the_card_and_its_results(models: Path) -> None:
+    assert write_card(models)
+    text = (models / CARD).read_text()
+    card = front(text)
+    assert card.pipeline_tag == "video-classification"
+    assert card.library_name == "slowfast_dist"
+    assert {"slowfast", "slowfast_tiny"} <= set(card.tags)
+    assert card.license is None and card.base_model is None
+    assert card.model_name == "slowfast_tiny-my-clips"
+    labels, logits = labels_and_logits(3, 40)
+    predictions = np.argmax(logits, axis=1)
+    expected = {
+        "Accuracy": ("accuracy", accuracy_score(labels, predictions)),
+        "F1 (macro)": ("f1", f1_score(labels, predictions, average="macro")),
+        "F1 (weighted)": ("f1", f1_score(labels, predictions, average="weighted")),
+    }
+    results = {result.metric_name: result for result in card.eval_results}
+    for name, (kind, value) in expected.items():
+        assert results[name] == EvalResult(
+            task_type="video-classification", task_name="Action recognition",
+            dataset_type="my-clips", dataset_name="my clips", dataset_split="validation",
+            metric_type=kind, metric_name=name, metric_value=pytest.approx(value, abs=1e-6),
+        )  # fmt: skip
+    # The parser's own copy says the same: nothing is lost on the way.
+    assert front(str(ModelCard(text))).to_dict() == card.to_dict()
+
+
+def test_the_text_tells_counts_scores_and_intervals(models: Path) -> None:
+    write_card(models)
+    text = card_body(models)
+    labels, logits = labels_and_logits(3, 40)
+    predictions = np.argmax(logits, axis=1)
+    counts = np.bincount(labels)
+    assert r"moves down, moves \| up, turns\_\*" in text
+    assert rf"| moves \| up | {counts[1]} | {counts[1]} |" in text
+    right = np.mean(predictions == labels)
+    shown = re.search(r"\| Accuracy \| (\S+) \| (\S+) to (\S+) \|", text)
+    assert shown is not None
+    value, low, high = map(float, shown.groups())
+    assert value == pytest.approx(right, abs=5e-4)
+    # Against the binomial's own spread, which the bootstrap's percentiles follow.
+    spread = 1.96 * np.sqrt(right * (1 - right) / 40)
+    assert low == pytest.approx(right - spread, abs=0.04)
+    assert high == pytest.approx(right + spread, abs=0.04)
+    confidence = softmax(logits).max(axis=1)
+    place = np.ceil(confidence * 15)
+    gaps = [
+        abs(np.sum(confidence[place == p]) - np.sum((predictions == labels)[place == p]))
+        for p in np.unique(place)
+    ]
+    assert f"differ by {sum(gaps) / 40:.3f} on average" in text
+    assert "chosen on the same validation videos" in text and "Each video was split" in text
+    assert "somebody" not in text and str(models.parent.parent) not in text
+
+
+def test_a_card_changed_by_hand_is_kept(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_model_card(models.parent, Command())
+    first = (models / CARD).read_bytes()
+    assert not list(models.glob(".*"))
+    run_model_card(models, Command())  # models/ alone gives the same card, and rewrites its own
+    assert (models / CARD).read_bytes() == first
+    for changed in (b"mine\n", first + b"mine\n", first.replace(b"Sound", b"Music"),
+                    first.replace(b"\n", b"\r\n"), b"", b"\xff\xfe"):  # fmt: skip
+        (models / CARD).write_bytes(changed)
+        assert not write_card(models)
+        run_model_card(models, Command())
+        assert "changed by hand and is kept; --overwrite" in capsys.readouterr().out
+        assert (models / CARD).read_bytes() == changed
+    run_model_card(models, Command(overwrite=True))
+    assert (models / CARD).read_bytes() == first
+
+
+def test_many_classes_are_folded_and_exports_are_named(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "videos")
+    for count, folds in ((50, 0), (51, 3)):
+        names = tuple(f"class {index}" for index in range(count))
+        text = render_card(description(names, config, 2 * count), ["best_model.onnx", "x.onnx"])
+        assert text.count("<details>") == text.count("</details>") == folds
+        assert "`best_model.onnx`" in text and "pt2`:" not in text and "x.onnx" not in text
+        assert front(text).metrics == ["accuracy", "f1", "precision", "recall"]
+    assert "| Top-5 accuracy |" in text
+
+
+def test_what_was_done_is_what_the_card_says() -> None:
+    given = Config(
+        data=DataConfig(train_dir=Path("/a/clips/train"), val_dir=Path("/a/clips/val")),
+        model=ModelConfig("slowfast_r50"),
+    )
+    text = render_card(description(("a", "b"), given), [])
+    assert "of clips" in text and "The split was given." in text and "/a/" not in text
+    assert "fine-tuned from `SLOWFAST_8x8_R50.pyth` (pytorchvideo's, of Kinetics-400)" in text
+    assert "mirrored" in text and "Each video was split" not in text
+    assert "commit `0123456789ab`" in text and "slowfast_dist 0.1.0" in text
+    data = DataConfig(root=Path("list.csv"), group_pattern=r"seq\d+", flip=False)
+    own = replace(given, data=data, model=ModelConfig(weights=Path("/b/mine.pth")))
+    text = render_card(description(("a", "b"), own), [])
+    assert "actions of list" in text and r"same match of `seq\d+`" in text
+    assert "fine-tuned from `mine.pth`" in text and "mirrored" not in text
+
+
+def test_an_older_description_still_has_a_card(models: Path) -> None:
+    facts = description(CLASSES, small_config(models))
+    old = {name: facts[name] for name in ("model", "classes", "clip", "epoch", "metrics")}
+    text = render_card(old, [])
+    assert "accuracy of" in text and "## Data" not in text and "interval 0" not in text
+    assert front(text).eval_results
+    bare = render_card({name: old[name] for name in ("model", "classes", "clip")}, [])
+    assert "Not validated." in bare and front(bare).eval_results is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"data": 3}, {"per_class": [{}]}, {"intervals": {"accuracy": [1]}}, {"ece": "x"},
+     {"metrics": {"val/accuracy": "high"}}, {"confusions": [None]}, {"training": []}],
+    ids=lambda damage: next(iter(damage)),
+)  # fmt: skip
+def test_a_damaged_description_is_one_line(tmp_path: Path, damage: dict[str, object]) -> None:
+    facts = description(CLASSES, small_config(tmp_path)) | damage
+    with pytest.raises(UserError, match="best_model.json: is damaged .*: take it from the run"):
+        render_card(facts, [])
+
+
+def test_names_that_are_no_text_do_not_break_the_card(tmp_path: Path) -> None:
+    config = small_config(tmp_path / os.fsdecode(b"clips \xff --- : |"))
+    facts = description(("a\n---\nb", "`c`<script>"), config)
+    text = render_card(facts, [])
+    assert front(text).eval_results[0].dataset_name == "clips ? --- : |"
+    assert r"a --- b, \`c\`\<script\>" in ModelCard(text).text
+    for name in ("- x", "+ x", "---", "===", "1. x", "12) x"):  # a list, a line, a heading
+        section = Sections(description((name, "b"), config)).classes_section()
+        assert "\n\n" + re.sub(r"([-+=.)])", r"\\\1", name, count=1) + ", b" in section
+    # Nor do they turn the text around them, or what they look like.
+    turned = render_card(description(("\u202egpj.exe", "b"), config), [])
+    assert "\u202e" not in turned and r"\\u202egpj.exe, b" in turned
+    # No entities, and no emphasis: _x_ behind an underscore would be one.
+    section = Sections(description(("R&amp;D", "__x__", "a_b"), config)).classes_section()
+    assert section.endswith(r"R\&amp;D, \_\_x\_\_, a_b")
+
+
+def test_a_full_or_closed_disk_is_one_line(models: Path) -> None:
+    (models / CARD).mkdir()
+    with pytest.raises(RunError, match=f"cannot write the model card .*{CARD}"):
+        write_card(models)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", ["dense", "uniform"])
+def test_the_python_of_the_card_runs(
+    tmp_path: Path, sampling: Literal["dense", "uniform"]
+) -> None:
+    config = small_config(tmp_path / "videos")
+    config = replace(config, data=replace(config.data, sampling=sampling))
+    save_models(tmp_path / "MODEL", CLASSES, config)
+    write_card(tmp_path / "MODEL")
+    make_videos(tmp_path, 1, 0, size=64, frames=20, classes=("moves up",))
+    (tmp_path / "moves up" / "clip_000.mp4").rename(tmp_path / "video.mp4")
+    (program,) = re.findall(r"```python\n(.*?)```", card_body(tmp_path / "MODEL"), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    name, probability = done.stdout.strip().rsplit(" ", 1)
+    assert name in CLASSES and 1 / 3 < float(probability) <= 1

@@ -1,0 +1,91 @@
+"""The check before training finds a gradient that does not arrive, and leaves no trace."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.model.slowfast import SlowFast, freeze, set_norm
+from slowfast_dist.training.sanity import check_gradients
+
+LABELS = torch.tensor([0, 3, 1])
+
+
+def tiny() -> SlowFast:
+    torch.manual_seed(0)
+    return SlowFast("slowfast_tiny", 4, dropout=0.5)
+
+
+def random_frames() -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (3, 8, 3, 32, 32), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_changes_nothing(training: bool) -> None:
+    model = tiny().train(training)
+    model.head.proj.weight.grad = torch.ones_like(model.head.proj.weight)
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    random = torch.get_rng_state()
+    check_gradients(model, random_frames(), LABELS, nullcontext)
+    after = model.state_dict()
+    assert list(after) == list(weights)
+    assert all(torch.equal(value, weights[key]) for key, value in after.items())
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+    grads = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert grads == {"blocks.6.proj.weight"}
+    assert torch.equal(model.head.proj.weight.grad, torch.ones_like(model.head.proj.weight))
+
+
+def test_it_finds_what_a_training_step_would_find() -> None:
+    model = tiny().train()
+    nn.init.zeros_(model.blocks[1].multipathway_blocks[0].res_blocks[0].branch2.norm_c.weight)
+    random = torch.get_rng_state()
+    found = check_gradients(model, random_frames(), LABELS, nullcontext)
+    torch.set_rng_state(random)
+    loss = nn.functional.cross_entropy(model(random_frames()), LABELS)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.head.parameters(), float("inf"))
+    assert found["loss"] == pytest.approx(loss.item())
+    assert found["head_grad_norm"] == pytest.approx(norm.item())
+    named = dict(model.named_parameters())
+    assert found["zero"] == [n for n, p in named.items() if p.grad is not None and not p.grad.any()]
+    assert any("conv_a" in name for name in found["zero"])  # scale 0 stops the gradient before it
+    assert found["missing"] == found["not_finite"] == []
+
+
+def test_frozen_parts_are_no_fault() -> None:
+    model = tiny()
+    set_norm(model, "frozen")
+    freeze(model, "backbone")
+    found = check_gradients(model.train(), random_frames(), LABELS, nullcontext)
+    assert found["head_grad_norm"] > 0
+    assert found["zero"] == found["missing"] == []
+
+
+def test_a_weight_that_is_not_finite_stops_the_run() -> None:
+    model = tiny().train()
+    with torch.no_grad():
+        model.blocks[1].multipathway_blocks[0].res_blocks[0].branch1_conv.weight[0, 0] = torch.nan
+    with pytest.raises(UserError, match=r"blocks\.6\.proj\.weight is not finite .*loss nan"):
+        check_gradients(model, random_frames(), LABELS, nullcontext)
+    assert all(module.training for module in model.modules())
+
+
+def test_a_head_without_gradient_is_named() -> None:
+    model = tiny().train()
+    model.head.proj.register_forward_hook(lambda module, inputs, output: output * 0)
+    with pytest.raises(UserError, match=r"proj\.weight is zero and blocks\.6\.proj\.bias is zero"):
+        check_gradients(model, random_frames(), LABELS, nullcontext)
+
+
+def test_synchronised_norm_needs_no_other_process() -> None:
+    """Only the main process checks: a collective would hang, and on a CPU it would raise."""
+    model = tiny()
+    set_norm(model, "sync")
+    local = check_gradients(tiny().train(), random_frames(), LABELS, nullcontext)
+    assert check_gradients(model.train(), random_frames(), LABELS, nullcontext) == local

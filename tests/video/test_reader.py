@@ -1,0 +1,226 @@
+"""The right frames of every kind of file, or an error that says why not."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+import pytest
+
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.clips import dense_indices, uniform_indices
+from slowfast_dist.video import packets
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import read_frames
+from slowfast_dist.video.views import apply_view, evaluation_view
+from tests.video.test_exact import selections
+
+
+def test_decord_is_trusted_where_it_is_right_and_only_there(videos: Any, kind: str) -> None:
+    path = videos.path(kind)
+    info = probe_file(path)
+    assert info.decord_exact == videos.kinds[kind].decord_exact
+    if info.decord_exact:
+        for indices in selections(info.frames):
+            frames = read_frames(path, indices, info, "decord", None)
+            assert [videos.number(frame) for frame in frames] == indices.tolist()
+
+
+@pytest.mark.timeout(300)
+def test_decord_is_kept_from_the_stream_on_which_it_hangs(videos: Any) -> None:
+    path = videos.path("H.264 MPEG-TS")
+    info = probe_file(path)
+    with pytest.raises(DecodeError, match=r"MPEG-TS.*--data\.decoder auto"):
+        read_frames(path, np.arange(4), info, "decord", None)
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_rotated_videos_come_upright(
+    videos: Any, tmp_path: Path, rotation: int, suffix: str
+) -> None:
+    plain = videos.path("H.264")
+    stored = read_frames(plain, np.arange(5), probe_file(plain), "pyav", None)
+    kind = replace(videos.kinds["H.264"], rotation=rotation, suffix=suffix)
+    path = videos.write(tmp_path / f"video{suffix}", kind)
+    info = probe_file(path)
+    assert info.rotation == rotation
+    assert (info.height, info.width) == ((128, 64) if rotation != 180 else (64, 128))
+    upright = np.rot90(stored, rotation // 90, axes=(1, 2))
+    for decoder in ("auto", "pyav"):
+        np.testing.assert_array_equal(read_frames(path, np.arange(5), info, decoder, None), upright)
+
+
+@pytest.mark.parametrize("kind", ["H.264", "H.264 open GOP", "H.264 odd size 4:4:4"])
+def test_a_view_is_applied_to_the_displayed_frames(videos: Any, kind: str) -> None:
+    path = videos.path(kind)
+    info = probe_file(path)
+    view = evaluation_view(info.height, info.width, DataConfig(), 2, 3)
+    indices = dense_indices(info.frames, 32, 2, 0.0)
+    expected = apply_view(read_frames(path, indices, info, "auto", None), view)
+    frames = read_frames(path, indices, info, "auto", view)
+    np.testing.assert_array_equal(frames, expected)
+    assert frames.shape == (32, 224, 224, 3)
+
+
+def test_gray_becomes_three_equal_channels(videos: Any) -> None:
+    path = videos.path("H.264 gray")
+    for decoder in ("decord", "pyav"):
+        frames = read_frames(path, np.arange(3), probe_file(path), decoder, None)
+        assert np.ptp(frames.astype(int), axis=-1).max() <= 1
+        assert frames.std() > 20
+
+
+def test_what_decord_cannot_open_is_read_all_the_same(videos: Any, tmp_path: Path) -> None:
+    kind = replace(videos.kinds["H.264"], size=(16, 16), frames=6)
+    path = videos.write(tmp_path / "video.mp4", kind)
+    info = probe_file(path)
+    with pytest.raises(DecodeError, match="Decord"):
+        read_frames(path, np.arange(6), info, "decord", None)
+    frames = read_frames(path, np.arange(6), info, "auto", None)
+    np.testing.assert_array_equal(frames, np.stack(videos.whole(path)))
+
+
+@pytest.mark.parametrize("kind", ["H.264", "H.264 open GOP", "H.264 cut", "H.264 AVI"])
+def test_a_large_file_is_read_through_its_seek_table(
+    videos: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = videos.path(kind)
+    info = probe_file(path)
+    expected = [read_frames(path, i, info, "pyav", None) for i in selections(info.frames)]
+    monkeypatch.setattr(packets, "KEEP_BYTES", 1000)
+    for indices, frames in zip(selections(info.frames), expected, strict=True):
+        np.testing.assert_array_equal(read_frames(path, indices, info, "pyav", None), frames)
+
+
+def test_a_change_of_size_within_the_stream_is_scaled_to_the_first(
+    videos: Any, tmp_path: Path
+) -> None:
+    kind = replace(videos.kinds["H.264 MPEG-TS"], frames=10)
+    small = videos.write(tmp_path / "small.ts", kind)
+    large = videos.write(tmp_path / "large.ts", replace(kind, size=(96, 160)))
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    info = probe_file(both)
+    assert (info.frames, info.height, info.width) == (20, 64, 128)
+    frames = read_frames(both, np.arange(20), info, "auto", None)
+    assert [videos.number(frame) for frame in frames] == [*range(10), *range(10)]
+
+
+def damaged(path: Path, target: Path) -> Path:
+    """The packets of frames 20 to 25 filled with zeros."""
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        found = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in found[20:26]:
+        assert packet.pos is not None
+        content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    target.write_bytes(content)
+    return target
+
+
+def test_damage_is_an_error_where_it_matters_and_says_at_which_frame(
+    videos: Any, tmp_path: Path
+) -> None:
+    path = damaged(videos.path("H.264 cut"), tmp_path / "damaged.mp4")
+    info = probe_file(path)
+    with pytest.raises(DecodeError, match=rf"decoding failed at frame \d+ of {info.frames}") as got:
+        read_frames(path, np.arange(info.frames), info, "auto", None)
+    assert got.value.path == path
+    whole = videos.whole(videos.path("H.264 cut"))
+    frames = read_frames(path, np.arange(10), info, "auto", None)
+    np.testing.assert_array_equal(frames, np.stack(whole[:10]))
+
+
+def test_damage_is_found_by_the_probe_where_it_has_to_decode_everything(
+    videos: Any, tmp_path: Path
+) -> None:
+    path = damaged(videos.path("MPEG-4 B-frames AVI"), tmp_path / "damaged.avi")
+    with pytest.raises(DecodeError, match=r"decoding failed at frame (19|2\d)"):
+        probe_file(path)
+
+
+def test_a_file_cut_off_gives_the_frames_that_it_has(videos: Any, tmp_path: Path) -> None:
+    path = videos.write(tmp_path / "a.mp4", replace(videos.kinds["H.264"], movflags="faststart"))
+    whole = videos.whole(path)
+    half = tmp_path / "half.mp4"
+    half.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    info = probe_file(half)
+    assert 10 < info.frames < len(whole) and not info.decord_exact
+    frames = read_frames(half, np.arange(info.frames), info, "auto", None)
+    np.testing.assert_array_equal(frames, np.stack(whole[: info.frames]))
+
+
+@pytest.mark.parametrize("kind", ["H.264 MPEG-TS", "H.264 open GOP"])
+def test_a_recording_that_starts_in_the_middle_gives_what_follows_its_first_keyframe(
+    videos: Any, tmp_path: Path, kind: str
+) -> None:
+    path = videos.write(tmp_path / "a.ts", replace(videos.kinds[kind], format="mpegts"))
+    content, unit = path.read_bytes(), 188
+    later = len(content) // unit * 2 // 5 * unit
+    path.write_bytes(content[: 3 * unit] + content[later:])  # the stream's tables come first
+    info = probe_file(path)
+    assert info.frames >= 12
+    for indices in selections(info.frames):
+        frames = read_frames(path, indices, info, "auto", None)
+        first = videos.kinds[kind].frames - info.frames
+        assert [videos.number(frame) for frame in frames] == (first + indices).tolist()
+
+
+@pytest.mark.parametrize("decoder", ["auto", "pyav", "decord"])
+def test_a_file_that_changed_since_it_was_probed_is_an_error(
+    videos: Any, tmp_path: Path, decoder: Literal["auto", "pyav", "decord"]
+) -> None:
+    path = videos.write(tmp_path / "a.mp4", videos.kinds["H.264"])
+    info = probe_file(path)
+    videos.write(path, replace(videos.kinds["H.264"], frames=20))
+    with pytest.raises(DecodeError, match="20"):
+        read_frames(path, np.arange(4), info, decoder, None)
+    path.unlink()
+    with pytest.raises(DecodeError):
+        read_frames(path, np.arange(4), info, decoder, None)
+
+
+def test_the_error_survives_the_way_out_of_a_loaders_process() -> None:
+    error = pickle.loads(pickle.dumps(DecodeError(Path("a b/ü.mp4"), "empty file")))
+    assert (error.path, error.reason) == (Path("a b/ü.mp4"), "empty file")
+    assert str(error) == "a b/ü.mp4: empty file"
+
+
+UNREADABLE = {
+    "audio_only.mp4": "no video stream",
+    "corrupt_mid_stream.mp4": "decoding failed at frame 29 of 50",
+    "corrupt_no_timescale.mp4": "decoding failed at frame 1 of 182",
+    "derived_text_named.mp4": "text file",
+    "derived_truncated_half.mp4": "cut off",
+    "derived_zero_byte.mp4": "empty file",
+    "lfs_pointer_not_video.mp4": "git lfs pull",
+}
+
+
+def test_every_odd_file_yields_its_clips_or_a_reason(videos: Any, real_data: Path) -> None:
+    data, rng = DataConfig(), np.random.default_rng(0)
+    reasons: dict[str, str] = {}
+    for path in sorted((real_data / "odd").iterdir()):
+        try:
+            info = probe_file(path)
+            view = evaluation_view(info.height, info.width, data, 0, 1)
+            n = info.frames
+            clips = [dense_indices(n, 32, 2, 0.5), uniform_indices(n, 32), np.arange(n)[-3:]]
+            clips += [rng.integers(0, n, 8) for _ in range(3)]
+            read = [read_frames(path, indices, info, "auto", view) for indices in clips]
+        except DecodeError as error:
+            reasons[path.name] = error.reason
+            continue
+        whole = videos.whole(path, lambda frame, view=view: apply_view(frame[None], view)[0])
+        assert len(whole) == info.frames, path.name
+        for indices, frames in zip(clips, read, strict=True):
+            assert frames.shape == (len(indices), 224, 224, 3) and frames.dtype == np.uint8
+            for index, frame in zip(indices, frames, strict=True):
+                assert np.array_equal(frame, whole[index]), (path.name, index)
+    assert reasons.keys() == UNREADABLE.keys()
+    for name, reason in UNREADABLE.items():
+        assert reason in reasons[name]
