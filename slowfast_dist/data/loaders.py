@@ -43,7 +43,7 @@ from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 MAX_WORKERS = 8
 
 MOST_SECONDS = 500.0
-"""Less than the other processes wait (distributed.SLOW_SECONDS): who is stuck should say so."""
+"""Less than the other processes wait (SLOW_PROCESS_SECONDS): who is stuck should say so."""
 
 STALL_SECONDS = 60.0
 """For all that a worker does beside decoding: to start, and to hand a batch over."""

@@ -9,7 +9,7 @@ import platform
 
 import torch
 
-from slowfast_dist.model.convolution import fused_types
+from slowfast_dist.model.convolution import fused_dtypes
 from slowfast_dist.system.cpus import available_cpus
 
 
@@ -28,7 +28,7 @@ def hardware_precision() -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     has_bf16 = platform.machine() in ("x86_64", "AMD64") and torch.cpu._is_avx512_bf16_supported()
     # oneDNN does not compute it everywhere: ONEDNN_MAX_CPU_ISA can forbid what the CPU has.
-    if has_bf16 and torch.bfloat16 in fused_types():
+    if has_bf16 and torch.bfloat16 in fused_dtypes():
         return "bf16"
     return "no"
 

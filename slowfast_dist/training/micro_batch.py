@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.config.training import Config, OptimizerConfig
+from slowfast_dist.config.training import Config
 from slowfast_dist.distributed.accelerator import local_processes
-from slowfast_dist.distributed.collectives import gather_rows, meet
+from slowfast_dist.distributed.collectives import barrier, gather_rows
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
 from slowfast_dist.system.memory import (
     address_space_kept_back,
@@ -22,6 +22,7 @@ from slowfast_dist.system.memory import (
     memory_now,
     peak_growth,
 )
+from slowfast_dist.training.optim import values_per_parameter
 from slowfast_dist.training.sanity import gradients
 
 GPU_SHARE = 0.92
@@ -66,13 +67,13 @@ def largest_micro_batch(
     if device not in ("cpu", "cuda"):
         raise UserError(f"--micro-batch-size auto: give a number on the device {device}")
     trials = (_GpuTrials if device == "cuda" else _CpuTrials)(network, config, accelerator)
-    meet(accelerator)  # no trial takes memory before every process has seen what is free
+    barrier(accelerator)  # no trial takes memory before every process has seen what is free
     sizes = micro_batch_sizes(config.global_batch_size, accelerator.num_processes, most)
     refusals: dict[int, str] = {}
 
     def fits_everywhere(size: int) -> bool:
         fits = trials.fits(size)
-        meet(accelerator)  # trials may differ by more than the group's timeout
+        barrier(accelerator)  # trials may differ by more than the group's timeout
         answer = torch.tensor([[fits, trials.available]], dtype=torch.float64)
         answers = gather_rows(accelerator, answer).tolist()
         refused = [(room, rank) for rank, (fitted, room) in enumerate(answers) if not fitted]
@@ -146,7 +147,7 @@ class _Trials(ABC):
         self.network, self.config, self.accelerator = network, config, accelerator
         self.trainable = [p for p in network.parameters() if p.requires_grad]
         # Gradients, which DistributedDataParallel keeps in its buckets, and the optimizer's.
-        self.held = self.trainable * (1 + _moments(config.optimizer))
+        self.held = self.trainable * (1 + values_per_parameter(config.optimizer))
 
     @abstractmethod
     def fits(self, size: int) -> bool:
@@ -261,13 +262,6 @@ class _CpuTrials(_Trials):
             give_back_free_memory()
         self.tried[size * crop**2] = need, time.perf_counter() - started
         return need <= self.room
-
-
-def _moments(optimizer: OptimizerConfig) -> int:
-    """Numbers that the optimizer keeps for each parameter."""
-    if optimizer.name == "sgd":
-        return 1 if optimizer.momentum > 0 else 0
-    return 2
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -10,8 +10,8 @@ from torch import nn
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import ModelConfig
-from slowfast_dist.distributed.collectives import on_main
-from slowfast_dist.model.convolution import fused_types
+from slowfast_dist.distributed.collectives import run_on_main
+from slowfast_dist.model.convolution import fused_dtypes
 from slowfast_dist.model.slowfast import (
     SlowFast,
     build_model,
@@ -45,7 +45,7 @@ def summary(accelerator: Accelerator, network: SlowFast, compiled: bool) -> str:
     parts.append(_norm_words(network))
     if compiled:
         parts.append("compiled")
-    elif device == "cpu" and fused_types():
+    elif device == "cpu" and fused_dtypes():
         parts.append("convolutions with sum and ReLU in one pass")
     if network.checkpoint_activations:
         parts.append("activations computed again")
@@ -104,7 +104,7 @@ def set_up_network(
         norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
         config = replace(config, pretrained=False, weights=None, norm=norm)
     if starts_pretrained(config) and config.weights is None:
-        on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
+        run_on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
     network, report = build_model(config, num_classes)
     for line in report if checkpoint is None else ():
         logger.info(line)

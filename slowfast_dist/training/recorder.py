@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import Config, config_dict
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.config.training import config_dict
 from slowfast_dist.data.split import write_split
 from slowfast_dist.metrics.scores import (
     TOP_K,
@@ -22,7 +21,7 @@ from slowfast_dist.metrics.scores import (
     predicted,
 )
 from slowfast_dist.model.slowfast import SlowFast
-from slowfast_dist.report.card import CARD
+from slowfast_dist.report.card import CARD, card_body
 from slowfast_dist.report.command import write_report
 from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
 from slowfast_dist.runs.folder import RunFolder
@@ -33,16 +32,17 @@ from slowfast_dist.system.text import option
 from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_media import HardVideo, hardest_table, hardest_videos
 from slowfast_dist.tracking.wandb_run import open_wandb
-from slowfast_dist.training.best import BestSoFar
+from slowfast_dist.training.best import BestModelTracker, Run
 from slowfast_dist.training.evaluation import Scores
 
 PREEMPT_SECONDS = 20.0
-"""Of what a scheduler gives a run that it stops, for wandb's last upload."""
+"""Seconds that wandb's last upload may take in a run that was asked to stop: launchers kill
+what takes longer than 30 s, and the checkpoint comes first."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch over all processes. ``rows`` int64 (N, 6) as in training_state.EpochSums."""
+    """One epoch over all processes. ``rows`` int64 (N, 6) as in `EpochHistory`."""
 
     epoch: int
     global_step: int
@@ -53,20 +53,14 @@ class EpochResult:
 
 
 class Recorder:
-    """Writes the run folder; only the main process has one.
+    """Writes the run folder; only the main process has one."""
 
-    ``memory`` is what an earlier checkpoint's ``state["recorder"]`` held: the best so far, the
-    wandb run id and the seconds spent.
-    """
+    def __init__(self, run: Run, state: Mapping[str, Any] | None) -> None:
+        """``state``: that of the checkpoint from which the run goes on, if it does.
 
-    def __init__(
-        self,
-        config: Config,
-        folder: RunFolder,
-        videos: VideoSet,
-        environment: dict[str, Any],
-        state: Mapping[str, Any] | None,
-    ) -> None:
+        Raises UserError for a metric to monitor that this number of classes does not have.
+        """
+        config, folder, videos, environment = run.config, run.folder, run.videos, run.environment
         classes = videos.classes
         monitor = config.checkpoint.monitor
         if monitor.endswith("top5_accuracy") and len(classes) <= TOP_K:
@@ -75,9 +69,9 @@ class Recorder:
                 f"{monitor.replace('top5_', '')}"
             )
         self.config, self.folder, self.videos = config, folder, videos
-        memory = state["recorder"] if state else {}
-        self.best = BestSoFar(config, folder, videos, environment, memory.get("best"))
-        self.earlier_seconds: float = memory.get("seconds", 0.0)
+        earlier = state["recorder"] if state else {}
+        self.best = BestModelTracker(run, earlier.get("best"))
+        self.earlier_seconds: float = earlier.get("seconds", 0.0)
         self.started = time.monotonic()
         self.saved_at: int | None = state["global_step"] if state else None
         folder.describe(config, classes, environment)
@@ -95,7 +89,7 @@ class Recorder:
         self.samples.truncate_after(state["global_step"] - state["step"] if state else 0)
         self.wandb = open_wandb(
             config.wandb, folder.root, config_dict(config) | {"environment": environment},
-            memory.get("wandb_id"),
+            earlier.get("wandb_id"),
         )  # fmt: skip
         self.hardest: tuple[int, list[HardVideo]] | None = None  # to be shown on wandb
         self.report_failed = False
@@ -114,7 +108,7 @@ class Recorder:
         if scores is not None:
             row |= {f"val/{name}": value for name, value in scores.metrics().items()}
         row |= result.values
-        row["best"] = self.best.is_beaten_by(row)
+        row["best"] = self.best.is_worse_than(row)
         if row["best"]:
             self.best.save(row, scores, network)
         if self.config.log_samples:
@@ -202,9 +196,9 @@ class Recorder:
             self.folder.list_unreadable(self.unreadable)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Save a resumable checkpoint, with this recorder's memory in its state."""
+        """Save a resumable checkpoint, with what this recorder needs to go on in its state."""
         checkpoint.state["recorder"] = {
-            "best": self.best.memory,
+            "best": self.best.state,
             "wandb_id": self.wandb.id,
             "seconds": self.seconds,
         }
@@ -228,9 +222,9 @@ class Recorder:
         self.folder.set_status("finished")
         self._draw_report()
         logger.info(self._closing_words())
-        if self.best.memory is not None:
+        if self.best.state is not None:
             self._show_hardest(at_end=True)
-            self.wandb.log_model(self.folder.models, self.best.card())
+            self.wandb.log_model(self.folder.models, card_body(self.folder.models))
         self.wandb.finish(0)  # may take minutes to upload: everything else is done by now
         return self._summary("finished")
 
@@ -244,7 +238,7 @@ class Recorder:
 
     def _summary(self, status: str) -> dict[str, Any]:
         root = str(self.folder.root)
-        return {"output_dir": root, "status": status, "best": self.best.memory}
+        return {"output_dir": root, "status": status, "best": self.best.state}
 
     def fail(self) -> None:
         """The run ends by an error, perhaps that of a full disk."""
@@ -257,8 +251,7 @@ class Recorder:
 
     def _closing_words(self) -> str:
         lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]
-        if self.best.memory is not None:
-            best = self.best.memory
+        if (best := self.best.state) is not None:
             lines.append(f"  best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
             lines.append("  models/best_model_weights.pth, models/best_model.json: the best model")
             if (self.folder.models / CARD).exists():  # not of a best model of an older version

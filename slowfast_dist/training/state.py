@@ -48,8 +48,8 @@ class Position:
 
 
 @dataclass
-class EpochSums:
-    """What one process has seen of the running epoch, on its device until the epoch ends.
+class EpochHistory:
+    """What one process did in the running epoch, on its device until the epoch ends.
 
     ``rows`` int64 (B, 6) a micro-batch: sample asked for, video read, label, prediction, whether
     the label is among the five highest logits, and the optimizer step, counted from 1 over all
@@ -69,6 +69,31 @@ class EpochSums:
         """(S, 4) on the CPU."""
         return torch.stack(self.steps).cpu() if self.steps else torch.empty(0, 4)
 
+    def loss(self) -> float:
+        """Mean over the epoch's samples so far, each by its weight."""
+        losses, weights = self.all_steps().double()[:, :2].unbind(dim=1)
+        return float(losses.sum() / weights.sum().clamp(min=1e-12))
+
+    def recent_loss(self) -> float:
+        """As `loss`, over the last optimizer steps, at most 10."""
+        losses, weights = torch.stack(self.steps[-10:]).sum(dim=0).tolist()[:2]
+        return losses / max(weights, 1e-12)
+
+    def last_step(self) -> dict[str, float]:
+        """Loss and gradient norm, by their names in metrics.jsonl."""
+        losses, weights, norm, _ = self.steps[-1].tolist()
+        return {"step/loss": losses / max(weights, 1e-12), "step/grad_norm": norm}
+
+    def gradient_summary(self) -> dict[str, Any]:
+        """Over the epoch's steps so far, by the names in metrics.jsonl."""
+        steps = self.all_steps().double()
+        norms = steps[:, 2][steps[:, 2].isfinite()]
+        return {
+            "grad_norm": float(norms.mean()) if len(norms) else float("nan"),
+            "grad_norm_max": float(norms.max()) if len(norms) else float("nan"),
+            "skipped_steps": int(steps[:, 3].sum()),
+        }
+
 
 @dataclass
 class TrainingState:
@@ -86,7 +111,7 @@ class TrainingState:
     schedule: LambdaLR
     statistics: RunningStatistics
     position: Position = field(default_factory=Position)
-    sums: EpochSums = field(default_factory=EpochSums)
+    history: EpochHistory = field(default_factory=EpochHistory)
     failed: dict[int, str] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
 
@@ -94,12 +119,12 @@ class TrainingState:
         """Collective: the state of all processes, the same on every one."""
         statistics = self.statistics
         tensors = {
-            "rows": self.sums.all_rows(accelerator),
-            "steps": self.sums.all_steps(),
+            "rows": self.history.all_rows(accelerator),
+            "steps": self.history.all_steps(),
             "statistics": self._all_parts(accelerator),
         }
-        counted = gather_list(accelerator, [statistics.counted])
-        with statistics.whole():
+        counted = gather_list(accelerator, [statistics.decayed])
+        with statistics.merged():
             model = {name: value.clone() for name, value in self.network.state_dict().items()}
         state = {
             **asdict(self.position),
@@ -111,7 +136,7 @@ class TrainingState:
             "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
             "statistics": {
                 "tracked": statistics.tracked,
-                "happened": statistics.happened,
+                "happened": statistics.batches,
                 "counted": counted,
             },
             "rates": self.rates,
@@ -167,7 +192,7 @@ class TrainingState:
             counted = _count(kept["counted"], rank)
             self.statistics.restore(tensors["statistics"][rank], tracked, happened, counted)
         device = accelerator.device
-        self.sums = EpochSums(
+        self.history = EpochHistory(
             rows=[tensors["rows"].reshape(-1, 6).long().to(device)] if rank == 0 else [],
             steps=list(tensors["steps"].reshape(-1, 4).float().to(device)),
         )

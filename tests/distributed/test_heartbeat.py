@@ -18,8 +18,8 @@ from tests.helpers.training_runs import ROOT
 MEMBER = """
 import sys, time
 from pathlib import Path
-from slowfast_dist import signals
-from slowfast_dist.heartbeat import Heartbeat
+from slowfast_dist.system import signals
+from slowfast_dist.distributed.heartbeat import Heartbeat
 rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 heartbeat = Heartbeat(rank, world_size, timeout=float(sys.argv[4]))
 place = folder / "place"
@@ -38,7 +38,7 @@ while True:
         heartbeat.fail("no such class", 2)
         sys.exit(2)
     if (folder / "leave").exists():
-        heartbeat.leave()
+        heartbeat.shutdown()
         sys.exit(0)
     if signals.received() and not (folder / f"stop{rank}").exists():
         (folder / f"stop{rank}").touch()

@@ -13,10 +13,10 @@ import pytest
 from tests.helpers.training_runs import ROOT, free_port
 
 JOIN = """
-from slowfast_dist import signals
-from slowfast_dist.cli import one_line_for_mistakes
+from slowfast_dist.system import signals
+from slowfast_dist.cli.main import one_line_for_mistakes
 signals.install()
-from slowfast_dist import rendezvous
+from slowfast_dist.distributed import rendezvous
 rendezvous.STOP_SECONDS = 3.0
 print("ready", flush=True)
 with one_line_for_mistakes():

@@ -44,13 +44,13 @@ def flags(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
 
 SLOW = f"""
 import sys, time
-from slowfast_dist.training_step import TrainingStep
+from slowfast_dist.training.step import TrainingStep
 whole = TrainingStep.run
 def run(*arguments):
     time.sleep({STEP_SECONDS})
-    whole(*arguments)
+    return whole(*arguments)
 TrainingStep.run = run
-from slowfast_dist.start import main
+from slowfast_dist.cli.start import main
 main(["train", *sys.argv[1:]])
 """
 """train.py, but for the time that it takes."""
@@ -121,7 +121,7 @@ def one_node() -> Iterator[Slurm]:
 
 SHOW_RANKS = """
 import json, os, sys
-from slowfast_dist.launchers import adopt_slurm_ranks
+from slowfast_dist.distributed.launchers import adopt_slurm_ranks
 before = set(os.environ)
 adopt_slurm_ranks(os.environ)
 new = {name: os.environ[name] for name in set(os.environ) - before}

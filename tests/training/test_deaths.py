@@ -157,14 +157,14 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 FAULTY = """
 import os, sys, torch
-from slowfast_dist.training_step import TrainingStep
+from slowfast_dist.training.step import TrainingStep
 whole = TrainingStep.run
 def run(self, *arguments):
     if os.environ["RANK"] == os.environ["FAULTY_RANK"] and self.state.position.global_step == 2:
         {fault}
-    whole(self, *arguments)
+    return whole(self, *arguments)
 TrainingStep.run = run
-from slowfast_dist.cli import main
+from slowfast_dist.cli.main import main
 main(["train", *sys.argv[1:]])
 """
 

@@ -89,11 +89,12 @@ def test_it_leaves_nothing_behind_and_says_when_it_matters(norm: Any) -> None:
 UNDER_LIMITS = """
 import json, os, resource, sys
 import psutil, torch
-from slowfast_dist.config import RunError
-from slowfast_dist.distributed import leave, make_accelerator
-from slowfast_dist.micro_batch import _is_out_of_memory, largest_micro_batch
-from slowfast_dist.model import SlowFast, set_norm
-from slowfast_dist.optim import build_optimizer
+from slowfast_dist.config.errors import RunError
+from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.distributed.failures import shutdown
+from slowfast_dist.training.micro_batch import _is_out_of_memory, largest_micro_batch
+from slowfast_dist.model.slowfast import SlowFast, set_norm
+from slowfast_dist.training.optim import build_optimizer
 from tests.training.test_micro_batch import settings
 
 accelerator = make_accelerator("no", 60)
@@ -133,7 +134,7 @@ if accelerator.num_processes > 1:
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 with open(f"{sys.argv[1]}/{accelerator.process_index}.json", "w") as file:
     json.dump(found, file)
-leave(accelerator)
+shutdown(accelerator)
 """
 
 
