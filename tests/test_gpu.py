@@ -74,7 +74,7 @@ def test_out_of_memory_is_one_line_that_names_the_remedy(videos: Path, tmp_path:
 LARGEST = """
 import torch
 from slowfast_dist.distributed.accelerator import make_accelerator
-from slowfast_dist.training.micro_batch import GPU_SHARE, largest_micro_batch
+from slowfast_dist.training.micro_batch import GPU_MEMORY_SHARE, largest_micro_batch
 from slowfast_dist.model.slowfast import SlowFast, set_norm
 from slowfast_dist.training.optim import build_optimizer
 from tests.training.test_micro_batch import settings
@@ -104,7 +104,7 @@ def train(size):
         optimizer.zero_grad()
 
 train(size)
-assert torch.cuda.max_memory_allocated() <= GPU_SHARE * room
+assert torch.cuda.max_memory_allocated() <= GPU_MEMORY_SHARE * room
 try:
     train(4 * size)
 except torch.OutOfMemoryError:

@@ -3,7 +3,7 @@
 import os
 import warnings
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -14,8 +14,6 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.distributed.hardware import hardware_precision, share_cpus, uses_gpu
 from slowfast_dist.distributed.rendezvous import join
-
-T = TypeVar("T")
 
 SLOW_PROCESS_SECONDS = 600.0
 """Seconds beyond --distributed.timeout, after which a silent process counts as lost, that a

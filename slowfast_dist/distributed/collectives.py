@@ -3,7 +3,7 @@
 import pickle
 import time
 from collections.abc import Callable
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 import torch.distributed as dist
@@ -12,8 +12,9 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.distributed.accelerator import T
 from slowfast_dist.system.signals import StopRequested
+
+T = TypeVar("T")
 
 POLL_SECONDS = 0.05
 """Seconds from one look at the group's store to the next: short beside any step, and one request

@@ -1,4 +1,4 @@
-"""How a process ends when another one is lost, and the faults that are told without a traceback."""
+"""How a process ends when another one is lost, and the faults that are shown as one line."""
 
 import multiprocessing
 import time

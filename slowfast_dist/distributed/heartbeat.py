@@ -38,8 +38,8 @@ OWN_FAILURE_SECONDS = 1.0
 first one's to print."""
 
 READ_BYTES = 1 << 16
-"""Bytes read from a connection at once, and the most that a stranger may send without a newline: no
-message is that long."""
+"""Bytes read from a connection at once, and the most that an unknown client may send without a
+newline: no message is that long."""
 
 ORDER_SECONDS = 5.0
 """Seconds that a process that failed waits for the first one's order to end, which comes at once
@@ -53,7 +53,7 @@ class _Peer:
     connection: socket.socket
     rank: int = -1
     host: str = ""
-    heard: float = field(default_factory=time.monotonic)
+    last_seen: float = field(default_factory=time.monotonic)
     unread: bytes = b""
     finished: bool = False
 
@@ -161,7 +161,7 @@ class Heartbeat:
             now = time.monotonic()
             if now - before > 3 * BEAT_SECONDS:  # we were stopped ourselves, perhaps all were
                 for peer in self._peers:
-                    peer.heard = now
+                    peer.last_seen = now
             for key, _ in ready:
                 if key.data is None:
                     self._accept()
@@ -189,11 +189,11 @@ class Heartbeat:
             content = b""
         if not content:
             return self._drop(peer)
-        peer.heard = now
+        peer.last_seen = now
         *lines, peer.unread = (peer.unread + content).split(b"\n")
         for line in lines:
             message = _parse(line)
-            if peer.rank < 0 and message.get("token") != self.token:  # a stranger
+            if peer.rank < 0 and message.get("token") != self.token:  # not one of the run
                 return self._drop(peer)
             self._handle(peer, message)
         if peer.rank < 0 and len(peer.unread) > READ_BYTES:
@@ -228,13 +228,13 @@ class Heartbeat:
                     self._send(peer, stop=name)
 
     def _check_peers(self, now: float) -> None:
-        for heard, peer, message in self._failures:
-            if now - heard > OWN_FAILURE_SECONDS:
+        for since, peer, message in self._failures:
+            if now - since > OWN_FAILURE_SECONDS:
                 self._end(f"{peer}: {message['failed']}", message["code"], peer)
         if self._shut_down or self._failures:
             return
         for peer in self._peers:
-            if not peer.finished and now - peer.heard > self.timeout:
+            if not peer.finished and now - peer.last_seen > self.timeout:
                 if peer.rank < 0:
                     self._drop(peer)
                     return

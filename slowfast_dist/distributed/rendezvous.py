@@ -61,7 +61,7 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
     port = int(os.environ["MASTER_PORT"])
     listener = _listen("" if hidden else own, port) if rank == 0 and not by_agent else None
     if listener is None:
-        deadline.wait(lambda: _answers(first, port), "process 0")
+        deadline.wait(lambda: _answers(first, port), lambda: "process 0")
     store = TCPStore(
         first,
         port,
@@ -77,7 +77,7 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
         reached_at = named if hidden else own
         shared.set("heartbeat", heartbeat.listen("" if hidden else own, reached_at))
     else:
-        deadline.wait(lambda: shared.check(["heartbeat"]), "process 0")
+        deadline.wait(lambda: shared.check(["heartbeat"]), lambda: "process 0")
         _connect(heartbeat, shared.get("heartbeat").decode())
     heartbeat.start()
     shared.set(f"joined/{rank}", "")
@@ -107,8 +107,8 @@ class _Deadline:
         self.seconds = seconds
         self.until = time.monotonic() + seconds
 
-    def wait(self, ready: Callable[[], bool], whom: str | Callable[[], str]) -> None:
-        """Raises RunError, naming ``whom``, when it takes too long."""
+    def wait(self, ready: Callable[[], bool], name: Callable[[], str]) -> None:
+        """Until ``ready``; raises RunError, naming the process ``name``, when it takes too long."""
         stopping = False
         while not ready():
             if signals.received() is not None and not stopping:
@@ -116,9 +116,8 @@ class _Deadline:
                 self.seconds = STOP_SECONDS
                 self.until = min(self.until, time.monotonic() + STOP_SECONDS)
             if time.monotonic() > self.until:
-                name = whom if isinstance(whom, str) else whom()
                 raise RunError(
-                    f"{name} did not join within {self.seconds:.0f} s: see what it printed, and "
+                    f"{name()} did not join within {self.seconds:.0f} s: see what it printed, and "
                     f"whether it reaches MASTER_ADDR {os.environ.get('MASTER_ADDR')}"
                 )
             time.sleep(POLL_SECONDS)

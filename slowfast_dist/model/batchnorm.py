@@ -49,11 +49,9 @@ class RunningStatistics:
         """Call after a step of ``micro_batches`` over all processes."""
         self.batches += micro_batches
 
-    @contextmanager
-    def unchanged(self) -> Iterator[None]:
+    def unchanged(self) -> AbstractContextManager[None]:
         """Forward in training mode without touching the statistics (for repeats of weight 0)."""
-        with _unchanged(self.layers):
-            yield
+        return _unchanged(self.layers)
 
     @contextmanager
     def merged(self) -> Iterator[None]:

@@ -25,8 +25,7 @@ def pathway_blocks(
 ) -> list[Tensor]:
     """A stage of both pathways [slow, fast], then what the fast one gives to the slow one."""
     slow, fast = (
-        block_forward(part, clip)
-        for part, clip in zip(block.multipathway_blocks, x, strict=True)
+        block_forward(part, clip) for part, clip in zip(block.multipathway_blocks, x, strict=True)
     )
     fusion = block.multipathway_fusion
     if isinstance(fusion, nn.Identity):
@@ -94,9 +93,7 @@ def conv_norm(
     assert conv.groups == 1 and conv.dilation == (1, 1, 1) and not isinstance(conv.padding, str)
     if is_constant(norm):
         weight, bias = fold(conv, norm)
-        return convolve(
-            x, weight, bias, conv.stride, conv.padding, relu=relu, residual=residual
-        )
+        return convolve(x, weight, bias, conv.stride, conv.padding, relu=relu, residual=residual)
     return add_relu(norm(conv(x)), residual, relu)
 
 

@@ -112,9 +112,7 @@ class _FusedConvolution(torch.autograd.Function):
         geometry = padding, stride, ONE, 1
         after = "relu" if relu else None
         if residual is None:
-            y = mkldnn._convolution_pointwise(
-                x, weight, bias, *geometry, after or "none", [], ""
-            )
+            y = mkldnn._convolution_pointwise(x, weight, bias, *geometry, after or "none", [], "")
         else:
             y = mkldnn._convolution_pointwise.binary(
                 x, residual, weight, bias, *geometry, "add", 1.0, after, [], ""
@@ -177,35 +175,34 @@ def fp32_gradients(
     others = [of_x and not one_product, of_weight and not products, of_bias and not by_sum]
     x_grad = weight_grad = bias_grad = None
     if any(others):
-        x_grad, weight_grad, bias_grad = torch.ops.aten.convolution_backward(
+        x_grad, weight_grad, bias_grad = aten.convolution_backward(
             grad, x, weight, [size[0]], stride, padding, ONE, False, [0, 0, 0], 1, others
         )
     if one_product:
         x_grad = (channels_last_view(grad) @ weight.reshape(size[:2])).permute(0, 4, 1, 2, 3)
     if products:
-        weight_grad = weight_gradient(x, grad, size, stride, padding)
+        pixels, grads = channels_last_view(x), channels_last_view(grad)
+        if size[3] == size[4] == 1:
+            weight_grad = _pointwise_weight_gradient(pixels, grads, size, stride, padding[0])
+        else:
+            weight_grad = _stem_weight_gradient(pixels, grads, size)
     if by_sum:
         bias_grad = grad.sum((0, 2, 3, 4))
     return x_grad, weight_grad, bias_grad
 
 
 def matmul_is_faster(size: Size, stride: Size, padding: Size) -> bool:
-    """Whether `weight_gradient` does weights of ``size`` (D, C, t, h, w), and is the faster way."""
+    """Whether matrix products give the gradient of weights of ``size`` (D, C, t, h, w) faster.
+
+    They can for kernels of one pixel, and for stems of stride 1 whose t, odd, covers as many frames
+    after a frame as before it, without a padding of pixels.
+    """
     d, c, t, h, w = size
     if h == w == 1:
         return not any(padding[1:]) and (t == 1 or min(c, d) >= MIN_MATMUL_CHANNELS)
     # The fast stem, 2 clips: with AVX2 .6 s in place of 1.3, with AVX512 .4 in place of .3.
     stem = t > 1 and max(c, d) <= 16 and tuple(stride) == ONE and tuple(padding) == (t // 2, 0, 0)
     return stem and t % 2 == 1 and torch.backends.cpu.get_cpu_capability() == "AVX2"
-
-
-def weight_gradient(x: Tensor, grad: Tensor, size: Size, stride: Size, padding: Size) -> Tensor:
-    """(D, C, t, h, w), from ``x`` and ``grad`` as above, where h = w = 1 or it is a stem's:
-    stride 1, t odd, as many frames after it as before, no padding of pixels."""
-    x, grad = channels_last_view(x), channels_last_view(grad)
-    if size[3] == size[4] == 1:
-        return _pointwise_weight_gradient(x, grad, size, stride, padding[0])
-    return _stem_weight_gradient(x, grad, size)
 
 
 def channels_last_view(x: Tensor) -> Tensor:
@@ -216,7 +213,10 @@ def channels_last_view(x: Tensor) -> Tensor:
 def _pointwise_weight_gradient(
     x: Tensor, grad: Tensor, size: Size, stride: Size, padding: int
 ) -> Tensor:
-    """A product for each of the t frames that a kernel of one pixel covers."""
+    """A product for each of the t frames that a kernel of one pixel covers.
+
+    ``x`` (B, T, H, W, C), ``grad`` (B, T', H', W', D) -> (D, C, t, h, w), here as below.
+    """
     d, c, t, _, _ = size
     x = x[:, :, :: stride[1], :: stride[2]]
     if padding:

@@ -65,8 +65,8 @@ WAIT_LIMIT = 0.1
 not even the best remedy would gain a tenth."""
 
 MAX_ADVISED_WORKERS = 32
-"""Decoding processes of one training process that are advised at most: a machine
-of hundreds of CPUs may have a disk that feeds no more."""
+"""Decoding processes of one training process that are advised at most: a machine of
+hundreds of CPUs may have a disk that feeds no more."""
 
 NAMED_VIDEOS = 3
 """Slowest videos that are named: enough to see what they have in common."""

@@ -41,25 +41,28 @@ def compile_network(network: nn.Module) -> None:
 def summary(accelerator: Accelerator, network: SlowFast, compiled: bool) -> str:
     """One line for the user: what a step is computed with on this machine."""
     device = accelerator.device.type
-    parts = [_precision_words(device, accelerator.mixed_precision), _layout_words(network)]
-    parts.append(_norm_words(network))
+    parts = [
+        _describe_precision(device, accelerator.mixed_precision),
+        "channels_last_3d" if network.channels_last else "contiguous",
+        _describe_norm(network),
+    ]
     if compiled:
         parts.append("compiled")
     elif device == "cpu" and fused_dtypes():
         parts.append("convolutions with sum and ReLU in one pass")
     if network.checkpoint_activations:
         parts.append("activations computed again")
-    return f"{_device_words(device)}: {', '.join(part for part in parts if part)}"
+    return f"{_describe_device(device)}: {', '.join(parts)}"
 
 
-def _device_words(device: str) -> str:
+def _describe_device(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
     return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _precision_words(device: str, precision: str) -> str:
+def _describe_precision(device: str, precision: str) -> str:
     if precision == "no":
         return "fp32 (TF32)" if device == "cuda" else "fp32"
     if device != "cpu":
@@ -73,23 +76,13 @@ def _precision_words(device: str, precision: str) -> str:
     return f"{precision} (emulated, so slow: --mixed-precision no is faster here)"
 
 
-def _layout_words(network: SlowFast) -> str:
-    return "channels_last_3d" if network.channels_last else "contiguous"
-
-
-def _norm_words(network: SlowFast) -> str:
+def _describe_norm(network: SlowFast) -> str:
     if not any(live_batchnorms(network)):
         return "frozen BatchNorm folded into the convolutions"
     words = "synchronised" if network.norm == "sync" else "local"
     if network.frozen_stages:
         return f"BatchNorm {words}, folded in the {network.frozen_stages} frozen stages"
     return f"BatchNorm {words}"
-
-
-COMPILED_ON_CPU = (
-    "--model.compile on a CPU: compiling takes minutes before the first step, and no "
-    "faster step was measured than without"
-)
 
 
 def set_up_network(
@@ -120,5 +113,8 @@ def set_up_network(
         compile_network(network)
     logger.info(summary(accelerator, network, config.compile))
     if config.compile and accelerator.device.type == "cpu":
-        logger.warning(COMPILED_ON_CPU)
+        logger.warning(
+            "--model.compile on a CPU: compiling takes minutes before the first step, and no "
+            "faster step was measured than without"
+        )
     return network.train()

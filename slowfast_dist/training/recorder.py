@@ -221,7 +221,7 @@ class Recorder:
         self.log.finish(self.seconds)
         self.folder.set_status("finished")
         self._draw_report()
-        logger.info(self._closing_words())
+        logger.info(self._closing_message())
         if self.best.state is not None:
             self._show_hardest(at_end=True)
             self.wandb.log_model(self.folder.models, card_body(self.folder.models))
@@ -232,7 +232,7 @@ class Recorder:
         """The run was asked to stop; its checkpoint is saved."""
         self.folder.set_status("preempted")
         self._draw_report()
-        logger.info(preempted_words(self.folder, self.saved_at))
+        logger.info(preempted_message(self.folder, self.saved_at))
         self.wandb.finish(0, PREEMPT_SECONDS)
         return self._summary("preempted")
 
@@ -249,7 +249,7 @@ class Recorder:
         # It may take minutes without a network: after the error was said and the others were ended.
         atexit.register(self.wandb.finish, 1)
 
-    def _closing_words(self) -> str:
+    def _closing_message(self) -> str:
         lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]
         if (best := self.best.state) is not None:
             lines.append(f"  best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
@@ -258,23 +258,19 @@ class Recorder:
                 lines.append("  models/README.md: its model card")
             lines.append("  predictions/val_best.csv: what it says of each validation video")
         else:
-            lines.append(f"  {no_best_words(self.config.checkpoint.monitor)}")
+            monitor = self.config.checkpoint.monitor
+            both = monitor if monitor == "val/loss" else f"{monitor} and val/loss"
+            lines.append(
+                f"  no best model was written: no epoch had a finite {both} (a smaller "
+                "--optimizer.lr may help)"
+            )
         if not self.report_failed:
             lines.append("  report.html: all of it on one page")
         lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
         return "\n".join(lines)
 
 
-def no_best_words(monitor: str) -> str:
-    """What the user reads at the end of a run that has no best model."""
-    both = monitor if monitor == "val/loss" else f"{monitor} and val/loss"
-    return (
-        f"no best model was written: no epoch had a finite {both} (a smaller --optimizer.lr may "
-        "help)"
-    )
-
-
-def preempted_words(folder: RunFolder, saved_at: int | None = None) -> str:
+def preempted_message(folder: RunFolder, saved_at: int | None = None) -> str:
     """What the user reads when a run was asked to stop."""
     where = "before the first step" if saved_at is None else f"saved at step {saved_at}"
     again = option("--output-dir", folder.shown)

@@ -23,7 +23,7 @@ from slowfast_dist.training.best import Run
 from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import build_optimizer, build_schedule
-from slowfast_dist.training.recorder import Recorder, preempted_words
+from slowfast_dist.training.recorder import Recorder, preempted_message
 from slowfast_dist.training.state import TrainingState
 from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
@@ -167,5 +167,5 @@ def _stopped_early(folder: RunFolder, recorder: Recorder | None) -> dict[str, An
     if recorder is not None:
         return recorder.preempt()
     folder.set_status("preempted")
-    logger.info(preempted_words(folder))
+    logger.info(preempted_message(folder))
     return {"output_dir": str(folder.root), "status": "preempted"}

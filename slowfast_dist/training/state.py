@@ -22,19 +22,20 @@ from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.system.log import logger
 
-HARMLESS = (
+CHANGEABLE_SETTINGS = (
     "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
     "data.train_dir", "data.val_dir", "data.synthetic", "data.num_workers",
     "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
     "distributed.preempt_signal", "wandb.",
     "model.weights", "model.pretrained", "model.checkpoint_activations",
 )  # fmt: skip
-"""Settings (or the beginnings of their names) that may differ when a run is resumed."""
+"""Settings, or the beginnings of their names, that may differ when a run is resumed: they do not
+change what the steps compute."""
 
-FIXED = ("model.name", "model.freeze", "optimizer.name")
+ARCHITECTURE_SETTINGS = ("model.name", "model.freeze", "optimizer.name")
 """Settings without which the tensors of a checkpoint do not fit."""
 
-SPLITTING = ("seed", "data.val_fraction", "data.group_pattern")
+SPLIT_SETTINGS = ("seed", "data.val_fraction", "data.group_pattern")
 """Settings from which it follows which videos are for training."""
 
 
@@ -163,7 +164,7 @@ class TrainingState:
             self._restore(checkpoint, accelerator, free)
         except (UserError, RunError, torch.OutOfMemoryError):
             raise
-        except _MEANINGLESS as error:
+        except _MALFORMED as error:
             state = checkpoint.state if isinstance(checkpoint.state, dict) else {}
             step = f"{state.get('global_step', '?')!s:.20}"
             why = " ".join(f"{type(error).__name__}: {error}".split())
@@ -183,13 +184,13 @@ class TrainingState:
         self._restore_optimizer(checkpoint)
         if accelerator.scaler is not None and state["scaler"]:
             accelerator.scaler.load_state_dict(state["scaler"])
-        self.position = Position(*(_count(state, name) for name in vars(Position())))
+        self.position = Position(*(_read_count(state, name) for name in vars(Position())))
         rank, world_size = accelerator.process_index, accelerator.num_processes
         self.statistics = RunningStatistics(self.statistics.layers, rank, world_size)
         if world_size == state["processes"] and self.statistics.layers:
-            kept = state["statistics"]
-            tracked, happened = _count(kept, "tracked"), _count(kept, "happened")
-            counted = _count(kept["counted"], rank)
+            saved = state["statistics"]
+            tracked, happened = _read_count(saved, "tracked"), _read_count(saved, "happened")
+            counted = _read_count(saved["counted"], rank)
             self.statistics.restore(tensors["statistics"][rank], tracked, happened, counted)
         device = accelerator.device
         self.history = EpochHistory(
@@ -208,7 +209,7 @@ class TrainingState:
         ]
         self.optimizer.load_state_dict(checkpoint.optimizer)
         schedule = self.schedule
-        schedule.last_epoch = _count(checkpoint.state, "schedule")
+        schedule.last_epoch = _read_count(checkpoint.state, "schedule")
         factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
         groups = self.optimizer.param_groups
         for group, own, base, factor in zip(
@@ -225,15 +226,14 @@ class TrainingState:
         changed = [
             name
             for name, value in now.items()
-            if not name.startswith((*HARMLESS, *free)) and before[name] != value
+            if not name.startswith((*CHANGEABLE_SETTINGS, *free)) and before[name] != value
         ]
         changes = {
-            name: f"--{name.replace('_', '-')} {now[name]} (was {before[name]})"
-            for name in changed
+            name: f"--{name.replace('_', '-')} {now[name]} (was {before[name]})" for name in changed
         }
         resume = f"--resume {self.config.resume}"
         if state["videos"] != self.videos.fingerprint():
-            if splitting := [changes[name] for name in SPLITTING if name in changes]:
+            if splitting := [changes[name] for name in SPLIT_SETTINGS if name in changes]:
                 raise UserError(
                     f"{resume}: the split depends on {', '.join(splitting)}: set it back, or start "
                     "over in a new --output-dir"
@@ -242,10 +242,10 @@ class TrainingState:
                 f"{resume}: the videos, their classes or their split are not those of the "
                 "checkpoint: restore them, or start over in a new --output-dir"
             )
-        if fixed := [changes[name] for name in FIXED if name in changes]:
+        if architecture := [changes[name] for name in ARCHITECTURE_SETTINGS if name in changes]:
             raise UserError(
-                f"{resume}: {fixed[0]}, which a checkpoint cannot change: set it back, or start a "
-                "new run with --model.weights of the old one"
+                f"{resume}: {architecture[0]}, which a checkpoint cannot change: set it back, or "
+                "start a new run with --model.weights of the old one"
             )
         if not changes:
             return None
@@ -258,11 +258,12 @@ class TrainingState:
         return f"resuming with changed settings: {listed}"
 
 
-_MEANINGLESS = (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
-"""What odd values of a state raise."""
+_MALFORMED = (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
+"""Errors that values of the wrong type or size in a checkpoint's state raise, wherever they are
+used first: none of them is a bug of a training's."""
 
 
-def _count(state: Any, name: str | int) -> int:
+def _read_count(state: Any, name: str | int) -> int:
     """A number that counts something. Raises ValueError for anything else, as odd values do."""
     value = state[name]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:

@@ -161,14 +161,14 @@ class StepChecks:
         values = torch.stack([*result.totals, result.grad_norm])
         self._unread.append((global_step, AsyncValues(values)))
 
-    def read(self, leave: int = 0) -> bool:
+    def read(self, newest: int = 0) -> bool:
         """Whether videos failed to decode, on any process, in the steps not read before.
 
-        Reads all but the ``leave`` newest steps; all must be read before anything is saved. Raises
+        Reads all but the ``newest`` last steps; all must be read before anything is saved. Raises
         RunError, on every process, if a loss or gradient is not finite.
         """
         videos_failed = False
-        while len(self._unread) > leave:
+        while len(self._unread) > newest:
             global_step, values = self._unread.popleft()
             losses, _, failed, stops, norm = values.read()
             videos_failed |= failed > 0

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -56,27 +56,20 @@ class Trainer:
         """
         self.recorder = recorder
         self.failed_videos.exclude()
+        end = Recorder.finish
         while self.state.position.epoch < self.config.epochs:
             progress = self._train_epoch()
             if self.checks.stop or not self._end_epoch(progress):
                 if self._saved != self.state.position:
                     self._save_checkpoint()
-                return self._record_end(lambda recorder: recorder.preempt())
-        return self._record_end(lambda recorder: recorder.finish())
-
-    def _record_end(self, work: Callable[[Recorder], T]) -> T:
-        """As `_record`; from here on the death of another process is no failure of the run."""
-        on_peer_loss(None)
-        return self._record(work)
+                end = Recorder.preempt
+                break
+        on_peer_loss(None)  # from here on the death of another process is no failure of the run
+        return self._record(end)
 
     def _record(self, work: Callable[[Recorder], T]) -> T:
         """Collective: do ``work`` on the main process while the others wait."""
-
-        def with_recorder() -> T:
-            assert self.recorder is not None
-            return work(self.recorder)
-
-        return run_on_main(self.accelerator, with_recorder)
+        return run_on_main(self.accelerator, lambda: work(cast(Recorder, self.recorder)))
 
     def _train_epoch(self) -> Progress:
         position, sampler, config = self.state.position, self.sampler, self.config
@@ -114,7 +107,7 @@ class Trainer:
         state.rates = result.learning_rates
         self._new_failures += result.failures
         self.checks.add(state.position.global_step + 1, result)
-        self._check_steps(leave=1)
+        self._check_steps(newest=1)
         if self._compiles:
             logger.info(f"compiled: the first step took {time.perf_counter() - started:.0f} s")
             self._compiles = False
@@ -127,9 +120,9 @@ class Trainer:
         rates = {f"step/{name}": rate for name, rate in self.state.rates.items()}
         return self.state.history.last_step() | rates
 
-    def _check_steps(self, leave: int = 0) -> None:
-        """Look at the steps that were not looked at before, but for the ``leave`` newest."""
-        if self.checks.read(leave):
+    def _check_steps(self, newest: int = 0) -> None:
+        """Read what the steps not read before did, but for the ``newest`` last ones."""
+        if self.checks.read(newest):
             self.failed_videos.share(self._new_failures, self.recorder)
             self._new_failures = []
 
@@ -139,12 +132,11 @@ class Trainer:
         def check() -> None:
             if len(batch):
                 first, network = batch.to(self.accelerator.device), self.state.network
-                found = check_gradients(
+                loss, head_norm = check_gradients(
                     network, first.frames, first.labels, self.accelerator.autocast
                 )
                 logger.info(
-                    f"sanity check: loss {found['loss']:.4f}, "
-                    f"gradient norm of the head {found['head_grad_norm']:.4g}"
+                    f"sanity check: loss {loss:.4f}, gradient norm of the head {head_norm:.4g}"
                 )
 
         run_on_main(self.accelerator, check)
@@ -171,7 +163,8 @@ class Trainer:
                 train_loss=state.history.loss(),
                 rows=rows,
                 scores=scores,
-                values=state.history.gradient_summary() | {
+                values=state.history.gradient_summary()
+                | {
                     "lr": state.rates["lr"],
                     "clips_per_second": progress.clips_per_second,
                     "data_wait_fraction": waited,

@@ -15,7 +15,7 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.slowfast import SlowFast, set_norm
 from slowfast_dist.training.micro_batch import (
-    _last_that_fits,
+    _largest_that_fits,
     largest_micro_batch,
     micro_batch_sizes,
 )
@@ -56,7 +56,7 @@ def test_the_search_finds_the_largest_and_tries_nothing_much_larger(total: int) 
             return size <= limit
 
         best = max((size for size in sizes if size <= limit), default=None)
-        assert _last_that_fits(sizes, fits) == best
+        assert _largest_that_fits(sizes, fits) == best
 
 
 def settings(crop: int, total: int) -> Config:
