@@ -11,7 +11,7 @@ from torch.nn import functional
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.inputs import normalise
-from slowfast_dist.training.step import Copies
+from slowfast_dist.training.step import DeviceCopies
 from tests.helpers.training_runs import ROOT, TINY, launch, rows, train, trained
 
 pytestmark = pytest.mark.gpu
@@ -74,7 +74,7 @@ def test_out_of_memory_is_one_line_that_names_the_remedy(videos: Path, tmp_path:
 LARGEST = """
 import torch
 from slowfast_dist.distributed.accelerator import make_accelerator
-from slowfast_dist.training.micro_batch import GPU_SHARE, largest_micro_batch
+from slowfast_dist.training.micro_batch import GPU_MEMORY_SHARE, largest_micro_batch
 from slowfast_dist.model.slowfast import SlowFast, set_norm
 from slowfast_dist.training.optim import build_optimizer
 from tests.training.test_micro_batch import settings
@@ -104,7 +104,7 @@ def train(size):
         optimizer.zero_grad()
 
 train(size)
-assert torch.cuda.max_memory_allocated() <= GPU_SHARE * room
+assert torch.cuda.max_memory_allocated() <= GPU_MEMORY_SHARE * room
 try:
     train(4 * size)
 except torch.OutOfMemoryError:
@@ -165,7 +165,7 @@ def test_frames_normalised_in_one_kernel_are_those_of_float32_rounded(dtype: tor
 
 
 def test_a_copy_in_its_own_stream_is_there_when_it_is_used() -> None:
-    copies = Copies(torch.device("cuda"))
+    copies = DeviceCopies(torch.device("cuda"))
     busy = torch.randn(4096, 4096, device="cuda")
     for value in range(20):
         frames = torch.full((4, 32, 3, 64, 64), value, dtype=torch.uint8)

@@ -23,8 +23,8 @@ from slowfast_dist.data.loaders import (
     readable_videos,
 )
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
-from slowfast_dist.distributed.collectives import on_main, only_main, say, share_weights
-from slowfast_dist.distributed.failures import faults_as_run_errors, leave
+from slowfast_dist.distributed.collectives import run_on_main, share_weights
+from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
 from slowfast_dist.metrics.summary import judge
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.runs.best_model import BestModel, read_best
@@ -33,7 +33,7 @@ from slowfast_dist.runs.metrics_file import plain
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.videos import own_validation, trained_on
 from slowfast_dist.system.files import atomic_write
-from slowfast_dist.system.progress import Progress
+from slowfast_dist.system.log import logger
 from slowfast_dist.tracking.console import print_scores
 from slowfast_dist.training.evaluation import Scores, evaluate
 from slowfast_dist.video.reader import decoder_reasons
@@ -51,14 +51,14 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
 
 def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     accelerator = make_accelerator(command.mixed_precision, DistributedConfig().timeout)
-    best = on_main(accelerator, lambda: read_best(run))
+    best = run_on_main(accelerator, lambda: read_best(run))
     views = best.views(command.temporal_views, command.spatial_crops)
     network = _load(best, accelerator)
-    data, name, found = on_main(accelerator, lambda: _find(best, command.data))
+    data, name, found = run_on_main(accelerator, lambda: _find(best, command.data))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
-        say(accelerator, line)
+        logger.info(line)
     asked = {"temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops}
-    output = on_main(
+    output = run_on_main(
         accelerator, lambda: make_output(best.folder, data, name, command.output, asked)
     )
     clips = EvaluationClips(found.videos, best.data, views.temporal_views, views.spatial_crops)
@@ -70,17 +70,8 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         accelerator.num_processes,
         pin=accelerator.device.type == "cuda",
     )
-    silent = not accelerator.is_main_process
     try:
-        with Progress("evaluation", len(loader), silent=silent) as progress:
-            scores = evaluate(
-                network,
-                progress.over(loader, accelerator.num_processes),
-                accelerator,
-                len(found.videos),
-                clips.views,
-                len(best.classes),
-            )
+        scores = evaluate("evaluation", network, loader, accelerator)
     finally:
         end_workers(loader)
     if scores is None:
@@ -91,10 +82,10 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         "mixed_precision": accelerator.mixed_precision,
         **asked,
     }
-    content = on_main(
+    content = run_on_main(
         accelerator, lambda: _write(output, best, found, scores, command, name, facts)
     )
-    leave(accelerator)
+    shutdown(accelerator)
     return content
 
 
@@ -108,7 +99,7 @@ def _find(best: BestModel, data: Path | None) -> tuple[Path, str, LabelledVideos
 
 def _load(best: BestModel, accelerator: Accelerator) -> SlowFast:
     """The network with the weights as the main process read them: a run may be writing new ones."""
-    network = only_main(accelerator, best.load)
+    network = run_on_main(accelerator, best.load, share=False)
     if network is None:
         network = rebuild(best.model)
     network.to(accelerator.device)

@@ -3,7 +3,7 @@
 import os
 import warnings
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -15,11 +15,9 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.distributed.hardware import hardware_precision, share_cpus, uses_gpu
 from slowfast_dist.distributed.rendezvous import join
 
-T = TypeVar("T")
-
-SLOW_SECONDS = 600.0
-"""How much longer than for one that is dead or silent a collective waits for one that lives: it may
-meet video after video that hangs the decoder."""
+SLOW_PROCESS_SECONDS = 600.0
+"""Seconds beyond --distributed.timeout, after which a silent process counts as lost, that a
+collective waits for one that lives: it may meet video after video that hangs the decoder."""
 
 
 def make_accelerator(
@@ -78,7 +76,7 @@ def _make_group(world_size: int, timeout: float) -> None:
         store=PrefixStore("group", store),
         rank=int(os.environ["RANK"]),
         world_size=world_size,
-        timeout=timedelta(seconds=timeout + SLOW_SECONDS),
+        timeout=timedelta(seconds=timeout + SLOW_PROCESS_SECONDS),
     )
 
 

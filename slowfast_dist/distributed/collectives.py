@@ -3,7 +3,7 @@
 import pickle
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 import torch.distributed as dist
@@ -12,39 +12,44 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.distributed.accelerator import T
 from slowfast_dist.system.signals import StopRequested
 
-POLL_SECONDS = 0.05
+T = TypeVar("T")
 
-STORE_BYTES = 1 << 20
-"""What goes through the group's store, which closes the connection at values of more than 8 MiB; a
-million videos are 70."""
+POLL_SECONDS = 0.05
+"""Seconds from one look at the group's store to the next: short beside any step, and one request
+costs it microseconds."""
+
+MAX_STORE_BYTES = 1 << 20
+"""Bytes of a result that go through the group's store. It closes the connection at values of more
+than 8 MiB, and a million videos are 70, so larger results are broadcast."""
 
 _calls = 0
 
 
-def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
+@overload
+def run_on_main(accelerator: Accelerator, work: Callable[[], T]) -> T: ...
+
+
+@overload
+def run_on_main(
+    accelerator: Accelerator, work: Callable[[], T], *, share: Literal[False]
+) -> T | None: ...
+
+
+def run_on_main(accelerator: Accelerator, work: Callable[[], T], *, share: bool = True) -> Any:
     """Run ``work`` on the main process and return its (picklable) result on every process.
 
-    The others wait on the group's store, not inside a collective, so ``work`` may take longer
-    than the group's timeout. A UserError, RunError or StopRequested of ``work`` is raised on every
-    process. All processes must call this in the same order.
+    Without ``share`` the result stays on the main process, and the others get None. They wait on
+    the group's store, not inside a collective, so ``work`` may take longer than the group's
+    timeout. A UserError, RunError or StopRequested of ``work`` is raised on every process. All
+    processes must call this in the same order.
     """
-    return _run_on_main(accelerator, work, share=True)
-
-
-def only_main(accelerator: Accelerator, work: Callable[[], T]) -> T | None:
-    """As `on_main`, but the result stays on the main process; the others get None."""
-    return _run_on_main(accelerator, work, share=False)
-
-
-def _run_on_main(accelerator: Accelerator, work: Callable[[], T], share: bool) -> Any:
     global _calls
     if accelerator.num_processes == 1:
         return _without_disk_errors(work)
     _calls += 1
-    key = f"slowfast_dist/on_main/{_calls}"
+    key = f"slowfast_dist/run_on_main/{_calls}"
     store = dist.distributed_c10d._get_default_store()
     if accelerator.is_main_process:
         try:
@@ -56,7 +61,7 @@ def _run_on_main(accelerator: Accelerator, work: Callable[[], T], share: bool) -
             _post(store, key, (None, RunError(f"the main process failed: {error!r}")))
             raise
         content = pickle.dumps(result if share else None)
-        if len(content) <= STORE_BYTES:
+        if len(content) <= MAX_STORE_BYTES:
             _post(store, key, (content, None))
         else:
             _post(store, key, (len(content), None))
@@ -94,19 +99,13 @@ def _disk_error(error: OSError) -> RunError:
     return RunError(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
-def say(accelerator: Accelerator, line: str) -> None:
-    """Print on the main process; accelerator.print does on one of each host."""
-    if accelerator.is_main_process:
-        print(line, flush=True)
-
-
-def meet(accelerator: Accelerator) -> None:
+def barrier(accelerator: Accelerator) -> None:
     """Collective: wait for all processes, however long they take, without the group's timeout."""
     global _calls
     if accelerator.num_processes == 1:
         return
     _calls += 1
-    key = f"slowfast_dist/meet/{_calls}"
+    key = f"slowfast_dist/barrier/{_calls}"
     store = dist.distributed_c10d._get_default_store()
     store.add(key, 1)
     while store.add(key, 0) < accelerator.num_processes:

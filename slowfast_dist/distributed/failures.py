@@ -1,4 +1,4 @@
-"""How a process ends when another one is lost, and the faults that are told without a traceback."""
+"""How a process ends when another one is lost, and the faults that are shown as one line."""
 
 import multiprocessing
 import time
@@ -13,22 +13,23 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
 from slowfast_dist.distributed.collectives import _disk_error
 
-VERDICT_SECONDS = 5.0
-"""A connection that breaks is seen by torch and by the heartbeat at nearly the same time."""
+HEARTBEAT_HEAD_START = 5.0
+"""Seconds that an error of torch's about a broken connection waits: the heartbeat sees the break at
+nearly the same time, ends this process, and knows better than torch which process was lost."""
 
 
-def leave(accelerator: Accelerator) -> None:
+def shutdown(accelerator: Accelerator) -> None:
     """Collective: the end of a run; none ends while another still asks it for a result."""
     accelerator.wait_for_everyone()
     if (own := heartbeat.current()) is not None:
-        own.leave()
+        own.shutdown()
     accelerator.end_training()
 
 
-def at_loss_of_a_process(work: Callable[[], object] | None) -> None:
+def on_peer_loss(work: Callable[[], object] | None) -> None:
     """Do ``work``, or nothing, before this process is ended as another one died or fell silent."""
     if (own := heartbeat.current()) is not None:
-        own.at_end = work
+        own.on_peer_loss = work
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def faults_as_run_errors() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             if heartbeat.current() is not None:
-                time.sleep(VERDICT_SECONDS)
+                time.sleep(HEARTBEAT_HEAD_START)
             raise RunError(f"lost another process: {str(error).splitlines()[0]}") from error
         if "DataLoader" not in str(error):
             raise

@@ -1,4 +1,4 @@
-"""What this machine computes fastest: precision, threads, compilation; and a line that says so.
+"""What this machine computes fastest: precision and threads.
 
 Nothing here asks the user: a setting that is the fastest safe one everywhere on a kind of hardware
 is no setting. Measured is on CPUs only, with slowfast_r50 on clips of 32 frames at 224 px.
@@ -9,17 +9,14 @@ import platform
 
 import torch
 
-from slowfast_dist.model.convolution import fused_types
+from slowfast_dist.model.convolution import fused_dtypes
 from slowfast_dist.system.cpus import available_cpus
 
 
-def cpu_is_wanted() -> bool:
-    """Whether the launcher's environment keeps Accelerate off the GPUs."""
-    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on")
-
-
 def uses_gpu() -> bool:
-    return torch.cuda.is_available() and not cpu_is_wanted()
+    """Whether there is a GPU, and the launcher's environment does not keep Accelerate off it."""
+    use_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on")
+    return torch.cuda.is_available() and not use_cpu
 
 
 def hardware_precision() -> str:
@@ -28,7 +25,7 @@ def hardware_precision() -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     has_bf16 = platform.machine() in ("x86_64", "AMD64") and torch.cpu._is_avx512_bf16_supported()
     # oneDNN does not compute it everywhere: ONEDNN_MAX_CPU_ISA can forbid what the CPU has.
-    if has_bf16 and torch.bfloat16 in fused_types():
+    if has_bf16 and torch.bfloat16 in fused_dtypes():
         return "bf16"
     return "no"
 

@@ -26,13 +26,24 @@ from typing import Any
 from slowfast_dist.system import signals
 
 BEAT_SECONDS = 1.0
+"""Seconds from one sign of life to the next: many fit into any time limit that a user sets, and
+they cost nothing."""
+
 POLL_SECONDS = 0.2
+"""Seconds that the thread waits for messages before it looks at the clock and at requests to stop,
+so that both are late by no more than this."""
+
 OWN_FAILURE_SECONDS = 1.0
-"""How long another process's error waits to be printed: an error that all processes meet is the
+"""Seconds that another process's error waits to be printed: an error that all processes meet is the
 first one's to print."""
+
 READ_BYTES = 1 << 16
+"""Bytes read from a connection at once, and the most that an unknown client may send without a
+newline: no message is that long."""
+
 ORDER_SECONDS = 5.0
-"""How long a process that failed waits for the first one's order to end."""
+"""Seconds that a process that failed waits for the first one's order to end, which comes at once
+where that process can still send it."""
 
 
 @dataclass
@@ -42,33 +53,33 @@ class _Peer:
     connection: socket.socket
     rank: int = -1
     host: str = ""
-    heard: float = field(default_factory=time.monotonic)
+    last_seen: float = field(default_factory=time.monotonic)
     unread: bytes = b""
-    left: bool = False
+    finished: bool = False
 
     def __str__(self) -> str:
         return f"process {self.rank} on {self.host}"
 
 
 class Heartbeat:
-    """This process's part. ``start`` begins it; ``leave`` or ``fail`` end it."""
+    """This process's part. ``start`` begins it; ``shutdown`` or ``fail`` end it."""
 
     def __init__(self, rank: int, world_size: int, timeout: float) -> None:
         """``timeout``: seconds without a sign of life after which a process counts as lost."""
         self.rank = rank
         self.world_size = world_size
         self.timeout = timeout
-        self.at_end: Callable[[], object] | None = None
+        self.on_peer_loss: Callable[[], object] | None = None
         """Called before this process is ended because of another one."""
         self.token = ""
         self._peers: list[_Peer] = []
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
-        self._leaving = False
+        self._shut_down = False
         self._failed = False
         """Whether the main thread of the first process has said why the run ends."""
-        self._told_stop = False
-        self._told: list[tuple[float, _Peer, dict[str, Any]]] = []
+        self._stop_sent = False
+        self._failures: list[tuple[float, _Peer, dict[str, Any]]] = []
         self._selector = selectors.DefaultSelector()
 
     def listen(self, address: str, reached_at: str | None = None) -> str:
@@ -97,9 +108,9 @@ class Heartbeat:
         os.register_at_fork(after_in_child=self._close)  # a loader's process must not keep it open
         threading.Thread(target=self._watch, name="heartbeat", daemon=True).start()
 
-    def leave(self) -> None:
+    def shutdown(self) -> None:
         """This process needs the others no longer, nor they it: from here on all may end."""
-        self._leaving = True
+        self._shut_down = True
         with self._lock:
             for peer in self._peers:
                 self._send(peer, bye=True)
@@ -150,7 +161,7 @@ class Heartbeat:
             now = time.monotonic()
             if now - before > 3 * BEAT_SECONDS:  # we were stopped ourselves, perhaps all were
                 for peer in self._peers:
-                    peer.heard = now
+                    peer.last_seen = now
             for key, _ in ready:
                 if key.data is None:
                     self._accept()
@@ -160,10 +171,10 @@ class Heartbeat:
                 next_beat = now + min(BEAT_SECONDS, self.timeout / 5)
                 with self._lock:
                     for peer in self._peers:
-                        if not peer.left:
+                        if not peer.finished:
                             self._send(peer)
             self._share_stop()
-            self._judge(now)
+            self._check_peers(now)
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -178,13 +189,13 @@ class Heartbeat:
             content = b""
         if not content:
             return self._drop(peer)
-        peer.heard = now
+        peer.last_seen = now
         *lines, peer.unread = (peer.unread + content).split(b"\n")
         for line in lines:
             message = _parse(line)
-            if peer.rank < 0 and message.get("token") != self.token:  # a stranger
+            if peer.rank < 0 and message.get("token") != self.token:  # not one of the run
                 return self._drop(peer)
-            self._take(peer, message)
+            self._handle(peer, message)
         if peer.rank < 0 and len(peer.unread) > READ_BYTES:
             self._drop(peer)
 
@@ -193,37 +204,37 @@ class Heartbeat:
             self._peers.remove(peer)
             self._selector.unregister(peer.connection)
             peer.connection.close()
-        if peer.rank >= 0 and not peer.left and not self._leaving and not self._told:
+        if peer.rank >= 0 and not peer.finished and not self._shut_down and not self._failures:
             self._end(f"{peer} died (its connection closed)", 1, peer)
 
-    def _take(self, peer: _Peer, message: dict[str, Any]) -> None:
+    def _handle(self, peer: _Peer, message: dict[str, Any]) -> None:
         if "rank" in message:
             peer.rank, peer.host = message["rank"], message["host"]
         if "bye" in message:
-            peer.left = True
+            peer.finished = True
         if "stop" in message:
             signals.request(message["stop"])
         if "end" in message:
             self._end("", message["end"], peer)
         if "failed" in message:
-            self._told.append((time.monotonic(), peer, message))
+            self._failures.append((time.monotonic(), peer, message))
 
     def _share_stop(self) -> None:
         name = signals.received()
-        if name is not None and not self._told_stop:
-            self._told_stop = True
+        if name is not None and not self._stop_sent:
+            self._stop_sent = True
             with self._lock:
                 for peer in self._peers:
                     self._send(peer, stop=name)
 
-    def _judge(self, now: float) -> None:
-        for told, peer, message in self._told:
-            if now - told > OWN_FAILURE_SECONDS:
+    def _check_peers(self, now: float) -> None:
+        for since, peer, message in self._failures:
+            if now - since > OWN_FAILURE_SECONDS:
                 self._end(f"{peer}: {message['failed']}", message["code"], peer)
-        if self._leaving or self._told:
+        if self._shut_down or self._failures:
             return
         for peer in self._peers:
-            if not peer.left and now - peer.heard > self.timeout:
+            if not peer.finished and now - peer.last_seen > self.timeout:
                 if peer.rank < 0:
                     self._drop(peer)
                     return
@@ -247,9 +258,9 @@ class Heartbeat:
             if self.rank == 0:
                 for other in self._peers:
                     self._send(other, end=code)
-            if self.at_end is not None:
+            if self.on_peer_loss is not None:
                 with suppress(Exception):
-                    self.at_end()
+                    self.on_peer_loss()
             with suppress(Exception):
                 sys.stdout.flush()
             os._exit(code)

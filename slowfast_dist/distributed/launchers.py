@@ -10,8 +10,12 @@ from pathlib import Path
 
 from slowfast_dist.config.errors import UserError
 
-FIRST_PORT, PORTS = 20_000, 12_000
-"""Of the ports for a step's rendezvous: free for users, and below those that Linux gives out."""
+FIRST_PORT = 20_000
+"""The lowest port for a step's rendezvous: those below are more often taken by services."""
+
+PORTS = 12_000
+"""How many ports there are for a step's rendezvous: they end below those that Linux gives out to
+whoever asks for any, from 32768 on."""
 
 
 def adopt_slurm_ranks(environ: MutableMapping[str, str]) -> None:
@@ -79,8 +83,9 @@ def _of_slurm(environ: Mapping[str, str], name: str) -> str:
     return environ[name]
 
 
-MISTAKE_SECONDS = 3.0
-"""In which a process ends by itself where the other one's end was a mistake that all make."""
+USER_ERROR_SECONDS = 3.0
+"""Seconds that a process waits after a sibling died: where the user's mistake ended that one, this
+one meets the same mistake by then and reports it itself."""
 
 _LAUNCHERS = {
     "accelerate", "accelerate-launch", "accelerate.commands.launch", "torchrun",
@@ -114,7 +119,7 @@ def end_when_a_sibling_died(launcher: int, siblings: int, asked: Callable[[], bo
     """
     if not asked() or _running(launcher) >= siblings:
         return
-    time.sleep(MISTAKE_SECONDS)
+    time.sleep(USER_ERROR_SECONDS)
     os.write(2, b"error: another process of this host died before training began\n")
     os._exit(1)
 

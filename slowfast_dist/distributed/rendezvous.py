@@ -24,18 +24,24 @@ from slowfast_dist.distributed.heartbeat import Heartbeat
 from slowfast_dist.system import signals
 
 LOOPBACK = "127.0.0.1"
+"""The address at which only processes of this host reach each other."""
+
 POLL_SECONDS = 0.05
-LEAST_JOIN_SECONDS = 300.0
-"""How long processes wait for others at the start: on a cluster they import at unlike speeds."""
+"""Seconds from one look for another process to the next: short beside their imports."""
+
+MIN_JOIN_SECONDS = 300.0
+"""Seconds that processes wait for others at the start, whatever --distributed.timeout is: on a
+cluster they import at unlike speeds."""
+
 STOP_SECONDS = 60.0
-"""How long one that was asked to stop waits for others, on slower hosts: a launcher also asks where
-one died (start.py sees that on its own host)."""
+"""Seconds that one that was asked to stop waits for others, on slower hosts: a launcher also asks
+where one died (cli/start.py sees that on its own host)."""
 
 _joined = 0
 
 
 def join(timeout: float) -> tuple[Any, Heartbeat]:
-    """Meet the other processes; returns the store that all share, and this process's heartbeat.
+    """Find the other processes; returns the store that all share, and this process's heartbeat.
 
     RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT are the launcher's; ``timeout``
     in seconds. Raises UserError where those cannot be, RunError where a process does not come.
@@ -51,11 +57,11 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
     # Debian lets a host know its own name as a loopback address, which no other host reaches.
     hidden = not one_host and _is_loopback(own) and not (named == "localhost" or named == first)
     _talk_through(_address_outwards() if hidden else own)
-    patience = _Patience(max(timeout, LEAST_JOIN_SECONDS))
+    deadline = _Deadline(max(timeout, MIN_JOIN_SECONDS))
     port = int(os.environ["MASTER_PORT"])
     listener = _listen("" if hidden else own, port) if rank == 0 and not by_agent else None
     if listener is None:
-        patience.wait(lambda: _answers(first, port), "process 0")
+        deadline.wait(lambda: _answers(first, port), lambda: "process 0")
     store = TCPStore(
         first,
         port,
@@ -71,12 +77,12 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
         reached_at = named if hidden else own
         shared.set("heartbeat", heartbeat.listen("" if hidden else own, reached_at))
     else:
-        patience.wait(lambda: shared.check(["heartbeat"]), "process 0")
+        deadline.wait(lambda: shared.check(["heartbeat"]), lambda: "process 0")
         _connect(heartbeat, shared.get("heartbeat").decode())
     heartbeat.start()
     shared.set(f"joined/{rank}", "")
     keys = [f"joined/{other}" for other in range(world_size)]
-    patience.wait(
+    deadline.wait(
         lambda: shared.check(keys),
         lambda: f"process {[shared.check([key]) for key in keys].index(False)}",
     )
@@ -94,15 +100,15 @@ def _connect(heartbeat: Heartbeat, where: str) -> None:
         ) from None
 
 
-class _Patience:
+class _Deadline:
     """Waits for other processes: long, but short once this one was asked to stop."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.until = time.monotonic() + seconds
 
-    def wait(self, ready: Callable[[], bool], whom: str | Callable[[], str]) -> None:
-        """Raises RunError, naming ``whom``, when it takes too long."""
+    def wait(self, ready: Callable[[], bool], name: Callable[[], str]) -> None:
+        """Until ``ready``; raises RunError, naming the process ``name``, when it takes too long."""
         stopping = False
         while not ready():
             if signals.received() is not None and not stopping:
@@ -110,9 +116,8 @@ class _Patience:
                 self.seconds = STOP_SECONDS
                 self.until = min(self.until, time.monotonic() + STOP_SECONDS)
             if time.monotonic() > self.until:
-                name = whom if isinstance(whom, str) else whom()
                 raise RunError(
-                    f"{name} did not join within {self.seconds:.0f} s: see what it printed, and "
+                    f"{name()} did not join within {self.seconds:.0f} s: see what it printed, and "
                     f"whether it reaches MASTER_ADDR {os.environ.get('MASTER_ADDR')}"
                 )
             time.sleep(POLL_SECONDS)

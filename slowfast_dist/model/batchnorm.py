@@ -29,8 +29,8 @@ class RunningStatistics:
         self.world_size = world_size
         self.momentum: float = layers[0].momentum or 0.0 if layers else 0.0
         self.tracked = int(_counter(layers[0])) if layers else 0
-        self.happened = 0  # micro-batches over all processes
-        self.counted = 0  # those that the buffers are decayed for
+        self.batches = 0  # micro-batches over all processes
+        self.decayed = 0  # those that the buffers are decayed for
         if rank > 0 and layers:
             torch._foreach_zero_(self._buffers())
 
@@ -40,34 +40,32 @@ class RunningStatistics:
 
     def before_own(self, micro_batch: int) -> None:
         """Call before forwarding number ``micro_batch`` of the next step's micro-batches."""
-        number = self.happened + micro_batch
-        if number > self.counted and self.layers:
-            torch._foreach_mul_(self._buffers(), (1 - self.momentum) ** (number - self.counted))
-        self.counted = number + 1
+        number = self.batches + micro_batch
+        if number > self.decayed and self.layers:
+            torch._foreach_mul_(self._buffers(), (1 - self.momentum) ** (number - self.decayed))
+        self.decayed = number + 1
 
     def after_step(self, micro_batches: int) -> None:
         """Call after a step of ``micro_batches`` over all processes."""
-        self.happened += micro_batches
+        self.batches += micro_batches
 
-    @contextmanager
-    def unchanged(self) -> Iterator[None]:
+    def unchanged(self) -> AbstractContextManager[None]:
         """Forward in training mode without touching the statistics (for repeats of weight 0)."""
-        with _unchanged(self.layers):
-            yield
+        return _unchanged(self.layers)
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Collective. Within it every process's buffers are the whole; then its part again."""
+    def merged(self) -> Iterator[None]:
+        """Collective. In here every process's buffers are the whole; then its part again."""
         if self.world_size == 1 or not self.layers:
             yield
             return
         own = self.part()
-        whole = own * (1 - self.momentum) ** (self.happened - self.counted)
+        whole = own * (1 - self.momentum) ** (self.batches - self.decayed)
         dist.all_reduce(whole)
         counts = [_counter(layer).clone() for layer in self.layers]
         self._fill(whole)
         for layer in self.layers:
-            _counter(layer).fill_(self.tracked + self.happened)
+            _counter(layer).fill_(self.tracked + self.batches)
         try:
             yield
         finally:
@@ -80,10 +78,10 @@ class RunningStatistics:
         buffers = [buffer.flatten() for buffer in self._buffers()]
         return torch.cat(buffers) if buffers else torch.empty(0)
 
-    def restore(self, part: Tensor, tracked: int, happened: int, counted: int) -> None:
+    def restore(self, part: Tensor, tracked: int, batches: int, decayed: int) -> None:
         """Go on from what a checkpoint of the same number of processes held."""
         self._fill(part)
-        self.tracked, self.happened, self.counted = tracked, happened, counted
+        self.tracked, self.batches, self.decayed = tracked, batches, decayed
 
     def _fill(self, flat: Tensor) -> None:
         buffers = self._buffers()

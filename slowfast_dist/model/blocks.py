@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from slowfast_dist.model.batchnorm import recomputing
-from slowfast_dist.model.convolution import add_and_cut, compute_type, convolve, is_fused
+from slowfast_dist.model.convolution import add_relu, compute_dtype, convolve, is_fused
 from slowfast_dist.model.folding import fold, is_constant
 
 
@@ -25,8 +25,7 @@ def pathway_blocks(
 ) -> list[Tensor]:
     """A stage of both pathways [slow, fast], then what the fast one gives to the slow one."""
     slow, fast = (
-        block_forward(part, clip)
-        for part, clip in zip(block.multipathway_blocks, x, strict=True)
+        block_forward(part, clip) for part, clip in zip(block.multipathway_blocks, x, strict=True)
     )
     fusion = block.multipathway_fusion
     if isinstance(fusion, nn.Identity):
@@ -38,12 +37,12 @@ def pathway_blocks(
 def stem(module: Any, clip: Tensor) -> Tensor:
     """Convolution, BatchNorm, ReLU, pooling of a normalised clip (B, 3, T, H, W)."""
     conv, norm = module.conv, module.norm
-    if is_fused(clip) and _halves(conv):
+    if is_fused(clip) and _is_stem(conv):
         folds = is_constant(norm)
         weight, bias = fold(conv, norm) if folds else (conv.weight, conv.bias)
-        pixels = two_by_two(clip, compute_type(clip.dtype, clip.device))
+        pixels = space_to_depth(clip, compute_dtype(clip.dtype, clip.device))
         stride, padding = (conv.stride[0], 1, 1), (conv.padding[0], 0, 0)
-        x = convolve(pixels, two_by_two_weight(weight), bias, stride, padding, relu=folds)
+        x = convolve(pixels, space_to_depth_weight(weight), bias, stride, padding, relu=folds)
         x = x if folds else F.relu_(norm(x))
     else:
         x = conv_norm(conv, norm, clip, relu=True)
@@ -94,18 +93,16 @@ def conv_norm(
     assert conv.groups == 1 and conv.dilation == (1, 1, 1) and not isinstance(conv.padding, str)
     if is_constant(norm):
         weight, bias = fold(conv, norm)
-        return convolve(
-            x, weight, bias, conv.stride, conv.padding, relu=relu, residual=residual
-        )
-    return add_and_cut(norm(conv(x)), residual, relu)
+        return convolve(x, weight, bias, conv.stride, conv.padding, relu=relu, residual=residual)
+    return add_relu(norm(conv(x)), residual, relu)
 
 
-def _halves(conv: nn.Conv3d) -> bool:
+def _is_stem(conv: nn.Conv3d) -> bool:
     """Whether it is one of 7 x 7 pixels that moves by 2, as all stems here."""
     return (conv.kernel_size[1:], conv.stride[1:], conv.padding[1:]) == ((7, 7), (2, 2), (3, 3))
 
 
-def two_by_two(clip: Tensor, dtype: torch.dtype) -> Tensor:
+def space_to_depth(clip: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, C, T, H, W) -> (B, 4 C, T, H/2 + 3, W/2 + 3), channels last: one pixel of each 2 x 2.
 
     Vector units take 16 channels at once, and of 3 most of them idle. Round it 2 rows and columns
@@ -120,7 +117,7 @@ def two_by_two(clip: Tensor, dtype: torch.dtype) -> Tensor:
     return x.permute(0, 4, 1, 2, 3)
 
 
-def two_by_two_weight(weight: Tensor) -> Tensor:
+def space_to_depth_weight(weight: Tensor) -> Tensor:
     """Weight (D, C, t, 7, 7) of stride 2 -> (D, 4 C, t, 4, 4), which does the same at stride 1."""
     d, c, t, _, _ = weight.shape
     halves = F.pad(weight, (1, 0, 1, 0)).reshape(d, c, t, 4, 2, 4, 2)

@@ -17,7 +17,7 @@ aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
 
 
 @cache
-def fused_types() -> frozenset[torch.dtype]:
+def fused_dtypes() -> frozenset[torch.dtype]:
     """What this CPU's convolutions compute in, fused; none where oneDNN's are not x86's."""
     if not (torch.backends.mkldnn.is_available() and hasattr(mkldnn, "_convolution_pointwise")):
         return frozenset()
@@ -27,7 +27,7 @@ def fused_types() -> frozenset[torch.dtype]:
     return frozenset({torch.float32, torch.bfloat16} if bf16 else {torch.float32})
 
 
-def compute_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+def compute_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """What a convolution of ``dtype`` computes in: autocast's type where that is on."""
     kind = device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else dtype
@@ -41,9 +41,9 @@ def is_fused(x: Tensor) -> bool:
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling() or not x.numel():
         return False
-    dtype, layout = compute_type(x.dtype, x.device), _layout(x)
+    dtype, layout = compute_dtype(x.dtype, x.device), _layout(x)
     return bool(
-        dtype in fused_types()
+        dtype in fused_dtypes()
         and torch.backends.mkldnn.enabled
         and layout is not None
         and (dtype == torch.float32 or layout == torch.channels_last_3d)
@@ -74,7 +74,7 @@ def convolve(
     """
     layout = _layout(x)
     if layout is not None and is_fused(x):
-        dtype = compute_type(x.dtype, x.device)
+        dtype = compute_dtype(x.dtype, x.device)
         bias = None if bias is None else bias.to(dtype)
         if residual is not None:
             residual = residual.to(dtype).contiguous(memory_format=layout)
@@ -83,10 +83,10 @@ def convolve(
             x.to(dtype), weight.to(dtype), bias, residual, relu, *geometry
         )
     y = F.conv3d(x, weight, bias, tuple(stride), tuple(padding))
-    return add_and_cut(y, residual, relu)
+    return add_relu(y, residual, relu)
 
 
-def add_and_cut(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+def add_relu(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
     """relu(y + residual) in place of ``y``, which no backward pass needs: it is a convolution's or
     a BatchNorm's."""
     if residual is not None:
@@ -112,9 +112,7 @@ class _FusedConvolution(torch.autograd.Function):
         geometry = padding, stride, ONE, 1
         after = "relu" if relu else None
         if residual is None:
-            y = mkldnn._convolution_pointwise(
-                x, weight, bias, *geometry, after or "none", [], ""
-            )
+            y = mkldnn._convolution_pointwise(x, weight, bias, *geometry, after or "none", [], "")
         else:
             y = mkldnn._convolution_pointwise.binary(
                 x, residual, weight, bias, *geometry, "add", 1.0, after, [], ""
@@ -156,9 +154,9 @@ Size = Sequence[int]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 ONE = (1, 1, 1)
-WIDE = 128
-"""Channels, in and out, from which on products of several frames are faster: 1024 -> 256 of 3
-frames 63 ms in place of 88, but 128 -> 32 are 21 in place of 8 (AVX512)."""
+MIN_MATMUL_CHANNELS = 128
+"""Channels, in and out, from which on matrix products of several frames are faster: 1024 -> 256 of
+3 frames 63 ms in place of 88, but 128 -> 32 are 21 in place of 8 (AVX512)."""
 
 
 def fp32_gradients(
@@ -172,48 +170,53 @@ def fp32_gradients(
     grad = grad.contiguous(memory_format=torch.channels_last_3d)
     size = tuple(weight.shape)
     one_product = of_x and size[2:] == ONE and tuple(stride) == ONE and not any(padding)
-    products = of_weight and products_pay(size, stride, padding)
+    products = of_weight and matmul_is_faster(size, stride, padding)
     by_sum = of_bias and (products or not of_weight)
     others = [of_x and not one_product, of_weight and not products, of_bias and not by_sum]
     x_grad = weight_grad = bias_grad = None
     if any(others):
-        x_grad, weight_grad, bias_grad = torch.ops.aten.convolution_backward(
+        x_grad, weight_grad, bias_grad = aten.convolution_backward(
             grad, x, weight, [size[0]], stride, padding, ONE, False, [0, 0, 0], 1, others
         )
     if one_product:
-        x_grad = (pixels_of(grad) @ weight.reshape(size[:2])).permute(0, 4, 1, 2, 3)
+        x_grad = (channels_last_view(grad) @ weight.reshape(size[:2])).permute(0, 4, 1, 2, 3)
     if products:
-        weight_grad = weight_gradient(x, grad, size, stride, padding)
+        pixels, grads = channels_last_view(x), channels_last_view(grad)
+        if size[3] == size[4] == 1:
+            weight_grad = _pointwise_weight_gradient(pixels, grads, size, stride, padding[0])
+        else:
+            weight_grad = _stem_weight_gradient(pixels, grads, size)
     if by_sum:
         bias_grad = grad.sum((0, 2, 3, 4))
     return x_grad, weight_grad, bias_grad
 
 
-def products_pay(size: Size, stride: Size, padding: Size) -> bool:
-    """Whether `weight_gradient` does weights of ``size`` (D, C, t, h, w), and is the faster way."""
+def matmul_is_faster(size: Size, stride: Size, padding: Size) -> bool:
+    """Whether matrix products give the gradient of weights of ``size`` (D, C, t, h, w) faster.
+
+    They can for kernels of one pixel, and for stems of stride 1 whose t, odd, covers as many frames
+    after a frame as before it, without a padding of pixels.
+    """
     d, c, t, h, w = size
     if h == w == 1:
-        return not any(padding[1:]) and (t == 1 or min(c, d) >= WIDE)
+        return not any(padding[1:]) and (t == 1 or min(c, d) >= MIN_MATMUL_CHANNELS)
     # The fast stem, 2 clips: with AVX2 .6 s in place of 1.3, with AVX512 .4 in place of .3.
     stem = t > 1 and max(c, d) <= 16 and tuple(stride) == ONE and tuple(padding) == (t // 2, 0, 0)
     return stem and t % 2 == 1 and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
-def weight_gradient(x: Tensor, grad: Tensor, size: Size, stride: Size, padding: Size) -> Tensor:
-    """(D, C, t, h, w), from ``x`` and ``grad`` as above, where h = w = 1 or it is a stem's:
-    stride 1, t odd, as many frames after it as before, no padding of pixels."""
-    if size[3] == size[4] == 1:
-        return _of_taps(pixels_of(x), pixels_of(grad), size, stride, padding[0])
-    return _of_windows(pixels_of(x), pixels_of(grad), size)
-
-
-def pixels_of(x: Tensor) -> Tensor:
+def channels_last_view(x: Tensor) -> Tensor:
     """(B, C, T, H, W), channels last -> (B, T, H, W, C), contiguous."""
     return x.permute(0, 2, 3, 4, 1)
 
 
-def _of_taps(x: Tensor, grad: Tensor, size: Size, stride: Size, padding: int) -> Tensor:
-    """A product for each of the t frames that a kernel of one pixel covers."""
+def _pointwise_weight_gradient(
+    x: Tensor, grad: Tensor, size: Size, stride: Size, padding: int
+) -> Tensor:
+    """A product for each of the t frames that a kernel of one pixel covers.
+
+    ``x`` (B, T, H, W, C), ``grad`` (B, T', H', W', D) -> (D, C, t, h, w), here as below.
+    """
     d, c, t, _, _ = size
     x = x[:, :, :: stride[1], :: stride[2]]
     if padding:
@@ -224,7 +227,7 @@ def _of_taps(x: Tensor, grad: Tensor, size: Size, stride: Size, padding: int) ->
     return torch.stack(taps, 2).view(*size)
 
 
-def _of_windows(x: Tensor, grad: Tensor, size: Size) -> Tensor:
+def _stem_weight_gradient(x: Tensor, grad: Tensor, size: Size) -> Tensor:
     """h products for each frame: its pixels, w beside each other as one row, with the gradients of
     the t frames that see it. oneDNN has no fast way to few channels without AVX512."""
     d, c, t, h, w = size

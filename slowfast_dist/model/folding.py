@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast_dist.model.convolution import compute_type
+from slowfast_dist.model.convolution import compute_dtype
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -40,7 +40,7 @@ def fold(conv: nn.Conv3d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor | Non
     return conv.weight * scale.view(-1, 1, 1, 1, 1), shift
 
 
-PAIRS = {
+CONV_NORM_PAIRS = {
     "conv": "norm",
     "conv_fast_to_slow": "norm",
     "conv_a": "norm_a",
@@ -63,12 +63,12 @@ def folded(network: Network) -> Network:
     shared = {id(t): t for t in (*network.parameters(), *network.buffers())}
     result = copy.deepcopy(network, shared).eval()
     for module in result.modules():
-        for conv_name, norm_name in PAIRS.items():
+        for conv_name, norm_name in CONV_NORM_PAIRS.items():
             conv = getattr(module, conv_name, None)
             if not isinstance(conv, nn.Conv3d):
                 continue
             weight, bias = fold(conv, getattr(module, norm_name))
-            weight = weight.to(compute_type(weight.dtype, weight.device))
+            weight = weight.to(compute_dtype(weight.dtype, weight.device))
             conv.weight = nn.Parameter(weight, requires_grad=False)
             conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
             setattr(module, norm_name, None)

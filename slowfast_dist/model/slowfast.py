@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import RESNET_ALPHA, ModelConfig
 from slowfast_dist.model.blocks import pathway_blocks, stage, stem
-from slowfast_dist.model.convolution import compute_type
+from slowfast_dist.model.convolution import compute_dtype
 from slowfast_dist.model.inputs import NORMALISATION, pathways
 from slowfast_dist.model.weights import HUB_FILES, load_weights
 
@@ -133,7 +133,7 @@ class SlowFast(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         memory_format = torch.channels_last_3d if self.channels_last else torch.contiguous_format
         # On a CPU the first convolution converts while it rearranges.
-        dtype = compute_type(torch.float32, frames.device) if frames.is_cuda else torch.float32
+        dtype = compute_dtype(torch.float32, frames.device) if frames.is_cuda else torch.float32
         x = pathways(frames, memory_format, dtype)
         recompute = self.checkpoint_activations and self.training
         x = pathway_blocks(self.blocks[0], x, stem)

@@ -1,6 +1,7 @@
-"""The best epoch so far: whether a new one beats it, and what models/ then holds."""
+"""The best epoch so far: whether a new one is better, and what models/ then holds."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from statistics import median
@@ -21,53 +22,57 @@ from slowfast_dist.metrics.uncertainty import (
 )
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.model.weights import HUB_FILES
-from slowfast_dist.report.card import CARD, card_body, write_card
+from slowfast_dist.report.card import CARD, write_card
 from slowfast_dist.runs.best_model import DESCRIPTION, describe_best, save_best
 from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand
 from slowfast_dist.training.evaluation import Scores
 
 
-class BestSoFar:
-    """``memory`` is JSON for the checkpoint: metric, mode, value, epoch and step; None before any
-    epoch was the best."""
+@dataclass(frozen=True)
+class Run:
+    """What the files of a run tell of: its settings, its folder, its videos, and what
+    environment.json holds."""
 
-    def __init__(
-        self,
-        config: Config,
-        folder: RunFolder,
-        videos: VideoSet,
-        environment: dict[str, Any],
-        memory: dict[str, Any] | None,
-    ) -> None:
-        """``memory``: what a checkpoint kept; it counts if its model is still in models/ and it was
-        judged as it is now."""
-        self.config, self.folder, self.videos = config, folder, videos
-        self.environment = environment
+    config: Config
+    folder: RunFolder
+    videos: VideoSet
+    environment: dict[str, Any]
+
+
+class BestModelTracker:
+    """The best model of ``run`` so far; ``state``, JSON for checkpoints: metric, mode, value, epoch
+    and step, or None before any epoch was the best."""
+
+    def __init__(self, run: Run, state: dict[str, Any] | None) -> None:
+        """``state``: a checkpoint's; it counts if its model is still in models/ and the metric and
+        the mode are still the same."""
+        self.run, self.config, self.folder, self.videos = run, run.config, run.folder, run.videos
         self._card_was_kept = False
-        now = (config.checkpoint.monitor, config.checkpoint.mode)
-        here = (folder.models / DESCRIPTION).exists()
-        known = memory and here and (memory["monitor"], memory["mode"]) == now
-        self.memory = memory if known else None
+        now = (self.config.checkpoint.monitor, self.config.checkpoint.mode)
+        here = (self.folder.models / DESCRIPTION).exists()
+        known = state and here and (state["monitor"], state["mode"]) == now
+        self.state = state if known else None
 
-    def is_beaten_by(self, row: Mapping[str, Any]) -> bool:
+    def is_worse_than(self, row: Mapping[str, Any]) -> bool:
         """Whether an epoch's row of metrics.jsonl is better; with a loss that is no number never,
         whatever the monitored metric makes of such outputs."""
         value = row.get(self.config.checkpoint.monitor)
         if value is None or not isfinite(value) or not isfinite(row.get("val/loss", 0.0)):
             return False
-        if self.memory is None:
+        if self.state is None:
             return True
         if self.config.checkpoint.mode == "min":
-            return value < self.memory["value"]
-        return value > self.memory["value"]
+            return value < self.state["value"]
+        return value > self.state["value"]
 
     def save(self, row: Mapping[str, Any], scores: Scores | None, network: SlowFast) -> None:
         """Write the files of models/, and predictions/val_best.csv where there are ``scores``."""
         monitor = self.config.checkpoint.monitor
-        self.memory = {
+        self.state = {
             "monitor": monitor,
             "mode": self.config.checkpoint.mode,
             "value": row[monitor],
@@ -77,17 +82,17 @@ class BestSoFar:
         metrics = {name: row[name] for name in row if name.startswith(("train/", "val/"))}
         description = {
             **describe_best(network, self.videos.classes, self.config.data, self.config.evaluation),
-            **self.memory,
+            **self.state,
             "metrics": metrics,
             "data": data_facts(self.config.data, self.videos),
-            "training": training_facts(self.config, network.norm, self.environment),
+            "training": training_facts(self.config, network.norm, self.run.environment),
         }
         if scores is not None:
             description |= result_facts(scores.labels, scores.logits, self.videos.classes)
-        state: dict[str, Tensor] = portable(network.state_dict())
+        weights: dict[str, Tensor] = portable(network.state_dict())
         full = rebuild(description["model"])
-        full.load_state_dict(state)
-        save_best(self.folder.models, state, full, description)
+        full.load_state_dict(weights)
+        save_best(self.folder.models, weights, full, description)
         self._write_card()
         if scores is not None:
             names = [self.videos.val[video].name for video in scores.videos]
@@ -99,25 +104,21 @@ class BestSoFar:
         if write_card(self.folder.models) or self._card_was_kept:
             return
         self._card_was_kept = True
-        print(
+        logger.info(
             f"{self.folder.shown / 'models' / CARD} was changed by hand and is kept; 'model-card "
             f"{operand(self.folder.shown)} --overwrite' writes a new one"
         )
 
-    def card(self) -> str:
-        """The text of the model card, without what only the hub reads."""
-        return card_body(self.folder.models)
 
-
-# What best_model.json tells beside what rebuilds the model: its data, its training, its worth.
-#
+# What best_model.json tells beside what rebuilds the model: its data, its training, its scores.
 # With these facts models/ alone makes the model card. They name no folder of the machine.
 
+MEASURED_VIDEOS = 1000
+"""Videos of which the median duration is taken; more change it little, and a million take long."""
 
-MEASURED = 1000
-
-CONFUSIONS = 10
-"""Pairs of classes kept of those most often taken for one another."""
+LISTED_CONFUSIONS = 10
+"""Pairs of classes listed of those most often taken for one another: the model card shows them all,
+and ten are read at a glance."""
 
 
 def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
 
 def median_seconds(videos: VideoTable) -> float | None:
     """How long a video is, by the files that say how fast they play; of many, of a thousand."""
-    chosen = range(0, len(videos), max(1, len(videos) // MEASURED))
+    chosen = range(0, len(videos), max(1, len(videos) // MEASURED_VIDEOS))
     infos = [videos.info(index) for index in chosen]
     seconds = [info.frames / info.fps for info in infos if info.fps > 0]
     return round(median(seconds), 3) if seconds else None
@@ -220,7 +221,7 @@ def result_facts(
     predictions = predicted(logits)
     matrix = confusion(labels, predictions, len(classes))
     np.fill_diagonal(matrix, 0)
-    order = np.argsort(-matrix, axis=None, kind="stable")[:CONFUSIONS]
+    order = np.argsort(-matrix, axis=None, kind="stable")[:LISTED_CONFUSIONS]
     pairs = [divmod(place, len(classes)) for place in order.tolist()]
     intervals = bootstrap_intervals(labels, predictions, len(classes))
     return {

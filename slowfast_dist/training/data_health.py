@@ -11,8 +11,9 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.data.loaders import Loaders, VideoSet
 from slowfast_dist.distributed.accelerator import local_processes
-from slowfast_dist.distributed.collectives import gather_list, say
+from slowfast_dist.distributed.collectives import gather_list
 from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.system.text import operand
 from slowfast_dist.training.recorder import Recorder
@@ -20,15 +21,15 @@ from slowfast_dist.training.state import TrainingState
 from slowfast_dist.video.guarded_reader import is_fatal
 
 
-class BadVideos:
-    """What is done about ``state.failed``."""
+class FailedVideos:
+    """Training videos that failed to decode, ``state.failed``: shared, listed, counted."""
 
     def __init__(self, accelerator: Accelerator, state: TrainingState, loaders: Loaders) -> None:
         self.accelerator = accelerator
         self.state = state
         self.loaders = loaders
 
-    def give_up(self) -> None:
+    def exclude(self) -> None:
         """Never try those again that took a decoding process with them."""
         failed = self.state.failed.items()
         self.loaders.give_up(video for video, reason in failed if is_fatal(reason))
@@ -41,7 +42,7 @@ class BadVideos:
         failed, videos = self.state.failed, self.state.videos.train
         for failure in gather_list(self.accelerator, list(new)):
             failed.setdefault(failure.video, failure.reason)
-        self.give_up()
+        self.exclude()
         if recorder is not None:
             named = [(videos[video].name, reason) for video, reason in failed.items()]
             recorder.add_unreadable(named, "training")
@@ -59,19 +60,24 @@ class BadVideos:
 
 # How long training waits for its data, and what would help.
 
+WAIT_LIMIT = 0.1
+"""Share of an epoch's time spent waiting above which the user is told what would help: below it
+not even the best remedy would gain a tenth."""
 
-TOO_MUCH = 0.1
-"""Share of an epoch's time, above which the user hears what would help."""
+MAX_ADVISED_WORKERS = 32
+"""Decoding processes of one training process that are advised at most: a machine of
+hundreds of CPUs may have a disk that feeds no more."""
 
-MOST_WORKERS = 32
-"""Of a training process that are advised."""
+NAMED_VIDEOS = 3
+"""Slowest videos that are named: enough to see what they have in common."""
 
-NAMED = 3
-"""Slowest videos that are named."""
+PREPARED_SHORT_SIDE = 400
+"""Pixels of the short side above which a video would be read much faster after ``prepare``, which
+makes videos smaller."""
 
-PREPARED_SIDE, PREPARED_INTERVAL = 400, 32
-"""Videos of a larger short side (pixels), or longer from keyframe to keyframe (frames), would be
-read much faster after ``prepare``."""
+PREPARED_KEY_INTERVAL = 32
+"""Frames from keyframe to keyframe above which a video would be read much faster after ``prepare``,
+which sets one every 16."""
 
 
 class DataWait:
@@ -91,7 +97,7 @@ class DataWait:
         for batch in batches:
             for video, seconds in zip(batch.videos.tolist(), batch.seconds, strict=True):
                 self._slowest[video] = max(seconds, self._slowest.get(video, 0.0))
-            if len(self._slowest) > 10 * NAMED:
+            if len(self._slowest) > 10 * NAMED_VIDEOS:
                 self._slowest = dict(self._most(list(self._slowest.items())))
             yield batch
 
@@ -105,19 +111,19 @@ class DataWait:
         slowest = self._most(list(self._slowest.items()))
         gathered = gather_list(self.accelerator, [(fraction, steady, slowest)])
         share = max(steady for _, steady, _ in gathered)
-        if share > TOO_MUCH and not self._advised:
+        if share > WAIT_LIMIT and not self._advised:
             self._advised = True
             slow = self._most([pair for _, _, pairs in gathered for pair in pairs])
-            say(self.accelerator, self._advice(epoch, share, slow))
+            logger.info(self._advice(epoch, share, slow))
         return max(fraction for fraction, _, _ in gathered)
 
     def _most(self, pairs: list[tuple[int, float]]) -> list[tuple[int, float]]:
-        return heapq.nlargest(NAMED, pairs, key=lambda pair: pair[1])
+        return heapq.nlargest(NAMED_VIDEOS, pairs, key=lambda pair: pair[1])
 
     def _advice(self, epoch: int, share: float, slowest: list[tuple[int, float]]) -> str:
         cpus = max(1, available_cpus() // local_processes())
         lines = [f"epoch {epoch}: {share:.0%} of the time went into waiting for data; what helps:"]
-        useful = max(1, min(cpus - 1, MOST_WORKERS))
+        useful = max(1, min(cpus - 1, MAX_ADVISED_WORKERS))
         if self.workers < useful:
             lines.append(
                 f"more decoding processes: --data.num-workers {useful} (now {self.workers}; "
@@ -141,4 +147,4 @@ class DataWait:
     def _is_heavy(self, video: int) -> bool:
         info = self.videos.train.info(video)
         side = min(info.width, info.height)
-        return side > PREPARED_SIDE or info.key_interval > PREPARED_INTERVAL
+        return side > PREPARED_SHORT_SIDE or info.key_interval > PREPARED_KEY_INTERVAL

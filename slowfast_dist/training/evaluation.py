@@ -1,19 +1,24 @@
 """Logits for every video of a loader, each video once, its views' probabilities averaged."""
 
-from collections.abc import Iterable
+import logging
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from slowfast_dist.data.dataset import Batch, Failure
-from slowfast_dist.distributed.collectives import any_process, gather_list, gather_rows, meet
+from slowfast_dist.data.dataset import Batch, EvaluationClips, Failure
+from slowfast_dist.distributed.collectives import any_process, barrier, gather_list, gather_rows
 from slowfast_dist.metrics.scores import average_views, logit_metrics
 from slowfast_dist.model.folding import folded
+from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.system import signals
+from slowfast_dist.system.log import logger
+from slowfast_dist.system.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -38,27 +43,28 @@ class Scores:
 
 
 def evaluate(
-    network: nn.Module,
-    loader: Iterable[Batch],
-    accelerator: Accelerator,
-    num_videos: int,
-    views: int,
-    num_classes: int,
+    title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator
 ) -> Scores | None:
-    """Score ``num_videos`` videos of ``views`` views each with the unwrapped ``network``.
+    """Score the videos of ``loader``, which reads EvaluationClips, with the unwrapped ``network``.
 
-    Collective at the end only, so processes may have unequal numbers of batches. Asserts that
-    every view of every readable video was scored exactly once over all processes. None where a
-    process was asked to stop meanwhile.
+    ``title`` is that of the progress shown. Collective at the end only, so processes may have
+    unequal numbers of batches. Asserts that every view of every readable video was scored exactly
+    once over all processes. None where a process was asked to stop meanwhile.
     """
+    clips = cast(EvaluationClips, loader.dataset)
+    silent = not (accelerator.is_main_process and logger.isEnabledFor(logging.INFO))
     was_training = network.training
     network.eval()
-    logits: list[Tensor] = [torch.empty(0, num_classes, device=accelerator.device)]
+    logits: list[Tensor] = [torch.empty(0, network.num_classes, device=accelerator.device)]
     rows: list[Tensor] = [torch.empty(0, 3, dtype=torch.int64, device=accelerator.device)]
     failures: list[Failure] = []
-    with torch.inference_mode(), accelerator.autocast():
+    with (
+        Progress(title, len(loader), silent=silent) as progress,
+        torch.inference_mode(),
+        accelerator.autocast(),
+    ):
         scorer = folded(network)
-        for host_batch in loader:
+        for host_batch in progress.over(loader, accelerator.num_processes):
             if signals.received() is not None:
                 break
             failures.extend(host_batch.failures)
@@ -68,7 +74,7 @@ def evaluate(
             logits.append(scorer(batch.frames).float())
             rows.append(torch.stack([batch.videos, batch.views, batch.labels], dim=1))
     network.train(was_training)
-    meet(accelerator)
+    barrier(accelerator)
     if any_process(accelerator, signals.received() is not None):
         return None
     all_logits = gather_rows(accelerator, torch.cat(logits)).cpu().double().numpy()
@@ -76,7 +82,7 @@ def evaluate(
     failed: dict[int, Failure] = {}
     for failure in gather_list(accelerator, failures):
         failed.setdefault(failure.video, failure)  # of several views the first says why
-    return _score(all_rows, all_logits, failed, num_videos, views)
+    return _score(all_rows, all_logits, failed, len(clips.videos), clips.views)
 
 
 def _score(

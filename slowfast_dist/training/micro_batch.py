@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.config.training import Config, OptimizerConfig
+from slowfast_dist.config.training import Config
 from slowfast_dist.distributed.accelerator import local_processes
-from slowfast_dist.distributed.collectives import gather_rows, meet
+from slowfast_dist.distributed.collectives import barrier, gather_rows
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
 from slowfast_dist.system.memory import (
     address_space_kept_back,
@@ -22,30 +22,33 @@ from slowfast_dist.system.memory import (
     memory_now,
     peak_growth,
 )
+from slowfast_dist.training.optim import values_per_parameter
 from slowfast_dist.training.sanity import gradients
 
-GPU_SHARE = 0.92
-"""Of what a process may have of its GPU. The rest is for what a trial does not see: NCCL's buffers,
-the workspaces of convolutions over an epoch's short last batch, and gaps between blocks."""
+GPU_MEMORY_SHARE = 0.92
+"""Share of what a process may have of its GPU that a step may take. The rest is for what a trial
+does not see: NCCL's buffers, the workspaces of convolutions over an epoch's short last batch, and
+gaps between blocks."""
 
-CPU_SHARE = 0.8
-"""Of the memory that is free for a process. More is kept back than on a GPU, as the loaders'
-processes live there too, and as too much ends the process instead of raising an error."""
+CPU_MEMORY_SHARE = 0.8
+"""Share of the memory free for a process that a step may take. More is kept back than on a GPU, as
+the loaders' processes live there too, and as too much ends the process without an error."""
 
-TRIAL_SECONDS = 60.0
-"""Of trials on a CPU, where one of slowfast_r50 takes seconds a clip. What would take longer is
-judged by what the smaller ones took (`_CpuTrials`), however long a clip takes on this machine."""
+MAX_TRIAL_SECONDS = 60.0
+"""Seconds that all trials on a CPU may take together, where one of slowfast_r50 takes seconds a
+clip. What would take longer is predicted from the smaller ones (`_CpuTrials`)."""
 
-ADDRESS_CAUTION = 2.0
-"""Below a ``ulimit -v`` a need that is expected counts this many times: libraries take address
-space that they do not touch, and without any may crash (SIGSEGV in a backward pass) in place of
-raising an error. 4 clips that took 207 MB of RAM did not find room in 390 MB."""
+ADDRESS_SPACE_FACTOR = 2.0
+"""How many times an expected need counts below a ``ulimit -v``: libraries take address space that
+they do not touch, and without any may crash (SIGSEGV in a backward pass) in place of raising an
+error. 4 clips that took 207 MB of RAM did not fit into 390 MB."""
 
-LEAST_ROOM = 64 << 20
+MIN_TRIAL_BYTES = 64 << 20
 """Bytes on a CPU without which nothing is tried: no model's step takes less."""
 
-SMALLEST_PROBE = 48
-"""Pixels of a crop of which two by two are left at the end: BatchNorm needs more than one."""
+MIN_PROBE_CROP = 48
+"""Pixels of the smallest crop that is tried: two by two of them are left at the network's end, and
+BatchNorm needs more than one."""
 
 
 def largest_micro_batch(
@@ -66,24 +69,26 @@ def largest_micro_batch(
     if device not in ("cpu", "cuda"):
         raise UserError(f"--micro-batch-size auto: give a number on the device {device}")
     trials = (_GpuTrials if device == "cuda" else _CpuTrials)(network, config, accelerator)
-    meet(accelerator)  # no trial takes memory before every process has seen what is free
+    barrier(accelerator)  # no trial takes memory before every process has seen what is free
     sizes = micro_batch_sizes(config.global_batch_size, accelerator.num_processes, most)
     refusals: dict[int, str] = {}
 
     def fits_everywhere(size: int) -> bool:
         fits = trials.fits(size)
-        meet(accelerator)  # trials may differ by more than the group's timeout
+        barrier(accelerator)  # trials may differ by more than the group's timeout
         answer = torch.tensor([[fits, trials.available]], dtype=torch.float64)
         answers = gather_rows(accelerator, answer).tolist()
-        refused = [(room, rank) for rank, (fitted, room) in enumerate(answers) if not fitted]
+        refused = [
+            (available, rank) for rank, (fitted, available) in enumerate(answers) if not fitted
+        ]
         if refused:
-            room, rank = min(refused)
+            available, rank = min(refused)
             where = f" on process {rank}" if accelerator.num_processes > 1 else ""
-            whole = f"the {room / 2**30:.3g} GiB of {trials.what}{where}"
+            whole = f"the {available / 2**30:.3g} GiB of {trials.what}{where}"
             refusals[size] = f"{trials.share:.0%} of {whole}"
         return not refused
 
-    best = _last_that_fits(sizes, fits_everywhere)
+    best = _largest_that_fits(sizes, fits_everywhere)
     if best is None:
         raise RunError(
             f"--micro-batch-size auto: one video at a time needs more than {refusals[1]}: lower "
@@ -113,7 +118,7 @@ def micro_batch_sizes(global_batch: int, processes: int, most: int | None = None
     return [size for size in range(1, min(limit, global_batch) + 1) if global_batch % size == 0]
 
 
-def _last_that_fits(sizes: Sequence[int], fits: Callable[[int], bool]) -> int | None:
+def _largest_that_fits(sizes: Sequence[int], fits: Callable[[int], bool]) -> int | None:
     """The largest of ascending ``sizes`` for which ``fits``; where one does not, no larger one may.
 
     From the smallest on, each at least twice the one before, so that none tried is much too large
@@ -146,7 +151,7 @@ class _Trials(ABC):
         self.network, self.config, self.accelerator = network, config, accelerator
         self.trainable = [p for p in network.parameters() if p.requires_grad]
         # Gradients, which DistributedDataParallel keeps in its buckets, and the optimizer's.
-        self.held = self.trainable * (1 + _moments(config.optimizer))
+        self.extra = self.trainable * (1 + values_per_parameter(config.optimizer))
 
     @abstractmethod
     def fits(self, size: int) -> bool:
@@ -164,7 +169,7 @@ class _Trials(ABC):
 class _GpuTrials(_Trials):
     """On a GPU what does not fit raises an error, so that it can be tried."""
 
-    share, what = GPU_SHARE, "GPU memory"
+    share, what = GPU_MEMORY_SHARE, "GPU memory"
 
     def __init__(self, network: SlowFast, config: Config, accelerator: Accelerator) -> None:
         super().__init__(network, config, accelerator)
@@ -191,7 +196,7 @@ class _GpuTrials(_Trials):
         In the first one cuDNN tries its algorithms (``benchmark``), some with far more memory than
         the one that it keeps.
         """
-        held = [torch.empty_like(parameter) for parameter in self.held]
+        held = [torch.empty_like(parameter) for parameter in self.extra]
         for _ in range(2):
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -210,40 +215,40 @@ class _CpuTrials(_Trials):
     of its pixels are tried, and the line through these two decides.
     """
 
-    share, what = CPU_SHARE, "free memory"
+    share, what = CPU_MEMORY_SHARE, "free memory"
 
     def __init__(self, network: SlowFast, config: Config, accelerator: Accelerator) -> None:
         super().__init__(network, config, accelerator)
         give_back_free_memory()
         self.start = memory_now()
         self.available = available_memory(local_processes())
-        held = sum(parameter.numel() * parameter.element_size() for parameter in self.held)
-        self.room = self.share * self.available - held
-        self.caution = 1.0 if address_space_left() == inf else ADDRESS_CAUTION
-        self.tried: dict[int, tuple[int, float]] = {}
+        held = sum(parameter.numel() * parameter.element_size() for parameter in self.extra)
+        self.budget = self.share * self.available - held
+        self.need_factor = 1.0 if address_space_left() == inf else ADDRESS_SPACE_FACTOR
+        self.measured: dict[int, tuple[int, float]] = {}
         """Pixels of a frame of all videos -> the most bytes taken, and seconds."""
 
     def fits(self, size: int) -> bool:
         crop = self.config.data.crop_size
-        probes = (crop // 4, crop // 2) if size == 1 and crop // 4 >= SMALLEST_PROBE else ()
-        if self.room < LEAST_ROOM or not all(self._try(1, probe) for probe in probes):
+        probes = (crop // 4, crop // 2) if size == 1 and crop // 4 >= MIN_PROBE_CROP else ()
+        if self.budget < MIN_TRIAL_BYTES or not all(self._try(1, probe) for probe in probes):
             return False
         need, seconds = self._expected(size, size * crop**2)
-        if need * self.caution > self.room:
+        if need * self.need_factor > self.budget:
             return False
-        seconds += sum(spent for _, spent in self.tried.values())
-        return seconds > TRIAL_SECONDS or self._try(size, crop)
+        seconds += sum(spent for _, spent in self.measured.values())
+        return seconds > MAX_TRIAL_SECONDS or self._try(size, crop)
 
     def _expected(self, size: int, pixels: int) -> tuple[float, float]:
         """The bytes and the seconds that ``size`` videos should take."""
-        below = sorted(tried for tried in self.tried if tried < pixels)
+        below = sorted(tried for tried in self.measured if tried < pixels)
         if not below:
             return 0.0, 0.0
         near = below[-1]
-        need, seconds = self.tried[near]
+        need, seconds = self.measured[near]
         if size == 1:
             far = below[-2]
-            expected = need + (need - self.tried[far][0]) / (near - far) * (pixels - near)
+            expected = need + (need - self.measured[far][0]) / (near - far) * (pixels - near)
         else:
             expected = need * pixels / near
         return expected, seconds * pixels / near
@@ -251,7 +256,7 @@ class _CpuTrials(_Trials):
     def _try(self, size: int, crop: int) -> bool:
         started = time.perf_counter()
         try:
-            with address_space_kept_back(self.available - self.room):
+            with address_space_kept_back(self.available - self.budget):
                 need = peak_growth(lambda: self.step(size, crop), self.start)
         except Exception as error:
             if not _is_out_of_memory(error):
@@ -259,15 +264,8 @@ class _CpuTrials(_Trials):
             return False
         finally:
             give_back_free_memory()
-        self.tried[size * crop**2] = need, time.perf_counter() - started
-        return need <= self.room
-
-
-def _moments(optimizer: OptimizerConfig) -> int:
-    """Numbers that the optimizer keeps for each parameter."""
-    if optimizer.name == "sgd":
-        return 1 if optimizer.momentum > 0 else 0
-    return 2
+        self.measured[size * crop**2] = need, time.perf_counter() - started
+        return need <= self.budget
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -10,8 +10,8 @@ from torch import nn
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import ModelConfig
-from slowfast_dist.distributed.collectives import on_main, say
-from slowfast_dist.model.convolution import fused_types
+from slowfast_dist.distributed.collectives import run_on_main
+from slowfast_dist.model.convolution import fused_dtypes
 from slowfast_dist.model.slowfast import (
     SlowFast,
     build_model,
@@ -23,6 +23,7 @@ from slowfast_dist.model.slowfast import (
 )
 from slowfast_dist.model.weights import hub_file
 from slowfast_dist.runs.checkpoint import Checkpoint
+from slowfast_dist.system.log import logger
 
 
 def compile_network(network: nn.Module) -> None:
@@ -40,25 +41,28 @@ def compile_network(network: nn.Module) -> None:
 def summary(accelerator: Accelerator, network: SlowFast, compiled: bool) -> str:
     """One line for the user: what a step is computed with on this machine."""
     device = accelerator.device.type
-    parts = [_precision_words(device, accelerator.mixed_precision), _layout_words(network)]
-    parts.append(_norm_words(network))
+    parts = [
+        _describe_precision(device, accelerator.mixed_precision),
+        "channels_last_3d" if network.channels_last else "contiguous",
+        _describe_norm(network),
+    ]
     if compiled:
         parts.append("compiled")
-    elif device == "cpu" and fused_types():
+    elif device == "cpu" and fused_dtypes():
         parts.append("convolutions with sum and ReLU in one pass")
     if network.checkpoint_activations:
         parts.append("activations computed again")
-    return f"{_device_words(device)}: {', '.join(part for part in parts if part)}"
+    return f"{_describe_device(device)}: {', '.join(parts)}"
 
 
-def _device_words(device: str) -> str:
+def _describe_device(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
     return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _precision_words(device: str, precision: str) -> str:
+def _describe_precision(device: str, precision: str) -> str:
     if precision == "no":
         return "fp32 (TF32)" if device == "cuda" else "fp32"
     if device != "cpu":
@@ -72,23 +76,13 @@ def _precision_words(device: str, precision: str) -> str:
     return f"{precision} (emulated, so slow: --mixed-precision no is faster here)"
 
 
-def _layout_words(network: SlowFast) -> str:
-    return "channels_last_3d" if network.channels_last else "contiguous"
-
-
-def _norm_words(network: SlowFast) -> str:
+def _describe_norm(network: SlowFast) -> str:
     if not any(live_batchnorms(network)):
         return "frozen BatchNorm folded into the convolutions"
     words = "synchronised" if network.norm == "sync" else "local"
     if network.frozen_stages:
         return f"BatchNorm {words}, folded in the {network.frozen_stages} frozen stages"
     return f"BatchNorm {words}"
-
-
-COMPILED_ON_CPU = (
-    "warning: --model.compile on a CPU: compiling takes minutes before the first step, and no "
-    "faster step was measured than without"
-)
 
 
 def set_up_network(
@@ -103,10 +97,10 @@ def set_up_network(
         norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
         config = replace(config, pretrained=False, weights=None, norm=norm)
     if starts_pretrained(config) and config.weights is None:
-        on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
+        run_on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
     network, report = build_model(config, num_classes)
     for line in report if checkpoint is None else ():
-        say(accelerator, line)
+        logger.info(line)
     norm = resolve_norm(config, starts_pretrained(config))
     if norm == "sync" and accelerator.device.type != "cuda":
         raise UserError("--model.norm sync needs GPUs: use local or frozen on a CPU")
@@ -117,7 +111,10 @@ def set_up_network(
     network.checkpoint_activations = config.checkpoint_activations
     if config.compile:
         compile_network(network)
-    say(accelerator, summary(accelerator, network, config.compile))
+    logger.info(summary(accelerator, network, config.compile))
     if config.compile and accelerator.device.type == "cpu":
-        say(accelerator, COMPILED_ON_CPU)
+        logger.warning(
+            "--model.compile on a CPU: compiling takes minutes before the first step, and no "
+            "faster step was measured than without"
+        )
     return network.train()

@@ -42,18 +42,48 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     ]
 
 
+def make_optimizer(
+    groups: list[dict[str, Any]], config: OptimizerConfig, fused: bool | None = None
+) -> Optimizer:
+    """The optimizer that ``config.name`` names, over groups with their "lr" and "weight_decay".
+
+    One more is a case here and a name in OptimizerConfig; nothing else knows the names.
+    """
+    match config.name:
+        case "adam":
+            return Adam(groups, fused=fused)
+        case "adamw":
+            return AdamW(groups, fused=fused)
+        case "sgd":
+            nesterov = config.momentum > 0  # torch refuses Nesterov without momentum
+            return SGD(groups, momentum=config.momentum, nesterov=nesterov, fused=fused)
+
+
 def build_optimizer(model: nn.Module, config: OptimizerConfig, fused: bool = True) -> Optimizer:
-    """torch's own adam, adamw or sgd (Nesterov) over `parameter_groups`.
+    """The optimizer of ``config`` over `parameter_groups`.
 
     ``fused`` updates all parameters in one kernel, on CUDA and on CPUs (2 cores, slowfast_r50:
     Adam 150 ms a step, 224 without; SGD 61, 119). Switch it off for fp16 with a gradient scaler:
     a fused step decides by itself whether to skip, so Accelerate's step_was_skipped stays False.
     """
-    groups = parameter_groups(model, config)
-    if config.name == "sgd":
-        nesterov = config.momentum > 0  # torch refuses Nesterov without momentum
-        return SGD(groups, momentum=config.momentum, nesterov=nesterov, fused=fused or None)
-    return (Adam if config.name == "adam" else AdamW)(groups, fused=fused or None)
+    return make_optimizer(parameter_groups(model, config), config, fused or None)
+
+
+def values_per_parameter(config: OptimizerConfig) -> int:
+    """How many numbers the optimizer of ``config`` keeps for each number of a parameter."""
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.zeros(2)
+    optimizer = make_optimizer([{"params": [parameter]}], config)
+    optimizer.step()
+    kept = optimizer.state[parameter].values()
+    return sum(isinstance(value, Tensor) and value.shape == parameter.shape for value in kept)
+
+
+def learning_rates(optimizer: Any) -> dict[str, float]:
+    """Those of the next update: "lr", the head's, and "lr_backbone" if the backbone trains."""
+    names = {"head": "lr", "backbone": "lr_backbone"}
+    groups = optimizer.param_groups
+    return {names[group["name"].partition("/")[0]]: group["lr"] for group in groups}
 
 
 def average_and_clip(gradients: list[Tensor], weight: Tensor, clip_norm: float | None) -> Tensor:

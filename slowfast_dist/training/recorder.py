@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import Config, config_dict
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.config.training import config_dict
 from slowfast_dist.data.split import write_split
 from slowfast_dist.metrics.scores import (
     TOP_K,
@@ -22,26 +21,28 @@ from slowfast_dist.metrics.scores import (
     predicted,
 )
 from slowfast_dist.model.slowfast import SlowFast
-from slowfast_dist.report.card import CARD
+from slowfast_dist.report.card import CARD, card_body
 from slowfast_dist.report.command import write_report
 from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.logs import SampleLog, TrainingLog
 from slowfast_dist.runs.metrics_file import MetricsFile
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import option
-from slowfast_dist.tracking.console import print_epoch
+from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_media import HardVideo, hardest_table, hardest_videos
 from slowfast_dist.tracking.wandb_run import open_wandb
-from slowfast_dist.training.best import BestSoFar
+from slowfast_dist.training.best import BestModelTracker, Run
 from slowfast_dist.training.evaluation import Scores
 
 PREEMPT_SECONDS = 20.0
-"""Of what a scheduler gives a run that it stops, for wandb's last upload."""
+"""Seconds that wandb's last upload may take in a run that was asked to stop: launchers kill
+what takes longer than 30 s, and the checkpoint comes first."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch over all processes. ``rows`` int64 (N, 6) as in training_state.EpochSums."""
+    """One epoch over all processes. ``rows`` int64 (N, 6) as in `EpochHistory`."""
 
     epoch: int
     global_step: int
@@ -52,20 +53,14 @@ class EpochResult:
 
 
 class Recorder:
-    """Writes the run folder; only the main process has one.
+    """Writes the run folder; only the main process has one."""
 
-    ``memory`` is what an earlier checkpoint's ``state["recorder"]`` held: the best so far, the
-    wandb run id and the seconds spent.
-    """
+    def __init__(self, run: Run, state: Mapping[str, Any] | None) -> None:
+        """``state``: that of the checkpoint from which the run goes on, if it does.
 
-    def __init__(
-        self,
-        config: Config,
-        folder: RunFolder,
-        videos: VideoSet,
-        environment: dict[str, Any],
-        state: Mapping[str, Any] | None,
-    ) -> None:
+        Raises UserError for a metric to monitor that this number of classes does not have.
+        """
+        config, folder, videos, environment = run.config, run.folder, run.videos, run.environment
         classes = videos.classes
         monitor = config.checkpoint.monitor
         if monitor.endswith("top5_accuracy") and len(classes) <= TOP_K:
@@ -74,9 +69,9 @@ class Recorder:
                 f"{monitor.replace('top5_', '')}"
             )
         self.config, self.folder, self.videos = config, folder, videos
-        memory = state["recorder"] if state else {}
-        self.best = BestSoFar(config, folder, videos, environment, memory.get("best"))
-        self.earlier_seconds: float = memory.get("seconds", 0.0)
+        earlier = state["recorder"] if state else {}
+        self.best = BestModelTracker(run, earlier.get("best"))
+        self.earlier_seconds: float = earlier.get("seconds", 0.0)
         self.started = time.monotonic()
         self.saved_at: int | None = state["global_step"] if state else None
         folder.describe(config, classes, environment)
@@ -94,7 +89,7 @@ class Recorder:
         self.samples.truncate_after(state["global_step"] - state["step"] if state else 0)
         self.wandb = open_wandb(
             config.wandb, folder.root, config_dict(config) | {"environment": environment},
-            memory.get("wandb_id"),
+            earlier.get("wandb_id"),
         )  # fmt: skip
         self.hardest: tuple[int, list[HardVideo]] | None = None  # to be shown on wandb
         self.report_failed = False
@@ -113,7 +108,7 @@ class Recorder:
         if scores is not None:
             row |= {f"val/{name}": value for name, value in scores.metrics().items()}
         row |= result.values
-        row["best"] = self.best.is_beaten_by(row)
+        row["best"] = self.best.is_worse_than(row)
         if row["best"]:
             self.best.save(row, scores, network)
         if self.config.log_samples:
@@ -121,7 +116,7 @@ class Recorder:
         written = self.metrics.write("epoch", **row)
         saved = self.folder.models / "best_model_weights.pth" if row["best"] else None
         self.log.epoch(written, self.config.epochs, saved)
-        print_epoch(written, self.config.epochs)
+        logger.info(epoch_table(written, self.config.epochs))
         self.wandb.log_epoch(written)
         if row["best"]:
             self.wandb.summarise_best(written)
@@ -136,7 +131,7 @@ class Recorder:
         except Exception as error:  # whatever is wrong with the page, the training is worth more
             if not self.report_failed:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                print(f"report.html: cannot be written ({reason})", flush=True)
+                logger.info(f"report.html: cannot be written ({reason})")
             self.report_failed = True
         else:
             self.report_failed = False
@@ -176,7 +171,7 @@ class Recorder:
         if scores.unreadable:
             videos = [(self.videos.val[f.video].name, f.reason) for f in scores.unreadable]
             self.add_unreadable(videos, "validation")
-            print(
+            logger.info(
                 f"validation: {len(scores.unreadable)} videos could not be read: "
                 f"{self.folder.root / 'unreadable_videos.csv'} lists them"
             )
@@ -201,9 +196,9 @@ class Recorder:
             self.folder.list_unreadable(self.unreadable)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Save a resumable checkpoint, with this recorder's memory in its state."""
+        """Save a resumable checkpoint, with what this recorder needs to go on in its state."""
         checkpoint.state["recorder"] = {
-            "best": self.best.memory,
+            "best": self.best.state,
             "wandb_id": self.wandb.id,
             "seconds": self.seconds,
         }
@@ -226,10 +221,10 @@ class Recorder:
         self.log.finish(self.seconds)
         self.folder.set_status("finished")
         self._draw_report()
-        print(self._closing_words(), flush=True)
-        if self.best.memory is not None:
+        logger.info(self._closing_message())
+        if self.best.state is not None:
             self._show_hardest(at_end=True)
-            self.wandb.log_model(self.folder.models, self.best.card())
+            self.wandb.log_model(self.folder.models, card_body(self.folder.models))
         self.wandb.finish(0)  # may take minutes to upload: everything else is done by now
         return self._summary("finished")
 
@@ -237,13 +232,13 @@ class Recorder:
         """The run was asked to stop; its checkpoint is saved."""
         self.folder.set_status("preempted")
         self._draw_report()
-        print(preempted_words(self.folder, self.saved_at), flush=True)
+        logger.info(preempted_message(self.folder, self.saved_at))
         self.wandb.finish(0, PREEMPT_SECONDS)
         return self._summary("preempted")
 
     def _summary(self, status: str) -> dict[str, Any]:
         root = str(self.folder.root)
-        return {"output_dir": root, "status": status, "best": self.best.memory}
+        return {"output_dir": root, "status": status, "best": self.best.state}
 
     def fail(self) -> None:
         """The run ends by an error, perhaps that of a full disk."""
@@ -254,33 +249,28 @@ class Recorder:
         # It may take minutes without a network: after the error was said and the others were ended.
         atexit.register(self.wandb.finish, 1)
 
-    def _closing_words(self) -> str:
+    def _closing_message(self) -> str:
         lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]
-        if self.best.memory is not None:
-            best = self.best.memory
+        if (best := self.best.state) is not None:
             lines.append(f"  best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
             lines.append("  models/best_model_weights.pth, models/best_model.json: the best model")
             if (self.folder.models / CARD).exists():  # not of a best model of an older version
                 lines.append("  models/README.md: its model card")
             lines.append("  predictions/val_best.csv: what it says of each validation video")
         else:
-            lines.append(f"  {no_best_words(self.config.checkpoint.monitor)}")
+            monitor = self.config.checkpoint.monitor
+            both = monitor if monitor == "val/loss" else f"{monitor} and val/loss"
+            lines.append(
+                f"  no best model was written: no epoch had a finite {both} (a smaller "
+                "--optimizer.lr may help)"
+            )
         if not self.report_failed:
             lines.append("  report.html: all of it on one page")
         lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
         return "\n".join(lines)
 
 
-def no_best_words(monitor: str) -> str:
-    """What the user reads at the end of a run that has no best model."""
-    both = monitor if monitor == "val/loss" else f"{monitor} and val/loss"
-    return (
-        f"no best model was written: no epoch had a finite {both} (a smaller --optimizer.lr may "
-        "help)"
-    )
-
-
-def preempted_words(folder: RunFolder, saved_at: int | None = None) -> str:
+def preempted_message(folder: RunFolder, saved_at: int | None = None) -> str:
     """What the user reads when a run was asked to stop."""
     where = "before the first step" if saved_at is None else f"saved at step {saved_at}"
     again = option("--output-dir", folder.shown)

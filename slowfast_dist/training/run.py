@@ -1,21 +1,31 @@
 """A training from its settings to its results: `run_training` is the table of contents."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
+import torch
 from accelerate import Accelerator
 
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos
-from slowfast_dist.distributed.accelerator import make_accelerator
-from slowfast_dist.distributed.collectives import any_process, on_main, only_main, say
-from slowfast_dist.distributed.failures import at_loss_of_a_process, faults_as_run_errors, leave
-from slowfast_dist.runs.checkpoint import load_checkpoint
+from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
+from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
+from slowfast_dist.distributed.collectives import any_process, run_on_main
+from slowfast_dist.distributed.failures import faults_as_run_errors, on_peer_loss, shutdown
+from slowfast_dist.model.batchnorm import RunningStatistics
+from slowfast_dist.model.slowfast import live_batchnorms
+from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint
 from slowfast_dist.runs.folder import RunFolder, Start, describe_environment, open_run
 from slowfast_dist.system import signals
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
-from slowfast_dist.training.recorder import Recorder, preempted_words
+from slowfast_dist.training.best import Run
+from slowfast_dist.training.micro_batch import largest_micro_batch
+from slowfast_dist.training.network import set_up_network
+from slowfast_dist.training.optim import build_optimizer, build_schedule
+from slowfast_dist.training.recorder import Recorder, preempted_message
+from slowfast_dist.training.state import TrainingState
+from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
 from slowfast_dist.video.reader import decoder_reasons
 
@@ -32,43 +42,43 @@ def run_training(config: Config) -> dict[str, Any]:
         accelerator = make_accelerator(
             config.mixed_precision, distributed.timeout, distributed.compression
         )
-        start = on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
+        start = run_on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
         for message in start.messages:
-            say(accelerator, message)
+            logger.info(message)
         if start.finished:
             summary = {"output_dir": str(start.folder.root), "status": "finished"}
         else:
-            summary = _run(replace(config, output_dir=start.folder.root), accelerator, start)
-        leave(accelerator)
+            summary = _train(replace(config, output_dir=start.folder.root), accelerator, start)
+        shutdown(accelerator)
     return summary
 
 
-def _run(config: Config, accelerator: Accelerator, start: Start) -> dict[str, Any]:
+def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, Any]:
+    """From the videos to the last epoch's evaluation; the folder's status tells how it ended."""
     folder = start.folder
     if accelerator.is_main_process:
-        at_loss_of_a_process(lambda: folder.set_status("failed"))
+        on_peer_loss(lambda: folder.set_status("failed"))
     recorder = trainer = None
     try:
-        videos = on_main(accelerator, lambda: find_videos(config.data, config.seed))
-        _announce(accelerator, videos, config.data.decoder)
+        videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed))
+        _announce(videos, config, accelerator)
         _end_if_asked(accelerator)
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
-        trainer = Trainer(config, accelerator, videos, checkpoint)
+        trainer = build_trainer(config, accelerator, videos, checkpoint)
         if checkpoint is not None:
             # A smaller one than the checkpoint's is what `auto` is for.
             free = ("micro_batch_size",) if config.micro_batch_size == "auto" else ()
             trainer.state.restore(checkpoint, accelerator, free)
-        state = checkpoint.state if checkpoint else None
         environment = describe_environment(
             str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
         )
-        recorder = only_main(
-            accelerator, lambda: Recorder(trainer.config, folder, videos, environment, state)
-        )
+        run = Run(trainer.config, folder, videos, environment)
+        state = checkpoint.state if checkpoint else None
+        recorder = run_on_main(accelerator, lambda: Recorder(run, state), share=False)
         _end_if_asked(accelerator)
         return trainer.fit(recorder)
     except StopRequested:
-        return on_main(accelerator, lambda: _stopped_early(folder, recorder))
+        return run_on_main(accelerator, lambda: _stopped_early(folder, recorder))
     except BaseException:
         if recorder is not None:
             recorder.fail()
@@ -82,6 +92,69 @@ def _run(config: Config, accelerator: Accelerator, start: Start) -> dict[str, An
             end_workers(trainer.loaders.train, trainer.loaders.val)
 
 
+def build_trainer(
+    config: Config,
+    accelerator: Accelerator,
+    videos: VideoSet,
+    checkpoint: Checkpoint | None = None,
+) -> Trainer:
+    """Collective: model, loaders and optimizer, ready to train from the first step.
+
+    Weights come from ``checkpoint`` where there is one, for `TrainingState.restore`. The trainer's
+    config has a number in place of a micro-batch size ``auto``.
+    """
+    torch.manual_seed(config.seed)
+    network = set_up_network(config.model, len(videos.classes), accelerator, checkpoint)
+    if config.micro_batch_size == "auto":
+        most = checkpoint.state["config"]["micro_batch_size"] if checkpoint else None
+        size, line = largest_micro_batch(network, config, accelerator, most)
+        logger.info(line)
+        config = replace(config, micro_batch_size=size)
+    rank, world_size, device = (
+        accelerator.process_index, accelerator.num_processes, accelerator.device
+    )  # fmt: skip
+    loaders = make_loaders(
+        config, videos, rank, world_size, local_processes(), pin=device.type == "cuda"
+    )
+    # Accelerate does not notice when a fused optimizer skips a step for fp16's scaler.
+    fused = accelerator.mixed_precision != "fp16"
+    optimizer = build_optimizer(network, config.optimizer, fused)
+    steps = loaders.sampler.steps_per_epoch
+    schedule = build_schedule(optimizer, config.schedule, steps, config.epochs)
+    # Loaders and schedule stay out: prepared, they would be sharded again and step W times.
+    model, prepared = accelerator.prepare(network, optimizer)
+    layers = list(live_batchnorms(network)) if network.norm == "local" else []
+    statistics = RunningStatistics(layers, rank, world_size)
+    state = TrainingState(config, videos, network, prepared, schedule, statistics)
+    weights = torch.ones(len(videos.classes), device=device)
+    if config.loss.class_weights == "balanced":
+        weights = torch.tensor(videos.balanced_weights(), dtype=torch.float32, device=device)
+    step = TrainingStep(accelerator, loaders.sampler, model, state, weights)
+    _warn_of_idle_processes(loaders.sampler.micro_batches(0), world_size)
+    return Trainer(accelerator, loaders, state, step)
+
+
+def _warn_of_idle_processes(micro_batches: int, processes: int) -> None:
+    if idle := -micro_batches % processes:
+        logger.warning(
+            f"a step has {micro_batches} micro-batches for {processes} processes, so "
+            f"{idle} of them wait at its end: a multiple of {processes} would be faster "
+            "(--global-batch-size over --micro-batch-size)"
+        )
+
+
+def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:
+    for warning in videos.warnings:
+        logger.warning(warning)
+    for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), config.data.decoder):
+        logger.info(line)
+    logger.info(
+        f"{len(videos.train)} training and {len(videos.val)} validation videos of "
+        f"{len(videos.classes)} classes; processes: {accelerator.num_processes}, device: "
+        f"{accelerator.device.type}, mixed precision: {accelerator.mixed_precision}"
+    )
+
+
 def _end_if_asked(accelerator: Accelerator) -> None:
     """Collective: raise StopRequested on every process if any was asked to stop."""
     if any_process(accelerator, signals.received() is not None):
@@ -90,24 +163,9 @@ def _end_if_asked(accelerator: Accelerator) -> None:
 
 def _stopped_early(folder: RunFolder, recorder: Recorder | None) -> dict[str, Any]:
     """On the main process: the run was asked to stop before its first step; nothing is lost."""
-    at_loss_of_a_process(None)
+    on_peer_loss(None)
     if recorder is not None:
         return recorder.preempt()
     folder.set_status("preempted")
-    print(preempted_words(folder), flush=True)
+    logger.info(preempted_message(folder))
     return {"output_dir": str(folder.root), "status": "preempted"}
-
-
-def _announce(
-    accelerator: Accelerator, videos: VideoSet, decoder: Literal["auto", "decord", "pyav"]
-) -> None:
-    for warning in videos.warnings:
-        say(accelerator, f"warning: {warning}")
-    for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), decoder):
-        say(accelerator, line)
-    say(
-        accelerator,
-        f"{len(videos.train)} training and {len(videos.val)} validation videos of "
-        f"{len(videos.classes)} classes; processes: {accelerator.num_processes}, device: "
-        f"{accelerator.device.type}, mixed precision: {accelerator.mixed_precision}",
-    )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -11,31 +10,15 @@ from torch import Tensor, nn
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.model.slowfast import SlowFast, head_parameters, live_batchnorms, slowfast
 
-Fault = Literal["missing", "zero", "not_finite"]
-
-
-class GradientCheck(TypedDict):
-    """Of one micro-batch: the cross-entropy, the norm of the head's gradient, and the names of the
-    trainable parameters whose gradient is missing, zero or not finite.
-
-    In the deep models without pretrained weights most are zero: pytorchvideo starts their residual
-    branches at scale 0.
-    """
-
-    loss: float
-    head_grad_norm: float
-    missing: list[str]
-    zero: list[str]
-    not_finite: list[str]
-
 
 def check_gradients(
     model: nn.Module,
     frames: Tensor,
     labels: Tensor,
     autocast: Callable[[], AbstractContextManager[object]],
-) -> GradientCheck:
-    """Forward ``frames`` uint8 (B, T, 3, H, W) and backward from ``labels`` int64 (B,).
+) -> tuple[float, float]:
+    """Forward ``frames`` uint8 (B, T, 3, H, W) and backward from ``labels`` int64 (B,); returns the
+    cross-entropy and the norm of the head's gradient.
 
     Weights, gradients, BatchNorm statistics, modes and random states are afterwards what they
     were, bit for bit. No collective: one process may call it alone. Compiles nothing.
@@ -44,26 +27,21 @@ def check_gradients(
     net = slowfast(model)
     named = {name: p for name, p in net.named_parameters() if p.requires_grad}
     loss, grads = gradients(net, list(named.values()), frames, labels, autocast)
-    found = GradientCheck(loss=loss.item(), head_grad_norm=0.0, missing=[], zero=[], not_finite=[])
-    of_head = {id(parameter) for parameter in head_parameters(net)}
+    head = {id(parameter) for parameter in head_parameters(net)}
     norms, faults = [], []
     for (name, parameter), grad in zip(named.items(), grads, strict=True):
-        fault = _fault(grad)
-        if fault is not None:
-            found[fault].append(name)
-        if id(parameter) in of_head:
-            if fault is not None:
-                faults.append(f"{name} is {fault.replace('_', ' ')}")
-            elif grad is not None:
+        if id(parameter) in head:
+            if grad is None or (fault := _fault(grad)):
+                faults.append(f"{name} is {'missing' if grad is None else fault}")
+            else:
                 norms.append(grad.norm())
     if faults:
         raise UserError(
             f"sanity check: the gradient of {' and '.join(faults)} in the first micro-batch (loss "
-            f"{found['loss']:g}), so the head would learn nothing: check that --model.weights "
+            f"{loss.item():g}), so the head would learn nothing: check that --model.weights "
             "holds finite numbers, or try --mixed-precision no"
         )
-    found["head_grad_norm"] = torch.stack(norms).norm().item()
-    return found
+    return loss.item(), torch.stack(norms).norm().item()
 
 
 def gradients(
@@ -111,9 +89,7 @@ def _training_mode(net: SlowFast) -> Iterator[None]:
             module.training = training
 
 
-def _fault(grad: Tensor | None) -> Fault | None:
-    if grad is None:
-        return "missing"
+def _fault(grad: Tensor) -> str | None:
     if not grad.isfinite().all():
-        return "not_finite"
+        return "not finite"
     return None if grad.any() else "zero"

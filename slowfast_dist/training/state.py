@@ -16,24 +16,26 @@ from torch.optim.lr_scheduler import LambdaLR
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config, config_dict
 from slowfast_dist.data.loaders import VideoSet
-from slowfast_dist.distributed.collectives import gather_list, gather_rows, say
+from slowfast_dist.distributed.collectives import gather_list, gather_rows
 from slowfast_dist.model.batchnorm import RunningStatistics
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.checkpoint import Checkpoint
+from slowfast_dist.system.log import logger
 
-HARMLESS = (
+CHANGEABLE_SETTINGS = (
     "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
     "data.train_dir", "data.val_dir", "data.synthetic", "data.num_workers",
     "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
     "distributed.preempt_signal", "wandb.",
     "model.weights", "model.pretrained", "model.checkpoint_activations",
 )  # fmt: skip
-"""Settings (or the beginnings of their names) that may differ when a run is resumed."""
+"""Settings, or the beginnings of their names, that may differ when a run is resumed: they do not
+change what the steps compute."""
 
-FIXED = ("model.name", "model.freeze", "optimizer.name")
+ARCHITECTURE_SETTINGS = ("model.name", "model.freeze", "optimizer.name")
 """Settings without which the tensors of a checkpoint do not fit."""
 
-SPLITTING = ("seed", "data.val_fraction", "data.group_pattern")
+SPLIT_SETTINGS = ("seed", "data.val_fraction", "data.group_pattern")
 """Settings from which it follows which videos are for training."""
 
 
@@ -47,8 +49,8 @@ class Position:
 
 
 @dataclass
-class EpochSums:
-    """What one process has seen of the running epoch, on its device until the epoch ends.
+class EpochHistory:
+    """What one process did in the running epoch, on its device until the epoch ends.
 
     ``rows`` int64 (B, 6) a micro-batch: sample asked for, video read, label, prediction, whether
     the label is among the five highest logits, and the optimizer step, counted from 1 over all
@@ -68,6 +70,31 @@ class EpochSums:
         """(S, 4) on the CPU."""
         return torch.stack(self.steps).cpu() if self.steps else torch.empty(0, 4)
 
+    def loss(self) -> float:
+        """Mean over the epoch's samples so far, each by its weight."""
+        losses, weights = self.all_steps().double()[:, :2].unbind(dim=1)
+        return float(losses.sum() / weights.sum().clamp(min=1e-12))
+
+    def recent_loss(self) -> float:
+        """As `loss`, over the last optimizer steps, at most 10."""
+        losses, weights = torch.stack(self.steps[-10:]).sum(dim=0).tolist()[:2]
+        return losses / max(weights, 1e-12)
+
+    def last_step(self) -> dict[str, float]:
+        """Loss and gradient norm, by their names in metrics.jsonl."""
+        losses, weights, norm, _ = self.steps[-1].tolist()
+        return {"step/loss": losses / max(weights, 1e-12), "step/grad_norm": norm}
+
+    def gradient_summary(self) -> dict[str, Any]:
+        """Over the epoch's steps so far, by the names in metrics.jsonl."""
+        steps = self.all_steps().double()
+        norms = steps[:, 2][steps[:, 2].isfinite()]
+        return {
+            "grad_norm": float(norms.mean()) if len(norms) else float("nan"),
+            "grad_norm_max": float(norms.max()) if len(norms) else float("nan"),
+            "skipped_steps": int(steps[:, 3].sum()),
+        }
+
 
 @dataclass
 class TrainingState:
@@ -85,7 +112,7 @@ class TrainingState:
     schedule: LambdaLR
     statistics: RunningStatistics
     position: Position = field(default_factory=Position)
-    sums: EpochSums = field(default_factory=EpochSums)
+    history: EpochHistory = field(default_factory=EpochHistory)
     failed: dict[int, str] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
 
@@ -93,12 +120,12 @@ class TrainingState:
         """Collective: the state of all processes, the same on every one."""
         statistics = self.statistics
         tensors = {
-            "rows": self.sums.all_rows(accelerator),
-            "steps": self.sums.all_steps(),
+            "rows": self.history.all_rows(accelerator),
+            "steps": self.history.all_steps(),
             "statistics": self._all_parts(accelerator),
         }
-        counted = gather_list(accelerator, [statistics.counted])
-        with statistics.whole():
+        counted = gather_list(accelerator, [statistics.decayed])
+        with statistics.merged():
             model = {name: value.clone() for name, value in self.network.state_dict().items()}
         state = {
             **asdict(self.position),
@@ -110,7 +137,7 @@ class TrainingState:
             "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
             "statistics": {
                 "tracked": statistics.tracked,
-                "happened": statistics.happened,
+                "happened": statistics.batches,
                 "counted": counted,
             },
             "rates": self.rates,
@@ -137,7 +164,7 @@ class TrainingState:
             self._restore(checkpoint, accelerator, free)
         except (UserError, RunError, torch.OutOfMemoryError):
             raise
-        except _MEANINGLESS as error:
+        except _MALFORMED as error:
             state = checkpoint.state if isinstance(checkpoint.state, dict) else {}
             step = f"{state.get('global_step', '?')!s:.20}"
             why = " ".join(f"{type(error).__name__}: {error}".split())
@@ -152,21 +179,21 @@ class TrainingState:
     ) -> None:
         state, tensors = checkpoint.state, checkpoint.tensors
         if (changes := self._refuse_changes(state, free)) is not None:
-            say(accelerator, changes)
+            logger.info(changes)
         self.network.load_state_dict(checkpoint.model)
         self._restore_optimizer(checkpoint)
         if accelerator.scaler is not None and state["scaler"]:
             accelerator.scaler.load_state_dict(state["scaler"])
-        self.position = Position(*(_count(state, name) for name in vars(Position())))
+        self.position = Position(*(_read_count(state, name) for name in vars(Position())))
         rank, world_size = accelerator.process_index, accelerator.num_processes
         self.statistics = RunningStatistics(self.statistics.layers, rank, world_size)
         if world_size == state["processes"] and self.statistics.layers:
-            kept = state["statistics"]
-            tracked, happened = _count(kept, "tracked"), _count(kept, "happened")
-            counted = _count(kept["counted"], rank)
+            saved = state["statistics"]
+            tracked, happened = _read_count(saved, "tracked"), _read_count(saved, "happened")
+            counted = _read_count(saved["counted"], rank)
             self.statistics.restore(tensors["statistics"][rank], tracked, happened, counted)
         device = accelerator.device
-        self.sums = EpochSums(
+        self.history = EpochHistory(
             rows=[tensors["rows"].reshape(-1, 6).long().to(device)] if rank == 0 else [],
             steps=list(tensors["steps"].reshape(-1, 4).float().to(device)),
         )
@@ -182,7 +209,7 @@ class TrainingState:
         ]
         self.optimizer.load_state_dict(checkpoint.optimizer)
         schedule = self.schedule
-        schedule.last_epoch = _count(checkpoint.state, "schedule")
+        schedule.last_epoch = _read_count(checkpoint.state, "schedule")
         factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
         groups = self.optimizer.param_groups
         for group, own, base, factor in zip(
@@ -199,15 +226,14 @@ class TrainingState:
         changed = [
             name
             for name, value in now.items()
-            if not name.startswith((*HARMLESS, *free)) and before[name] != value
+            if not name.startswith((*CHANGEABLE_SETTINGS, *free)) and before[name] != value
         ]
         changes = {
-            name: f"--{name.replace('_', '-')} {now[name]} (was {before[name]})"
-            for name in changed
+            name: f"--{name.replace('_', '-')} {now[name]} (was {before[name]})" for name in changed
         }
         resume = f"--resume {self.config.resume}"
         if state["videos"] != self.videos.fingerprint():
-            if splitting := [changes[name] for name in SPLITTING if name in changes]:
+            if splitting := [changes[name] for name in SPLIT_SETTINGS if name in changes]:
                 raise UserError(
                     f"{resume}: the split depends on {', '.join(splitting)}: set it back, or start "
                     "over in a new --output-dir"
@@ -216,10 +242,10 @@ class TrainingState:
                 f"{resume}: the videos, their classes or their split are not those of the "
                 "checkpoint: restore them, or start over in a new --output-dir"
             )
-        if fixed := [changes[name] for name in FIXED if name in changes]:
+        if architecture := [changes[name] for name in ARCHITECTURE_SETTINGS if name in changes]:
             raise UserError(
-                f"{resume}: {fixed[0]}, which a checkpoint cannot change: set it back, or start a "
-                "new run with --model.weights of the old one"
+                f"{resume}: {architecture[0]}, which a checkpoint cannot change: set it back, or "
+                "start a new run with --model.weights of the old one"
             )
         if not changes:
             return None
@@ -232,11 +258,12 @@ class TrainingState:
         return f"resuming with changed settings: {listed}"
 
 
-_MEANINGLESS = (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
-"""What odd values of a state raise."""
+_MALFORMED = (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
+"""Errors that values of the wrong type or size in a checkpoint's state raise, wherever they are
+used first: none of them is a bug of a training's."""
 
 
-def _count(state: Any, name: str | int) -> int:
+def _read_count(state: Any, name: str | int) -> int:
     """A number that counts something. Raises ValueError for anything else, as odd values do."""
     value = state[name]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:

@@ -1,4 +1,4 @@
-"""One optimizer step: forward, loss, backward, clip, step. It is all here.
+"""One optimizer step: forward, loss, backward, clip, step. It is all in `TrainingStep.run`.
 
 Shape letters: B clips of a micro-batch, T frames, K classes.
 """
@@ -6,6 +6,8 @@ Shape letters: B clips of a micro-batch, T frames, K classes.
 from collections import deque
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import torch
@@ -14,104 +16,115 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slowfast_dist.config.errors import RunError
-from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.data.sampler import DistributedBatchSampler
 from slowfast_dist.metrics.scores import TOP_K
 from slowfast_dist.system import signals
 from slowfast_dist.system.progress import Progress
-from slowfast_dist.training.optim import average_and_clip
+from slowfast_dist.training.optim import average_and_clip, learning_rates
 from slowfast_dist.training.state import TrainingState
 
 
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step did. Tensors are on the device, and nobody has waited for them."""
+
+    totals: Tensor
+    """float32 (4,) over all processes: the sum of the weighted losses, the sum of the weights,
+    videos that failed to decode, and processes that were asked to stop."""
+    grad_norm: Tensor
+    """float32 (), of the averaged gradients before clipping; the same on every process."""
+    skipped: bool
+    """Whether the gradient scaler of fp16 skipped the update, as a gradient was infinite."""
+    learning_rates: dict[str, float]
+    """Those of the update: "lr", the head's, and "lr_backbone" if that trains."""
+    rows: list[Tensor]
+    """int64 (B, 6) for each micro-batch of this process, as `EpochHistory.rows`."""
+    failures: list[Failure]
+    """Videos that did not decode on this process."""
+
+    def values(self) -> Tensor:
+        """float32 (4,), as a step in `EpochHistory.steps`."""
+        skipped = self.totals.new_tensor(float(self.skipped))
+        return torch.stack([self.totals[0], self.totals[1], self.grad_norm, skipped])
+
+
 class TrainingStep:
-    """Does the step at ``state.position``; ``model`` and ``optimizer`` are the prepared ones."""
+    """Does the step at ``state.position`` with ``model``, the prepared ``state.network``."""
 
     def __init__(
         self,
-        config: Config,
         accelerator: Accelerator,
         sampler: DistributedBatchSampler,
         model: nn.Module,
         state: TrainingState,
         class_weights: Tensor,
     ) -> None:
-        self.config = config
-        self.accelerator = accelerator
-        self.sampler = sampler
-        self.model = model
-        self.state = state
-        self.optimizer = state.optimizer
-        self.class_weights = class_weights  # (K,)
+        """``class_weights``: float32 (K,), on the device."""
+        self.accelerator, self.sampler, self.model = accelerator, sampler, model
+        self.state, self.config = state, state.config
+        self.class_weights = class_weights
         self.parameters = [p for p in state.network.parameters() if p.requires_grad]
-        self.new_failures: list[Failure] = []
-        """Videos that did not decode on this process and that the others do not know of yet."""
-        self.videos_failed = False
-        """Whether videos failed to decode, on any process, since `new_failures` were shared."""
-        self.stop = False
-        """Whether any process was asked to stop."""
-        self._late: deque[LateValues] = deque()
+        self._copies = DeviceCopies(accelerator.device)
         self._last_frames: Tensor | None = None
-        self._copies = Copies(accelerator.device)
 
-    def run(self, batches: Iterator[Batch], progress: Progress) -> None:
+    def run(self, batches: Iterator[Batch], progress: Progress) -> StepResult:
         """Forward, loss and backward over the step's micro-batches, clip, step."""
-        accelerator, statistics = self.accelerator, self.state.statistics
-        world_size, rank = accelerator.num_processes, accelerator.process_index
-        step = self.state.position.step
-        rounds = self.sampler.rounds(step)
-        # Weighted losses, weights, videos that failed, processes that were asked to stop.
+        accelerator, optimizer = self.accelerator, self.state.optimizer
+        statistics, position = self.state.statistics, self.state.position
+        rounds = self.sampler.rounds(position.step)
         totals = torch.zeros(4, device=accelerator.device)
-        self.optimizer.zero_grad()
+        rows: list[Tensor] = []
+        failures: list[Failure] = []
+        optimizer.zero_grad()
         for round_ in range(rounds):
             with progress.waiting():
                 batch = next(batches)
-            self.new_failures += batch.failures
+            failures += batch.failures
             totals[2] += len(batch.failures)
-            micro_batch = round_ * world_size + rank
+            micro_batch = round_ * accelerator.num_processes + accelerator.process_index
             torch.manual_seed(self._dropout_seed(micro_batch))
             with nullcontext() if round_ == rounds - 1 else accelerator.no_sync(self.model):
                 if len(batch):
                     statistics.before_own(micro_batch)
-                    loss, weight = self._forward(self._copies.to_device(batch))
+                    batch = self._copies.to_device(batch)
+                    self._last_frames = batch.frames
+                    logits = self.model(batch.frames).float()
+                    loss, weight = self._loss(logits, batch.labels)
                     totals[:2] += torch.stack([loss.detach(), weight])
+                    rows.append(self._rows(logits, batch))
                 else:
-                    loss = self._forward_nothing()
+                    loss = self._zero_loss()
                 # DistributedDataParallel divides by W; the sum of the weights divides below.
-                accelerator.backward(loss * world_size)
-        statistics.after_step(self.sampler.micro_batches(step))
+                accelerator.backward(loss * accelerator.num_processes)
+        statistics.after_step(self.sampler.micro_batches(position.step))
         totals[3] += signals.received() is not None
         totals = accelerator.reduce(totals)
-        accelerator.unscale_gradients(self.optimizer)
+        accelerator.unscale_gradients(optimizer)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = average_and_clip(gradients, totals[1], self.config.optimizer.clip_norm)
-        self.optimizer.step()
-        names = {"head": "lr", "backbone": "lr_backbone"}
-        groups = self.optimizer.param_groups
-        self.state.rates = {names[group["name"].partition("/")[0]]: group["lr"] for group in groups}
+        optimizer.step()
+        rates = learning_rates(optimizer)
         self.state.schedule.step()
-        skipped = totals.new_tensor(float(self.optimizer.step_was_skipped))
-        self.state.sums.steps.append(torch.stack([totals[0], totals[1], norm, skipped]))
-        values = torch.stack([*totals, norm])
-        self._late.append(LateValues(self.state.position.global_step + 1, values))
+        return StepResult(totals, norm, optimizer.step_was_skipped, rates, rows, failures)
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Sum of the weighted losses, and of the weights; notes what the epoch's metrics need."""
-        logits = self.model(batch.frames).float()
-        smoothing = self.config.loss.label_smoothing
+    def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of the weighted losses () and of the weights () of logits (B, K), labels (B,)."""
         losses = functional.cross_entropy(
-            logits, batch.labels, reduction="none", label_smoothing=smoothing
+            logits, labels, reduction="none", label_smoothing=self.config.loss.label_smoothing
         )
-        weights = self.class_weights[batch.labels]
-        top = logits.topk(min(TOP_K, logits.shape[1])).indices
-        hits = (top == batch.labels[:, None]).any(dim=1)
-        row = [batch.samples, batch.videos, batch.labels, logits.argmax(dim=1), hits.long()]
-        row.append(torch.full_like(batch.samples, self.state.position.global_step + 1))
-        self.state.sums.rows.append(torch.stack(row, dim=1))
-        self._last_frames = batch.frames
+        weights = self.class_weights[labels]
         return (losses * weights).sum(), weights.sum()
 
-    def _forward_nothing(self) -> Tensor:
+    def _rows(self, logits: Tensor, batch: Batch) -> Tensor:
+        """int64 (B, 6), as in `EpochHistory`, from logits (B, K)."""
+        top = logits.topk(min(TOP_K, logits.shape[1])).indices
+        hits = (top == batch.labels[:, None]).any(dim=1).long()
+        steps = torch.full_like(batch.samples, self.state.position.global_step + 1)
+        columns = [batch.samples, batch.videos, batch.labels, logits.argmax(dim=1), hits, steps]
+        return torch.stack(columns, dim=1)
+
+    def _zero_loss(self) -> Tensor:
         """A loss of 0 for a process without a micro-batch, so that it joins the others' reductions.
 
         It forwards the frames of its last micro-batch again, at weight 0 and without a trace in
@@ -132,28 +145,46 @@ class TrainingStep:
         entropy = [self.config.seed, self.state.position.global_step, micro_batch]
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
-    def check(self, leave: int = 0) -> None:
-        """Raise RunError, on every process, if a step went wrong; look at all but ``leave`` steps.
 
-        Left to the next call, the newest step never makes a GPU wait for its answer. All must be
-        looked at before anything is saved. Sets `videos_failed` and `stop`, alike everywhere.
+class StepChecks:
+    """Reads what steps did a step later, so that no GPU waits until the CPU has its answer."""
+
+    def __init__(self, learning_rate: float, mixed_precision: str) -> None:
+        """``learning_rate``: the setting that a message names."""
+        self.learning_rate, self.mixed_precision = learning_rate, mixed_precision
+        self.stop = False
+        """Whether any process was asked to stop, in the steps that were read."""
+        self._unread: deque[tuple[int, AsyncValues]] = deque()
+
+    def add(self, global_step: int, result: StepResult) -> None:
+        """``global_step`` counts from 1."""
+        values = torch.stack([*result.totals, result.grad_norm])
+        self._unread.append((global_step, AsyncValues(values)))
+
+    def read(self, newest: int = 0) -> bool:
+        """Whether videos failed to decode, on any process, in the steps not read before.
+
+        Reads all but the ``newest`` last steps; all must be read before anything is saved. Raises
+        RunError, on every process, if a loss or gradient is not finite.
         """
-        while len(self._late) > leave:
-            late = self._late.popleft()
-            losses, _, failed, stops, norm = late.read()
-            self.videos_failed |= failed > 0
+        videos_failed = False
+        while len(self._unread) > newest:
+            global_step, values = self._unread.popleft()
+            losses, _, failed, stops, norm = values.read()
+            videos_failed |= failed > 0
             self.stop |= stops > 0
-            fp16 = self.accelerator.mixed_precision == "fp16"  # its scaler skips infinite gradients
-            if not np.isfinite(losses) or not (fp16 or np.isfinite(norm)):
-                what = "loss" if not np.isfinite(losses) else "gradient"
+            fp16 = self.mixed_precision == "fp16"  # its scaler skips infinite gradients
+            if not isfinite(losses) or not (fp16 or isfinite(norm)):
+                what = "loss" if not isfinite(losses) else "gradient"
                 raise RunError(
-                    f"step {late.global_step}: the {what} is not a finite number: lower "
-                    f"--optimizer.lr ({self.config.optimizer.lr:g}), set --optimizer.clip-norm, or "
+                    f"step {global_step}: the {what} is not a finite number: lower "
+                    f"--optimizer.lr ({self.learning_rate:g}), set --optimizer.clip-norm, or "
                     "use --mixed-precision no; what was saved before is from good steps"
                 )
+        return videos_failed
 
 
-class Copies:
+class DeviceCopies:
     """Micro-batches on their way to the device, on a GPU while that still computes.
 
     The CPU is ahead of a GPU by most of a step, so that in a stream of its own a copy starts as
@@ -178,11 +209,10 @@ class Copies:
         return moved
 
 
-class LateValues:
-    """A step's values (n,) on their way from the device to the CPU."""
+class AsyncValues:
+    """Values (n,) on their way from the device to the CPU."""
 
-    def __init__(self, global_step: int, values: Tensor) -> None:
-        self.global_step = global_step
+    def __init__(self, values: Tensor) -> None:
         self._values = values.detach().to("cpu", non_blocking=True)
         self._copied = torch.cuda.Event() if values.is_cuda else None
         if self._copied is not None:

@@ -41,6 +41,7 @@ from slowfast_dist.runs.checkpoint import (
 from slowfast_dist.runs.folder import RunFolder, open_run
 from slowfast_dist.runs.logs import SampleLog
 from slowfast_dist.runs.metrics_file import MetricsFile
+from slowfast_dist.training.run import build_trainer
 from slowfast_dist.training.trainer import Trainer
 from slowfast_dist.video.reader import VideoInfo
 from tests.campaigns.fuzz_given import odd_bytes, odd_text
@@ -190,7 +191,7 @@ def tiny_training() -> tuple[Trainer, Checkpoint]:
         assert config is not None
         accelerator = Accelerator(cpu=True)
         videos = find_videos(config.data, config.seed)
-        trainer = Trainer(config, accelerator, videos)
+        trainer = build_trainer(config, accelerator, videos)
         trainer.state.rates, trainer.state.failed = {"lr": 0.1}, {1: "why"}
         return trainer, trainer.state.capture(accelerator)
 

@@ -9,23 +9,23 @@ ON_MAIN = """
 import hashlib, json, sys
 import numpy as np
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.distributed.failures import leave
 from slowfast_dist.distributed.accelerator import make_accelerator
-from slowfast_dist.distributed.collectives import on_main
+from slowfast_dist.distributed.collectives import run_on_main
+from slowfast_dist.distributed.failures import shutdown
 
 accelerator = make_accelerator("no", 60)
 found = {}
 for megabytes in (0, 3, 20):  # through the group's store, and beyond what that takes
     rng = np.random.default_rng(megabytes)
-    result = on_main(accelerator, lambda: rng.integers(0, 256, megabytes * 2**20, np.uint8))
+    result = run_on_main(accelerator, lambda: rng.integers(0, 256, megabytes * 2**20, np.uint8))
     found[megabytes] = hashlib.sha256(result.tobytes()).hexdigest()
 try:
-    on_main(accelerator, lambda: (_ for _ in ()).throw(UserError("--x 1: give 2")))
+    run_on_main(accelerator, lambda: (_ for _ in ()).throw(UserError("--x 1: give 2")))
 except UserError as error:
     found["error"] = str(error)
 with open(f"{sys.argv[1]}/{accelerator.process_index}.json", "w") as file:
     json.dump(found, file)
-leave(accelerator)
+shutdown(accelerator)
 """
 
 

@@ -118,6 +118,6 @@ def test_bf16_is_chosen_only_where_the_cpu_computes_it(monkeypatch: pytest.Monke
     cases = (True, bf16, "bf16"), (False, bf16, "no"), (True, frozenset({torch.float32}), "no")
     for supported, types, expected in cases:
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=supported: has)
-        monkeypatch.setattr(hardware, "fused_types", lambda which=types: which)
+        monkeypatch.setattr(hardware, "fused_dtypes", lambda which=types: which)
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         assert hardware_precision() == expected

@@ -38,7 +38,7 @@ while True:
         heartbeat.fail("no such class", 2)
         sys.exit(2)
     if (folder / "leave").exists():
-        heartbeat.leave()
+        heartbeat.shutdown()
         sys.exit(0)
     if signals.received() and not (folder / f"stop{rank}").exists():
         (folder / f"stop{rank}").touch()

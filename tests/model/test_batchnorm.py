@@ -51,7 +51,7 @@ def run(model: nn.Module, rank: int, world_size: int, peek: bool) -> RunningStat
         statistics.after_step(count)
         first += count
         if peek:
-            with statistics.whole():
+            with statistics.merged():
                 pass
     return statistics
 
@@ -64,8 +64,8 @@ def worker(rank: int, world_size: int, folder: str) -> None:
     statistics = run(model, rank, world_size, peek=False)
     run(peeked, rank, world_size, peek=True)
     for name, value in model.state_dict().items():
-        assert torch.equal(value, peeked.state_dict()[name]), f"whole() left a trace in {name}"
-    with statistics.whole():
+        assert torch.equal(value, peeked.state_dict()[name]), f"merged() left a trace in {name}"
+    with statistics.merged():
         torch.save(model.state_dict(), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -87,7 +87,7 @@ def test_one_process_is_plain_batchnorm_to_the_bit() -> None:
         assert torch.equal(model.state_dict()[name], value), name
     again = network()
     restored = RunningStatistics(layers_of(again), 0, 1)
-    restored.restore(statistics.part(), 0, statistics.happened, statistics.counted)
+    restored.restore(statistics.part(), 0, statistics.batches, statistics.decayed)
     assert torch.equal(restored.part(), statistics.part())
 
 

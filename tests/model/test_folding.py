@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast_dist.model.blocks import two_by_two, two_by_two_weight
-from slowfast_dist.model.convolution import convolve, fp32_gradients, fused_types, products_pay
+from slowfast_dist.model.blocks import space_to_depth, space_to_depth_weight
+from slowfast_dist.model.convolution import convolve, fp32_gradients, fused_dtypes, matmul_is_faster
 from slowfast_dist.model.folding import fold, folded
 from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.model.slowfast import SlowFast, freeze, set_norm
@@ -23,7 +23,7 @@ BF16 = torch.bfloat16
 LABELS = torch.tensor([0, 3])
 
 needs_bf16 = pytest.mark.skipif(
-    BF16 not in fused_types(), reason="this CPU's convolutions have no bf16"
+    BF16 not in fused_dtypes(), reason="this CPU's convolutions have no bf16"
 )
 
 
@@ -221,7 +221,7 @@ def test_gradients_by_products_are_the_convolutions(
     monkeypatch: pytest.MonkeyPatch, size: Any, stride: Any, padding: Any
 ) -> None:
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")  # its ways too
-    assert products_pay(size, stride, padding) == (size[3] != 3)
+    assert matmul_is_faster(size, stride, padding) == (size[3] != 3)
     torch.manual_seed(0)
     shape, last = (2, size[1], 8, 9, 7), torch.channels_last_3d
     x = torch.randn(shape).contiguous(memory_format=last)
@@ -244,8 +244,8 @@ def test_pixels_two_by_two_are_the_same_convolution(height: int, width: int) -> 
     torch.manual_seed(0)
     clip, weight = torch.randn(2, 3, 4, height, width), torch.randn(6, 3, 5, 7, 7)
     expected = F.conv3d(clip, weight, None, (1, 2, 2), (2, 3, 3))
-    halves = two_by_two(clip, clip.dtype)
-    ours = F.conv3d(halves, two_by_two_weight(weight), None, 1, (2, 0, 0))
+    halves = space_to_depth(clip, clip.dtype)
+    ours = F.conv3d(halves, space_to_depth_weight(weight), None, 1, (2, 0, 0))
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -8,27 +8,27 @@ import pytest
 from slowfast_dist.config.training import CheckpointConfig, Config
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.runs.folder import RunFolder
-from slowfast_dist.training.best import BestSoFar
+from slowfast_dist.training.best import BestModelTracker, Run
 from tests.helpers.model_folders import save_models, small_config
 
 
-def best_so_far(tmp_path: Path, monitor: str, mode: Any, value: float) -> BestSoFar:
+def best_so_far(tmp_path: Path, monitor: str, mode: Any, value: float) -> BestModelTracker:
     """That of a run whose models/ holds an epoch with that value."""
     save_models(tmp_path / "models", ("a", "b"), small_config(tmp_path))
     config = Config(checkpoint=CheckpointConfig(monitor=monitor, mode=mode))
-    memory = {"monitor": monitor, "mode": mode, "value": value}
+    state = {"monitor": monitor, "mode": mode, "value": value}
     none: Any = None
     videos: VideoSet = none
-    return BestSoFar(config, RunFolder(tmp_path), videos, {}, memory)
+    return BestModelTracker(Run(config, RunFolder(tmp_path), videos, {}), state)
 
 
 def test_only_a_better_value_beats_the_best(tmp_path: Path) -> None:
     least = best_so_far(tmp_path, "val/loss", "min", 1.0)
-    found = [least.is_beaten_by({"val/loss": value}) for value in (0.9, 1.0, 1.1, float("nan"))]
+    found = [least.is_worse_than({"val/loss": value}) for value in (0.9, 1.0, 1.1, float("nan"))]
     assert found == [True, False, False, False]
     most = best_so_far(tmp_path, "train/accuracy", "max", 0.5)
-    assert most.is_beaten_by({"train/accuracy": 0.6})  # an epoch without a validation
-    assert not most.is_beaten_by({"val/accuracy": 0.9})
+    assert most.is_worse_than({"train/accuracy": 0.6})  # an epoch without a validation
+    assert not most.is_worse_than({"val/accuracy": 0.9})
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
@@ -36,5 +36,5 @@ def test_a_model_whose_outputs_are_no_numbers_is_never_the_best(
     tmp_path: Path, loss: float
 ) -> None:
     best = best_so_far(tmp_path, "val/top5_accuracy", "max", 0.5)
-    assert best.is_beaten_by({"val/top5_accuracy": 1.0, "val/loss": 2.0})
-    assert not best.is_beaten_by({"val/top5_accuracy": 1.0, "val/loss": loss})
+    assert best.is_worse_than({"val/top5_accuracy": 1.0, "val/loss": 2.0})
+    assert not best.is_worse_than({"val/top5_accuracy": 1.0, "val/loss": loss})

@@ -40,13 +40,13 @@ def settings(folder: Path, epochs: int) -> Config:
 
 def ask_to_stop_in_each_step() -> None:
     """By a signal to this process, as a scheduler does."""
-    from slowfast_dist.training.step import TrainingStep
+    from slowfast_dist.training.step import StepResult, TrainingStep
 
     whole = TrainingStep.run
 
-    def run(*arguments: Any) -> None:
+    def run(*arguments: Any) -> StepResult:
         os.kill(os.getpid(), signal.SIGUSR1)
-        whole(*arguments)
+        return whole(*arguments)
 
     TrainingStep.run = run  # type: ignore[method-assign, assignment]
 

@@ -162,9 +162,9 @@ whole = TrainingStep.run
 def run(self, *arguments):
     if os.environ["RANK"] == os.environ["FAULTY_RANK"] and self.state.position.global_step == 2:
         {fault}
-    whole(self, *arguments)
+    return whole(self, *arguments)
 TrainingStep.run = run
-from slowfast_dist.cli import main
+from slowfast_dist.cli.main import main
 main(["train", *sys.argv[1:]])
 """
 

@@ -15,7 +15,7 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.slowfast import SlowFast, set_norm
 from slowfast_dist.training.micro_batch import (
-    _last_that_fits,
+    _largest_that_fits,
     largest_micro_batch,
     micro_batch_sizes,
 )
@@ -56,7 +56,7 @@ def test_the_search_finds_the_largest_and_tries_nothing_much_larger(total: int) 
             return size <= limit
 
         best = max((size for size in sizes if size <= limit), default=None)
-        assert _last_that_fits(sizes, fits) == best
+        assert _largest_that_fits(sizes, fits) == best
 
 
 def settings(crop: int, total: int) -> Config:
@@ -90,8 +90,8 @@ UNDER_LIMITS = """
 import json, os, resource, sys
 import psutil, torch
 from slowfast_dist.config.errors import RunError
-from slowfast_dist.distributed.failures import leave
 from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.distributed.failures import shutdown
 from slowfast_dist.training.micro_batch import _is_out_of_memory, largest_micro_batch
 from slowfast_dist.model.slowfast import SlowFast, set_norm
 from slowfast_dist.training.optim import build_optimizer
@@ -134,7 +134,7 @@ if accelerator.num_processes > 1:
 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 with open(f"{sys.argv[1]}/{accelerator.process_index}.json", "w") as file:
     json.dump(found, file)
-leave(accelerator)
+shutdown(accelerator)
 """
 
 

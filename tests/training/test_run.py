@@ -14,7 +14,7 @@ import yaml
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from slowfast_dist.data.synthetic import make_videos
-from tests.helpers.training_runs import TINY, predictions, rows, train, trained
+from tests.helpers.training_runs import ROOT, TINY, launch, predictions, rows, train, trained
 
 MOTIONS = ("moves left", "moves right", "turns clockwise")
 
@@ -294,6 +294,17 @@ def test_a_loss_that_is_no_number_stops_every_process_and_saves_nothing(
     assert len(messages) == 1 and "not a finite number" in messages[0]
     assert not (tmp_path / "nan" / "checkpoints").exists()
     assert (tmp_path / "nan" / "status").read_text() == "failed\n"
+
+
+def test_a_program_that_trains_hears_of_it_by_logging_alone(run: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from slowfast_dist.cli.parser import parse_training; "
+        "from slowfast_dist.training.run import run_training; "
+        "run_training(parse_training(sys.argv[1:]))"
+    )
+    words = ("--config", run / "config.yaml", "--epochs", "1", "--output-dir", tmp_path / "run")
+    done = launch("-c", code, *words, env={"PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_second_run_in_the_folder_is_refused(run: Path, videos: Path) -> None:

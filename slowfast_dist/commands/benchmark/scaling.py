@@ -25,8 +25,8 @@ from slowfast_dist.commands.benchmark.roofline import Peak, count_work, training
 from slowfast_dist.config.benchmark import BenchmarkScaling
 from slowfast_dist.config.training import ModelConfig, OptimizerConfig
 from slowfast_dist.distributed.accelerator import make_accelerator
-from slowfast_dist.distributed.collectives import gather_list, meet
-from slowfast_dist.distributed.failures import leave
+from slowfast_dist.distributed.collectives import barrier, gather_list
+from slowfast_dist.distributed.failures import shutdown
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import build_optimizer
@@ -131,7 +131,7 @@ def _measure(command: BenchmarkScaling, environment: dict[str, str] | None) -> d
         "gradient_bytes": 4 * gradient.numel(),
         "threads": torch.get_num_threads(),
     }
-    leave(accelerator)
+    shutdown(accelerator)
     slowest = [[max(times) for times in zip(*steps, strict=True)] for steps in _by_step(gathered)]
     whole, alone, reduced = (median(values) for values in zip(*slowest, strict=True))
     return facts | {
@@ -145,7 +145,7 @@ def _by_step(gathered: list[list[tuple[float, float, float]]]) -> Any:
 
 
 def _timed(accelerator: Accelerator, work: Any) -> float:
-    meet(accelerator)
+    barrier(accelerator)
     started = time.perf_counter()
     work()
     if accelerator.device.type == "cuda":

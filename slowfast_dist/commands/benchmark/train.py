@@ -34,7 +34,7 @@ from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.system.progress import Progress
-from slowfast_dist.training.trainer import Trainer
+from slowfast_dist.training.run import build_trainer
 from slowfast_dist.video.container import DecodeError
 
 GPU_RATES = (100, 200, 400, 800, 1600)
@@ -175,7 +175,7 @@ def train_ours(root: Path, command: BenchmarkTrain) -> Trained:
     accelerator = make_accelerator(command.mixed_precision, config.distributed.timeout)
     videos = find_videos(config.data, SEED)
     _require_enough(videos.train, root, command)
-    trainer = Trainer(config, accelerator, videos)
+    trainer = build_trainer(config, accelerator, videos)
     loader, position = trainer.loaders.train, trainer.state.position
     seconds: list[float] = []
     try:
@@ -185,10 +185,7 @@ def train_ours(root: Path, command: BenchmarkTrain) -> Trained:
             batches, position.step = iter(loader), 0
             while position.step < len(videos.train) // command.batch_size:
                 started = time.perf_counter()
-                trainer.step.run(batches, progress)
-                trainer.step.check(leave=1)
-                position.step += 1
-                position.global_step += 1
+                trainer.run_step(batches, progress)
                 seconds.append(_since(started))
                 if len(seconds) == 1:  # workers have started, algorithms are chosen
                     progress.waited, meter = 0.0, Meter()
