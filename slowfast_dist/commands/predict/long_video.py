@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from slowfast_dist.commands.predict.annotate import annotate
-from slowfast_dist.commands.predict.segments import Segment, find_segments
+from slowfast_dist.commands.predict.segments import find_segments
 from slowfast_dist.commands.predict.timeline import draw_timeline
 from slowfast_dist.commands.predict.windows import score_windows
 from slowfast_dist.config.commands import Predict
@@ -48,7 +48,7 @@ def write_long(
             predictor, path, info, command.window, command.stride, command.batch_size, shown
         )
         segments = find_segments(scores, predictor.classes, command.smoothing)
-        rows = [_row(segment) for segment in segments]
+        rows = [segment.as_json(digits=4) for segment in segments]
         name = claim_name(folder, path)
         files: list[Path] = []
         try:
@@ -70,15 +70,6 @@ def write_long(
             where = error.filename or folder
             raise RunError(f"{where}: cannot be written ({error.strerror or error})") from error
     return {"segments": rows, "files": [str(file) for file in files]}
-
-
-def _row(segment: Segment) -> dict[str, Any]:
-    return {
-        "start": round(segment.start, 3),
-        "end": round(segment.end, 3),
-        "class": segment.label,
-        "confidence": round(segment.probability, 4),
-    }
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,15 @@ class Segment:
     end: float
     label: str
     probability: float
+
+    def as_json(self, digits: int) -> dict[str, Any]:
+        """In JSON's types; times to milliseconds, the probability to so many ``digits``."""
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "class": self.label,
+            "confidence": round(self.probability, digits),
+        }
 
 
 def window_seconds(scores: WindowScores) -> float:
