@@ -90,13 +90,13 @@ class SameOriginMiddleware:
                 f"not under the name {name[:80] or 'of nobody'}: use the address that the server "
                 "printed"
             )
-        if method in ("GET", "HEAD") or headers.get("sec-fetch-site") == "same-origin":
+        if method in ("GET", "HEAD") or headers.getlist("sec-fetch-site") == ["same-origin"]:
             return None
-        origin = headers.get("origin")
         # A program sends none. The scheme may differ, behind what adds https.
-        if origin is None or origin.lower().partition("://")[2] == host:
-            return None
-        return "not from the page of another site"
+        for origin in headers.getlist("origin"):
+            if origin.lower().partition("://")[2] != host:
+                return "not from the page of another site"
+        return None
 
 
 def _host_name(host: str) -> str:
