@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import functools
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from importlib.resources import files
@@ -34,7 +33,7 @@ def make_app(predict: "PredictEndpoint", facts: Mapping[str, Any], host: str) ->
     """``facts``: what /model answers; ``host``: the address listened on."""
 
     async def show_page(request: Request) -> Response:
-        return HTMLResponse(page(), headers={"Content-Security-Policy": POLICY})
+        return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
 
     async def show_facts(request: Request) -> Response:
         return JSONResponse(facts)
@@ -178,12 +177,7 @@ def _part(name: str) -> str:
 
 
 STYLE, SCRIPT = _part("page.css"), _part("page.js")
-
-
-@functools.cache
-def page() -> str:
-    """The whole HTML file."""
-    return _part("page.html").replace("/*STYLE*/", STYLE).replace("/*SCRIPT*/", SCRIPT)
+PAGE = _part("page.html").replace("/*STYLE*/", STYLE).replace("/*SCRIPT*/", SCRIPT)
 
 
 def _hash(text: str) -> str:

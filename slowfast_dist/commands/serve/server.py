@@ -34,22 +34,21 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=kind, backlog=MAX_CONNECTIONS)
-    except (OSError, UnicodeError) as error:
+    except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        if isinstance(error, socket.gaierror | UnicodeError):
-            raise UserError(
-                f"--host {host}: no address of this machine ({reason}): give 127.0.0.1"
-            ) from None
-        problem = error.errno if isinstance(error, OSError) else None
-        raise UserError(_why_not(host, port, problem, reason)) from None
+        text = f"--host {host}: no address of this machine ({reason}): give 127.0.0.1"
+    except OSError as error:
+        text = _listen_error(host, port, error)
+    raise UserError(text)
 
 
-def _why_not(host: str, port: int, problem: int | None, reason: str) -> str:
-    if problem == errno.EADDRINUSE:
+def _listen_error(host: str, port: int, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
         return f"--port {port}: another program listens there: give another one, or 0 for any"
-    if problem in (errno.EACCES, errno.EPERM):
+    if error.errno in (errno.EACCES, errno.EPERM):
         return f"--port {port}: not permitted ({reason}): give one from 1024 on"
-    if problem == errno.EADDRNOTAVAIL:
+    if error.errno == errno.EADDRNOTAVAIL:
         return f"--host {host}: no address of this machine: give 127.0.0.1"
     return f"--host {host} --port {port}: {reason}: give others"
 
@@ -79,23 +78,29 @@ def serve(
         backlog=MAX_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = _Server(config, on_end)
+    server = _Server(config, on_start, on_end)
     # uvicorn puts these handlers back at its end, and then raises the signal once more: so that
     # does nothing, and one that comes before the start is not lost.
     for number in HANDLED_SIGNALS:
         signal.signal(number, server.handle_exit)
-    on_start()  # what connects from now on waits in the listener's queue
     server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_end: Callable[[], None]) -> None:
+    """With callbacks: uvicorn's own (lifespan) come before it answers, and after it has waited for
+    the answers under way."""
+
+    def __init__(
+        self, config: uvicorn.Config, on_start: Callable[[], None], on_end: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._on_end = on_end
+        self._on_start, self._on_end = on_start, on_end
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, which waits for the answers under way before it lets the app (lifespan)
-        know."""
         self._on_end()
         await super().shutdown(sockets)
 

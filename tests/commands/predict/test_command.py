@@ -193,10 +193,10 @@ def test_every_line_fits_the_terminal_and_nothing_is_lost(
     lines = table.lines(Path(path), ranked)
     longest = max(map(width, (path, *(name for name, _ in ranked))))
     assert all(width(line) <= max(columns, longest + 20) for line in lines)
-    told = " ".join(" ".join(lines).split())
+    text = " ".join(" ".join(lines).split())
     for name, value in ranked[1:]:
-        assert f"{name} {100 * value:.1f}" in told
-    assert told.startswith(path) and percent(ranked[0][1]).strip() in told
+        assert f"{name} {100 * value:.1f}" in text
+    assert text.startswith(path) and percent(ranked[0][1]).strip() in text
 
 
 def test_columns_are_aligned_whatever_the_script() -> None:

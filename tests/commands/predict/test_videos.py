@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState, GradientState
 
 from slowfast_dist.commands.evaluate import run_evaluation
 from slowfast_dist.commands.predict import videos
+from slowfast_dist.commands.predict.inputs import Input
 from slowfast_dist.commands.predict.segments import find_segments
 from slowfast_dist.commands.predict.videos import (
     predict_segments,
@@ -75,7 +76,7 @@ def predictor(model: Path) -> Predictor:
 
 def predict(predictor: Predictor, paths: list[Path], **options: Any) -> list[Any]:
     command = Predict(**({"num_workers": 0} | options))
-    return list(predict_videos(predictor, iter(paths), command))
+    return list(predict_videos(predictor, map(Input, paths), command))
 
 
 def stacked(found: list[Any]) -> np.ndarray:
@@ -279,11 +280,11 @@ def test_results_come_before_the_last_file_is_looked_at(
     monkeypatch.setattr(videos, "FIRST_FILES", 2)
     taken: list[Path] = []
 
-    def endless() -> Iterator[Path]:
+    def endless() -> Iterator[Input]:
         while True:
             for path in files:
                 taken.append(path)
-                yield path
+                yield Input(path)
 
     found = predict_videos(predictor, endless(), Predict(num_workers=1, batch_size=1))
     first = [next(found) for _ in range(3)]
@@ -296,7 +297,7 @@ def test_closed_in_the_middle_it_leaves_no_process(
     predictor: Predictor, files: list[Path]
 ) -> None:
     before = set(psutil.Process().children(recursive=True))
-    found = predict_videos(predictor, files, Predict(num_workers=2, batch_size=1))
+    found = predict_videos(predictor, map(Input, files), Predict(num_workers=2, batch_size=1))
     next(found)
     during = set(psutil.Process().children(recursive=True)) - before
     assert len(during) >= 2
