@@ -118,7 +118,7 @@ class FrameBuffer:
         return count > 1 and span * count / (count - 1) >= 0.999 * self._seconds
 
     def _drop_oldest(self) -> None:
-        """Count it and those between it and the next, which were not held, unless a window had it."""
+        """Count it and the frames up to the next one held, unless a window had them."""
         self._frames.popleft()
         following = self._frames[0].number if self._frames else self._received
         self._dropped += max(0, following - self._covered)
