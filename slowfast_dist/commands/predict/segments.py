@@ -143,7 +143,7 @@ def find_segments(
     ever = np.unique(np.concatenate([values.argmax(axis=1), smooth.argmax(axis=1)]))
     chances = probabilities_at(scores.of_classes(ever), moments, smoothing)
     steps = window / (edges[1] - edges[0])
-    least = min(count, max(1, round(MIN_WINDOWS * steps)))
+    min_length = min(count, max(1, round(MIN_WINDOWS * steps)))
     return [
         Segment(
             start=float(edges[first]),
@@ -151,30 +151,30 @@ def find_segments(
             label=classes[ever[label]],
             probability=float(chances[first:end, label].mean()),
         )
-        for first, end, label in best_cut(chances, least, CHANGE_COST * steps)
+        for first, end, label in best_cut(chances, min_length, CHANGE_COST * steps)
     ]
 
 
 def best_cut(
-    values: NDArray[np.float64], least: int, change: float = 0.0
+    values: NDArray[np.float64], min_length: int, change_cost: float = 0.0
 ) -> list[tuple[int, int, int]]:
-    """(first, end, column) of runs that cover the rows of ``values`` (N, K), each ``least`` rows or
-    longer (N >= least), so that the sum of the values in each run's column is the largest, less
-    ``change`` for each run but the first.
+    """(first, end, column) of runs that cover the rows of ``values`` (N, K), each ``min_length``
+    rows (at most N) or longer, so that the sum of the values in each run's column is the largest,
+    less ``change_cost`` for each run but the first.
 
     Neighbours may have the same column only where a run of it is that long anyway: they are joined.
     """
     count, _ = values.shape
-    assert 1 <= least <= count
+    assert 1 <= min_length <= count
     sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
     best = np.full(count + 1, -np.inf)
-    best[0] = change  # the first run costs nothing
+    best[0] = change_cost  # the first run costs nothing
     run_value = np.full(values.shape[1], -np.inf)  # of a run of each column, less its sums
     run_first = np.zeros(values.shape[1], np.int64)
     firsts, columns = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
-    for end in range(least, count + 1):
-        first = end - least
-        opened = best[first] - change - sums[first]
+    for end in range(min_length, count + 1):
+        first = end - min_length
+        opened = best[first] - change_cost - sums[first]
         newer = opened > run_value
         run_value = np.where(newer, opened, run_value)
         run_first[newer] = first

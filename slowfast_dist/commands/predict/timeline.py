@@ -83,8 +83,9 @@ def draw_timeline(path: Path, video: SegmentedVideo, title: str) -> None:
     """Write a PNG, atomically. Raises OSError."""
     seconds = video.seconds()
     palette = Palette(list(seconds))
-    rows = _legend_rows(palette, seconds)
-    bar = MARGIN + TITLE + 24 + ROW * len(rows) + 16
+    legend = _place_legend(palette, seconds)
+    rows = legend[-1][0] + 1
+    bar = MARGIN + TITLE + 24 + ROW * rows + 16
     curves = bar + BAR + 60
     image = Image.new("RGB", (WIDTH, curves + CURVES + 64 + MARGIN // 2), PAPER)
     draw = ImageDraw.Draw(image)
@@ -98,7 +99,7 @@ def draw_timeline(path: Path, video: SegmentedVideo, title: str) -> None:
     head = ellipsized(printable(title), TITLE, WIDTH - 3 * MARGIN - text_width(length, TITLE))
     draw_text(draw, (MARGIN, MARGIN), head, TITLE, INK)
     draw_text(draw, (WIDTH - MARGIN, MARGIN), length, TITLE, SOFT, "rm")
-    _draw_legend(draw, palette, rows, MARGIN + TITLE + 24)
+    _draw_legend(draw, palette, legend, MARGIN + TITLE + 24)
     _draw_bar(draw, palette, video.segments, x, bar)
     _draw_axis(draw, duration, x, bar + BAR, curves + CURVES)
     _draw_curves(image, draw, palette, video, plot, curves)
@@ -110,43 +111,43 @@ def _precision(seconds: float) -> float:
     return 0.01 if seconds < 1 else 0.1 if seconds < 60 else 1
 
 
-def _legend_rows(palette: Palette, seconds: dict[str, float]) -> list[list[tuple[str, str]]]:
-    """(label, text) of each row, as many in each as fit."""
+def _place_legend(
+    palette: Palette, seconds: dict[str, float]
+) -> list[tuple[int, float, str, str]]:
+    """(row, left edge, label, text) of each entry, as many in a row as fit."""
     entries = []
     precision = _precision(max(seconds.values()))  # the same for all: they are compared
     for label in palette.shown:
         text = f"  {format_time(seconds[label], precision)}"
-        most = WIDTH - 2 * MARGIN - ROW - text_width(text, TEXT)
-        entries.append((label, ellipsized(printable(label), TEXT, min(most, 640)) + text))
-    left = len(seconds) - len(palette.shown)
-    if left:
-        entries.append(("", f"{left} more classes"))
-    rows: list[list[tuple[str, str]]] = [[]]
-    used = 0.0
+        space = WIDTH - 2 * MARGIN - ROW - text_width(text, TEXT)
+        entries.append((label, ellipsized(printable(label), TEXT, min(space, 640)) + text))
+    if others := len(seconds) - len(palette.shown):
+        entries.append(("", f"{others} more classes"))
+    placed: list[tuple[int, float, str, str]] = []
+    row, left = 0, float(MARGIN)
     for label, text in entries:
         width = ROW + text_width(text, TEXT) + 32
-        if rows[-1] and used + width > WIDTH - 2 * MARGIN:
-            rows.append([])
-            used = 0.0
-        rows[-1].append((label, text))
-        used += width
-    return rows
+        if left > MARGIN and left + width > WIDTH - MARGIN:
+            row, left = row + 1, MARGIN
+        placed.append((row, left, label, text))
+        left += width
+    return placed
 
 
 def _draw_legend(
-    draw: ImageDraw.ImageDraw, palette: Palette, rows: list[list[tuple[str, str]]], top: float
+    draw: ImageDraw.ImageDraw,
+    palette: Palette,
+    placed: list[tuple[int, float, str, str]],
+    above: float,
 ) -> None:
-    for row in rows:
-        left = float(MARGIN)
-        for label, text in row:
-            box = (left, top + 8, left + 28, top + 36)
-            if label:
-                palette.fill(draw, box, label)
-            else:
-                draw.rectangle(box, fill=OTHER)
-            draw_text(draw, (left + 40, top + 22), text, TEXT, INK)
-            left += ROW + text_width(text, TEXT) + 32
-        top += ROW
+    for row, left, label, text in placed:
+        top = above + ROW * row
+        box = (left, top + 8, left + 28, top + 36)
+        if label:
+            palette.fill(draw, box, label)
+        else:
+            draw.rectangle(box, fill=OTHER)
+        draw_text(draw, (left + 40, top + 22), text, TEXT, INK)
 
 
 def _draw_bar(

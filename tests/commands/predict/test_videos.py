@@ -12,7 +12,6 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 
 from slowfast_dist.commands.evaluate import run_evaluation
 from slowfast_dist.commands.predict import videos
@@ -37,18 +36,10 @@ from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.probe import WORKER, probe_file
 from slowfast_dist.video.reader import read_frames, read_views
 from slowfast_dist.video.views import evaluation_view
+from tests.helpers.predictors import MOTIONS as CLASSES
 from tests.helpers.small_model import CLIP, write_model
 
-CLASSES = ("moves left", "moves right", "turns clockwise")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def on_cpu() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_USE_CPU", "true")
-        yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("on_cpu")
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +53,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def files(root: Path) -> list[Path]:
     return sorted(root.rglob("*.mp4"))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "models", CLASSES)
 
 
 @pytest.fixture(scope="module")
