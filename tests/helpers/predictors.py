@@ -11,6 +11,8 @@ from slowfast_dist.inference.predictor import Network, Predictor
 from slowfast_dist.runs.best_model import BestModel
 
 CLASSES = ("dark", "light")
+MOTIONS = ("moves left", "moves right", "turns clockwise")
+"""Classes of the small real model in the tests of predict."""
 
 SMALL = DataConfig(
     num_frames=8, sampling_rate=2, sampling="dense", short_side=(36, 36), crop_size=32

@@ -1,9 +1,11 @@
-"""A copy of a video with the class, its probability and the time drawn into the picture."""
+"""Copy a video with the class, its probability and the time drawn into the picture."""
 
 import os
 import queue
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from slowfast_dist.commands.predict.lettering import clock, draw_text, fitted, printable, text_width
-from slowfast_dist.commands.predict.segments import Segment, probabilities_at
-from slowfast_dist.commands.predict.timeline import Palette, by_time
-from slowfast_dist.commands.predict.windows import WindowScores
+from slowfast_dist.commands.predict.segments import SegmentedVideo
+from slowfast_dist.commands.predict.text_drawing import (
+    draw_text,
+    ellipsized,
+    format_time,
+    printable,
+    text_width,
+)
+from slowfast_dist.commands.predict.timeline import Palette
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.system.files import sync_folder, with_path
 from slowfast_dist.system.workers import Ended, Line, Message, StreamProcess, run
@@ -30,45 +37,47 @@ from slowfast_dist.video.ordered_reader import (
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.writer import Sound, VideoWriter, WriteError, can_hold
 
-Picture = NDArray[np.uint8]
+SegmentCaption = tuple[float, str, str, list[float]]
+"""Of a segment: its end in seconds, label, colour, and the label's probability at the moments, a
+whole number of steps each, within."""
 
 CAPTION_SECONDS = 0.1
-"""From one look at the probability to the next."""
+"""Seconds from one change of the probability that is shown to the next: as fast as one can read."""
 
-MOST_CAPTIONS = 100_000
+MAX_CAPTIONS = 100_000
+"""Such changes in a whole video, at most: a few megabytes to hand to the process that draws; they
+are 0.1 s apart up to almost 3 hours."""
 
-LEAST_WIDTH, LEAST_HEIGHT = 160, 96
+MIN_WIDTH, MIN_HEIGHT = 160, 96
 """Pixels: smaller pictures are enlarged by a whole number, or nothing could be read in them."""
 
 SHADE = 0.3
-"""Of the picture's brightness that is left under the text."""
+"""Fraction of the picture's brightness that is left under the text: white letters stay readable on
+a white wall, and what happens behind them can still be seen."""
 
 
 def annotate(
     path: Path,
     info: VideoInfo,
     target: Path,
-    scores: WindowScores,
-    segments: Sequence[Segment],
-    classes: Sequence[str],
-    smoothing: float | None,
+    video: SegmentedVideo,
     on_progress: Callable[[float], None] = lambda fraction: None,
 ) -> str | None:
     """Write the copy, an mp4, atomically; in a process of its own, as the decoder may hang.
 
-    Every frame at its own time, upright, in its own size but for what `VideoWriter` and
-    LEAST_WIDTH say; the sound is copied. Returns what became of the sound where it was not.
-    Raises DecodeError for the video, RunError where the copy cannot be written.
+    Every frame at its own time, upright, in its own size but for what `VideoWriter` and MIN_WIDTH
+    say; the sound is copied. Returns what became of the sound where it was not. Raises DecodeError
+    for the video, RunError where the copy cannot be written.
     """
     part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    step = max(CAPTION_SECONDS, scores.duration / MOST_CAPTIONS)
-    moments = np.arange(0.0, scores.duration + step, step)
+    duration = video.scores.duration
+    step = max(CAPTION_SECONDS, duration / MAX_CAPTIONS)
     request = {
         "path": str(path),
         "part": str(part),
         "info": asdict(info),
         "step": step,
-        "captions": _captions(moments, scores, segments, classes, smoothing),
+        "captions": _captions(video, np.arange(0.0, duration + step, step)),
     }
     messages: queue.Queue[Message | Ended] = queue.Queue()
     limit = DECODE_SECONDS + info.file_size / BYTES_PER_SECOND
@@ -92,27 +101,15 @@ def annotate(
     return sound
 
 
-def _captions(
-    moments: NDArray[np.float64],
-    scores: WindowScores,
-    segments: Sequence[Segment],
-    classes: Sequence[str],
-    smoothing: float | None,
-) -> list[tuple[float, str, str, list[float]]]:
-    """(end, label, colour, its probability at the moments within) of each segment."""
-    palette = Palette(list(by_time(segments)))
+def _captions(video: SegmentedVideo, moments: NDArray[np.float64]) -> list[SegmentCaption]:
+    palette, segments = Palette(list(video.seconds())), video.segments
     ends = [segment.end for segment in segments]
     places = np.minimum(np.searchsorted(ends, moments, side="right"), len(segments) - 1)
     captions = []
     for number, segment in enumerate(segments):
-        column = list(classes).index(segment.label)
-        one = WindowScores(
-            scores.starts, scores.ends, scores.probabilities[:, [column]], scores.duration
-        )
-        chances = probabilities_at(one, moments[places == number], smoothing)[:, 0]
-        values = np.round(chances, 3).tolist() or [round(segment.confidence, 3)]
-        colour = palette.colour(segment.label)
-        captions.append((segment.end, segment.label, colour, values))
+        chances = video.curves([segment.label], moments[places == number])[:, 0]
+        values = np.round(chances, 3).tolist() or [round(segment.probability, 3)]
+        captions.append((segment.end, segment.label, palette.colour(segment.label), values))
     return captions
 
 
@@ -127,22 +124,14 @@ class Caption:
     time: float
 
 
-class _Script:
-    """What is to be said when; asked in the order of the times."""
-
-    def __init__(self, captions: list[tuple[float, str, str, list[float]]], step: float) -> None:
-        self._captions, self._step = captions, step
-        self._number, self._start = 0, 0.0
-
-    def at(self, time: float) -> Caption:
-        while self._number < len(self._captions) - 1 and time >= self._captions[self._number][0]:
-            self._start = self._captions[self._number][0]
-            self._number += 1
-        _, label, colour, values = self._captions[self._number]
-        # The first of the moments at or after the segment's start.
-        first = int(np.ceil(self._start / self._step - 1e-9))
-        place = int(time / self._step + 1e-9) - first
-        return Caption(label, colour, values[max(0, min(place, len(values) - 1))], time)
+def _caption_at(time: float, captions: list[SegmentCaption], step: float) -> Caption:
+    number = min(bisect_right(captions, time, key=itemgetter(0)), len(captions) - 1)
+    start = captions[number - 1][0] if number else 0.0
+    _, label, colour, values = captions[number]
+    # The first of the moments at or after the segment's start.
+    first = int(np.ceil(start / step - 1e-9))
+    place = int(time / step + 1e-9) - first
+    return Caption(label, colour, values[max(0, min(place, len(values) - 1))], time)
 
 
 def serve_annotate() -> None:
@@ -162,12 +151,11 @@ def _serve(line: Line) -> None:
 
 def _write_copy(line: Line, request: dict[str, Any]) -> str | None:
     path, part, info = Path(request["path"]), Path(request["part"]), VideoInfo(**request["info"])
-    script = _Script(request["captions"], request["step"])
-    factor = max(1, -(-LEAST_WIDTH // info.width), -(-LEAST_HEIGHT // info.height))
+    factor = max(1, -(-MIN_WIDTH // info.width), -(-MIN_HEIGHT // info.height))
     height, width = info.height * factor, info.width * factor
     converter = ViewConverter(info.height, info.width, info.rotation, None, info.mirrored)
     rgb = np.empty((info.height, info.width, 3), np.uint8)
-    panel = Panel(height, width)
+    overlay = CaptionOverlay(height, width)
     with Sound(path) as sound, open_in_order(path, info) as frames:
         times = frames.times()
         own_times = OwnTimes(times, frames.timed)
@@ -181,7 +169,7 @@ def _write_copy(line: Line, request: dict[str, Any]) -> str | None:
                 if number == 0 and frame.time is not None:
                     sound.origin = float(frame.time)
                 time = own_times.of(number, frame)
-                panel.draw(large, script.at(time))
+                overlay.draw(large, _caption_at(time, request["captions"], request["step"]))
                 writer.write(large, time, float(lengths[number]))
                 line.send({"number": number})
         if sound.stream is None or copied is not None:
@@ -189,7 +177,7 @@ def _write_copy(line: Line, request: dict[str, Any]) -> str | None:
         return f"its sound ({sound.stream.codec_context.name}) does not go into an mp4: left out"
 
 
-class Panel:
+class CaptionOverlay:
     """Draws captions into the lower part of pictures of one size."""
 
     def __init__(self, height: int, width: int) -> None:
@@ -198,20 +186,20 @@ class Panel:
         self._height = min(height, round(3.2 * self._size))
         self._width = width
 
-    def draw(self, picture: Picture, caption: Caption) -> None:
+    def draw(self, picture: NDArray[np.uint8], caption: Caption) -> None:
         """Into ``picture`` uint8 RGB (H, W, 3)."""
         size, pad, width = self._size, self._pad, self._width
         region = picture[-self._height :]
         dark = Image.fromarray((region * SHADE).astype(np.uint8))
         pen = ImageDraw.Draw(dark)
         upper, lower = round(1.05 * size), round(2.35 * size)
-        time = clock(caption.time, 0.1)
+        time = format_time(caption.time, 0.1)
         time_width = text_width(time, size)
-        room: float = width - 2 * pad
-        if room > 3 * time_width:
+        space: float = width - 2 * pad
+        if space > 3 * time_width:
             draw_text(pen, (width - pad, upper), time, size, "#cccccc", "rm")
-            room -= time_width + pad
-        label = fitted(printable(caption.label), size, room)
+            space -= time_width + pad
+        label = ellipsized(printable(caption.label), size, space)
         draw_text(pen, (pad, upper), label, size, "#ffffff")
         right = width - 2 * pad - text_width("100%", size)
         box = (pad, lower - size * 0.3, right, lower + size * 0.3)
@@ -219,6 +207,6 @@ class Panel:
         end = pad + (right - pad) * caption.probability
         if end - pad >= 1:
             pen.rectangle((box[0], box[1], end, box[3]), fill=caption.colour)
-        sure = f"{caption.probability:.0%}"
-        draw_text(pen, (width - pad, lower), sure, size, "#ffffff", "rm")
+        percent = f"{caption.probability:.0%}"
+        draw_text(pen, (width - pad, lower), percent, size, "#ffffff", "rm")
         region[:] = np.asarray(dark)

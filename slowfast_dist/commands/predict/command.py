@@ -1,28 +1,22 @@
 """The command ``predict``: what happens in videos or a live source, by a run's best model."""
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from slowfast_dist.commands.predict.inputs import Input, Inputs, find_inputs
-from slowfast_dist.commands.predict.output import (
-    JsonLines,
-    Output,
-    Table,
-    note,
-    terminal_columns,
-    top,
-)
-from slowfast_dist.commands.predict.videos import VideoPrediction, predict_videos
+from slowfast_dist.commands.predict.inputs import Inputs, find_inputs
+from slowfast_dist.commands.predict.output import JsonLines, Table, note, terminal_columns, top
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.reader import VideoInfo
+
+if TYPE_CHECKING:
+    from slowfast_dist.inference.predictor import Predictor
 
 
 def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
@@ -33,9 +27,9 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
     """
     _require_one_process()
     found = find_inputs(words)
-    _refuse_what_has_no_effect(command, found.live is not None)
+    _refuse_unused_flags(command, found.live is not None)
     if found.live is None and (command.segments or command.annotate):
-        _make(command.output)
+        _make_folder(command.output)
     with interrupted_at_once():  # torch comes only now: a mistake above does not wait for it
         from slowfast_dist.distributed.failures import faults_as_run_errors
         from slowfast_dist.inference.predictor import open_predictor
@@ -54,18 +48,18 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
         raise SystemExit(1)
 
 
-def _refuse_what_has_no_effect(command: Predict, live: bool) -> None:
-    useless: dict[str, str] = {}
+def _refuse_unused_flags(command: Predict, live: bool) -> None:
+    unused: dict[str, str] = {}
     if live:
         for name in ("segments", "annotate", "smoothing", "output"):
-            useless[name] = "is for video files, not for a live source: leave it out"
+            unused[name] = "is for video files, not for a live source: leave it out"
     else:
-        useless["seconds"] = "is for a live source: leave it out"
+        unused["seconds"] = "is for a live source: leave it out"
         if not (command.segments or command.annotate):
             for name in ("window", "stride", "smoothing", "output"):
-                useless[name] = "goes with --segments or --annotate: add one, or leave it out"
+                unused[name] = "goes with --segments or --annotate: add one, or leave it out"
     usual = Predict()
-    for name, reason in useless.items():
+    for name, reason in unused.items():
         value = getattr(command, name)
         if value != getattr(usual, name):
             given = f"--{name}" if value is True else f"--{name} {value}"
@@ -81,7 +75,7 @@ def _require_one_process() -> None:
         )
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     """Make the folder for what is written now, and not after minutes."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,26 +85,28 @@ def _make(folder: Path) -> None:
         ) from None
 
 
-# Predictions of files, printed one after the other, each as soon as it is done.
+# --- files ---------------------------------------------------------------------------------------
 
 
-def predict_files(predictor: Predictor, found: Inputs, command: Predict) -> int:
+def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> int:
     """Print what the model says of each file, and do what --segments and --annotate ask for;
     returns how many could not be read."""
     if found.repeated:
         note(f"{found.repeated} of the inputs are files that were given already")
+    from slowfast_dist.commands.predict.videos import predict_videos
+
     files, columns = found.files, terminal_columns()
     paths = [given.path for given in files]
-    out: Output = JsonLines() if command.json else Table(paths, predictor.classes, columns)
+    out = JsonLines() if command.json else Table(paths, predictor.classes, columns)
     failed = 0
-    with closing(_predictions(predictor, files, command)) as predictions:
+    with closing(predict_videos(predictor, files, command)) as predictions:
         # On a terminal the table itself shows how far it is.
         watched = columns is not None or len(files) == 1
         for one in predictions if watched else over_files(predictions, len(files), "predicting"):
             try:
                 if one.probabilities is None or one.info is None:
                     raise DecodeError(one.path, one.reason or "")
-                more = _look_closer(predictor, one.path, one.info, command)
+                more = _segment(predictor, one.path, one.info, command)
             except DecodeError as error:
                 out.failure(one.path, error.reason)
                 failed += 1
@@ -122,25 +118,12 @@ def predict_files(predictor: Predictor, found: Inputs, command: Predict) -> int:
     return failed
 
 
-def _predictions(
-    predictor: Predictor, files: Sequence[Input], command: Predict
-) -> Generator[VideoPrediction, None, None]:
-    """Of each input in order, also of those of which it is known already that they have none."""
-    listed = (given.path for given in files if given.reason is None)
-    with closing(predict_videos(predictor, listed, command)) as predictions:
-        for given in files:
-            if given.reason is None:
-                yield next(predictions)
-            else:
-                yield VideoPrediction(given.path, None, given.reason, None)
-
-
-def _look_closer(
-    predictor: Predictor, path: Path, info: VideoInfo, command: Predict
+def _segment(
+    predictor: "Predictor", path: Path, info: VideoInfo, command: Predict
 ) -> dict[str, Any]:
     """The "segments" and "files" of --segments and --annotate. Raises DecodeError."""
     if not (command.segments or command.annotate):
         return {}
-    from slowfast_dist.commands.predict.long_video import write_long
+    from slowfast_dist.commands.predict.segment_files import write_segment_files
 
-    return write_long(predictor, path, info, command, command.output)
+    return write_segment_files(predictor, path, info, command, command.output)

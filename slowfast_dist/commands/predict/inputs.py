@@ -11,7 +11,7 @@ The first rule that fits decides:
 import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,9 +20,9 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.scan import VIDEO_SUFFIXES
 
 _CAMERA = re.compile(r"[0-9]+")
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _MAGIC = re.compile(r"[*?[]")
-_NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+_NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Inputs:
     """``files`` in the order of the command line, below a folder or glob sorted; or ``live``, the
     address or number of a live source, alone.
 
-    ``repeated``: how many files were met once more, which changes nothing.
+    ``repeated``: how many of the files were given before.
     """
 
     files: tuple[Input, ...]
@@ -54,8 +54,8 @@ def find_inputs(words: Sequence[str]) -> Inputs:
     """
     files: list[Input] = []
     for word in words:
-        if _is_there(word):
-            found = _given(word)
+        if _exists(word):
+            found = _at_path(word)
         elif live := _live(word):
             if len(words) > 1:
                 raise UserError(f"INPUT {word}: is a live source: give it alone")
@@ -72,14 +72,14 @@ def find_inputs(words: Sequence[str]) -> Inputs:
     return Inputs(tuple(once), None, len(files) - len(once))
 
 
-def _is_there(word: str) -> bool:
+def _exists(word: str) -> bool:
     """Also a link to nothing: what is wrong with it is said when it is read."""
     try:
         os.lstat(word)
     except ValueError:  # a null character
         return False
     except OSError as error:
-        if error.errno in _NOT_THERE:
+        if error.errno in _NO_SUCH_FILE:
             return False
         raise UserError(f"INPUT {word}: {error.strerror}: change its permissions") from None
     return True
@@ -89,15 +89,15 @@ def _live(word: str) -> str | None:
     """The address or number of a live source, if the word is one."""
     if _CAMERA.fullmatch(word):
         return word
-    if (address := _ADDRESS.match(word)) is None:
+    if (address := _URL.match(word)) is None:
         return None
     if address[1].lower() == "file":
         raise UserError(f"INPUT {word}: give the path without {address[0]}")
     return word
 
 
-def _given(word: str) -> list[Input]:
-    """A path that exists."""
+def _at_path(word: str) -> list[Input]:
+    """The file at a path that exists, or the videos below that folder."""
     if not os.path.isdir(word):
         return [Input(Path(word))]
     found = _in_folder(word)
@@ -111,44 +111,33 @@ def _given(word: str) -> list[Input]:
 
 def _in_folder(folder: str) -> list[Input]:
     """The videos below a folder, and the folders there that cannot be read; sorted."""
-    found = []
-    for here, entries in _folders(folder):
-        if isinstance(entries, OSError):
-            reason = f"the folder cannot be read ({entries.strerror})"
-            found.append(Input(Path(here), reason))
-            continue
-        videos = [entry for entry in entries if _is_video(entry.name) and not _is_folder(entry)]
-        found += [Input(Path(entry.path)) for entry in videos]
+    found: list[Input] = []
+
+    def add_unreadable(error: OSError) -> None:
+        reason = f"the folder cannot be read ({error.strerror})"
+        found.append(Input(Path(error.filename), reason))
+
+    for here, names in _walk(folder, add_unreadable):
+        found += [Input(Path(here, name)) for name in names if _is_video(name)]
     return sorted(found, key=lambda given: os.fsencode(given.path))
 
 
-def _folders(top: str) -> Iterator[tuple[str, list[os.DirEntry[str]] | OSError]]:
-    """A folder and all below it, also behind links, with what lies in each, sorted; nothing hidden.
+def _walk(
+    top: str, on_error: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """A folder and all below it, also behind links, with the names of the files in each; nothing
+    hidden.
 
     Each once, however many links lead to it, so that links in a circle come to an end.
     """
-    waiting, seen = [top], set()
-    while waiting:
-        here = waiting.pop()
-        if (real := os.path.realpath(here)) in seen:
-            continue
-        seen.add(real)
-        try:
-            with os.scandir(here) as listed:
-                entries = [entry for entry in listed if not entry.name.startswith(".")]
-        except OSError as error:
-            yield here, error
-            continue
-        entries.sort(key=lambda entry: entry.name)
-        waiting += [entry.path for entry in reversed(entries) if _is_folder(entry)]
-        yield here, entries
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle, or into a folder that is closed to us
-        return False
+    seen = set()
+    for here, folders, names in os.walk(top, onerror=on_error, followlinks=True):
+        real = os.path.realpath(here)
+        visible = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(visible)  # os.walk goes on to what is left in its own list
+        if real not in seen:
+            seen.add(real)
+            yield here, [name for name in names if not name.startswith(".")]
 
 
 def _is_video(name: str) -> bool:
@@ -194,7 +183,7 @@ def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
         if not rest:  # the folder stands for all that is below it
             yield folder or "."
             return
-        for here, _ in _folders(folder or "."):
+        for here, _ in _walk(folder or "."):
             yield from _matches("" if here == "." else here.removeprefix("./"), rest)
     elif _MAGIC.search(part):
         try:

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,9 @@ from slowfast_dist.system.progress import is_terminal
 from slowfast_dist.system.text import clean
 from slowfast_dist.video.reader import VideoInfo
 
-ROOM_FOR_OTHERS = 20
-"""Columns beside the class, at least, in which the other classes are written there."""
+MIN_OTHERS_COLUMNS = 20
+"""Columns that must be left beside the first class for the others to be written there, not below:
+room for one short name with its percentage."""
 
 Ranked = list[tuple[str, float]]
 
@@ -39,46 +40,33 @@ def seconds_of(info: VideoInfo) -> float | None:
     return seconds if seconds > 0 and isfinite(seconds) else None
 
 
-class Output(Protocol):
-    """Where predictions go, one after the other, each at once."""
+class JsonLines:
+    """Prints one object a line: path, prediction, confidence, top, seconds; or path and error."""
 
     def prediction(
         self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]
     ) -> None:
         """``more``: the "segments" and "files" of a long video, or nothing."""
-
-    def failure(self, path: Path, reason: str) -> None: ...
-
-
-class JsonLines:
-    """One object a line: path, prediction, confidence, top, seconds; or path and error."""
-
-    def prediction(
-        self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]
-    ) -> None:
         name, confidence = ranked[0]
-        _print_json(
-            {
-                "path": str(path),
-                "prediction": name,
-                "confidence": confidence,
-                "top": [{"class": name, "probability": value} for name, value in ranked],
-                "seconds": seconds_of(info),
-                **more,
-            }
-        )
+        self._print({
+            "path": str(path),
+            "prediction": name,
+            "confidence": confidence,
+            "top": [{"class": name, "probability": value} for name, value in ranked],
+            "seconds": seconds_of(info),
+            **more,
+        })  # fmt: skip
 
     def failure(self, path: Path, reason: str) -> None:
-        _print_json({"path": str(path), "error": reason})
+        self._print({"path": str(path), "error": reason})
 
-
-def _print_json(content: dict[str, Any]) -> None:
-    # In ASCII: a path may hold any bytes, and standard output may have any encoding.
-    print_line(json.dumps(content, allow_nan=False))
+    def _print(self, content: dict[str, Any]) -> None:
+        # In ASCII: a path may hold any bytes, and standard output may have any encoding.
+        print(json.dumps(content, allow_nan=False), flush=True)
 
 
 class Table:
-    """Path, class, probability in percent, then the other classes; nothing is cut off."""
+    """Prints path, class, probability in percent, then the other classes; nothing is cut off."""
 
     def __init__(
         self, paths: Sequence[Path], classes: Sequence[str], columns: int | None
@@ -91,21 +79,20 @@ class Table:
         self.for_class = _widest(names, columns and columns // 4)
         self.before = self.for_path + self.for_class + len(f"    {percent(1)}  ")
         self.beside = columns is None or columns - self.before > max(
-            ROOM_FOR_OTHERS, *(name + len(" 100.0") for name in names)
+            MIN_OTHERS_COLUMNS, *(name + len(" 100.0") for name in names)
         )
         """Whether the other classes are written beside the first, or below."""
 
     def prediction(
         self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]
     ) -> None:
-        for line in self.lines(path, ranked):
-            print_line(line)
+        print(*self.lines(path, ranked), sep="\n", flush=True)
         for segment in more.get("segments", []):
             span = f"{segment['start']:9.2f} to {segment['end']:9.2f} s"
             label = padded(clean(segment["class"]), self.for_class)
-            print_line(f"{span}  {label}  {percent(segment['confidence'])}")
+            print(f"{span}  {label}  {percent(segment['confidence'])}", flush=True)
         for file in more.get("files", []):
-            print_line(f"  {clean(str(file))}")
+            print(f"  {clean(str(file))}", flush=True)
 
     def failure(self, path: Path, reason: str) -> None:
         note(f"error: {path}: {reason}")
@@ -160,6 +147,7 @@ def wrapped(words: Sequence[str], columns: int) -> list[str]:
 
 # --- text of any script --------------------------------------------------------------------------
 
+
 def width(text: str) -> int:
     """Columns that it takes on a terminal."""
     return sum(map(_columns, text))
@@ -176,11 +164,6 @@ def padded(text: str, columns: int) -> str:
 
 
 # --- streams -------------------------------------------------------------------------------------
-
-
-def print_line(line: str) -> None:
-    """To standard output, at once."""
-    print(line, flush=True)
 
 
 def note(text: str) -> None:

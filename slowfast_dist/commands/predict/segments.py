@@ -1,7 +1,8 @@
-"""What happens when: segments of a video, from what a model says of overlapping windows."""
+"""Find what happens when: segments of a video, from the scores of overlapping windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,17 +10,18 @@ from numpy.typing import NDArray
 from slowfast_dist.commands.predict.windows import WindowScores
 
 STEPS = 8
-"""Moments looked at from one window's centre to the next."""
+"""Moments from one window's centre to the next at which a segment may begin: with a stride of half
+a second, boundaries are found to a sixteenth, finer than people place them."""
 
-MOST_STEPS = 200_000
-"""In a video."""
+MAX_STEPS = 200_000
+"""Moments in a whole video, at most: a day of half a second each, which takes seconds to cut."""
 
-LEAST = 0.5
-"""Of a window's length: what is shorter is no segment. A window sees the whole of an action of its
+MIN_WINDOWS = 0.5
+"""Length of the shortest segment, in window lengths. A window sees the whole of an action of its
 own length only at one place, and more than half of it on half a window to either side."""
 
-CHANGE = 0.05
-"""Of a window's length: expected time labelled right that each further segment must win, or it is
+CHANGE_COST = 0.05
+"""Expected time labelled right, in window lengths, that each further segment must win, or it is
 rather the model's doubt than a segment. Measured on three clips in turn that the model gets right
 alone, with it and without: sampling dense 24 and 24 of 24 boundaries found, 3 and 9 too many;
 sampling uniform, its windows half overlapping, 20 and 24 found, 2 and 12 too many."""
@@ -27,13 +29,47 @@ sampling uniform, its windows half overlapping, 20 and 24 found, 2 and 12 too ma
 
 @dataclass(frozen=True)
 class Segment:
-    """``label`` is seen from ``start`` to ``end`` (seconds); ``confidence``: the mean probability
-    of it there."""
+    """``label`` is seen from ``start`` to ``end`` (seconds); ``probability``: the mean of
+    its probability there."""
 
     start: float
     end: float
     label: str
-    confidence: float
+    probability: float
+
+    def as_json(self, digits: int) -> dict[str, Any]:
+        """In JSON's types; times to milliseconds, the probability to so many ``digits``."""
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "class": self.label,
+            "confidence": round(self.probability, digits),
+        }
+
+
+@dataclass(frozen=True)
+class SegmentedVideo:
+    """The ``segments`` of a video, with the ``scores`` of all ``classes`` from which they were cut,
+    smoothed over ``smoothing`` seconds (see `probabilities_at`)."""
+
+    scores: WindowScores
+    segments: list[Segment]
+    classes: Sequence[str]
+    smoothing: float | None
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each label that occurs, the longest first."""
+        seconds: dict[str, float] = {}
+        for segment in self.segments:
+            seconds[segment.label] = seconds.get(segment.label, 0.0) + segment.end - segment.start
+        return dict(sorted(seconds.items(), key=lambda item: (-item[1], item[0])))
+
+    def curves(
+        self, labels: Sequence[str], moments: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The probabilities (N, len(labels)) at ``moments`` (N,) in seconds."""
+        columns = [list(self.classes).index(label) for label in labels]
+        return probabilities_at(self.scores.of_classes(columns), moments, self.smoothing)
 
 
 def window_seconds(scores: WindowScores) -> float:
@@ -81,12 +117,7 @@ def _curve(scores: WindowScores) -> tuple[NDArray[np.float64], NDArray[np.float6
 def _interpolated(
     centres: NDArray[np.float64], values: NDArray[np.float64], at: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    if len(centres) == 1:
-        return np.repeat(values, len(at), axis=0)
-    right = np.clip(np.searchsorted(centres, at), 1, len(centres) - 1)
-    span = centres[right] - centres[right - 1]
-    weight = np.clip((at - centres[right - 1]) / span, 0, 1)[:, None]
-    return (1 - weight) * values[right - 1] + weight * values[right]
+    return np.stack([np.interp(at, centres, column) for column in values.T], axis=1)
 
 
 def find_segments(
@@ -96,57 +127,54 @@ def find_segments(
 
     Of all ways to cut it into pieces no shorter than half a window, the one with the largest
     expected time that is labelled right (the integral of the labels' probabilities, smoothed as in
-    `probabilities_at`) less CHANGE for each change, found exactly by dynamic programming as for a
-    hidden Markov model with a least duration (Rabiner, A tutorial on hidden Markov models, 1989,
-    IV D).
+    `probabilities_at`) less CHANGE_COST for each change, found exactly by dynamic programming as
+    for a hidden Markov model with a least duration (Rabiner, A tutorial on hidden Markov models,
+    1989, IV D).
     """
     centres, values = _curve(scores)
     window = window_seconds(scores)
     gap = float(np.median(np.diff(centres))) if len(centres) > 1 else window
-    step = max(min(gap, window) / STEPS, scores.duration / MOST_STEPS)
+    step = max(min(gap, window) / STEPS, scores.duration / MAX_STEPS)
     count = max(1, round(scores.duration / step))
     edges = np.linspace(0, scores.duration, count + 1)
     moments = (edges[1:] + edges[:-1]) / 2
     # A class that is never the most probable one does not win a segment, or hardly ever.
     smooth = probabilities_at(scores, centres, smoothing)
     ever = np.unique(np.concatenate([values.argmax(axis=1), smooth.argmax(axis=1)]))
-    few = WindowScores(
-        scores.starts, scores.ends, scores.probabilities[:, ever], scores.duration
-    )
-    chances = probabilities_at(few, moments, smoothing)
+    chances = probabilities_at(scores.of_classes(ever), moments, smoothing)
     steps = window / (edges[1] - edges[0])
-    least = min(count, max(1, round(LEAST * steps)))
+    min_length = min(count, max(1, round(MIN_WINDOWS * steps)))
     return [
         Segment(
             start=float(edges[first]),
             end=float(edges[end]),
             label=classes[ever[label]],
-            confidence=float(chances[first:end, label].mean()),
+            probability=float(chances[first:end, label].mean()),
         )
-        for first, end, label in best_cut(chances, least, CHANGE * steps)
+        for first, end, label in best_cut(chances, min_length, CHANGE_COST * steps)
     ]
 
 
 def best_cut(
-    values: NDArray[np.float64], least: int, change: float = 0.0
+    values: NDArray[np.float64], min_length: int, change_cost: float = 0.0
 ) -> list[tuple[int, int, int]]:
-    """(first, end, column) of runs that cover the rows of ``values`` (N, K), each ``least`` rows or
-    longer (N >= least), so that the sum of the values in each run's column is the largest, less
-    ``change`` for each run but the first.
+    """(first, end, column) of runs that cover the rows of ``values`` (N, K), each ``min_length``
+    rows (at most N) or longer, so that the sum of the values in each run's column is the largest,
+    less ``change_cost`` for each run but the first.
 
     Neighbours may have the same column only where a run of it is that long anyway: they are joined.
     """
     count, _ = values.shape
-    assert 1 <= least <= count
+    assert 1 <= min_length <= count
     sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
     best = np.full(count + 1, -np.inf)
-    best[0] = change  # the first run costs nothing
+    best[0] = change_cost  # the first run costs nothing
     run_value = np.full(values.shape[1], -np.inf)  # of a run of each column, less its sums
     run_first = np.zeros(values.shape[1], np.int64)
     firsts, columns = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)
-    for end in range(least, count + 1):
-        first = end - least
-        opened = best[first] - change - sums[first]
+    for end in range(min_length, count + 1):
+        first = end - min_length
+        opened = best[first] - change_cost - sums[first]
         newer = opened > run_value
         run_value = np.where(newer, opened, run_value)
         run_first[newer] = first

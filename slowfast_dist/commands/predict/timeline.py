@@ -1,4 +1,4 @@
-"""A picture of what happens when in one video: a bar of segments over the classes' curves."""
+"""Draw what happens when in one video: a bar of segments over the classes' curves."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,49 +7,54 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from slowfast_dist.commands.predict.lettering import (
-    clock,
+from slowfast_dist.commands.predict.segments import Segment, SegmentedVideo
+from slowfast_dist.commands.predict.text_drawing import (
     draw_text,
-    fitted,
-    new_canvas,
+    ellipsized,
+    format_time,
     printable,
     text_width,
 )
-from slowfast_dist.commands.predict.segments import Segment, probabilities_at
-from slowfast_dist.commands.predict.windows import WindowScores
 from slowfast_dist.system.files import atomic_write
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
-"""Told apart by colour-blind people, too (Okabe and Ito, Color universal design, 2008)."""
+"""Colours of the classes, the longest first; colour-blind people can tell them apart, too (Okabe
+and Ito, Color universal design, 2008)."""
 
 OTHER = "#9a9a9a"
-"""Of the classes for which no colour is left."""
+"""Colour of the classes for which none of COLOURS is left."""
 
 INK, SOFT, LINES, PAPER = "#1a1a1a", "#5c5c5c", "#dddddd", "#ffffff"
+"""Colours of text, of less important text, of grid lines and of the background."""
 
 WIDTH, MARGIN, LEFT = 1600, 48, 96
+"""Pixels of the picture's width, its margins, and the left edge of bar and curves: sharp on a slide
+and a screen, and a hundred kilobytes at most."""
 TITLE, TEXT, SMALL = 34, 26, 22
-"""Sizes of type, in pixels."""
+"""Sizes of type in pixels: readable where the picture is shown at half its size."""
 BAR, CURVES, ROW = 120, 300, 44
+"""Heights in pixels of the bar, the curves, and a row of the legend."""
 
 STEPS = (
     0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200,
     14400, 28800, 86400,
 )  # fmt: skip
-"""Seconds between two marks of the time axis."""
+"""Seconds from one mark of the time axis to the next: the first of these is taken at which the
+marks' texts do not touch."""
 
 Scale = Callable[[float], float]
-"""Of seconds to pixels."""
+"""From seconds of the video to pixels from the left."""
 
 
 class Palette:
-    """The look of each class that occurs: a colour, a striped one after the seventh, then grey."""
+    """How each class that occurs is drawn: in a colour, a striped one after the seventh, then
+    grey."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = list(labels)
         self._places = {label: place for place, label in enumerate(labels)}
         self.shown = self.labels[: 2 * len(COLOURS)]
-        """Those that have a look of their own."""
+        """Those that no others are drawn like."""
 
     def colour(self, label: str) -> str:
         place = self._places[label]
@@ -74,43 +79,30 @@ class Palette:
         draw.bitmap((left, top), stripes, fill=PAPER)
 
 
-def by_time(segments: Sequence[Segment]) -> dict[str, float]:
-    """Seconds of each label that occurs, the longest first."""
-    seconds: dict[str, float] = {}
-    for segment in segments:
-        seconds[segment.label] = seconds.get(segment.label, 0.0) + segment.end - segment.start
-    return dict(sorted(seconds.items(), key=lambda item: (-item[1], item[0])))
-
-
-def draw_timeline(
-    path: Path,
-    scores: WindowScores,
-    segments: Sequence[Segment],
-    classes: Sequence[str],
-    smoothing: float | None,
-    title: str,
-) -> None:
+def draw_timeline(path: Path, video: SegmentedVideo, title: str) -> None:
     """Write a PNG, atomically. Raises OSError."""
-    seconds = by_time(segments)
+    seconds = video.seconds()
     palette = Palette(list(seconds))
-    rows = _legend_rows(palette, seconds)
-    bar = MARGIN + TITLE + 24 + ROW * len(rows) + 16
+    legend = _place_legend(palette, seconds)
+    rows = legend[-1][0] + 1
+    bar = MARGIN + TITLE + 24 + ROW * rows + 16
     curves = bar + BAR + 60
-    image, draw = new_canvas(WIDTH, curves + CURVES + 64 + MARGIN // 2, PAPER)
-    duration = max(scores.duration, 1e-6)
+    image = Image.new("RGB", (WIDTH, curves + CURVES + 64 + MARGIN // 2), PAPER)
+    draw = ImageDraw.Draw(image)
+    duration = max(video.scores.duration, 1e-6)
     plot = (LEFT, WIDTH - MARGIN)
 
     def x(time: float) -> float:
         return plot[0] + (plot[1] - plot[0]) * min(1.0, time / duration)
 
-    length = clock(duration, _precision(duration))
-    head = fitted(printable(title), TITLE, WIDTH - 3 * MARGIN - text_width(length, TITLE))
+    length = format_time(duration, _precision(duration))
+    head = ellipsized(printable(title), TITLE, WIDTH - 3 * MARGIN - text_width(length, TITLE))
     draw_text(draw, (MARGIN, MARGIN), head, TITLE, INK)
     draw_text(draw, (WIDTH - MARGIN, MARGIN), length, TITLE, SOFT, "rm")
-    _draw_legend(draw, palette, rows, MARGIN + TITLE + 24)
-    _draw_bar(draw, palette, segments, x, bar)
+    _draw_legend(draw, palette, legend, MARGIN + TITLE + 24)
+    _draw_bar(draw, palette, video.segments, x, bar)
     _draw_axis(draw, duration, x, bar + BAR, curves + CURVES)
-    _draw_curves(image, draw, palette, scores, classes, smoothing, plot, curves)
+    _draw_curves(image, draw, palette, video, plot, curves)
     with atomic_write(path) as file:
         image.save(file, "PNG", optimize=True)
 
@@ -119,43 +111,43 @@ def _precision(seconds: float) -> float:
     return 0.01 if seconds < 1 else 0.1 if seconds < 60 else 1
 
 
-def _legend_rows(palette: Palette, seconds: dict[str, float]) -> list[list[tuple[str, str]]]:
-    """(label, text) of each row, as many in each as fit."""
+def _place_legend(
+    palette: Palette, seconds: dict[str, float]
+) -> list[tuple[int, float, str, str]]:
+    """(row, left edge, label, text) of each entry, as many in a row as fit."""
     entries = []
     precision = _precision(max(seconds.values()))  # the same for all: they are compared
     for label in palette.shown:
-        text = f"  {clock(seconds[label], precision)}"
-        most = WIDTH - 2 * MARGIN - ROW - text_width(text, TEXT)
-        entries.append((label, fitted(printable(label), TEXT, min(most, 640)) + text))
-    left = len(seconds) - len(palette.shown)
-    if left:
-        entries.append(("", f"{left} more classes"))
-    rows: list[list[tuple[str, str]]] = [[]]
-    used = 0.0
+        text = f"  {format_time(seconds[label], precision)}"
+        space = WIDTH - 2 * MARGIN - ROW - text_width(text, TEXT)
+        entries.append((label, ellipsized(printable(label), TEXT, min(space, 640)) + text))
+    if others := len(seconds) - len(palette.shown):
+        entries.append(("", f"{others} more classes"))
+    placed: list[tuple[int, float, str, str]] = []
+    row, left = 0, float(MARGIN)
     for label, text in entries:
         width = ROW + text_width(text, TEXT) + 32
-        if rows[-1] and used + width > WIDTH - 2 * MARGIN:
-            rows.append([])
-            used = 0.0
-        rows[-1].append((label, text))
-        used += width
-    return rows
+        if left > MARGIN and left + width > WIDTH - MARGIN:
+            row, left = row + 1, MARGIN
+        placed.append((row, left, label, text))
+        left += width
+    return placed
 
 
 def _draw_legend(
-    draw: ImageDraw.ImageDraw, palette: Palette, rows: list[list[tuple[str, str]]], top: float
+    draw: ImageDraw.ImageDraw,
+    palette: Palette,
+    placed: list[tuple[int, float, str, str]],
+    above: float,
 ) -> None:
-    for row in rows:
-        left = float(MARGIN)
-        for label, text in row:
-            box = (left, top + 8, left + 28, top + 36)
-            if label:
-                palette.fill(draw, box, label)
-            else:
-                draw.rectangle(box, fill=OTHER)
-            draw_text(draw, (left + 40, top + 22), text, TEXT, INK)
-            left += ROW + text_width(text, TEXT) + 32
-        top += ROW
+    for row, left, label, text in placed:
+        top = above + ROW * row
+        box = (left, top + 8, left + 28, top + 36)
+        if label:
+            palette.fill(draw, box, label)
+        else:
+            draw.rectangle(box, fill=OTHER)
+        draw_text(draw, (left + 40, top + 22), text, TEXT, INK)
 
 
 def _draw_bar(
@@ -170,16 +162,16 @@ def _draw_bar(
         palette.fill(draw, (left, top, right, top + BAR), segment.label)
         if number and right - left >= 4:
             draw.line((left, top, left, top + BAR), fill=PAPER, width=2)
-        room = right - left - 20
-        name = fitted(printable(segment.label), TEXT, room) if room > 24 else ""
+        space = right - left - 20
+        name = ellipsized(printable(segment.label), TEXT, space) if space > 24 else ""
         if 2 * len(name) > len(printable(segment.label)):  # or the legend tells more
-            sure = f"{segment.confidence:.0%}"
-            wide = max(text_width(name, TEXT), text_width(sure, SMALL)) + 16
+            percent = f"{segment.probability:.0%}"
+            wide = max(text_width(name, TEXT), text_width(percent, SMALL)) + 16
             middle = (left + right) / 2
             box = (middle - wide / 2, top + 26, middle + wide / 2, top + BAR - 26)
             draw.rounded_rectangle(box, 8, fill=PAPER)
             draw_text(draw, (middle, top + BAR / 2 - 15), name, TEXT, INK, "mm")
-            draw_text(draw, (middle, top + BAR / 2 + 17), sure, SMALL, SOFT, "mm")
+            draw_text(draw, (middle, top + BAR / 2 + 17), percent, SMALL, SOFT, "mm")
 
 
 def _draw_axis(
@@ -187,13 +179,13 @@ def _draw_axis(
 ) -> None:
     """Marks under the bar and under the curves, with lines between."""
     for step in STEPS:
-        wide = text_width(clock(duration, step), SMALL) + 40
+        wide = text_width(format_time(duration, step), SMALL) + 40
         if step / duration * (x(duration) - x(0)) >= wide:
             break
     for number in range(int(duration / step + 1e-6) + 1):
         place = x(number * step)
         draw.line((place, top, place, bottom), fill=LINES, width=2)
-        text = clock(number * step, step)
+        text = format_time(number * step, step)
         draw_text(draw, (place, bottom + 24), text, SMALL, SOFT, "mm")
         draw.line((place, top, place, top + 8), fill=SOFT, width=2)
 
@@ -202,9 +194,7 @@ def _draw_curves(
     image: Image.Image,
     draw: ImageDraw.ImageDraw,
     palette: Palette,
-    scores: WindowScores,
-    classes: Sequence[str],
-    smoothing: float | None,
+    video: SegmentedVideo,
     plot: tuple[int, int],
     top: int,
 ) -> None:
@@ -214,21 +204,18 @@ def _draw_curves(
         draw.line((left, y, right, y), fill=LINES if share else SOFT, width=2)
         draw_text(draw, (left - 12, y), f"{share:.0%}", SMALL, SOFT, "rm")
     labels = palette.labels[: len(COLOURS)]
-    columns = [list(classes).index(label) for label in palette.labels]
-    few = WindowScores(
-        scores.starts, scores.ends, scores.probabilities[:, columns], scores.duration
-    )
-    values = probabilities_at(few, np.linspace(0, scores.duration, right - left), smoothing)
+    moments = np.linspace(0, video.scores.duration, right - left)
+    values = video.curves(palette.labels, moments)
     # At twice the size, then made smaller: smooth lines.
     box = (left, top - 8, right, top + CURVES + 8)
     large = image.crop(box).resize((2 * (right - left), 2 * (CURVES + 16)))
     pen = ImageDraw.Draw(large)
-    if len(labels) < len(columns):
+    if len(labels) < len(palette.labels):
         others = values[:, len(labels) :].max(axis=1)  # the most probable of them
         pen.line(_points(others), fill=OTHER, width=4, joint="curve")
-    for column in reversed(range(len(labels))):
+    for column, label in reversed(list(enumerate(labels))):
         points = _points(values[:, column])
-        pen.line(points, fill=palette.colour(labels[column]), width=8, joint="curve")
+        pen.line(points, fill=palette.colour(label), width=8, joint="curve")
     image.paste(large.resize((right - left, CURVES + 16), Image.Resampling.BOX), box[:2])
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.predict.windows import Stopped
+from slowfast_dist.commands.predict.inputs import Input
+from slowfast_dist.commands.predict.segments import Segment, find_segments
+from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_windows
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.columns import InfoColumns
@@ -24,11 +26,9 @@ from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.reader import VideoInfo
 
-FIRST_FILES, MOST_FILES = 16, 1024
-"""Files that are looked at before the first of them is scored, and at most later on, four times as
+FIRST_FILES, MAX_FILES = 16, 1024
+"""Files that are probed at once before they are scored, the first time and at most, four times as
 many each time: the first result comes soon, however many files there are."""
-
-NOT_A_NUMBER = "the model's output is not a number: are its weights damaged?"
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class VideoPrediction:
     info: VideoInfo | None
 
 
-def look_at(path: Path) -> VideoInfo:
-    """What the file holds, as another process finds out: a file that hangs or crashes it costs
-    nothing but time. Raises DecodeError, with the reason."""
-    [found] = _look_at([path], 1)
+def probe_video(path: Path) -> VideoInfo:
+    """What the file holds, read in another process: a file that hangs or crashes it costs nothing
+    but time. Raises DecodeError, with the reason."""
+    [found] = _probe([Input(path)], 1)
     if isinstance(found, str):
         raise DecodeError(path, found)
     return found
@@ -54,69 +54,100 @@ def look_at(path: Path) -> VideoInfo:
 def predict_video(
     predictor: Predictor,
     path: Path,
-    info: VideoInfo,
+    info: VideoInfo | None = None,
     temporal_views: int | None = None,
     spatial_crops: int | None = None,
     batch_size: int = 8,
     stop: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.float64]:
-    """Probabilities (K,) of one file, the mean over its views; None: as many as in the run's own
-    validation. One other process decodes. Once ``stop`` says so Stopped is raised, within a batch's
-    time. Raises DecodeError, and UserError for views that would all be the same.
+    """Class probabilities float64 (K,) of one video file, in the order of ``predictor.classes``.
+
+    The mean over ``temporal_views`` clips times ``spatial_crops`` crops; None: as many as in the
+    run's own validation. ``batch_size`` of them are scored at once, and one other process decodes.
+    ``info``: what `probe_video` says of the file; None: it is asked here.
+
+    Raises DecodeError (path, reason) for a file that cannot be read, hangs or crashes its decoder,
+    or for which the model's output is not a number; UserError for views that would all be the
+    same; Stopped, within a batch's time, once ``stop`` returns true.
     """
+    info = probe_video(path) if info is None else info
     views = predictor.best.views(temporal_views, spatial_crops)
-    with closing(_score(predictor, [path], [info], views, batch_size, 0, stop)) as scores:
+    with closing(_score(predictor, [(path, info)], views, batch_size, 0, stop)) as scores:
         found = next(scores)
     if isinstance(found, str):
         raise DecodeError(path, found)
     return found
 
 
+def predict_segments(
+    predictor: Predictor,
+    path: Path,
+    window: float | None = None,
+    stride: float | None = None,
+    smoothing: float | None = None,
+    info: VideoInfo | None = None,
+    batch_size: int = 8,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Segment]:
+    """What happens when in one video file: segments in their order, from the video's start to its
+    end without gaps, each with ``start`` and ``end`` in seconds from the first frame on, ``label``,
+    a class's name, and ``probability``, its mean within the segment.
+
+    Clips of ``window`` seconds, one every ``stride`` seconds, are scored, ``batch_size`` at once;
+    their probabilities are averaged over ``smoothing`` seconds. All three are positive, but that a
+    smoothing of 0 does none. None is the usual value: as long a window as the clips of the
+    training, a half of it (with sampling uniform a quarter), one window. ``info``: what
+    `probe_video` says of the file; None: it is asked here. ``on_progress`` is given the fraction
+    that is done, 0 to 1.
+
+    Raises DecodeError (path, reason) for a video that is damaged anywhere, hangs or crashes its
+    decoder, or for which the model's output is not a number; Stopped, within a batch's time, once
+    ``stop`` returns true.
+    """
+    info = probe_video(path) if info is None else info
+    scores = score_windows(predictor, path, info, window, stride, batch_size, on_progress, stop)
+    return find_segments(scores, predictor.classes, smoothing)
+
+
 def predict_videos(
-    predictor: Predictor, paths: Iterable[Path], command: Predict
+    predictor: Predictor, files: Iterable[Input], command: Predict
 ) -> Generator[VideoPrediction, None, None]:
-    """A prediction of each file, in their order, each as soon as it and those before it are done.
+    """A prediction of each input, in their order, each as soon as it and those before it are done.
 
     A file that cannot be read, or that hangs or crashes its decoder, costs only itself. Closing the
     generator ends its processes. Raises UserError for views that would all be the same.
     """
     views = predictor.best.views(command.temporal_views, command.spatial_crops)
     workers = decoding_workers(command.num_workers, 1)
-    following, size = iter(paths), FIRST_FILES
+    following, size = iter(files), FIRST_FILES
     while some := list(islice(following, size)):
-        found = _look_at(some, available_cpus())
-        readable = [p for p, info in zip(some, found, strict=True) if not isinstance(info, str)]
-        infos = [info for info in found if not isinstance(info, str)]
-        with closing(
-            _score(predictor, readable, infos, views, command.batch_size, workers)
-        ) as scores:
-            for path, info in zip(some, found, strict=True):
+        found = list(zip(some, _probe(some, available_cpus()), strict=True))
+        readable = [(given.path, info) for given, info in found if not isinstance(info, str)]
+        with closing(_score(predictor, readable, views, command.batch_size, workers)) as scores:
+            for given, info in found:
                 if isinstance(info, str):
-                    yield VideoPrediction(path, None, info, None)
-                    continue
-                score = next(scores)
-                if isinstance(score, str):
-                    yield VideoPrediction(path, None, score, info)
+                    yield VideoPrediction(given.path, None, info, None)
+                elif isinstance(score := next(scores), str):
+                    yield VideoPrediction(given.path, None, score, info)
                 else:
-                    yield VideoPrediction(path, score, None, info)
-        size = min(4 * size, MOST_FILES)
+                    yield VideoPrediction(given.path, score, None, info)
+        size = min(4 * size, MAX_FILES)
 
 
-def _look_at(paths: Sequence[Path], workers: int) -> list[VideoInfo | str]:
+def _probe(files: Sequence[Input], workers: int) -> list[VideoInfo | str]:
     """What each file holds, or why it cannot be read.
 
-    Nothing goes into the probes' cache: a look takes a fraction of what the decoding then takes,
+    Nothing goes into the probes' cache: a probe takes a fraction of what the decoding then takes,
     and what is predicted once, as an upload, should leave no trace.
     """
-    refused = {row: why for row, path in enumerate(paths) if (why := _why_no_file(path))}
-    rows = [row for row in range(len(paths)) if row not in refused]
-    table = _table([paths[row] for row in rows])
-    probed = probe_videos(table, workers, None, show_progress=False)
-    found: dict[int, VideoInfo | str] = dict(zip(rows, probed, strict=True))
-    return [refused[row] if row in refused else found[row] for row in range(len(paths))]
+    refused = [given.reason or _not_a_file(given.path) for given in files]
+    table = _table([given.path for given, why in zip(files, refused, strict=True) if why is None])
+    probed = iter(probe_videos(table, workers, None, show_progress=False))
+    return [next(probed) if why is None else why for why in refused]
 
 
-_KINDS = {
+_KINDS_OF_FILE = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -125,15 +156,17 @@ _KINDS = {
 }
 
 
-def _why_no_file(path: Path) -> str | None:
-    """Of what a read would wait for, or never come to an end of; None for a file."""
+def _not_a_file(path: Path) -> str | None:
+    """What else it is, as a read might wait for ever or never come to an end; None for a file."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
         return error.strerror or str(error)
     except ValueError as error:  # a null character
         return str(error)
-    return None if stat.S_ISREG(mode) else f"{_KINDS.get(stat.S_IFMT(mode), 'not')}, no file"
+    if stat.S_ISREG(mode):
+        return None
+    return f"{_KINDS_OF_FILE.get(stat.S_IFMT(mode), 'not')}, no file"
 
 
 def _table(paths: Sequence[Path]) -> VideoTable:
@@ -143,8 +176,7 @@ def _table(paths: Sequence[Path]) -> VideoTable:
 
 def _score(
     predictor: Predictor,
-    paths: Sequence[Path],
-    infos: Sequence[VideoInfo],
+    files: Sequence[tuple[Path, VideoInfo]],
     views: EvaluationConfig,
     batch_size: int,
     workers: int,
@@ -154,7 +186,8 @@ def _score(
 
     The clips of one file and the next are scored together, ``batch_size`` at once.
     """
-    videos = _table(paths).probed(InfoColumns.of(infos))
+    infos = InfoColumns.of([info for _, info in files])
+    videos = _table([path for path, _ in files]).probed(infos)
     data = predictor.best.data
     clips = EvaluationClips(videos, data, views.temporal_views, views.spatial_crops)
     batches = -(-len(videos) * clips.views // batch_size)

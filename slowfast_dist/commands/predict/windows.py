@@ -1,7 +1,7 @@
-"""What a model says of a long video, window by window: each frame decoded once, few held."""
+"""Score a long video window by window: each frame is decoded once, and few are held."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,41 +10,47 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import dense_indices, uniform_indices
-from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.ordered_reader import FrameTimes, VideoReader
 from slowfast_dist.video.reader import Frames, VideoInfo
 from slowfast_dist.video.views import evaluation_view
 
 if TYPE_CHECKING:
     from slowfast_dist.inference.predictor import Predictor
+    from slowfast_dist.runs.best_model import BestModel
 
 UNIFORM_SECONDS = 2.0
-"""A window's length with sampling uniform, where the model does not say how long its training
-videos were, which its clips spanned whole."""
+"""Seconds that a window spans with sampling uniform, where the model does not say how long its
+training videos were, which its clips spanned whole: the length of a short action."""
 
-ROUNDING = 1e-4
-"""Seconds by which the times of frames may be off, as files round them."""
+TIME_TOLERANCE = 1e-4
+"""Seconds by which the times of frames may be off, as files round them to a tenth of a millisecond
+or finer."""
 
 OVERLAP = {"dense": 2, "uniform": 4}
-"""Windows that begin within one. With sampling uniform a window is as long as an action, and with
-two of them an action may lie so that no window shows more than three quarters of it. Measured on
-60 videos of three clips in turn: with four, 77 of 120 boundaries are found within 1 s, with two 66
-(95 % of the difference, bootstrapped by video: 0 to 22); with sampling dense 89 and 86 of 112."""
+"""Windows that begin within the length of one, by --data.sampling. With sampling uniform a window
+is as long as an action, and with two of them an action may lie so that no window shows more than
+three quarters of it. Measured on 60 videos of three clips in turn: with four, 77 of 120 boundaries
+are found within 1 s, with two 66 (95 % of the difference, bootstrapped by video: 0 to 22); with
+sampling dense 89 and 86 of 112."""
 
-ONE_ACTION = 2.0
-"""Times the length of its training videos up to which a model with sampling uniform sees a video as
-it saw those: whole."""
+WHOLE_VIDEO_FACTOR = 2.0
+"""Length of a video, in those of the training videos, up to which a model with sampling uniform
+sees it as it saw those: whole. Beyond that it may well show a second action."""
 
 
-def usual_window(
-    best: BestModel, window: float | None, duration: float | None = None
+def default_window(
+    best: "BestModel", window: float | None, duration: float | None = None
 ) -> float | None:
     """``window`` in seconds; if None, with sampling uniform, the length of its training videos, or
     all of a video of ``duration`` that is not much longer."""
     if window is not None or best.data.sampling != "uniform" or best.video_seconds is None:
         return window
-    whole = duration is not None and duration <= ONE_ACTION * best.video_seconds
+    whole = duration is not None and duration <= WHOLE_VIDEO_FACTOR * best.video_seconds
     return duration if whole else best.video_seconds
+
+
+NOT_A_NUMBER = "the model's output is not a number: are its weights damaged?"
 
 
 class Stopped(Exception):
@@ -65,6 +71,10 @@ class WindowScores:
     duration: float
     """When the video's last frame disappears."""
 
+    def of_classes(self, columns: Sequence[int] | NDArray[np.int64]) -> "WindowScores":
+        """Of these classes alone, in this order: probabilities (W, len(columns))."""
+        return replace(self, probabilities=self.probabilities[:, columns])
+
 
 def plan_windows(
     times: FrameTimes, data: DataConfig, window: float | None, stride: float | None
@@ -77,28 +87,37 @@ def plan_windows(
     clip as in training, ``sampling_rate`` frames apart.
     """
     count, frame_seconds = len(times.starts), times.end / len(times.starts)
-    clip = (data.num_frames - 1) * data.sampling_rate + 1  # frames of the video
+    clip = dense_clip_frames(data)
     dense = data.sampling == "dense" and window is None
     if window is None:
         window = clip * frame_seconds if dense else UNIFORM_SECONDS
     stride = window / OVERLAP[data.sampling] if stride is None else stride
     stride = max(stride, frame_seconds / 2)
     latest = times.starts[max(0, count - clip)] if dense else max(0.0, times.end - window)
-    begins = np.append(np.arange(0.0, latest - ROUNDING, stride), latest)
-    firsts = np.searchsorted(times.starts, begins - ROUNDING)
-    lasts = np.searchsorted(times.starts, begins + window - ROUNDING) - 1
+    begins = np.append(np.arange(0.0, latest - TIME_TOLERANCE, stride), latest)
+    firsts = np.searchsorted(times.starts, begins - TIME_TOLERANCE)
+    lasts = np.searchsorted(times.starts, begins + window - TIME_TOLERANCE) - 1
     firsts = np.minimum(firsts, lasts)  # no frame begins in it: the one that is still shown
     if dense:
         firsts = np.minimum(firsts, max(0, count - clip))
         lasts = np.minimum(firsts + clip - 1, count - 1)
     # Once each: a stride may be less than the time of a frame.
-    places = np.unique(np.stack([firsts, lasts], axis=1), axis=0).tolist()
-    return np.stack([_frames(last - first + 1, data, dense) + first for first, last in places])
+    spans = np.unique(np.stack([firsts, lasts], axis=1), axis=0).tolist()
+    return np.stack([window_indices(end - first + 1, data, dense) + first for first, end in spans])
 
 
-def _frames(count: int, data: DataConfig, dense: bool) -> NDArray[np.int64]:
+def dense_clip_frames(data: DataConfig) -> int:
+    """Frames of a video that a clip with sampling dense spans."""
+    return (data.num_frames - 1) * data.sampling_rate + 1
+
+
+def window_indices(
+    count: int, data: DataConfig, dense: bool, position: float = 0.0
+) -> NDArray[np.int64]:
+    """The frames (T,) of a clip among the ``count`` of a window: as in training (``dense``; for
+    ``position`` see `dense_indices`), or spread evenly."""
     if dense:
-        return dense_indices(count, data.num_frames, data.sampling_rate, 0.0)
+        return dense_indices(count, data.num_frames, data.sampling_rate, position)
     return uniform_indices(count, data.num_frames)
 
 
@@ -115,8 +134,9 @@ def score_windows(
     """Score the windows of a video that `plan_windows` places, ``batch_size`` clips at once.
 
     One centre crop, or the mean of three where the run's validation took three. ``on_progress`` is
-    told the fraction that is done. Once ``stop`` says so Stopped is raised, within a batch's time.
-    Raises DecodeError for a video that is damaged anywhere, or hangs or crashes the decoder.
+    given the fraction that is done. Once ``stop`` says so Stopped is raised, within a batch's time.
+    Raises DecodeError for a video that is damaged anywhere, or hangs or crashes the decoder, and
+    where the model's output is not a number.
     """
     data, crops = predictor.best.data, predictor.best.evaluation.spatial_crops
     views = [evaluation_view(info.height, info.width, data, crop, crops) for crop in range(crops)]
@@ -127,7 +147,7 @@ def score_windows(
 
     with VideoReader(path, info, views, raise_if_stopped) as reader:
         times = reader.times()
-        window = usual_window(predictor.best, window, times.end)
+        window = default_window(predictor.best, window, times.end)
         windows = plan_windows(times, data, window, stride)
         shown = times.starts.copy()
         scores: list[NDArray[np.float64]] = []
@@ -136,6 +156,8 @@ def score_windows(
             scores.append(predictor.probabilities(batch))
             on_progress(sum(map(len, scores)) / (crops * len(windows)))
     rows = np.concatenate(scores)
+    if not np.isfinite(rows).all():
+        raise DecodeError(path, NOT_A_NUMBER)
     lasts = windows[:, -1]
     lengths = np.append(times.starts[1:], times.end) - times.starts
     ends = shown[lasts] + lengths[lasts]

@@ -1,53 +1,54 @@
 """The server's socket, its connections and its end: uvicorn, with bounds on what it waits for."""
 
 import asyncio
-import contextlib
+import errno
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import HANDLED_SIGNALS
 
+from slowfast_dist.commands.serve.access import SECURITY_HEADERS
 from slowfast_dist.config.errors import UserError
 
-MOST_CONNECTIONS = 128
-"""Far below the files that a process may open; one more is closed at once."""
+MAX_CONNECTIONS = 128
+"""Open connections at one time; one more is closed at once. Far below the 1024 files that a process
+may usually open, and far above what the page of a few people needs. (uvicorn's limit_concurrency
+answers 503 to requests, but holds any number of connections.)"""
 
 REQUEST_SECONDS = 10.0
-"""In which a connection must bring a request's headers, and, once that was answered, the rest of a
-body that was not wanted."""
+"""Seconds in which a connection must bring a request's headers, and, once that was answered, the
+rest of a body that was not wanted: a browser sends both at once, a slow line within a second or
+two."""
 
 GRACE_SECONDS = 1
-"""In which answers that are under way at the end must be out."""
+"""Seconds in which answers that are under way at the end must be out: they are one line each."""
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0: any free one. Raises UserError where it cannot."""
     try:
         kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=kind, backlog=MOST_CONNECTIONS)
-    except (OSError, UnicodeError) as error:
+        return socket.create_server(address[:2], family=kind, backlog=MAX_CONNECTIONS)
+    except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        if isinstance(error, socket.gaierror | UnicodeError):
-            raise UserError(
-                f"--host {host}: no address of this machine ({reason}): give 127.0.0.1"
-            ) from None
-        problem = error.errno if isinstance(error, OSError) else None
-        raise UserError(_why_not(host, port, problem, reason)) from None
+        text = f"--host {host}: no address of this machine ({reason}): give 127.0.0.1"
+    except OSError as error:
+        text = _listen_error(host, port, error)
+    raise UserError(text)
 
 
-def _why_not(host: str, port: int, problem: int | None, reason: str) -> str:
-    import errno
-
-    if problem == errno.EADDRINUSE:
+def _listen_error(host: str, port: int, error: OSError) -> str:
+    reason = error.strerror or str(error)
+    if error.errno == errno.EADDRINUSE:
         return f"--port {port}: another program listens there: give another one, or 0 for any"
-    if problem in (errno.EACCES, errno.EPERM):
+    if error.errno in (errno.EACCES, errno.EPERM):
         return f"--port {port}: not permitted ({reason}): give one from 1024 on"
-    if problem == errno.EADDRNOTAVAIL:
+    if error.errno == errno.EADDRNOTAVAIL:
         return f"--host {host}: no address of this machine: give 127.0.0.1"
     return f"--host {host} --port {port}: {reason}: give others"
 
@@ -73,73 +74,69 @@ def serve(
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        backlog=MOST_CONNECTIONS,
+        headers=list(SECURITY_HEADERS.items()),
+        backlog=MAX_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    _Server(config, on_start, on_end).run(sockets=[listener])
+    server = _Server(config, on_start, on_end)
+    # uvicorn puts these handlers back at its end, and then raises the signal once more: so that
+    # does nothing, and one that comes before the start is not lost.
+    for number in HANDLED_SIGNALS:
+        signal.signal(number, server.handle_exit)
+    server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
+    """With callbacks: uvicorn's own (lifespan) come before it answers, and after it has waited for
+    the answers under way."""
+
     def __init__(
         self, config: uvicorn.Config, on_start: Callable[[], None], on_end: Callable[[], None]
     ) -> None:
         super().__init__(config)
         self._on_start, self._on_end = on_start, on_end
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._on_start()
 
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but a signal that ended the server well does nothing more afterwards."""
-        wanted = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in wanted}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        super().handle_exit(sig, frame)
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._on_end)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_end()
+        await super().shutdown(sockets)
 
 
 class _Protocol(H11Protocol):
-    """uvicorn waits for ever for headers, and for the rest of a body that nobody wants."""
+    """uvicorn waits for ever for headers, and for the rest of a body that nobody wants: its own
+    timeout_keep_alive counts after an answer only, until the next byte."""
 
-    _patience: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
-        self._watch()
+        self._restart_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch()
+        self._restart_timer()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._watch()
+        self._restart_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._forget()
+        self._cancel_timer()
 
-    def _watch(self) -> None:
+    def _restart_timer(self) -> None:
         """Whether it is the client's turn, and since when."""
         if self.cycle is not None and not self.cycle.response_complete:
-            self._forget()
-        elif self._patience is None and not self.transport.is_closing():
-            self._patience = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+            self._cancel_timer()
+        elif self._timer is None and not self.transport.is_closing():
+            self._timer = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
 
-    def _forget(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -7,38 +7,23 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 
 from slowfast_dist.cli.main import main
 from slowfast_dist.commands.predict.output import Table, percent, top, width, wrapped
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video.probe import probe_file
-from tests.helpers.small_model import write_model
+from tests.helpers.predictors import MOTIONS as CLASSES
 from tests.helpers.training_runs import ROOT, command_of, hear_ctrl_c
 
-CLASSES = ("moves left", "moves right", "turns clockwise")
 DATA = os.environ.get("SLOWFAST_DIST_TEST_DATA")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def on_cpu() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_USE_CPU", "true")
-        yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("model") / "models", CLASSES)
+pytestmark = pytest.mark.usefixtures("on_cpu")
 
 
 @pytest.fixture(scope="module")
@@ -193,10 +178,10 @@ def test_every_line_fits_the_terminal_and_nothing_is_lost(
     lines = table.lines(Path(path), ranked)
     longest = max(map(width, (path, *(name for name, _ in ranked))))
     assert all(width(line) <= max(columns, longest + 20) for line in lines)
-    told = " ".join(" ".join(lines).split())
+    text = " ".join(" ".join(lines).split())
     for name, value in ranked[1:]:
-        assert f"{name} {100 * value:.1f}" in told
-    assert told.startswith(path) and percent(ranked[0][1]).strip() in told
+        assert f"{name} {100 * value:.1f}" in text
+    assert text.startswith(path) and percent(ranked[0][1]).strip() in text
 
 
 def test_columns_are_aligned_whatever_the_script() -> None:

@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.predict.live import DENSITY, NewestFrames, Window, safe_name, watch
+from slowfast_dist.commands.predict.live import safe_name, watch
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.system.workers import Message
 from slowfast_dist.video.live import LATE_SECONDS, Pace
-from tests.helpers.predictors import SMALL, UNIFORM, brightness, predictor
+from tests.helpers.predictors import brightness, predictor
 
 FPS = 25
-PATIENCE = 60
-"""Seconds of silence, for a test that is not about them: this machine may be busy."""
+TIMEOUT = 60
+"""Seconds of silence after which a source is given up, for a test that is not about them: this
+machine may be busy."""
 
-HALF = Predict(window=0.4, stride=0.2, timeout=PATIENCE, json=True)
+HALF = Predict(window=0.4, stride=0.2, timeout=TIMEOUT, json=True)
 GROUP = 10
 """Frames from one keyframe to the next."""
 
@@ -146,24 +146,24 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_what_is_shown_now_is_told_until_it_ends(capsys, new_children):
+def test_what_is_shown_now_is_printed_until_it_ends(capsys, new_children):
     scenes = Scenes(windows=4)
     with serving(scenes) as camera:
         address = f"http://user:secret@{camera}/scenes?token=secret"
         watch(predictor(scenes.network), address, HALF)
-    told = lines(capsys)
-    labels = [line["prediction"] for line in told]
-    assert len(told) >= 8 and labels == sorted(labels)
+    printed = lines(capsys)
+    labels = [line["prediction"] for line in printed]
+    assert len(printed) >= 8 and labels == sorted(labels)
     # The last line is of its last frame, or of the last keyframe where this machine was late.
     light = (scenes.light - 1) / FPS
-    for line in told:
-        ago = told[-1]["time"] - line["time"]
+    for line in printed:
+        ago = printed[-1]["time"] - line["time"]
         if line["prediction"] == "light":
             assert ago <= light
         else:  # of a window of .4 s some is dark
             assert ago >= light - 0.4 - GROUP / FPS
-    assert told[-1]["confidence"] > 0.9
-    assert all(line["source"] == f"http://{camera}/scenes" for line in told)
+    assert printed[-1]["confidence"] > 0.9
+    assert all(line["source"] == f"http://{camera}/scenes" for line in printed)
     assert not new_children()
 
 
@@ -177,21 +177,22 @@ def test_a_slow_model_drops_frames_and_does_not_lag(camera, capsys, new_children
         time.sleep(0.6)
         return brightness(clips)
 
-    command = Predict(window=0.2, timeout=PATIENCE, json=True, seconds=5)
+    command = Predict(window=0.2, timeout=TIMEOUT, json=True, seconds=5)
     watch(predictor(slow), f"http://{camera}/5000", command)
-    told = lines(capsys)
-    assert 4 <= len(told) <= 9
-    shown = FPS * (told[-1]["time"] - told[0]["time"])
-    dropped = told[-1]["dropped"] - told[0]["dropped"]
-    assert shown - 6 * (len(told) - 1) <= dropped < shown  # 5 in a window, or 6 by their rounding
+    printed = lines(capsys)
+    assert 4 <= len(printed) <= 9
+    shown = FPS * (printed[-1]["time"] - printed[0]["time"])
+    dropped = printed[-1]["dropped"] - printed[0]["dropped"]
+    # 5 in a window, or 6 by their rounding
+    assert shown - 6 * (len(printed) - 1) <= dropped < shown
     # What one window takes, whatever came before; and the machine may stop for a moment.
-    assert min(line["lag"] for line in told[-3:]) < 2
+    assert min(line["lag"] for line in printed[-3:]) < 2
     assert not new_children()
 
 
 def test_seconds_end_it_and_a_line_for_people(camera, capsys):
     begin = time.monotonic()
-    command = Predict(window=0.3, timeout=PATIENCE, seconds=0.6)
+    command = Predict(window=0.3, timeout=TIMEOUT, seconds=0.6)
     watch(predictor(), f"http://{camera}/5000", command)
     assert time.monotonic() - begin < 100  # it lasts 200 s
     (first, *_) = capsys.readouterr().out.splitlines()
@@ -219,7 +220,7 @@ def test_a_process_that_hangs_is_given_up(camera, capsys, new_children):
     assert not new_children()
 
 
-def test_the_end_is_told_before_it_is_due(camera, capsys):
+def test_the_end_is_printed_before_it_is_due(camera, capsys):
     watch(predictor(), f"http://{camera}/20", replace(HALF, stride=60.0))
     first, last = lines(capsys)
     assert last["time"] - first["time"] > 0.2  # of .76 s; where this machine was late, a keyframe's
@@ -259,7 +260,7 @@ def test_a_closed_port_and_a_wrong_name_are_one_line():
             ("nonsense://127.0.0.1/x", "Protocol not found"),
         ):
             with pytest.raises(RunError, match=reason):
-                watch(predictor(), address, Predict(timeout=PATIENCE))
+                watch(predictor(), address, Predict(timeout=TIMEOUT))
 
 
 def test_a_camera_that_is_not_there():
@@ -304,7 +305,7 @@ class RtspCamera(socketserver.StreamRequestHandler):
             self.wfile.write(answer.encode())
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as packets:
             packets.bind(("127.0.0.1", 0))
-            packets.settimeout(PATIENCE)
+            packets.settimeout(TIMEOUT)
             port = packets.getsockname()[1]
             threading.Thread(target=self._film, args=(port,), daemon=True).start()
             try:
@@ -325,73 +326,10 @@ def test_rtsp(capsys):
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"rtsp://127.0.0.1:{server.server_address[1]}/x"
-        watch(predictor(), address, Predict(window=0.4, timeout=PATIENCE, json=True, seconds=1.0))
+        watch(predictor(), address, Predict(window=0.4, timeout=TIMEOUT, json=True, seconds=1.0))
         server.shutdown()
-    told = lines(capsys)
-    assert told and {line["prediction"] for line in told} == {"light"}
-
-
-# --- the buffer ----------------------------------------------------------------------------------
-
-
-def add(newest: NewestFrames, number: int, at: float, skipped: int = 0) -> None:
-    header = {"time": at, "arrived": at, "late": 0.0, "skipped": skipped}
-    newest.add(Message(header, np.full((1, 4, 4, 3), number % 256, np.uint8)))
-
-
-def taken(newest: NewestFrames) -> Window:
-    window = newest.take()
-    assert window is not None
-    return window
-
-
-def test_a_dense_window_is_the_newest_clip_and_what_nobody_saw_is_counted():
-    newest = NewestFrames(SMALL, None)
-    assert newest.take() is None
-    for number in range(40):
-        assert newest.full == (number >= 15)
-        add(newest, number, number / 25)
-    window = taken(newest)
-    assert window.clips[0, :, 0, 0, 0].tolist() == list(range(25, 40, 2))
-    assert window.dropped == 25 and not newest.unseen
-    for number in range(40, 50):
-        add(newest, number, number / 25, skipped=3)
-    window = taken(newest)
-    assert window.dropped == 28  # all that came since is in the window
-
-
-@pytest.mark.parametrize("rate", [10, 1000])
-def test_a_long_window_of_a_quick_source_is_bounded_and_even(rate):
-    newest = NewestFrames(UNIFORM, 4.0)
-    for number in range(10 * rate):
-        add(newest, 0, number / rate)
-    assert len(newest._frames) <= 2 * DENSITY * UNIFORM.num_frames + 1
-    window = taken(newest)
-    assert window.clips.shape == (1, 8, 4, 4, 3)
-    assert window.last.time == pytest.approx(10 - 1 / rate)
-    assert window.start == pytest.approx(6.0, abs=0.3)
-
-
-def test_a_clock_that_is_set_anew_begins_a_new_window():
-    newest = NewestFrames(UNIFORM, 1.0)
-    for number in range(40):
-        add(newest, number, 100 + number / 10)
-    before = newest.full
-    add(newest, 200, 3.0)
-    assert (before, newest.full) == (True, False)
-    window = taken(newest)
-    assert set(window.clips.ravel()) == {200}
-
-
-def test_silence_is_counted_while_it_is_waited_for():
-    """Not while this process is stopped, and what it reads waits in a pipe."""
-    newest = NewestFrames(SMALL, None)
-    newest.wait(0.05)
-    time.sleep(0.2)
-    newest.wait(0.05)
-    assert newest.silence == pytest.approx(0.1)
-    add(newest, 0, 0.0)
-    assert newest.silence == 0
+    printed = lines(capsys)
+    assert printed and {line["prediction"] for line in printed} == {"light"}
 
 
 def test_a_source_read_too_slowly_is_caught_up_with():

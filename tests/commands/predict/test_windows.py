@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.predict.windows import (
     Stopped,
+    default_window,
     plan_windows,
     score_windows,
-    usual_window,
 )
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.runs.best_model import BestModel
@@ -138,19 +138,20 @@ def test_a_gap_longer_than_a_window_shows_the_frame_before_it():
 
 def test_batches_progress_and_a_stop(good, new_children):
     network = Recorded()
-    told: list[float] = []
+    fractions: list[float] = []
     scores = score_windows(
-        predictor(network), good, probe_file(good), None, 0.1, 4, told.append
+        predictor(network), good, probe_file(good), None, 0.1, 4, fractions.append
     )
     count = len(scores.starts)
     assert network.sizes == [4] * (count // 4) + [count % 4] * (count % 4 > 0)
-    assert told == sorted(told) and told[-1] == 1
-    told.clear()
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+    fractions.clear()
     with pytest.raises(Stopped):
         score_windows(
-            predictor(), good, probe_file(good), None, 0.1, 4, told.append, lambda: len(told) > 1
-        )
-    assert len(told) == 2
+            predictor(), good, probe_file(good), None, 0.1, 4, fractions.append,
+            lambda: len(fractions) > 1,
+        )  # fmt: skip
+    assert len(fractions) == 2
     assert none_left(new_children)
 
 
@@ -230,8 +231,8 @@ def test_memory_does_not_grow_with_the_video(tmp_path, new_children):
 def test_a_video_like_those_of_the_training_is_seen_whole():
     """Sampling uniform: as the model saw its training videos, of 3 s in the median."""
     best = BestModel(Path("run"), ("a",), {}, UNIFORM, EvaluationConfig(), 1, 3.0)
-    assert usual_window(best, None, 5.5) == 5.5
-    assert usual_window(best, None, 6.5) == usual_window(best, None) == 3.0
-    assert usual_window(best, 1.5, 5.5) == 1.5
-    assert usual_window(replace(best, video_seconds=None), None, 5.5) is None
-    assert usual_window(replace(best, data=SMALL), None, 5.5) is None
+    assert default_window(best, None, 5.5) == 5.5
+    assert default_window(best, None, 6.5) == default_window(best, None) == 3.0
+    assert default_window(best, 1.5, 5.5) == 1.5
+    assert default_window(replace(best, video_seconds=None), None, 5.5) is None
+    assert default_window(replace(best, data=SMALL), None, 5.5) is None

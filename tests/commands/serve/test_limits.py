@@ -17,8 +17,8 @@ import pytest
 from tests.helpers.serving import ROOT, Server
 
 HURRY = """
-import slowfast_dist.commands.serve.jobs as upload, slowfast_dist.commands.serve.server as listening
-upload.SILENCE_SECONDS, listening.REQUEST_SECONDS = 6.0, 6.0
+import slowfast_dist.commands.serve.upload as upload, slowfast_dist.commands.serve.server as server
+upload.SILENCE_SECONDS, server.REQUEST_SECONDS = 6.0, 6.0
 """
 """Less patience than the server has for people; but more than a busy machine asks for."""
 

@@ -1,22 +1,23 @@
-"""Text in pictures, in any script for which this machine has a font."""
+"""Draw text into pictures, in any script for which this machine has a font."""
 
 import subprocess
 import sys
 from functools import lru_cache
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-_ELSEWHERE = (
+_SYSTEM_FONTS = (
     "NotoSansCJK-Regular.ttc", "NotoSans-Regular.ttf", "DejaVuSans.ttf",
     "Arial Unicode.ttf", "PingFang.ttc", "Hiragino Sans GB.ttc", "GeezaPro.ttc",
     "segoeui.ttf", "msyh.ttc", "malgun.ttf", "meiryo.ttc", "Nirmala.ttf", "arial.ttf",
 )  # fmt: skip
-"""Files that Pillow looks for in the system's folders, where fontconfig is not there to ask."""
+"""Files of fonts with many scripts, which Pillow finds in the system's folders on Linux, macOS and
+Windows, for where fontconfig is not there to ask."""
 
-_NO_CHARACTER = "\U0010fffe"
-"""It never has a glyph: what is drawn for it is drawn for all that are missing."""
+_NONCHARACTER = "\U0010fffe"
+"""A code point that no font has: what is drawn for it is drawn for all that are missing."""
 
 
 def printable(text: str) -> str:
@@ -35,7 +36,7 @@ def font_for(text: str, size: int) -> Font:
     if not missing:
         return own
     best: tuple[int, Font] = len(missing), own
-    for file in _candidates("".join(sorted(missing))):
+    for file in _font_files("".join(sorted(missing))):
         font = _load(file, size)
         if font is not None and (left := len(_missing(font, wanted))) < best[0]:
             best = left, font
@@ -46,7 +47,7 @@ def font_for(text: str, size: int) -> Font:
 
 def _missing(font: ImageFont.FreeTypeFont, characters: set[str]) -> set[str]:
     try:
-        nothing = bytes(font.getmask(_NO_CHARACTER))
+        nothing = bytes(font.getmask(_NONCHARACTER))
         return {char for char in characters if bytes(font.getmask(char)) == nothing}
     except (OSError, ValueError):
         return characters
@@ -60,7 +61,7 @@ def _load(file: str, size: int) -> ImageFont.FreeTypeFont | None:
 
 
 @lru_cache(maxsize=64)
-def _candidates(characters: str) -> tuple[str, ...]:
+def _font_files(characters: str) -> tuple[str, ...]:
     """Files of fonts that may have these characters, likely ones first."""
     codes = " ".join(f"{ord(char):x}" for char in characters[:64])
     files: list[str] = []
@@ -74,7 +75,7 @@ def _candidates(characters: str) -> tuple[str, ...]:
                 files += done.stdout.splitlines()[:8]
             except (OSError, subprocess.SubprocessError):  # no fontconfig
                 break
-    return tuple(dict.fromkeys([*files, *_ELSEWHERE]))
+    return tuple(dict.fromkeys([*files, *_SYSTEM_FONTS]))
 
 
 def text_width(text: str, size: int) -> float:
@@ -82,7 +83,7 @@ def text_width(text: str, size: int) -> float:
     return font_for(text, size).getlength(text)
 
 
-def fitted(text: str, size: int, width: float) -> str:
+def ellipsized(text: str, size: int, width: float) -> str:
     """As much of the text as ``width`` pixels hold, with an ellipsis where some is left out; ""
     where nothing fits."""
     if text_width(text, size) <= width:
@@ -112,13 +113,7 @@ def draw_text(
     draw.text(place, text, fill=colour, font=font, anchor=anchor)
 
 
-def new_canvas(width: int, height: int, colour: str) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """A picture of one colour, and what draws on it."""
-    image = Image.new("RGB", (width, height), colour)
-    return image, ImageDraw.Draw(image)
-
-
-def clock(seconds: float, step: float = 1.0) -> str:
+def format_time(seconds: float, step: float = 1.0) -> str:
     """m:ss, or h:mm:ss; with tenths or hundredths where ``step``, from one to the next, is less
     than a second."""
     digits = 0 if step >= 1 else 1 if step >= 0.1 else 2

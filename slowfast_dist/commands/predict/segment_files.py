@@ -1,4 +1,4 @@
-"""The files that `predict` writes about a long video: segments, a timeline, an annotated copy."""
+"""Write the files about a long video: its segments, a timeline, an annotated copy."""
 
 import contextlib
 import csv
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from slowfast_dist.commands.predict.annotate import annotate
-from slowfast_dist.commands.predict.segments import Segment, find_segments
+from slowfast_dist.commands.predict.segments import SegmentedVideo, find_segments
 from slowfast_dist.commands.predict.timeline import draw_timeline
 from slowfast_dist.commands.predict.windows import score_windows
 from slowfast_dist.config.commands import Predict
@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".segments.json", ".segments.csv", ".timeline.png", ".annotated.mp4")
 CLAIM = ".source"
-"""Of the hidden file that says whose the names of a video are."""
+"""Ending of the hidden file that says which video the files of a name are about."""
 
-LONGEST_NAME = 150
-"""Bytes: a file's name has at most 255, and suffixes and temporary names need some."""
+MAX_NAME_BYTES = 150
+"""Bytes of a video's name that are used: a file's name has at most 255, and suffixes and temporary
+names need some."""
 
 
-def write_long(
+def write_segment_files(
     predictor: "Predictor", path: Path, info: VideoInfo, command: Predict, folder: Path
 ) -> dict[str, Any]:
     """Do what --segments and --annotate ask for with one video.
@@ -43,42 +44,32 @@ def write_long(
     "confidence"}, ...], "files": [path, ...]}. Raises DecodeError for a video that cannot be read,
     UserError for a folder that cannot be made, RunError for what cannot be written.
     """
-    with _Shown(path, 1 + command.annotate) as shown:
+    with _ProgressBar(path, 1 + command.annotate) as progress:
         scores = score_windows(
-            predictor, path, info, command.window, command.stride, command.batch_size, shown
+            predictor, path, info, command.window, command.stride, command.batch_size, progress
         )
         segments = find_segments(scores, predictor.classes, command.smoothing)
-        rows = [_row(segment) for segment in segments]
+        video = SegmentedVideo(scores, segments, predictor.classes, command.smoothing)
+        rows = [segment.as_json(digits=4) for segment in segments]
         name = claim_name(folder, path)
         files: list[Path] = []
         try:
             if command.segments:
                 files = [folder / (name + suffix) for suffix in SUFFIXES[:3]]
-                about = {"video": _text(path), "duration": round(scores.duration, 3)}
+                about = {"video": _utf8(path), "duration": round(scores.duration, 3)}
                 write_json(files[0], {**about, "segments": rows})
                 _write_csv(files[1], rows)
-                arguments = scores, segments, predictor.classes, command.smoothing
-                draw_timeline(files[2], *arguments, path.name)
+                draw_timeline(files[2], video, path.name)
             if command.annotate:
                 files.append(folder / (name + SUFFIXES[3]))
-                shown.next()
-                arguments = scores, segments, predictor.classes, command.smoothing
-                silent = annotate(path, info, files[-1], *arguments, shown)
-                if silent:
-                    print(f"{_text(path)}: {silent}", file=sys.stderr)
+                progress.next()
+                lost_sound = annotate(path, info, files[-1], video, progress)
+                if lost_sound:
+                    print(f"{_utf8(path)}: {lost_sound}", file=sys.stderr)
         except OSError as error:
             where = error.filename or folder
             raise RunError(f"{where}: cannot be written ({error.strerror or error})") from error
     return {"segments": rows, "files": [str(file) for file in files]}
-
-
-def _row(segment: Segment) -> dict[str, Any]:
-    return {
-        "start": round(segment.start, 3),
-        "end": round(segment.end, 3),
-        "class": segment.label,
-        "confidence": round(segment.confidence, 4),
-    }
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -88,7 +79,7 @@ def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _text(path: Path) -> str:
+def _utf8(path: Path) -> str:
     """What of its name UTF-8 does not have is written as numbers."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -105,7 +96,7 @@ def claim_name(folder: Path, path: Path) -> str:
     """
     whole = os.fsencode(path.resolve())
     digest = hashlib.sha256(whole).hexdigest().encode()
-    stem = os.fsdecode(os.fsencode(path.stem)[:LONGEST_NAME])
+    stem = os.fsdecode(os.fsencode(path.stem)[:MAX_NAME_BYTES])
     stem = stem.encode("utf-8", "replace").decode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,13 +122,13 @@ def _is_claimed(folder: Path, name: str, digest: bytes) -> bool:
     return claim.read_bytes() == digest
 
 
-class _Shown:
+class _ProgressBar:
     """Progress of the work on one video, on standard error: a bar on a terminal, elsewhere a line
     every 30 s. Called with the fraction of each of its ``parts`` in turn."""
 
     def __init__(self, path: Path, parts: int) -> None:
-        self._title, self._parts, self._part = _text(Path(path.name)), parts, 0
-        self._said = time.monotonic()
+        self._title, self._parts, self._part = _utf8(Path(path.name)), parts, 0
+        self._printed = time.monotonic()
         self._bar = tqdm(
             total=100, desc=self._title, unit="%", leave=False, dynamic_ncols=True,
             disable=not is_terminal(sys.stderr), bar_format="{l_bar}{bar}| {remaining}",
@@ -146,15 +137,15 @@ class _Shown:
     def __call__(self, fraction: float) -> None:
         percent = int(100 * (self._part + min(1.0, fraction)) / self._parts)
         self._bar.update(percent - self._bar.n)
-        if self._bar.disable and time.monotonic() - self._said >= LINE_SECONDS:
-            self._said = time.monotonic()
+        if self._bar.disable and time.monotonic() - self._printed >= LINE_SECONDS:
+            self._printed = time.monotonic()
             print(f"{self._title}: {percent} %", file=sys.stderr, flush=True)
 
     def next(self) -> None:
         """The next part begins."""
         self._part += 1
 
-    def __enter__(self) -> "_Shown":
+    def __enter__(self) -> "_ProgressBar":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,148 @@
+"""A bounded buffer of a live source's newest frames, between what reads and what scores."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from slowfast_dist.commands.predict.windows import (
+    UNIFORM_SECONDS,
+    dense_clip_frames,
+    window_indices,
+)
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.system.workers import Ended, Message
+from slowfast_dist.video.reader import Frames
+
+DENSITY = 4
+"""Frames that are held for each one that a clip spread over a window takes: enough for evenly
+spaced ones, and a long window of a fast source does not fill the memory."""
+
+JUMP_SECONDS = 5.0
+"""Seconds between two frames of a source, beyond a window's length, from which on its clock counts
+as set anew, as where it goes back: a network's gap is shorter."""
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """One frame: its own ``time`` and when it ``arrived`` (of time.monotonic), seconds; ``late``
+    as in `live_source`; ``number``: how many came before it; ``views`` (crops, size, size, 3)."""
+
+    time: float
+    arrived: float
+    late: float
+    number: int
+    views: Frames
+
+
+@dataclass(frozen=True)
+class Window:
+    """``clips`` uint8 (crops, T, size, size, 3); ``start`` (seconds of the source) of its first
+    frame; its ``last`` frame; frames ``dropped`` so far."""
+
+    clips: Frames
+    start: float
+    last: LiveFrame
+    dropped: int
+
+
+class FrameBuffer:
+    """The newest window of a source, however many frames a second it sends: bounded.
+
+    One thread adds, another one takes. Frames that no window covers that was taken, or that were
+    left undecoded, count as dropped.
+    """
+
+    def __init__(self, data: DataConfig, window: float | None) -> None:
+        self._data = data
+        self._dense = data.sampling == "dense" and window is None
+        self._clip = dense_clip_frames(data)
+        self._seconds = UNIFORM_SECONDS if window is None else window
+        self._frames: deque[LiveFrame] = deque()
+        self._changed = threading.Condition()
+        self._received = self._covered = self._skipped = 0
+        self._dropped = 0
+        self.silence = 0.0
+        """Seconds waited in vain since something came; none while this process is stopped."""
+        self.ready = self.begun = self.full = False
+        """Whether the process runs, a frame has come, and a whole window of them."""
+        self.end: dict[str, Any] | None = None
+        """The header with which the source ended; {"ended": how} where its process did."""
+
+    def add(self, message: Message | Ended) -> None:
+        """What `live_frames` delivers."""
+        with self._changed:
+            self.silence = 0.0
+            if isinstance(message, Ended):
+                self.end = self.end or {"ended": message.how}
+            elif message.data is None:
+                if "ready" in message.header:
+                    self.ready = True
+                else:
+                    self.end = message.header
+            else:
+                self._add_frame(message.header, message.data)
+            self._changed.notify_all()
+
+    def _add_frame(self, header: dict[str, Any], views: Frames) -> None:
+        self._dropped += header["skipped"] - self._skipped
+        self._skipped = header["skipped"]
+        frame = LiveFrame(header["time"], header["arrived"], header["late"], self._received, views)
+        self._received += 1
+        self.begun = True
+        frames = self._frames
+        if frames and not 0 <= frame.time - frames[-1].time <= JUMP_SECONDS + self._seconds:
+            while frames:
+                self._drop_oldest()
+            self.full = False
+        # Of many frames a second, or a long window, no more than so many are held.
+        least = self._seconds / (DENSITY * self._data.num_frames)
+        if not self._dense and len(frames) > 1 and frame.time - frames[-2].time < least:
+            frames.pop()
+        frames.append(frame)
+        while self._is_past(frames[0], frame):
+            self._drop_oldest()
+        self.full = self.full or self._is_whole()
+
+    def _is_past(self, oldest: LiveFrame, newest: LiveFrame) -> bool:
+        if self._dense:
+            return len(self._frames) > self._clip
+        return oldest.time <= newest.time - self._seconds
+
+    def _is_whole(self) -> bool:
+        count, span = len(self._frames), self._frames[-1].time - self._frames[0].time
+        if self._dense:
+            return count == self._clip
+        return count > 1 and span * count / (count - 1) >= 0.999 * self._seconds
+
+    def _drop_oldest(self) -> None:
+        """Count it and the frames up to the next one held, unless a window had them."""
+        self._frames.popleft()
+        following = self._frames[0].number if self._frames else self._received
+        self._dropped += max(0, following - self._covered)
+        self._covered = max(self._covered, following)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether a frame came after the window that was taken last."""
+        return self._received > self._covered
+
+    def wait(self, seconds: float) -> None:
+        """For something to change."""
+        with self._changed:
+            if self.end is None and not self._changed.wait(seconds := max(0.0, seconds)):
+                self.silence += seconds
+
+    def take(self) -> Window | None:
+        """The newest window, or what there is of it; None where there is no frame yet."""
+        with self._changed:
+            if not self._frames:
+                return None
+            held = list(self._frames)
+            self._covered = self._received
+            dropped = self._dropped
+        places = window_indices(len(held), self._data, self._dense, position=1.0)
+        clips = np.stack([held[place].views for place in places.tolist()], axis=1)
+        return Window(clips, held[0].time, held[-1], dropped)
