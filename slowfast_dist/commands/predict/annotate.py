@@ -110,7 +110,7 @@ def _captions(
             scores.starts, scores.ends, scores.probabilities[:, [column]], scores.duration
         )
         chances = probabilities_at(one, moments[places == number], smoothing)[:, 0]
-        values = np.round(chances, 3).tolist() or [round(segment.confidence, 3)]
+        values = np.round(chances, 3).tolist() or [round(segment.probability, 3)]
         colour = palette.colour(segment.label)
         captions.append((segment.end, segment.label, colour, values))
     return captions

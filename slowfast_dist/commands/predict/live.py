@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from slowfast_dist.commands.predict.lettering import printable
-from slowfast_dist.commands.predict.videos import NOT_A_NUMBER
-from slowfast_dist.commands.predict.windows import UNIFORM_SECONDS, usual_window
+from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, UNIFORM_SECONDS, usual_window
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import DataConfig

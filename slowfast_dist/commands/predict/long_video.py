@@ -77,7 +77,7 @@ def _row(segment: Segment) -> dict[str, Any]:
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
         "class": segment.label,
-        "confidence": round(segment.confidence, 4),
+        "confidence": round(segment.probability, 4),
     }
 
 

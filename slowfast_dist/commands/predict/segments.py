@@ -27,13 +27,13 @@ sampling uniform, its windows half overlapping, 20 and 24 found, 2 and 12 too ma
 
 @dataclass(frozen=True)
 class Segment:
-    """``label`` is seen from ``start`` to ``end`` (seconds); ``confidence``: the mean probability
-    of it there."""
+    """``label`` is seen from ``start`` to ``end`` (seconds); ``probability``: the mean of
+    its probability there."""
 
     start: float
     end: float
     label: str
-    confidence: float
+    probability: float
 
 
 def window_seconds(scores: WindowScores) -> float:
@@ -121,7 +121,7 @@ def find_segments(
             start=float(edges[first]),
             end=float(edges[end]),
             label=classes[ever[label]],
-            confidence=float(chances[first:end, label].mean()),
+            probability=float(chances[first:end, label].mean()),
         )
         for first, end, label in best_cut(chances, least, CHANGE * steps)
     ]

@@ -173,7 +173,7 @@ def _draw_bar(
         room = right - left - 20
         name = fitted(printable(segment.label), TEXT, room) if room > 24 else ""
         if 2 * len(name) > len(printable(segment.label)):  # or the legend tells more
-            sure = f"{segment.confidence:.0%}"
+            sure = f"{segment.probability:.0%}"
             wide = max(text_width(name, TEXT), text_width(sure, SMALL)) + 16
             middle = (left + right) / 2
             box = (middle - wide / 2, top + 26, middle + wide / 2, top + BAR - 26)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.predict.windows import Stopped
+from slowfast_dist.commands.predict.segments import Segment, find_segments
+from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_windows
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.columns import InfoColumns
@@ -28,8 +29,6 @@ FIRST_FILES, MOST_FILES = 16, 1024
 """Files that are looked at before the first of them is scored, and at most later on, four times as
 many each time: the first result comes soon, however many files there are."""
 
-NOT_A_NUMBER = "the model's output is not a number: are its weights damaged?"
-
 
 @dataclass(frozen=True)
 class VideoPrediction:
@@ -42,10 +41,10 @@ class VideoPrediction:
     info: VideoInfo | None
 
 
-def look_at(path: Path) -> VideoInfo:
-    """What the file holds, as another process finds out: a file that hangs or crashes it costs
-    nothing but time. Raises DecodeError, with the reason."""
-    [found] = _look_at([path], 1)
+def probe_video(path: Path) -> VideoInfo:
+    """What the file holds, read in another process: a file that hangs or crashes it costs nothing
+    but time. Raises DecodeError, with the reason."""
+    [found] = _probe([path], 1)
     if isinstance(found, str):
         raise DecodeError(path, found)
     return found
@@ -54,22 +53,60 @@ def look_at(path: Path) -> VideoInfo:
 def predict_video(
     predictor: Predictor,
     path: Path,
-    info: VideoInfo,
+    info: VideoInfo | None = None,
     temporal_views: int | None = None,
     spatial_crops: int | None = None,
     batch_size: int = 8,
     stop: Callable[[], bool] = lambda: False,
 ) -> NDArray[np.float64]:
-    """Probabilities (K,) of one file, the mean over its views; None: as many as in the run's own
-    validation. One other process decodes. Once ``stop`` says so Stopped is raised, within a batch's
-    time. Raises DecodeError, and UserError for views that would all be the same.
+    """Class probabilities float64 (K,) of one video file, in the order of ``predictor.classes``.
+
+    The mean over ``temporal_views`` clips times ``spatial_crops`` crops; None: as many as in the
+    run's own validation. ``batch_size`` of them are scored at once, and one other process decodes.
+    ``info``: what `probe_video` says of the file; None: it is asked here.
+
+    Raises DecodeError (path, reason) for a file that cannot be read, hangs or crashes its decoder,
+    or for which the model's output is not a number; UserError for views that would all be the
+    same; Stopped, within a batch's time, once ``stop`` returns true.
     """
+    info = probe_video(path) if info is None else info
     views = predictor.best.views(temporal_views, spatial_crops)
     with closing(_score(predictor, [path], [info], views, batch_size, 0, stop)) as scores:
         found = next(scores)
     if isinstance(found, str):
         raise DecodeError(path, found)
     return found
+
+
+def predict_segments(
+    predictor: Predictor,
+    path: Path,
+    window: float | None = None,
+    stride: float | None = None,
+    smoothing: float | None = None,
+    info: VideoInfo | None = None,
+    batch_size: int = 8,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Segment]:
+    """What happens when in one video file: segments in their order, from the video's start to its
+    end without gaps, each with ``start`` and ``end`` in seconds from the first frame on, ``label``,
+    a class's name, and ``probability``, its mean within the segment.
+
+    Clips of ``window`` seconds, one every ``stride`` seconds, are scored, ``batch_size`` at once;
+    their probabilities are averaged over ``smoothing`` seconds. All three are positive, but that a
+    smoothing of 0 does none. None is the usual value: as long a window as the clips of the
+    training, a half of it (with sampling uniform a quarter), one window. ``info``: what
+    `probe_video` says of the file; None: it is asked here. ``on_progress`` is given the fraction
+    that is done, 0 to 1.
+
+    Raises DecodeError (path, reason) for a video that is damaged anywhere, hangs or crashes its
+    decoder, or for which the model's output is not a number; Stopped, within a batch's time, once
+    ``stop`` returns true.
+    """
+    info = probe_video(path) if info is None else info
+    scores = score_windows(predictor, path, info, window, stride, batch_size, on_progress, stop)
+    return find_segments(scores, predictor.classes, smoothing)
 
 
 def predict_videos(
@@ -84,7 +121,7 @@ def predict_videos(
     workers = decoding_workers(command.num_workers, 1)
     following, size = iter(paths), FIRST_FILES
     while some := list(islice(following, size)):
-        found = _look_at(some, available_cpus())
+        found = _probe(some, available_cpus())
         readable = [p for p, info in zip(some, found, strict=True) if not isinstance(info, str)]
         infos = [info for info in found if not isinstance(info, str)]
         with closing(
@@ -102,7 +139,7 @@ def predict_videos(
         size = min(4 * size, MOST_FILES)
 
 
-def _look_at(paths: Sequence[Path], workers: int) -> list[VideoInfo | str]:
+def _probe(paths: Sequence[Path], workers: int) -> list[VideoInfo | str]:
     """What each file holds, or why it cannot be read.
 
     Nothing goes into the probes' cache: a look takes a fraction of what the decoding then takes,

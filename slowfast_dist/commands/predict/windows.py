@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import dense_indices, uniform_indices
-from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.ordered_reader import FrameTimes, VideoReader
 from slowfast_dist.video.reader import Frames, VideoInfo
 from slowfast_dist.video.views import evaluation_view
 
 if TYPE_CHECKING:
     from slowfast_dist.inference.predictor import Predictor
+    from slowfast_dist.runs.best_model import BestModel
 
 UNIFORM_SECONDS = 2.0
 """A window's length with sampling uniform, where the model does not say how long its training
@@ -37,7 +38,7 @@ it saw those: whole."""
 
 
 def usual_window(
-    best: BestModel, window: float | None, duration: float | None = None
+    best: "BestModel", window: float | None, duration: float | None = None
 ) -> float | None:
     """``window`` in seconds; if None, with sampling uniform, the length of its training videos, or
     all of a video of ``duration`` that is not much longer."""
@@ -45,6 +46,9 @@ def usual_window(
         return window
     whole = duration is not None and duration <= ONE_ACTION * best.video_seconds
     return duration if whole else best.video_seconds
+
+
+NOT_A_NUMBER = "the model's output is not a number: are its weights damaged?"
 
 
 class Stopped(Exception):
@@ -116,7 +120,8 @@ def score_windows(
 
     One centre crop, or the mean of three where the run's validation took three. ``on_progress`` is
     told the fraction that is done. Once ``stop`` says so Stopped is raised, within a batch's time.
-    Raises DecodeError for a video that is damaged anywhere, or hangs or crashes the decoder.
+    Raises DecodeError for a video that is damaged anywhere, or hangs or crashes the decoder, and
+    where the model's output is not a number.
     """
     data, crops = predictor.best.data, predictor.best.evaluation.spatial_crops
     views = [evaluation_view(info.height, info.width, data, crop, crops) for crop in range(crops)]
@@ -136,6 +141,8 @@ def score_windows(
             scores.append(predictor.probabilities(batch))
             on_progress(sum(map(len, scores)) / (crops * len(windows)))
     rows = np.concatenate(scores)
+    if not np.isfinite(rows).all():
+        raise DecodeError(path, NOT_A_NUMBER)
     lasts = windows[:, -1]
     lengths = np.append(times.starts[1:], times.end) - times.starts
     ends = shown[lasts] + lengths[lasts]

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from slowfast_dist.commands.predict.output import top
-from slowfast_dist.commands.predict.segments import find_segments
-from slowfast_dist.commands.predict.videos import look_at, predict_video
-from slowfast_dist.commands.predict.windows import Stopped, score_windows
+from slowfast_dist.commands.predict.videos import predict_segments, predict_video, probe_video
+from slowfast_dist.commands.predict.windows import Stopped
 from slowfast_dist.commands.serve.access import Refusal
 from slowfast_dist.config.commands import Serve
 from slowfast_dist.config.errors import UserError
@@ -101,7 +100,7 @@ class Scoring:
         Raises DecodeError for a video that cannot be read, Refusal for one that is too long.
         """
         start = time.monotonic()
-        info = look_at(path)
+        info = probe_video(path)
         duration = playing_time(info)
         if duration > self.max_seconds:
             raise Refusal(
@@ -132,8 +131,8 @@ class Scoring:
                 tell({"progress": round(done, 3)})
 
         try:
-            scores = score_windows(
-                self.predictor, path, info, None, None, BATCH_SIZE, on_progress, stop
+            found = predict_segments(
+                self.predictor, path, None, None, None, info, BATCH_SIZE, on_progress, stop
             )
         except Stopped:
             return
@@ -142,12 +141,12 @@ class Scoring:
                 "start": round(segment.start, 3),
                 "end": round(segment.end, 3),
                 "class": segment.label,
-                "confidence": round(segment.confidence, 6),
+                "confidence": round(segment.probability, 6),
             }
-            for segment in find_segments(scores, self.predictor.classes, None)
+            for segment in found
         ]
         tell({
-            "duration": round(scores.duration, 3),
+            "duration": round(found[-1].end, 3),
             "segments": segments,
             "seconds": round(time.monotonic() - start, 3),
         })  # fmt: skip

@@ -36,7 +36,7 @@ def sure(*labels: int) -> list[list[float]]:
 def test_a_video_of_one_class_is_one_segment():
     (found,) = find_segments(scores_of(sure(1, 1, 1, 1)), CLASSES, None)
     assert (found.start, found.end, found.label) == (0, 5, "b")
-    assert found.confidence == pytest.approx(0.9)
+    assert found.probability == pytest.approx(0.9)
 
 
 def test_a_boundary_lies_where_the_windows_change_their_mind():
@@ -80,7 +80,7 @@ def test_segments_cover_the_video_and_are_long_enough(count, smoothing):
         assert before.end == after.start and before.label != after.label
     shortest = min(segment.end - segment.start for segment in found)
     assert shortest >= 0.5 * window_seconds(scores) - 0.2
-    assert all(0 < segment.confidence <= 1 for segment in found)
+    assert all(0 < segment.probability <= 1 for segment in found)
 
 
 def test_smoothing_is_the_mean_over_that_time():

@@ -16,8 +16,14 @@ from accelerate.state import AcceleratorState, GradientState
 
 from slowfast_dist.commands.evaluate import run_evaluation
 from slowfast_dist.commands.predict import videos
-from slowfast_dist.commands.predict.videos import look_at, predict_video, predict_videos
-from slowfast_dist.commands.predict.windows import Stopped
+from slowfast_dist.commands.predict.segments import find_segments
+from slowfast_dist.commands.predict.videos import (
+    predict_segments,
+    predict_video,
+    predict_videos,
+    probe_video,
+)
+from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_windows
 from slowfast_dist.config.commands import EvaluateCommand, Predict
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing as probe_all
@@ -151,6 +157,35 @@ def test_workers_and_batches_change_nothing(predictor: Predictor, files: list[Pa
     np.testing.assert_allclose(alone, expected[0], rtol=0, atol=1e-6)
 
 
+def test_a_path_alone_gives_the_scores_and_the_segments_of_the_commands(
+    predictor: Predictor, files: list[Path]
+) -> None:
+    info = probe_file(files[0])
+    np.testing.assert_array_equal(
+        predict_video(predictor, files[0]), predict_video(predictor, files[0], info)
+    )
+    found = predict_segments(predictor, files[0], 0.2, 0.1, 0.0)
+    scores = score_windows(predictor, files[0], info, 0.2, 0.1, 3)
+    assert len(scores.starts) > 3
+    expected = find_segments(scores, CLASSES, 0.0)
+    assert [one.label for one in found] == [one.label for one in expected]
+    spans = [(one.start, one.end, one.probability) for one in found]
+    np.testing.assert_allclose(
+        spans, [(one.start, one.end, one.probability) for one in expected], atol=1e-6
+    )
+    assert found[0].start == 0 and found[-1].end == scores.duration
+
+
+@pytest.mark.parametrize("predict_one", [predict_video, predict_segments])
+def test_a_path_that_cannot_be_read_is_an_error_with_the_path_and_the_reason(
+    predictor: Predictor, tmp_path: Path, predict_one: Any
+) -> None:
+    with pytest.raises(DecodeError) as error:
+        predict_one(predictor, tmp_path / "nothing.mp4")
+    assert error.value.path == tmp_path / "nothing.mp4"
+    assert error.value.reason == "No such file or directory"
+
+
 def test_what_is_no_video_costs_only_itself(
     predictor: Predictor, files: list[Path], tmp_path: Path
 ) -> None:
@@ -177,11 +212,11 @@ def test_what_is_no_video_costs_only_itself(
     assert {one.path: one.reason for one in found if one.reason} == reasons
     assert [one.path for one in found] == [*given, named]
     np.testing.assert_allclose(found[-1].probabilities, found[1].probabilities, atol=1e-6)
-    assert look_at(named) == found[-1].info
+    assert probe_video(named) == found[-1].info
     for path, reason in reasons.items():
         if path.name != "text.mp4":  # for which a process would start
             with pytest.raises(DecodeError) as error:
-                look_at(path)
+                probe_video(path)
             assert (error.value.path, error.value.reason) == (path, reason)
 
 
@@ -270,9 +305,10 @@ def test_closed_in_the_middle_it_leaves_no_process(
     assert not [process for process in during if process.is_running()]
 
 
-def test_what_is_not_a_number_is_no_prediction(
-    tmp_path: Path, files: list[Path]
-) -> None:
+def test_what_is_not_a_number_is_no_prediction(tmp_path: Path, files: list[Path]) -> None:
     broken = write_model(tmp_path / "models", CLASSES, head=float("nan"))
-    [found] = predict(open_predictor(broken, mixed_precision="no"), files[:1])
-    assert found.probabilities is None and found.reason == videos.NOT_A_NUMBER
+    predictor = open_predictor(broken, mixed_precision="no")
+    [found] = predict(predictor, files[:1])
+    assert found.probabilities is None and found.reason == NOT_A_NUMBER
+    with pytest.raises(DecodeError, match=NOT_A_NUMBER):
+        predict_segments(predictor, files[0])

@@ -16,7 +16,7 @@ from typing import Any
 import av
 import pytest
 
-from slowfast_dist.commands.predict.videos import look_at, predict_video
+from slowfast_dist.commands.predict.videos import predict_video, probe_video
 from slowfast_dist.inference.predictor import open_predictor
 from tests.helpers.serving import BINARY, CLASSES, LINES, Server
 
@@ -30,7 +30,7 @@ def test_a_video_gives_the_classes_of_predict_and_segments_from_its_start_to_its
     assert status == 200
     assert set(answer) == {"top", "segments", "duration", "seconds"}
     predictor = open_predictor(run, "torch", "no")
-    expected = predict_video(predictor, video, look_at(video), 2, 1, 8)
+    expected = predict_video(predictor, video, probe_video(video), 2, 1, 8)
     order = sorted(range(len(CLASSES)), key=lambda place: -expected[place])
     assert [one["class"] for one in answer["top"]] == [CLASSES[place] for place in order]
     found = [one["probability"] for one in answer["top"]]
