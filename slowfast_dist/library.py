@@ -1,8 +1,8 @@
 """What ``import slowfast_dist`` offers: training, prediction and exact frames, to be called.
 
-It is the code of the command line. A mistake of the caller's, as a video that cannot be read, raises
-UserError; what ends the work from outside, as a full disk, raises RunError; either is one line of
-text. Nothing here ends the process. Only `train` and `load` import torch.
+It is the code of the command line. A mistake of the caller's, as a video that cannot be read,
+raises UserError; what ends the work from outside, as a full disk, raises RunError; either is one
+line of text. Nothing here ends the process. Only `train` and `load` import torch.
 """
 
 import os
@@ -246,7 +246,9 @@ def probe(path: str | Path) -> VideoProperties:
     return VideoProperties(info.frames, info.fps, info.width, info.height)
 
 
-def read_frames(path: str | Path, indices: Sequence[int] | NDArray[np.integer]) -> NDArray[np.uint8]:
+def read_frames(
+    path: str | Path, indices: Sequence[int] | NDArray[np.integer[Any]]
+) -> NDArray[np.uint8]:
     """The frames of a video file at ``indices``: uint8 (T, H, W, 3), RGB, upright.
 
     ``indices`` (T,) count from 0, in any order, also repeated; `probe` says how many frames there
