@@ -18,6 +18,7 @@ from slowfast_dist.cli.parser import _rank, is_flag, parse_training
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
 from slowfast_dist.system import signals
+from slowfast_dist.system.log import log_to_console
 
 WAIT_OF_OTHER_RANKS = 2.0
 """Seconds before another process than rank 0 exits: a launcher that sees one exit kills the rest,
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # no name of a class or a file ends a run
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    log_to_console()
     with one_line_for_mistakes():
         if not words or words[0] in ("-h", "--help"):
             if _rank() == 0:

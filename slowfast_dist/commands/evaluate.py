@@ -23,7 +23,7 @@ from slowfast_dist.data.loaders import (
     readable_videos,
 )
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
-from slowfast_dist.distributed.collectives import on_main, only_main, say, share_weights
+from slowfast_dist.distributed.collectives import on_main, only_main, share_weights
 from slowfast_dist.distributed.failures import faults_as_run_errors, leave
 from slowfast_dist.metrics.summary import judge
 from slowfast_dist.model.slowfast import SlowFast, rebuild
@@ -33,6 +33,7 @@ from slowfast_dist.runs.metrics_file import plain
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.videos import own_validation, trained_on
 from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.tracking.console import print_scores
 from slowfast_dist.training.evaluation import Scores, evaluate
@@ -56,7 +57,7 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     network = _load(best, accelerator)
     data, name, found = on_main(accelerator, lambda: _find(best, command.data))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
-        say(accelerator, line)
+        logger.info(line)
     asked = {"temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops}
     output = on_main(
         accelerator, lambda: make_output(best.folder, data, name, command.output, asked)

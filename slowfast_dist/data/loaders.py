@@ -1,6 +1,7 @@
 """From the data settings to the loaders of one process: list, probe, split, sample."""
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -35,6 +36,7 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import share_socket_folder
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.parent import die_with_parent
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 
@@ -138,13 +140,14 @@ def _probe(
     """The listing with what the probe found, which videos can be read (N,), and what it rejected:
     ``place`` will list that."""
     videos = listing.videos
-    found = probe_videos(videos, available_cpus(), default_cache(), show_progress=True)
+    shown = logger.isEnabledFor(logging.INFO)
+    found = probe_videos(videos, available_cpus(), default_cache(), show_progress=shown)
     rejected = tuple(
         (videos.names[row], reason, "probe") for row, reason in sorted(found.reasons.items())
     )
     if rejected:
         name, reason, _ = rejected[0]
-        print(
+        logger.info(
             f"{len(rejected)} of {len(videos)} videos cannot be read and are left out, as {name}: "
             f"{reason} (unreadable_videos.csv in {place} lists them)"
         )

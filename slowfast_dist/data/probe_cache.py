@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.data.columns import FIELDS, InfoColumns, Rows, Texts
 from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.log import logger
 from slowfast_dist.video.probe import VERSION
 
 SAVE_SECONDS = 60.0
@@ -170,10 +170,10 @@ class ProbeCache:
             write_segment(path, segment)
             self._files.append(path)
         except OSError as error:
-            print(
-                f"warning: {self._folder}: {error.strerror or error}; the videos will be checked "
+            logger.warning(
+                f"{self._folder}: {error.strerror or error}; the videos will be checked "
                 "again next time",
-                file=sys.stderr,
+                extra={"stderr": True},
             )
             self._folder = None
 

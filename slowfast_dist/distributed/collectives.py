@@ -94,12 +94,6 @@ def _disk_error(error: OSError) -> RunError:
     return RunError(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
-def say(accelerator: Accelerator, line: str) -> None:
-    """Print on the main process; accelerator.print does on one of each host."""
-    if accelerator.is_main_process:
-        print(line, flush=True)
-
-
 def meet(accelerator: Accelerator) -> None:
     """Collective: wait for all processes, however long they take, without the group's timeout."""
     global _calls

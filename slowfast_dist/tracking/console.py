@@ -1,11 +1,8 @@
 """The tables that a person reads: an epoch, the scores of an evaluation."""
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import Any
 
 from slowfast_dist.system.progress import _clock
 from slowfast_dist.system.text import clean
@@ -18,8 +15,8 @@ LARGE = 1e5
 """From which a number, as the loss of a model that diverged, would be wider than its column."""
 
 
-def print_epoch(row: Mapping[str, Any], epochs: int, stream: TextIO | None = None) -> None:
-    """Print the table of an epoch's row of metrics.jsonl: train and validation, macro averages."""
+def epoch_table(row: Mapping[str, Any], epochs: int) -> str:
+    """The lines of an epoch's row of metrics.jsonl: train and validation, macro averages."""
     shown = [name for name in SCORES if f"train/{name}" in row or f"val/{name}" in row]
     lines = [_head(f"epoch {row['epoch']}/{epochs}", shown)]
     for prefix, title in (("train", "train"), ("val", "validation")):
@@ -40,10 +37,7 @@ def print_epoch(row: Mapping[str, Any], epochs: int, stream: TextIO | None = Non
     ]
     if row.get("epoch_seconds") is not None and row["epoch"] < epochs:
         facts.append(f"training left {_clock(row['epoch_seconds'] * (epochs - row['epoch']))}")
-    lines.append("  " + " | ".join(facts))
-    out = sys.stdout if stream is None else stream
-    tqdm.write("\n".join(lines), file=out)
-    out.flush()
+    return "\n".join([*lines, "  " + " | ".join(facts)])
 
 
 def print_scores(title: str, metrics: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ from slowfast_dist.runs.best_model import DESCRIPTION, describe_best, save_best
 from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand
 from slowfast_dist.training.evaluation import Scores
 
@@ -99,7 +100,7 @@ class BestSoFar:
         if write_card(self.folder.models) or self._card_was_kept:
             return
         self._card_was_kept = True
-        print(
+        logger.info(
             f"{self.folder.shown / 'models' / CARD} was changed by hand and is kept; 'model-card "
             f"{operand(self.folder.shown)} --overwrite' writes a new one"
         )

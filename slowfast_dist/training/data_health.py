@@ -11,8 +11,9 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.data.loaders import Loaders, VideoSet
 from slowfast_dist.distributed.accelerator import local_processes
-from slowfast_dist.distributed.collectives import gather_list, say
+from slowfast_dist.distributed.collectives import gather_list
 from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.system.text import operand
 from slowfast_dist.training.recorder import Recorder
@@ -108,7 +109,7 @@ class DataWait:
         if share > TOO_MUCH and not self._advised:
             self._advised = True
             slow = self._most([pair for _, _, pairs in gathered for pair in pairs])
-            say(self.accelerator, self._advice(epoch, share, slow))
+            logger.info(self._advice(epoch, share, slow))
         return max(fraction for fraction, _, _ in gathered)
 
     def _most(self, pairs: list[tuple[int, float]]) -> list[tuple[int, float]]:

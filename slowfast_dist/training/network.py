@@ -10,7 +10,7 @@ from torch import nn
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import ModelConfig
-from slowfast_dist.distributed.collectives import on_main, say
+from slowfast_dist.distributed.collectives import on_main
 from slowfast_dist.model.convolution import fused_types
 from slowfast_dist.model.slowfast import (
     SlowFast,
@@ -23,6 +23,7 @@ from slowfast_dist.model.slowfast import (
 )
 from slowfast_dist.model.weights import hub_file
 from slowfast_dist.runs.checkpoint import Checkpoint
+from slowfast_dist.system.log import logger
 
 
 def compile_network(network: nn.Module) -> None:
@@ -86,7 +87,7 @@ def _norm_words(network: SlowFast) -> str:
 
 
 COMPILED_ON_CPU = (
-    "warning: --model.compile on a CPU: compiling takes minutes before the first step, and no "
+    "--model.compile on a CPU: compiling takes minutes before the first step, and no "
     "faster step was measured than without"
 )
 
@@ -106,7 +107,7 @@ def set_up_network(
         on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
     network, report = build_model(config, num_classes)
     for line in report if checkpoint is None else ():
-        say(accelerator, line)
+        logger.info(line)
     norm = resolve_norm(config, starts_pretrained(config))
     if norm == "sync" and accelerator.device.type != "cuda":
         raise UserError("--model.norm sync needs GPUs: use local or frozen on a CPU")
@@ -117,7 +118,7 @@ def set_up_network(
     network.checkpoint_activations = config.checkpoint_activations
     if config.compile:
         compile_network(network)
-    say(accelerator, summary(accelerator, network, config.compile))
+    logger.info(summary(accelerator, network, config.compile))
     if config.compile and accelerator.device.type == "cpu":
-        say(accelerator, COMPILED_ON_CPU)
+        logger.warning(COMPILED_ON_CPU)
     return network.train()

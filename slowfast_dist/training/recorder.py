@@ -28,8 +28,9 @@ from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.logs import SampleLog, TrainingLog
 from slowfast_dist.runs.metrics_file import MetricsFile
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import option
-from slowfast_dist.tracking.console import print_epoch
+from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_media import HardVideo, hardest_table, hardest_videos
 from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.training.best import BestSoFar
@@ -121,7 +122,7 @@ class Recorder:
         written = self.metrics.write("epoch", **row)
         saved = self.folder.models / "best_model_weights.pth" if row["best"] else None
         self.log.epoch(written, self.config.epochs, saved)
-        print_epoch(written, self.config.epochs)
+        logger.info(epoch_table(written, self.config.epochs))
         self.wandb.log_epoch(written)
         if row["best"]:
             self.wandb.summarise_best(written)
@@ -136,7 +137,7 @@ class Recorder:
         except Exception as error:  # whatever is wrong with the page, the training is worth more
             if not self.report_failed:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                print(f"report.html: cannot be written ({reason})", flush=True)
+                logger.info(f"report.html: cannot be written ({reason})")
             self.report_failed = True
         else:
             self.report_failed = False
@@ -176,7 +177,7 @@ class Recorder:
         if scores.unreadable:
             videos = [(self.videos.val[f.video].name, f.reason) for f in scores.unreadable]
             self.add_unreadable(videos, "validation")
-            print(
+            logger.info(
                 f"validation: {len(scores.unreadable)} videos could not be read: "
                 f"{self.folder.root / 'unreadable_videos.csv'} lists them"
             )
@@ -226,7 +227,7 @@ class Recorder:
         self.log.finish(self.seconds)
         self.folder.set_status("finished")
         self._draw_report()
-        print(self._closing_words(), flush=True)
+        logger.info(self._closing_words())
         if self.best.memory is not None:
             self._show_hardest(at_end=True)
             self.wandb.log_model(self.folder.models, self.best.card())
@@ -237,7 +238,7 @@ class Recorder:
         """The run was asked to stop; its checkpoint is saved."""
         self.folder.set_status("preempted")
         self._draw_report()
-        print(preempted_words(self.folder, self.saved_at), flush=True)
+        logger.info(preempted_words(self.folder, self.saved_at))
         self.wandb.finish(0, PREEMPT_SECONDS)
         return self._summary("preempted")
 

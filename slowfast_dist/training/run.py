@@ -9,11 +9,12 @@ from slowfast_dist.config.checks import validate
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos
 from slowfast_dist.distributed.accelerator import make_accelerator
-from slowfast_dist.distributed.collectives import any_process, on_main, only_main, say
+from slowfast_dist.distributed.collectives import any_process, on_main, only_main
 from slowfast_dist.distributed.failures import at_loss_of_a_process, faults_as_run_errors, leave
 from slowfast_dist.runs.checkpoint import load_checkpoint
 from slowfast_dist.runs.folder import RunFolder, Start, describe_environment, open_run
 from slowfast_dist.system import signals
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.training.recorder import Recorder, preempted_words
 from slowfast_dist.training.trainer import Trainer
@@ -34,7 +35,7 @@ def run_training(config: Config) -> dict[str, Any]:
         )
         start = on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
         for message in start.messages:
-            say(accelerator, message)
+            logger.info(message)
         if start.finished:
             summary = {"output_dir": str(start.folder.root), "status": "finished"}
         else:
@@ -94,7 +95,7 @@ def _stopped_early(folder: RunFolder, recorder: Recorder | None) -> dict[str, An
     if recorder is not None:
         return recorder.preempt()
     folder.set_status("preempted")
-    print(preempted_words(folder), flush=True)
+    logger.info(preempted_words(folder))
     return {"output_dir": str(folder.root), "status": "preempted"}
 
 
@@ -102,11 +103,10 @@ def _announce(
     accelerator: Accelerator, videos: VideoSet, decoder: Literal["auto", "decord", "pyav"]
 ) -> None:
     for warning in videos.warnings:
-        say(accelerator, f"warning: {warning}")
+        logger.warning(warning)
     for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), decoder):
-        say(accelerator, line)
-    say(
-        accelerator,
+        logger.info(line)
+    logger.info(
         f"{len(videos.train)} training and {len(videos.val)} validation videos of "
         f"{len(videos.classes)} classes; processes: {accelerator.num_processes}, device: "
         f"{accelerator.device.type}, mixed precision: {accelerator.mixed_precision}",

@@ -16,10 +16,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config, config_dict
 from slowfast_dist.data.loaders import VideoSet
-from slowfast_dist.distributed.collectives import gather_list, gather_rows, say
+from slowfast_dist.distributed.collectives import gather_list, gather_rows
 from slowfast_dist.model.batchnorm import RunningStatistics
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.checkpoint import Checkpoint
+from slowfast_dist.system.log import logger
 
 HARMLESS = (
     "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
@@ -152,7 +153,7 @@ class TrainingState:
     ) -> None:
         state, tensors = checkpoint.state, checkpoint.tensors
         if (changes := self._refuse_changes(state, free)) is not None:
-            say(accelerator, changes)
+            logger.info(changes)
         self.network.load_state_dict(checkpoint.model)
         self._restore_optimizer(checkpoint)
         if accelerator.scaler is not None and state["scaler"]:

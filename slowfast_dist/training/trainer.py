@@ -18,11 +18,12 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import VideoSet, make_loaders
 from slowfast_dist.distributed.accelerator import local_processes
-from slowfast_dist.distributed.collectives import on_main, say
+from slowfast_dist.distributed.collectives import on_main
 from slowfast_dist.distributed.failures import at_loss_of_a_process
 from slowfast_dist.model.batchnorm import RunningStatistics
 from slowfast_dist.model.slowfast import live_batchnorms
 from slowfast_dist.runs.checkpoint import Checkpoint
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.training.data_health import BadVideos, DataWait
 from slowfast_dist.training.evaluation import Scores, evaluate
@@ -59,7 +60,7 @@ class Trainer:
         if config.micro_batch_size == "auto":
             most = checkpoint.state["config"]["micro_batch_size"] if checkpoint else None
             size, line = largest_micro_batch(network, config, accelerator, most)
-            say(accelerator, line)
+            logger.info(line)
             self.config = config = replace(config, micro_batch_size=size)
         self.loaders = make_loaders(
             config,
@@ -101,9 +102,8 @@ class Trainer:
     def _warn_of_idle_processes(self) -> None:
         micro_batches, processes = self.sampler.micro_batches(0), self.accelerator.num_processes
         if idle := -micro_batches % processes:
-            say(
-                self.accelerator,
-                f"warning: a step has {micro_batches} micro-batches for {processes} processes, so "
+            logger.warning(
+                f"a step has {micro_batches} micro-batches for {processes} processes, so "
                 f"{idle} of them wait at its end: a multiple of {processes} would be faster "
                 "(--global-batch-size over --micro-batch-size)",
             )
@@ -172,7 +172,7 @@ class Trainer:
     def _say_what_compiling_took(self, started: float) -> None:
         if self._compiles:
             seconds = time.perf_counter() - started
-            say(self.accelerator, f"compiled: the first step took {seconds:.0f} s")
+            logger.info(f"compiled: the first step took {seconds:.0f} s")
             self._compiles = False
 
     def _check_steps(self, leave: int = 0) -> None:
@@ -190,7 +190,7 @@ class Trainer:
                 found = check_gradients(
                     network, first.frames, first.labels, self.accelerator.autocast
                 )
-                print(
+                logger.info(
                     f"sanity check: loss {found['loss']:.4f}, "
                     f"gradient norm of the head {found['head_grad_norm']:.4g}"
                 )

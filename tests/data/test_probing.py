@@ -23,6 +23,7 @@ from slowfast_dist.data.probe_cache import default_cache, read_segment
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system import progress
+from slowfast_dist.system.log import log_to_console
 from slowfast_dist.system.workers import ask_apart
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.probe import probe_file
@@ -220,11 +221,12 @@ def test_a_cache_that_cannot_be_written_costs_one_warning(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    log_to_console()
     monkeypatch.setattr(probe_cache, "SAVE_SECONDS", 0.0)
     (tmp_path / "file").write_text("where a folder should be")
     found = probe([folder / "a.mp4", folder / "ü 日本.b.mp4"], tmp_path / "file" / "cache")
     assert all(isinstance(info, VideoInfo) for info in found)
-    assert capsys.readouterr().err.count("warning") == 1
+    assert capsys.readouterr().err.count("warning: ") == 1
 
 
 def test_many_saves_are_made_one_and_keep_what_was_not_asked_for(

@@ -15,7 +15,7 @@ from typing import TextIO
 import pytest
 
 from slowfast_dist.system.progress import Progress, is_terminal
-from slowfast_dist.tracking.console import print_epoch, print_scores
+from slowfast_dist.tracking.console import epoch_table, print_scores
 
 
 @contextmanager
@@ -142,20 +142,18 @@ def test_an_evaluation_keeps_its_columns_and_steers_no_terminal(
     assert mistake == " 2.000e+25  a\\u202eb  c (1.00)  d\\udcff.mp4"
 
 
-def test_epoch_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_epoch_table() -> None:
     scores = {"accuracy": 0.75, "precision_macro": 0.5, "recall_macro": 0.25, "f1_macro": 0.125}
     row: dict[str, float | None] = {"epoch": 1, "grad_norm": 1.5, "lr": 1e-4}
     row |= {"train/loss": None, "val/loss": 0.5, "best": True, "epoch_seconds": 365.0}
     row |= {f"{side}/{name}": value for side in ("train", "val") for name, value in scores.items()}
-    print_epoch(row, epochs=3)
-    assert capsys.readouterr().out.splitlines() == [
+    assert epoch_table(row, epochs=3).splitlines() == [
         "epoch 1/3            loss   accuracy  precision     recall         f1",
         "  train                 -     0.7500     0.5000     0.2500     0.1250",
         "  validation       0.5000     0.7500     0.5000     0.2500     0.1250  best so far",
         "  gradient norm 1.5 | learning rate 0.0001 | seconds 365.0 | training left 00:12:10",
     ]
     without = {name: value for name, value in row.items() if not name.startswith("val/")}
-    print_epoch(without | {"train/top5_accuracy": 1.0, "epoch": 3}, epochs=3)
-    out = capsys.readouterr().out
+    out = epoch_table(without | {"train/top5_accuracy": 1.0, "epoch": 3}, epochs=3)
     assert "validation" not in out and "best" not in out and "left" not in out
     assert "top-5" in out

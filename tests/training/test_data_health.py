@@ -12,6 +12,7 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import Loaders, VideoSet, find_videos, make_loaders
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.system.log import log_to_console
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.training.data_health import DataWait
 from tests.helpers.training_runs import ROOT, TINY, launch, rows
@@ -57,6 +58,7 @@ def test_it_is_said_once_and_not_for_the_start_of_the_loaders(
     loaded: tuple[Config, VideoSet, Loaders], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, videos, loaders = loaded
+    log_to_console()
     wait = DataWait(config, Accelerator(cpu=True), videos, loaders)
     assert epoch(wait, loaders, [1.0, 0.0, 0.0]) > 0.1
     assert "waiting for data" not in capsys.readouterr().out

@@ -22,6 +22,7 @@ from slowfast_dist.config.commands import ModelCard
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.report import command
 from slowfast_dist.runs.best_model import read_best
+from slowfast_dist.system.log import log_to_console
 from slowfast_dist.training.recorder import Recorder
 from slowfast_dist.training.run import run_training
 from tests.helpers.training_runs import TINY, predictions, rows, train, trained
@@ -158,6 +159,7 @@ def test_whatever_befalls_the_page_costs_a_line_once(
     def fail(path: Path, content: bytes) -> None:
         raise fault
 
+    log_to_console()
     recorder: Any = Folder(run)
     with monkeypatch.context() as patch:
         patch.setattr(command, "write_page", fail)

@@ -19,6 +19,7 @@ import torch
 
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.log import log_to_console
 
 Row = Mapping[str, Any]
 
@@ -140,6 +141,7 @@ def answering(connection: Connection) -> Iterator[None]:
     the machine's, to the process that asked."""
     try:
         with redirect_stdout(sys.stderr):
+            log_to_console()
             yield
     except (UserError, RunError) as error:
         connection.send(error)
