@@ -3,7 +3,6 @@
 import importlib
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -16,13 +15,17 @@ RENAMED = {
 """Old name -> today's. The fifth import of those cards, slowfast_dist.data.clips, kept its name."""
 
 
-class _Alias(MetaPathFinder, Loader):
-    """Imports a module of RENAMED as the very module that has the new name."""
+class _AliasFinder:
+    """Imports a module of RENAMED as the very module that has the new name.
+
+    It is a finder and a loader without the base classes of importlib.abc, whose import takes
+    longer than all else that ``import slowfast_dist`` does.
+    """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name in RENAMED else None
+        return ModuleSpec(name, self) if name in RENAMED else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module(RENAMED[spec.name])
@@ -37,5 +40,5 @@ class _Alias(MetaPathFinder, Loader):
 
 def install() -> None:
     """Make the old names importable; once a process."""
-    if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
-        sys.meta_path.append(_Alias())
+    if not any(isinstance(finder, _AliasFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_AliasFinder())

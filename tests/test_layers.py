@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "slowfast_dist"
 
 FLOORS = (
-    {"train", "__main__", "renamed"},
+    {"train", "__main__", "renamed", "library"},
     {"cli"},
     {"commands"},
     {"training"},
@@ -63,8 +63,9 @@ SLOW_LIBRARIES = {
 }  # fmt: skip
 """What ``--help``, a wrong flag and ``import slowfast_dist`` must not wait for."""
 
-START = {"", "train", "__main__", "cli", "config"}
-"""Folders (and the package itself) that are imported before a command is known to be right."""
+START = {"", "train", "__main__", "library", "cli", "config"}
+"""Folders (and the package itself) that are imported before a command is known to be right, and the
+library, which reads frames without torch."""
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,16 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -86,15 +89,21 @@ def test_the_build_tools_version_is_the_pinned_one():
     assert build == [f"hatchling=={PINS['hatchling']}"]
 
 
-def test_a_wheel_carries_the_presets_and_finds_them_by_name(tmp_path):
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the wheel puts into site-packages."""
     pytest.importorskip("hatchling", reason="hatchling, of the extra 'test', builds the wheel")
+    folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
         cwd=ROOT, check=True, capture_output=True,
     )  # fmt: skip
-    [wheel] = tmp_path.glob("*.whl")
-    installed = tmp_path / "installed"
-    zipfile.ZipFile(wheel).extractall(installed)
+    [wheel] = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "installed")
+    return folder / "installed"
+
+
+def test_a_wheel_carries_the_presets_and_finds_them_by_name(installed, tmp_path):
     presets = {path.name for path in (ROOT / "configs").glob("*.yaml")}
     assert {path.name for path in (installed / "slowfast_dist" / "configs").iterdir()} == presets
     [entry] = metadata.PathDistribution(next(installed.glob("*.dist-info"))).entry_points
@@ -109,3 +118,38 @@ def test_a_wheel_carries_the_presets_and_finds_them_by_name(tmp_path):
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "slowfast_tiny" in run.stdout
+
+
+def test_type_checkers_of_others_see_the_types_of_the_library(installed, tmp_path):
+    """In an environment with the wheel and numpy, whose types it names; without torch, which no
+    type of the library needs."""
+    venv.create(tmp_path / "venv", symlinks=True)
+    [site] = tmp_path.glob("venv/lib/python*/site-packages")
+    shutil.copytree(installed / "slowfast_dist", site / "slowfast_dist")
+    (site / "numpy").symlink_to(Path(np.__file__).parent)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import slowfast_dist\n"
+        "config: slowfast_dist.Config = slowfast_dist.load_config('demo', ['--epochs', '3'])\n"
+        "model = slowfast_dist.load(slowfast_dist.train(config)['output_dir'])\n"
+        "reveal_type(model)\n"
+        "reveal_type(model.predict('a.mp4').probability)\n"
+        "reveal_type(model.predict_segments('a.mp4')[0].start)\n"
+        "reveal_type(slowfast_dist.probe('a.mp4').frames)\n"
+        "reveal_type(slowfast_dist.read_frames('a.mp4', [0]))\n"
+        "slowfast_dist.load(3)\n"
+        "slowfast_dist.trian\n"
+    )
+    python = site.parents[2] / "bin" / "python"
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--python-executable", python, program],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )  # fmt: skip
+    *lines, _ = [line.partition(": ")[2] for line in done.stdout.splitlines()]
+    revealed = [line.split('"')[1] for line in lines if "Revealed type" in line]
+    *types, frames = [kind.replace("builtins.", "") for kind in revealed]
+    assert types == ["slowfast_dist.library.Predictor", "float", "float", "int"], done.stdout
+    assert re.fullmatch(r"numpy\.ndarray\[.*unsignedinteger\[.*_8Bit\]\]\]", frames)
+    wrong = [line for line in lines if line.startswith("error")]
+    assert len(wrong) == 2 and "[arg-type]" in wrong[0] and "[attr-defined]" in wrong[1]

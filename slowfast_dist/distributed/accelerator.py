@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import DDPCommunicationHookType
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
@@ -35,6 +36,9 @@ def make_accelerator(
     on_cpu = not torch.cuda.is_available()
     if world_size > 1 and not dist.is_initialized():
         _make_group(world_size, timeout)
+    # Accelerate refuses another precision than that of a process's first Accelerator; a program
+    # that trains and then predicts may need two.
+    AcceleratorState._reset_state()
     accelerator = Accelerator(
         # Plain torchrun without a GPU would otherwise start N independent one-process runs.
         cpu=on_cpu and world_size > 1,

@@ -1,6 +1,7 @@
 """A run's best model on one device, from frames to class probabilities, whatever runs it."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -57,13 +58,18 @@ class _TorchNetwork:
     def __init__(
         self, best: BestModel, mixed_precision: Literal["auto", "no", "bf16", "fp16"]
     ) -> None:
-        self.accelerator = make_accelerator(mixed_precision, 120.0)
-        network = best.load().to(self.accelerator.device)
+        accelerator = make_accelerator(mixed_precision, 120.0)
+        self.device = accelerator.device
+        # Not the Accelerator's autocast, which computes as the newest one of the process does: a
+        # training in another precision may come between two predictions.
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
+        self.autocast = partial(torch.autocast, self.device.type, kind, enabled=kind is not None)
+        network = best.load().to(self.device)
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        with self.accelerator.autocast():
+        with self.autocast():
             self.network = folded(network)
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode(), self.accelerator.autocast():
-            frames = torch.from_numpy(clips).to(self.accelerator.device).permute(0, 1, 4, 2, 3)
+        with torch.inference_mode(), self.autocast():
+            frames = torch.from_numpy(clips).to(self.device).permute(0, 1, 4, 2, 3)
             return self.network(frames).float().cpu().numpy()

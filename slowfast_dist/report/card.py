@@ -22,7 +22,7 @@ from slowfast_dist.system.files import atomic_write
 CARD = "README.md"
 
 _MARK = re.compile(r"<!-- slowfast_dist wrote this card: ([0-9a-f]{64})\.[^\n]*-->\n\Z")
-_REMARK = "Changed by hand, it is kept as it is; 'model-card --overwrite' replaces it."
+_KEPT_BY_HAND = "Changed by hand, it is kept as it is; 'model-card --overwrite' replaces it."
 
 
 def write_card(models: Path, overwrite: bool = False) -> bool:
@@ -32,7 +32,7 @@ def write_card(models: Path, overwrite: bool = False) -> bool:
     """
     path = models / CARD
     try:
-        if not overwrite and path.exists() and not _is_ours(path.read_bytes()):
+        if not overwrite and path.exists() and not _is_unchanged(path.read_bytes()):
             return False
         text = _signed(render_card(_description(models), _names(models)))
         with atomic_write(path, "w") as file:
@@ -67,10 +67,10 @@ def _names(models: Path) -> list[str]:
 
 def _signed(text: str) -> str:
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"{text}<!-- slowfast_dist wrote this card: {digest}. {_REMARK} -->\n"
+    return f"{text}<!-- slowfast_dist wrote this card: {digest}. {_KEPT_BY_HAND} -->\n"
 
 
-def _is_ours(content: bytes) -> bool:
+def _is_unchanged(content: bytes) -> bool:
     """Whether it is to the byte what `_signed` made."""
     text = content.decode("utf-8", "replace")
     found = _MARK.search(text)
@@ -98,26 +98,26 @@ def render_card(description: Mapping[str, Any], files: Sequence[str]) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _front_matter(known: Sections) -> dict[str, Any]:
+def _front_matter(sections: Sections) -> dict[str, Any]:
     """What the hub files the model under. No license: the user's choice. No base_model: that would
     be a repository of the hub, and pytorchvideo's weights are in none."""
-    slug = re.sub(r"[^a-z0-9._-]+", "-", known.dataset.lower()).strip("-._") or "videos"
+    slug = re.sub(r"[^a-z0-9._-]+", "-", sections.dataset.lower()).strip("-._") or "videos"
     front: dict[str, Any] = {
         "library_name": "slowfast_dist",
         "pipeline_tag": "video-classification",
-        "tags": ["action-recognition", "pytorchvideo", "slowfast", known.model],
+        "tags": ["action-recognition", "pytorchvideo", "slowfast", sections.model],
     }
     metrics = [
-        {"type": kind, "name": shown, "value": round(float(known.val[name]), 6)}
+        {"type": kind, "name": shown, "value": round(float(sections.val[name]), 6)}
         for name, (kind, shown) in METRICS.items()
-        if name in known.val
+        if name in sections.val
     ]
     if metrics:
         front["metrics"] = sorted({metric["type"] for metric in metrics})
         result = {
             "task": {"type": "video-classification", "name": "Action recognition"},
-            "dataset": {"type": slug, "name": known.dataset, "split": "validation"},
+            "dataset": {"type": slug, "name": sections.dataset, "split": "validation"},
             "metrics": metrics,
         }
-        front["model-index"] = [{"name": f"{known.model}-{slug}", "results": [result]}]
+        front["model-index"] = [{"name": f"{sections.model}-{slug}", "results": [result]}]
     return front

@@ -1,0 +1,295 @@
+"""What ``import slowfast_dist`` offers: training, prediction and exact frames, to be called.
+
+It is the code of the command line. A mistake of the caller's, as a video that cannot be read,
+raises UserError; what ends the work from outside, as a full disk, raises RunError; either is one
+line of text. Nothing here ends the process. Only `train` and `load` import torch.
+"""
+
+import os
+import signal
+import stat
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.cli.flags import Setting, apply, flag_types
+from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.cli.presets import preset_path
+from slowfast_dist.commands.predict.output import top
+from slowfast_dist.commands.predict.segments import Segment
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.training import Config, config_dict
+from slowfast_dist.distributed.launchers import adopt_slurm_ranks
+from slowfast_dist.runs.history import read_history
+from slowfast_dist.runs.reading import mapping, read_json
+from slowfast_dist.system import signals
+from slowfast_dist.system.cpus import let_threads_sleep
+from slowfast_dist.video import reader
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.probe import probe_file
+
+if TYPE_CHECKING:
+    from slowfast_dist.inference import predictor
+
+__all__ = [
+    "Config", "Prediction", "Predictor", "RunError", "Segment", "UserError", "VideoProperties",
+    "load", "load_config", "probe", "read_frames", "train",
+]  # fmt: skip
+
+REMEMBERED_PROBES = 1024
+"""Files of which the last probe is remembered, in memory: one takes less than a kilobyte, and a
+program that reads many clips of each file then scans its packets once, not once a clip."""
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def load_config(preset: str = "finetune", flags: Sequence[str | Path] = ()) -> Config:
+    """The settings of a training, as ``train.py PRESET FLAGS...`` parses and checks them.
+
+    ``flags`` are the words of the command line, one each: ``["--data.root", "videos", "--epochs",
+    "5", "--config", "mine.yaml"]``. Flags go over --config files, these over the preset. A field of
+    the result is changed with `dataclasses.replace`.
+
+    Raises UserError, with flag, value and remedy, for what the command line refuses.
+    """
+    if isinstance(flags, str):
+        raise UserError(f"flags {flags!r}: give a list with one word each, as flags.split() is")
+    words = [str(word) for word in flags]
+    if {"-h", "--help"} & set(words):
+        raise UserError("--help: is for the command line: leave it out")
+    preset_path(preset)  # a name that looks like a flag is refused here
+    config = parse_training([preset, *words])
+    assert config is not None  # as without --help
+    return config
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train as ``config`` says into its output_dir; the same run as that of ``train.py``.
+
+    Returns "output_dir" (str), "status" ("finished", or "preempted" where a signal stopped it),
+    "best" (the best epoch's "monitor", "mode", "value", "epoch" and "global_step"; None where no
+    epoch was the best), and the last epoch's row of metrics.jsonl: "epoch", "global_step",
+    "train/loss", "val/loss", "val/accuracy", "val/f1_macro" and so on, as fractions of 1, with None
+    for what is no number. A run that was finished already returns what it has.
+
+    In the main thread Ctrl-C, SIGTERM and distributed.preempt_signal stop it as they stop the
+    command: the step is finished and saved. Under a launcher every process calls it, collectively.
+
+    Raises UserError for settings that cannot be and data that cannot be used, and RunError for what
+    ends a run from outside; the run's status file then says failed.
+    """
+    config = _as_parsed(config)
+    adopt_slurm_ranks(os.environ)
+    let_threads_sleep()
+    from slowfast_dist.training.run import run_training
+
+    with _stopped_by_signals(config.distributed.preempt_signal):
+        summary = run_training(config)
+    root = Path(summary["output_dir"])
+    rows = read_history(root / "metrics.jsonl").epochs
+    last = {name: value for name, value in (rows or [{}])[-1].items() if name != "kind"}
+    return {**last, "best": _best(root), **summary}
+
+
+def _as_parsed(config: Config) -> Config:
+    """As the command line would have made it: with paths for strings, and no unknown choices."""
+
+    def settings(values: Mapping[str, Any], prefix: str = "") -> Iterator[Setting]:
+        for name, value in values.items():
+            flag = prefix + name.replace("_", "-")
+            if isinstance(value, dict):
+                yield from settings(value, f"{flag}.")
+            else:
+                items = value if isinstance(value, list) else [value]
+                yield Setting(flag, tuple("none" if v is None else str(v) for v in items), flag)
+
+    return apply(list(settings(config_dict(config))), Config(), flag_types(Config))
+
+
+def _best(root: Path) -> dict[str, Any] | None:
+    """What models/best_model.json says of the epoch that made it."""
+    description = mapping(read_json(root / "models" / "best_model.json"))
+    names = ("monitor", "mode", "value", "epoch", "global_step")
+    return {name: description.get(name) for name in names} if description else None
+
+
+@contextmanager
+def _stopped_by_signals(preempt_signal: str) -> Iterator[None]:
+    """In the block a signal asks the training to stop; after it all is as it was before."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main one may say what a signal does
+        return
+    names = (*signals.STOP_SIGNALS, *signals.PREEMPT_SIGNALS, preempt_signal)
+    numbers = {getattr(signal, name) for name in names if hasattr(signal, name)}
+    before = {number: signal.getsignal(number) for number in numbers}
+    signals.install(preempt_signal)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # as of one that was not set by Python
+                signal.signal(number, handler)
+        signals.forget()
+
+
+# --- prediction ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of a whole video."""
+
+    label: str
+    """The most probable class."""
+    probability: float
+    """Its probability, 0 to 1."""
+    probabilities: Mapping[str, float]
+    """Of every class, the most probable first; they add up to 1."""
+
+
+class Predictor:
+    """A run's best model, ready to answer; `load` makes it.
+
+    Other processes decode: a video that hangs or crashes its decoder costs an error, not this
+    process. Call it from one thread at a time.
+    """
+
+    def __init__(self, model: "predictor.Predictor") -> None:
+        self._model = model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the model's classes, in the order of its outputs."""
+        return self._model.classes
+
+    def predict(self, path: str | Path) -> Prediction:
+        """What happens in a video file: the mean over as many views as in the run's validation.
+
+        The numbers are those of ``predict RUN FILE --json``. Raises UserError for a video that
+        cannot be read.
+        """
+        from slowfast_dist.commands.predict.videos import predict_video
+
+        with _one_line_errors():
+            probabilities = predict_video(self._model, Path(path))
+        ranked = top(probabilities, self.classes, len(self.classes))
+        return Prediction(*ranked[0], dict(ranked))
+
+    def predict_segments(self, path: str | Path) -> list[Segment]:
+        """What happens when in a video file: segments from its start to its end, without gaps.
+
+        Each has ``start`` and ``end`` in seconds from the first frame on, a ``label``, and its mean
+        ``probability`` in between. ``predict RUN FILE --segments --json`` gives the same, rounded.
+        Raises UserError for a video that is damaged anywhere.
+        """
+        from slowfast_dist.commands.predict.videos import predict_segments
+
+        with _one_line_errors():
+            return predict_segments(self._model, Path(path))
+
+
+def load(run: str | Path) -> Predictor:
+    """The best model of a run's folder, or of its models/ folder alone, on the GPU if there is one.
+
+    It computes in the precision that the hardware has, as ``predict`` does. Raises UserError where
+    there is no such model, or where its files are damaged.
+    """
+    let_threads_sleep()
+    from slowfast_dist.inference.predictor import open_predictor
+
+    with _one_line_errors():
+        return Predictor(open_predictor(Path(run)))
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Raise UserError or RunError in place of what most often goes wrong; imports torch."""
+    from slowfast_dist.distributed.failures import faults_as_run_errors
+
+    with faults_as_run_errors(), _unreadable_as_user_error():
+        yield
+
+
+# --- frames --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class VideoProperties:
+    """What a video file holds, as it is displayed: rotation and mirroring applied."""
+
+    frames: int
+    """Exactly those that a decode from the beginning to the end gives, whatever the header says."""
+    fps: float
+    """Average frames per second; 0.0 where the file does not say."""
+    width: int
+    """Pixels of the upright picture: of a phone's video that is stored lying and displayed
+    standing, the smaller number."""
+    height: int
+    """Pixels of the upright picture."""
+
+
+def probe(path: str | Path) -> VideoProperties:
+    """What a video file holds.
+
+    All packets are scanned and a few frames decoded, or all where only that tells the count, in
+    this process. Raises UserError for a file that cannot be read.
+    """
+    info = _probed(Path(path))
+    return VideoProperties(info.frames, info.fps, info.width, info.height)
+
+
+def read_frames(
+    path: str | Path, indices: Sequence[int] | NDArray[np.integer[Any]]
+) -> NDArray[np.uint8]:
+    """The frames of a video file at ``indices``: uint8 (T, H, W, 3), RGB, upright.
+
+    ``indices`` (T,) count from 0, in any order, also repeated; `probe` says how many frames there
+    are. Frame i is the i-th of a decode from the beginning, to the bit, also where it is sought.
+    H and W are those of `probe`.
+
+    Raises UserError for an index that the video does not have, and for a file that cannot be read.
+    """
+    path, wanted = Path(path), np.asarray(indices)
+    if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
+        raise UserError(f"{path}: indices {indices!r}: give a list of whole numbers")
+    info = _probed(path)
+    missing = wanted[(wanted < 0) | (wanted >= info.frames)]
+    if missing.size:
+        raise UserError(f"{path}: index {missing[0]}: give numbers from 0 to {info.frames - 1}")
+    if not wanted.size:
+        return np.empty((0, info.height, info.width, 3), np.uint8)
+    with _unreadable_as_user_error():
+        return reader.read_frames(path, wanted.astype(np.int64), info, "pyav", None)
+
+
+def _probed(path: Path) -> reader.VideoInfo:
+    with _unreadable_as_user_error():
+        try:
+            status = path.stat()
+        except (OSError, ValueError) as error:  # a ValueError of a null character
+            raise DecodeError(path, getattr(error, "strerror", None) or str(error)) from error
+        if not stat.S_ISREG(status.st_mode):  # a read of a pipe or a device may never end
+            raise DecodeError(path, "is no file")
+        return _probe_unchanged(path.absolute(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=REMEMBERED_PROBES)
+def _probe_unchanged(path: Path, size: int, mtime_ns: int) -> reader.VideoInfo:
+    """``size`` and ``mtime_ns`` tell whether the file is still the one that was probed."""
+    return probe_file(path)
+
+
+@contextmanager
+def _unreadable_as_user_error() -> Iterator[None]:
+    try:
+        yield
+    except DecodeError as error:
+        raise UserError(str(error)) from error
