@@ -1,248 +1,206 @@
-"""The commands: what parses the line of each and runs it, with one lazy import a command."""
+"""The table of the commands: of each its settings, the function that runs it, and its words.
 
-from collections.abc import Callable
+Settings and functions stand here by name: a command imports its own alone, and functions, which
+may need torch, only for a command line that is right.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from slowfast_dist.cli.flags import did_you_mean
-from slowfast_dist.cli.parser import MODULE, _rank, parse_command, parse_evaluation, parse_training
-from slowfast_dist.config.benchmark import (
-    BenchmarkIndex,
-    BenchmarkLoader,
-    BenchmarkScaling,
-    BenchmarkStep,
-    BenchmarkTrain,
+MODULE = "python -m slowfast_dist"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command, and what has to be done around the function that runs it."""
+
+    name: str
+    """The words that choose it, as benchmark step."""
+    summary: str
+    """What the list of commands says of it."""
+    run: str
+    """module:function below slowfast_dist; it takes the words, then the settings if there are."""
+    settings: str | None = None
+    """module:dataclass below slowfast_dist whose fields are the flags; none: it has no flags."""
+    words: tuple[str, ...] = ()
+    """Names of what is given without a flag: in brackets what may be missing; the last one may end
+    in "..." and then stands for one or more. All are paths but INPUT, which may be an address."""
+    usage: str = ""
+    """The words in the usage line, where it shows more than ``words``."""
+    missing: str = ""
+    """The message where a word is missing, in place of the one that shows the usage line."""
+    note: str = ""
+    """What its help says below the description of its settings."""
+    computes: bool = False
+    """Whether it computes with torch: its CPU threads then sleep while they wait."""
+    ends_with_pipe: bool = False
+    """Whether it ends without a word where nobody reads any more what it prints."""
+    launched: bool = False
+    """Whether a launcher may start it several times, as ranks of one computation."""
+    trains: bool = False
+    """Whether it writes a run, in a folder that only one process holds, and stops at a signal."""
+
+    @property
+    def usage_line(self) -> str:
+        """How to call it, but for its flags."""
+        return f"{MODULE} {self.name} {self.usage or ' '.join(self.words)}".rstrip()
+
+    @property
+    def most_words(self) -> int | None:
+        """How many words it takes without a flag; none: any number."""
+        return None if self.words and self.words[-1].endswith("...") else len(self.words)
+
+    def values_of(self, words: Sequence[str]) -> list[Any]:
+        """What its function takes for the words; None for one that is left out."""
+        values: list[Any] = []
+        for place, name in enumerate(self.words):
+            kind = str if name.startswith("INPUT") else Path
+            if name.endswith("..."):
+                values.append([kind(word) for word in words[place:]])
+            else:
+                values.append(kind(words[place]) if place < len(words) else None)
+        return values
+
+
+def load(place: str) -> Any:
+    """The function or class at ``place``, as training.run:run_training."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"slowfast_dist.{module}"), name)
+
+
+_TABLE = (
+    Command(
+        "train",
+        "Train a model: [PRESET] [--config FILE ...] [flags]; train.py is the same.",
+        run="training.run:run_training",
+        settings="config.training:Config",
+        usage="[PRESET] [--config FILE ...]",
+        computes=True,
+        launched=True,
+        trains=True,
+    ),
+    Command(
+        "evaluate",
+        "Score labelled videos with a run's best model: RUN [--data DIR] [flags].",
+        run="commands.evaluate:run_evaluation",
+        settings="config.commands:EvaluateCommand",
+        words=("RUN",),
+        usage="RUN [--data DIR]",
+        note="RUN is a run's folder, or its models folder alone. The videos are cut into clips as "
+        "in the run's own validation.",
+        missing="evaluate: RUN is missing: give a run's folder, or its models folder",
+        computes=True,
+        launched=True,
+    ),
+    Command(
+        "predict",
+        "Say what happens in videos or a live source: RUN INPUT... [flags].",
+        run="commands.predict.command:run_predict",
+        settings="config.commands:Predict",
+        words=("RUN", "INPUT..."),
+        computes=True,
+    ),
+    Command(
+        "export",
+        "Write a run's best model as onnx, pt2 or safetensors: RUN --format FORMAT [flags].",
+        run="commands.export.command:run_export",
+        settings="config.commands:Export",
+        words=("RUN",),
+        computes=True,
+        ends_with_pipe=True,
+    ),
+    Command(
+        "report",
+        "Write an HTML page about a run, or one that compares several: RUN... [flags].",
+        run="report.command:run_report",
+        settings="config.commands:Report",
+        words=("RUN...",),
+        ends_with_pipe=True,
+    ),
+    Command(
+        "model-card",
+        "Write, and with --push-to-hub upload, the card of a run's best model: RUN [flags].",
+        run="commands.hub:run_model_card",
+        settings="config.commands:ModelCard",
+        words=("RUN",),
+        ends_with_pipe=True,
+    ),
+    Command(
+        "serve",
+        "Show a run's best model in the browser: RUN [flags].",
+        run="commands.serve.command:run_serve",
+        settings="config.commands:Serve",
+        words=("RUN",),
+        computes=True,
+    ),
+    Command(
+        "check-data",
+        "Report what is wrong with a folder of videos: DIR [flags].",
+        run="commands.check.command:run_check",
+        settings="config.commands:CheckData",
+        words=("DIR",),
+    ),
+    Command(
+        "prepare",
+        "Rewrite a folder of videos once, for fast loading: DIR OUT [flags].",
+        run="commands.prepare.command:run_prepare",
+        settings="config.commands:Prepare",
+        words=("DIR", "OUT"),
+    ),
+    Command(
+        "benchmark step",
+        "Time of a training step and of scoring, on random data; against a plain loop.",
+        run="commands.benchmark.step:run_benchmark",
+        settings="config.benchmark:BenchmarkStep",
+        computes=True,
+    ),
+    Command(
+        "benchmark train",
+        "A training end to end on the videos of DIR; against a plain loop.",
+        run="commands.benchmark.train:run_benchmark",
+        settings="config.benchmark:BenchmarkTrain",
+        words=("DIR",),
+        computes=True,
+    ),
+    Command(
+        "benchmark scaling",
+        "1 to N processes on this machine, and a model of 8 to 512 GPUs.",
+        run="commands.benchmark.scaling:run_benchmark",
+        settings="config.benchmark:BenchmarkScaling",
+        computes=True,
+        launched=True,
+    ),
+    Command(
+        "benchmark loader",
+        "CPU time of reading clips, by reader, size, keyframe interval and workers.",
+        run="commands.benchmark.loader:run_benchmark",
+        settings="config.benchmark:BenchmarkLoader",
+        words=("[DIR]",),
+    ),
+    Command(
+        "benchmark index",
+        "Time to list a large dataset and to start on it, and memory.",
+        run="commands.benchmark.index:run_benchmark",
+        settings="config.benchmark:BenchmarkIndex",
+    ),
+    Command(
+        "make-demo",
+        "Make the small videos of the demo in a folder: DIR.",
+        run="data.synthetic:make_demo_videos",
+        words=("DIR",),
+        missing=f"make-demo takes the folder to make: {MODULE} make-demo DIR",
+    ),
 )
-from slowfast_dist.config.commands import (
-    CheckData,
-    Export,
-    ModelCard,
-    Predict,
-    Prepare,
-    Report,
-    Serve,
-)
-from slowfast_dist.config.errors import UserError
-from slowfast_dist.runs.lock import refuse_if_held
-from slowfast_dist.system import signals
-from slowfast_dist.system.cpus import let_threads_sleep
-from slowfast_dist.system.interrupts import ends_with_its_pipe
+
+COMMANDS = {command.name: command for command in _TABLE}
+
+GROUPS = {"benchmark": "Measure on this machine: step, train, scaling, loader or index, [flags]."}
+"""What the list says of commands that have their first word in common."""
 
 
-def _train(arguments: list[str]) -> None:
-    """Train a model: [PRESET] [--config FILE ...] [flags]; train.py is the same."""
-    config = parse_training(arguments)
-    if config is None:
-        return
-    signals.install(config.distributed.preempt_signal)
-    refuse_if_held(config.output_dir)
-    let_threads_sleep()
-    from slowfast_dist.training.run import run_training
-
-    run_training(config)
-
-
-def _evaluate(arguments: list[str]) -> None:
-    """Score labelled videos with a run's best model: RUN [--data DIR] [flags]."""
-    parsed = parse_evaluation(arguments)
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.evaluate import run_evaluation
-
-    run_evaluation(*parsed)
-
-
-def _make_demo(arguments: list[str]) -> None:
-    """Make the small videos of the demo in a folder: DIR."""
-    usage = "python -m slowfast_dist make-demo DIR"
-    if {"-h", "--help"} & set(arguments):
-        if _rank() == 0:
-            print(f"usage: {usage}")
-        return
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        raise UserError(f"make-demo takes the folder to make: {usage}")
-    from slowfast_dist.data.synthetic import make_demo_videos
-
-    make_demo_videos(Path(arguments[0]))
-
-
-def predict(arguments: list[str]) -> None:
-    """Say what happens in videos or a live source: RUN INPUT... [flags]."""
-    parsed = parse_command(arguments, Predict(), "predict", ("RUN", "INPUT..."))
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.predict.command import run_predict
-
-    (run, *inputs), command = parsed
-    run_predict(Path(run), inputs, command)
-
-
-def export(arguments: list[str]) -> None:
-    """Write a run's best model as onnx, pt2 or safetensors: RUN --format FORMAT [flags]."""
-    parsed = parse_command(arguments, Export(), "export", ("RUN",))
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.export.command import run_export
-
-    (run,), command = parsed
-    with ends_with_its_pipe():
-        run_export(Path(run), command)
-
-
-def report(arguments: list[str]) -> None:
-    """Write an HTML page about a run, or one that compares several: RUN... [flags]."""
-    parsed = parse_command(arguments, Report(), "report", ("RUN...",))
-    if parsed is None:
-        return
-    from slowfast_dist.report.command import run_report
-
-    runs, command = parsed
-    with ends_with_its_pipe():
-        run_report([Path(run) for run in runs], command)
-
-
-def model_card(arguments: list[str]) -> None:
-    """Write, and with --push-to-hub upload, the card of a run's best model: RUN [flags]."""
-    parsed = parse_command(arguments, ModelCard(), "model-card", ("RUN",))
-    if parsed is None:
-        return
-    from slowfast_dist.commands.hub import run_model_card
-
-    (run,), command = parsed
-    with ends_with_its_pipe():
-        run_model_card(Path(run), command)
-
-
-def serve(arguments: list[str]) -> None:
-    """Show a run's best model in the browser: RUN [flags]."""
-    parsed = parse_command(arguments, Serve(), "serve", ("RUN",))
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.serve.command import run_serve
-
-    (run,), command = parsed
-    run_serve(Path(run), command)
-
-
-# The command lines of what is done with videos beside training: one lazy import a command.
-
-
-def check_data(arguments: list[str]) -> None:
-    """Report what is wrong with a folder of videos: DIR [flags]."""
-    parsed = parse_command(arguments, CheckData(), "check-data", ("DIR",))
-    if parsed is None:
-        return
-    from slowfast_dist.commands.check.command import run_check
-
-    (root,), command = parsed
-    run_check(Path(root), command)
-
-
-def prepare(arguments: list[str]) -> None:
-    """Rewrite a folder of videos once, for fast loading: DIR OUT [flags]."""
-    parsed = parse_command(arguments, Prepare(), "prepare", ("DIR", "OUT"))
-    if parsed is None:
-        return
-    from slowfast_dist.commands.prepare.command import run_prepare
-
-    (root, out), command = parsed
-    run_prepare(Path(root), Path(out), command)
-
-
-# The command lines of ``benchmark``: one lazy import a measurement.
-
-
-def benchmark(arguments: list[str]) -> None:
-    """Measure on this machine: step, train, scaling, loader or index, [flags]."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: {MODULE} benchmark WHAT ...\n")
-        for name, measure in BENCHMARKS.items():
-            print(f"  {name:<12}{measure.__doc__}")
-    elif arguments[0] in BENCHMARKS:
-        BENCHMARKS[arguments[0]](arguments[1:])
-    else:
-        names = ", ".join(BENCHMARKS)
-        hint = did_you_mean(arguments[0], BENCHMARKS) or f": give one of {names}"
-        raise UserError(f"benchmark {arguments[0]}: there is none{hint}")
-
-
-def _benchmark_loader(arguments: list[str]) -> None:
-    """CPU time of reading clips, by reader, size, keyframe interval and workers."""
-    parsed = parse_command(arguments, BenchmarkLoader(), "benchmark loader", ("[DIR]",))
-    if parsed is None:
-        return
-    from slowfast_dist.commands.benchmark.loader import run_benchmark
-
-    words, command = parsed
-    run_benchmark(Path(words[0]) if words else None, command)
-
-
-def _benchmark_index(arguments: list[str]) -> None:
-    """Time to list a large dataset and to start on it, and memory."""
-    parsed = parse_command(arguments, BenchmarkIndex(), "benchmark index", ())
-    if parsed is None:
-        return
-    from slowfast_dist.commands.benchmark.index import run_benchmark
-
-    run_benchmark(parsed[1])
-
-
-def _benchmark_step(arguments: list[str]) -> None:
-    """Time of a training step and of scoring, on random data; against a plain loop."""
-    parsed = parse_command(arguments, BenchmarkStep(), "benchmark step", ())
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.benchmark.step import run_benchmark
-
-    run_benchmark(parsed[1])
-
-
-def _benchmark_train(arguments: list[str]) -> None:
-    """A training end to end on the videos of DIR; against a plain loop."""
-    parsed = parse_command(arguments, BenchmarkTrain(), "benchmark train", ("DIR",))
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.benchmark.train import run_benchmark
-
-    (root,), command = parsed
-    run_benchmark(Path(root), command)
-
-
-def _benchmark_scaling(arguments: list[str]) -> None:
-    """1 to N processes on this machine, and a model of 8 to 512 GPUs."""
-    parsed = parse_command(arguments, BenchmarkScaling(), "benchmark scaling", ())
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.benchmark.scaling import run_benchmark
-
-    run_benchmark(parsed[1])
-
-
-BENCHMARKS = {
-    "step": _benchmark_step,
-    "train": _benchmark_train,
-    "scaling": _benchmark_scaling,
-    "loader": _benchmark_loader,
-    "index": _benchmark_index,
-}
-
-
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "predict": predict,
-    "export": export,
-    "report": report,
-    "model-card": model_card,
-    "serve": serve,
-    "check-data": check_data,
-    "prepare": prepare,
-    "benchmark": benchmark,
-    "make-demo": _make_demo,
-}
+def find(words: Sequence[str]) -> Command | None:
+    """The command that ``words`` start with, if they start with one."""
+    return COMMANDS.get(" ".join(words[:1])) or COMMANDS.get(" ".join(words[:2]))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.cli.flags import flag_types
 from slowfast_dist.cli.main import main, one_line_for_mistakes
 from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
 
@@ -183,8 +183,8 @@ def test_without_videos_it_says_how_to_give_some() -> None:
 
 
 def test_of_several_processes_rank_0_speaks_and_ends_first() -> None:
-    told = "import time; time.sleep = print; from slowfast_dist.cli.main import main; main()"
-    first = run("-c", told, "train", "--epocs", "3", rank=0)
+    program = "import time; time.sleep = print; from slowfast_dist.cli.main import main; main()"
+    first = run("-c", program, "train", "--epocs", "3", rank=0)
     started = time.perf_counter()
     other = run("train.py", "--epocs", "3", rank=1)
     other_seconds = time.perf_counter() - started
@@ -301,7 +301,7 @@ def test_ctrl_c_behind_the_end_of_a_command_shows_no_traceback() -> None:
 import atexit, os, signal
 atexit.register(os.kill, os.getpid(), signal.SIGINT)
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from slowfast_dist.start import main
+from slowfast_dist.cli.start import main
 main(["benchmark"])
 """
     done = run("-c", code)
