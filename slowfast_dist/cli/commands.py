@@ -19,15 +19,15 @@ class Command:
 
     name: str
     """The words that choose it, as benchmark step."""
-    summary: str
-    """What the list of commands says of it."""
     run: str
     """module:function below slowfast_dist; it takes the words, then the settings if there are."""
-    settings: str | None = None
+    settings: str | None
     """module:dataclass below slowfast_dist whose fields are the flags; none: it has no flags."""
-    words: tuple[str, ...] = ()
+    words: tuple[str, ...]
     """Names of what is given without a flag: in brackets what may be missing; the last one may end
     in "..." and then stands for one or more. All are paths but INPUT, which may be an address."""
+    summary: str
+    """What the list of commands says of it."""
     usage: str = ""
     """The words in the usage line, where it shows more than ``words``."""
     missing: str = ""
@@ -72,128 +72,55 @@ def load(place: str) -> Any:
 
 
 _TABLE = (
-    Command(
-        "train",
-        "Train a model: [PRESET] [--config FILE ...] [flags]; train.py is the same.",
-        run="training.run:run_training",
-        settings="config.training:Config",
-        usage="[PRESET] [--config FILE ...]",
-        computes=True,
-        launched=True,
-        trains=True,
-    ),
-    Command(
-        "evaluate",
-        "Score labelled videos with a run's best model: RUN [--data DIR] [flags].",
-        run="commands.evaluate:run_evaluation",
-        settings="config.commands:EvaluateCommand",
-        words=("RUN",),
-        usage="RUN [--data DIR]",
-        note="RUN is a run's folder, or its models folder alone. The videos are cut into clips as "
-        "in the run's own validation.",
-        missing="evaluate: RUN is missing: give a run's folder, or its models folder",
-        computes=True,
-        launched=True,
-    ),
-    Command(
-        "predict",
-        "Say what happens in videos or a live source: RUN INPUT... [flags].",
-        run="commands.predict.command:run_predict",
-        settings="config.commands:Predict",
-        words=("RUN", "INPUT..."),
-        computes=True,
-    ),
-    Command(
-        "export",
-        "Write a run's best model as onnx, pt2 or safetensors: RUN --format FORMAT [flags].",
-        run="commands.export.command:run_export",
-        settings="config.commands:Export",
-        words=("RUN",),
-        computes=True,
-        ends_with_pipe=True,
-    ),
-    Command(
-        "report",
-        "Write an HTML page about a run, or one that compares several: RUN... [flags].",
-        run="report.command:run_report",
-        settings="config.commands:Report",
-        words=("RUN...",),
-        ends_with_pipe=True,
-    ),
-    Command(
-        "model-card",
-        "Write, and with --push-to-hub upload, the card of a run's best model: RUN [flags].",
-        run="commands.hub:run_model_card",
-        settings="config.commands:ModelCard",
-        words=("RUN",),
-        ends_with_pipe=True,
-    ),
-    Command(
-        "serve",
-        "Show a run's best model in the browser: RUN [flags].",
-        run="commands.serve.command:run_serve",
-        settings="config.commands:Serve",
-        words=("RUN",),
-        computes=True,
-    ),
-    Command(
-        "check-data",
-        "Report what is wrong with a folder of videos: DIR [flags].",
-        run="commands.check.command:run_check",
-        settings="config.commands:CheckData",
-        words=("DIR",),
-    ),
-    Command(
-        "prepare",
-        "Rewrite a folder of videos once, for fast loading: DIR OUT [flags].",
-        run="commands.prepare.command:run_prepare",
-        settings="config.commands:Prepare",
-        words=("DIR", "OUT"),
-    ),
-    Command(
-        "benchmark step",
-        "Time of a training step and of scoring, on random data; against a plain loop.",
-        run="commands.benchmark.step:run_benchmark",
-        settings="config.benchmark:BenchmarkStep",
-        computes=True,
-    ),
-    Command(
-        "benchmark train",
-        "A training end to end on the videos of DIR; against a plain loop.",
-        run="commands.benchmark.train:run_benchmark",
-        settings="config.benchmark:BenchmarkTrain",
-        words=("DIR",),
-        computes=True,
-    ),
-    Command(
-        "benchmark scaling",
-        "1 to N processes on this machine, and a model of 8 to 512 GPUs.",
-        run="commands.benchmark.scaling:run_benchmark",
-        settings="config.benchmark:BenchmarkScaling",
-        computes=True,
-        launched=True,
-    ),
-    Command(
-        "benchmark loader",
-        "CPU time of reading clips, by reader, size, keyframe interval and workers.",
-        run="commands.benchmark.loader:run_benchmark",
-        settings="config.benchmark:BenchmarkLoader",
-        words=("[DIR]",),
-    ),
-    Command(
-        "benchmark index",
-        "Time to list a large dataset and to start on it, and memory.",
-        run="commands.benchmark.index:run_benchmark",
-        settings="config.benchmark:BenchmarkIndex",
-    ),
-    Command(
-        "make-demo",
-        "Make the small videos of the demo in a folder: DIR.",
-        run="data.synthetic:make_demo_videos",
-        words=("DIR",),
-        missing=f"make-demo takes the folder to make: {MODULE} make-demo DIR",
-    ),
-)
+    Command("train", "training.run:run_training", "config.training:Config", (),
+            "Train a model: [PRESET] [--config FILE ...] [flags]; train.py is the same.",
+            usage="[PRESET] [--config FILE ...]", computes=True, launched=True, trains=True),
+    Command("evaluate", "commands.evaluate:run_evaluation", "config.commands:EvaluateCommand",
+            ("RUN",),
+            "Score labelled videos with a run's best model: RUN [--data DIR] [flags].",
+            usage="RUN [--data DIR]", computes=True, launched=True,
+            note="RUN is a run's folder, or its models folder alone. The videos are cut into clips "
+                 "as in the run's own validation.",
+            missing="evaluate: RUN is missing: give a run's folder, or its models folder"),
+    Command("predict", "commands.predict.command:run_predict", "config.commands:Predict",
+            ("RUN", "INPUT..."),
+            "Say what happens in videos or a live source: RUN INPUT... [flags].", computes=True),
+    Command("export", "commands.export.command:run_export", "config.commands:Export", ("RUN",),
+            "Write a run's best model as onnx, pt2 or safetensors: RUN --format FORMAT [flags].",
+            computes=True, ends_with_pipe=True),
+    Command("report", "report.command:run_report", "config.commands:Report", ("RUN...",),
+            "Write an HTML page about a run, or one that compares several: RUN... [flags].",
+            ends_with_pipe=True),
+    Command("model-card", "commands.hub:run_model_card", "config.commands:ModelCard", ("RUN",),
+            "Write, and with --push-to-hub upload, the card of a run's best model: RUN [flags].",
+            ends_with_pipe=True),
+    Command("serve", "commands.serve.command:run_serve", "config.commands:Serve", ("RUN",),
+            "Show a run's best model in the browser: RUN [flags].", computes=True),
+    Command("check-data", "commands.check.command:run_check", "config.commands:CheckData",
+            ("DIR",), "Report what is wrong with a folder of videos: DIR [flags]."),
+    Command("prepare", "commands.prepare.command:run_prepare", "config.commands:Prepare",
+            ("DIR", "OUT"), "Rewrite a folder of videos once, for fast loading: DIR OUT [flags]."),
+    Command("benchmark step", "commands.benchmark.step:run_benchmark",
+            "config.benchmark:BenchmarkStep", (),
+            "Time of a training step and of scoring, on random data; against a plain loop.",
+            computes=True),
+    Command("benchmark train", "commands.benchmark.train:run_benchmark",
+            "config.benchmark:BenchmarkTrain", ("DIR",),
+            "A training end to end on the videos of DIR; against a plain loop.", computes=True),
+    Command("benchmark scaling", "commands.benchmark.scaling:run_benchmark",
+            "config.benchmark:BenchmarkScaling", (),
+            "1 to N processes on this machine, and a model of 8 to 512 GPUs.",
+            computes=True, launched=True),
+    Command("benchmark loader", "commands.benchmark.loader:run_benchmark",
+            "config.benchmark:BenchmarkLoader", ("[DIR]",),
+            "CPU time of reading clips, by reader, size, keyframe interval and workers."),
+    Command("benchmark index", "commands.benchmark.index:run_benchmark",
+            "config.benchmark:BenchmarkIndex", (),
+            "Time to list a large dataset and to start on it, and memory."),
+    Command("make-demo", "data.synthetic:make_demo_videos", None, ("DIR",),
+            "Make the small videos of the demo in a folder: DIR.",
+            missing=f"make-demo takes the folder to make: {MODULE} make-demo DIR"),
+)  # fmt: skip
 
 COMMANDS = {command.name: command for command in _TABLE}
 

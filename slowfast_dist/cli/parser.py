@@ -44,12 +44,9 @@ def parse_command(command: Command, arguments: Sequence[str]) -> list[Any] | Non
     """
     if command.settings is None:
         return _parse_words(command, arguments)
-    settings = load(command.settings)()
-    types = flag_types(type(settings))
+    types = flag_types(load(command.settings))
     line = read_command_line(arguments, types, command.most_words, command.trains)
-    if command.trains:
-        for path in (preset_path(line.preset or DEFAULT_PRESET), *line.config_files):
-            settings = apply(read_config_file(path, types), settings, types)
+    settings = defaults(command, line.preset, line.config_files)
     if line.help:
         usage = command.usage_line
         if command.trains and Path(sys.argv[0]).name == "train.py":
@@ -64,6 +61,16 @@ def parse_command(command: Command, arguments: Sequence[str]) -> list[Any] | Non
     settings = apply(line.settings, settings, types)
     validate(settings)
     return [*command.values_of(line.words), settings]
+
+
+def defaults(command: Command, preset: str | None = None, files: Sequence[Path] = ()) -> Any:
+    """The settings of a command that has some, as preset and files leave them."""
+    settings = load(command.settings or "")()
+    if command.trains:
+        types = flag_types(type(settings))
+        for path in (preset_path(preset or DEFAULT_PRESET), *files):
+            settings = apply(read_config_file(path, types), settings, types)
+    return settings
 
 
 def _parse_words(command: Command, arguments: Sequence[str]) -> list[Any] | None:

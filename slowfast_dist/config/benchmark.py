@@ -9,31 +9,20 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, Le, MinLen, MultipleOf, Predicate
 
+from slowfast_dist.config import fields
 from slowfast_dist.config.checks import Remedy, require
-from slowfast_dist.config.fields import (
-    MOST,
-    Count,
-    JsonResults,
-    LoaderWorkers,
-    ModelName,
-    OptimizerName,
-    Positive,
-    PositiveFloat,
-    Precision,
-    as_training,
-    is_even_from_16,
-)
+from slowfast_dist.config.fields import as_training, is_even_from_16
 from slowfast_dist.config.training import RESNET_ALPHA
 
-ClipFrames = Annotated[Count, MultipleOf(RESNET_ALPHA), as_training("data.num-frames")]
-SamplingRate = Annotated[Count, as_training("data.sampling-rate")]
+ClipFrames = Annotated[fields.Count, MultipleOf(RESNET_ALPHA), as_training("data.num-frames")]
+SamplingRate = Annotated[fields.Count, as_training("data.sampling-rate")]
 ShortSide = Annotated[tuple[int, int], as_training("data.short-side")]
-CropSize = Annotated[Count, as_training("data.crop-size")]
-Model = Annotated[ModelName, as_training("model.name")]
+CropSize = Annotated[fields.Count, as_training("data.crop-size")]
+Model = Annotated[fields.ModelName, as_training("model.name")]
 HardwarePrecision = Annotated[
-    Precision, as_training("mixed-precision", "; auto: what the hardware has")
+    fields.Precision, as_training("mixed-precision", "; auto: what the hardware has")
 ]
-Rate = Annotated[float, Gt(0), Le(MOST)]
+Rate = Annotated[float, Gt(0), Le(fields.MOST)]
 
 
 def _is_size(size: str) -> bool:
@@ -69,20 +58,20 @@ class BenchmarkLoader:
     """Frames from one keyframe to the next in the videos that are made."""
     keep: Path | None = None
     """Keep the made videos in this folder, and use those that it holds already."""
-    sample: Positive = 12
+    sample: fields.Positive = 12
     """Videos of DIR that are read, spread evenly over all."""
-    clips: Positive = 7
+    clips: fields.Positive = 7
     """Clips of each kind of video that are read in every way; with workers a third of them, each
     by every worker."""
     workers: Annotated[tuple[int, ...], Ge(0)] = (0, 2)
     """Loader processes, each number for itself; 0: the training process reads; none: left out."""
-    num_frames: Annotated[Count, as_training("data.num-frames")] = 32
+    num_frames: Annotated[fields.Count, as_training("data.num-frames")] = 32
     sampling_rate: SamplingRate = 2
     short_side: ShortSide = (256, 320)
     crop_size: CropSize = 224
     prepared: bool = True
     """Also measure the videos after prepare."""
-    json: JsonResults = False
+    json: fields.JsonResults = False
 
     def check(self) -> None:
         """Raise UserError for sizes that do not go together."""
@@ -95,7 +84,7 @@ class BenchmarkIndex:
 
     files: Annotated[int, Ge(100)] = 1_000_000
     """How many files the made dataset has; 10,000 and 100,000 are measured besides."""
-    json: JsonResults = False
+    json: fields.JsonResults = False
 
 
 @dataclass(frozen=True)
@@ -106,13 +95,13 @@ class BenchmarkStep:
     model: Model = "slowfast_r50"
     batch_sizes: Annotated[tuple[int, ...], MinLen(1), Gt(0)] = (4,)
     """Clips forwarded at once (the micro-batch), each number for itself."""
-    num_classes: Count = 400
+    num_classes: fields.Count = 400
     """Outputs of the head."""
     num_frames: ClipFrames = 32
     crop_size: CropSize = 224
     norm: Literal["frozen", "local"] = "frozen"
     """As --model.norm of the training: frozen is what a pretrained model trains with."""
-    optimizer: OptimizerName = "adamw"
+    optimizer: fields.OptimizerName = "adamw"
     """As --optimizer.name of the training."""
     mixed_precision: HardwarePrecision = "auto"
     layout: Literal["auto", "channels-last", "contiguous"] = "auto"
@@ -128,17 +117,17 @@ class BenchmarkStep:
     Accelerate, default layout, Adam not fused, frames normalised in float on the CPU."""
     plain_precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the plain way."""
-    steps: Count = 5
+    steps: fields.Count = 5
     """Steps timed of each, after one that is not; the median counts."""
-    peak_tflops: PositiveFloat | None = None
+    peak_tflops: fields.PositiveFloat | None = None
     """What the device computes at most at this precision, for the floors; none: known for some
     GPUs, measured with a matrix product elsewhere."""
-    peak_gbytes: PositiveFloat | None = None
+    peak_gbytes: fields.PositiveFloat | None = None
     """Bytes that the device's memory moves at most, in 1e9/s; none: as above, with a copy."""
     profile: Path | None = None
     """After the timing, write a trace of 3 steps of ours to this new .json file, for
     ui.perfetto.dev, and print the operators that take most time."""
-    json: JsonResults = False
+    json: fields.JsonResults = False
 
     def check(self) -> None:
         """Raise UserError for several measurements where one is traced."""
@@ -152,22 +141,22 @@ class BenchmarkTrain:
     """Measure a training end to end on the videos of DIR: clips a second, and what it waits for."""
 
     model: Model = "slowfast_r50"
-    batch_size: Count = 4
+    batch_size: fields.Count = 4
     """Clips forwarded at once, and of one optimizer step."""
-    steps: Count = 5
+    steps: fields.Count = 5
     """Optimizer steps timed, after one that is not."""
     num_frames: ClipFrames = 32
     sampling_rate: SamplingRate = 2
     short_side: ShortSide = (256, 320)
     crop_size: CropSize = 224
-    num_workers: Annotated[LoaderWorkers, as_training("data.num-workers")] = "auto"
+    num_workers: Annotated[fields.LoaderWorkers, as_training("data.num-workers")] = "auto"
     mixed_precision: HardwarePrecision = "auto"
     against: Literal["none", "plain"] = "none"
     """plain: also time the plain loop in the same run: Decord at full size, float32 in the worker,
     pytorchvideo's model and Accelerate, default layout, Adam not fused."""
     plain_precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the plain loop."""
-    json: JsonResults = False
+    json: fields.JsonResults = False
 
     def check(self) -> None:
         """Raise UserError for sizes that do not go together."""
@@ -181,27 +170,27 @@ class BenchmarkScaling:
     The table for 8 to 512 GPUs is a model: its assumptions stand beside it.
     """
 
-    processes: Count = 2
+    processes: fields.Count = 2
     """Most processes measured on this machine."""
     model: Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50", "slowfast_tiny"] = (
         "slowfast_tiny"
     )
     """Model of the measurement; the modelled table is for slowfast_r50."""
-    batch_size: Count = 2
+    batch_size: fields.Count = 2
     """Clips of one process and step."""
     num_frames: ClipFrames = 32
     crop_size: CropSize = 112
-    steps: Count = 5
+    steps: fields.Count = 5
     """Steps timed, after one that is not; the median counts."""
-    mixed_precision: Annotated[Precision, as_training("mixed-precision")] = "no"
+    mixed_precision: Annotated[fields.Precision, as_training("mixed-precision")] = "no"
     step_seconds: Rate | None = None
     """Seconds of one GPU's step for the modelled table, as 'benchmark step' prints it there; none:
     from the floors of one H100 and the share of them that --floor-share says."""
     floor_share: Annotated[float, Interval(gt=0, le=1), Remedy("give 0 < share <= 1")] = 0.3
     """Share of the slower floor that a GPU's step reaches, where --step-seconds is not given."""
-    gpu_batch_size: Count = 16
+    gpu_batch_size: fields.Count = 16
     """Clips of one GPU and step in the modelled table."""
-    gpus_per_node: Count = 8
+    gpus_per_node: fields.Count = 8
     """GPUs of one node in the modelled table."""
     node_gbytes: Rate = 300.0
     """Rate between GPUs of a node, in 1e9 bytes a second and GPU, each way (NVLink)."""
@@ -209,4 +198,4 @@ class BenchmarkScaling:
     """Rate between nodes, in 1e9 bytes a second and GPU, each way (400 Gbit/s each)."""
     overlap: Annotated[float, Interval(ge=0, le=1), Remedy("give 0 to 1")] = 0.7
     """Share of the backward pass beside which gradients can travel."""
-    json: JsonResults = False
+    json: fields.JsonResults = False

@@ -4,13 +4,13 @@ A bound is an object of annotated_types in a field's ``Annotated``, as ``Annotat
 Its remedy, what a message tells the user to give, follows from it, or is the `Remedy` behind it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from operator import attrgetter
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen, MultipleOf, Predicate
+from annotated_types import BaseMetadata, Ge, Gt, Interval, Le, Lt, MinLen, MultipleOf, Predicate
 
 from slowfast_dist.config.errors import UserError
 
@@ -62,49 +62,55 @@ def flag_types(kind: type, prefix: str = "", annotated: bool = False) -> dict[st
 def bounds(hint: Any) -> list[tuple[Any, str]]:
     """The bounds of a field's type, in the order in which they are checked, with their remedies."""
     found: list[tuple[Any, str]] = []
-    for item in _metadata(hint):
+    for item in metadata(hint):
         if isinstance(item, Remedy):
             found[-1] = (found[-1][0], item.text)
-        elif isinstance(item, (Gt, Ge, Le, Interval, MultipleOf, MinLen, Predicate)):
-            found.append((item, f"give {_words(item)}"))
+        elif isinstance(item, (BaseMetadata, Interval)):
+            found.append((item, f"give {_rule(item)[0]}"))
     return found
 
 
-def _metadata(hint: Any) -> Iterator[Any]:
+def metadata(hint: Any) -> Iterator[Any]:
+    """All that ``Annotated`` adds to a type, or to one in it."""
     if get_origin(hint) is Annotated:
-        yield from _metadata(hint.__origin__)
+        yield from metadata(hint.__origin__)
         yield from hint.__metadata__
     else:
         for part in get_args(hint):
-            yield from _metadata(part)
+            yield from metadata(part)
 
 
-def _words(bound: Any) -> str:
+def _rule(bound: Any) -> tuple[str, Callable[[Any], bool]]:
+    """What a value has to be, in words, and whether one is."""
     match bound:
         case Gt(gt=low):
-            return f"a number above {low}"
+            return f"a number above {low}", lambda value: value > low
         case Ge(ge=low):
-            return f"{low} or a number above it"
+            return f"{low} or a number above it", lambda value: value >= low
+        case Lt(lt=high):
+            return f"a number below {high}", lambda value: value < high
         case Le(le=high):
-            return f"at most {high}"
+            return f"at most {high}", lambda value: value <= high
         case MultipleOf(multiple_of=step):
-            return f"a multiple of {step}"
-        case MinLen():
-            return "at least one number"
-        case Interval(ge=None, lt=high, le=None):
-            return f"a number between {bound.gt} and {high}"
-        case Interval(lt=None, le=high):
-            return f"a number from {bound.ge} to {high}"
-        case Interval(lt=high):
-            return f"a number from {bound.ge} up to, not including, {high}"
-    return ""
+            return f"a multiple of {step}", lambda value: value % step == 0
+        case MinLen(min_length=fewest):
+            return "at least one number", lambda values: len(values) >= fewest
+        case Predicate(func=holds):
+            return "another", holds
+        case Interval(gt=None, le=None):
+            words = f"a number from {bound.ge} up to, not including, {bound.lt}"
+        case Interval(gt=None):
+            words = f"a number from {bound.ge} to {bound.le}"
+        case _:
+            words = f"a number between {bound.gt} and {bound.lt}"
+    return words, lambda value: all(_rule(part)[1](value) for part in bound)
 
 
 def _check_bounds(flag: str, hint: Any, value: Any) -> None:
     values = value if isinstance(value, tuple) else (value,)
     for bound, remedy in bounds(hint):
         if isinstance(bound, MinLen):
-            require(len(value) >= bound.min_length, flag, "", remedy)
+            require(_rule(bound)[1](value), flag, "", remedy)
             continue
         for one in values:
             shown = str(one)
@@ -114,25 +120,11 @@ def _check_bounds(flag: str, hint: Any, value: Any) -> None:
 
 
 def _holds(bound: Any, value: Any) -> bool:
-    """Whether ``value`` keeps the bound; "none" and words as "auto" keep those of numbers."""
-    if isinstance(bound, Predicate):
-        return value is None or bool(bound.func(value))
-    if isinstance(value, float) and not isfinite(value):
-        return False
-    if value is None or isinstance(value, str):
+    """Whether ``value`` keeps the bound; none, and words as auto, keep those of numbers."""
+    if value is None or (isinstance(value, str) and not isinstance(bound, Predicate)):
         return True
-    match bound:
-        case Gt(gt=low):
-            return value > low
-        case Ge(ge=low):
-            return value >= low
-        case Lt(lt=high):
-            return value < high
-        case Le(le=high):
-            return value <= high
-        case MultipleOf(multiple_of=step):
-            return value % step == 0
-    return all(_holds(part, value) for part in bound)  # an Interval is made of those above
+    finite = not isinstance(value, float) or isfinite(value)
+    return finite and _rule(bound)[1](value)
 
 
 def _check_relations(settings: Any) -> None:

@@ -9,26 +9,13 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Interval, Predicate
 
+from slowfast_dist.config import fields
 from slowfast_dist.config.checks import Remedy
-from slowfast_dist.config.fields import (
-    MOST,
-    MOST_FRAMES,
-    MOST_PIXELS,
-    MOST_SEED,
-    Backend,
-    HardwarePrecision,
-    LaunchPrecision,
-    ListLength,
-    LoaderWorkers,
-    NotNegative,
-    Positive,
-    PositiveFloat,
-    ReaderProcesses,
-    SpatialCrops,
-    TemporalViews,
-    as_training,
-    is_even_from_16,
-)
+from slowfast_dist.config.fields import as_training, is_even_from_16
+
+_Frames = Annotated[int, Interval(ge=1, le=fields.MOST_FRAMES)]
+_Rate = Annotated[int, Interval(ge=1, le=fields.MOST)]
+_Pixels = Annotated[int, Interval(ge=1, le=fields.MOST_PIXELS)]
 
 
 @dataclass(frozen=True)
@@ -40,12 +27,10 @@ class CheckData:
     val_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     """As --data.val-fraction of the training: its split is the one that is checked."""
     group_pattern: Annotated[str | None, as_training("data.group-pattern")] = None
-    seed: Annotated[int, Interval(ge=0, le=MOST_SEED), as_training("seed")] = 0
-    num_frames: Annotated[
-        int, Interval(ge=1, le=MOST_FRAMES), as_training("data.num-frames")
-    ] = 32
-    sampling_rate: Annotated[int, Interval(ge=1, le=MOST), as_training("data.sampling-rate")] = 2
-    crop_size: Annotated[int, Interval(ge=1, le=MOST_PIXELS), as_training("data.crop-size")] = 224
+    seed: Annotated[int, Interval(ge=0, le=fields.MOST_SEED), as_training("seed")] = 0
+    num_frames: Annotated[_Frames, as_training("data.num-frames")] = 32
+    sampling_rate: Annotated[_Rate, as_training("data.sampling-rate")] = 2
+    crop_size: Annotated[_Pixels, as_training("data.crop-size")] = 224
     full: bool = False
     """Decode every frame of every video: finds damage in the middle of a file, in minutes or hours
     where the usual check takes seconds."""
@@ -54,7 +39,7 @@ class CheckData:
     move_bad: Path | None = None
     """Move the videos that cannot be read to this folder, each to where it was below DIR (with
     --val-dir: below train and val). Nothing is overwritten, and no CSV is changed."""
-    num_workers: ReaderProcesses = "auto"
+    num_workers: fields.ReaderProcesses = "auto"
     """Processes that read files at once; auto: one a CPU."""
 
 
@@ -69,7 +54,7 @@ class Prepare:
     looks at 256; training (--data.short-side) enlarges up to 1.25 times beyond that, for which 320
     keeps all detail. Measured on videos of 432 to 1080 lines: 256, 288, 320 and 360 take 25, 31, 33
     and 40 ms of CPU time a clip, and .6, .7, .8 and 1.0 MB for 10 s."""
-    num_workers: ReaderProcesses = "auto"
+    num_workers: fields.ReaderProcesses = "auto"
     """Processes that transcode at once; auto: one a CPU."""
 
 
@@ -83,25 +68,25 @@ class EvaluateCommand:
     output: Path | None = None
     """Folder for metrics.json and predictions.csv;
     none: evaluation-NAME in the run's folder, with the name of --data (else val)."""
-    mixed_precision: LaunchPrecision = "auto"
-    num_workers: LoaderWorkers = "auto"
+    mixed_precision: fields.LaunchPrecision = "auto"
+    num_workers: fields.LoaderWorkers = "auto"
     """Decoding processes of each scoring process; 0: none.
     auto: the CPUs shared out, at most 8."""
-    batch_size: Positive = 8
+    batch_size: fields.Positive = 8
     """Views (crops of clips) that one process scores at once. It changes no result, but those of
     one video share its decoding: with many views of short videos more is faster."""
-    temporal_views: TemporalViews | None = None
+    temporal_views: fields.TemporalViews | None = None
     """Clips of each video, spread evenly over it, whose probabilities are averaged; none: as the
     run's validation. The field's usual test has 10."""
-    spatial_crops: SpatialCrops | None = None
+    spatial_crops: fields.SpatialCrops | None = None
     """Crops of each clip: 1 (centre) or 3 (along the longer side); none: as the run's validation.
     The field's usual test has 3."""
     top_k: Annotated[tuple[int, ...], Gt(0), Remedy("give numbers above 0")] = (1, 5)
     """A video counts as right if its class is among the k most probable: which k are reported.
     One that is not below the number of classes is left out."""
-    hardest: ListLength = 20
+    hardest: fields.ListLength = 20
     """Mistakes listed, those of the highest loss first."""
-    resamples: ListLength = 1000
+    resamples: fields.ListLength = 1000
     """Draws of the bootstrap behind the 95 % intervals of accuracy and macro-F1; 0: none."""
 
 
@@ -114,42 +99,42 @@ class Predict:
     http://, https:// and the like).
     """
 
-    top_k: Positive = 5
+    top_k: fields.Positive = 5
     """Classes shown of each video, the most probable first."""
     json: bool = False
     """Print one JSON object a line in place of the table: one for each video, as it is done."""
-    backend: Backend = "torch"
+    backend: fields.Backend = "torch"
     """torch: the run's weights; onnx, pt2: the file that 'export' wrote."""
-    mixed_precision: HardwarePrecision = "auto"
-    temporal_views: TemporalViews | None = None
+    mixed_precision: fields.HardwarePrecision = "auto"
+    temporal_views: fields.TemporalViews | None = None
     """Clips of each video, spread evenly over it, whose probabilities are averaged; none: as the
     run's validation."""
-    spatial_crops: SpatialCrops | None = None
+    spatial_crops: fields.SpatialCrops | None = None
     """Crops of each clip: 1 (centre) or 3 (along the longer side); none: as the run's
     validation."""
-    batch_size: Positive = 8
+    batch_size: fields.Positive = 8
     """Clips scored at once; it changes no result."""
-    num_workers: LoaderWorkers = "auto"
+    num_workers: fields.LoaderWorkers = "auto"
     """Decoding processes; 0: none. auto: the CPUs less one, at most 8."""
     segments: bool = False
     """Slide a window over each video and tell what happens when: segments with start, end, class
     and confidence, and a timeline picture."""
-    window: PositiveFloat | None = None
+    window: fields.PositiveFloat | None = None
     """Seconds of video that one window looks at; none: what a clip of the model spans, and with
     sampling uniform, whose clips span whole videos, the median length of the training videos."""
-    stride: PositiveFloat | None = None
+    stride: fields.PositiveFloat | None = None
     """Seconds from one window to the next; none: half a window, and a quarter for files where the
     model's sampling is uniform."""
-    smoothing: NotNegative | None = None
+    smoothing: fields.NotNegative | None = None
     """Seconds over which the windows' probabilities are averaged before segments are cut; 0: not
     at all; none: one window."""
     annotate: bool = False
     """Write a copy of each video with the class and its probability in the picture."""
     output: Path = Path("predictions")
     """Folder for what --segments and --annotate write, made if need be."""
-    seconds: PositiveFloat | None = None
+    seconds: fields.PositiveFloat | None = None
     """Stop a live source after this many seconds; none: at Ctrl-C or when it ends."""
-    timeout: PositiveFloat = 10.0
+    timeout: fields.PositiveFloat = 10.0
     """Seconds that a live source may take to open, or be silent, before it is given up."""
 
 
@@ -172,7 +157,7 @@ class Export:
     data: Path | None = None
     """Videos on which the file is compared with the original: a video, or a folder of videos;
     none: the run's own validation videos where they are still there, else random frames."""
-    tolerance: PositiveFloat = 1e-4
+    tolerance: fields.PositiveFloat = 1e-4
     """Largest difference of a probability or logit that passes."""
 
 
@@ -202,9 +187,9 @@ class ModelCard:
     changed by hand is kept and only uploaded.
     """
 
-    push_to_hub: Annotated[
-        str | None, Predicate(_is_user_and_name), Remedy("give USER/NAME")
-    ] = None
+    push_to_hub: Annotated[str | None, Predicate(_is_user_and_name), Remedy("give USER/NAME")] = (
+        None
+    )
     """Upload the models folder to this repository (USER/NAME) of the Hugging Face hub, made if need
     be; needs pip install '.[hub]' and a login (hf auth login, or HF_TOKEN)."""
     private: bool = True
@@ -225,12 +210,12 @@ class Serve:
     host: str = "127.0.0.1"
     """Address to listen on: this machine alone. There is no login: give another one only behind
     something that has."""
-    max_megabytes: PositiveFloat = 200.0
+    max_megabytes: fields.PositiveFloat = 200.0
     """Largest video taken."""
-    max_seconds: PositiveFloat = 600.0
+    max_seconds: fields.PositiveFloat = 600.0
     """Longest video taken, in seconds of its playing time."""
-    time_limit: PositiveFloat = 120.0
+    time_limit: fields.PositiveFloat = 120.0
     """Seconds that the work on one video may take."""
-    backend: Backend = "torch"
+    backend: fields.Backend = "torch"
     """As --backend of predict."""
-    mixed_precision: HardwarePrecision = "auto"
+    mixed_precision: fields.HardwarePrecision = "auto"

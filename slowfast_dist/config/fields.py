@@ -74,9 +74,7 @@ LoaderWorkers = Annotated[
     Interval(ge=0, le=MOST_WORKERS),
     Remedy(f"give 0 or a number above it, up to {MOST_WORKERS}"),
 ]
-ReaderProcesses = Annotated[
-    int | Literal["auto"], Gt(0), Remedy("give a number above 0, or auto")
-]
+ReaderProcesses = Annotated[int | Literal["auto"], Gt(0), Remedy("give a number above 0, or auto")]
 
 FrozenStages = Annotated[
     int | Literal["none", "backbone"],

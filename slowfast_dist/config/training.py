@@ -10,28 +10,9 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Le, MultipleOf
 
+from slowfast_dist.config import fields
 from slowfast_dist.config.checks import Remedy, require
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.fields import (
-    MOST,
-    MOST_FRAMES,
-    MOST_PIXELS,
-    MOST_SEED,
-    MOST_SHORT_SIDE,
-    MOST_VIEWS,
-    MOST_WORKERS,
-    BelowOne,
-    Count,
-    FrozenStages,
-    LaunchPrecision,
-    ModelName,
-    Monitor,
-    NotNegative,
-    OptimizerName,
-    Positive,
-    PositiveFloat,
-    SpatialCrops,
-)
 
 RESNET_ALPHA = 4
 """Fast frames per slow frame, in every model offered here."""
@@ -57,12 +38,12 @@ class DataConfig:
     num_frames: Annotated[
         int,
         Gt(0),
-        Le(MOST_FRAMES),
+        Le(fields.MOST_FRAMES),
         MultipleOf(RESNET_ALPHA),
         Remedy(f"give a multiple of {RESNET_ALPHA}, as the slow pathway takes every fourth frame"),
     ] = 32
     """Frames of a clip, as the fast pathway sees it; a multiple of 4."""
-    sampling_rate: Count = 2
+    sampling_rate: fields.Count = 2
     """Frames of the video from one sampled frame to the next (dense sampling only)."""
     sampling: Literal["dense", "uniform"] = "dense"
     """dense: num_frames at sampling_rate, random start in training, centre in validation.
@@ -70,14 +51,14 @@ class DataConfig:
     short_side: tuple[int, int] = (256, 320)
     """Pixels of the short side before the crop, for resize short-side only.
     Training draws between the two, validation takes the smaller one."""
-    crop_size: Annotated[int, Gt(0), Le(MOST_PIXELS)] = 224
+    crop_size: Annotated[int, Gt(0), Le(fields.MOST_PIXELS)] = 224
     """Height and width of what the model sees, in pixels."""
     resize: Literal["short-side", "square"] = "short-side"
     """short-side: keep the aspect ratio, then crop.
     square: squeeze the whole frame to crop_size."""
     flip: bool = True
     """Mirror half of the training clips; switch off where left and right are different classes."""
-    num_workers: Annotated[int | Literal["auto"], Ge(0), Le(MOST_WORKERS)] = "auto"
+    num_workers: Annotated[int | Literal["auto"], Ge(0), Le(fields.MOST_WORKERS)] = "auto"
     """Decoding processes of each training process; 0: none.
     auto: the CPUs shared out, at most 8."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
@@ -114,8 +95,8 @@ class DataConfig:
         low, high = self.short_side
         sides = f"{low} {high}"
         require(0 < low <= high, "data.short-side", sides, "give two sizes, smaller first")
-        right = high <= MOST_SHORT_SIDE
-        require(right, "data.short-side", sides, f"give at most {MOST_SHORT_SIDE}")
+        right = high <= fields.MOST_SHORT_SIDE
+        require(right, "data.short-side", sides, f"give at most {fields.MOST_SHORT_SIDE}")
         if self.resize == "short-side":
             remedy = f"give at most the short side, --data.short-side {sides}"
             require(self.crop_size <= low, "data.crop-size", self.crop_size, remedy)
@@ -123,15 +104,15 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: ModelName = "slowfast_r50"
+    name: fields.ModelName = "slowfast_r50"
     """Architecture; slowfast_tiny is narrow, for CPUs, and has no published weights."""
     pretrained: bool = True
     """Start from the Kinetics-400 weights (torch.hub's cache, else its download)."""
     weights: Path | None = None
     """Start from this file: a hub checkpoint, a best_model_weights.pth or a bare state_dict."""
-    dropout: BelowOne = 0.5
+    dropout: fields.BelowOne = 0.5
     """Dropout before the head."""
-    freeze: FrozenStages = "none"
+    freeze: fields.FrozenStages = "none"
     """What does not train: none, backbone (all but the head), or the first K of 5 stages.
     Stage 1 is the stem."""
     norm: Literal["auto", "local", "sync", "frozen"] = "auto"
@@ -156,17 +137,17 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    name: OptimizerName = "adamw"
+    name: fields.OptimizerName = "adamw"
     """sgd is with Nesterov momentum."""
-    lr: PositiveFloat = 1e-3
+    lr: fields.PositiveFloat = 1e-3
     """Peak learning rate of the head, for the global batch as it is (never scaled silently)."""
-    weight_decay: NotNegative = 1e-2
+    weight_decay: fields.NotNegative = 1e-2
     """Weight decay of convolution and linear weights; BatchNorm and biases have none."""
-    momentum: BelowOne = 0.9
+    momentum: fields.BelowOne = 0.9
     """For sgd."""
-    backbone_lr_scale: NotNegative = 1.0
+    backbone_lr_scale: fields.NotNegative = 1.0
     """The backbone's learning rate as a fraction of the head's."""
-    clip_norm: PositiveFloat | None = None
+    clip_norm: fields.PositiveFloat | None = None
     """Clip the gradient to this norm; none: only measure it."""
 
 
@@ -174,13 +155,13 @@ class OptimizerConfig:
 class ScheduleConfig:
     name: Literal["cosine", "step", "constant"] = "cosine"
     """After the warm-up: cosine to 0, step (a tenth at 1/2 and again at 3/4), or constant."""
-    warmup_epochs: NotNegative = 0.0
+    warmup_epochs: fields.NotNegative = 0.0
     """Epochs of linear warm-up (fractions allowed), counted in optimizer steps."""
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    label_smoothing: BelowOne = 0.0
+    label_smoothing: fields.BelowOne = 0.0
     """Label smoothing of the cross-entropy, in [0, 1)."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: a class weighs inversely to its number of training videos."""
@@ -188,23 +169,23 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    temporal_views: Annotated[int, Gt(0), Le(MOST_VIEWS)] = 1
+    temporal_views: Annotated[int, Gt(0), Le(fields.MOST_VIEWS)] = 1
     """Clips a video, spread evenly over it; their probabilities are averaged."""
-    spatial_crops: SpatialCrops = 1
+    spatial_crops: fields.SpatialCrops = 1
     """Crops a clip: 1 (centre) or 3 (along the longer side)."""
-    every: Positive = 1
+    every: fields.Positive = 1
     """Epochs from one validation to the next; the last epoch always has one."""
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    every_epochs: Positive = 1
+    every_epochs: fields.Positive = 1
     """Epochs from one checkpoint to the next; the last epoch always has one."""
-    every_steps: Positive | None = None
+    every_steps: fields.Positive | None = None
     """Also every this many optimizer steps."""
-    keep: Positive = 2
+    keep: fields.Positive = 2
     """Newest checkpoints kept."""
-    monitor: Monitor = "val/loss"
+    monitor: fields.Monitor = "val/loss"
     """The metric whose best value decides what is saved in models/."""
     mode: Literal["min", "max"] = "min"
     """Whether less or more of it is better."""
@@ -218,7 +199,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class DistributedConfig:
-    timeout: PositiveFloat = 120.0
+    timeout: fields.PositiveFloat = 120.0
     """Seconds after which a process that waits for another one in vain gives up."""
     preempt_signal: Literal["SIGUSR1", "SIGUSR2", "SIGHUP"] = "SIGUSR1"
     """Beside SIGTERM and SIGINT, the signal at which all finish the step, save and stop."""
@@ -253,21 +234,21 @@ class Config:
     """never; auto (the newest valid checkpoint of output_dir); or the path of a checkpoint."""
     resume_changed: bool = False
     """Resume although settings that alter the result differ from the checkpoint's."""
-    epochs: Count = 30
+    epochs: fields.Count = 30
     """Passes over the training videos."""
-    global_batch_size: Count = 16
+    global_batch_size: fields.Count = 16
     """Videos per optimizer step, over all processes and accumulation steps."""
-    micro_batch_size: Annotated[int | Literal["auto"], Gt(0), Le(MOST)] = 4
+    micro_batch_size: Annotated[int | Literal["auto"], Gt(0), Le(fields.MOST)] = 4
     """Videos that one process forwards at once, a divisor of global_batch_size: sets the memory.
     auto: the largest that fits, found before training.
     Beyond rounding and dropout's draws it changes the result with model.norm local only."""
-    seed: Annotated[int, Ge(0), Le(MOST_SEED)] = 0
+    seed: Annotated[int, Ge(0), Le(fields.MOST_SEED)] = 0
     """Of the split, the new head, the order, the augmentation and dropout."""
-    log_every: Positive = 10
+    log_every: fields.Positive = 10
     """Optimizer steps from one step line of metrics.jsonl to the next."""
     log_samples: bool = False
     """Write logs/samples.csv: which sample and which video each optimizer step used."""
-    mixed_precision: LaunchPrecision = "auto"
+    mixed_precision: fields.LaunchPrecision = "auto"
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
