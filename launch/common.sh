@@ -33,7 +33,7 @@ if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
     fi
 fi
 
-"$python" -c 'import slowfast_dist.cli' 2>/dev/null ||
+"$python" -c 'import slowfast_dist.cli.main' 2>/dev/null ||
     fail "$(command -v "$python") lacks what train.py needs: run launch/setup.sh first"
 # A mistake in the flags ends here, with one line, before a launcher starts anything.
 "$python" -c 'import sys; from slowfast_dist.cli.main import check_flags; check_flags(sys.argv[1:])' \

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.cli.flags import Setting, apply, flag_types
+from slowfast_dist.cli.flags import Setting, apply
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.cli.presets import preset_path
 from slowfast_dist.commands.predict.output import top
 from slowfast_dist.commands.predict.segments import Segment
+from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config, config_dict
 from slowfast_dist.distributed.launchers import adopt_slurm_ranks

@@ -1,248 +1,133 @@
-"""The commands: what parses the line of each and runs it, with one lazy import a command."""
+"""The table of the commands: of each its settings, the function that runs it, and its words.
 
-from collections.abc import Callable
+Settings and functions stand here by name: a command imports its own alone, and functions, which
+may need torch, only for a command line that is right.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from slowfast_dist.cli.flags import did_you_mean
-from slowfast_dist.cli.parser import MODULE, _rank, parse_command, parse_evaluation, parse_training
-from slowfast_dist.config.benchmark import (
-    BenchmarkIndex,
-    BenchmarkLoader,
-    BenchmarkScaling,
-    BenchmarkStep,
-    BenchmarkTrain,
-)
-from slowfast_dist.config.commands import (
-    CheckData,
-    Export,
-    ModelCard,
-    Predict,
-    Prepare,
-    Report,
-    Serve,
-)
-from slowfast_dist.config.errors import UserError
-from slowfast_dist.runs.lock import refuse_if_held
-from slowfast_dist.system import signals
-from slowfast_dist.system.cpus import let_threads_sleep
-from slowfast_dist.system.interrupts import ends_with_its_pipe
+MODULE = "python -m slowfast_dist"
 
 
-def _train(arguments: list[str]) -> None:
-    """Train a model: [PRESET] [--config FILE ...] [flags]; train.py is the same."""
-    config = parse_training(arguments)
-    if config is None:
-        return
-    signals.install(config.distributed.preempt_signal)
-    refuse_if_held(config.output_dir)
-    let_threads_sleep()
-    from slowfast_dist.training.run import run_training
+@dataclass(frozen=True)
+class Command:
+    """One command, and what has to be done around the function that runs it."""
 
-    run_training(config)
+    name: str
+    """The words that choose it, as benchmark step."""
+    run: str
+    """module:function below slowfast_dist; it takes the words, then the settings if there are."""
+    settings: str | None
+    """module:dataclass below slowfast_dist whose fields are the flags; none: it has no flags."""
+    words: tuple[str, ...]
+    """Names of what is given without a flag: in brackets what may be missing; the last one may end
+    in "..." and then stands for one or more. All are paths but INPUT, which may be an address."""
+    summary: str
+    """What the list of commands says of it."""
+    usage: str = ""
+    """The words in the usage line, where it shows more than ``words``."""
+    missing: str = ""
+    """The message where a word is missing, in place of the one that shows the usage line."""
+    note: str = ""
+    """What its help says below the description of its settings."""
+    computes: bool = False
+    """Whether it computes with torch: its CPU threads then sleep while they wait."""
+    ends_with_pipe: bool = False
+    """Whether it ends without a word where nobody reads any more what it prints."""
+    launched: bool = False
+    """Whether a launcher may start it several times, as ranks of one computation."""
+    trains: bool = False
+    """Whether it writes a run, in a folder that only one process holds, and stops at a signal."""
 
+    @property
+    def usage_line(self) -> str:
+        """How to call it, but for its flags."""
+        return f"{MODULE} {self.name} {self.usage or ' '.join(self.words)}".rstrip()
 
-def _evaluate(arguments: list[str]) -> None:
-    """Score labelled videos with a run's best model: RUN [--data DIR] [flags]."""
-    parsed = parse_evaluation(arguments)
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.evaluate import run_evaluation
+    @property
+    def most_words(self) -> int | None:
+        """How many words it takes without a flag; none: any number."""
+        return None if self.words and self.words[-1].endswith("...") else len(self.words)
 
-    run_evaluation(*parsed)
-
-
-def _make_demo(arguments: list[str]) -> None:
-    """Make the small videos of the demo in a folder: DIR."""
-    usage = "python -m slowfast_dist make-demo DIR"
-    if {"-h", "--help"} & set(arguments):
-        if _rank() == 0:
-            print(f"usage: {usage}")
-        return
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        raise UserError(f"make-demo takes the folder to make: {usage}")
-    from slowfast_dist.data.synthetic import make_demo_videos
-
-    make_demo_videos(Path(arguments[0]))
-
-
-def predict(arguments: list[str]) -> None:
-    """Say what happens in videos or a live source: RUN INPUT... [flags]."""
-    parsed = parse_command(arguments, Predict(), "predict", ("RUN", "INPUT..."))
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.predict.command import run_predict
-
-    (run, *inputs), command = parsed
-    run_predict(Path(run), inputs, command)
-
-
-def export(arguments: list[str]) -> None:
-    """Write a run's best model as onnx, pt2 or safetensors: RUN --format FORMAT [flags]."""
-    parsed = parse_command(arguments, Export(), "export", ("RUN",))
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.export.command import run_export
-
-    (run,), command = parsed
-    with ends_with_its_pipe():
-        run_export(Path(run), command)
+    def values_of(self, words: Sequence[str]) -> list[Any]:
+        """What its function takes for the words; None for one that is left out."""
+        values: list[Any] = []
+        for place, name in enumerate(self.words):
+            kind = str if name.startswith("INPUT") else Path
+            if name.endswith("..."):
+                values.append([kind(word) for word in words[place:]])
+            else:
+                values.append(kind(words[place]) if place < len(words) else None)
+        return values
 
 
-def report(arguments: list[str]) -> None:
-    """Write an HTML page about a run, or one that compares several: RUN... [flags]."""
-    parsed = parse_command(arguments, Report(), "report", ("RUN...",))
-    if parsed is None:
-        return
-    from slowfast_dist.report.command import run_report
-
-    runs, command = parsed
-    with ends_with_its_pipe():
-        run_report([Path(run) for run in runs], command)
+def load(place: str) -> Any:
+    """The function or class at ``place``, as training.run:run_training."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"slowfast_dist.{module}"), name)
 
 
-def model_card(arguments: list[str]) -> None:
-    """Write, and with --push-to-hub upload, the card of a run's best model: RUN [flags]."""
-    parsed = parse_command(arguments, ModelCard(), "model-card", ("RUN",))
-    if parsed is None:
-        return
-    from slowfast_dist.commands.hub import run_model_card
+_TABLE = (
+    Command("train", "training.run:run_training", "config.training:Config", (),
+            "Train a model: [PRESET] [--config FILE ...] [flags]; train.py is the same.",
+            usage="[PRESET] [--config FILE ...]", computes=True, launched=True, trains=True),
+    Command("evaluate", "commands.evaluate:run_evaluation", "config.commands:EvaluateCommand",
+            ("RUN",),
+            "Score labelled videos with a run's best model: RUN [--data DIR] [flags].",
+            usage="RUN [--data DIR]", computes=True, launched=True,
+            note="RUN is a run's folder, or its models folder alone. The videos are cut into clips "
+                 "as in the run's own validation.",
+            missing="evaluate: RUN is missing: give a run's folder, or its models folder"),
+    Command("predict", "commands.predict.command:run_predict", "config.commands:Predict",
+            ("RUN", "INPUT..."),
+            "Say what happens in videos or a live source: RUN INPUT... [flags].", computes=True),
+    Command("export", "commands.export.command:run_export", "config.commands:Export", ("RUN",),
+            "Write a run's best model as onnx, pt2 or safetensors: RUN --format FORMAT [flags].",
+            computes=True, ends_with_pipe=True),
+    Command("report", "report.command:run_report", "config.commands:Report", ("RUN...",),
+            "Write an HTML page about a run, or one that compares several: RUN... [flags].",
+            ends_with_pipe=True),
+    Command("model-card", "commands.hub:run_model_card", "config.commands:ModelCard", ("RUN",),
+            "Write, and with --push-to-hub upload, the card of a run's best model: RUN [flags].",
+            ends_with_pipe=True),
+    Command("serve", "commands.serve.command:run_serve", "config.commands:Serve", ("RUN",),
+            "Show a run's best model in the browser: RUN [flags].", computes=True),
+    Command("check-data", "commands.check.command:run_check", "config.commands:CheckData",
+            ("DIR",), "Report what is wrong with a folder of videos: DIR [flags]."),
+    Command("prepare", "commands.prepare.command:run_prepare", "config.commands:Prepare",
+            ("DIR", "OUT"), "Rewrite a folder of videos once, for fast loading: DIR OUT [flags]."),
+    Command("benchmark step", "commands.benchmark.step:run_benchmark",
+            "config.benchmark:BenchmarkStep", (),
+            "Time of a training step and of scoring, on random data; against a plain loop.",
+            computes=True),
+    Command("benchmark train", "commands.benchmark.train:run_benchmark",
+            "config.benchmark:BenchmarkTrain", ("DIR",),
+            "A training end to end on the videos of DIR; against a plain loop.", computes=True),
+    Command("benchmark scaling", "commands.benchmark.scaling:run_benchmark",
+            "config.benchmark:BenchmarkScaling", (),
+            "1 to N processes on this machine, and a model of 8 to 512 GPUs.",
+            computes=True, launched=True),
+    Command("benchmark loader", "commands.benchmark.loader:run_benchmark",
+            "config.benchmark:BenchmarkLoader", ("[DIR]",),
+            "CPU time of reading clips, by reader, size, keyframe interval and workers."),
+    Command("benchmark index", "commands.benchmark.index:run_benchmark",
+            "config.benchmark:BenchmarkIndex", (),
+            "Time to list a large dataset and to start on it, and memory."),
+    Command("make-demo", "data.synthetic:make_demo_videos", None, ("DIR",),
+            "Make the small videos of the demo in a folder: DIR.",
+            missing=f"make-demo takes the folder to make: {MODULE} make-demo DIR"),
+)  # fmt: skip
 
-    (run,), command = parsed
-    with ends_with_its_pipe():
-        run_model_card(Path(run), command)
+COMMANDS = {command.name: command for command in _TABLE}
 
-
-def serve(arguments: list[str]) -> None:
-    """Show a run's best model in the browser: RUN [flags]."""
-    parsed = parse_command(arguments, Serve(), "serve", ("RUN",))
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.serve.command import run_serve
-
-    (run,), command = parsed
-    run_serve(Path(run), command)
-
-
-# The command lines of what is done with videos beside training: one lazy import a command.
-
-
-def check_data(arguments: list[str]) -> None:
-    """Report what is wrong with a folder of videos: DIR [flags]."""
-    parsed = parse_command(arguments, CheckData(), "check-data", ("DIR",))
-    if parsed is None:
-        return
-    from slowfast_dist.commands.check.command import run_check
-
-    (root,), command = parsed
-    run_check(Path(root), command)
-
-
-def prepare(arguments: list[str]) -> None:
-    """Rewrite a folder of videos once, for fast loading: DIR OUT [flags]."""
-    parsed = parse_command(arguments, Prepare(), "prepare", ("DIR", "OUT"))
-    if parsed is None:
-        return
-    from slowfast_dist.commands.prepare.command import run_prepare
-
-    (root, out), command = parsed
-    run_prepare(Path(root), Path(out), command)
-
-
-# The command lines of ``benchmark``: one lazy import a measurement.
-
-
-def benchmark(arguments: list[str]) -> None:
-    """Measure on this machine: step, train, scaling, loader or index, [flags]."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: {MODULE} benchmark WHAT ...\n")
-        for name, measure in BENCHMARKS.items():
-            print(f"  {name:<12}{measure.__doc__}")
-    elif arguments[0] in BENCHMARKS:
-        BENCHMARKS[arguments[0]](arguments[1:])
-    else:
-        names = ", ".join(BENCHMARKS)
-        hint = did_you_mean(arguments[0], BENCHMARKS) or f": give one of {names}"
-        raise UserError(f"benchmark {arguments[0]}: there is none{hint}")
+GROUPS = {"benchmark": "Measure on this machine: step, train, scaling, loader or index, [flags]."}
+"""What the list says of commands that have their first word in common."""
 
 
-def _benchmark_loader(arguments: list[str]) -> None:
-    """CPU time of reading clips, by reader, size, keyframe interval and workers."""
-    parsed = parse_command(arguments, BenchmarkLoader(), "benchmark loader", ("[DIR]",))
-    if parsed is None:
-        return
-    from slowfast_dist.commands.benchmark.loader import run_benchmark
-
-    words, command = parsed
-    run_benchmark(Path(words[0]) if words else None, command)
-
-
-def _benchmark_index(arguments: list[str]) -> None:
-    """Time to list a large dataset and to start on it, and memory."""
-    parsed = parse_command(arguments, BenchmarkIndex(), "benchmark index", ())
-    if parsed is None:
-        return
-    from slowfast_dist.commands.benchmark.index import run_benchmark
-
-    run_benchmark(parsed[1])
-
-
-def _benchmark_step(arguments: list[str]) -> None:
-    """Time of a training step and of scoring, on random data; against a plain loop."""
-    parsed = parse_command(arguments, BenchmarkStep(), "benchmark step", ())
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.benchmark.step import run_benchmark
-
-    run_benchmark(parsed[1])
-
-
-def _benchmark_train(arguments: list[str]) -> None:
-    """A training end to end on the videos of DIR; against a plain loop."""
-    parsed = parse_command(arguments, BenchmarkTrain(), "benchmark train", ("DIR",))
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.benchmark.train import run_benchmark
-
-    (root,), command = parsed
-    run_benchmark(Path(root), command)
-
-
-def _benchmark_scaling(arguments: list[str]) -> None:
-    """1 to N processes on this machine, and a model of 8 to 512 GPUs."""
-    parsed = parse_command(arguments, BenchmarkScaling(), "benchmark scaling", ())
-    if parsed is None:
-        return
-    let_threads_sleep()
-    from slowfast_dist.commands.benchmark.scaling import run_benchmark
-
-    run_benchmark(parsed[1])
-
-
-BENCHMARKS = {
-    "step": _benchmark_step,
-    "train": _benchmark_train,
-    "scaling": _benchmark_scaling,
-    "loader": _benchmark_loader,
-    "index": _benchmark_index,
-}
-
-
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "predict": predict,
-    "export": export,
-    "report": report,
-    "model-card": model_card,
-    "serve": serve,
-    "check-data": check_data,
-    "prepare": prepare,
-    "benchmark": benchmark,
-    "make-demo": _make_demo,
-}
+def find(words: Sequence[str]) -> Command | None:
+    """The command that ``words`` start with, if they start with one."""
+    return COMMANDS.get(" ".join(words[:1])) or COMMANDS.get(" ".join(words[:2]))

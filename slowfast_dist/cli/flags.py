@@ -9,11 +9,11 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -33,19 +33,6 @@ class Setting:
     values: tuple[str, ...]
     source: str
     """What a message puts before the values: ``--epochs`` or ``my.yaml:3: epochs:``."""
-
-
-def flag_types(kind: type, prefix: str = "") -> dict[str, Any]:
-    """Every flag of a tree of dataclasses, without dashes in front, with its type."""
-    types: dict[str, Any] = {}
-    hints = get_type_hints(kind)
-    for field in fields(kind):
-        name = prefix + field.name.replace("_", "-")
-        if is_dataclass(hints[field.name]):
-            types |= flag_types(hints[field.name], f"{name}.")
-        else:
-            types[name] = hints[field.name]
-    return types
 
 
 def apply(settings: Sequence[Setting], base: T, types: Mapping[str, Any]) -> T:
@@ -80,8 +67,18 @@ def _is_text(value: str) -> bool:
         return False
 
 
+def rank() -> int:
+    """This process among those that a launcher started; 0 where there is no launcher."""
+    return int(os.environ.get("RANK") or 0)
+
+
 def print_help(base: object, prog: str, description: str) -> None:
-    """Print every flag with its help and, as its default, the value that it has in ``base``."""
+    """Print every flag with its help and, as its default, the value that it has in ``base``.
+
+    Of several processes rank 0 alone prints.
+    """
+    if rank() != 0:
+        return
     try:
         _tyro(["--help"], base, prog, description)
     except SystemExit:

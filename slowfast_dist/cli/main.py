@@ -9,15 +9,18 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import TextIOWrapper
 
-from slowfast_dist.cli.commands import COMMANDS
-from slowfast_dist.cli.flags import did_you_mean
-from slowfast_dist.cli.parser import _rank, is_flag, parse_training
+from slowfast_dist.cli.commands import COMMANDS, GROUPS, MODULE, Command, load
+from slowfast_dist.cli.flags import did_you_mean, rank
+from slowfast_dist.cli.parser import is_flag, parse_command, parse_training
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
+from slowfast_dist.runs.lock import refuse_if_held
 from slowfast_dist.system import signals
+from slowfast_dist.system.cpus import let_threads_sleep
+from slowfast_dist.system.interrupts import ends_with_its_pipe
 from slowfast_dist.system.log import log_to_console
 
 WAIT_OF_OTHER_RANKS = 2.0
@@ -32,18 +35,53 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     log_to_console()
-    with one_line_for_mistakes():
-        if not words or words[0] in ("-h", "--help"):
-            if _rank() == 0:
-                print("usage: python -m slowfast_dist COMMAND ...\n")
-                for name, command in COMMANDS.items():
-                    print(f"  {name:<12}{command.__doc__}")
-        elif words[0] in COMMANDS:
-            with _too_long_paths_refused(words):
-                COMMANDS[words[0]](words[1:])
-        else:
-            hint = did_you_mean(words[0], COMMANDS) or f": give one of {', '.join(COMMANDS)}"
-            raise UserError(f"{words[0]}: no such command{hint}")
+    with one_line_for_mistakes(), _too_long_paths_refused(words):
+        chosen = choose(words)
+        if chosen is not None:
+            run_command(*chosen)
+
+
+def choose(words: Sequence[str], group: str = "") -> tuple[Command, Sequence[str]] | None:
+    """The command that ``words`` start with, and those behind; None after a list of commands.
+
+    ``group`` is the first word, and a space, that the commands in question have in common. Raises
+    UserError where there is no such command.
+    """
+    summaries: dict[str, str] = {}
+    for name, command in COMMANDS.items():
+        if name.startswith(group):
+            word, inner, _ = name.removeprefix(group).partition(" ")
+            summaries[word] = GROUPS[word] if inner else command.summary
+    if not words or words[0] in ("-h", "--help"):
+        if rank() == 0:
+            print(f"usage: {MODULE} {group}{'WHAT' if group else 'COMMAND'} ...\n")
+            for word, summary in summaries.items():
+                print(f"  {word:<12}{summary}")
+        return None
+    first, *behind = words
+    if first not in summaries:
+        hint = did_you_mean(first, summaries) or f": give one of {', '.join(summaries)}"
+        unknown = "there is none" if group else "no such command"
+        raise UserError(f"{group}{first}: {unknown}{hint}")
+    if first in GROUPS and not group:
+        return choose(behind, f"{first} ")
+    return COMMANDS[group + first], behind
+
+
+def run_command(command: Command, arguments: Sequence[str]) -> None:
+    """Parse the command's line, and run it unless that asks for help."""
+    parsed = parse_command(command, arguments)
+    if parsed is None:
+        return
+    if command.trains:
+        config = parsed[-1]
+        signals.install(config.distributed.preempt_signal)
+        refuse_if_held(config.output_dir)
+    if command.computes:
+        let_threads_sleep()
+    run = load(command.run)
+    with ends_with_its_pipe() if command.ends_with_pipe else nullcontext():
+        run(*parsed)
 
 
 @contextmanager
@@ -61,12 +99,12 @@ def one_line_for_mistakes() -> Iterator[None]:
         code = 2 if isinstance(error, UserError) else 1
         if (own := heartbeat.current()) is not None:
             own.fail(message, code)
-        elif _rank() == 0:
+        elif rank() == 0:
             print(f"error: {message}", file=sys.stderr, flush=True)
         else:
             signals.end_at_once()
             time.sleep(WAIT_OF_OTHER_RANKS)
-            print(f"error: process {_rank()}: {message}", file=sys.stderr, flush=True)
+            print(f"error: process {rank()}: {message}", file=sys.stderr, flush=True)
         raise SystemExit(code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from slowfast_dist.cli.commands import find
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.distributed import heartbeat
 from slowfast_dist.distributed.launchers import adopt_slurm_ranks, end_when_a_sibling_died, launcher
@@ -23,10 +24,11 @@ def main(words: Sequence[str]) -> None:
     From here on a signal to a training asks it to stop, also while Python still imports, and no
     process outlives its launcher.
     """
-    if words[:1] == ["train"]:
+    command = find(words)
+    if command is not None and command.trains:
         signals.install(*signals.PREEMPT_SIGNALS)
-    if words[:1] in (["train"], ["evaluate"]) or words[:2] == ["benchmark", "scaling"]:
-        _know_ranks()
+    if command is not None and command.launched:
+        _adopt_ranks()
     parent = launcher()
     if parent is not None:
         die_with_parent(parent)
@@ -47,7 +49,7 @@ def main(words: Sequence[str]) -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _know_ranks() -> None:
+def _adopt_ranks() -> None:
     try:
         adopt_slurm_ranks(os.environ)
     except UserError as error:

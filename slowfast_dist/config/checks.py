@@ -1,39 +1,40 @@
-"""Which settings cannot work together: each said in one line, with flag, value and remedy."""
+"""The one checker of settings: bounds declared at their fields, then what relates several fields.
 
-import re
+A bound is an object of annotated_types in a field's ``Annotated``, as ``Annotated[int, Gt(0)]``.
+Its remedy, what a message tells the user to give, follows from it, or is the `Remedy` behind it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
+from operator import attrgetter
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from annotated_types import BaseMetadata, Ge, Gt, Interval, Le, Lt, MinLen, MultipleOf, Predicate
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import METRICS, RESNET_ALPHA, Config
+
+LONGEST_NUMBER = 20
+"""Characters shown of a number above its limit: a longer one is a slip, and its digits tell
+nothing."""
 
 
-def validate(config: Config) -> None:
-    """Raise UserError, naming flag, value and remedy, for settings that cannot work together."""
-    checks = (
-        _check_numbers, _check_data, _check_model, _check_batches, _check_views, _check_best,
-    )  # fmt: skip
-    for check in checks:
-        check(config)
+@dataclass(frozen=True)
+class Remedy:
+    """Behind a bound: what its message says in place of the words that follow from the bound."""
+
+    text: str
 
 
-MOST = {
-    "seed": 2**32 - 1, "epochs": 10**6, "global-batch-size": 10**6, "micro-batch-size": 10**6,
-    "data.num-frames": 4096, "data.sampling-rate": 10**6, "data.crop-size": 4096,
-    "data.num-workers": 512, "evaluation.temporal-views": 1000,
-}  # fmt: skip
-"""Beyond these lies a slip of the keyboard: numbers overflow, or the machine is brought down."""
+def validate(settings: Any) -> None:
+    """Raise UserError, naming flag, value and remedy, for settings that cannot be.
 
-
-def _value(config: Config, flag: str) -> object:
-    value: object = config
-    for name in flag.replace("-", "_").split("."):
-        value = getattr(value, name)
-    return value
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 20 else f"{text[:20]}..."
+    First every bound in the tree of dataclasses counts, then each ``check`` method in it, those of
+    nested dataclasses before their parent's.
+    """
+    for flag, hint in flag_types(type(settings), annotated=True).items():
+        _check_bounds(flag, hint, attrgetter(flag.replace("-", "_"))(settings))
+    _check_relations(settings)
 
 
 def require(condition: bool, flag: str, value: object, remedy: str) -> None:
@@ -42,169 +43,93 @@ def require(condition: bool, flag: str, value: object, remedy: str) -> None:
         raise UserError(f"--{flag} {value}: {remedy}")
 
 
-def _check_numbers(config: Config) -> None:
-    positive: dict[str, float] = {
-        "epochs": config.epochs,
-        "global-batch-size": config.global_batch_size,
-        "log-every": config.log_every,
-        "data.num-frames": config.data.num_frames,
-        "data.sampling-rate": config.data.sampling_rate,
-        "data.crop-size": config.data.crop_size,
-        "optimizer.lr": config.optimizer.lr,
-        "evaluation.temporal-views": config.evaluation.temporal_views,
-        "evaluation.every": config.evaluation.every,
-        "checkpoint.every-epochs": config.checkpoint.every_epochs,
-        "checkpoint.keep": config.checkpoint.keep,
-        "distributed.timeout": config.distributed.timeout,
-    }
-    if config.micro_batch_size != "auto":
-        positive["micro-batch-size"] = config.micro_batch_size
-    if config.checkpoint.every_steps is not None:
-        positive["checkpoint.every-steps"] = config.checkpoint.every_steps
-    if config.optimizer.clip_norm is not None:
-        positive["optimizer.clip-norm"] = config.optimizer.clip_norm
-    for flag, value in positive.items():
-        require(value > 0 and isfinite(value), flag, value, "give a number above 0")
-    for flag, most in MOST.items():
-        given = _value(config, flag)
-        small = not isinstance(given, int) or given <= most
-        require(small, flag, _short(given), f"give at most {most}")
-    not_negative: dict[str, float] = {
-        "seed": config.seed,
-        "optimizer.weight-decay": config.optimizer.weight_decay,
-        "optimizer.backbone-lr-scale": config.optimizer.backbone_lr_scale,
-        "schedule.warmup-epochs": config.schedule.warmup_epochs,
-    }
-    if config.data.num_workers != "auto":
-        not_negative["data.num-workers"] = config.data.num_workers
-    for flag, value in not_negative.items():
-        require(value >= 0 and isfinite(value), flag, value, "give 0 or a number above it")
-    fractions = {
-        "model.dropout": config.model.dropout,
-        "loss.label-smoothing": config.loss.label_smoothing,
-        "optimizer.momentum": config.optimizer.momentum,
-    }
-    for flag, value in fractions.items():
-        require(0 <= value < 1, flag, value, "give a number from 0 up to, not including, 1")
-    bad = config.data.max_bad_fraction
-    require(0 <= bad <= 1, "data.max-bad-fraction", bad, "give a number from 0 to 1")
-    hardest = config.wandb.hardest
-    require(0 <= hardest <= 100, "wandb.hardest", hardest, "give a number from 0 to 100")
-    val = config.data.val_fraction
-    require(0 < val < 1, "data.val-fraction", val, "give a number between 0 and 1, as 0.2")
-    crops = config.evaluation.spatial_crops
-    require(crops in (1, 3), "evaluation.spatial-crops", crops, "give 1 or 3")
-    if isinstance(config.model.freeze, int):
-        require(
-            1 <= config.model.freeze <= 5,
-            "model.freeze",
-            config.model.freeze,
-            "give none, backbone, or a number of stages from 1 to 5",
-        )
+def flag_types(kind: type, prefix: str = "", annotated: bool = False) -> dict[str, Any]:
+    """Every flag of a tree of dataclasses, without dashes in front, with its type.
+
+    ``annotated``: with bounds and help, as the fields declare them, else the plain types.
+    """
+    types: dict[str, Any] = {}
+    hints = get_type_hints(kind, include_extras=annotated)
+    for field in fields(kind):
+        name = prefix + field.name.replace("_", "-")
+        if is_dataclass(hints[field.name]):
+            types |= flag_types(hints[field.name], f"{name}.", annotated)
+        else:
+            types[name] = hints[field.name]
+    return types
 
 
-def _check_data(config: Config) -> None:
-    data = config.data
-    if data.root is not None and (data.train_dir or data.val_dir):
-        raise UserError(
-            f"--data.root {data.root}: give either --data.root, or --data.train-dir with "
-            "--data.val-dir, not both"
-        )
-    if data.root is None:
-        if data.train_dir is None and data.val_dir is None:
-            raise UserError(
-                "no videos given: add --data.root FOLDER (class folders of videos), or try "
-                "'python train.py demo', which makes its own"
-            )
-        missing = "val-dir" if data.val_dir is None else "train-dir"
-        given = data.train_dir or data.val_dir
-        if data.train_dir is None or data.val_dir is None:
-            raise UserError(
-                f"--data.{missing} is missing beside {given}: give both, or one --data.root"
-            )
-    if data.group_pattern is not None:
-        try:
-            re.compile(data.group_pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise UserError(
-                f"--data.group-pattern {data.group_pattern}: no regular expression ({error}): "
-                "give one, as 'seq\\d+'"
-            ) from None
-    require(
-        data.num_frames % RESNET_ALPHA == 0,
-        "data.num-frames",
-        data.num_frames,
-        f"give a multiple of {RESNET_ALPHA}, as the slow pathway takes every fourth frame",
-    )
-    low, high = data.short_side
-    require(0 < low <= high, "data.short-side", f"{low} {high}", "give two sizes, smaller first")
-    require(high <= 8192, "data.short-side", f"{low} {high}", "give at most 8192")
-    if data.resize == "short-side":
-        require(
-            data.crop_size <= low,
-            "data.crop-size",
-            data.crop_size,
-            f"give at most the short side, --data.short-side {low} {high}",
-        )
+def bounds(hint: Any) -> list[tuple[Any, str]]:
+    """The bounds of a field's type, in the order in which they are checked, with their remedies."""
+    found: list[tuple[Any, str]] = []
+    for item in metadata(hint):
+        if isinstance(item, Remedy):
+            found[-1] = (found[-1][0], item.text)
+        elif isinstance(item, (BaseMetadata, Interval)):
+            found.append((item, f"give {_rule(item)[0]}"))
+    return found
 
 
-def _check_model(config: Config) -> None:
-    if config.model.compile and config.model.checkpoint_activations:
-        raise UserError(
-            "--model.checkpoint-activations true: with --model.compile the compiler decides what "
-            "is computed again: leave one of the two off"
-        )
+def metadata(hint: Any) -> Iterator[Any]:
+    """All that ``Annotated`` adds to a type, or to one in it."""
+    if get_origin(hint) is Annotated:
+        yield from metadata(hint.__origin__)
+        yield from hint.__metadata__
+    else:
+        for part in get_args(hint):
+            yield from metadata(part)
 
 
-def _check_batches(config: Config) -> None:
-    total, micro = config.global_batch_size, config.micro_batch_size
-    if micro != "auto" and total % micro:
-        below = total // micro * micro
-        nearest = f"{below} or {below + micro}" if below else f"{micro}"
-        raise UserError(
-            f"--global-batch-size {total} is no multiple of --micro-batch-size {micro}: "
-            f"the nearest that are: {nearest}"
-        )
-    warmup = config.schedule.warmup_epochs
-    require(
-        warmup <= config.epochs,
-        "schedule.warmup-epochs",
-        warmup,
-        f"give at most --epochs {config.epochs}",
-    )
+def _rule(bound: Any) -> tuple[str, Callable[[Any], bool]]:
+    """What a value has to be, in words, and whether one is."""
+    match bound:
+        case Gt(gt=low):
+            return f"a number above {low}", lambda value: value > low
+        case Ge(ge=low):
+            return f"{low} or a number above it", lambda value: value >= low
+        case Lt(lt=high):
+            return f"a number below {high}", lambda value: value < high
+        case Le(le=high):
+            return f"at most {high}", lambda value: value <= high
+        case MultipleOf(multiple_of=step):
+            return f"a multiple of {step}", lambda value: value % step == 0
+        case MinLen(min_length=fewest):
+            return "at least one number", lambda values: len(values) >= fewest
+        case Predicate(func=holds):
+            return "another", holds
+        case Interval(gt=None, le=None):
+            words = f"a number from {bound.ge} up to, not including, {bound.lt}"
+        case Interval(gt=None):
+            words = f"a number from {bound.ge} to {bound.le}"
+        case _:
+            words = f"a number between {bound.gt} and {bound.lt}"
+    return words, lambda value: all(_rule(part)[1](value) for part in bound)
 
 
-def _check_views(config: Config) -> None:
-    clips, crops = config.evaluation.temporal_views, config.evaluation.spatial_crops
-    if config.data.sampling == "uniform":
-        require(
-            clips == 1,
-            "evaluation.temporal-views",
-            clips,
-            "with --data.sampling uniform every clip is the whole video: give 1, or sample dense",
-        )
-    if config.data.resize == "square":
-        require(
-            crops == 1,
-            "evaluation.spatial-crops",
-            crops,
-            "with --data.resize square every crop is the whole frame: give 1, or resize short-side",
-        )
+def _check_bounds(flag: str, hint: Any, value: Any) -> None:
+    values = value if isinstance(value, tuple) else (value,)
+    for bound, remedy in bounds(hint):
+        if isinstance(bound, MinLen):
+            require(_rule(bound)[1](value), flag, "", remedy)
+            continue
+        for one in values:
+            shown = str(one)
+            if isinstance(bound, Le) and len(shown) > LONGEST_NUMBER:
+                shown = f"{shown[:LONGEST_NUMBER]}..."
+            require(_holds(bound, one), flag, shown, remedy)
 
 
-def _check_best(config: Config) -> None:
-    monitor, mode = config.checkpoint.monitor, config.checkpoint.mode
-    side, _, name = monitor.partition("/")
-    require(
-        side in ("train", "val") and name in METRICS,
-        "checkpoint.monitor",
-        monitor,
-        f"give train/ or val/ and one of {', '.join(METRICS)}",
-    )
-    right = "min" if name == "loss" else "max"
-    require(
-        mode == right,
-        "checkpoint.mode",
-        mode,
-        f"with --checkpoint.monitor {monitor} this keeps the worst: use {right}",
-    )
+def _holds(bound: Any, value: Any) -> bool:
+    """Whether ``value`` keeps the bound; none, and words as auto, keep those of numbers."""
+    if value is None or (isinstance(value, str) and not isinstance(bound, Predicate)):
+        return True
+    finite = not isinstance(value, float) or isfinite(value)
+    return finite and _rule(bound)[1](value)
+
+
+def _check_relations(settings: Any) -> None:
+    for field in fields(settings):
+        if is_dataclass(getattr(settings, field.name)):
+            _check_relations(getattr(settings, field.name))
+    if hasattr(settings, "check"):
+        settings.check()

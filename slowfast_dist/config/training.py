@@ -3,18 +3,19 @@
 The text under a field is its help on the command line. No torch here, so that ``--help`` is fast.
 """
 
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval, Le, MultipleOf
+
+from slowfast_dist.config import fields
+from slowfast_dist.config.checks import Remedy, require
+from slowfast_dist.config.errors import UserError
 
 RESNET_ALPHA = 4
 """Fast frames per slow frame, in every model offered here."""
-
-METRICS = (
-    "loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro",
-    "precision_weighted", "recall_weighted", "f1_weighted",
-)  # fmt: skip
-"""Names below train/ and val/ in metrics.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,22 @@ class DataConfig:
     """Validation videos, with the same classes as --data.train-dir."""
     synthetic: bool = False
     """Make the demo's small videos in --data.root if that folder does not exist yet."""
-    val_fraction: float = 0.2
+    val_fraction: Annotated[
+        float, Interval(gt=0, lt=1), Remedy("give a number between 0 and 1, as 0.2")
+    ] = 0.2
     """Share of the videos of --data.root that is kept for validation, class by class."""
     group_pattern: str | None = None
     """Regular expression searched in each path below the root, e.g. 'seq\\d+'.
     Videos with the same captured parts (or whole match) stay on one side of the split."""
-    num_frames: int = 32
+    num_frames: Annotated[
+        int,
+        Gt(0),
+        Le(fields.MOST_FRAMES),
+        MultipleOf(RESNET_ALPHA),
+        Remedy(f"give a multiple of {RESNET_ALPHA}, as the slow pathway takes every fourth frame"),
+    ] = 32
     """Frames of a clip, as the fast pathway sees it; a multiple of 4."""
-    sampling_rate: int = 2
+    sampling_rate: fields.Count = 2
     """Frames of the video from one sampled frame to the next (dense sampling only)."""
     sampling: Literal["dense", "uniform"] = "dense"
     """dense: num_frames at sampling_rate, random start in training, centre in validation.
@@ -42,36 +51,68 @@ class DataConfig:
     short_side: tuple[int, int] = (256, 320)
     """Pixels of the short side before the crop, for resize short-side only.
     Training draws between the two, validation takes the smaller one."""
-    crop_size: int = 224
+    crop_size: Annotated[int, Gt(0), Le(fields.MOST_PIXELS)] = 224
     """Height and width of what the model sees, in pixels."""
     resize: Literal["short-side", "square"] = "short-side"
     """short-side: keep the aspect ratio, then crop.
     square: squeeze the whole frame to crop_size."""
     flip: bool = True
     """Mirror half of the training clips; switch off where left and right are different classes."""
-    num_workers: int | Literal["auto"] = "auto"
+    num_workers: Annotated[int | Literal["auto"], Ge(0), Le(fields.MOST_WORKERS)] = "auto"
     """Decoding processes of each training process; 0: none.
     auto: the CPUs shared out, at most 8."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
     """auto: the faster library that gives the right frames of a file; that was PyAV, 1.4 to 2.9
     times as fast as Decord, for every kind of file measured ('benchmark loader')."""
-    max_bad_fraction: float = 0.05
+    max_bad_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.05
     """Stop when more than this share of the training videos failed to decode during training."""
+
+    def check(self) -> None:
+        """Raise UserError for sources, a pattern, or sizes that do not go together."""
+        if self.root is not None and (self.train_dir or self.val_dir):
+            raise UserError(
+                f"--data.root {self.root}: give either --data.root, or --data.train-dir with "
+                "--data.val-dir, not both"
+            )
+        given = self.train_dir or self.val_dir
+        if self.root is None and given is None:
+            raise UserError(
+                "no videos given: add --data.root FOLDER (class folders of videos), or try "
+                "'python train.py demo', which makes its own"
+            )
+        if self.root is None and None in (self.train_dir, self.val_dir):
+            missing = "val-dir" if self.val_dir is None else "train-dir"
+            raise UserError(
+                f"--data.{missing} is missing beside {given}: give both, or one --data.root"
+            )
+        try:
+            re.compile(self.group_pattern or "")
+        except (re.error, OverflowError, RecursionError) as error:
+            raise UserError(
+                f"--data.group-pattern {self.group_pattern}: no regular expression ({error}): "
+                "give one, as 'seq\\d+'"
+            ) from None
+        low, high = self.short_side
+        sides = f"{low} {high}"
+        require(0 < low <= high, "data.short-side", sides, "give two sizes, smaller first")
+        right = high <= fields.MOST_SHORT_SIDE
+        require(right, "data.short-side", sides, f"give at most {fields.MOST_SHORT_SIDE}")
+        if self.resize == "short-side":
+            remedy = f"give at most the short side, --data.short-side {sides}"
+            require(self.crop_size <= low, "data.crop-size", self.crop_size, remedy)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    name: Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50", "slowfast_tiny"] = (
-        "slowfast_r50"
-    )
+    name: fields.ModelName = "slowfast_r50"
     """Architecture; slowfast_tiny is narrow, for CPUs, and has no published weights."""
     pretrained: bool = True
     """Start from the Kinetics-400 weights (torch.hub's cache, else its download)."""
     weights: Path | None = None
     """Start from this file: a hub checkpoint, a best_model_weights.pth or a bare state_dict."""
-    dropout: float = 0.5
+    dropout: fields.BelowOne = 0.5
     """Dropout before the head."""
-    freeze: int | Literal["none", "backbone"] = "none"
+    freeze: fields.FrozenStages = "none"
     """What does not train: none, backbone (all but the head), or the first K of 5 stages.
     Stage 1 is the stem."""
     norm: Literal["auto", "local", "sync", "frozen"] = "auto"
@@ -83,20 +124,30 @@ class ModelConfig:
     """Forget activations in the forward pass and compute them again in the backward pass: less
     memory, more time."""
 
+    def check(self) -> None:
+        """Raise UserError where both of two exclude each other."""
+        require(
+            not (self.compile and self.checkpoint_activations),
+            "model.checkpoint-activations",
+            "true",
+            "with --model.compile the compiler decides what is computed again: leave one of the "
+            "two off",
+        )
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    name: fields.OptimizerName = "adamw"
     """sgd is with Nesterov momentum."""
-    lr: float = 1e-3
+    lr: fields.PositiveFloat = 1e-3
     """Peak learning rate of the head, for the global batch as it is (never scaled silently)."""
-    weight_decay: float = 1e-2
+    weight_decay: fields.NotNegative = 1e-2
     """Weight decay of convolution and linear weights; BatchNorm and biases have none."""
-    momentum: float = 0.9
+    momentum: fields.BelowOne = 0.9
     """For sgd."""
-    backbone_lr_scale: float = 1.0
+    backbone_lr_scale: fields.NotNegative = 1.0
     """The backbone's learning rate as a fraction of the head's."""
-    clip_norm: float | None = None
+    clip_norm: fields.PositiveFloat | None = None
     """Clip the gradient to this norm; none: only measure it."""
 
 
@@ -104,13 +155,13 @@ class OptimizerConfig:
 class ScheduleConfig:
     name: Literal["cosine", "step", "constant"] = "cosine"
     """After the warm-up: cosine to 0, step (a tenth at 1/2 and again at 3/4), or constant."""
-    warmup_epochs: float = 0.0
+    warmup_epochs: fields.NotNegative = 0.0
     """Epochs of linear warm-up (fractions allowed), counted in optimizer steps."""
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    label_smoothing: float = 0.0
+    label_smoothing: fields.BelowOne = 0.0
     """Label smoothing of the cross-entropy, in [0, 1)."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: a class weighs inversely to its number of training videos."""
@@ -118,31 +169,37 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    temporal_views: int = 1
+    temporal_views: Annotated[int, Gt(0), Le(fields.MOST_VIEWS)] = 1
     """Clips a video, spread evenly over it; their probabilities are averaged."""
-    spatial_crops: int = 1
+    spatial_crops: fields.SpatialCrops = 1
     """Crops a clip: 1 (centre) or 3 (along the longer side)."""
-    every: int = 1
+    every: fields.Positive = 1
     """Epochs from one validation to the next; the last epoch always has one."""
 
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    every_epochs: int = 1
+    every_epochs: fields.Positive = 1
     """Epochs from one checkpoint to the next; the last epoch always has one."""
-    every_steps: int | None = None
+    every_steps: fields.Positive | None = None
     """Also every this many optimizer steps."""
-    keep: int = 2
+    keep: fields.Positive = 2
     """Newest checkpoints kept."""
-    monitor: str = "val/loss"
+    monitor: fields.Monitor = "val/loss"
     """The metric whose best value decides what is saved in models/."""
     mode: Literal["min", "max"] = "min"
     """Whether less or more of it is better."""
 
+    def check(self) -> None:
+        """Raise UserError for a mode that would keep the worst."""
+        right = "min" if self.monitor.endswith("/loss") else "max"
+        remedy = f"with --checkpoint.monitor {self.monitor} this keeps the worst: use {right}"
+        require(self.mode == right, "checkpoint.mode", self.mode, remedy)
+
 
 @dataclass(frozen=True)
 class DistributedConfig:
-    timeout: float = 120.0
+    timeout: fields.PositiveFloat = 120.0
     """Seconds after which a process that waits for another one in vain gives up."""
     preempt_signal: Literal["SIGUSR1", "SIGUSR2", "SIGHUP"] = "SIGUSR1"
     """Beside SIGTERM and SIGINT, the signal at which all finish the step, save and stop."""
@@ -162,7 +219,7 @@ class WandbConfig:
     """Tags of the run."""
     log_model: bool = False
     """Upload the best model as an artifact."""
-    hardest: int = 8
+    hardest: Annotated[int, Interval(ge=0, le=100)] = 8
     """Validation videos shown, playing, among those that the best model got most wrong; 0: none.
     That takes at most a fiftieth of the run's time, and once more at its end."""
 
@@ -177,22 +234,21 @@ class Config:
     """never; auto (the newest valid checkpoint of output_dir); or the path of a checkpoint."""
     resume_changed: bool = False
     """Resume although settings that alter the result differ from the checkpoint's."""
-    epochs: int = 30
+    epochs: fields.Count = 30
     """Passes over the training videos."""
-    global_batch_size: int = 16
+    global_batch_size: fields.Count = 16
     """Videos per optimizer step, over all processes and accumulation steps."""
-    micro_batch_size: int | Literal["auto"] = 4
+    micro_batch_size: Annotated[int | Literal["auto"], Gt(0), Le(fields.MOST)] = 4
     """Videos that one process forwards at once, a divisor of global_batch_size: sets the memory.
     auto: the largest that fits, found before training.
     Beyond rounding and dropout's draws it changes the result with model.norm local only."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0), Le(fields.MOST_SEED)] = 0
     """Of the split, the new head, the order, the augmentation and dropout."""
-    log_every: int = 10
+    log_every: fields.Positive = 10
     """Optimizer steps from one step line of metrics.jsonl to the next."""
     log_samples: bool = False
     """Write logs/samples.csv: which sample and which video each optimizer step used."""
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    """auto: what accelerate launch was told, else what the hardware has."""
+    mixed_precision: fields.LaunchPrecision = "auto"
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -202,6 +258,32 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
+
+    def check(self) -> None:
+        """Raise UserError where settings of several groups do not go together."""
+        total, micro = self.global_batch_size, self.micro_batch_size
+        if micro != "auto" and total % micro:
+            below = total // micro * micro
+            nearest = f"{below} or {below + micro}" if below else f"{micro}"
+            raise UserError(
+                f"--global-batch-size {total} is no multiple of --micro-batch-size {micro}: "
+                f"the nearest that are: {nearest}"
+            )
+        warmup, remedy = self.schedule.warmup_epochs, f"give at most --epochs {self.epochs}"
+        require(warmup <= self.epochs, "schedule.warmup-epochs", warmup, remedy)
+        clips, crops = self.evaluation.temporal_views, self.evaluation.spatial_crops
+        require(
+            clips == 1 or self.data.sampling != "uniform",
+            "evaluation.temporal-views",
+            clips,
+            "with --data.sampling uniform every clip is the whole video: give 1, or sample dense",
+        )
+        require(
+            crops == 1 or self.data.resize != "square",
+            "evaluation.spatial-crops",
+            crops,
+            "with --data.resize square every crop is the whole frame: give 1, or resize short-side",
+        )
 
 
 def config_dict(config: Config) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from random import Random
 import numpy as np
 import yaml
 
-from slowfast_dist.cli.flags import apply, flag_types
-from slowfast_dist.cli.parser import parse_evaluation, parse_training
+from slowfast_dist.cli.commands import COMMANDS
+from slowfast_dist.cli.flags import apply
+from slowfast_dist.cli.parser import parse_command, parse_training
 from slowfast_dist.cli.presets import preset_folder, read_config_file
-from slowfast_dist.config.checks import validate
+from slowfast_dist.config.checks import flag_types, validate
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, DataConfig, config_dict
 from slowfast_dist.data.manifest import list_videos
@@ -145,7 +146,7 @@ def command_line(folder: Path, draw: Random) -> None:
         if draw.random() < 0.8:
             parse_training(words)
         else:
-            parse_evaluation(["run", "--data", "x", *words[1:]])
+            parse_command(COMMANDS["evaluate"], ["run", "--data", "x", *words[1:]])
 
 
 # --- lists and names -----------------------------------------------------------------------------

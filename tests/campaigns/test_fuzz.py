@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from slowfast_dist.cli import main as cli
-from slowfast_dist.cli.commands import COMMANDS
+from slowfast_dist.cli.commands import Command
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data import manifest as group_pattern
 from slowfast_dist.data import probing as probe_all
@@ -207,11 +207,11 @@ def test_a_path_too_long_to_be_one_is_the_users_mistake(
 def test_a_path_too_long_is_a_mistake_also_where_the_disk_refuses_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def train(words: list[str]) -> None:
+    def train(command: Command, words: list[str]) -> None:
         with faults_as_run_errors():
             Path(words[0].partition("=")[2], "step_00000001").stat()
 
-    monkeypatch.setitem(COMMANDS, "train", train)
+    monkeypatch.setattr(cli, "run_command", train)
     for name, code, said in (("x" * 300, 2, "--resume xxx"), ("x", 1, "No such file")):
         with pytest.raises(SystemExit) as ended:
             cli.main(["train", f"--resume={tmp_path / name}"])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.cli.flags import flag_types
 from slowfast_dist.cli.main import main, one_line_for_mistakes
 from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
 
@@ -183,8 +183,8 @@ def test_without_videos_it_says_how_to_give_some() -> None:
 
 
 def test_of_several_processes_rank_0_speaks_and_ends_first() -> None:
-    told = "import time; time.sleep = print; from slowfast_dist.cli.main import main; main()"
-    first = run("-c", told, "train", "--epocs", "3", rank=0)
+    program = "import time; time.sleep = print; from slowfast_dist.cli.main import main; main()"
+    first = run("-c", program, "train", "--epocs", "3", rank=0)
     started = time.perf_counter()
     other = run("train.py", "--epocs", "3", rank=1)
     other_seconds = time.perf_counter() - started

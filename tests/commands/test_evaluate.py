@@ -20,8 +20,9 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
+from slowfast_dist.cli.commands import COMMANDS
 from slowfast_dist.cli.main import main
-from slowfast_dist.cli.parser import parse_evaluation
+from slowfast_dist.cli.parser import parse_command
 from slowfast_dist.commands.evaluate import run_evaluation
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
@@ -511,12 +512,12 @@ def test_several_processes_say_a_mistake_once(run: Path, tmp_path: Path) -> None
 
 
 def test_the_command_line() -> None:
-    found = parse_evaluation(["runs/a", "--data", "b", "--num_workers=2", "--batch-size", "4"])
-    assert found == (Path("runs/a"), EvaluateCommand(Path("b"), num_workers=2, batch_size=4))
-    assert parse_evaluation(["--data=b", "runs/a"]) == (
-        Path("runs/a"),
-        EvaluateCommand(Path("b")),
-    )
+    evaluate = COMMANDS["evaluate"]
+    words = ["runs/a", "--data", "b", "--num_workers=2", "--batch-size", "4"]
+    settings = EvaluateCommand(Path("b"), num_workers=2, batch_size=4)
+    assert parse_command(evaluate, words) == [Path("runs/a"), settings]
+    found = parse_command(evaluate, ["--data=b", "runs/a"])
+    assert found == [Path("runs/a"), EvaluateCommand(Path("b"))]
 
 
 @pytest.mark.parametrize(
@@ -538,7 +539,7 @@ def test_the_command_line() -> None:
 )
 def test_a_wrong_word_is_one_line(words: list[str], message: str) -> None:
     with pytest.raises(UserError) as error:
-        parse_evaluation(words)
+        parse_command(COMMANDS["evaluate"], words)
     assert str(error.value).startswith(message)
 
 

@@ -1,10 +1,13 @@
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated, Literal, get_args
 
 import pytest
+from annotated_types import Ge, Gt, Interval, Le, MinLen, MultipleOf, Predicate
 
-from slowfast_dist.config.checks import validate
+from slowfast_dist.cli.commands import COMMANDS, Command, load
+from slowfast_dist.config.checks import Remedy, bounds, flag_types, validate
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, ModelConfig, config_dict
 
@@ -68,6 +71,75 @@ def test_a_setting_out_of_range_is_named_with_its_value(
     message = str(error.value)
     assert message.startswith(f"{flag} {value}: ")
     assert "\n" not in message
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A group of settings, of which one relates to another."""
+
+    count: Annotated[int | Literal["auto"], Gt(0), Le(100), MultipleOf(4)] = 4
+    sizes: Annotated[tuple[int, ...], MinLen(1), Ge(0), Remedy("give sizes")] = (1,)
+
+    def check(self) -> None:
+        if self.sizes[0] == 5 and self.count == 8:
+            raise UserError("5 with 8")
+
+
+@dataclass(frozen=True)
+class Outer:
+    """One of each kind of bound, alone and in a union."""
+
+    share: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    part: Annotated[float, Interval(gt=0, lt=1)] = 0.5
+    port: Annotated[int, Interval(ge=0, le=10)] = 0
+    rate: Annotated[float, Gt(0)] | None = None
+    name: Annotated[str | None, Predicate(str.islower), Remedy("give lower case")] = None
+    inner: Inner = field(default_factory=Inner)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Outer(share=1.0), "--share 1.0: give a number from 0 up to, not including, 1"),
+        (Outer(part=1.0), "--part 1.0: give a number between 0 and 1"),
+        (Outer(port=11), "--port 11: give a number from 0 to 10"),
+        (Outer(rate=0.0), "--rate 0.0: give a number above 0"),
+        (Outer(rate=float("inf")), "--rate inf: give a number above 0"),
+        (Outer(rate=float("nan")), "--rate nan: give a number above 0"),
+        (Outer(name="A"), "--name A: give lower case"),
+        (Outer(inner=Inner(count=0)), "--inner.count 0: give a number above 0"),
+        (Outer(inner=Inner(count=104)), "--inner.count 104: give at most 100"),
+        (Outer(inner=Inner(count=10**400)), f"--inner.count 1{'0' * 19}...: give at most 100"),
+        (Outer(inner=Inner(count=6)), "--inner.count 6: give a multiple of 4"),
+        (Outer(inner=Inner(sizes=())), "--inner.sizes : give at least one number"),
+        (Outer(inner=Inner(sizes=(1, -2))), "--inner.sizes -2: give sizes"),
+        (Outer(inner=Inner(count=8, sizes=(5,))), "5 with 8"),
+        (Outer(port=11, inner=Inner(count=8, sizes=(5,))), "--port 11: give a number from 0 to 10"),
+    ],
+)
+def test_a_bound_at_a_field_is_kept_and_says_its_remedy(settings: Outer, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        validate(settings)
+    assert str(error.value) == message
+
+
+def test_what_is_no_number_keeps_the_bounds_of_numbers() -> None:
+    validate(Outer())
+    validate(Outer(rate=1e-9, name="a", port=10, inner=Inner("auto", (0, 3))))
+
+
+WITH_SETTINGS = [command for command in COMMANDS.values() if command.settings]
+
+
+@pytest.mark.parametrize("command", WITH_SETTINGS, ids=lambda command: command.name)
+def test_every_number_of_every_command_has_a_bound(command: Command) -> None:
+    """But for the two sizes of the short side, which relate to each other."""
+    kind = load(command.settings or "")
+    validate(GIVEN if command.trains else kind())
+    types, annotated = flag_types(kind), flag_types(kind, annotated=True)
+    numbers = {flag for flag in types if {int, float} & {types[flag], *get_args(types[flag])}}
+    without = {flag for flag in numbers if not bounds(annotated[flag])}
+    assert without <= {"data.short-side", "short-side"}
 
 
 def test_an_automatic_micro_batch_needs_no_number_to_divide_the_global_batch() -> None:

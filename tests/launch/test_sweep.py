@@ -15,9 +15,9 @@ import yaml
 from wandb import wandb_agent
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-from slowfast_dist.cli.flags import flag_types
 from slowfast_dist.cli.main import check_flags
 from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
 from tests.helpers.training_runs import ROOT, TINY, rows, wait_for_steps

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from slowfast_dist.config.benchmark import BenchmarkIndex
+from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import UserError
 from tests.helpers.training_runs import launch
 
@@ -31,4 +32,4 @@ def test_the_index_of_made_files_is_measured(tmp_path) -> None:
 
 def test_too_few_files_are_refused() -> None:
     with pytest.raises(UserError, match=r"--files 99: "):
-        BenchmarkIndex(files=99).check()
+        validate(BenchmarkIndex(files=99))

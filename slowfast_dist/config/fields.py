@@ -1,0 +1,91 @@
+"""Types, bounds and help that several settings share."""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Interval, Le, Predicate
+from typing_extensions import Doc
+
+from slowfast_dist.config.checks import Remedy
+
+MOST = 10**6
+"""Largest count that a flag takes: a larger one is a slip of the keyboard, and would overflow."""
+
+MOST_FRAMES = 4096
+"""Frames of a clip at most; more is a slip, and brings the machine down."""
+
+MOST_PIXELS = 4096
+"""Pixels of a side of what the model sees, at most; more is a slip, and takes all memory."""
+
+MOST_SHORT_SIDE = 8192
+"""Pixels of the short side at most; more is a slip, and takes all memory."""
+
+MOST_WORKERS = 512
+"""Loader processes of one training process at most; more is a slip, and takes all memory."""
+
+MOST_VIEWS = 1000
+"""Clips of one video that are scored, at most; more is a slip, as videos have no more to show."""
+
+MOST_SEED = 2**32 - 1
+"""Largest seed: NumPy takes 32 bits."""
+
+METRICS = (
+    "loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro",
+    "precision_weighted", "recall_weighted", "f1_weighted",
+)  # fmt: skip
+"""Names below train/ and val/ in metrics.jsonl."""
+
+Positive = Annotated[int, Gt(0)]
+Count = Annotated[int, Gt(0), Le(MOST)]
+NotNegative = Annotated[float, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+PositiveUpToMost = Annotated[float, Gt(0), Le(MOST)]
+BelowOne = Annotated[float, Interval(ge=0, lt=1)]
+ListLength = Annotated[int, Interval(ge=0, le=MOST)]
+
+ModelName = Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50", "slowfast_tiny"]
+OptimizerName = Literal["adam", "adamw", "sgd"]
+Precision = Literal["auto", "no", "bf16", "fp16"]
+Backend = Literal["torch", "onnx", "pt2"]
+
+
+def is_even_from_16(side: int) -> bool:
+    """Whether encoders take a picture of this many pixels a side."""
+    return side >= 16 and side % 2 == 0
+
+
+def as_training(flag: str, more: str = "") -> Doc:
+    """Help of a flag that means what ``flag`` of the training does."""
+    return Doc(f"As --{flag} of the training{more}.")
+
+
+LaunchPrecision = Annotated[
+    Precision, Doc("auto: what accelerate launch was told, else what the hardware has.")
+]
+HardwarePrecision = Annotated[Precision, Doc("auto: what the hardware has; backend torch only.")]
+MeasuredPrecision = Annotated[
+    Precision, as_training("mixed-precision", "; auto: what the hardware has")
+]
+
+SpatialCrops = Annotated[int, Predicate((1, 3).__contains__), Remedy("give 1 or 3")]
+TemporalViews = Annotated[int, Interval(ge=1, le=MOST_VIEWS)]
+
+LoaderWorkers = Annotated[
+    int | Literal["auto"],
+    Interval(ge=0, le=MOST_WORKERS),
+    Remedy(f"give 0 or a number above it, up to {MOST_WORKERS}"),
+]
+ReaderProcesses = Annotated[int | Literal["auto"], Gt(0), Remedy("give a number above 0, or auto")]
+
+FrozenStages = Annotated[
+    int | Literal["none", "backbone"],
+    Interval(ge=1, le=5),
+    Remedy("give none, backbone, or a number of stages from 1 to 5"),
+]
+
+Monitor = Annotated[
+    str,
+    Predicate([f"{side}/{name}" for side in ("train", "val") for name in METRICS].__contains__),
+    Remedy(f"give train/ or val/ and one of {', '.join(METRICS)}"),
+]
+
+JsonResults = Annotated[bool, Doc("Print the results as one JSON object, in the last line.")]
