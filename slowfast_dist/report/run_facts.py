@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any
 
 from slowfast_dist.report.format import ABSENT, count
-from slowfast_dist.runs.run import Run, command_words, default_settings, same_setting, versions
+from slowfast_dist.runs.run import Run, command_words, versions
+from slowfast_dist.runs.settings import default_settings, same_setting
 from slowfast_dist.system.text import shell
 
 FIRST_UNREADABLE = 10

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.metrics.scores import log_softmax, predicted
+from slowfast_dist.metrics.summary import HardVideo
 from slowfast_dist.system import signals
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.reader import VideoInfo
@@ -35,64 +34,26 @@ PER_CLASS = ("class", "precision", "recall", "f1", "support")
 HARDEST = ("video", "clip", "class", "prediction", "confidence", "probability", "loss")
 
 
-@dataclass(frozen=True)
-class HardVideo:
-    """A validation video: ``row`` in its table, class indices, and what the model gave.
-
-    ``confidence``: the highest probability; ``probability``: that of the label; ``loss``: minus its
-    logarithm.
-    """
-
-    row: int
-    label: int
-    prediction: int
-    confidence: float
-    probability: float
-    loss: float
-
-
-def hardest_videos(
-    videos: NDArray[np.int64], labels: NDArray[np.int64], logits: NDArray[np.float64], most: int
-) -> list[HardVideo]:
-    """Those with the highest loss, worst first, of equal ones the first.
-
-    ``videos`` (N,) are their rows in the table, ``labels`` (N,), ``logits`` (N, K).
-    """
-    logarithms, predictions = log_softmax(logits), predicted(logits)
-    losses = -np.take_along_axis(logarithms, labels[:, None], axis=1)[:, 0]
-    return [
-        HardVideo(
-            row=int(videos[place]),
-            label=int(labels[place]),
-            prediction=int(predictions[place]),
-            confidence=float(np.exp(logarithms[place].max())),
-            probability=float(np.exp(-losses[place])),
-            loss=float(losses[place]),
-        )
-        for place in np.argsort(-losses, kind="stable")[:most].tolist()
-    ]
-
-
 def hardest_table(
-    hardest: Sequence[HardVideo], videos: VideoTable, data: DataConfig, classes: Sequence[str]
+    hardest: Sequence[HardVideo], videos: VideoTable, data: DataConfig
 ) -> Any:
-    """A wandb.Table of HARDEST, a row a video.
+    """A wandb.Table of HARDEST, a row a video; ``videos`` are those of the validation.
 
     A video that cannot be read, hangs, or comes after TABLE_SECONDS has its row without a clip.
     """
     import wandb
 
     table = wandb.Table(columns=[*HARDEST])
+    rows = {name: row for row, name in enumerate(videos.names)}
     reader, end = GuardedReader(VIDEO_SECONDS), time.monotonic() + TABLE_SECONDS
     try:
         for hard in hardest:
-            name = videos.names[hard.row]
             in_time = time.monotonic() < end and signals.received() is None
-            content = _excerpt(videos, hard.row, data, reader) if in_time else None
-            caption = f"{classes[hard.label]}, taken for {classes[hard.prediction]}"
+            content = _excerpt(videos, rows[hard.path], data, reader) if in_time else None
+            caption = f"{hard.label}, taken for {hard.prediction}"
             clip = content and wandb.Video(BytesIO(content), _text(caption), format="mp4")
             table.add_data(
-                _text(name), clip, classes[hard.label], classes[hard.prediction],
+                _text(hard.path), clip, hard.label, hard.prediction,
                 hard.confidence, hard.probability, hard.loss,
             )  # fmt: skip
     finally:

@@ -1,7 +1,6 @@
 """How near an exported file comes to the network that it was made from, and how fast it is."""
 
 import copy
-import csv
 import itertools
 import os
 import time
@@ -9,11 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
@@ -27,8 +24,7 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.scores import predicted, softmax
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
-from slowfast_dist.runs.predictions import read_predictions
-from slowfast_dist.runs.videos import data_root
+from slowfast_dist.runs.videos import own_validation
 from slowfast_dist.system.cpus import available_cpus
 
 Compute = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -168,7 +164,7 @@ def find_clips(best: BestModel, data: Path | None) -> Clips:
         if not len(frames):
             raise UserError(f"--data {data}: no video in it can be read ({reason}): give another")
         return Clips(frames, f"of {data}")
-    own, reason = _validation_videos(Path(os.path.abspath(best.folder)).parent)
+    own, reason = _own_videos(best)
     if own:
         frames, reason = _read(own, best.data)
         if len(frames):
@@ -195,29 +191,15 @@ def _videos_of(data: Path) -> list[Path]:
     return found
 
 
-def _validation_videos(run: Path) -> tuple[list[Path], str]:
-    """Those of the run in this folder that are still there, or none and the reason in words."""
-    config = run / "config.yaml"
-    if not config.is_file():
-        return [], "there is no config.yaml beside models/"
+def _own_videos(best: BestModel) -> tuple[list[Path], str]:
+    """The run's validation videos that are still there; the reason, in words, where there are none.
+    """
     try:
-        data: Any = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
-        root = str(data["val_dir"] or data["root"])
-        names = _validation_names(run)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, csv.Error):
-        return [], "the run's files do not tell its validation videos"
-    folder = data_root(root, run)
-    found = [path for path in (folder / name for name in names) if path.is_file()]
-    return found, f"the run's validation videos are not at {root} any more"
-
-
-def _validation_names(run: Path) -> list[str]:
-    """Their paths below the root: of predictions/val_best.csv, else of split.csv."""
-    predictions = run / "predictions" / "val_best.csv"
-    if predictions.is_file():
-        return read_predictions(predictions).names
-    with open(run / "split.csv", encoding="utf-8", newline="") as file:
-        return [row["path"] for row in csv.DictReader(file) if row["split"] == "val"]
+        videos = own_validation(best.folder, best.classes)[1].videos
+    except UserError as error:
+        return [], getattr(error, "reason", "the run's files do not tell its validation videos")
+    found = [path for row in range(len(videos)) if (path := videos.path(row)).is_file()]
+    return found, f"the run's validation videos are not at {videos.root} any more"
 
 
 def _read(paths: Sequence[Path], data: DataConfig) -> tuple[NDArray[np.uint8], str]:
