@@ -37,6 +37,7 @@ from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import clean
 
 PAGE = "report.html"
+"""Of one run, in its folder."""
 
 
 def run_report(runs: Sequence[Path], command: Report) -> None:
@@ -45,9 +46,9 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
     Raises UserError for mistakes of the user's, RunError where the page cannot be written.
     """
     folders = [_require_run(run) for run in runs]
-    again = next((run for i, run in enumerate(runs) if folders[i] in folders[:i]), None)
-    if again is not None:
-        raise UserError(f"RUN {again}: is given twice: give each run once")
+    twice = next((run for i, run in enumerate(runs) if folders[i] in folders[:i]), None)
+    if twice is not None:
+        raise UserError(f"RUN {twice}: is given twice: give each run once")
     several, cache = len(folders) > 1, None
     output = command.output or (Path("comparison.html") if several else runs[0] / PAGE)
     _require_ours(output, "--output " if command.output else "")
@@ -178,9 +179,9 @@ def _clip(run: Run) -> Clip:
 
 
 MARKER = "slowfast_dist report"
-"""In the head of every page, by which one is known that may be written anew."""
+"""In the head of every page: a file with it may be written anew, any other is somebody's."""
 HEAD_BYTES = 2048
-"""Of a page, in which the marker is."""
+"""The first bytes of a page, in which the marker is looked for; it stands in the first 200."""
 
 
 @cache

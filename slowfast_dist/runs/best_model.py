@@ -17,7 +17,11 @@ from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.checkpoint import disk_fault, portable
 from slowfast_dist.system.files import atomic_write, write_json
 
-DESCRIPTION, WEIGHTS = "best_model.json", "best_model_weights.pth"
+DESCRIPTION = "best_model.json"
+"""In models/: all that rebuilds the best model and feeds it."""
+
+WEIGHTS = "best_model_weights.pth"
+"""In models/: its state_dict."""
 
 
 def clip_facts(data: DataConfig) -> dict[str, Any]:

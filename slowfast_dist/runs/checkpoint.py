@@ -25,7 +25,9 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.system.files import sync_folder, write_json
 
 FORMAT = 2
+"""Of the files of a checkpoint; another one is refused."""
 FILES = ("model.safetensors", "optimizer.pt", "training.safetensors", "state.json")
+"""The files of a checkpoint whose SHA-256 are in its manifest.json."""
 _NAME = re.compile(r"step_\d{8,}")
 
 

@@ -21,17 +21,19 @@ from slowfast_dist.video.views import SpatialView
 from slowfast_dist.video.writer import write_video
 
 VIDEO_SECONDS = 5.0
-"""After which the decoding of one video is given up."""
+"""Seconds after which the decoding of one video is given up: the training waits for it."""
 TABLE_SECONDS = 20.0
-"""After which no further video of a table is begun."""
+"""Seconds after which no further video of a table is begun, for the same reason."""
 MOST_BYTES = 2 * 1024**2
-"""Of one excerpt; of real clips they had .03 to .12 MB. A larger one is left out."""
-
+"""Size of the largest excerpt that is shown; those of real clips had .03 to .12 MB."""
 MAX_TABLE_CLASSES = 50
-"""Above this a confusion matrix is an image: wandb took 12 s for a table of 400 classes."""
+"""Classes up to which a confusion matrix is a chart; of more it is an image, as wandb took 12 s for
+a table of 400 classes."""
 
 PER_CLASS = ("class", "precision", "recall", "f1", "support")
+"""Columns of the table of classes."""
 HARDEST = ("video", "clip", "class", "prediction", "confidence", "probability", "loss")
+"""Columns of the table of the hardest videos."""
 
 
 def hardest_table(
@@ -119,15 +121,15 @@ def confusion_image(matrix: NDArray[Any]) -> Any:
     return small.resize((len(matrix) * scale, len(matrix) * scale), Image.Resampling.NEAREST)
 
 
-# A few seconds of a video, small, as an mp4 that browsers play: to look at, not to train on.
+# Excerpts: a few seconds of a video, small, as an mp4 that browsers play.
 
 
 SECONDS = 6.0
-"""Longest excerpt."""
+"""Length of the longest excerpt, long enough for an action."""
 RATE = 10
-"""Most frames of it a second."""
+"""Frames a second of an excerpt at most: enough to see what happens, a third of the bytes of 30."""
 LONG_SIDE = 256
-"""Pixels of its longer side; a smaller video keeps its size."""
+"""Pixels of an excerpt's longer side; a smaller video keeps its size."""
 
 
 def excerpt(

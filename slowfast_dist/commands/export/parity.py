@@ -34,10 +34,12 @@ LARGE_BATCH = 3
 """Clips given at once, beside one by one: more say no more, and take memory."""
 
 MOST_SECONDS = 30.0
-"""No further clip is begun after this: a large model on a slow CPU is not to take minutes."""
+"""Seconds after which no further clip is begun: a large model on a slow CPU is not to take minutes.
+"""
 
-FEWEST_SECONDS = 0.5
-"""For which clips go round: a small model's time is worth more than a few samples."""
+LEAST_SECONDS = 0.5
+"""Seconds for which the clips are run again and again, so that the median of a small model's time
+is of many runs."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def compare(
     found: list[NDArray[np.float32]] = []
     for row in itertools.count():
         passed = time.perf_counter() - begin
-        if passed > (FEWEST_SECONDS if row >= len(clips) else seconds) and row > 0:
+        if passed > (LEAST_SECONDS if row >= len(clips) else seconds) and row > 0:
             break
         outputs = []
         for compute, taken in zip(computes, times, strict=True):
@@ -138,10 +140,10 @@ def _eager(network: SlowFast) -> Compute:
 
 
 MOST = 6
-"""Clips, each of another video."""
+"""Clips at most, each of another video: a graph that is wrong differs on every one."""
 
 MOST_TRIED = 30
-"""Videos that are looked at before the rest, too, is taken for unreadable."""
+"""Videos that are tried before the rest, too, is taken for unreadable."""
 
 
 @dataclass(frozen=True)
