@@ -31,8 +31,7 @@ HARDEST_SHARE = 0.02
 """Share of the run's time that the clips of its hardest videos may take, so that nobody feels them;
 those of the end come in any case."""
 CARD_CHARACTERS = 20_000
-"""First characters of a model card, which become the artifact's description; the artifact has it all.
-"""
+"""First characters of a model card, which become the description of the artifact."""
 
 _FOLDERS = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_ARTIFACT_DIR": "artifacts"}
 _METADATA = (

@@ -113,8 +113,9 @@ def in_a_process(
     """
     head = f"""
         from pathlib import Path
-        from slowfast_dist.config import UserError, WandbConfig
-        from slowfast_dist.wandb_run import open_wandb
+        from slowfast_dist.config.errors import UserError
+        from slowfast_dist.config.training import WandbConfig
+        from slowfast_dist.tracking.wandb_run import open_wandb
         run_dir = Path({str(folder / "run")!r})
     """
     program = textwrap.dedent(head) + textwrap.dedent(script)
