@@ -25,7 +25,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from slowfast_dist import run_lock
-from slowfast_dist.config import UserError
+from slowfast_dist.config.errors import UserError
 
 run_lock.WATCH_SECONDS = float(sys.argv[2])
 print("ready", flush=True)
