@@ -24,7 +24,7 @@ from tests.helpers.training_runs import ROOT, TINY, show_measured, train
 HOLD = """
 import sys
 from pathlib import Path
-from slowfast_dist import run_lock
+from slowfast_dist.runs import lock as run_lock
 from slowfast_dist.config.errors import UserError
 
 run_lock.WATCH_SECONDS = float(sys.argv[2])
