@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from slowfast_dist.data.loaders import (
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
 from slowfast_dist.distributed.collectives import run_on_main, share_weights
 from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
-from slowfast_dist.metrics.summary import judge
+from slowfast_dist.metrics.scores import top_k_accuracies
+from slowfast_dist.metrics.summary import Predictions, Summary, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.runs.best_model import BestModel, read_best
 from slowfast_dist.runs.folder import RunFolder, write_unreadable
@@ -121,16 +123,14 @@ def _write(
     failed = [(found.videos[f.video].name, f.reason, "evaluation") for f in scores.unreadable]
     unreadable = [*found.rejected, *failed]
     names = [found.videos[video].name for video in scores.videos]
-    judged = judge(
-        scores.labels,
-        scores.logits,
-        names,
-        best.classes,
-        ks=command.top_k,
-        hardest=command.hardest,
-        resamples=command.resamples,
-    )
-    content = _plain({**scores.metrics(), "unreadable": len(unreadable), **facts, **judged})
+    predictions = Predictions.from_logits(names, scores.labels, scores.logits, best.classes)
+    content = _plain({
+        **scores.metrics(),
+        "unreadable": len(unreadable),
+        **facts,
+        **top_k_accuracies(scores.labels, scores.logits, command.top_k),
+        **_summary_facts(summarise(predictions, command.hardest, command.resamples)),
+    })  # fmt: skip
     listed = output / "unreadable_videos.csv"
     try:
         if unreadable:
@@ -159,6 +159,18 @@ def _write(
     print(f"{len(names)} videos scored by the model of epoch {best.epoch}{also}")
     print(f"metrics.json and predictions.csv are in {output}", flush=True)
     return content
+
+
+def _summary_facts(summary: Summary) -> dict[str, Any]:
+    """What metrics.json has of it beside a row of metrics.jsonl."""
+    return {
+        "ece": summary.ece,
+        "intervals": summary.intervals,
+        "per_class": summary.per_class,
+        "confusion": summary.confusion.tolist(),
+        "calibration": [asdict(one) for one in summary.bins],
+        "hardest": [asdict(one) for one in summary.hardest],
+    }
 
 
 def _plain(value: Any) -> Any:

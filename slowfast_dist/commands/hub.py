@@ -14,8 +14,11 @@ UPLOADED = (CARD, DESCRIPTION, WEIGHTS, *EXPORTS)
 """Of models/ nothing else goes up. Not best_model_architecture.pth: it is a whole pickled model,
 which the hub marks as unsafe, as loading it runs code; best_model.json rebuilds the same."""
 
-CONNECT_SECONDS, SILENT_SECONDS = 15.0, 60.0
-"""Without an answer to a connection, or a byte on it, after which the hub counts as away."""
+CONNECT_SECONDS = 15.0
+"""Seconds that a connection to the hub may take; then it counts as away."""
+SILENT_SECONDS = 60.0
+"""Seconds without a byte on a connection after which the hub counts as away: it may think for some
+over a large commit."""
 
 _LOGIN = "log in with 'hf auth login', or set HF_TOKEN to a token that may write"
 

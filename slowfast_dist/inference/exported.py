@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.model.inputs import NORMALISATION
-from slowfast_dist.runs.best_model import WEIGHTS, BestModel
+from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts
 from slowfast_dist.system.interrupts import quiet
 from slowfast_dist.system.text import operand
 
@@ -70,9 +70,7 @@ def open_exported(path: Path, backend: Backend, on_gpu: bool = True) -> Exported
 
     Raises UserError where onnxruntime is missing, and nearly anything for a damaged file.
     """
-    network: Callable[[Path, bool], ExportedNetwork]
-    network = OnnxNetwork if backend == "onnx" else Pt2Network
-    return network(path, on_gpu)
+    return NETWORKS[backend](path, on_gpu)
 
 
 class OnnxNetwork:
@@ -96,8 +94,7 @@ class OnnxNetwork:
         self.metadata: Mapping[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        video = np.ascontiguousarray(clips.transpose(0, 4, 1, 2, 3))
-        (logits,) = self.session.run(["logits"], {"video": _as_input(video, self.metadata)})
+        (logits,) = self.session.run(["logits"], {"video": _as_input(clips, self.metadata)})
         return np.asarray(logits, np.float32)
 
 
@@ -118,14 +115,22 @@ class Pt2Network:
         self.metadata: Mapping[str, str] = as_strings(json.loads(extra[PT2_FILE]))
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        video = _as_input(np.ascontiguousarray(clips.transpose(0, 4, 1, 2, 3)), self.metadata)
+        video = _as_input(clips, self.metadata)
         with torch.inference_mode():
             logits: torch.Tensor = self.module(torch.from_numpy(video).to(self.device))
         return logits.float().cpu().numpy()
 
 
-def _as_input(video: NDArray[np.uint8], metadata: Mapping[str, str]) -> NDArray[Any]:
-    """The pixels as the file takes them."""
+NETWORKS: dict[Backend, Callable[[Path, bool], ExportedNetwork]] = {
+    "onnx": OnnxNetwork,
+    "pt2": Pt2Network,
+}
+"""What runs the files of each backend."""
+
+
+def _as_input(clips: NDArray[np.uint8], metadata: Mapping[str, str]) -> NDArray[Any]:
+    """The pixels (B, 3, T, H, W) as the file takes them, of clips (B, T, H, W, 3)."""
+    video = np.ascontiguousarray(clips.transpose(0, 4, 1, 2, 3))
     if metadata["input_type"] == "uint8":
         return video
     return video.astype(np.float32) / np.float32(255)
@@ -193,7 +198,7 @@ def is_export(path: Path) -> bool:
 
 def describe_export(best: BestModel, sha256: str, input_type: InputType) -> dict[str, Any]:
     """The metadata, in JSON's types. ``normalisation`` is what is done to the input's values."""
-    data, divide_by = best.data, NORMALISATION["divide_by"] if input_type == "uint8" else 1.0
+    divide_by = NORMALISATION["divide_by"] if input_type == "uint8" else 1.0
     return {
         "made_by": f"slowfast_dist {_version()}, torch {torch.__version__}",
         "model": best.model["name"],
@@ -202,12 +207,7 @@ def describe_export(best: BestModel, sha256: str, input_type: InputType) -> dict
         "classes": list(best.classes),
         "input_type": input_type,
         "layout": "RGB (batch, 3, num_frames, crop_size, crop_size)",
-        "num_frames": data.num_frames,
-        "sampling": data.sampling,
-        "sampling_rate": data.sampling_rate,
-        "resize": data.resize,
-        "short_side": data.short_side[0],
-        "crop_size": data.crop_size,
+        **clip_facts(best.data),
         "normalisation": {**NORMALISATION, "divide_by": divide_by},
         "alpha": best.model["alpha"],
         "dropout": best.model["dropout"],

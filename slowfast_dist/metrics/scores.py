@@ -3,14 +3,55 @@
 Everything here is a pure function of arrays that were gathered from all processes before.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 TOP_K = 5
-"""top5_accuracy is reported where there are more classes than this."""
+"""top5_accuracy is reported where there are more classes than this; with fewer it is always 1."""
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """What metrics are made of: N samples, of which ``right`` are predicted right and whose class
+    is ``top5_hits`` times among the five highest logits (None: not counted), and for each of the K
+    classes precision, recall, F1 and support (its number of samples), (K,) each."""
+
+    samples: int
+    right: int
+    top5_hits: int | None
+    precision: NDArray[Any]
+    recall: NDArray[Any]
+    f1: NDArray[Any]
+    support: NDArray[Any]
+
+    def share(self, count: int) -> float:
+        """``count`` as a share of the samples; 0 without any."""
+        return count / max(self.samples, 1)
+
+    def weighted(self, scores: NDArray[Any]) -> float:
+        """The mean of the classes' ``scores`` (K,), each weighted by its number of samples."""
+        return float(scores @ self.support) / max(self.samples, 1)
+
+
+METRICS: dict[str, Callable[[ClassScores], float | None]] = {
+    "accuracy": lambda of: of.share(of.right),
+    "top5_accuracy": lambda of: (
+        None if of.top5_hits is None or len(of.support) <= TOP_K else of.share(of.top5_hits)
+    ),
+    "precision_macro": lambda of: float(of.precision.mean()),
+    "precision_weighted": lambda of: of.weighted(of.precision),
+    "recall_macro": lambda of: float(of.recall.mean()),
+    "recall_weighted": lambda of: of.weighted(of.recall),
+    "f1_macro": lambda of: float(of.f1.mean()),
+    "f1_weighted": lambda of: of.weighted(of.f1),
+}
+"""The metrics of an epoch beside its loss, by their names below train/ and val/ in metrics.jsonl;
+one that gives None is left out. A new metric is a line here, and a name in config.fields.METRICS,
+which lists (without numpy) what --checkpoint.monitor may name."""
 
 
 def classification_metrics(
@@ -19,23 +60,16 @@ def classification_metrics(
     num_classes: int,
     top5_hits: int | None = None,
 ) -> dict[str, float]:
-    """The metrics of a row of metrics.jsonl, without their train/ or val/ prefix, and without loss.
+    """METRICS of ``labels`` and ``predictions``, class indices (N,).
 
-    ``labels`` and ``predictions`` are class indices (N,). Keys: accuracy, and precision, recall and
-    f1, each _macro (mean over all K classes, also those without a sample) and _weighted (by the
-    number of samples). A class that is never predicted has precision 0, one without samples
+    _macro is the mean over all K classes, also those without a sample; _weighted counts a class by
+    its number of samples. A class that is never predicted has precision 0, one without samples
     recall 0. ``top5_hits``, the samples whose class is among the five highest logits, adds
     top5_accuracy where K > 5. All are 0 where N is 0.
     """
-    precision, recall, f1, support = _scores(labels, predictions, num_classes)
-    total = len(labels)
-    metrics = {"accuracy": float(np.sum(labels == predictions)) / max(total, 1)}
-    if top5_hits is not None and num_classes > TOP_K:
-        metrics["top5_accuracy"] = top5_hits / max(total, 1)
-    for name, scores in (("precision", precision), ("recall", recall), ("f1", f1)):
-        metrics[f"{name}_macro"] = float(scores.mean())
-        metrics[f"{name}_weighted"] = float(scores @ support) / max(total, 1)
-    return metrics
+    scores = _class_scores(labels, predictions, num_classes, top5_hits)
+    found = {name: metric(scores) for name, metric in METRICS.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def logit_metrics(labels: NDArray[Any], logits: NDArray[Any]) -> dict[str, float]:
@@ -120,14 +154,14 @@ def per_class(
     labels: NDArray[Any], predictions: NDArray[Any], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
     """For each class its name, precision, recall, f1 and support (its number of samples)."""
-    precision, recall, f1, support = _scores(labels, predictions, len(classes))
+    scores = _class_scores(labels, predictions, len(classes))
     return [
         {
             "class": name,
-            "precision": float(precision[index]),
-            "recall": float(recall[index]),
-            "f1": float(f1[index]),
-            "support": int(support[index]),
+            "precision": float(scores.precision[index]),
+            "recall": float(scores.recall[index]),
+            "f1": float(scores.f1[index]),
+            "support": int(scores.support[index]),
         }
         for index, name in enumerate(classes)
     ]
@@ -144,15 +178,19 @@ def confusion(
     return confusion_matrix(labels, predictions, labels=np.arange(num_classes))
 
 
-def _scores(
-    labels: NDArray[Any], predictions: NDArray[Any], num_classes: int
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Precision, recall, F1 and support of each class, (K,) each."""
+def _class_scores(
+    labels: NDArray[Any],
+    predictions: NDArray[Any],
+    num_classes: int,
+    top5_hits: int | None = None,
+) -> ClassScores:
+    right = int(np.sum(labels == predictions))
     if len(labels) == 0:
         zeros = np.zeros(num_classes)
-        return zeros, zeros, zeros, zeros.astype(np.int64)
+        return ClassScores(0, 0, top5_hits, zeros, zeros, zeros, zeros.astype(np.int64))
     from sklearn.metrics import precision_recall_fscore_support
 
-    return precision_recall_fscore_support(
+    each = precision_recall_fscore_support(
         labels, predictions, labels=np.arange(num_classes), zero_division=0
     )
+    return ClassScores(len(labels), right, top5_hits, *each)

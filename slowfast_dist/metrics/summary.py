@@ -1,11 +1,12 @@
 """What the scores of labelled videos say of a model, beyond a row of metrics.jsonl.
 
+`summarise` makes all of it; the report, best_model.json, ``evaluate`` and wandb show parts of it.
 Pure functions of arrays that were gathered from all processes before.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,120 +14,100 @@ from numpy.typing import NDArray
 from slowfast_dist.metrics.scores import (
     TOP_K,
     classification_metrics,
-    confusion,
     losses,
     per_class,
     predicted,
     softmax,
-    top_k_accuracies,
     top_k_hits,
 )
 from slowfast_dist.metrics.uncertainty import (
+    RESAMPLES,
     Bin,
     bootstrap_intervals,
     expected_calibration_error,
     reliability,
 )
 
+LEAST_PROBABILITY = np.finfo(np.float64).tiny
+"""In place of a smaller probability of which the logarithm is taken: the least normal number."""
 
-def judge(
-    labels: NDArray[Any],
-    logits: NDArray[Any],
-    names: Sequence[str],
-    classes: Sequence[str],
-    ks: Iterable[int],
-    hardest: int,
-    resamples: int,
-) -> dict[str, Any]:
-    """Top-k, calibration, intervals, per class, hardest mistakes, by their names in metrics.json.
-
-    ``labels`` int (N,), ``logits`` (N, K), ``names`` of the N videos, ``classes`` the K names.
-    ``ks``: see `metrics.top_k_accuracies`; ``hardest``: mistakes listed at most; ``resamples``: see
-    `uncertainty.bootstrap_intervals`.
-    """
-    predictions = predicted(logits)
-    bins = reliability(labels, softmax(logits))
-    return {
-        **top_k_accuracies(labels, logits, ks),
-        "ece": expected_calibration_error(bins),
-        "intervals": bootstrap_intervals(labels, predictions, len(classes), resamples),
-        "per_class": per_class(labels, predictions, classes),
-        "confusion": confusion(labels, predictions, len(classes)).tolist(),
-        "calibration": [asdict(one) for one in bins],
-        "hardest": hardest_mistakes(labels, logits, names, classes, hardest),
-    }
-
-
-def hardest_mistakes(
-    labels: NDArray[Any],
-    logits: NDArray[Any],
-    names: Sequence[str],
-    classes: Sequence[str],
-    most: int,
-) -> list[dict[str, Any]]:
-    """The wrong predictions of the highest loss, worst first, ``most`` at most.
-
-    Each with path, label and prediction (names), the prediction's probability ("confidence"), the
-    label's ("probability") and the loss, which is -log of the label's. Arguments as of `judge`.
-    """
-    predictions, probabilities, loss = predicted(logits), softmax(logits), losses(logits, labels)
-    worst = np.argsort(-loss, kind="stable")
-    return [
-        {
-            "path": names[video],
-            "label": classes[labels[video]],
-            "prediction": classes[predictions[video]],
-            "confidence": float(probabilities[video, predictions[video]]),
-            "probability": float(probabilities[video, labels[video]]),
-            "loss": float(loss[video]),
-        }
-        for video in worst[predictions[worst] != labels[worst]][:most]
-    ]
+Cells = Sequence[tuple[int, int, int]]
+"""(true class, predicted class, videos) of the cells of a confusion matrix that are not 0, row by
+row: 400 classes have 160,000 cells, of which a validation fills some thousand."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What `write_predictions` wrote: N videos, K classes.
+    """What a model says of N videos and K classes.
 
-    ``names``: paths below the data's root; ``labels`` int64 (N,); ``probabilities`` float64 (N, K);
-    ``classes``: the K names.
+    ``names``: paths below the data's root; ``labels`` int64 (N,); ``classes``: the K names;
+    ``scores`` (N, K): logits or probabilities, which rank the classes; ``probabilities`` float64
+    (N, K); ``losses`` float64 (N,): -log of the label's probability.
     """
 
-    names: list[str]
+    names: Sequence[str]
     labels: NDArray[np.int64]
+    classes: Sequence[str]
+    scores: NDArray[Any]
     probabilities: NDArray[np.float64]
-    classes: list[str]
+    losses: NDArray[np.float64]
 
+    @classmethod
+    def from_logits(
+        cls,
+        names: Sequence[str],
+        labels: NDArray[np.int64],
+        logits: NDArray[Any],
+        classes: Sequence[str],
+    ) -> Self:
+        return cls(names, labels, classes, logits, softmax(logits), losses(logits, labels))
 
-# What the best model says of the validation videos: scores a class, mix-ups, calibration,
-# intervals and the videos it got most wrong; from predictions/val_best.csv.
-#
-# Reading that file takes a second at 4,000 videos of 400 classes, so what was found is kept in the
-# page itself (as JSON: `as_json`, `from_json`) for as long as the file stays the same.
+    @classmethod
+    def from_probabilities(
+        cls,
+        names: Sequence[str],
+        labels: NDArray[np.int64],
+        probabilities: NDArray[np.float64],
+        classes: Sequence[str],
+    ) -> Self:
+        own = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+        loss = -np.log(np.maximum(own, LEAST_PROBABILITY))
+        return cls(names, labels, classes, probabilities, probabilities, loss)
 
-
-LEAST_PROBABILITY = 1e-12
-"""Of which the logarithm is taken."""
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The most probable class of each video, (N,)."""
+        return predicted(self.scores)
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A video whose prediction is wrong; names of classes, and path below the data's root."""
+class HardVideo:
+    """A video of high loss: its path below the data's root, names of classes, the probabilities of
+    the prediction (``confidence``) and of the label, and the loss."""
 
     path: str
     label: str
     prediction: str
     confidence: float
-    """Probability of ``prediction``."""
     probability: float
-    """Probability of ``label``."""
+    loss: float
 
 
 @dataclass(frozen=True)
-class Judged:
-    """``cells``: (true class, predicted class, videos) of the cells of the confusion matrix that
-    are not 0; ``hardest``: the mistakes with the highest loss first; ``metrics`` as in
-    metrics.jsonl, without val/."""
+class ConfusedPair:
+    """``count`` videos of class ``label`` were called ``prediction``, ``share`` of its videos."""
+
+    label: str
+    prediction: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """``metrics`` as in metrics.jsonl, without val/; ``bins`` and ``ece``: calibration;
+    ``intervals``: 95 %, of "accuracy" and "f1_macro"; ``hardest``: the mistakes of the highest
+    loss, worst first, of ``mistakes`` in all."""
 
     classes: list[str]
     cells: list[tuple[int, int, int]]
@@ -135,58 +116,107 @@ class Judged:
     ece: float
     intervals: dict[str, tuple[float, float]]
     mistakes: int
-    hardest: list[Mistake]
+    hardest: list[HardVideo]
 
     @property
     def videos(self) -> int:
         return sum(count for _, _, count in self.cells)
 
+    @property
+    def accuracy(self) -> float:
+        """The share of the videos that is right; 1 without any."""
+        return 1 - self.mistakes / max(self.videos, 1)
 
-def judge_predictions(found: Predictions, hardest: int) -> Judged | None:
-    """As `judge`, of what was read; None without a video, or with probabilities that are none."""
-    labels, probabilities, classes = found.labels, found.probabilities, found.classes
-    if not len(labels) or not np.isfinite(probabilities).all():
-        return None
-    predictions = probabilities.argmax(axis=1)
-    rows = np.arange(len(labels))
-    own = probabilities[rows, labels]
-    wrong = np.flatnonzero(predictions != labels)
-    order = wrong[np.argsort(own[wrong], kind="stable")][:hardest]
-    cells, counts = np.unique(labels * len(classes) + predictions, return_counts=True)
-    bins = reliability(labels, probabilities)
-    loss = -np.log(np.maximum(own, LEAST_PROBABILITY)).mean()
-    hits = top_k_hits(labels, probabilities, TOP_K)
-    return Judged(
-        classes,
-        [
-            (cell // len(classes), cell % len(classes), count)
-            for cell, count in zip(cells.tolist(), counts.tolist(), strict=True)
+    @property
+    def confidence(self) -> float:
+        """The mean confidence of all videos; 0 without any."""
+        return sum(one.count * one.confidence for one in self.bins) / max(self.videos, 1)
+
+    @property
+    def per_class(self) -> list[dict[str, Any]]:
+        """As `scores.per_class`."""
+        return class_scores(self.cells, self.classes)
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts (K, K): row = true class, column = predicted class."""
+        matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        for label, prediction, count in self.cells:
+            matrix[label, prediction] = count
+        return matrix
+
+
+def summarise(predictions: Predictions, hardest: int = 0, resamples: int = RESAMPLES) -> Summary:
+    """All that is said of a model's predictions. ``hardest``: mistakes listed at most;
+    ``resamples``: see `uncertainty.bootstrap_intervals`."""
+    labels, guesses, classes = predictions.labels, predictions.predicted, predictions.classes
+    places, counts = np.unique(labels * len(classes) + guesses, return_counts=True)
+    bins = reliability(labels, predictions.probabilities)
+    hits = top_k_hits(labels, predictions.scores, TOP_K)
+    loss = float(predictions.losses.sum()) / max(len(labels), 1)
+    return Summary(
+        classes=list(classes),
+        cells=[
+            (*divmod(place, len(classes)), count)
+            for place, count in zip(places.tolist(), counts.tolist(), strict=True)
         ],
-        {"loss": float(loss), **classification_metrics(labels, predictions, len(classes), hits)},
-        bins,
-        expected_calibration_error(bins),
-        bootstrap_intervals(labels, predictions, len(classes)),
-        len(wrong),
-        [
-            Mistake(
-                found.names[row],
-                classes[labels[row]],
-                classes[predictions[row]],
-                float(probabilities[row, predictions[row]]),
-                float(own[row]),
-            )
-            for row in order.tolist()
-        ],
+        metrics={
+            "loss": loss,
+            **classification_metrics(labels, guesses, len(classes), hits),
+        },
+        bins=bins,
+        ece=expected_calibration_error(bins),
+        intervals=bootstrap_intervals(labels, guesses, len(classes), resamples),
+        mistakes=int((guesses != labels).sum()),
+        hardest=hardest_videos(predictions, hardest, mistakes_only=True),
     )
 
 
-def class_scores(
-    cells: Sequence[tuple[int, int, int]], classes: Sequence[str]
-) -> list[dict[str, Any]]:
-    """`metrics.per_class` of a confusion matrix given by its cells, as in `Judged`."""
+def hardest_videos(
+    predictions: Predictions, most: int, mistakes_only: bool = False
+) -> list[HardVideo]:
+    """The videos of the highest loss, worst first and of equal ones the first, ``most`` at most."""
+    labels, guesses, classes = predictions.labels, predictions.predicted, predictions.classes
+    worst = np.argsort(-predictions.losses, kind="stable")
+    if mistakes_only:
+        worst = worst[guesses[worst] != labels[worst]]
+    return [
+        HardVideo(
+            path=predictions.names[video],
+            label=classes[labels[video]],
+            prediction=classes[guesses[video]],
+            confidence=float(predictions.probabilities[video, guesses[video]]),
+            probability=float(predictions.probabilities[video, labels[video]]),
+            loss=float(predictions.losses[video]),
+        )
+        for video in worst[:most].tolist()
+    ]
+
+
+def class_scores(cells: Cells, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """`scores.per_class` of a confusion matrix given by its cells."""
     table = np.array(cells, np.int64).reshape(-1, 3)
     times = table[:, 2]
     return per_class(np.repeat(table[:, 0], times), np.repeat(table[:, 1], times), classes)
+
+
+def class_support(cells: Cells, classes: int) -> list[int]:
+    """The number of videos of each true class, (K,)."""
+    sums = [0] * classes
+    for label, _, count in cells:
+        sums[label] += count
+    return sums
+
+
+def confused_pairs(cells: Cells, classes: Sequence[str]) -> list[ConfusedPair]:
+    """The classes that are taken for others, the most videos first, then by class."""
+    support = class_support(cells, len(classes))
+    pairs = [
+        ConfusedPair(classes[label], classes[prediction], count, count / support[label])
+        for label, prediction, count in cells
+        if label != prediction
+    ]
+    return sorted(pairs, key=lambda pair: -pair.count)
 
 
 def matrix_cells(matrix: Any, classes: int) -> list[tuple[int, int, int]] | None:

@@ -6,7 +6,6 @@ al., Model Cards for Model Reporting (FAT* 2019).
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import yaml
 
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.report.card_sections import METRICS, Sections
-from slowfast_dist.runs.best_model import DESCRIPTION
+from slowfast_dist.runs.best_model import DESCRIPTION, read_description
 from slowfast_dist.system.files import atomic_write
 
 CARD = "README.md"
@@ -34,7 +33,7 @@ def write_card(models: Path, overwrite: bool = False) -> bool:
     try:
         if not overwrite and path.exists() and not _is_unchanged(path.read_bytes()):
             return False
-        text = _signed(render_card(_description(models), _names(models)))
+        text = _signed(render_card(read_description(models), _names(models)))
         with atomic_write(path, "w") as file:
             file.write(text)
     except OSError as error:
@@ -51,14 +50,6 @@ def card_body(models: Path) -> str:
         return ""
     body = re.sub(r"\A---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL)
     return _MARK.sub("", body).strip()
-
-
-def _description(models: Path) -> dict[str, Any]:
-    path = models / DESCRIPTION
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, RecursionError):
-        raise UserError(f"RUN {path}: is damaged: take it from the run again") from None
 
 
 def _names(models: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """Charts as inline SVG of a few kilobytes: curves, and the diagram of calibration.
 
 Colours come from the page's style sheet by class, so that they follow light and dark. A value is
-told where the pointer rests, by <title>: no script.
+shown where the pointer rests, by <title>: no script.
 """
 
 import math
@@ -15,13 +15,15 @@ from slowfast_dist.runs.history import Point
 from slowfast_dist.system.text import clean
 
 MOST_POINTS = 240
-"""Of a curve that is drawn; of more, the least and the greatest of each stretch."""
+"""Points of a curve that are drawn, one for each 1.5 pixels; of more, the least and the greatest of
+each stretch."""
 MOST_HITS = 100
-"""Places where a pointer finds the values."""
+"""Places of a chart where a pointer finds the values: one for each 4 pixels."""
 DOTS = 40
-"""Points that have a dot of their own, up to this number."""
+"""Points up to which each has a dot of its own; more would run together."""
 LOG_RATIO = 50.0
-"""Times the median that the greatest value has where a scale becomes logarithmic."""
+"""How many times the median the greatest value has where a scale becomes logarithmic: on a linear
+one most values would lie in its lowest 50th."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,14 @@ def _svg(title: str, text: str, size: tuple[float, float], parts: Sequence[str])
 
 def _described(series: Sequence[Series], form: Callable[[float], str]) -> str:
     """What the curves do, for those who do not see them."""
-    told = []
+    texts = []
     for one in series:
         values = [y for _, y in one.finite]
-        told.append(
+        texts.append(
             f"{one.name}: from {form(values[0])} to {form(values[-1])}, "
             f"least {form(min(values))}, greatest {form(max(values))}"
         )
-    return "; ".join(told)
+    return "; ".join(texts)
 
 
 # From values to the pixels of a plot: axes, round numbers along them, fewer points.
@@ -152,10 +154,10 @@ def _grid(axes: Axes, marks: Sequence[float], form: Callable[[float], str]) -> l
 
 
 def _places(axes: Axes, places: Sequence[float], name: str) -> list[str]:
-    room = axes.width - axes.left - axes.right
+    width = axes.width - axes.left - axes.right
     marks = [
         value
-        for value in ticks(min(places), max(places), 6 if room > 280 else 3)
+        for value in ticks(min(places), max(places), 6 if width > 280 else 3)
         if value == int(value) and min(places) <= value <= max(places)
     ]
     y = axes.height - axes.bottom + 16
@@ -171,7 +173,7 @@ def _places(axes: Axes, places: Sequence[float], name: str) -> list[str]:
 def _curve(axes: Axes, series: Series) -> str:
     points = thin(series.points, MOST_POINTS)
     path, dots, pen_down = [], [], False
-    few = len(points) <= DOTS
+    dotted = len(points) <= DOTS
     for index, (x, y) in enumerate(points):
         if y is None:
             pen_down = False
@@ -179,7 +181,7 @@ def _curve(axes: Axes, series: Series) -> str:
         place = f"{_f(axes.x(x))} {_f(axes.y(y))}"
         path.append(f"{' ' if pen_down else 'M'}{place}")
         after = points[index + 1][1] if index + 1 < len(points) else None
-        if few or (not pen_down and after is None):
+        if dotted or (not pen_down and after is None):
             dots.append(f"M{place}h0")
         pen_down = True
     drawn = f'<path class="curve {series.css}" d="{"".join(path)}"/>'
@@ -203,7 +205,7 @@ def _hits(
     mark_name: str,
     most: int,
 ) -> str:
-    """Invisible bars over the plot that tell the values at their place."""
+    """Invisible bars over the plot that show the values at their place."""
     table: dict[float, list[str]] = {}
     for one in series:
         for x, y in one.points:
@@ -211,15 +213,15 @@ def _hits(
             table.setdefault(x, []).append(f"{one.name} {value}")
     places = sorted(table)
     stride = -(-len(places) // most)
-    kept = [x for i, x in enumerate(places) if not i % stride or x == mark or x == places[-1]]
-    width = (axes.width - axes.left - axes.right) / max(len(kept), 1)
+    chosen = [x for i, x in enumerate(places) if not i % stride or x == mark or x == places[-1]]
+    width = (axes.width - axes.left - axes.right) / max(len(chosen), 1)
     down = _f(axes.height - axes.bottom)
     bars = "".join(
         f'<path d="M{_f(axes.x(x))} {axes.top:g}V{down}"><title>'
         + escape(clean(f"{x_name} {short(x)}{f' ({mark_name})' if x == mark else ''}"))
         + "".join(f"\n{escape(clean(line))}" for line in table[x])
         + "</title></path>"
-        for x in kept
+        for x in chosen
     )
     return f'<g class="hits" stroke-width="{_f(max(width, 2))}">{bars}</g>'
 
@@ -232,7 +234,7 @@ def reliability_chart(bins: Sequence[Bin], size: tuple[float, float] = (400, 300
         return ""
     axes = Axes(size[0], size[1] - 64, 0.0, 1.0, 0.0, 1.0, left=54, bottom=10)
     parts = _grid(axes, [0, 0.25, 0.5, 0.75, 1], lambda value: f"{100 * value:.0f} %")
-    floor, base = axes.y(0), size[1] - 28
+    zero, base = axes.y(0), size[1] - 28
     for one in bins:
         if not one.count:
             continue
@@ -246,7 +248,7 @@ def reliability_chart(bins: Sequence[Bin], size: tuple[float, float] = (400, 300
         )
         parts.append(
             f'<g><title>{text}</title><rect class="bin" x="{_f(x)}" y="{_f(low)}" '
-            f'width="{_f(width)}" height="{_f(floor - low)}"/>'
+            f'width="{_f(width)}" height="{_f(zero - low)}"/>'
             f'<rect class="{gap}" x="{_f(x)}" y="{_f(min(top, middle))}" width="{_f(width)}" '
             f'height="{_f(abs(top - middle))}"/>'
             f'<rect class="many" x="{_f(x)}" y="{_f(base - tall)}" width="{_f(width)}" '
@@ -263,13 +265,13 @@ def reliability_chart(bins: Sequence[Bin], size: tuple[float, float] = (400, 300
             for value, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))
         ),
     ]
-    told = "; ".join(
+    text = "; ".join(
         f"{one.low:.2f} to {one.high:.2f}: {count(one.count, 'video')}, accuracy "
         f"{score(one.accuracy)}"
         for one in bins
         if one.count
     )
-    return _svg("Accuracy by confidence", told, size, parts)
+    return _svg("Accuracy by confidence", text, size, parts)
 
 
 def _f(value: float) -> str:
@@ -283,17 +285,17 @@ def thin(points: Sequence[Point], most: int) -> list[Point]:
     if len(points) <= most:
         return list(points)
     size = math.ceil(2 * len(points) / most)
-    kept: list[Point] = []
+    chosen: list[Point] = []
     for first in range(0, len(points), size):
         stretch = points[first : first + size]
         finite = [(y, i) for i, (_, y) in enumerate(stretch) if y is not None]
         if not finite:
-            kept.append(stretch[0])
+            chosen.append(stretch[0])
             continue
-        kept += [stretch[i] for i in sorted({min(finite)[1], max(finite)[1]})]
+        chosen += [stretch[i] for i in sorted({min(finite)[1], max(finite)[1]})]
         if len(finite) < len(stretch):
-            kept.append((stretch[-1][0], None))
-    return kept
+            chosen.append((stretch[-1][0], None))
+    return chosen
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:

@@ -17,18 +17,27 @@ import jinja2
 from slowfast_dist.config.commands import Report
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.report.cache import Kept, as_script, read_kept
+from slowfast_dist.metrics.summary import summarise
+from slowfast_dist.report.cache import Cache, read_cache, write_cache
 from slowfast_dist.report.format import size
 from slowfast_dist.report.run_page import run_context
-from slowfast_dist.report.stills import AT_LEISURE, IN_TRAINING, Clip, Patience, Stills, draw_stills
-from slowfast_dist.runs.predictions import judge
-from slowfast_dist.runs.reading import stamp
+from slowfast_dist.report.thumbnails import (
+    COMMAND_LIMIT,
+    TRAINING_LIMIT,
+    Clip,
+    Thumbnails,
+    TimeLimit,
+    draw_thumbnails,
+)
+from slowfast_dist.runs.predictions import find_predictions
+from slowfast_dist.runs.reading import file_stamp
 from slowfast_dist.runs.run import Run, is_run, read_run, read_split
 from slowfast_dist.runs.videos import data_root
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import clean
 
 PAGE = "report.html"
+"""Of one run, in its folder."""
 
 
 def run_report(runs: Sequence[Path], command: Report) -> None:
@@ -37,10 +46,10 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
     Raises UserError for mistakes of the user's, RunError where the page cannot be written.
     """
     folders = [_require_run(run) for run in runs]
-    again = next((run for i, run in enumerate(runs) if folders[i] in folders[:i]), None)
-    if again is not None:
-        raise UserError(f"RUN {again}: is given twice: give each run once")
-    several = len(folders) > 1
+    twice = next((run for i, run in enumerate(runs) if folders[i] in folders[:i]), None)
+    if twice is not None:
+        raise UserError(f"RUN {twice}: is given twice: give each run once")
+    several, cache = len(folders) > 1, None
     output = command.output or (Path("comparison.html") if several else runs[0] / PAGE)
     _require_ours(output, "--output " if command.output else "")
     if several:
@@ -48,9 +57,11 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
 
         content = render("comparison.html", comparison_context(folders))
     else:
-        content = _page(folders[0], command.hardest, AT_LEISURE, None)
+        content, cache = _page(folders[0], command.hardest, COMMAND_LIMIT, None)
     try:
         write_page(output, content)
+        if cache and output.parent.resolve() == folders[0].resolve():
+            write_cache(folders[0], cache)
     except OSError as error:
         raise RunError(f"cannot write {output}: {error.strerror or error}") from error
     about = f"{len(folders)} runs compared" if several else f"report of {runs[0]}"
@@ -60,15 +71,18 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
 def write_report(run: Path, hardest: int = 12, videos: VideoTable | None = None) -> Path:
     """Write RUN/report.html at the end of an epoch; returns its path.
 
-    ``videos``: the validation videos as probed, which spares their probe. Takes little time: stills
-    are read only of videos that the last page did not show, and no longer than IN_TRAINING says.
+    ``videos``: the validation videos as probed, which spares their probe. Takes little time:
+    thumbnails are read only of videos that the cache does not know, and no longer than
+    TRAINING_LIMIT says. Writes the cache, too.
     Raises OSError where the page cannot be written, and FileExistsError, one of them, where
     another's file is in its place. Nothing else in the folder, however damaged, raises.
     """
     output = run / PAGE
     if is_foreign(output):
         raise FileExistsError(errno.EEXIST, "another's file is there: move it away", str(output))
-    write_page(output, _page(run, hardest, IN_TRAINING, videos))
+    content, cache = _page(run, hardest, TRAINING_LIMIT, videos)
+    write_page(output, content)
+    write_cache(run, cache)
     return output
 
 
@@ -116,38 +130,38 @@ def _require_ours(output: Path, flag: str) -> None:
         )
 
 
-def _page(folder: Path, hardest: int, patience: Patience, videos: VideoTable | None) -> bytes:
-    """The page about a run. What the last one found out is taken over where it still holds."""
-    kept = read_kept(folder / PAGE)
-    run = read_run(folder)
-    now = stamp(run.predictions)
-    if now is None or now != kept.judged_stamp or hardest != kept.asked or kept.judged is None:
-        judged = judge(run.predictions, hardest)
-    else:
-        judged = kept.judged
-    split_now = stamp(folder / "split.csv")
-    split = kept.split if split_now == kept.split_stamp else None
-    split = split or read_split(folder / "split.csv")
-    run = replace(run, judged=judged, split=split)
-    stills = _stills(run, kept, patience, videos)
-    script = as_script(Kept(judged, now, hardest, split, split_now, stills))
-    return render("run.html", run_context(run, stills, script))
+def _page(
+    folder: Path, hardest: int, limit: TimeLimit, videos: VideoTable | None
+) -> tuple[bytes, Cache]:
+    """The page about a run, and the cache for the next one. What the last page found out is taken
+    over where it still holds."""
+    cache = read_cache(folder)
+    run = read_run(folder, cache.history)
+    now, split_now = file_stamp(run.predictions), file_stamp(folder / "split.csv")
+    summary = cache.summary
+    if now is None or now != cache.summary_stamp or hardest != cache.hardest or summary is None:
+        predictions = find_predictions(run.predictions)
+        summary = None if predictions is None else summarise(predictions, hardest)
+    split = cache.split if split_now == cache.split_stamp else None
+    run = replace(run, summary=summary, split=split or read_split(folder / "split.csv"))
+    thumbnails = _thumbnails(run, cache.thumbnails, limit, videos)
+    content = render("run.html", run_context(run, thumbnails))
+    return content, Cache(run.history, summary, now, hardest, run.split, split_now, thumbnails)
 
 
-def _stills(
-    run: Run, kept: Kept, patience: Patience, videos: VideoTable | None
-) -> dict[str, Stills]:
-    if run.judged is None or not run.judged.hardest:
+def _thumbnails(
+    run: Run, known: Mapping[str, Thumbnails], limit: TimeLimit, videos: VideoTable | None
+) -> dict[str, Thumbnails]:
+    if run.summary is None or not run.summary.hardest:
         return {}
-    names = list(dict.fromkeys(one.path for one in run.judged.hardest))
-    known = kept.stills
-    if patience is AT_LEISURE:  # what a training had no time for, or could not read then
-        known = {name: stills for name, stills in known.items() if stills.pictures}
+    names = list(dict.fromkeys(one.path for one in run.summary.hardest))
+    if limit is COMMAND_LIMIT:  # what a training had no time for, or could not read then
+        known = {name: drawn for name, drawn in known.items() if drawn.pictures}
     if videos is None and run.data is None:
         reason = "config.yaml does not say where the videos are"
-        return {name: known.get(name, Stills((), reason)) for name in names}
+        return {name: known.get(name, Thumbnails((), reason)) for name in names}
     root = videos.root if videos is not None else data_root(run.data or "", run.folder)
-    return draw_stills(root, names, _clip(run), known, patience, videos)
+    return draw_thumbnails(root, names, _clip(run), known, limit, videos)
 
 
 def _clip(run: Run) -> Clip:
@@ -165,9 +179,9 @@ def _clip(run: Run) -> Clip:
 
 
 MARKER = "slowfast_dist report"
-"""In the head of every page, by which one is known that may be written anew."""
+"""In the head of every page: a file with it may be written anew, any other is somebody's."""
 HEAD_BYTES = 2048
-"""Of a page, in which the marker is."""
+"""The first bytes of a page, in which the marker is looked for; it stands in the first 200."""
 
 
 @cache

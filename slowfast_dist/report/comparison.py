@@ -1,6 +1,6 @@
 """What differs between runs, which of them is better, and whether comparing them is fair."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -9,32 +9,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.metrics.summary import Predictions, judge_predictions
+from slowfast_dist.metrics.summary import Predictions, summarise
 from slowfast_dist.metrics.uncertainty import RESAMPLES
+from slowfast_dist.report.cache import read_cache
 from slowfast_dist.report.charts import Series, line_chart
 from slowfast_dist.report.curves import Chart, Key
 from slowfast_dist.report.format import (
     ABSENT,
     count,
     duration,
-    few,
     interval,
     percent,
     score,
     share,
     short,
 )
-from slowfast_dist.report.notices import Notice
-from slowfast_dist.runs.predictions import read_predictions
+from slowfast_dist.report.notices import NAMED, Notice, worst_first
+from slowfast_dist.runs.predictions import find_predictions
 from slowfast_dist.runs.reading import number
-from slowfast_dist.runs.run import Run, read_run, read_split_names, same_setting, versions
-from slowfast_dist.system.text import shell
+from slowfast_dist.runs.run import Run, read_run, read_split_names, versions
+from slowfast_dist.runs.settings import same_setting
+from slowfast_dist.system.text import few, shell
 
 NO_CAUSE = {"output-dir", "resume", "resume-changed", "log-every", "log-samples"}
 """Settings that change no result, beside wandb's."""
 VIEWS = ("evaluation.temporal-views", "evaluation.spatial-crops")
 ALL_PAIRS = 6
-"""Runs of which every two are compared; of more, the best with each."""
+"""Runs of which every two are compared, 15 pairs; of more, the best with each."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,11 @@ def read_runs(folders: Sequence[Path]) -> list[Compared]:
     """Read all that is compared; what is missing or damaged is absent."""
     found = []
     for label, folder in zip(labels(folders), folders, strict=True):
-        run = read_run(folder)
-        try:
-            predictions = read_predictions(run.predictions) if run.predictions.is_file() else None
-        except (OSError, ValueError):
-            predictions = None
-        judged = None if predictions is None else judge_predictions(predictions, 0)
+        run = read_run(folder, read_cache(folder).history)
+        predictions = find_predictions(run.predictions)
+        summary = None if predictions is None else summarise(predictions)
         sides = read_split_names(folder / "split.csv")
-        usable = predictions if judged else None
-        found.append(Compared(label, replace(run, judged=judged), usable, sides))
+        found.append(Compared(label, replace(run, summary=summary), predictions, sides))
     return found
 
 
@@ -162,15 +159,15 @@ def pairs(runs: Sequence[Compared]) -> list[Paired]:
 
 
 def _accuracy(one: Compared) -> float:
-    return one.run.judged.metrics["accuracy"] if one.run.judged else 0.0
+    return one.run.summary.metrics["accuracy"] if one.run.summary else 0.0
 
 
 def _right(predictions: Predictions) -> dict[tuple[str, str], bool]:
     """Whether each (path, class) is right."""
-    guesses = predictions.probabilities.argmax(axis=1)
     names = [predictions.classes[label] for label in predictions.labels]
     keys = zip(predictions.names, names, strict=True)
-    return dict(zip(keys, (guesses == predictions.labels).tolist(), strict=True))
+    right = predictions.predicted == predictions.labels
+    return dict(zip(keys, right.tolist(), strict=True))
 
 
 def _pair(first: Compared, second: Compared) -> Paired | None:
@@ -191,43 +188,9 @@ def _pair(first: Compared, second: Compared) -> Paired | None:
 
 def fairness(runs: Sequence[Compared]) -> list[Notice]:
     """Why comparing these runs may be unfair."""
-    found = []
-    known = [one for one in runs if one.run.classes]
-    if len({tuple(one.run.classes) for one in known}) > 1:
-        sizes = ", ".join(f"{one.label} {len(one.run.classes)}" for one in known)
-        found.append(
-            Notice(
-                "problem",
-                f"The runs have different classes ({sizes}): their scores answer different "
-                "questions.",
-            )
-        )
-    missing = [one.label for one in runs if one.predictions is None]
-    if missing:
-        found.append(
-            Notice(
-                "look",
-                f"Without predictions of a validation: {few(missing)}. They have no intervals and "
-                "are not compared video by video.",
-            )
-        )
-    found += _different_videos(runs)
+    found = [*_different_runs(runs), *_different_videos(runs)]
     for first, second in combinations(runs, 2):
-        for one, other in ((first, second), (second, first)):
-            found += _trained_on(one, other)
-    if any(_differ(runs, flag) for flag in VIEWS):
-        found.append(
-            Notice(
-                "look",
-                "The validations look at different numbers of views or crops, which alone changes "
-                "scores: evaluate each run with the same --temporal-views and --spatial-crops.",
-            )
-        )
-    if _differ(runs, "checkpoint.monitor"):
-        found.append(Notice("look", "The best epochs were chosen by different metrics."))
-    going = [one.label for one in runs if one.run.status != "finished"]
-    if going:
-        found.append(Notice("look", f"Not finished: {few(going)}."))
+        found += [*_trained_on(first, second), *_trained_on(second, first)]
     if not _differ(runs, "seed") and not found:
         found.append(
             Notice(
@@ -236,43 +199,64 @@ def fairness(runs: Sequence[Compared]) -> list[Notice]:
                 "runs that differ in --seed tell.",
             )
         )
-    return sorted(found, key=lambda notice: ("problem", "look", "note").index(notice.level))
+    return worst_first(found)
 
 
-def _different_videos(runs: Sequence[Compared]) -> list[Notice]:
-    scored = [one for one in runs if one.predictions is not None]
-    if len(scored) < 2:
-        return []
-    names = [set(one.predictions.names) for one in scored if one.predictions is not None]
-    common = set.intersection(*names)
-    largest = max(map(len, names))
-    if all(own == common for own in names):
-        return []
-    return [
-        Notice(
+def _different_runs(runs: Sequence[Compared]) -> Iterator[Notice]:
+    known = [one for one in runs if one.run.classes]
+    if len({tuple(one.run.classes) for one in known}) > 1:
+        sizes = ", ".join(f"{one.label} {len(one.run.classes)}" for one in known)
+        yield Notice(
             "problem",
-            f"The runs were validated on different videos: {len(common):,} of up to {largest:,} "
-            "are the same. Give the runs the same --seed and --data.val-fraction, or "
-            "--data.train-dir and --data.val-dir; or evaluate all of them on videos that none was "
-            "trained on.",
+            f"The runs have different classes ({sizes}): their scores answer different "
+            "questions.",
         )
-    ]
+    missing = [one.label for one in runs if one.predictions is None]
+    if missing:
+        yield Notice(
+            "look",
+            f"Without predictions of a validation: {few(missing, NAMED)}. They have no intervals "
+            "and are not compared video by video.",
+        )
+    if any(_differ(runs, flag) for flag in VIEWS):
+        yield Notice(
+            "look",
+            "The validations look at different numbers of views or crops, which alone changes "
+            "scores: evaluate each run with the same --temporal-views and --spatial-crops.",
+        )
+    if _differ(runs, "checkpoint.monitor"):
+        yield Notice("look", "The best epochs were chosen by different metrics.")
+    going = [one.label for one in runs if one.run.status != "finished"]
+    if going:
+        yield Notice("look", f"Not finished: {few(going, NAMED)}.")
 
 
-def _trained_on(one: Compared, other: Compared) -> list[Notice]:
+def _different_videos(runs: Sequence[Compared]) -> Iterator[Notice]:
+    names = [set(one.predictions.names) for one in runs if one.predictions is not None]
+    if len(names) < 2:
+        return
+    common = set.intersection(*names)
+    if any(own != common for own in names):
+        yield Notice(
+            "problem",
+            f"The runs were validated on different videos: {len(common):,} of up to "
+            f"{max(map(len, names)):,} are the same. Give the runs the same --seed and "
+            "--data.val-fraction, or --data.train-dir and --data.val-dir; or evaluate all of them "
+            "on videos that none was trained on.",
+        )
+
+
+def _trained_on(one: Compared, other: Compared) -> Iterator[Notice]:
     """Videos on which ``one`` was validated and ``other`` trained."""
-    if one.predictions is None or not other.sides:
-        return []
+    if one.predictions is None:
+        return
     seen = sum(other.sides.get(name) == "train" for name in one.predictions.names)
-    if not seen:
-        return []
-    return [
-        Notice(
+    if seen:
+        yield Notice(
             "problem",
             f"{count(seen, 'validation video')} of {one.label} were among the training videos of "
             f"{other.label}.",
         )
-    ]
 
 
 # The page that compares runs: scores with intervals, curves over each other, what differs.
@@ -288,8 +272,10 @@ CURVES = (
 )
 """Title, name in metrics.jsonl, how numbers and scale are written, the scale's ends."""
 
-COLOURS, DASHES = 6, 4
-"""In the style sheet, for curves: runs beyond their product repeat."""
+COLOURS = 6
+"""Colours for curves in the style sheet (s0 to s5)."""
+DASHES = 4
+"""Dashes for curves there (d0 to d3): the 25th run looks like the first again."""
 
 
 def comparison_context(folders: Sequence[Path]) -> dict[str, Any]:
@@ -326,7 +312,7 @@ def _lead(runs: Sequence[Compared]) -> str:
 
 def _row(one: Compared, css: str) -> dict[str, Any]:
     run, row = one.run, one.run.best_row
-    scored = run.judged is not None or "val/accuracy" in row
+    scored = run.summary is not None or "val/accuracy" in row
     return {
         "name": one.label,
         "css": css,
@@ -336,8 +322,8 @@ def _row(one: Compared, css: str) -> dict[str, Any]:
         "f1": score(number(row.get("val/f1_macro"))),
         "f1_interval": interval(run.intervals.get("f1_macro"), False),
         "loss": short(number(row.get("val/loss"))),
-        "ece": score(run.judged.ece) if run.judged else ABSENT,
-        "videos": f"{run.judged.videos:,}" if run.judged else ABSENT,
+        "ece": score(run.summary.ece) if run.summary else ABSENT,
+        "videos": f"{run.summary.videos:,}" if run.summary else ABSENT,
         "best": ABSENT if run.best_epoch is None else f"{run.best_epoch:,}",
         "epochs": f"{run.history.epochs[-1]['epoch']:,}" if run.history.epochs else "0",
         "time": duration(run.history.total("epoch_seconds")),

@@ -1,7 +1,7 @@
 """The curves of a run, and its numbers epoch by epoch."""
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from slowfast_dist.metrics.summary import Cells, class_support
 from slowfast_dist.report.charts import Series, line_chart
 from slowfast_dist.report.format import count, duration, percent, score, share, short
 from slowfast_dist.runs.reading import number
@@ -17,10 +18,13 @@ from slowfast_dist.runs.run import Run
 Form = Callable[[float | None], str]
 
 MOST_ROWS = 120
-"""Of the table of all epochs."""
+"""Rows of the table of epochs at most: of more epochs, evenly some, the best and the last."""
 
-MOST_CLASSES, CLASS_HITS = 12, 24
-"""Classes with a chart of their own, and the places of each where a pointer finds a value."""
+MOST_CLASSES = 12
+"""Classes with a chart of their own at most: three rows of four."""
+
+CLASS_HITS = 24
+"""Places of such a small chart where a pointer finds a value: one each 9 pixels."""
 
 CURVES = (
     ("Loss", "loss", short, short, None, None),
@@ -85,8 +89,8 @@ def _chart(
         at_best = dict(one.points).get(best) if best is not None else None
         if not one.finite:
             continue
-        told = at_best is not None and not small
-        keys.append(Key(one.name, one.css, form(at_best) if told else ""))
+        shown = at_best is not None and not small
+        keys.append(Key(one.name, one.css, form(at_best) if shown else ""))
     return Chart(title, keys if len(keys) > 1 or not small else [], svg)
 
 
@@ -148,14 +152,14 @@ def class_curves(run: Run) -> tuple[list[Chart], str]:
 def epoch_table(run: Run) -> dict[str, Any]:
     epochs = run.history.epochs
     stride = -(-len(epochs) // MOST_ROWS) or 1
-    kept = [
+    chosen = [
         row for index, row in enumerate(epochs)
         if index % stride == 0 or row is epochs[-1] or row["epoch"] == run.best_epoch
     ]  # fmt: skip
     shown = [column for column in COLUMNS if any(column[1] in row for row in epochs)]
     return {
         "epoch_heads": ["Epoch", *(title for title, _, _ in shown)],
-        "epochs_left_out": len(kept) < len(epochs),
+        "epochs_left_out": len(chosen) < len(epochs),
         "epoch_rows": [
             {
                 "epoch": row["epoch"],
@@ -164,21 +168,20 @@ def epoch_table(run: Run) -> dict[str, Any]:
                     form(number(row[name])) if name in row else "" for _, name, form in shown
                 ],
             }
-            for row in kept
+            for row in chosen
         ],
     }
 
 
-# The confusion matrix: a grid with counts for a few classes, a picture for many, and the pairs
-# that are mixed up most.
+# The confusion matrix: a grid with counts for a few classes, a picture for many.
 
 
 MOST_IN_GRID = 30
-"""Classes of a grid whose numbers can still be read."""
+"""Classes up to which the matrix is a grid whose numbers can be read; of more it is a picture."""
 MOST_PIXELS = 1000
-"""Of the picture's side: of more classes several share a pixel."""
+"""Pixels of the picture's side at most: of more classes several share a pixel."""
 STRONGEST = 9
-"""Shades are 1 to this; 0 is an empty cell."""
+"""The strongest shade in the style sheet (1 to 9); 0 is an empty cell."""
 
 
 @dataclass(frozen=True)
@@ -191,46 +194,15 @@ class Cell:
     right: bool
 
 
-@dataclass(frozen=True)
-class Pair:
-    """``count`` videos of class ``label`` were called ``prediction``, ``share`` of its videos."""
-
-    label: str
-    prediction: str
-    count: int
-    share: float
-
-
-Cells = Sequence[tuple[int, int, int]]
-
-
-def _support(cells: Cells, classes: int) -> list[int]:
-    sums = [0] * classes
-    for true, _, videos in cells:
-        sums[true] += videos
-    return sums
-
-
 def grid(cells: Cells, classes: int) -> list[list[Cell]]:
     """(K, K): row = true class, column = predicted class."""
-    support = _support(cells, classes)
+    support = class_support(cells, classes)
     rows = [[Cell(0, 0.0, 0, i == j) for j in range(classes)] for i in range(classes)]
     for true, guess, videos in cells:
         share = videos / support[true]
         shade = max(1, round(STRONGEST * share))
         rows[true][guess] = Cell(videos, share, shade, true == guess)
     return rows
-
-
-def confused_pairs(cells: Cells, classes: Sequence[str], most: int) -> list[Pair]:
-    """The classes that are taken for others, by the number of videos."""
-    support = _support(cells, len(classes))
-    wrong = [(count, true, guess) for true, guess, count in cells if true != guess]
-    wrong.sort(key=lambda one: (-one[0], -one[0] / support[one[1]], one[1:]))
-    return [
-        Pair(classes[true], classes[guess], count, count / support[true])
-        for count, true, guess in wrong[:most]
-    ]
 
 
 def heat_map(cells: Cells, classes: int) -> str:
@@ -242,7 +214,7 @@ def heat_map(cells: Cells, classes: int) -> str:
     side = min(classes, MOST_PIXELS)
     strength = np.zeros((side, side))
     wrong = np.zeros((side, side), np.bool_)
-    support = _support(cells, classes)
+    support = class_support(cells, classes)
     for true, guess, videos in cells:
         at = true * side // classes, guess * side // classes
         share = videos / support[true]

@@ -1,6 +1,4 @@
-"""Numbers and names as a page shows them."""
-
-from collections.abc import Sequence
+"""Numbers as a page shows them."""
 
 ABSENT = "–"
 """In place of a number that is not there."""
@@ -56,9 +54,3 @@ def duration(seconds: float | None) -> str:
 def size(number: int) -> str:
     """Bytes as kB or MB."""
     return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
-
-
-def few(names: Sequence[str], most: int = 5) -> str:
-    """The first ``most`` names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -5,12 +5,15 @@ from functools import partial
 from typing import Any
 
 from slowfast_dist.report.format import ABSENT, count
-from slowfast_dist.runs.run import Run, command_words, default_settings, same_setting, versions
+from slowfast_dist.runs.run import Run, command_words, versions
+from slowfast_dist.runs.settings import default_settings, same_setting
 from slowfast_dist.system.text import shell
 
 FIRST_UNREADABLE = 10
-OWN_LINE = 88
-"""Characters of a command above which its flags stand on lines of their own."""
+"""Unreadable videos listed at once; the others are shown on a click."""
+ONE_LINE = 88
+"""Characters up to which a command stands on one line of the page; of a longer one each flag has
+its own."""
 
 
 def video_counts(run: Run) -> tuple[int | None, int | None]:
@@ -137,7 +140,7 @@ def _launcher(environment: Mapping[str, Any]) -> str:
 def _command(words: list[str]) -> list[str]:
     """The words as they are typed; of a long line each flag on one of its own."""
     line = shell(words)
-    if len(line) <= OWN_LINE:
+    if len(line) <= ONE_LINE:
         return [line] if line else []
     lines = [[words[0]]] if words else []
     for word in words[1:]:

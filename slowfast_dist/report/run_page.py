@@ -1,15 +1,22 @@
 """The page about one run: its facts in the order and the words in which they are shown."""
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slowfast_dist.metrics.summary import Judged, class_scores, matrix_cells
+from slowfast_dist.metrics.summary import (
+    Cells,
+    ConfusedPair,
+    HardVideo,
+    Summary,
+    class_scores,
+    confused_pairs,
+    matrix_cells,
+)
 from slowfast_dist.report.charts import reliability_chart
 from slowfast_dist.report.curves import (
     MOST_IN_GRID,
     class_curves,
-    confused_pairs,
     curves,
     epoch_table,
     grid,
@@ -20,21 +27,21 @@ from slowfast_dist.report.curves import (
 from slowfast_dist.report.format import ABSENT, count, duration, interval, score, share, short
 from slowfast_dist.report.notices import notices
 from slowfast_dist.report.run_facts import data_facts, how_facts, video_counts
-from slowfast_dist.report.stills import Stills, still_size
+from slowfast_dist.report.thumbnails import Thumbnails, thumbnail_size
 from slowfast_dist.runs.reading import number
 from slowfast_dist.runs.run import Run
 
 PAIRS = 12
-"""Of classes that are mixed up."""
+"""Pairs of classes shown of those that are mixed up most: as many rows as a screen holds."""
 MANY_VIDEOS = 300
-"""From which the ECE is worth its digits: 20 a bin."""
+"""Videos from which the ECE is worth its digits: 20 for each of its 15 bins."""
 LEAST_FOR_TOP5 = 10
-"""Classes above which that is worth a tile."""
+"""Classes above which top-5 accuracy is worth a tile: of fewer, five guesses name half."""
 
 
-def run_context(run: Run, stills: Mapping[str, Stills], kept: str) -> dict[str, Any]:
-    """What run.html shows. ``stills`` by the paths of the hardest videos; ``kept``: JSON."""
-    judged = run.judged
+def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any]:
+    """What run.html shows. ``thumbnails`` by the paths of the hardest videos."""
+    summary = run.summary
     cells, classes, source = _confusion(run)
     scores = class_scores(cells, classes) if cells else []
     class_charts, class_charts_text = class_curves(run)
@@ -61,18 +68,17 @@ def run_context(run: Run, stills: Mapping[str, Stills], kept: str) -> dict[str, 
                 "count": pair.count,
                 "share": share(pair.share),
             }
-            for pair in (confused_pairs(cells, classes, PAIRS) if cells else [])
+            for pair in _pairs(cells, classes)
         ],
         **_matrix(cells, classes),
-        "calibration": reliability_chart(judged.bins) if judged else "",
-        "calibration_text": _calibration_text(judged) if judged else "",
-        "judged": judged is not None,
-        "hardest_text": _hardest_text(judged) if judged else "",
-        "hardest": [_video(one, stills) for one in judged.hardest] if judged else [],
+        "calibration": reliability_chart(summary.bins) if summary else "",
+        "calibration_text": _calibration_text(summary) if summary else "",
+        "summary": summary is not None,
+        "hardest_text": _hardest_text(summary) if summary else "",
+        "hardest": [_video(one, thumbnails) for one in summary.hardest] if summary else [],
         "evaluations": _evaluations(run),
         **data_facts(run),
         **how_facts(run),
-        "kept": kept,
     }
     context["sections"] = _sections(context)
     return context
@@ -84,7 +90,7 @@ def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("notices", "Worth a look", context["found"]), ("curves", "Curves", has_curves),
         ("classes", "Classes", context["scores"]), ("confusion", "Confusion", context["scores"]),
         ("calibration", "Calibration", context["calibration"]),
-        ("hardest", "Hardest videos", context["judged"]),
+        ("hardest", "Hardest videos", context["summary"]),
         ("evaluations", "Evaluations", context["evaluations"]), ("data", "Data", True),
         ("how", "How", True), ("again", "Do it again", True),
     )  # fmt: skip
@@ -109,7 +115,7 @@ def _lead(run: Run) -> str:
 
 
 def _tiles(run: Run) -> list[dict[str, str]]:
-    row, intervals, judged = run.best_row, run.intervals, run.judged
+    row, intervals, summary = run.best_row, run.intervals, run.summary
     tiles = []
 
     def tile(label: str, value: str, *details: str) -> None:
@@ -130,8 +136,8 @@ def _tiles(run: Run) -> list[dict[str, str]]:
             "Validation loss", short(number(row.get("val/loss"))),
             f"training {short(trained)}" if trained is not None else "",
         )  # fmt: skip
-        if judged:
-            tile("Calibration error", score(judged.ece), "ECE; 0 is perfect")
+        if summary:
+            tile("Calibration error", score(summary.ece), "ECE; 0 is perfect")
     elif run.history.epochs:
         last = run.history.epochs[-1]
         tile("Training accuracy", share(number(last.get("train/accuracy"))), "last epoch")
@@ -144,13 +150,19 @@ def _tiles(run: Run) -> list[dict[str, str]]:
     return tiles
 
 
-def _confusion(run: Run) -> tuple[list[tuple[int, int, int]], list[str], str]:
+def _pairs(cells: Cells, classes: Sequence[str]) -> list[ConfusedPair]:
+    """The classes that are mixed up most, of equally many videos the larger shares first."""
+    pairs = confused_pairs(cells, classes)
+    return sorted(pairs, key=lambda pair: (-pair.count, -pair.share))[:PAIRS]
+
+
+def _confusion(run: Run) -> tuple[Cells, list[str], str]:
     """Cells, class names and where they come from; no cells where nothing was validated."""
-    judged, history = run.judged, run.history
-    if judged is not None:
+    summary, history = run.summary, run.history
+    if summary is not None:
         epoch = "" if run.best_epoch is None else f" of epoch {run.best_epoch:,}"
-        videos = count(judged.videos, "validation video")
-        return judged.cells, judged.classes, f"The best model{epoch} on {videos}."
+        videos = count(summary.videos, "validation video")
+        return summary.cells, summary.classes, f"The best model{epoch} on {videos}."
     cells = matrix_cells(history.confusion, len(run.classes))
     if cells is None:
         return [], run.classes, ""
@@ -163,7 +175,7 @@ def _score_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "name": row["class"], "bar": round(100 * row["f1"]), "support": row["support"]}
 
 
-def _matrix(cells: list[tuple[int, int, int]], classes: list[str]) -> dict[str, Any]:
+def _matrix(cells: Cells, classes: list[str]) -> dict[str, Any]:
     small = len(classes) <= MOST_IN_GRID
     rows = grid(cells, len(classes)) if cells and small else []
     return {
@@ -179,37 +191,34 @@ def _matrix(cells: list[tuple[int, int, int]], classes: list[str]) -> dict[str, 
     }
 
 
-def _calibration_text(judged: Judged) -> str:
-    confident = sum(one.count * one.confidence for one in judged.bins) / max(judged.videos, 1)
-    right = 1 - judged.mistakes / max(judged.videos, 1)
-    which = "more" if confident > right else "less"
-    return (
-        f"Expected calibration error (ECE): {score(judged.ece)}. On average the model gives its "
-        f"answer {share(confident)} and is right in {share(right)}: it is {which} confident than "
-        f"right by {100 * abs(confident - right):.1f} points."
-        + (
-            f" With {count(judged.videos, 'video')} in {len(judged.bins)} bins much of the ECE is "
-            "chance, which can only raise it."
-            if judged.videos < MANY_VIDEOS
-            else ""
-        )
+def _calibration_text(summary: Summary) -> str:
+    excess = summary.confidence - summary.accuracy
+    which = "more" if excess > 0 else "less"
+    text = (
+        f"Expected calibration error (ECE): {score(summary.ece)}. On average the model gives its "
+        f"answer {share(summary.confidence)} and is right in {share(summary.accuracy)}: it is "
+        f"{which} confident than right by {100 * abs(excess):.1f} points."
     )
+    if summary.videos < MANY_VIDEOS:
+        videos, bins = count(summary.videos, "video"), len(summary.bins)
+        text += f" With {videos} in {bins} bins much of the ECE is chance, which can only raise it."
+    return text
 
 
-def _hardest_text(judged: Judged) -> str:
-    if not judged.mistakes:
-        return f"None: all {count(judged.videos, 'validation video')} are right."
-    of = f"{judged.mistakes:,} of {count(judged.videos, 'validation video')} are wrong"
-    if not judged.hardest:
+def _hardest_text(summary: Summary) -> str:
+    if not summary.mistakes:
+        return f"None: all {count(summary.videos, 'validation video')} are right."
+    of = f"{summary.mistakes:,} of {count(summary.videos, 'validation video')} are wrong"
+    if not summary.hardest:
         return f"{of}. (--hardest 0: none is shown.)"
-    first = "they are shown" if len(judged.hardest) == judged.mistakes else (
-        f"the {len(judged.hardest):,} worst are shown"
+    first = "they are shown" if len(summary.hardest) == summary.mistakes else (
+        f"the {len(summary.hardest):,} worst are shown"
     )  # fmt: skip
     return f"{of}; {first}, the least probability of the true class first."
 
 
-def _video(one: Any, stills: Mapping[str, Stills]) -> dict[str, Any]:
-    found = stills.get(one.path, Stills((), "they were not read"))
+def _video(one: HardVideo, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any]:
+    found = thumbnails.get(one.path, Thumbnails((), "they were not read"))
     width, height = _picture_size(found)
     return {
         "path": one.path,
@@ -224,15 +233,15 @@ def _video(one: Any, stills: Mapping[str, Stills]) -> dict[str, Any]:
     }
 
 
-def _picture_size(stills: Stills) -> tuple[int, int]:
+def _picture_size(thumbnails: Thumbnails) -> tuple[int, int]:
     """Pixels, from the JPEG's frame header (ITU-T T.81, B.2.2): FF C0 or C2, 3 bytes, sizes."""
-    for picture in stills.pictures[:1]:
+    for picture in thumbnails.pictures[:1]:
         for sign in (b"\xff\xc0", b"\xff\xc2"):
             at = picture.find(sign)
             if 0 < at < len(picture) - 9:
                 height = int.from_bytes(picture[at + 5 : at + 7])
                 return int.from_bytes(picture[at + 7 : at + 9]), height
-    return still_size(16, 9)
+    return thumbnail_size(16, 9)
 
 
 def _evaluations(run: Run) -> list[dict[str, str]]:

@@ -14,10 +14,26 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import DataConfig, EvaluationConfig
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
-from slowfast_dist.runs.checkpoint import _reason, portable
+from slowfast_dist.runs.checkpoint import disk_fault, portable
 from slowfast_dist.system.files import atomic_write, write_json
 
-DESCRIPTION, WEIGHTS = "best_model.json", "best_model_weights.pth"
+DESCRIPTION = "best_model.json"
+"""In models/: all that rebuilds the best model and feeds it."""
+
+WEIGHTS = "best_model_weights.pth"
+"""In models/: its state_dict."""
+
+
+def clip_facts(data: DataConfig) -> dict[str, Any]:
+    """How a clip is cut out of a video, in JSON's types."""
+    return {
+        "num_frames": data.num_frames,
+        "sampling": data.sampling,
+        "sampling_rate": data.sampling_rate,
+        "resize": data.resize,
+        "short_side": data.short_side[0],
+        "crop_size": data.crop_size,
+    }
 
 
 def describe_best(
@@ -28,12 +44,7 @@ def describe_best(
         "model": describe(network),
         "classes": list(classes),
         "clip": {
-            "num_frames": data.num_frames,
-            "sampling": data.sampling,
-            "sampling_rate": data.sampling_rate,
-            "resize": data.resize,
-            "short_side": data.short_side[0],
-            "crop_size": data.crop_size,
+            **clip_facts(data),
             "temporal_views": evaluation.temporal_views,
             "spatial_crops": evaluation.spatial_crops,
         },
@@ -109,16 +120,32 @@ def read_best(run: Path) -> BestModel:
 
     Raises UserError where there is none, or where its description is damaged.
     """
-    path = _models(run) / DESCRIPTION
+    models = _models(run)
+    content = read_description(models)
     try:
-        return _parse(path.parent, json.loads(path.read_text(encoding="utf-8")))
+        return _parse(models, content)
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise _damaged(models, reason) from None
+
+
+def read_description(models: Path) -> dict[str, Any]:
+    """best_model.json as it is. Raises UserError where it cannot be read, or is no JSON object."""
+    path = models / DESCRIPTION
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(
             f"RUN {path}: cannot be read ({error.strerror}): change its permissions"
         ) from None
-    except (AttributeError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"RUN {path}: is damaged ({reason}): take it from the run again") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _damaged(models, str(error)) from None
+
+
+def _damaged(models: Path, reason: str) -> UserError:
+    return UserError(
+        f"RUN {models / DESCRIPTION}: is damaged ({reason}): take it from the run again"
+    )
 
 
 def _models(run: Path) -> Path:
@@ -177,12 +204,12 @@ def save_best(
     atomically, best_model.json last. Raises RunError with the path when the disk refuses.
     """
     try:
-        with atomic_write(models / "best_model_weights.pth") as file:
+        with atomic_write(models / WEIGHTS) as file:
             torch.save(portable(state), file)
         with atomic_write(models / "best_model_architecture.pth") as file:
             torch.save(full, file)
-        write_json(models / "best_model.json", description)
+        write_json(models / DESCRIPTION, description)
     except (OSError, RuntimeError) as error:
         raise RunError(
-            f"cannot save the best model in {models}: {_reason(error, models)}"
+            f"cannot save the best model in {models}: {disk_fault(error, models)}"
         ) from error

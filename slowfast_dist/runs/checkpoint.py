@@ -25,7 +25,9 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.system.files import sync_folder, write_json
 
 FORMAT = 2
+"""Of the files of a checkpoint; another one is refused."""
 FILES = ("model.safetensors", "optimizer.pt", "training.safetensors", "state.json")
+"""The files of a checkpoint whose SHA-256 are in its manifest.json."""
 _NAME = re.compile(r"step_\d{8,}")
 
 
@@ -73,7 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         _put_back(folder)
-        raise RunError(f"cannot save checkpoint {final}: {_reason(error, folder)}") from error
+        raise RunError(f"cannot save checkpoint {final}: {disk_fault(error, folder)}") from error
     earlier = list_checkpoints(folder)
     # What is newer than this one was left behind by a resume from before it.
     later = [earlier.pop(0) for _ in range(earlier.index(final))]
@@ -82,7 +84,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     return final
 
 
-def _reason(error: Exception, folder: Path) -> str:
+def disk_fault(error: Exception, folder: Path) -> str:
     """What the disk said; torch.save does not say what is wrong, so also how much is free."""
     if isinstance(error, OSError):
         return str(error.strerror or error)

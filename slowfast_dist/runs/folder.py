@@ -28,6 +28,7 @@ PACKAGES = (
     "slowfast_dist", "torch", "torchvision", "pytorchvideo", "decord", "av", "accelerate",
     "scikit-learn", "numpy", "opencv-python-headless", "wandb", "tyro",
 )  # fmt: skip
+"""Packages whose versions environment.json has: those that results may depend on."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,12 @@
-"""metrics.jsonl as a page needs it: quickly, and whatever happened to the file."""
+"""metrics.jsonl as a page needs it, whatever happened to the file.
+
+Parsing costs 8 ms for each validation of 400 classes, whose confusion matrix has half a megabyte.
+So a `History` knows how far it was read: one that was kept in the report's cache parses only the
+lines that were written since.
+"""
 
 import json
-import re
-from collections.abc import Iterator
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,21 +14,11 @@ from typing import Any
 from slowfast_dist.runs.reading import mapping, number, sequence, whole
 
 MOST_LINE = 64 * 1024**2
-"""Bytes of a line; a confusion matrix of 2,000 classes has a quarter of that."""
+"""Bytes of the longest line that is read; a confusion matrix of 2,000 classes has a quarter."""
 
 MOST_CLASS_EPOCHS = 48
-"""Epochs at most of which the scores of single classes are kept."""
-
-_CONFUSION = b', "confusion": '
-"""Where a row of kind "classes" goes on with what costs most to parse. It stands in no name, where
-quotes have a backslash before them."""
-
-MOST_STEPS = 400
-"""Step rows that are parsed: a chart shows no more."""
-
-_START = re.compile(rb'\{"kind": "(\w+)"(?:, "epoch": (\d{1,9})[,}])?')
-"""How every line begins that this package wrote. Lines that are not needed are not parsed: at 400
-classes a row of kind "classes" has half a megabyte."""
+"""Epochs at most of which the scores of single classes are remembered: as many as the small chart
+of a class can show apart."""
 
 Row = dict[str, Any]
 
@@ -34,20 +28,27 @@ Point = tuple[float, float | None]
 
 @dataclass
 class History:
-    """The rows of a run. ``epochs`` are in order, one each."""
+    """The rows of a run, in JSON's types but for the points of ``class_f1``."""
 
     epochs: list[Row] = field(default_factory=list)
+    """In order, one each."""
     steps: list[Row] = field(default_factory=list)
-    """Only while no epoch is complete; thinned out."""
-    last_step: int | None = None
-    """Optimizer steps done, as far as written."""
+    """Only while no epoch is complete."""
     confusion: list[Any] | None = None
     """Of the best epoch, else of the last one that was validated; (K, K) where it is well."""
     confusion_epoch: int | None = None
     class_f1: dict[str, list[Point]] = field(default_factory=dict)
     """(epoch, F1) of each class that has validation videos, in order; of many epochs some."""
+    class_epochs: list[int] = field(default_factory=list)
+    """The epochs in ``class_f1``: every ``stride``-th of the ``validations``, and the last."""
+    stride: int = 1
+    validations: int = 0
     damaged: int = 0
     """Lines that were not written so; a torn last one is none of them."""
+    read_bytes: int = 0
+    """Where the next line begins."""
+    checksum: int = 0
+    """CRC-32 of the bytes before it."""
 
     @property
     def best(self) -> Row | None:
@@ -59,7 +60,7 @@ class History:
         values = (number(row.get(name)) for row in reversed(self.epochs))
         return next((value for value in values if value is not None), None)
 
-    def points(self, name: str) -> list[tuple[float, float | None]]:
+    def points(self, name: str) -> list[Point]:
         """(epoch, value) of each row that has ``name``; None where it is no number."""
         return [(row["epoch"], number(row[name])) for row in self.epochs if name in row]
 
@@ -67,107 +68,87 @@ class History:
         """The sum over the epochs."""
         return sum(number(row.get(name)) or 0.0 for row in self.epochs)
 
+    def add(self, line: bytes) -> None:
+        """Take in the next line of the file, with its line feed."""
+        self.read_bytes += len(line)
+        self.checksum = zlib.crc32(line, self.checksum)
+        if line == b"\n":
+            return
+        try:
+            row = mapping(json.loads(line))
+        except (ValueError, RecursionError):
+            row = {}
+        kind, epoch = row.get("kind"), whole(row.get("epoch"))
+        if not isinstance(kind, str):
+            self.damaged += 1
+        elif kind == "epoch" and epoch is not None:
+            self._add_epoch(epoch, row)
+        elif kind == "classes" and epoch is not None:
+            self._add_classes(epoch, row)
+        elif kind == "step" and not self.epochs and whole(row.get("global_step")) is not None:
+            self.steps.append(row)
 
-def read_history(path: Path) -> History:
-    """Read a metrics.jsonl; an empty History where there is none."""
-    history, epochs = History(), dict[int, Row]()
-    steps: list[bytes] = []
-    scores = _Thinned()
-    classes: dict[str, bytes] = {}
-    best: int | None = None
-    for line in _lines(path):
-        start = _START.match(line)
-        kind = start[1] if start else None
-        if kind == b"classes" and start is not None and start[2]:
-            classes["best" if int(start[2]) == best else "last"] = line
-            scores.add(line)
-        elif kind == b"step":
-            if epochs:
-                steps = [line]
-            else:
-                steps.append(line)
-        elif kind != b"checkpoint" and line != b"\n":
-            row = _parsed(line)
-            if row is None:
-                history.damaged += 1
-            elif row.get("kind") == "epoch" and (epoch := whole(row.get("epoch"))) is not None:
-                epochs[epoch] = row
-                best = epoch if row.get("best") is True else best
-    history.epochs = [epochs[epoch] for epoch in sorted(epochs)]
-    _read_steps(history, steps)
-    history.class_f1 = _class_f1(scores.lines)
-    for raw in (classes.get("best"), classes.get("last")):
-        row = None if raw is None else _parsed(raw)
-        if row is not None and isinstance(row.get("confusion"), list):
-            history.confusion, history.confusion_epoch = row["confusion"], whole(row.get("epoch"))
-            break
+    def _add_epoch(self, epoch: int, row: Row) -> None:
+        self.steps = []
+        if self.epochs and epoch <= self.epochs[-1]["epoch"]:  # a file put together
+            self.epochs = [old for old in self.epochs if old["epoch"] != epoch]
+        self.epochs.append(row)
+        self.epochs.sort(key=lambda one: one["epoch"])
+
+    def _add_classes(self, epoch: int, row: Row) -> None:
+        best = self.best["epoch"] if self.best else None
+        if isinstance(row.get("confusion"), list) and (
+            epoch == best or self.confusion_epoch != best
+        ):
+            self.confusion, self.confusion_epoch = row["confusion"], epoch
+        if self.validations and (self.validations - 1) % self.stride:
+            self._forget({self.class_epochs[-1]})  # it was there for being the last
+        self.validations += 1
+        if epoch in self.class_epochs:
+            self._forget({epoch})
+        self.class_epochs.append(epoch)
+        for one in map(mapping, sequence(row.get("per_class"))):
+            if one.get("support"):
+                point = (epoch, number(one.get("f1")))
+                self.class_f1.setdefault(str(one.get("class")), []).append(point)
+        if len(self.class_epochs) > MOST_CLASS_EPOCHS:
+            self._forget(set(self.class_epochs[1::2]))
+            self.stride *= 2
+
+    def _forget(self, epochs: set[int]) -> None:
+        """Take the scores of classes in these epochs out."""
+        self.class_epochs = [epoch for epoch in self.class_epochs if epoch not in epochs]
+        for name, points in self.class_f1.items():
+            self.class_f1[name] = [point for point in points if point[0] not in epochs]
+
+
+def read_history(path: Path, known: History | None = None) -> History:
+    """Read a metrics.jsonl; an empty History where there is none.
+
+    ``known``: what an earlier call found. Where the file still begins with all that was read then,
+    that is gone on with; after a resume, say, which takes rows back, it is read from the start.
+    """
+    history = known if known is not None and _begins_as(path, known) else History()
+    try:
+        if path.is_file():
+            with open(path, "rb") as file:
+                file.seek(history.read_bytes)
+                # Not a last line that a crash has torn, or that is just being written.
+                while (line := file.readline(MOST_LINE)).endswith(b"\n"):
+                    history.add(line)
+    except (OSError, ValueError):
+        pass
     return history
 
 
-class _Thinned:
-    """Of the rows of kind "classes", the scores, no matrix: of all or evenly of some, and the last.
-    """
-
-    def __init__(self) -> None:
-        self.kept: list[bytes] = []
-        self.last, self.count, self.stride = b"", 0, 1
-
-    def add(self, line: bytes) -> None:
-        scores, comma, _ = line.partition(_CONFUSION)
-        self.last = scores + b"}" if comma else line
-        if self.count % self.stride == 0:
-            self.kept.append(self.last)
-        if len(self.kept) >= MOST_CLASS_EPOCHS:
-            self.kept, self.stride = self.kept[::2], 2 * self.stride
-        self.count += 1
-
-    @property
-    def lines(self) -> list[bytes]:
-        return self.kept if self.kept[-1:] == [self.last] else [*self.kept, self.last]
-
-
-def _class_f1(lines: list[bytes]) -> dict[str, list[Point]]:
-    epochs: dict[int, dict[str, float | None]] = {}
-    for line in lines:
-        row = _parsed(line) or {}
-        if (epoch := whole(row.get("epoch"))) is not None:
-            epochs[epoch] = {
-                str(one.get("class")): number(one.get("f1"))
-                for one in map(mapping, sequence(row.get("per_class")))
-                if one.get("support")
-            }
-    found: dict[str, list[Point]] = {}
-    for epoch in sorted(epochs):
-        for name, value in epochs[epoch].items():
-            found.setdefault(name, []).append((epoch, value))
-    return found
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """The whole lines; not a last one that a crash has torn, or that is just being written."""
+def _begins_as(path: Path, known: History) -> bool:
+    checksum, left = 0, known.read_bytes
     try:
         if not path.is_file():
-            return
+            return False
         with open(path, "rb") as file:
-            while (line := file.readline(MOST_LINE)).endswith(b"\n"):
-                yield line
+            while left and (block := file.read(min(left, 1024**2))):
+                checksum, left = zlib.crc32(block, checksum), left - len(block)
     except (OSError, ValueError):
-        return
-
-
-def _read_steps(history: History, lines: list[bytes]) -> None:
-    stride = -(-len(lines) // MOST_STEPS)
-    kept = lines[:: stride or 1] + (lines[-1:] if stride > 1 else [])
-    rows = [row for line in kept if (row := _parsed(line)) is not None]
-    if rows:
-        history.last_step = whole(rows[-1].get("global_step"))
-    if not history.epochs:
-        history.steps = [row for row in rows if whole(row.get("global_step")) is not None]
-
-
-def _parsed(line: bytes) -> Row | None:
-    try:
-        row = mapping(json.loads(line))
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row.get("kind"), str) else None
+        return False
+    return not left and checksum == known.checksum

@@ -32,12 +32,17 @@ if sys.platform != "win32":
     import fcntl
 
 NAME = ".lock"
+"""Of the lock's file in the run's folder."""
 TOUCH_SECONDS = 1.0
-"""From one sign of life of a holder to the next."""
+"""Seconds from one sign of life of a holder to the next: a write of an inode costs a server little.
+"""
 WATCH_SECONDS = 4.0
-"""How long a lock of another host must show no sign of life to be taken for a dead run's."""
+"""Seconds for which a lock of another host must show no sign of life to be taken for a dead run's:
+four times as long as a living one leaves it."""
 POLL_SECONDS = 0.2
+"""Seconds from one look at such a lock to the next."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""What a file system answers that has no record locks."""
 
 _held: set[Path] = set()
 """Locks of this process: the kernel would grant them again, and closing the second descriptor
@@ -170,8 +175,8 @@ class RunLock:
     def _watch(self, left: bytes) -> bytes:
         """Wait for a sign of life; returns what a dead process left. Raises UserError.
 
-        Opens the file anew for each look, as only that asks an NFS server, and holds no lock. Looks
-        are counted, not time: this process may pause for seconds, and the holder with it.
+        Opens the file anew each time, as only that asks an NFS server, and holds no lock. Polls are
+        counted, not time: this process may pause for seconds, and the holder with it.
         """
         first = None
         for _ in range(math.ceil(WATCH_SECONDS / POLL_SECONDS) + 1):
@@ -181,12 +186,12 @@ class RunLock:
             except FileNotFoundError:  # its holder ended, cleanly
                 return left
             try:
-                look = _read(descriptor), os.fstat(descriptor).st_mtime_ns
+                state = _read(descriptor), os.fstat(descriptor).st_mtime_ns
             finally:
                 os.close(descriptor)
-            first = first or look
-            if look != first or look[0] != left:
-                raise _in_use(self.output_dir, _parsed(look[0]))
+            first = first or state
+            if state != first or state[0] != left:
+                raise _in_use(self.output_dir, _parsed(state[0]))
         return left
 
     def _settle(self, descriptor: int) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.files import append, atomic_write
 
-_ONCE_AN_EPOCH = ("epoch", "classes")  # kinds of rows
+_ONCE_AN_EPOCH = ("epoch", "classes")
+"""Kinds of rows of which an epoch has one."""
 
 
 class MetricsFile:
@@ -40,7 +41,7 @@ class MetricsFile:
         """
         if not self.path.exists():
             return
-        kept = [
+        lines = [
             line
             for line, row in _lines_and_rows(self.path)
             if row["global_step"] <= global_step
@@ -51,7 +52,7 @@ class MetricsFile:
             )
         ]
         with atomic_write(self.path, "w") as file:
-            file.writelines(line + "\n" for line in kept)
+            file.writelines(line + "\n" for line in lines)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""predictions/val_best.csv: its writer, its reader, and what it says of the model."""
+"""predictions/val_best.csv: its writer and its reader."""
 
 import csv
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.metrics.scores import predicted, softmax
-from slowfast_dist.metrics.summary import Judged, Predictions, judge_predictions
+from slowfast_dist.metrics.summary import Predictions
 from slowfast_dist.system.files import atomic_write
 
 
@@ -58,12 +58,15 @@ def read_predictions(path: Path) -> Predictions:
     except (csv.Error, KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{path}: is damaged ({error})") from None
     names = [row[0] for row in rows]
-    return Predictions(names, labels, probabilities.reshape(len(rows), len(classes)), classes)
+    shape = len(rows), len(classes)
+    return Predictions.from_probabilities(names, labels, probabilities.reshape(shape), classes)
 
 
-def judge(path: Path, hardest: int) -> Judged | None:
-    """Read a CSV of predictions; None where there is none, or it is damaged."""
+def find_predictions(path: Path) -> Predictions | None:
+    """As `read_predictions`; None where there is no file, it is damaged, or says nothing: it has no
+    video, or probabilities that are no numbers."""
     try:
-        return judge_predictions(read_predictions(path), hardest) if path.is_file() else None
+        found = read_predictions(path) if path.is_file() else None
     except (OSError, ValueError):
         return None
+    return found if found and len(found.labels) and np.isfinite(found.probabilities).all() else None

@@ -7,10 +7,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 MOST_BYTES = 64 * 1024**2
-"""Of a file that is read whole; but those that are measured in videos."""
+"""Size of the largest file that is read whole: 60 times what 2,000 classes need. A list with a line
+for each video is read whatever its size."""
 
 
 def read_text(path: Path, most: int | None = MOST_BYTES) -> str | None:
@@ -26,13 +25,13 @@ def read_text(path: Path, most: int | None = MOST_BYTES) -> str | None:
         return None
 
 
-def stamp(path: Path) -> list[int] | None:
+def file_stamp(path: Path) -> tuple[int, int] | None:
     """Size and time of change, by which a file that changed is known; None where there is none."""
     try:
         status = path.stat()
     except (OSError, ValueError):
         return None
-    return [status.st_size, status.st_mtime_ns]
+    return status.st_size, status.st_mtime_ns
 
 
 def read_json(path: Path) -> Any:
@@ -55,44 +54,6 @@ def read_table(path: Path, header: tuple[str, ...], most: int | None = None) -> 
     except csv.Error:  # the rows before the damage are good
         pass
     return rows[1:] if rows and tuple(rows[0]) == header else []
-
-
-def read_settings(path: Path) -> dict[str, str]:
-    """The settings of a config.yaml by their flags' names, spelled as there; lists with spaces.
-
-    Whatever stands there beside ``name: value`` in groups of one level is left out.
-    """
-    text = read_text(path, 1_000_000)
-    try:
-        root = yaml.compose(text or "", Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError):
-        return {}
-    found: dict[str, str] = {}
-    for key, node in _pairs(root):
-        found |= {key: value} if (value := _spelled(node)) is not None else {}
-        for inner, leaf in _pairs(node):
-            if (value := _spelled(leaf)) is not None:
-                found[f"{key}.{inner}"] = value
-    return found
-
-
-def _pairs(node: Any) -> list[tuple[str, Any]]:
-    if not isinstance(node, yaml.MappingNode):
-        return []
-    return [
-        (str(key.value).replace("_", "-"), value)
-        for key, value in node.value
-        if isinstance(key, yaml.ScalarNode)
-    ]
-
-
-def _spelled(node: Any) -> str | None:
-    if isinstance(node, yaml.ScalarNode):
-        return "none" if node.tag == "tag:yaml.org,2002:null" else str(node.value)
-    if isinstance(node, yaml.SequenceNode):
-        leaves = [_spelled(item) for item in node.value if isinstance(item, yaml.ScalarNode)]
-        return " ".join(leaf for leaf in leaves if leaf is not None)
-    return None
 
 
 def number(value: Any) -> float | None:

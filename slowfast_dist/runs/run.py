@@ -5,24 +5,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist.config.training import Config, config_dict
-from slowfast_dist.metrics.summary import Judged
+from slowfast_dist.metrics.summary import Summary
 from slowfast_dist.runs.history import History, read_history
 from slowfast_dist.runs.reading import (
+    file_stamp,
     mapping,
     number,
     pair,
     read_json,
-    read_settings,
     read_table,
     read_text,
     sequence,
-    stamp,
     whole,
 )
+from slowfast_dist.runs.settings import given, read_settings
 
 STATUSES = ("running", "finished", "preempted", "failed")
 MOST_EVALUATIONS = 50
+"""Evaluations of a run that are read: a page shows each as a row."""
 
 SPLIT = ("path", "class", "split", "group")
 """The columns of split.csv."""
@@ -53,8 +53,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """All there is. ``settings`` by their flags; ``best`` is models/best_model.json; ``judged``
-    comes later, as reading it may be spared."""
+    """All there is. ``settings`` by their flags; ``best`` is models/best_model.json; ``summary``
+    and ``split`` come later, as reading them may be spared."""
 
     folder: Path
     status: str | None
@@ -65,7 +65,7 @@ class Run:
     history: History
     unreadable: list[list[str]]
     evaluations: list[Evaluation]
-    judged: Judged | None = None
+    summary: Summary | None = None
     split: Split = Split()
 
     @property
@@ -101,8 +101,8 @@ class Run:
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """The 95 % intervals of the best epoch's validation."""
-        if self.judged is not None:
-            return self.judged.intervals
+        if self.summary is not None:
+            return self.summary.intervals
         return _intervals(self.best.get("intervals"))
 
     @property
@@ -112,10 +112,7 @@ class Run:
     @property
     def data(self) -> str | None:
         """The folder or CSV of the validation videos, as config.yaml has it."""
-        for flag in ("data.root", "data.val-dir"):
-            if self.settings.get(flag, "none") != "none":
-                return self.settings[flag]
-        return None
+        return given(self.settings, "data.root", "data.val-dir")
 
 
 def is_run(folder: Path) -> bool:
@@ -123,8 +120,11 @@ def is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("status", "config.yaml", "metrics.jsonl"))
 
 
-def read_run(folder: Path) -> Run:
-    """Read all but the predictions and the split; never raises for what is damaged."""
+def read_run(folder: Path, known: History | None = None) -> Run:
+    """Read all but the predictions and the split; never raises for what is damaged.
+
+    ``known``: what an earlier call found of metrics.jsonl, see `read_history`.
+    """
     status = (read_text(folder / "status", 1000) or "").strip()
     names = mapping(read_json(folder / "classes.json"))
     classes = [str(name) for _, name in sorted(names.items(), key=lambda item: _index(item[0]))]
@@ -135,7 +135,7 @@ def read_run(folder: Path) -> Run:
         environment=mapping(read_json(folder / "environment.json")),
         classes=classes,
         best=mapping(read_json(folder / "models" / "best_model.json")),
-        history=read_history(folder / "metrics.jsonl"),
+        history=read_history(folder / "metrics.jsonl", known),
         unreadable=read_table(folder / "unreadable_videos.csv", ("path", "reason", "where")),
         evaluations=_evaluations(folder),
     )
@@ -159,38 +159,7 @@ def read_split(path: Path) -> Split:
 
 def read_split_names(path: Path) -> dict[str, str]:
     """The side, train or val, of each path of a split.csv."""
-    rows = read_table(path, SPLIT)
-    return {row[0]: row[2] for row in rows}
-
-
-def default_settings() -> dict[str, str]:
-    """The settings' defaults, spelled as in a config.yaml that `read_settings` read."""
-    found: dict[str, str] = {}
-
-    def walk(values: Mapping[str, Any], prefix: str) -> None:
-        for name, value in values.items():
-            flag = prefix + name.replace("_", "-")
-            if isinstance(value, dict):
-                walk(value, f"{flag}.")
-            elif isinstance(value, list):
-                found[flag] = " ".join(map(str, value))
-            elif value is None or isinstance(value, bool):
-                found[flag] = "none" if value is None else str(value).lower()
-            else:
-                found[flag] = str(value)
-
-    walk(config_dict(Config()), "")
-    return found
-
-
-def same_setting(one: str | None, other: str | None) -> bool:
-    """Whether two spellings mean the same: 1e-4 is 0.0001."""
-    if one == other or one is None or other is None:
-        return one == other
-    try:
-        return float(one) == float(other)
-    except ValueError:
-        return False
+    return {name: side for name, _, side, _ in read_table(path, SPLIT)}
 
 
 def _evaluations(folder: Path) -> list[Evaluation]:
@@ -200,7 +169,7 @@ def _evaluations(folder: Path) -> list[Evaluation]:
         return []
     return [
         _evaluation(path.parent.name.removeprefix("evaluation-"), mapping(content))
-        for path in sorted(found, key=lambda path: stamp(path) or [0, 0], reverse=True)
+        for path in sorted(found, key=lambda path: file_stamp(path) or (0, 0), reverse=True)
         if (content := read_json(path)) is not None
     ]
 

@@ -1,7 +1,7 @@
 """The videos that a run was trained and validated on, as far as its folder still leads to them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,38 +10,53 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.columns import Texts
 from slowfast_dist.data.manifest import Listing, labelled_as, list_videos
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.runs.reading import read_settings, read_table
+from slowfast_dist.runs.reading import read_table
 from slowfast_dist.runs.run import SPLIT, read_split_names
+from slowfast_dist.runs.settings import given, read_settings
 
 MISSING = "--data is missing: give the folder (class folders of videos) to score"
+
+
+class NoVideosError(UserError):
+    """A run's folder does not lead to its validation videos; ``reason``: why, in a few words."""
+
+    def __init__(self, problem: str, reason: str) -> None:
+        super().__init__(f"{MISSING}; {problem}")
+        self.reason = reason
 
 
 def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]:
     """What names the validation videos of the run of ``models``, and the videos themselves, with
     labels of its ``classes``.
 
-    They are those of its split.csv, or of its --data.val-dir. Raises UserError, which asks for
+    They are those of its split.csv, or of its --data.val-dir. Raises NoVideosError, which asks for
     --data, where models/ lies alone, or the videos are not where they were.
     """
-    run = Path(os.path.abspath(models)).parent
-    settings = read_settings(run / "config.yaml")
-    text = _given(settings, "data.root", "data.val-dir")
+    run = run_of(models)
+    config, table = run / "config.yaml", run / "split.csv"
+    settings, unknown = read_settings(config), "the run's files do not tell its validation videos"
+    text = given(settings, "data.root", "data.val-dir")
     if text is None:
-        raise UserError(f"{MISSING}; {models} lies alone, without the run whose videos it knows")
+        raise NoVideosError(
+            f"{models} lies alone, without the run whose videos it knows",
+            unknown if config.is_file() else "there is no config.yaml beside models/",
+        )
     place = located(text, run)
     if not os.path.exists(place):
-        raise UserError(f"{MISSING}; the run's own validation videos are not at {place} any more")
-    if _given(settings, "data.root") is None:
+        raise NoVideosError(
+            f"the run's own validation videos are not at {place} any more",
+            f"the run's validation videos are not at {text} any more",
+        )
+    if given(settings, "data.root") is None:
         listing = list_videos(place, "data", single_class=True)
         return place, labelled_as(listing, classes, "data", place)
-    table = run / "split.csv"
     rows = [
         (name, classes.index(label))
         for name, label, side, _ in read_table(table, SPLIT)
         if side == "val" and label in classes
     ]
     if not rows:
-        raise UserError(f"{MISSING}; {table} tells no validation videos of the model's classes")
+        raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
     videos = VideoTable(
         data_root(text, run),
         Texts.of(name for name, _ in rows),
@@ -55,9 +70,9 @@ def trained_on(models: Path, videos: VideoTable) -> int:
 
     0 where models/ lies alone, or where the data has moved since.
     """
-    run = Path(os.path.abspath(models)).parent
+    run = run_of(models)
     settings = read_settings(run / "config.yaml")
-    root, folder = (_given(settings, flag) for flag in ("data.root", "data.train-dir"))
+    root, folder = (given(settings, flag) for flag in ("data.root", "data.train-dir"))
     here = os.path.realpath(videos.root)
     if root is not None:
         below = os.path.realpath(data_root(root, run))
@@ -70,10 +85,9 @@ def trained_on(models: Path, videos: VideoTable) -> int:
     return sum(os.path.join(here, name).startswith(below) for name in videos.names)
 
 
-def _given(settings: Mapping[str, str], *flags: str) -> str | None:
-    """The first of these settings that has a value."""
-    values = (settings.get(flag, "none") for flag in flags)
-    return next((value for value in values if value != "none"), None)
+def run_of(models: Path) -> Path:
+    """The folder of the run that a models/ folder is in, if it is in one."""
+    return Path(os.path.abspath(models)).parent
 
 
 def data_root(text: str, run: Path) -> Path:

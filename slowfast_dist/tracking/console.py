@@ -8,11 +8,12 @@ from slowfast_dist.system.progress import _clock
 from slowfast_dist.system.text import clean
 
 SCORES = ("loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro")
-"""What the tables show, where it is there."""
+"""The metrics that the tables show, where they are there."""
 SHOWN_MISTAKES = 5
-"""Of an evaluation's list of the hardest."""
+"""Mistakes shown of an evaluation's list of the hardest; metrics.json has all of it."""
 LARGE = 1e5
-"""From which a number, as the loss of a model that diverged, would be wider than its column."""
+"""Numbers from here on, as the loss of a model that diverged, are written with an exponent: they
+would be wider than their column."""
 
 
 def epoch_table(row: Mapping[str, Any], epochs: int) -> str:

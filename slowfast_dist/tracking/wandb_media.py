@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.metrics.scores import log_softmax, predicted
+from slowfast_dist.metrics.summary import HardVideo
 from slowfast_dist.system import signals
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.reader import VideoInfo
@@ -22,77 +21,41 @@ from slowfast_dist.video.views import SpatialView
 from slowfast_dist.video.writer import write_video
 
 VIDEO_SECONDS = 5.0
-"""After which the decoding of one video is given up."""
+"""Seconds after which the decoding of one video is given up: the training waits for it."""
 TABLE_SECONDS = 20.0
-"""After which no further video of a table is begun."""
+"""Seconds after which no further video of a table is begun, for the same reason."""
 MOST_BYTES = 2 * 1024**2
-"""Of one excerpt; of real clips they had .03 to .12 MB. A larger one is left out."""
-
+"""Size of the largest excerpt that is shown; those of real clips had .03 to .12 MB."""
 MAX_TABLE_CLASSES = 50
-"""Above this a confusion matrix is an image: wandb took 12 s for a table of 400 classes."""
+"""Classes up to which a confusion matrix is a chart; of more it is an image, as wandb took 12 s for
+a table of 400 classes."""
 
 PER_CLASS = ("class", "precision", "recall", "f1", "support")
+"""Columns of the table of classes."""
 HARDEST = ("video", "clip", "class", "prediction", "confidence", "probability", "loss")
-
-
-@dataclass(frozen=True)
-class HardVideo:
-    """A validation video: ``row`` in its table, class indices, and what the model gave.
-
-    ``confidence``: the highest probability; ``probability``: that of the label; ``loss``: minus its
-    logarithm.
-    """
-
-    row: int
-    label: int
-    prediction: int
-    confidence: float
-    probability: float
-    loss: float
-
-
-def hardest_videos(
-    videos: NDArray[np.int64], labels: NDArray[np.int64], logits: NDArray[np.float64], most: int
-) -> list[HardVideo]:
-    """Those with the highest loss, worst first, of equal ones the first.
-
-    ``videos`` (N,) are their rows in the table, ``labels`` (N,), ``logits`` (N, K).
-    """
-    logarithms, predictions = log_softmax(logits), predicted(logits)
-    losses = -np.take_along_axis(logarithms, labels[:, None], axis=1)[:, 0]
-    return [
-        HardVideo(
-            row=int(videos[place]),
-            label=int(labels[place]),
-            prediction=int(predictions[place]),
-            confidence=float(np.exp(logarithms[place].max())),
-            probability=float(np.exp(-losses[place])),
-            loss=float(losses[place]),
-        )
-        for place in np.argsort(-losses, kind="stable")[:most].tolist()
-    ]
+"""Columns of the table of the hardest videos."""
 
 
 def hardest_table(
-    hardest: Sequence[HardVideo], videos: VideoTable, data: DataConfig, classes: Sequence[str]
+    hardest: Sequence[HardVideo], videos: VideoTable, data: DataConfig
 ) -> Any:
-    """A wandb.Table of HARDEST, a row a video.
+    """A wandb.Table of HARDEST, a row a video; ``videos`` are those of the validation.
 
     A video that cannot be read, hangs, or comes after TABLE_SECONDS has its row without a clip.
     """
     import wandb
 
     table = wandb.Table(columns=[*HARDEST])
+    rows = {name: row for row, name in enumerate(videos.names)}
     reader, end = GuardedReader(VIDEO_SECONDS), time.monotonic() + TABLE_SECONDS
     try:
         for hard in hardest:
-            name = videos.names[hard.row]
             in_time = time.monotonic() < end and signals.received() is None
-            content = _excerpt(videos, hard.row, data, reader) if in_time else None
-            caption = f"{classes[hard.label]}, taken for {classes[hard.prediction]}"
+            content = _excerpt(videos, rows[hard.path], data, reader) if in_time else None
+            caption = f"{hard.label}, taken for {hard.prediction}"
             clip = content and wandb.Video(BytesIO(content), _text(caption), format="mp4")
             table.add_data(
-                _text(name), clip, classes[hard.label], classes[hard.prediction],
+                _text(hard.path), clip, hard.label, hard.prediction,
                 hard.confidence, hard.probability, hard.loss,
             )  # fmt: skip
     finally:
@@ -158,15 +121,15 @@ def confusion_image(matrix: NDArray[Any]) -> Any:
     return small.resize((len(matrix) * scale, len(matrix) * scale), Image.Resampling.NEAREST)
 
 
-# A few seconds of a video, small, as an mp4 that browsers play: to look at, not to train on.
+# Excerpts: a few seconds of a video, small, as an mp4 that browsers play.
 
 
 SECONDS = 6.0
-"""Longest excerpt."""
+"""Length of the longest excerpt, long enough for an action."""
 RATE = 10
-"""Most frames of it a second."""
+"""Frames a second of an excerpt at most: enough to see what happens, a third of the bytes of 30."""
 LONG_SIDE = 256
-"""Pixels of its longer side; a smaller video keeps its size."""
+"""Pixels of an excerpt's longer side; a smaller video keeps its size."""
 
 
 def excerpt(

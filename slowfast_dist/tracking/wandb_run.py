@@ -24,13 +24,14 @@ from slowfast_dist.config.training import WandbConfig
 from slowfast_dist.tracking.wandb_media import confusion_chart, per_class_table
 
 INIT_SECONDS = 15.0
-"""How long wandb.init may look for its server; WANDB_INIT_TIMEOUT overrides it."""
+"""Seconds that wandb.init may look for its server; WANDB_INIT_TIMEOUT overrides it."""
 FINISH_SECONDS = 600.0
-"""How long the end of a run may take to upload; what is left stays on disk for wandb sync."""
+"""Seconds that the end of a run may take to upload; what is left stays on disk for wandb sync."""
 HARDEST_SHARE = 0.02
-"""Of the run's time, for the clips of its hardest videos; the last ones come in any case."""
+"""Share of the run's time that the clips of its hardest videos may take, so that nobody feels them;
+those of the end come in any case."""
 CARD_CHARACTERS = 20_000
-"""Of a model card, as the description of the artifact."""
+"""First characters of a model card, which become the description of the artifact."""
 
 _FOLDERS = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_ARTIFACT_DIR": "artifacts"}
 _METADATA = (
@@ -176,7 +177,7 @@ class WandbRun:
         except Exception as error:  # wandb raises many kinds
             if not self._warned:
                 self._warned = True
-                _say(f"wandb: could not log {what} ({_reason(error)}); training goes on")
+                _print_line(f"wandb: could not log {what} ({_reason(error)}); training goes on")
 
 
 def open_wandb(
@@ -204,16 +205,17 @@ def open_wandb(
             reasons.append(_reason(error))
             continue
         if attempt == "online":
-            _say(f"wandb: {run.url}")
+            _print_line(f"wandb: {run.url}")
         else:
             folder = run_dir / "wandb" / Path(run.settings.sync_dir).name
             why = f" ({reasons[0]})" if reasons else ""
-            _say(f"wandb: offline{why}; to upload this run: wandb sync {shlex.quote(str(folder))}")
+            sync = f"wandb sync {shlex.quote(str(folder))}"
+            _print_line(f"wandb: offline{why}; to upload this run: {sync}")
         return WandbRun(run, config.log_model, environment)
     for name in environment:
         os.environ.pop(name, None)
     if mode == "auto":
-        _say(f"wandb: off ({reasons[-1]})")
+        _print_line(f"wandb: off ({reasons[-1]})")
         return NullRun(run_id)
     other = "offline" if mode == "online" else "disabled"
     raise UserError(f"{asked}: {reasons[0]}; or use --wandb.mode {other}")
@@ -263,8 +265,8 @@ def _reason(error: Exception) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:240]
 
 
-def _say(line: str) -> None:
-    """One line on standard error, above a progress bar that is there."""
+def _print_line(line: str) -> None:
+    """On standard error, above a progress bar that is there."""
     tqdm.write(line, file=sys.stderr)
 
 

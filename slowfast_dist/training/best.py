@@ -14,12 +14,7 @@ from torch import Tensor
 from slowfast_dist.config.training import Config, DataConfig
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.metrics.scores import confusion, per_class, predicted, softmax
-from slowfast_dist.metrics.uncertainty import (
-    bootstrap_intervals,
-    expected_calibration_error,
-    reliability,
-)
+from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.model.weights import HUB_FILES
 from slowfast_dist.report.card import CARD, write_card
@@ -215,22 +210,18 @@ def result_facts(
     """How far the validation's numbers can be trusted, and what they are class by class.
 
     ``labels`` (N,), ``logits`` (N, K). "intervals": 95 %, of "accuracy" and "f1_macro"; "ece": the
-    expected calibration error; "per_class": `metrics.per_class`; "confusions": true class,
+    expected calibration error; "per_class": `scores.per_class`; "confusions": true class,
     prediction and how often, most often first.
     """
-    predictions = predicted(logits)
-    matrix = confusion(labels, predictions, len(classes))
-    np.fill_diagonal(matrix, 0)
-    order = np.argsort(-matrix, axis=None, kind="stable")[:LISTED_CONFUSIONS]
-    pairs = [divmod(place, len(classes)) for place in order.tolist()]
-    intervals = bootstrap_intervals(labels, predictions, len(classes))
+    unnamed = [""] * len(labels)
+    summary = summarise(Predictions.from_logits(unnamed, labels, logits, classes))
+    pairs = confused_pairs(summary.cells, classes)[:LISTED_CONFUSIONS]
     return {
-        "intervals": {name: list(ends) for name, ends in intervals.items()},
-        "ece": expected_calibration_error(reliability(labels, softmax(logits))),
-        "per_class": per_class(labels, predictions, classes),
+        "intervals": summary.intervals,
+        "ece": summary.ece,
+        "per_class": summary.per_class,
         "confusions": [
-            {"class": classes[true], "prediction": classes[guess], "count": count}
-            for true, guess in pairs
-            if (count := int(matrix[true, guess]))
+            {"class": pair.label, "prediction": pair.prediction, "count": pair.count}
+            for pair in pairs
         ],
     }

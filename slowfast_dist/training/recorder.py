@@ -20,6 +20,7 @@ from slowfast_dist.metrics.scores import (
     per_class,
     predicted,
 )
+from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.report.card import CARD, card_body
 from slowfast_dist.report.command import write_report
@@ -30,7 +31,7 @@ from slowfast_dist.runs.metrics_file import MetricsFile
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import option
 from slowfast_dist.tracking.console import epoch_table
-from slowfast_dist.tracking.wandb_media import HardVideo, hardest_table, hardest_videos
+from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.training.best import BestModelTracker, Run
 from slowfast_dist.training.evaluation import Scores
@@ -165,7 +166,10 @@ class Recorder:
         if best:
             self.wandb.log_per_class(result.epoch, of_classes)
             most = self.config.wandb.hardest
-            hardest = hardest_videos(scores.videos, scores.labels, scores.logits, most)
+            names = [self.videos.val[video].name for video in scores.videos]
+            hardest = hardest_videos(
+                Predictions.from_logits(names, scores.labels, scores.logits, classes), most
+            )
             self.hardest = (result.epoch, hardest)
             self._show_hardest()
         if scores.unreadable:
@@ -183,7 +187,7 @@ class Recorder:
         epoch, hardest = self.hardest
         videos, data = self.videos.val, self.config.data
         if self.wandb.log_hardest(
-            epoch, lambda: hardest_table(hardest, videos, data, self.videos.classes), at_end
+            epoch, lambda: hardest_table(hardest, videos, data), at_end
         ):
             self.hardest = None
 

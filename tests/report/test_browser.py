@@ -19,7 +19,7 @@ TWO = ("moves left", "moves right")
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The page of a run with stills, of one with hostile names, and of both compared."""
+    """The page of a run with thumbnails, of one with hostile names, and of both compared."""
     root = tmp_path_factory.mktemp("pages")
     make_videos(root / "clips", 3, 0, size=64, frames=24, classes=TWO)
     names = [f"{name}/clip_{number:03}.mp4" for name in TWO for number in range(3)]

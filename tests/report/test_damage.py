@@ -16,7 +16,7 @@ from tests.helpers.made_runs import made_run
 FILES = (
     "metrics.jsonl", "config.yaml", "environment.json", "classes.json", "status", "split.csv",
     "unreadable_videos.csv", "predictions/val_best.csv", "models/best_model.json", "report.html",
-    "evaluation-x/metrics.json",
+    "evaluation-x/metrics.json", "report_cache.json",
 )  # fmt: skip
 
 VALUES: list[Any] = [

@@ -3,6 +3,7 @@
 import json
 import shlex
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,16 @@ import pytest
 
 from slowfast_dist.cli.parser import read_command_line
 from slowfast_dist.metrics.scores import confusion, per_class
-from slowfast_dist.metrics.summary import class_scores
-from slowfast_dist.report import curves as matrix
-from slowfast_dist.report.cache import Kept, as_script, read_kept
+from slowfast_dist.metrics.summary import Predictions, class_scores, confused_pairs, summarise
+from slowfast_dist.report.cache import CACHE, Cache, read_cache, write_cache
 from slowfast_dist.report.charts import Series, line_chart, thin, ticks
 from slowfast_dist.report.comparison import paired_accuracy
-from slowfast_dist.report.stills import Stills
+from slowfast_dist.report.thumbnails import Thumbnails
 from slowfast_dist.runs.history import read_history
-from slowfast_dist.runs.predictions import judge, write_predictions
-from slowfast_dist.runs.run import Split, command_words, default_settings
+from slowfast_dist.runs.run import Split, command_words
+from slowfast_dist.runs.settings import default_settings
 from slowfast_dist.system.text import clean, operand, option, shell
+from tests.helpers.made_runs import made_run
 
 
 def test_names_steer_nothing_and_are_utf_8() -> None:
@@ -108,25 +109,11 @@ def test_class_scores_of_cells_are_those_of_the_videos() -> None:
     cells = [(int(i), int(j), int(counts[i, j])) for i, j in np.argwhere(counts)]
     assert class_scores(cells, names) == per_class(labels, guesses, names)
     wrong = counts * (1 - np.eye(5, dtype=int))
-    pairs = matrix.confused_pairs(cells, names, 3)
-    assert [pair.count for pair in pairs] == sorted(wrong.ravel())[::-1][:3]
+    pairs = confused_pairs(cells, names)
+    assert [pair.count for pair in pairs] == sorted(wrong[wrong > 0])[::-1]
     first = pairs[0]
     assert wrong[names.index(first.label), names.index(first.prediction)] == first.count
     assert first.share == first.count / counts[names.index(first.label)].sum()
-
-
-def test_the_hardest_videos_are_the_mistakes_of_the_highest_loss(tmp_path: Path) -> None:
-    probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.999, 0.001]])
-    labels = np.array([0, 1, 1, 0, 1])
-    names = [f"{row}.mp4" for row in range(5)]
-    write_predictions(tmp_path / "p.csv", names, labels, np.log(probabilities), ["x", "y"])
-    judged = judge(tmp_path / "p.csv", 2)
-    assert judged is not None and (judged.videos, judged.mistakes) == (5, 3)
-    assert [one.path for one in judged.hardest] == ["4.mp4", "1.mp4"]
-    assert judged.hardest[1].probability == pytest.approx(0.1)
-    assert judged.metrics["accuracy"] == 0.4
-    own = probabilities[np.arange(5), labels]
-    assert judged.metrics["loss"] == pytest.approx(-np.log(own).mean())
 
 
 def test_the_paired_interval_is_that_of_drawing_videos() -> None:
@@ -144,31 +131,64 @@ def test_the_paired_interval_is_that_of_drawing_videos() -> None:
     assert paired_accuracy(first, first) == (0.0, (0.0, 0.0))
 
 
-def test_what_a_page_keeps_comes_back(tmp_path: Path) -> None:
+def test_what_a_page_found_out_comes_back(tmp_path: Path) -> None:
     names = ["</script>\udcff.mp4", "b.mp4"]
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(2, 2))
-    write_predictions(tmp_path / "p.csv", names, np.array([0, 1]), logits, ["x", "y"])
-    judged = judge(tmp_path / "p.csv", 12)
-    stills = {names[0]: Stills((b"\xff\xd8one", b"two"), "", (7, 123456789012345678)),
-              names[1]: Stills((), "it hangs", (1, 2))}  # fmt: skip
-    kept = Kept(judged, [1, 2], 12, Split({"x": 3}, {"x": 1}, True), [3, 4], stills)
-    script = as_script(kept)
-    assert "<" not in script and script.isascii()
-    pictures = "".join(
-        f'<img src="data:image/jpeg;base64,{text}">' for text in ("/9hvbmU=", "dHdv")
-    )
-    page = tmp_path / "page.html"
-    page.write_text(f'{pictures}<script type="application/json" id="kept">{script}</script>')
-    assert read_kept(page) == kept
-    page.write_text(f'<script type="application/json" id="kept">{script}</script>')
-    assert read_kept(page).stills == {}  # the pictures are gone: all are drawn again
-    for damaged in ("", "{}", "[]", script[:-9], '{"format": 1, "judged": {"classes": 3}}'):
-        page.write_text(f'<script type="application/json" id="kept">{damaged}</script>')
-        assert read_kept(page).judged is None
+    logits = np.random.default_rng(0).normal(size=(2, 2))
+    summary = summarise(Predictions.from_logits(names, np.array([0, 1]), logits, ["x", "y"]), 12)
+    thumbnails = {names[0]: Thumbnails((b"\xff\xd8one", b"two"), "", (7, 123456789012345678)),
+                  names[1]: Thumbnails((), "it hangs", (1, 2))}  # fmt: skip
+    split = Split({"x": 3}, {"x": 1}, True)
+    rows = ({"kind": "epoch", "epoch": 1, "best": True, "val/loss": 0.1 + 0.2},
+            {"kind": "classes", "epoch": 1, "confusion": [[1]],
+             "per_class": [{"class": "x\udcff", "f1": 0.5, "support": 1}]})  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    history = read_history(tmp_path / "metrics.jsonl")
+    cache = Cache(history, summary, (1, 2), 12, split, (3, 4), thumbnails)
+    write_cache(tmp_path, cache)
+    assert read_cache(tmp_path) == cache
+    path = tmp_path / CACHE
+    content = path.read_bytes()
+    assert content.isascii() and json.loads(content)["content"]["hardest"] == 12
+    for place in range(0, len(content), 97):
+        damaged = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+        for other in (damaged, content[:place]):
+            path.write_bytes(other)
+            assert read_cache(tmp_path) == Cache()
+    write_cache(tmp_path, cache)
+    assert path.read_bytes() == content
 
 
-def test_only_what_is_needed_of_the_metrics_is_parsed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["{}", "[1]", '{"format":1}', '{"format":99}', "3", "{"])
+def test_a_cache_of_another_make_counts_for_none(tmp_path: Path, content: str) -> None:
+    digest = sha256(content.encode()).hexdigest()
+    (tmp_path / CACHE).write_text(f'{{"sha256":"{digest}","content":{content}}}\n')
+    assert read_cache(tmp_path) == Cache()
+
+
+def test_only_new_lines_of_the_metrics_are_parsed(tmp_path: Path) -> None:
+    """And all is found that reading the whole file finds, also after a resume took rows back."""
+    path = made_run(tmp_path / "run", ["a", "b"], epochs=130) / "metrics.jsonl"
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    whole = read_history(path)
+    for count in (0, 1, 7, 300, len(lines) - 1):
+        path.write_bytes(b"".join(lines[:count]) + lines[count][:9])  # torn
+        known = read_history(path)
+        assert known.read_bytes == sum(map(len, lines[:count]))
+        path.write_bytes(content)
+        assert read_history(path, known) == whole
+    known = read_history(path)
+    known.epochs[0]["train/loss"] = "as it was found"  # not read again
+    assert read_history(path, known).epochs[0]["train/loss"] == "as it was found"
+    path.write_bytes(content.replace(b'"epoch": 2,', b'"epoch": 3,'))  # of the same length
+    assert read_history(path, known).epochs[1]["epoch"] == 3
+    path.write_bytes(b"".join(lines[:300]))
+    assert read_history(path, read_history(path)).read_bytes == path.stat().st_size
+    path.write_bytes(b"".join(lines[:200]))
+    assert read_history(path, whole) == read_history(path)
+
+
+def test_damaged_rows_are_counted_and_the_best_epoch_gives_the_confusion(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
 
     def classes(epoch: int) -> str:
@@ -189,7 +209,7 @@ def test_only_what_is_needed_of_the_metrics_is_parsed(tmp_path: Path) -> None:
     assert [row["epoch"] for row in found.epochs] == [1, 2, 3]
     assert found.best is not None and found.best["epoch"] == 2
     assert (found.confusion, found.confusion_epoch) == ([[2]], 2)
-    assert (found.damaged, found.last_step, found.steps) == (3, 4, [])
+    assert (found.damaged, found.steps) == (3, [])
 
 
 def test_the_defaults_are_spelled_as_in_a_config_file() -> None:

@@ -18,8 +18,9 @@ from slowfast_dist.cli import main as cli
 from slowfast_dist.data.loaders import find_labelled_videos
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.report.cache import CACHE
 from slowfast_dist.report.command import write_report
-from slowfast_dist.report.stills import Patience
+from slowfast_dist.report.thumbnails import TimeLimit
 from slowfast_dist.runs.predictions import read_predictions
 from tests.helpers.made_runs import HOSTILE, made_run
 from tests.helpers.training_runs import TINY, rows, trained
@@ -78,7 +79,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     return printed.err
 
 
-def stills(page: Path) -> list[str]:
+def thumbnails(page: Path) -> list[str]:
     return re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page.read_text(encoding="utf-8"))
 
 
@@ -115,7 +116,7 @@ def test_the_page_holds_the_numbers_and_needs_nothing_else(
     assert f"epoch {best['epoch']}" in page.text
     wrong = mistakes(run)
     assert wrong and f"{wrong} of 8 validation videos are wrong" in page.text
-    assert len(stills(run / "report.html")) == 4 * wrong
+    assert len(thumbnails(run / "report.html")) == 4 * wrong
     assert "python train.py --data.root 'my videos' --output-dir runs/made" in page.text
     assert f"--config {run}/config.yaml --output-dir NEW" in page.text
     assert not re.search(r"https?:|//[a-z]", re.sub(r"base64,[^\"]+", "", page.source))
@@ -133,7 +134,7 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path: Path) -> None:
     run = made_run(tmp_path / "<b>run", HOSTILE, videos=3, names=names, skill=0.1)
     report(run)
     page = Page(run / "report.html")
-    assert [found.get("type") for found in page.of("script")] == ["application/json", None]
+    assert [found.get("type") for found in page.of("script")] == [None]
     assert page.of("b") and not page.of("i")
     assert all(not name.startswith("on") for _, found in page.tags for name in found)
     assert all(str(one["src"]).startswith("data:image/") for one in page.of("img"))
@@ -158,27 +159,27 @@ def test_four_hundred_classes_stay_small_and_quick(tmp_path: Path) -> None:
     assert "Most often mixed up" in parsed.text
 
 
-def test_a_training_reads_the_same_stills_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_draws_no_thumbnail_twice(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And only so much of their time: a video that hangs costs itself."""
-    busy = Patience(60.0, 5.0)  # in which the others are read on a busy machine too
-    monkeypatch.setattr("slowfast_dist.report.command.IN_TRAINING", busy)
+    busy = TimeLimit(60.0, 5.0)  # in which the others are read on a busy machine too
+    monkeypatch.setattr("slowfast_dist.report.command.TRAINING_LIMIT", busy)
     table = find_labelled_videos(run.parent / "data", "data", TWO).videos
     page = write_report(run, videos=table)
-    first = stills(page)
+    first = thumbnails(page)
     assert len(first) == 4 * mistakes(run) > 4
     found = read_predictions(run / "predictions" / "val_best.csv")
     wrong = np.flatnonzero(found.probabilities.argmax(axis=1) != found.labels)
     hardest = wrong[found.probabilities[wrong, found.labels[wrong]].argmin()]
     video = run.parent / "data" / found.names[hardest]
-    (run / "report.html").unlink()
+    (run / CACHE).unlink()
     video.unlink()
     os.mkfifo(video)  # opening it waits for ever
     write_report(run, videos=table)
-    assert stills(page) == first[4:]
+    assert thumbnails(page) == first[4:]
     assert "hangs the decoder: given up after 5 s" in Page(page).text
     shutil.rmtree(run.parent / "data")  # what was drawn stays
     write_report(run, videos=table)
-    assert stills(page) == first[4:]
+    assert thumbnails(page) == first[4:]
 
 
 def test_a_video_that_cannot_be_read_shows_why(run: Path) -> None:
@@ -189,7 +190,7 @@ def test_a_video_that_cannot_be_read_shows_why(run: Path) -> None:
     report(run)
     text = Page(run / "report.html").text
     assert text.count("No frames:") == 2 and "it is not there any more" in text
-    assert len(stills(run / "report.html")) == 4 * (len(wrong) - 2)
+    assert len(thumbnails(run / "report.html")) == 4 * (len(wrong) - 2)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +386,7 @@ def test_a_real_training_has_a_page(clips: Path, tmp_path: Path) -> None:
     last = rows(run, "epoch")[-1]
     assert "Time an epoch" in page.text and "4 training and 4 validation videos" in page.text
     assert f"{100 * last['val/accuracy']:.1f} %" in page.text
-    assert len(stills(run / "report.html")) == 4 * mistakes(run)
+    assert len(thumbnails(run / "report.html")) == 4 * mistakes(run)
     assert "--data.val-fraction 0.5" in page.text
 
 

@@ -26,14 +26,10 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, DataConfig, WandbConfig
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
+from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
 from slowfast_dist.runs.metrics_file import MetricsFile, read_metrics
 from slowfast_dist.tracking import wandb_media
-from slowfast_dist.tracking.wandb_media import (
-    confusion_image,
-    hardest_table,
-    hardest_videos,
-    per_class_table,
-)
+from slowfast_dist.tracking.wandb_media import confusion_image, hardest_table, per_class_table
 from slowfast_dist.tracking.wandb_run import NullRun, WandbRun, open_wandb
 from slowfast_dist.video.probe import probe_file
 
@@ -295,25 +291,18 @@ LOGITS = np.array([[2.0, 0], [0, 3.0], [0, 1.0], [0, 2.0], [0, 0.5], [0, 4.0]])
 """Of `validation`, where every label is 0."""
 
 
-def test_the_hardest_videos_come_worst_first() -> None:
-    videos = np.array([7, 3, 9, 1, 4, 0])
-    found = hardest_videos(videos, np.zeros(6, np.int64), LOGITS, 4)
-    assert [hard.row for hard in found] == [0, 3, 1, 9]
-    assert [hard.prediction for hard in found] == [1, 1, 1, 1]
-    wrong = 1 / (1 + np.exp(-4.0))
-    assert found[0].confidence == pytest.approx(wrong)
-    assert found[0].probability == pytest.approx(1 - wrong)
-    assert found[0].loss == pytest.approx(-np.log(1 - wrong))
-    assert hardest_videos(videos, np.zeros(6, np.int64), LOGITS, 0) == []
+def hardest(videos: VideoTable) -> list[HardVideo]:
+    """The five hardest of `validation`, as its LOGITS have them."""
+    labels = np.zeros(6, np.int64)
+    return hardest_videos(Predictions.from_logits(videos.names, labels, LOGITS, CLASSES), 5)
 
 
 def test_the_hardest_videos_play(
     tmp_path: Path, validation: VideoTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wandb_media, "TABLE_SECONDS", 300.0)
-    hardest = hardest_videos(np.arange(6), np.zeros(6, np.int64), LOGITS, 5)
-    run = opened(tmp_path)
-    assert run.log_hardest(2, lambda: hardest_table(hardest, validation, DataConfig(), CLASSES))
+    videos, run = hardest(validation), opened(tmp_path)
+    assert run.log_hardest(2, lambda: hardest_table(videos, validation, DataConfig()))
     rows = [{"class": "moves up", "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 4}]
     run.log_per_class(2, rows)
     run.finish()
@@ -334,7 +323,7 @@ def test_the_hardest_videos_play(
              "moves up/clip_000.mp4", "gone.mp4"]  # fmt: skip
     assert [row[0] for row in table["data"]] == order
     assert [row[2:4] for row in table["data"]] == [["moves down", "moves up"]] * 5
-    assert [row[6] for row in table["data"]] == [hard.loss for hard in hardest]
+    assert [row[6] for row in table["data"]] == [hard.loss for hard in videos]
     assert [row[1] is None for row in table["data"]] == [True, False, False, False, True]
     for row in table["data"][1:4]:
         assert row[1]["caption"] == "moves down, taken for moves up"
@@ -353,8 +342,7 @@ def test_a_table_ends_in_time(
 ) -> None:
     monkeypatch.setattr(wandb_media, "TABLE_SECONDS", 0.0)
     run = opened(tmp_path)
-    hardest = hardest_videos(np.arange(6), np.zeros(6, np.int64), LOGITS, 5)
-    table = hardest_table(hardest, validation, DataConfig(), CLASSES)
+    table = hardest_table(hardest(validation), validation, DataConfig())
     run.finish()
     assert [row[1] for row in table.data] == [None] * 5
 

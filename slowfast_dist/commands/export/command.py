@@ -3,19 +3,16 @@
 import errno
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slowfast_dist.commands.export.formats import (
-    ExportGraph,
+    FORMATS,
     check_safetensors,
-    require_onnx,
-    to_onnx,
-    to_pt2,
-    to_safetensors,
+    require_libraries,
 )
 from slowfast_dist.commands.export.parity import Parity, Speed, compare, find_clips
 from slowfast_dist.config.commands import Export
@@ -35,11 +32,13 @@ from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, read_best
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.interrupts import ends_at_ctrl_c, quiet
+from slowfast_dist.system.text import few
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """What a terminal takes for colours; torch.onnx writes them into its errors."""
 
 NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""Errors of writing that the user's choice of a place makes, not a disk that is full or broken."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ def run_export(run: Path, command: Export) -> Exported:
     _refuse_what_has_no_effect(command)
     best = read_best(run)
     path = _output(best, command)
-    if command.format == "onnx":
-        require_onnx()
-    clips = None if command.format == "safetensors" else find_clips(best, command.data)
+    require_libraries(command.format)
+    backend = FORMATS[command.format].backend
+    clips = find_clips(best, command.data) if backend else None
     print(f"{best.model['name']} of epoch {best.epoch} to {command.format} ...", flush=True)
     # Opened before all that takes long: a folder that cannot be written is said at once.
     with _write_faults(path), atomic_write(path) as file:
@@ -76,14 +75,13 @@ def run_export(run: Path, command: Export) -> Exported:
         file.flush()
         seconds, written = time.perf_counter() - begin, Path(file.name)
         lines = [size_line(path, len(content), seconds)]
-        if clips is None:
+        if clips is None or backend is None:
             state = network.state_dict()
             check_safetensors(written, state, as_strings(metadata))
             lines.append(bits_line(len(state)))
             done = Exported(path)
         else:
-            assert command.format != "safetensors"
-            exported = open_exported(written, command.format, on_gpu=False)
+            exported = open_exported(written, backend, on_gpu=False)
             parity, speed = compare(network, exported, clips.frames)
             _require_parity(parity, command.tolerance, path)
             lines += shape_lines(best, command.input_type)
@@ -96,12 +94,14 @@ def run_export(run: Path, command: Export) -> Exported:
 
 
 def _refuse_what_has_no_effect(command: Export) -> None:
-    if command.format != "safetensors":
+    if FORMATS[command.format].backend:
         return
     if command.data is not None:
-        raise UserError("--data: safetensors are compared bit by bit, without videos: leave it out")
+        raise UserError(
+            f"--data: {command.format} are compared bit by bit, without videos: leave it out"
+        )
     if command.input_type != "uint8":
-        raise UserError("--input-type: safetensors hold weights alone: leave it out")
+        raise UserError(f"--input-type: {command.format} hold weights alone: leave it out")
 
 
 def _output(best: BestModel, command: Export) -> Path:
@@ -153,15 +153,9 @@ def _content(
     network: SlowFast, best: BestModel, command: Export, metadata: dict[str, Any]
 ) -> bytes:
     """What the file holds. Raises RunError with the cause where a library cannot make it."""
-    if command.format == "safetensors":
-        return to_safetensors(network.state_dict(), as_strings(metadata))
-    side = best.data.crop_size
     try:
         with ends_at_ctrl_c(), quiet():
-            graph = ExportGraph(network, best.data.num_frames, command.input_type)
-            if command.format == "onnx":
-                return to_onnx(graph, side, as_strings(metadata))
-            return to_pt2(graph, side, metadata)
+            return FORMATS[command.format].write(network, best, command.input_type, metadata)
     except Exception as error:
         cause = COLOURS.sub("", str(error)).strip().partition("\n")[0]
         raise RunError(
@@ -183,35 +177,10 @@ def _require_parity(parity: Parity, tolerance: float, path: Path) -> None:
 # What ``export`` prints about the file that it wrote.
 
 
-ENGINES = {"onnx": "onnxruntime", "pt2": "torch.export"}
-
-USE: dict[Format, str] = {
-    "onnx": """\
-import json, onnxruntime
-session = onnxruntime.InferenceSession({path!r})
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-(logits,) = session.run(["logits"], {{"video": video}})  # numpy {dtype} (B, 3, {t}, {s}, {s})
-print([classes[index] for index in logits.argmax(1)])""",
-    "pt2": """\
-import json, torch
-extra = {{{extra!r}: ""}}
-model = torch.export.load({path!r}, extra_files=extra).module()
-logits = model(video)  # torch {dtype} (B, 3, {t}, {s}, {s})
-print([json.loads(extra[{extra!r}])["classes"][index] for index in logits.argmax(1)])""",
-    "safetensors": """\
-from safetensors import safe_open
-with safe_open({path!r}, framework="np") as file:  # or "pt"
-    metadata = file.metadata()
-    state = {{name: file.get_tensor(name) for name in file.keys()}}
-print(metadata["model"], metadata["classes"], len(state))""",
-}
-"""Python that uses the file and nothing of slowfast_dist; ``video`` is the reader's."""
-
-
 def use_lines(best: BestModel, path: Path, format: Format, input_type: InputType) -> str:
-    """The lines of USE for this file."""
+    """Python that uses this file and nothing of slowfast_dist."""
     t, s = best.data.num_frames, best.data.crop_size
-    return USE[format].format(path=str(path), dtype=input_type, t=t, s=s, extra=PT2_FILE)
+    return FORMATS[format].usage.format(path=str(path), dtype=input_type, t=t, s=s, extra=PT2_FILE)
 
 
 def shape_lines(best: BestModel, input_type: InputType) -> list[str]:
@@ -220,7 +189,7 @@ def shape_lines(best: BestModel, input_type: InputType) -> list[str]:
     values = {"uint8": "0 to 255", "float32": "0 to 1"}[input_type]
     return [
         _line("input", f"video (B, 3, {t}, {s}, {s}) {input_type}, RGB, {values}; any B"),
-        _line("output", f"logits (B, {len(best.classes)}) float32: {_few(best.classes)}"),
+        _line("output", f"logits (B, {len(best.classes)}) float32: {few(best.classes, 6)}"),
     ]
 
 
@@ -244,7 +213,7 @@ def speed_line(speed: Speed, format: Format) -> str:
     threads = f"{speed.threads} thread" + "s" * (speed.threads > 1)
     return _line(
         "speed",
-        f"{speed.exported:.0f} ms a clip (median, CPU, {threads}, {ENGINES[format]}); eager "
+        f"{speed.exported:.0f} ms a clip (median, CPU, {threads}, {FORMATS[format].engine}); eager "
         f"{speed.eager:.0f} ms, in channels_last_3d {speed.channels_last:.0f} ms: "
         f"{speed.ratio:.2f} of the faster one's time",
     )
@@ -256,8 +225,3 @@ def bits_line(tensors: int) -> str:
 
 def _line(name: str, text: str) -> str:
     return f"  {name:<8}{text}"
-
-
-def _few(classes: Sequence[str]) -> str:
-    more = f" and {len(classes) - 6} more" if len(classes) > 6 else ""
-    return ", ".join(classes[:6]) + more

@@ -1,24 +1,40 @@
-"""The network as other programs take it: one tensor of pixels in, logits out, all else inside."""
+"""The formats of ``export``: how each file is written, and how other programs use it.
+
+A new format is a writer here with its entry in FORMATS, its name in config.commands.Export.format
+and inference.exported.Format, and a network in inference.exported if ``predict`` is to run it.
+"""
 
 import copy
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.inference.exported import PT2_FILE, InputType
+from slowfast_dist.inference.exported import PT2_FILE, Backend, Format, InputType, as_strings
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import MEAN, STD, slow_indices
 from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import BestModel
+
+if TYPE_CHECKING:  # it is an extra that not every installation has
+    import onnx
+
+OPSET = 18
+"""The ONNX operator set, which torch's exporter writes without converting; onnxruntime takes it
+since 1.14 (2023)."""
+
+EXAMPLE_BATCH = 2
+"""Clips of the example that a graph is traced with: of one, torch would take the batch for a
+constant."""
 
 
 class ExportGraph(nn.Module):
@@ -36,10 +52,10 @@ class ExportGraph(nn.Module):
         self.blocks = copy.deepcopy(folded(network).blocks)
         self.requires_grad_(False)
 
-    def example(self, batch: int, side: int) -> Tensor:
-        """An input of black frames, of this graph's type and number of frames."""
+    def example(self, side: int) -> Tensor:
+        """EXAMPLE_BATCH clips of black frames, of this graph's type and number of frames."""
         dtype = getattr(torch, self.input_type)
-        return torch.zeros(batch, 3, self.num_frames, side, side, dtype=dtype)
+        return torch.zeros(EXAMPLE_BATCH, 3, self.num_frames, side, side, dtype=dtype)
 
     def forward(self, video: Tensor) -> Tensor:
         pixels = video.to(torch.float32)
@@ -53,44 +69,16 @@ class ExportGraph(nn.Module):
         return x
 
 
-# ONNX: the graph for onnxruntime and other engines.
-
-
-OPSET = 18
-"""What torch's exporter writes without converting. onnxruntime takes it since 1.14 (2023)."""
-
-
-# torch.export: a program that loads with torch alone.
-
-
-EXAMPLE_BATCH = 2
-"""With 1, torch.export takes the batch for a constant."""
-
-EXAMPLE_BATCH = 2
-"""With 1, torch.export takes the batch for a constant."""
-
-
-def require_onnx() -> None:
-    """Raise UserError where a library that `to_onnx` or the check of its file needs is missing."""
-    for library in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            import_module(library)
-        except ImportError:
-            raise UserError(
-                f"--format onnx: needs {library}, which is not here: pip install '.[export]'"
-            ) from None
-
-
-def to_onnx(graph: ExportGraph, side: int, metadata: Mapping[str, str]) -> bytes:
-    """The content of an .onnx file: video (batch, 3, T, side, side) -> logits (batch, K).
-
-    Checked with onnx.checker. Raises whatever torch.onnx or onnx do.
-    """
+def write_onnx(
+    network: SlowFast, best: BestModel, input_type: InputType, metadata: Mapping[str, Any]
+) -> bytes:
+    """An .onnx file, checked with onnx.checker: video (batch, 3, T, S, S) -> logits (batch, K)."""
     import onnx
 
+    graph = ExportGraph(network, best.data.num_frames, input_type)
     program = torch.onnx.export(
         graph,
-        (graph.example(EXAMPLE_BATCH, side),),
+        (graph.example(best.data.crop_size),),
         dynamo=True,
         opset_version=OPSET,
         input_names=["video"],
@@ -102,7 +90,7 @@ def to_onnx(graph: ExportGraph, side: int, metadata: Mapping[str, str]) -> bytes
     model = program.model_proto
     _forget_the_source(model)
     model.graph.name = metadata["model"]
-    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.helper.set_model_props(model, as_strings(metadata))
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString()
 
@@ -117,14 +105,15 @@ def _forget_the_source(model: "onnx.ModelProto") -> None:
         tensor.ClearField("metadata_props")
 
 
-def to_pt2(graph: ExportGraph, side: int, metadata: Mapping[str, Any]) -> bytes:
-    """The content of a .pt2 file: video (batch, 3, T, side, side) -> logits (batch, K).
-
-    The metadata is the extra file PT2_FILE. Raises whatever torch.export does.
-    """
+def write_pt2(
+    network: SlowFast, best: BestModel, input_type: InputType, metadata: Mapping[str, Any]
+) -> bytes:
+    """A .pt2 file, a program that loads with torch alone: video (batch, 3, T, S, S) -> logits
+    (batch, K). The metadata is its extra file PT2_FILE."""
+    graph = ExportGraph(network, best.data.num_frames, input_type)
     program = torch.export.export(
         graph,
-        (graph.example(EXAMPLE_BATCH, side),),
+        (graph.example(best.data.crop_size),),
         dynamic_shapes={"video": {0: torch.export.Dim("batch", min=1)}},
     )
     program.example_inputs = None  # or they would be stored
@@ -136,13 +125,13 @@ def to_pt2(graph: ExportGraph, side: int, metadata: Mapping[str, Any]) -> bytes:
     return content.getvalue()
 
 
-# safetensors: the weights alone, by the names of the state_dict, with the metadata as header.
-
-
-def to_safetensors(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The content of a .safetensors file."""
-    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
-    return save(tensors, {**metadata, "format": "pt"})  # "format": what other programs look for
+def write_safetensors(
+    network: SlowFast, best: BestModel, input_type: InputType, metadata: Mapping[str, Any]
+) -> bytes:
+    """A .safetensors file: the weights by their names in the state_dict, the metadata as header."""
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    # "format" is what other programs look for.
+    return save(tensors, {**as_strings(metadata), "format": "pt"})
 
 
 def check_safetensors(
@@ -167,3 +156,68 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     return torch.equal(*(x.reshape(-1).contiguous().view(torch.uint8) for x in (a, b)))
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A format: ``write`` gives the file's content, and raises whatever the libraries do.
+
+    ``usage``: Python that uses the file and nothing of slowfast_dist; ``video`` is the reader's.
+    ``backend`` runs it, in ``predict`` and for the comparison with the original; None: the file has
+    the weights alone, which are compared bit by bit. ``engine``: that backend's name for people.
+    ``libraries``: what has to be installed beside slowfast_dist.
+    """
+
+    write: Callable[[SlowFast, BestModel, InputType, Mapping[str, Any]], bytes]
+    usage: str
+    backend: Backend | None = None
+    engine: str = ""
+    libraries: tuple[str, ...] = ()
+
+
+FORMATS: dict[Format, ExportFormat] = {
+    "onnx": ExportFormat(
+        write_onnx,
+        usage="""\
+import json, onnxruntime
+session = onnxruntime.InferenceSession({path!r})
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+(logits,) = session.run(["logits"], {{"video": video}})  # numpy {dtype} (B, 3, {t}, {s}, {s})
+print([classes[index] for index in logits.argmax(1)])""",
+        backend="onnx",
+        engine="onnxruntime",
+        libraries=("onnx", "onnxscript", "onnxruntime"),
+    ),
+    "pt2": ExportFormat(
+        write_pt2,
+        usage="""\
+import json, torch
+extra = {{{extra!r}: ""}}
+model = torch.export.load({path!r}, extra_files=extra).module()
+logits = model(video)  # torch {dtype} (B, 3, {t}, {s}, {s})
+print([json.loads(extra[{extra!r}])["classes"][index] for index in logits.argmax(1)])""",
+        backend="pt2",
+        engine="torch.export",
+    ),
+    "safetensors": ExportFormat(
+        write_safetensors,
+        usage="""\
+from safetensors import safe_open
+with safe_open({path!r}, framework="np") as file:  # or "pt"
+    metadata = file.metadata()
+    state = {{name: file.get_tensor(name) for name in file.keys()}}
+print(metadata["model"], metadata["classes"], len(state))""",
+    ),
+}
+"""By the name that --format takes, which is also the file's ending."""
+
+
+def require_libraries(name: Format) -> None:
+    """Raise UserError where a library that the format needs is missing."""
+    for library in FORMATS[name].libraries:
+        try:
+            import_module(library)
+        except ImportError:
+            raise UserError(
+                f"--format {name}: needs {library}, which is not here: pip install '.[export]'"
+            ) from None

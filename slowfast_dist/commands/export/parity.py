@@ -1,7 +1,6 @@
 """How near an exported file comes to the network that it was made from, and how fast it is."""
 
 import copy
-import csv
 import itertools
 import os
 import time
@@ -9,11 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
@@ -27,8 +24,7 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.scores import predicted, softmax
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
-from slowfast_dist.runs.predictions import read_predictions
-from slowfast_dist.runs.videos import data_root
+from slowfast_dist.runs.videos import own_validation
 from slowfast_dist.system.cpus import available_cpus
 
 Compute = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -38,10 +34,12 @@ LARGE_BATCH = 3
 """Clips given at once, beside one by one: more say no more, and take memory."""
 
 MOST_SECONDS = 30.0
-"""No further clip is begun after this: a large model on a slow CPU is not to take minutes."""
+"""Seconds after which no further clip is begun: a large model on a slow CPU is not to take minutes.
+"""
 
-FEWEST_SECONDS = 0.5
-"""For which clips go round: a small model's time is worth more than a few samples."""
+LEAST_SECONDS = 0.5
+"""Seconds for which the clips are run again and again, so that the median of a small model's time
+is of many runs."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def compare(
     found: list[NDArray[np.float32]] = []
     for row in itertools.count():
         passed = time.perf_counter() - begin
-        if passed > (FEWEST_SECONDS if row >= len(clips) else seconds) and row > 0:
+        if passed > (LEAST_SECONDS if row >= len(clips) else seconds) and row > 0:
             break
         outputs = []
         for compute, taken in zip(computes, times, strict=True):
@@ -142,10 +140,10 @@ def _eager(network: SlowFast) -> Compute:
 
 
 MOST = 6
-"""Clips, each of another video."""
+"""Clips at most, each of another video: a graph that is wrong differs on every one."""
 
 MOST_TRIED = 30
-"""Videos that are looked at before the rest, too, is taken for unreadable."""
+"""Videos that are tried before the rest, too, is taken for unreadable."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,7 @@ def find_clips(best: BestModel, data: Path | None) -> Clips:
         if not len(frames):
             raise UserError(f"--data {data}: no video in it can be read ({reason}): give another")
         return Clips(frames, f"of {data}")
-    own, reason = _validation_videos(Path(os.path.abspath(best.folder)).parent)
+    own, reason = _own_videos(best)
     if own:
         frames, reason = _read(own, best.data)
         if len(frames):
@@ -195,29 +193,15 @@ def _videos_of(data: Path) -> list[Path]:
     return found
 
 
-def _validation_videos(run: Path) -> tuple[list[Path], str]:
-    """Those of the run in this folder that are still there, or none and the reason in words."""
-    config = run / "config.yaml"
-    if not config.is_file():
-        return [], "there is no config.yaml beside models/"
+def _own_videos(best: BestModel) -> tuple[list[Path], str]:
+    """The run's validation videos that are still there; the reason, in words, where there are none.
+    """
     try:
-        data: Any = yaml.safe_load(config.read_text(encoding="utf-8"))["data"]
-        root = str(data["val_dir"] or data["root"])
-        names = _validation_names(run)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, csv.Error):
-        return [], "the run's files do not tell its validation videos"
-    folder = data_root(root, run)
-    found = [path for path in (folder / name for name in names) if path.is_file()]
-    return found, f"the run's validation videos are not at {root} any more"
-
-
-def _validation_names(run: Path) -> list[str]:
-    """Their paths below the root: of predictions/val_best.csv, else of split.csv."""
-    predictions = run / "predictions" / "val_best.csv"
-    if predictions.is_file():
-        return read_predictions(predictions).names
-    with open(run / "split.csv", encoding="utf-8", newline="") as file:
-        return [row["path"] for row in csv.DictReader(file) if row["split"] == "val"]
+        videos = own_validation(best.folder, best.classes)[1].videos
+    except UserError as error:
+        return [], getattr(error, "reason", "the run's files do not tell its validation videos")
+    found = [path for row in range(len(videos)) if (path := videos.path(row)).is_file()]
+    return found, f"the run's validation videos are not at {videos.root} any more"
 
 
 def _read(paths: Sequence[Path], data: DataConfig) -> tuple[NDArray[np.uint8], str]:

@@ -15,7 +15,7 @@ from slowfast_dist.data.columns import Texts
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.runs.reading import stamp
+from slowfast_dist.runs.reading import file_stamp
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GuardedReader
@@ -23,33 +23,36 @@ from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.views import SpatialView
 
 FRAMES = 4
-"""Of each video."""
-LONG_SIDE, TALLEST = 176, 132
-"""Pixels of a still at most: of either side, and of its height."""
+"""Thumbnails of a video: its beginning, two places between, its end, in one row of the page."""
+LONG_SIDE = 176
+"""Pixels of either side of a thumbnail at most: four fit the width of a column."""
+TALLEST = 132
+"""Pixels of its height at most, so that upright videos take no more of the page than others."""
 QUALITY = 72
+"""Of the JPEGs: 3 to 6 kB each, so that a page with twelve videos stays below 300 kB."""
 LEAST_SECONDS = 0.05
-"""Left, below which no other video is begun."""
+"""Time left below which no further video is begun: opening one alone takes about that long."""
 
 LATE = "there was no time left to read it: the next report tries again"
 """The reason of a video that was not begun."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Seconds for the stills of all videos together, and of one."""
+class TimeLimit:
+    """Seconds for the thumbnails of all videos together, and of one."""
 
     total: float
     each: float
 
 
-AT_LEISURE = Patience(120.0, 20.0)
-"""Of the command; a video gets what it would get in training."""
-IN_TRAINING = Patience(1.5, 0.75)
+COMMAND_LIMIT = TimeLimit(120.0, 20.0)
+"""Of the command ``report``: a video gets as long as it would in training."""
+TRAINING_LIMIT = TimeLimit(1.5, 0.75)
 """Of a page at the end of an epoch: what is slower is left to the command."""
 
 
 @dataclass(frozen=True)
-class Stills:
+class Thumbnails:
     """``pictures``: JPEG files; or none, and the ``reason``. ``stamp``: of the file they show."""
 
     pictures: tuple[bytes, ...]
@@ -74,41 +77,41 @@ class Clip:
         return clip[np.linspace(0, len(clip) - 1, FRAMES).astype(np.int64)]
 
 
-def draw_stills(
+def draw_thumbnails(
     root: Path,
     names: Sequence[str],
     clip: Clip,
-    known: Mapping[str, Stills],
-    patience: Patience,
+    known: Mapping[str, Thumbnails],
+    limit: TimeLimit,
     videos: VideoTable | None = None,
-) -> dict[str, Stills]:
-    """The stills of the videos of these ``names`` below ``root``.
+) -> dict[str, Thumbnails]:
+    """The thumbnails of the videos of these ``names`` below ``root``.
 
     What is ``known`` of a file that has not changed, or is gone, is taken over. ``videos`` are
-    those of a training, which was told by the probe what they hold; without them a file that the
+    those of a training, whose probe says what they hold; without them a file that the
     probe's cache does not know is probed, in a process of its own and for as long as that takes.
     """
-    stamps = {name: tuple(stamp(root / name) or ()) for name in names}
-    done: dict[str, Stills] = {}
+    stamps = {name: file_stamp(root / name) or () for name in names}
+    done: dict[str, Thumbnails] = {}
     for name in names:
-        kept = known.get(name)
-        gone = kept is not None and kept.pictures and not stamps[name]
-        if kept and (gone or (kept.reason != LATE and stamps[name] == kept.stamp != ())):
-            done[name] = kept
+        earlier = known.get(name)
+        gone = earlier is not None and earlier.pictures and not stamps[name]
+        if earlier and (gone or (earlier.reason != LATE and stamps[name] == earlier.stamp != ())):
+            done[name] = earlier
     waiting = [name for name in names if name not in done]
     if not waiting:
         return done
     infos = _infos(root, waiting, videos)
     reader = GuardedReader()
-    end = time.monotonic() + patience.total
+    end = time.monotonic() + limit.total
     try:
         for name in waiting:
             info = infos.get(name, "it is none of the validation videos any more")
-            reader.seconds = min(end - time.monotonic(), patience.each)
+            reader.seconds = min(end - time.monotonic(), limit.each)
             if isinstance(info, str):
-                done[name] = Stills((), info, stamps[name])
+                done[name] = Thumbnails((), info, stamps[name])
             elif reader.seconds < LEAST_SECONDS:
-                done[name] = Stills((), LATE, stamps[name])
+                done[name] = Thumbnails((), LATE, stamps[name])
             else:
                 done[name] = _draw(reader, root / name, info, clip, stamps[name])
     finally:
@@ -132,20 +135,20 @@ def _infos(
 
 
 def _draw(
-    reader: GuardedReader, path: Path, info: VideoInfo, clip: Clip, found: tuple[int, ...]
-) -> Stills:
-    width, height = still_size(info.width, info.height)
+    reader: GuardedReader, path: Path, info: VideoInfo, clip: Clip, stamp: tuple[int, ...]
+) -> Thumbnails:
+    width, height = thumbnail_size(info.width, info.height)
     # The whole frame as a square, which is all that a view can be, and then of its own shape.
     view = SpatialView(0, 0, info.height, info.width, max(width, height), flip=False)
     try:
         frames = reader.read(path, clip.indices(info.frames), info, "auto", view)
     except DecodeError as error:
-        return Stills((), error.reason, found)
-    return Stills(tuple(_jpeg(frame, width, height) for frame in frames), "", found)
+        return Thumbnails((), error.reason, stamp)
+    return Thumbnails(tuple(_jpeg(frame, width, height) for frame in frames), "", stamp)
 
 
-def still_size(width: int, height: int) -> tuple[int, int]:
-    """Pixels of a still of a video of this size; no picture is made larger than it is."""
+def thumbnail_size(width: int, height: int) -> tuple[int, int]:
+    """Pixels of a thumbnail of a video of this size; no picture is made larger than it is."""
     factor = min(LONG_SIDE / max(width, height), TALLEST / height, 1.0)
     return max(1, round(width * factor)), max(1, round(height * factor))
 

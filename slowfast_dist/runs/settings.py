@@ -1,0 +1,70 @@
+"""The settings of a run, as its config.yaml has them: by the names of their flags, as text."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slowfast_dist.config.training import Config, config_dict
+from slowfast_dist.runs.reading import read_text
+
+MOST_BYTES = 1_000_000
+"""Size of the largest config.yaml that is read; one with every setting has 2 kB."""
+
+
+def read_settings(path: Path) -> dict[str, str]:
+    """The settings of a config.yaml, spelled as there; lists with spaces. Empty without the file.
+
+    Whatever stands there beside ``name: value`` in groups of one level is left out.
+    """
+    return _settings(read_text(path, MOST_BYTES) or "")
+
+
+def default_settings() -> dict[str, str]:
+    """The settings' defaults, spelled as `read_settings` gives those of a run."""
+    return _settings(yaml.safe_dump(config_dict(Config())))
+
+
+def given(settings: Mapping[str, str], *flags: str) -> str | None:
+    """The first of these settings that has a value."""
+    values = (settings.get(flag, "none") for flag in flags)
+    return next((value for value in values if value != "none"), None)
+
+
+def same_setting(one: str | None, other: str | None) -> bool:
+    """Whether two spellings mean the same: 1e-4 is 0.0001."""
+    if one == other or one is None or other is None:
+        return one == other
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
+
+
+def _settings(text: str) -> dict[str, str]:
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return {}
+    found: dict[str, str | None] = {}
+    for key, node in _pairs(root):
+        found[key] = _spelled(node)
+        found |= {f"{key}.{inner}": _spelled(leaf) for inner, leaf in _pairs(node)}
+    return {flag: value for flag, value in found.items() if value is not None}
+
+
+def _pairs(node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                yield str(key.value).replace("_", "-"), value
+
+
+def _spelled(node: Any) -> str | None:
+    if isinstance(node, yaml.ScalarNode):
+        return "none" if node.tag == "tag:yaml.org,2002:null" else str(node.value)
+    if isinstance(node, yaml.SequenceNode):
+        leaves = [_spelled(item) for item in node.value if isinstance(item, yaml.ScalarNode)]
+        return " ".join(leaf for leaf in leaves if leaf is not None)
+    return None
