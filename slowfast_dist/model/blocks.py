@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from slowfast_dist.model.batchnorm import recomputing
-from slowfast_dist.model.convolution import add_relu, compute_dtype, convolve, is_fused
+from slowfast_dist.model.convolution import add_relu, compute_dtype, convolve, is_fused, pad_short
 from slowfast_dist.model.folding import fold, is_constant
 
 
@@ -94,7 +94,9 @@ def conv_norm(
     if is_constant(norm):
         weight, bias = fold(conv, norm)
         return convolve(x, weight, bias, conv.stride, conv.padding, relu=relu, residual=residual)
-    return add_relu(norm(conv(x)), residual, relu)
+    x, padding = pad_short(x, conv.kernel_size, conv.padding)
+    y = F.conv3d(x, conv.weight, conv.bias, conv.stride, padding)
+    return add_relu(norm(y), residual, relu)
 
 
 def _is_stem(conv: nn.Conv3d) -> bool:

@@ -72,6 +72,7 @@ def convolve(
 
     ``x`` (B, C, T, H, W), ``weight`` (D, C, t, h, w), ``residual`` as the result.
     """
+    x, padding = pad_short(x, weight.shape[2:], padding)
     layout = _layout(x)
     if layout is not None and is_fused(x):
         dtype = compute_dtype(x.dtype, x.device)
@@ -84,6 +85,34 @@ def convolve(
         )
     y = F.conv3d(x, weight, bias, tuple(stride), tuple(padding))
     return add_relu(y, residual, relu)
+
+
+def pad_short(
+    x: Tensor, kernel: Sequence[int], padding: Sequence[int]
+) -> tuple[Tensor, tuple[int, ...]]:
+    """``x`` (B, C, T, H, W) with zeros around, and the padding that is left for the convolution.
+
+    Only dimensions shorter than the kernel are padded. On CPUs with AVX512-bf16 and without AMX
+    (AMD EPYC; torch 2.13 with its oneDNN) the gradient of the weights is otherwise computed from
+    memory that nobody wrote, silently: of 3 frames in time that is every clip whose slow pathway
+    has two frames, as ``--data.num-frames 8`` gives.
+    """
+    if (
+        x.device.type != "cpu"
+        or compute_dtype(x.dtype, x.device) != torch.bfloat16
+        or not torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+    ):
+        return x, tuple(padding)
+    short = [
+        around if around and size < width else 0
+        for size, width, around in zip(x.shape[2:], kernel, padding, strict=True)
+    ]
+    if not any(short):
+        return x, tuple(padding)
+    t, h, w = short
+    rest = tuple(around - done for around, done in zip(padding, short, strict=True))
+    return F.pad(x, (w, w, h, h, t, t)), rest
 
 
 def add_relu(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
