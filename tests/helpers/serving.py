@@ -79,12 +79,12 @@ class Server:
     def connect(self) -> socket.socket:
         return socket.create_connection((self.host, self.port), timeout=120)
 
-    def begin(self, size: int, sent: bytes = b"") -> socket.socket:
+    def begin(self, size: int, sent: bytes = b"", accept: str = "*/*") -> socket.socket:
         """An upload that promises ``size`` bytes and sends ``sent``."""
         connection = self.connect()
         connection.sendall(
             b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
-            + f"Content-Length: {size}\r\n\r\n".encode() + sent
+            + f"Accept: {accept}\r\nContent-Length: {size}\r\n\r\n".encode() + sent
         )  # fmt: skip
         return connection
 

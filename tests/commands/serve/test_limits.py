@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.helpers.serving import ROOT, Server
+from tests.helpers.serving import LINES, ROOT, Server
 
 HURRY = """
 import slowfast_dist.commands.serve.upload as upload, slowfast_dist.commands.serve.server as server
@@ -89,18 +89,20 @@ def test_its_end_leaves_nothing_whatever_it_was_doing(
         uploading = server.begin(len(long), long[:1000])
         idle = server.connect()
         working = server.begin(len(long), long)  # for 8 s and more
+        waiting = server.begin(len(long), long, LINES["Accept"])
         deadline = time.monotonic() + 60
-        while len(server.left()) < 2 and time.monotonic() < deadline:
+        while len(server.left()) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert len(server.left()) == 2, "both are there, without a name"
+        assert len(server.left()) == 3, "all are there, without a name"
         assert list(server.temporary.iterdir()) == []
         code, seconds = server.end(number)
         assert list(server.temporary.iterdir()) == []
         if number != signal.SIGKILL:
             assert code == 0 and seconds < 30  # 0.5 s on a machine that does nothing else
             assert b" 503 " in working.recv(1000) and b" 503 " in uploading.recv(1000)
+            assert b'{"error": "the server is ending", "status": 503}\n' in whole(waiting)
             assert server.log.read_text() == ""
-        for connection in (working, uploading, idle):
+        for connection in (working, waiting, uploading, idle):
             connection.close()
     gone = time.monotonic() + 60
     while (left := processes_with(str(server.temporary))) and time.monotonic() < gone:

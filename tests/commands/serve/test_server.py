@@ -269,6 +269,9 @@ def test_a_client_that_goes_away_is_forgotten(server: Server, video: Path) -> No
     assert server.left_soon() == []
     server.begin(len(content), content).close()
     assert server.left_soon() == []
+    with server.begin(len(content), content, LINES["Accept"]) as connection:
+        assert b" 200 " in connection.recv(1000)  # and goes while the lines come
+    assert server.left_soon() == []
     with server.begin(len(content), content[:1000]) as connection:  # a reset, in place of an end
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert server.left_soon() == []
