@@ -18,7 +18,7 @@ ClipFrames = Annotated[fields.Count, MultipleOf(RESNET_ALPHA), as_training("data
 ShortSide = Annotated[tuple[int, int], as_training("data.short-side")]
 CropSize = Annotated[fields.Count, as_training("data.crop-size")]
 Model = Annotated[fields.ModelName, as_training("model.name")]
-HardwarePrecision = Annotated[
+MeasuredPrecision = Annotated[
     fields.Precision, as_training("mixed-precision", "; auto: what the hardware has")
 ]
 Rate = Annotated[float, Gt(0), Le(fields.MOST)]
@@ -102,7 +102,7 @@ class BenchmarkStep:
     """As --model.norm of the training: frozen is what a pretrained model trains with."""
     optimizer: fields.OptimizerName = "adamw"
     """As --optimizer.name of the training."""
-    mixed_precision: HardwarePrecision = "auto"
+    mixed_precision: MeasuredPrecision = "auto"
     layout: Literal["auto", "channels-last", "contiguous"] = "auto"
     """Layout of weights and activations in memory; auto: what the training takes."""
     compile: bool = False
@@ -149,7 +149,7 @@ class BenchmarkTrain:
     short_side: ShortSide = (256, 320)
     crop_size: CropSize = 224
     num_workers: Annotated[fields.LoaderWorkers, as_training("data.num-workers")] = "auto"
-    mixed_precision: HardwarePrecision = "auto"
+    mixed_precision: MeasuredPrecision = "auto"
     against: Literal["none", "plain"] = "none"
     """plain: also time the plain loop in the same run: Decord at full size, float32 in the worker,
     pytorchvideo's model and Accelerate, default layout, Adam not fused."""
