@@ -7,7 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -22,6 +22,7 @@ from slowfast_dist.config.errors import UserError
 
 T = TypeVar("T")
 SEE_HELP = ": --help lists them all"
+"""The remedy for a name that no flag resembles."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def apply(settings: Sequence[Setting], base: T, types: Mapping[str, Any]) -> T:
                 _parse(_words(setting, types), base)
             except _RefusedError:
                 shown = " ".join(setting.values)
-                remedy = f"give {wanted(types[setting.flag])}"
+                remedy = f"give {describe(types[setting.flag])}"
                 raise UserError(f"{setting.source} {shown}: {remedy}") from None
         raise UserError(str(refused)) from None
 
@@ -80,7 +81,7 @@ def print_help(base: object, prog: str, description: str) -> None:
     if rank() != 0:
         return
     try:
-        _tyro(["--help"], base, prog, description)
+        _tyro(["--help"], base, prog=prog, description=description)
     except SystemExit:
         return
     except BrokenPipeError:  # "--help | head"; Python's own last flush must not fail either
@@ -101,17 +102,9 @@ def _parse(words: Sequence[str], base: T) -> T:
         raise _RefusedError(" ".join(text.split())) from None
 
 
-def _tyro(words: Sequence[str], base: T, prog: str = "", description: str = "") -> T:
-    plain = (tyro.conf.FlagConversionOff,)  # booleans are _bool's, below
-    return tyro.cli(
-        type(base),
-        args=words,
-        default=base,
-        prog=prog,
-        description=description,
-        config=plain,
-        registry=_REGISTRY,
-    )
+def _tyro(words: Sequence[str], base: T, **texts: Any) -> T:
+    plain = (tyro.conf.FlagConversionOff,)  # booleans are written as _spelling says, below
+    return tyro.cli(type(base), args=words, default=base, config=plain, registry=_REGISTRY, **texts)
 
 
 def _words(setting: Setting, types: Mapping[str, Any]) -> list[str]:
@@ -137,7 +130,7 @@ def fewest_values(kind: Any) -> int:
     return 0 if kind is bool or most_values(kind) is None else 1
 
 
-def wanted(kind: Any) -> str:
+def describe(kind: Any) -> str:
     """What to give for a flag of this type, in words: ``a whole number or auto``."""
     *others, last = _alternatives(kind)
     return f"{', '.join(others)} or {last}" if others else last
@@ -184,55 +177,46 @@ _REGISTRY = ConstructorRegistry()
 
 
 @_REGISTRY.primitive_rule
-def _bool(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """``--x``, ``--x true``, ``--x false`` and ``--x=false``."""
-
-    def read(words: list[str]) -> bool:
-        word = " ".join(words).lower() if words else "true"
-        if word not in ("true", "false"):
-            raise ValueError(word)
-        return word == "true"
-
-    if info.type is not bool:
+def _spelling(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """How values are written of the types for which tyro has another way."""
+    choices: tuple[str, ...] | None = None
+    kind: type
+    nargs: int | tuple[int, ...]
+    read: Callable[[list[str]], Any]
+    if info.type is bool:  # --x, --x true, --x false and --x=false
+        kind, nargs, metavar, read = bool, (0, 1), "[true|false]", _read_switch
+    elif info.type is NoneType:  # none, as YAML's null becomes, beside tyro's and wandb's None
+        kind, nargs, metavar, read = NoneType, 1, "none", lambda words: None
+        choices = ("none", "None")
+    elif info.type_origin is tuple and get_args(info.type) == (int, int):
+        kind, nargs, metavar, read = tuple, (1, 2), "INT INT", _read_pair
+    else:
         return None
     return PrimitiveConstructorSpec(
-        nargs=(0, 1),
-        metavar="[true|false]",
+        nargs=nargs,
+        metavar=metavar,
         instance_from_str=read,
-        is_instance=lambda value: isinstance(value, bool),
-        str_from_instance=lambda value: ["true" if value else "false"],
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: written(value).split(),
+        choices=choices,
     )
 
 
-@_REGISTRY.primitive_rule
-def _none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """``none``, as YAML's null becomes, beside tyro's and wandb's ``None``."""
-    if info.type is not NoneType:
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="none",
-        instance_from_str=lambda words: None,
-        choices=("none", "None"),
-        is_instance=lambda value: value is None,
-        str_from_instance=lambda value: ["none"],
-    )
+def _read_switch(words: list[str]) -> bool:
+    word = " ".join(words).lower() if words else "true"
+    if word not in ("true", "false"):
+        raise ValueError(word)
+    return word == "true"
 
 
-@_REGISTRY.primitive_rule
-def _pair(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+def _read_pair(words: list[str]) -> tuple[int, int]:
     """``256 320``, also as one word, as a wandb sweep writes it: ``[256, 320]``."""
+    first, second = re.split(r"[\s,]+", " ".join(words).strip("[]() "))
+    return int(first), int(second)
 
-    def read(words: list[str]) -> tuple[int, int]:
-        first, second = re.split(r"[\s,]+", " ".join(words).strip("[]() "))
-        return int(first), int(second)
 
-    if info.type_origin is not tuple or get_args(info.type) != (int, int):
-        return None
-    return PrimitiveConstructorSpec(
-        nargs=(1, 2),
-        metavar="INT INT",
-        instance_from_str=read,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [str(number) for number in value],
-    )
+def written(value: Any) -> str:
+    """A value as the command line takes it, as true, none or 256 320."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "none"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

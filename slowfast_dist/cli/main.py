@@ -17,15 +17,22 @@ from slowfast_dist.cli.flags import did_you_mean, rank
 from slowfast_dist.cli.parser import is_flag, parse_command, parse_training
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
-from slowfast_dist.runs.lock import refuse_if_held
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import let_threads_sleep
 from slowfast_dist.system.interrupts import ends_with_its_pipe
 from slowfast_dist.system.log import log_to_console
 
-WAIT_OF_OTHER_RANKS = 2.0
-"""Seconds before another process than rank 0 exits: a launcher that sees one exit kills the rest,
-and the message is rank 0's."""
+OTHER_RANKS_DELAY = 2.0
+"""Seconds that another process than rank 0 waits before it prints its mistake and exits. Rank 0
+usually made the same one and prints it at once; a launcher then ends the others, silently."""
+
+LONGEST_PATH = 100
+"""Characters that are shown of a path that the file system refuses as too long; only a word of
+the command line with more than these can have named it."""
+
+LONGEST_LINE = 900
+"""Characters of a message. Of a longer one, as with a value of a broken file, the middle is left
+out, so that it stays readable in a terminal."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -74,6 +81,8 @@ def run_command(command: Command, arguments: Sequence[str]) -> None:
     if parsed is None:
         return
     if command.trains:
+        from slowfast_dist.runs.lock import refuse_if_held  # not for --help
+
         config = parsed[-1]
         signals.install(config.distributed.preempt_signal)
         refuse_if_held(config.output_dir)
@@ -103,7 +112,7 @@ def one_line_for_mistakes() -> Iterator[None]:
             print(f"error: {message}", file=sys.stderr, flush=True)
         else:
             signals.end_at_once()
-            time.sleep(WAIT_OF_OTHER_RANKS)
+            time.sleep(OTHER_RANKS_DELAY)
             print(f"error: process {rank()}: {message}", file=sys.stderr, flush=True)
         raise SystemExit(code) from None
     except KeyboardInterrupt:
@@ -127,7 +136,7 @@ def _too_long_paths_refused(words: Sequence[str]) -> Iterator[None]:
             raise
         path = os.fsdecode(cause.filename or "a path")
         raise UserError(
-            f"{_source(words, path)}{path[:LONGEST_NAME]}: {len(path)} characters are more than a "
+            f"{_source(words, path)}{path[:LONGEST_PATH]}: {len(path)} characters are more than a "
             "path may have, or its name: give a shorter one"
         ) from None
 
@@ -138,17 +147,10 @@ def _source(words: Sequence[str], path: str) -> str:
     for word in words:
         name, equals, value = word.partition("=")
         given = value if is_flag(word) and equals else word
-        if len(given) > LONGEST_NAME and path.startswith((given, os.path.abspath(given))):
+        if len(given) > LONGEST_PATH and path.startswith((given, os.path.abspath(given))):
             return f"{name if equals else flag} ".lstrip()
         flag = word if is_flag(word) else ""
     return ""
-
-
-LONGEST_NAME = 100
-"""Characters that are shown of a path too long to be one, and that every one of those exceeds."""
-
-LONGEST_LINE = 900
-"""Characters of a message; what is longer, as a value of a broken file, loses its middle."""
 
 
 def one_line(error: Exception) -> str:

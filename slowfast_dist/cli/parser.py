@@ -11,12 +11,12 @@ from slowfast_dist.cli.flags import (
     SEE_HELP,
     Setting,
     apply,
+    describe,
     did_you_mean,
     fewest_values,
     most_values,
     print_help,
     rank,
-    wanted,
 )
 from slowfast_dist.cli.presets import preset_names, preset_path, preset_summary, read_config_file
 from slowfast_dist.config.checks import flag_types, validate
@@ -137,7 +137,7 @@ def read_command_line(
             line.help = True
         elif not is_flag(word):
             if len(line.words) == most_words:
-                raise _stray_preset(word, line.preset) if trains else stray_word(word)
+                raise _unexpected_preset(word, line.preset) if trains else unexpected_word(word)
             line.words.append(word)
         elif trains and flag == "--config":
             given = [value] if equals else take_values(waiting, None, 1, reserved)
@@ -174,7 +174,7 @@ def read_flag(
     most, fewest = most_values(types[name]), fewest_values(types[name])
     given += take_values(words, most and most - len(given), fewest - len(given), reserved)
     if len(given) < fewest:
-        raise UserError(f"--{name}: a value is missing: give {wanted(types[name])}")
+        raise UserError(f"--{name}: a value is missing: give {describe(types[name])}")
     return Setting(name, tuple(given), f"--{name}")
 
 
@@ -198,14 +198,14 @@ def is_flag(word: str) -> bool:
     return word.startswith("--") or (word.startswith("-") and word[1:2].isalpha())
 
 
-def stray_word(word: str) -> UserError:
+def unexpected_word(word: str) -> UserError:
     """The error for a word where none is due."""
     return UserError(f"{word}: belongs to no flag: write it behind its flag, or take it away")
 
 
-def _stray_preset(word: str, preset: str | None) -> UserError:
+def _unexpected_preset(word: str, preset: str | None) -> UserError:
     if word not in preset_names():
-        return stray_word(word)
+        return unexpected_word(word)
     if preset is not None:
         return UserError(f"{word}: a second preset beside {preset}: give one, before the flags")
     return UserError(f"{word}: a preset comes before the flags: python train.py {word} ...")

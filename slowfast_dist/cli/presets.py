@@ -16,9 +16,11 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import option
 
 MOST_BYTES = 1_000_000
-"""Of a file of settings: all of them with their help take 10,000."""
+"""Bytes of a file of settings at most: all settings with their help take 10,000, so that a larger
+file is another one."""
 
 _NULL = "tag:yaml.org,2002:null"
+"""How PyYAML marks a value that is null, or left out."""
 
 
 def preset_folder() -> Path:

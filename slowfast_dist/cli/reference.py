@@ -14,7 +14,7 @@ from typing import Any
 from typing_extensions import Doc
 
 from slowfast_dist.cli.commands import COMMANDS, Command
-from slowfast_dist.cli.flags import wanted
+from slowfast_dist.cli.flags import describe, written
 from slowfast_dist.cli.parser import DEFAULT_PRESET, defaults
 from slowfast_dist.cli.presets import preset_names, preset_summary
 from slowfast_dist.config.checks import bounds, flag_types, metadata
@@ -53,17 +53,10 @@ def _command(command: Command) -> Iterator[str]:
     types = flag_types(type(settings))
     for flag, hint in flag_types(type(settings), annotated=True).items():
         limits = "; ".join(remedy.removeprefix("give ") for _, remedy in bounds(hint))
-        default = _written(attrgetter(flag.replace("-", "_"))(settings))
-        cells = (f"`--{flag}`", wanted(types[flag]), limits, f"`{default}`")
+        default = written(attrgetter(flag.replace("-", "_"))(settings))
+        cells = (f"`--{flag}`", describe(types[flag]), limits, f"`{default}`")
         row = " | ".join((*cells, _help(settings, flag, hint).replace("|", r"\|")))
         yield f"| {row} |"
-
-
-def _written(value: Any) -> str:
-    """A default as the command line takes it."""
-    if isinstance(value, tuple):
-        return " ".join(map(str, value)) or "none"
-    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _help(settings: Any, flag: str, hint: Any) -> str:

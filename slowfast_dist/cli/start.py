@@ -16,6 +16,7 @@ from slowfast_dist.system import signals
 from slowfast_dist.system.parent import die_with_parent
 
 WATCH_SECONDS = 0.5
+"""Seconds from one check of the sibling processes to the next: it takes no CPU time to speak of."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -50,6 +51,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def _adopt_ranks() -> None:
+    """Take the rank from srun where it started this process; a mistake there is rank 0's to say."""
     try:
         adopt_slurm_ranks(os.environ)
     except UserError as error:
@@ -59,7 +61,7 @@ def _adopt_ranks() -> None:
 
 
 def _watch_siblings(parent: int) -> None:
-    """Until the heartbeat does it."""
+    """End this process once a sibling died, until the heartbeat watches over all of them."""
     siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def asked() -> bool:

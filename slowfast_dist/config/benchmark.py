@@ -15,11 +15,10 @@ from slowfast_dist.config.fields import as_training, is_even_from_16
 from slowfast_dist.config.training import RESNET_ALPHA
 
 ClipFrames = Annotated[fields.Count, MultipleOf(RESNET_ALPHA), as_training("data.num-frames")]
-SamplingRate = Annotated[fields.Count, as_training("data.sampling-rate")]
 ShortSide = Annotated[tuple[int, int], as_training("data.short-side")]
 CropSize = Annotated[fields.Count, as_training("data.crop-size")]
 Model = Annotated[fields.ModelName, as_training("model.name")]
-HardwarePrecision = Annotated[
+MeasuredPrecision = Annotated[
     fields.Precision, as_training("mixed-precision", "; auto: what the hardware has")
 ]
 Rate = Annotated[float, Gt(0), Le(fields.MOST)]
@@ -65,10 +64,10 @@ class BenchmarkLoader:
     by every worker."""
     workers: Annotated[tuple[int, ...], Ge(0)] = (0, 2)
     """Loader processes, each number for itself; 0: the training process reads; none: left out."""
-    num_frames: Annotated[fields.Count, as_training("data.num-frames")] = 32
-    sampling_rate: SamplingRate = 2
+    num_frames: Annotated[fields.Positive, as_training("data.num-frames")] = 32
+    sampling_rate: Annotated[fields.Positive, as_training("data.sampling-rate")] = 2
     short_side: ShortSide = (256, 320)
-    crop_size: CropSize = 224
+    crop_size: Annotated[fields.Positive, as_training("data.crop-size")] = 224
     prepared: bool = True
     """Also measure the videos after prepare."""
     json: fields.JsonResults = False
@@ -103,7 +102,7 @@ class BenchmarkStep:
     """As --model.norm of the training: frozen is what a pretrained model trains with."""
     optimizer: fields.OptimizerName = "adamw"
     """As --optimizer.name of the training."""
-    mixed_precision: HardwarePrecision = "auto"
+    mixed_precision: MeasuredPrecision = "auto"
     layout: Literal["auto", "channels-last", "contiguous"] = "auto"
     """Layout of weights and activations in memory; auto: what the training takes."""
     compile: bool = False
@@ -146,11 +145,11 @@ class BenchmarkTrain:
     steps: fields.Count = 5
     """Optimizer steps timed, after one that is not."""
     num_frames: ClipFrames = 32
-    sampling_rate: SamplingRate = 2
+    sampling_rate: Annotated[fields.Count, as_training("data.sampling-rate")] = 2
     short_side: ShortSide = (256, 320)
     crop_size: CropSize = 224
     num_workers: Annotated[fields.LoaderWorkers, as_training("data.num-workers")] = "auto"
-    mixed_precision: HardwarePrecision = "auto"
+    mixed_precision: MeasuredPrecision = "auto"
     against: Literal["none", "plain"] = "none"
     """plain: also time the plain loop in the same run: Decord at full size, float32 in the worker,
     pytorchvideo's model and Accelerate, default layout, Adam not fused."""

@@ -105,7 +105,7 @@ class Predict:
     """Print one JSON object a line in place of the table: one for each video, as it is done."""
     backend: fields.Backend = "torch"
     """torch: the run's weights; onnx, pt2: the file that 'export' wrote."""
-    mixed_precision: fields.HardwarePrecision = "auto"
+    mixed_precision: fields.BackendPrecision = "auto"
     temporal_views: fields.TemporalViews | None = None
     """Clips of each video, spread evenly over it, whose probabilities are averaged; none: as the
     run's validation."""
@@ -218,4 +218,4 @@ class Serve:
     """Seconds that the work on one video may take."""
     backend: fields.Backend = "torch"
     """As --backend of predict."""
-    mixed_precision: fields.HardwarePrecision = "auto"
+    mixed_precision: fields.BackendPrecision = "auto"

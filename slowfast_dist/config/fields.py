@@ -38,7 +38,6 @@ Positive = Annotated[int, Gt(0)]
 Count = Annotated[int, Gt(0), Le(MOST)]
 NotNegative = Annotated[float, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
-PositiveUpToMost = Annotated[float, Gt(0), Le(MOST)]
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
 ListLength = Annotated[int, Interval(ge=0, le=MOST)]
 
@@ -61,10 +60,7 @@ def as_training(flag: str, more: str = "") -> Doc:
 LaunchPrecision = Annotated[
     Precision, Doc("auto: what accelerate launch was told, else what the hardware has.")
 ]
-HardwarePrecision = Annotated[Precision, Doc("auto: what the hardware has; backend torch only.")]
-MeasuredPrecision = Annotated[
-    Precision, as_training("mixed-precision", "; auto: what the hardware has")
-]
+BackendPrecision = Annotated[Precision, Doc("auto: what the hardware has; backend torch only.")]
 
 SpatialCrops = Annotated[int, Predicate((1, 3).__contains__), Remedy("give 1 or 3")]
 TemporalViews = Annotated[int, Interval(ge=1, le=MOST_VIEWS)]
