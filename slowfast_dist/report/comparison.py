@@ -41,7 +41,7 @@ ALL_PAIRS = 6
 
 @dataclass(frozen=True)
 class Compared:
-    """A run, the name by which it is told from the others, and what it says of which videos."""
+    """A run, the shortest name that no other has, and its predictions."""
 
     label: str
     run: Run
@@ -215,21 +215,21 @@ def _different_runs(runs: Sequence[Compared]) -> Iterator[Notice]:
     missing = [one.label for one in runs if one.predictions is None]
     if missing:
         yield Notice(
-            "look",
+            "warning",
             f"Without predictions of a validation: {few(missing, NAMED)}. They have no intervals "
             "and are not compared video by video.",
         )
     if any(_differ(runs, flag) for flag in VIEWS):
         yield Notice(
-            "look",
+            "warning",
             "The validations look at different numbers of views or crops, which alone changes "
             "scores: evaluate each run with the same --temporal-views and --spatial-crops.",
         )
     if _differ(runs, "checkpoint.monitor"):
-        yield Notice("look", "The best epochs were chosen by different metrics.")
+        yield Notice("warning", "The best epochs were chosen by different metrics.")
     going = [one.label for one in runs if one.run.status != "finished"]
     if going:
-        yield Notice("look", f"Not finished: {few(going, NAMED)}.")
+        yield Notice("warning", f"Not finished: {few(going, NAMED)}.")
 
 
 def _different_videos(runs: Sequence[Compared]) -> Iterator[Notice]:
