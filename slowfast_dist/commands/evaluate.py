@@ -33,6 +33,7 @@ from slowfast_dist.runs.best_model import BestModel, read_best
 from slowfast_dist.runs.folder import RunFolder, write_unreadable
 from slowfast_dist.runs.metrics_file import plain
 from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.runs.videos import own_validation, trained_on
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.log import logger
@@ -261,11 +262,8 @@ def _free(place: Path, asked: Mapping[str, Any]) -> Path:
 
 def _evaluation(path: Path) -> dict[str, Any]:
     """The metrics.json of an evaluation; nothing where it is none, or cannot be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) and {"data", "accuracy"} <= set(content) else {}
+    content = mapping(read_json(path))
+    return content if {"data", "accuracy"} <= content.keys() else {}
 
 
 def _foreign(folder: Path) -> str | None:

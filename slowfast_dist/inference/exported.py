@@ -167,7 +167,7 @@ IDENTITY = (
 
 
 def export_path(folder: Path, format: Format) -> Path:
-    """Where `export` writes unless it is told otherwise, and where `predict` looks."""
+    """Where `export` writes without --output, and where `predict` reads."""
     return folder / f"best_model.{format}"
 
 

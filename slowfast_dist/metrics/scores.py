@@ -14,6 +14,10 @@ TOP_K = 5
 """top5_accuracy is reported where there are more classes than this; with fewer it is always 1."""
 
 
+PER_CLASS = ("class", "precision", "recall", "f1", "support")
+"""What is said of each class, in this order."""
+
+
 @dataclass(frozen=True)
 class ClassScores:
     """What metrics are made of: N samples, of which ``right`` are predicted right and whose class
@@ -153,18 +157,11 @@ def losses(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
 def per_class(
     labels: NDArray[Any], predictions: NDArray[Any], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """For each class its name, precision, recall, f1 and support (its number of samples)."""
+    """For each class the values of PER_CLASS: "class" is its name, "support" its samples."""
     scores = _class_scores(labels, predictions, len(classes))
-    return [
-        {
-            "class": name,
-            "precision": float(scores.precision[index]),
-            "recall": float(scores.recall[index]),
-            "f1": float(scores.f1[index]),
-            "support": int(scores.support[index]),
-        }
-        for index, name in enumerate(classes)
-    ]
+    columns = (scores.precision, scores.recall, scores.f1, scores.support)
+    rows = zip(classes, *(column.tolist() for column in columns), strict=True)
+    return [dict(zip(PER_CLASS, row, strict=True)) for row in rows]
 
 
 def confusion(

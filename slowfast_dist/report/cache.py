@@ -107,11 +107,7 @@ def _parsed(content: dict[str, Any]) -> Cache:
                 )
                 for name, one in content["thumbnails"].items()
             },
-            "summary_stamp": _stamp(content["summary_stamp"]),
-            "split_stamp": _stamp(content["split_stamp"]),
+            "summary_stamp": tuple(content["summary_stamp"] or ()) or None,
+            "split_stamp": tuple(content["split_stamp"] or ()) or None,
         }
     )
-
-
-def _stamp(value: list[int] | None) -> Stamp:
-    return None if value is None else tuple(value)

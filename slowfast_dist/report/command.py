@@ -4,7 +4,7 @@ import errno
 import os
 import time
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
@@ -19,7 +19,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.summary import summarise
 from slowfast_dist.report.cache import Cache, read_cache, write_cache
-from slowfast_dist.report.format import size
+from slowfast_dist.report.format import interval, points, score, share, size, whole
 from slowfast_dist.report.run_page import run_context
 from slowfast_dist.report.thumbnails import (
     COMMAND_LIMIT,
@@ -184,12 +184,16 @@ HEAD_BYTES = 2048
 """The first bytes of a page, in which the marker is looked for; it stands in the first 200."""
 
 
+FILTERS: tuple[Callable[..., str], ...] = (interval, points, score, share, whole)
+"""How the templates write numbers."""
+
+
 @cache
 def _templates() -> jinja2.Environment:
     def shown(value: Any) -> Any:
         return clean(value) if type(value) is str else value
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -197,6 +201,9 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=shown,
     )
+    environment.filters["base64"] = lambda content: b64encode(content).decode()
+    environment.filters |= {form.__name__: form for form in FILTERS}
+    return environment
 
 
 @cache

@@ -23,6 +23,7 @@ from slowfast_dist.report.format import (
     score,
     share,
     short,
+    whole,
 )
 from slowfast_dist.report.notices import NAMED, Notice, worst_first
 from slowfast_dist.runs.predictions import find_predictions
@@ -40,7 +41,7 @@ ALL_PAIRS = 6
 
 @dataclass(frozen=True)
 class Compared:
-    """A run, the name by which it is told from the others, and what it says of which videos."""
+    """A run, the shortest name that no other has, and its predictions."""
 
     label: str
     run: Run
@@ -214,21 +215,21 @@ def _different_runs(runs: Sequence[Compared]) -> Iterator[Notice]:
     missing = [one.label for one in runs if one.predictions is None]
     if missing:
         yield Notice(
-            "look",
+            "warning",
             f"Without predictions of a validation: {few(missing, NAMED)}. They have no intervals "
             "and are not compared video by video.",
         )
     if any(_differ(runs, flag) for flag in VIEWS):
         yield Notice(
-            "look",
+            "warning",
             "The validations look at different numbers of views or crops, which alone changes "
             "scores: evaluate each run with the same --temporal-views and --spatial-crops.",
         )
     if _differ(runs, "checkpoint.monitor"):
-        yield Notice("look", "The best epochs were chosen by different metrics.")
+        yield Notice("warning", "The best epochs were chosen by different metrics.")
     going = [one.label for one in runs if one.run.status != "finished"]
     if going:
-        yield Notice("look", f"Not finished: {few(going, NAMED)}.")
+        yield Notice("warning", f"Not finished: {few(going, NAMED)}.")
 
 
 def _different_videos(runs: Sequence[Compared]) -> Iterator[Notice]:
@@ -288,7 +289,7 @@ def comparison_context(folders: Sequence[Path]) -> dict[str, Any]:
         "found": fairness(runs),
         "names": names,
         "runs": [_row(one, _css(index)) for index, one in enumerate(runs)],
-        "pairs": [_pair_row(one) for one in pairs(runs)],
+        "pairs": pairs(runs),
         "curves": _curves(runs),
         "settings": different_settings(runs),
         "environments": different_environments(runs),
@@ -318,29 +319,15 @@ def _row(one: Compared, css: str) -> dict[str, Any]:
         "css": css,
         "status": run.status or "unknown",
         "accuracy": share(number(row.get("val/accuracy"))) if scored else ABSENT,
-        "accuracy_interval": interval(run.intervals.get("accuracy"), True),
+        "accuracy_interval": interval(run.intervals.get("accuracy")),
         "f1": score(number(row.get("val/f1_macro"))),
         "f1_interval": interval(run.intervals.get("f1_macro"), False),
         "loss": short(number(row.get("val/loss"))),
-        "ece": score(run.summary.ece) if run.summary else ABSENT,
-        "videos": f"{run.summary.videos:,}" if run.summary else ABSENT,
-        "best": ABSENT if run.best_epoch is None else f"{run.best_epoch:,}",
+        "ece": score(run.summary.ece if run.summary else None),
+        "videos": whole(run.summary.videos if run.summary else None),
+        "best": whole(run.best_epoch),
         "epochs": f"{run.history.epochs[-1]['epoch']:,}" if run.history.epochs else "0",
         "time": duration(run.history.total("epoch_seconds")),
-    }
-
-
-def _pair_row(one: Paired) -> dict[str, Any]:
-    low, high = one.interval
-    return {
-        "first": one.first,
-        "second": one.second,
-        "difference": f"{100 * one.difference:+.1f}",
-        "interval": f"{100 * low:+.1f} to {100 * high:+.1f}",
-        "only_first": f"{one.only_first:,}",
-        "only_second": f"{one.only_second:,}",
-        "videos": f"{one.videos:,}",
-        "verdict": f"{one.first} is better" if one.is_clear else "may be chance",
     }
 
 

@@ -26,12 +26,22 @@ def short(value: float | None) -> str:
     return f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.3g}"
 
 
-def interval(pair: tuple[float, float] | None, percent: bool) -> str:
+def interval(pair: tuple[float, float] | None, percent: bool = True) -> str:
     """A confidence interval, 64.0 to 92.0 %; nothing where there is none."""
     if pair is None:
         return ""
     low, high = pair
     return f"{100 * low:.1f} to {100 * high:.1f} %" if percent else f"{low:.3f} to {high:.3f}"
+
+
+def points(value: float) -> str:
+    """A difference of two shares, in percentage points with their sign: +1.5."""
+    return f"{100 * value:+.1f}"
+
+
+def whole(value: int | None) -> str:
+    """A whole number: 2,500."""
+    return ABSENT if value is None else f"{value:,}"
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

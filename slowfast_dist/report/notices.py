@@ -12,7 +12,7 @@ from slowfast_dist.runs.reading import number
 from slowfast_dist.runs.run import Run
 from slowfast_dist.system.text import few, operand
 
-Level = Literal["problem", "look", "note"]
+Level = Literal["problem", "warning", "note"]
 
 NAMED = 5
 """Classes, epochs or runs that a notice names; of the others it gives the number."""
@@ -65,7 +65,7 @@ def _status(run: Run) -> Iterator[Notice]:
         )
     if run.status == "preempted":
         yield Notice(
-            "look",
+            "warning",
             f"The training was asked to stop {so_far}: the same command with --resume auto "
             "goes on.",
         )
@@ -76,7 +76,7 @@ def _status(run: Run) -> Iterator[Notice]:
             "killed: then its status stays at running, and --resume auto goes on.)",
         )
     if run.status is None:
-        yield Notice("look", "The file status is missing: how the training ended is unknown.")
+        yield Notice("warning", "The file status is missing: how the training ended is unknown.")
 
 
 def _missing(run: Run) -> Iterator[Notice]:
@@ -95,19 +95,20 @@ def _missing(run: Run) -> Iterator[Notice]:
         )
     elif run.summary is None:
         yield Notice(
-            "look",
+            "warning",
             "predictions/val_best.csv is missing or damaged: calibration, intervals and the "
             "hardest videos cannot be shown.",
         )
     if history.damaged:
-        yield Notice("look", f"{count(history.damaged, 'line')} of metrics.jsonl cannot be read.")
+        lines = count(history.damaged, "line")
+        yield Notice("warning", f"{lines} of metrics.jsonl cannot be read.")
     for name, there in (
         ("config.yaml", run.settings),
         ("environment.json", run.environment),
         ("classes.json", run.classes),
     ):
         if not there:
-            yield Notice("look", f"{name} is missing or damaged.")
+            yield Notice("warning", f"{name} is missing or damaged.")
 
 
 def _had_numbers(run: Run) -> bool:
@@ -126,7 +127,7 @@ def _course(run: Run) -> Iterator[Notice]:
     best = run.best_epoch
     if len(scored) > 1 and best == scored[-1] and run.status == "finished":
         yield Notice(
-            "look",
+            "warning",
             f"The best epoch is the last one: {monitor} was still getting better. More "
             "--epochs may help.",
         )
@@ -134,7 +135,7 @@ def _course(run: Run) -> Iterator[Notice]:
         since = scored[-1] - best
         if since >= max(STALE_EPOCHS, STALE_SHARE * scored[-1]):
             yield Notice(
-                "look",
+                "warning",
                 f"{monitor} was best in epoch {best:,} and has not been better in the "
                 f"{count(round(since), 'epoch')} since: the model overfits, or the training is "
                 "longer than it needs to be. The saved model is that of the best epoch.",
@@ -143,7 +144,7 @@ def _course(run: Run) -> Iterator[Notice]:
     train, val = number(row.get("train/accuracy")), number(row.get("val/accuracy"))
     if train is not None and val is not None and train - val > ACCURACY_GAP:
         yield Notice(
-            "look",
+            "warning",
             f"Accuracy is {share(train)} in training and {share(val)} in validation: more "
             "videos, more --model.dropout, --optimizer.weight-decay or --loss.label-smoothing, "
             "or fewer trained stages (--model.freeze) narrow such a gap.",
@@ -154,7 +155,7 @@ def _course(run: Run) -> Iterator[Notice]:
             yield Notice("problem", f"{name} is not a number in epoch {few(bad, NAMED)}.")
     if skipped := round(history.total("skipped_steps")):
         yield Notice(
-            "look",
+            "warning",
             f"{count(skipped, 'optimizer step')} had a gradient that is not finite and changed "
             "nothing: a smaller --optimizer.lr or --mixed-precision no helps.",
         )
@@ -165,7 +166,7 @@ def _course(run: Run) -> Iterator[Notice]:
     ]
     if waits and sum(waits) / len(waits) > WAITING_SHARE:
         yield Notice(
-            "look",
+            "warning",
             f"{share(sum(waits) / len(waits))} of the time of the last "
             f"{count(len(waits), 'epoch')} went into waiting for videos: more CPUs and "
             "--data.num-workers, or python -m slowfast_dist prepare.",
@@ -177,7 +178,7 @@ def _numbers(run: Run) -> Iterator[Notice]:
     summary, bounds = run.summary, run.intervals.get("accuracy")
     if bounds and summary and bounds[1] - bounds[0] > WIDE_INTERVAL:
         yield Notice(
-            "look",
+            "warning",
             f"With {count(summary.videos, 'validation video')} the accuracy is known to within "
             f"{100 * bounds[0]:.0f} to {100 * bounds[1]:.0f} %: differences smaller than that "
             "may be chance.",
@@ -185,7 +186,7 @@ def _numbers(run: Run) -> Iterator[Notice]:
     if summary and summary.videos >= CALIBRATED_VIDEOS and summary.ece > LARGE_ECE:
         which = "more" if summary.confidence > summary.accuracy else "less"
         yield Notice(
-            "look",
+            "warning",
             f"The model is {which} confident than right: {share(summary.confidence)} confidence "
             f"for {share(summary.accuracy)} accuracy on average. Probabilities are not to be taken "
             "at face value.",
@@ -196,14 +197,14 @@ def _classes(run: Run, scores: list[dict[str, Any]]) -> Iterator[Notice]:
     small = [str(row["class"]) for row in scores if row["support"] < FEW_VIDEOS]
     if small:
         yield Notice(
-            "look",
+            "warning",
             f"{len(small):,} of {count(len(scores), 'class', 'classes')} have fewer than "
             f"{FEW_VIDEOS} validation videos, so their scores say little: {few(small, NAMED)}.",
         )
     lost = [str(row["class"]) for row in scores if row["support"] and not row["recall"]]
     if lost and len(lost) < len(scores):
         yield Notice(
-            "look",
+            "warning",
             f"Of {count(len(lost), 'class', 'classes')} not one video was recognised: "
             f"{few(lost, NAMED)}.",
         )
@@ -213,7 +214,7 @@ def _classes(run: Run, scores: list[dict[str, Any]]) -> Iterator[Notice]:
         most = max(train, key=train.__getitem__)
         if run.settings.get("loss.class-weights", "none") == "none":
             yield Notice(
-                "look",
+                "warning",
                 f"{most} has {train[most]:,} training videos, {least} {train[least]:,}: "
                 "--loss.class-weights balanced gives small classes the same weight.",
             )
@@ -222,7 +223,7 @@ def _classes(run: Run, scores: list[dict[str, Any]]) -> Iterator[Notice]:
 def _data(run: Run) -> Iterator[Notice]:
     if run.unreadable:
         yield Notice(
-            "look",
+            "warning",
             f"{count(len(run.unreadable), 'video')} could not be read; they are listed below.",
         )
     replaced = round(run.history.total("train/samples_replaced"))

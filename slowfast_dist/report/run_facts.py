@@ -1,7 +1,6 @@
 """What a run was trained on, and how: as facts in words, and as commands to do it again."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from slowfast_dist.report.format import ABSENT, count
@@ -58,7 +57,10 @@ def data_facts(run: Run) -> dict[str, Any]:
 
 def how_facts(run: Run) -> dict[str, Any]:
     settings, environment = run.settings, run.environment
-    get = partial(_get, settings)
+
+    def get(flag: str) -> str:
+        return settings.get(flag, "?")
+
     how: list[tuple[str, str]] = []
     if settings:
         start = get("model.weights")
@@ -110,10 +112,6 @@ def how_facts(run: Run) -> dict[str, Any]:
         "from_config": shell(["python", "-m", "slowfast_dist", "train", "--config",
                               f"{folder}/config.yaml"]) + " --output-dir NEW",
     }  # fmt: skip
-
-
-def _get(settings: Mapping[str, str], flag: str) -> str:
-    return settings.get(flag, "?")
 
 
 def _range(text: str) -> str:

@@ -1,6 +1,5 @@
 """The page about one run: its facts in the order and the words in which they are shown."""
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from slowfast_dist.report.curves import (
     small_multiples,
     step_curves,
 )
-from slowfast_dist.report.format import ABSENT, count, duration, interval, score, share, short
+from slowfast_dist.report.format import count, duration, interval, score, share, short
 from slowfast_dist.report.notices import notices
 from slowfast_dist.report.run_facts import data_facts, how_facts, video_counts
 from slowfast_dist.report.thumbnails import Thumbnails, thumbnail_size
@@ -59,24 +58,16 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
         **epoch_table(run),
         "class_charts": class_charts,
         "class_charts_text": class_charts_text,
-        "scores": [_score_row(row) for row in scores],
+        "scores": scores,
         "scores_note": source,
-        "pairs": [
-            {
-                "label": pair.label,
-                "prediction": pair.prediction,
-                "count": pair.count,
-                "share": share(pair.share),
-            }
-            for pair in _pairs(cells, classes)
-        ],
+        "pairs": _pairs(cells, classes),
         **_matrix(cells, classes),
         "calibration": reliability_chart(summary.bins) if summary else "",
         "calibration_text": _calibration_text(summary) if summary else "",
         "summary": summary is not None,
         "hardest_text": _hardest_text(summary) if summary else "",
-        "hardest": [_video(one, thumbnails) for one in summary.hardest] if summary else [],
-        "evaluations": _evaluations(run),
+        "hardest": _hardest(summary, thumbnails) if summary else [],
+        "evaluations": run.evaluations,
         **data_facts(run),
         **how_facts(run),
     }
@@ -121,12 +112,12 @@ def _tiles(run: Run) -> list[dict[str, str]]:
     def tile(label: str, value: str, *details: str) -> None:
         tiles.append({"label": label, "value": value, "detail": ", ".join(filter(None, details))})
 
-    def bounds(name: str, in_percent: bool) -> str:
+    def bounds(name: str, in_percent: bool = True) -> str:
         text = interval(intervals.get(name), in_percent)
         return f"95 %: {text}" if text else ""
 
     if row.get("val/accuracy") is not None:
-        tile("Accuracy", share(number(row.get("val/accuracy"))), bounds("accuracy", True))
+        tile("Accuracy", share(number(row.get("val/accuracy"))), bounds("accuracy"))
         tile("Macro F1", score(number(row.get("val/f1_macro"))), bounds("f1_macro", False))
         top5 = number(row.get("val/top5_accuracy"))
         if top5 is not None and len(run.classes) > LEAST_FOR_TOP5:
@@ -170,23 +161,11 @@ def _confusion(run: Run) -> tuple[Cells, list[str], str]:
     return cells, run.classes, f"The validation{epoch}."
 
 
-def _score_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: score(row[name]) for name in ("precision", "recall", "f1")}
-    return {**found, "name": row["class"], "bar": round(100 * row["f1"]), "support": row["support"]}
-
-
 def _matrix(cells: Cells, classes: list[str]) -> dict[str, Any]:
     small = len(classes) <= MOST_IN_GRID
-    rows = grid(cells, len(classes)) if cells and small else []
     return {
         "grid_names": classes if small else [],
-        "grid": [
-            [
-                {"right": c.right, "shade": c.shade, "share": share(c.share), "count": c.count}
-                for c in row
-            ]
-            for row in rows
-        ],
+        "grid": grid(cells, len(classes)) if cells and small else [],
         "heat": heat_map(cells, len(classes)) if cells and not small else "",
     }
 
@@ -217,20 +196,13 @@ def _hardest_text(summary: Summary) -> str:
     return f"{of}; {first}, the least probability of the true class first."
 
 
-def _video(one: HardVideo, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any]:
-    found = thumbnails.get(one.path, Thumbnails((), "they were not read"))
-    width, height = _picture_size(found)
-    return {
-        "path": one.path,
-        "label": one.label,
-        "prediction": one.prediction,
-        "confidence": share(one.confidence),
-        "probability": share(one.probability),
-        "pictures": [b64encode(picture).decode() for picture in found.pictures],
-        "width": width,
-        "height": height,
-        "reason": found.reason,
-    }
+def _hardest(
+    summary: Summary, thumbnails: Mapping[str, Thumbnails]
+) -> list[tuple[HardVideo, Thumbnails, tuple[int, int]]]:
+    """Each of the hardest videos, its pictures, and their size in pixels."""
+    unread = Thumbnails((), "they were not read")
+    found = [(one, thumbnails.get(one.path, unread)) for one in summary.hardest]
+    return [(one, drawn, _picture_size(drawn)) for one, drawn in found]
 
 
 def _picture_size(thumbnails: Thumbnails) -> tuple[int, int]:
@@ -242,22 +214,3 @@ def _picture_size(thumbnails: Thumbnails) -> tuple[int, int]:
                 height = int.from_bytes(picture[at + 5 : at + 7])
                 return int.from_bytes(picture[at + 7 : at + 9]), height
     return thumbnail_size(16, 9)
-
-
-def _evaluations(run: Run) -> list[dict[str, str]]:
-    return [
-        {
-            "name": one.name,
-            "videos": ABSENT if one.videos is None else f"{one.videos:,}"
-            + (f" (+{one.unreadable:,} unreadable)" if one.unreadable else ""),
-            "views": one.views or ABSENT,
-            "accuracy": share(one.metrics.get("accuracy")),
-            "accuracy_interval": interval(one.intervals.get("accuracy"), True),
-            "f1": score(one.metrics.get("f1_macro")),
-            "f1_interval": interval(one.intervals.get("f1_macro"), False),
-            "top5": share(one.metrics.get("top5_accuracy")),
-            "ece": score(one.metrics.get("ece")),
-            "epoch": ABSENT if one.epoch is None else f"{one.epoch:,}",
-        }
-        for one in run.evaluations
-    ]  # fmt: skip

@@ -40,7 +40,7 @@ WATCH_SECONDS = 4.0
 """Seconds for which a lock of another host must show no sign of life to be taken for a dead run's:
 four times as long as a living one leaves it."""
 POLL_SECONDS = 0.2
-"""Seconds from one look at such a lock to the next."""
+"""Seconds from one poll of such a lock to the next."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 """What a file system answers that has no record locks."""
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.metrics.scores import PER_CLASS
 from slowfast_dist.metrics.summary import HardVideo
 from slowfast_dist.system import signals
 from slowfast_dist.video.guarded_reader import GuardedReader
@@ -30,8 +31,6 @@ MAX_TABLE_CLASSES = 50
 """Classes up to which a confusion matrix is a chart; of more it is an image, as wandb took 12 s for
 a table of 400 classes."""
 
-PER_CLASS = ("class", "precision", "recall", "f1", "support")
-"""Columns of the table of classes."""
 HARDEST = ("video", "clip", "class", "prediction", "confidence", "probability", "loss")
 """Columns of the table of the hardest videos."""
 

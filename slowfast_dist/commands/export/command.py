@@ -167,10 +167,10 @@ def _content(
 def _require_parity(parity: Parity, tolerance: float, path: Path) -> None:
     if parity.within(tolerance):
         return
-    kept = "; the one that was there is kept" if path.exists() else ""
+    earlier = "; the one that was there is kept" if path.exists() else ""
     raise RunError(
         f"{path}: not written, as it differs from the original by {parity.logits:.1e} in a logit, "
-        f"{parity.probabilities:.1e} in a probability, more than --tolerance {tolerance:g}{kept}"
+        f"{parity.probabilities:.1e} in a probability, more than --tolerance {tolerance:g}{earlier}"
     )
 
 

@@ -21,7 +21,6 @@ from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, describe_best, read_best
 from slowfast_dist.runs.folder import RunFolder
-from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.system.files import write_json
 
 CLASSES = ("moves left", "moves right", "turns clockwise")
@@ -78,11 +77,9 @@ def run(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_models(root / "models", "slowfast_tiny", CLASSES, SMALL, videos)
     config = replace(Config(), data=replace(SMALL, root=videos))
     RunFolder(root).describe(config, CLASSES, {})
-    names = [f"{name}/clip_{index:03}.mp4" for name in CLASSES for index in (0, 1)]
-    labels = np.repeat(np.arange(3), 2)
-    (root / "predictions").mkdir()
-    path = root / "predictions" / "val_best.csv"
-    write_predictions(path, names, labels, np.zeros((6, 3)), CLASSES)
+    names = [(f"{name}/clip_{index:03}.mp4", name) for name in CLASSES for index in (0, 1)]
+    rows = "".join(f"{path},{name},val,{path}\n" for path, name in names)
+    (root / "split.csv").write_text(f"path,class,split,group\n{rows}")
     return root
 
 
