@@ -35,7 +35,6 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import share_socket_folder
-from slowfast_dist.system.parent import die_with_parent
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 
 MAX_WORKERS = 8
@@ -233,7 +232,7 @@ def _loader(
 def _start_worker(_: int) -> None:
     training_process = multiprocessing.parent_process()
     assert training_process is not None and training_process.pid is not None
-    die_with_parent(training_process.pid)
+    signals.die_with_parent(training_process.pid)
     signals.leave_to_parent()
 
 

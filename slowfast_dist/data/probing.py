@@ -12,9 +12,9 @@ from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.probe_cache import ProbeCache
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.system import signals
+from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
-from slowfast_dist.system.workers import ask_apart
-from slowfast_dist.video.probe import WORKER
+from slowfast_dist.video.probe import probe_or_reason
 from slowfast_dist.video.reader import VideoInfo
 
 TIME_LIMIT = 20.0
@@ -83,7 +83,7 @@ def probe_videos(
         return TIME_LIMIT + int(stamps[asked[path][0], 0]) / BYTES_PER_SECOND
 
     workers = min(workers, 1 + len(todo) // FILES_WORTH_A_WORKER)
-    answers = ask_apart(WORKER, paths(), workers, limit)
+    answers = map_in_children(probe_or_reason, paths(), workers, limit)
     try:
         with contextlib.closing(answers):
             title = "checking the videos"

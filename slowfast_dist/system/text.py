@@ -1,5 +1,7 @@
-"""Names of files and classes, which may hold anything, as a terminal or a page shows them, and as
-a shell takes them."""
+"""Names, lists and times as a terminal or a page shows them, and names as a shell takes them.
+
+The names of files and classes may hold anything.
+"""
 
 import shlex
 from collections.abc import Sequence
@@ -19,6 +21,27 @@ def clean(text: str) -> str:
     return "".join(
         sign if sign.isprintable() or sign in JOINERS else ascii(sign)[1:-1] for sign in text
     )
+
+
+def few(names: Sequence[str], most: int = 3, joint: str = ", ", quoted: bool = False) -> str:
+    """The first ``most`` names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return joint.join(repr(name) if quoted else name for name in names[:most]) + more
+
+
+def clock(seconds: float, digits: int = 0, padded: bool = False) -> str:
+    """m:ss, or h:mm:ss from an hour on, with ``digits`` behind the seconds.
+
+    ``padded``: always hh:mm:ss, so that lines stay of one width; --:--:-- for NaN.
+    """
+    if seconds != seconds:
+        return "--:--:--"
+    minutes, rest = divmod(round(max(0.0, seconds), digits), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    tail = f"{rest:0{3 + digits if digits else 2}.{digits}f}"
+    if padded:
+        return f"{hours:02}:{minutes:02}:{tail}"
+    return f"{hours}:{minutes:02}:{tail}" if hours else f"{minutes}:{tail}"
 
 
 def shell(words: Sequence[str]) -> str:

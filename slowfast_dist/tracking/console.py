@@ -7,8 +7,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from slowfast_dist.system.progress import _clock
-from slowfast_dist.system.text import clean
+from slowfast_dist.system.text import clean, clock
 
 SCORES = ("loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro")
 """What the tables show, where it is there."""
@@ -39,7 +38,8 @@ def print_epoch(row: Mapping[str, Any], epochs: int, stream: TextIO | None = Non
         if row.get(name) is not None
     ]
     if row.get("epoch_seconds") is not None and row["epoch"] < epochs:
-        facts.append(f"training left {_clock(row['epoch_seconds'] * (epochs - row['epoch']))}")
+        left = row["epoch_seconds"] * (epochs - row["epoch"])
+        facts.append(f"training left {clock(left, padded=True)}")
     lines.append("  " + " | ".join(facts))
     out = sys.stdout if stream is None else stream
     tqdm.write("\n".join(lines), file=out)

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.system import signals
+from slowfast_dist.system.child import how_it_ended
 from slowfast_dist.system.memory import give_back_free_memory
-from slowfast_dist.system.parent import die_with_parent
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.reader import Frames, VideoInfo, read_views
 from slowfast_dist.video.views import SpatialView
@@ -241,7 +241,7 @@ class _Child:
         if code is None:
             _unreaped.append(self.pid)
             code = -signal.SIGKILL
-        self._ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self._ended = how_it_ended(code)
         return self._ended
 
 
@@ -268,7 +268,7 @@ def _reaped(pid: int) -> int | None:
 def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
     """Answer until the parent ends. What other threads of the parent held is never used here:
     no torch, no log, no output."""
-    die_with_parent(parent)
+    signals.die_with_parent(parent)
     signals.leave_to_parent()
     _forbid_core_file()
     gc.freeze()  # a collection would copy every page of the parent's objects

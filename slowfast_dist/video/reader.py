@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
-from slowfast_dist.video.convert import ViewConverter
 from slowfast_dist.video.packets import decode_all, decode_frames, index_packets
 from slowfast_dist.video.seeking import Timeline, seek_frames
-from slowfast_dist.video.views import SpatialView, apply_view
+from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view
 
 __all__ = [
     "DecodeError", "VideoInfo", "chosen_decoder", "decoder_reasons", "read_frames", "read_views",

@@ -109,10 +109,10 @@ USS = """
 import sys
 from pathlib import Path
 import numpy as np
-from slowfast_dist.benchmark.index import _worker_memory
+from slowfast_dist.commands.benchmark.index import _worker_memory
 from slowfast_dist.data.columns import InfoColumns, Texts
 from slowfast_dist.data.sampler import DistributedBatchSampler
-from slowfast_dist.data.video import VideoInfo
+from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.data.video_table import VideoTable
 count = int(sys.argv[1])
 infos = InfoColumns.empty(count)

@@ -12,7 +12,7 @@ from tests.helpers.training_runs import ROOT, command_of
 CODE = """
 import torch
 from torch.utils.data import DataLoader
-from slowfast_dist.temporary import share_socket_folder
+from slowfast_dist.system.files import share_socket_folder
 share_socket_folder()
 print(sum(map(len, DataLoader([torch.zeros(1)] * 3, num_workers=1, timeout=200))))
 """

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 import numpy as np
 import psutil
-from slowfast_dist.data.guard import GuardedReader
-from slowfast_dist.data.probe import probe_file
-from slowfast_dist.data.transforms import SpatialView
-from slowfast_dist.data.video import read_frames
-from slowfast_dist.host_memory import give_back_free_memory
+from slowfast_dist.video.guarded_reader import GuardedReader
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.views import SpatialView
+from slowfast_dist.video.reader import read_frames
+from slowfast_dist.system.memory import give_back_free_memory
 
 way, decoder, opens, paths = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:]
 videos = [(Path(path), probe_file(Path(path))) for path in paths]

@@ -30,9 +30,10 @@ from slowfast_dist.data.manifest import list_folder
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.cpus import available_cpus
-from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.container import DecodeError, message
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.transcode import transcode
+from slowfast_dist.video.writer import WriteError
 
 LONG = 1.2
 """Length of a made video in keyframe intervals: a clip then begins anywhere in a whole one."""
@@ -120,9 +121,9 @@ def _write_videos(kind: VideoKind, command: BenchmarkLoader, temporary: Path) ->
                 write_benchmark_video(part, kind, frames, seed)
                 part.rename(path)
             paths.append(path)
-    except OSError as error:
+    except (OSError, WriteError) as error:
         raise UserError(
-            f"--keep {folder}: videos cannot be written there ({error.strerror or error}): give a "
+            f"--keep {folder}: videos cannot be written there ({message(error)}): give a "
             "folder that can be made"
         ) from error
     return paths

@@ -15,12 +15,8 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
-from slowfast_dist.commands.benchmark.output import (
-    in_own_processes,
-    machine_facts,
-    print_json,
-    print_table,
-)
+from slowfast_dist.commands.benchmark.output import machine_facts, print_json, print_table
+from slowfast_dist.commands.benchmark.processes import in_own_processes
 from slowfast_dist.commands.benchmark.roofline import Peak, count_work, training_floors
 from slowfast_dist.config.benchmark import BenchmarkScaling
 from slowfast_dist.config.training import ModelConfig, OptimizerConfig

@@ -18,11 +18,11 @@ from slowfast_dist.commands.benchmark.clips import Video, training_clips
 from slowfast_dist.commands.benchmark.output import (
     Meter,
     cost_of,
-    in_own_process,
     machine_facts,
     print_json,
     print_table,
 )
+from slowfast_dist.commands.benchmark.processes import in_own_process
 from slowfast_dist.config.benchmark import BenchmarkTrain
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, DataConfig, ModelConfig

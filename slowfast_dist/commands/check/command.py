@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slowfast_dist.commands.check import files
-from slowfast_dist.commands.check.dataset import Dataset, Finding, _cpus, _look
+from slowfast_dist.commands.check.dataset import Dataset, Finding, read_dataset, worker_count
 from slowfast_dist.commands.check.report import facts, move, report, require_place, shown, text
 from slowfast_dist.commands.check.sides import copies, shared_recordings
 from slowfast_dist.config.commands import CheckData
@@ -32,11 +32,11 @@ def run_check(root: Path, command: CheckData) -> None:
     if command.json:
         _require_writable(command.json)
     with _in_words_of_this_command():
-        data, paths = _look(root, command)
+        data, paths = read_dataset(root, command)
     found = _findings(data, command)
     readable = [paths[row] for row, _ in data.readable()]
     seconds = _read_cost(readable, command)
-    told = facts(data, command, seconds, _cpus(command))
+    told = facts(data, command, seconds, worker_count(command))
     print(text(root, data, found, told), flush=True)
     moved = _move_bad(data, paths, command.move_bad, roots) if command.move_bad else []
     if command.json:

@@ -20,7 +20,8 @@ from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import dense_indices, uniform_indices
-from slowfast_dist.system.workers import Ended, Message
+from slowfast_dist.system.child import Message
+from slowfast_dist.system.stream import Ended
 from slowfast_dist.video.live import END, live_frames
 from slowfast_dist.video.reader import Frames
 

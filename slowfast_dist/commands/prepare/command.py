@@ -27,11 +27,16 @@ from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.system.text import option
-from slowfast_dist.system.workers import ask_apart
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, WORKER, part_name
+from slowfast_dist.video.transcode import (
+    KEY_INTERVAL,
+    VERSION,
+    part_name,
+    transcode_or_reason,
+)
 
 PIXELS_PER_SECOND = 2e6
 """Of all frames together: a twentieth of what one CPU decodes and encodes."""
@@ -131,8 +136,11 @@ def _transcode(
         pixels = info.frames * info.width * info.height
         return TIME_LIMIT + pixels / PIXELS_PER_SECOND + by_path[path].size / BYTES_PER_SECOND
 
-    command = (*WORKER, str(folder.parts), str(short_side))
-    with closing(ask_apart(command, list(by_path), workers, limit)) as answers:
+    parts = str(folder.parts)
+    answers = map_in_children(
+        transcode_or_reason, by_path, workers, limit, folder=parts, short_side=short_side
+    )
+    with closing(answers):
         for path, answer in over_files(answers, len(videos), "preparing"):
             if not isinstance(answer, str) and "write_error" in answer:
                 what = f"{folder.path / by_path[path].target}: {answer['write_error']}"

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from slowfast_dist.commands.predict.live import DENSITY, NewestFrames, Window, safe_name, watch
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.system.workers import Message
+from slowfast_dist.system.child import Message
 from slowfast_dist.video.live import LATE_SECONDS, Pace
 from tests.helpers.predictors import SMALL, UNIFORM, brightness, predictor
 
