@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.packets import decode_all, decode_frames, index_packets
-from slowfast_dist.video.seeking import Timeline, seek_frames
+from slowfast_dist.video.seeking import SeekingReader, Timeline
 from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view
 
 __all__ = [
@@ -195,8 +195,8 @@ def _read_pyav(
         timeline = Timeline(info.first_time, info.frame_time)
         with open_video(path, known=True) as (container, stream):
             stream.codec_context.reorder_depth = info.reorder_depth
-            frames = seek_frames(container, stream, timeline, info.key_interval, list(missing))
-            for number, frame in frames:
+            seeking = SeekingReader(container, stream, timeline, info.key_interval, missing)
+            for number, frame in seeking.frames():
                 write(number, frame)
         if not missing:
             return

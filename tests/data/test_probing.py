@@ -26,7 +26,7 @@ from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.writer import write_video
-from tests.helpers.child_modules import importable
+from tests.helpers.child_modules import importable, not_importable
 from tests.helpers.training_runs import ROOT
 
 STAND_IN = """
@@ -73,10 +73,7 @@ def remembered(cache: Path) -> int:
 
 
 def forbid_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(path: Path) -> None: ...
-
-    answer.__module__ = "no_such_module"
-    monkeypatch.setattr(probe_all, "probe_or_reason", answer)
+    monkeypatch.setattr(probe_all, "probe_or_reason", not_importable)
 
 
 def test_videos_and_rejections_are_told_apart(folder: Path) -> None:

@@ -19,3 +19,10 @@ def importable(
     importlib.invalidate_caches()
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function
+
+
+def not_importable(*_: Any, **__: Any) -> None:
+    """What no process can be started with: its module is nowhere."""
+
+
+not_importable.__module__ = "no_such_module"
