@@ -38,12 +38,14 @@ from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 
 MAX_WORKERS = 8
+"""Workers of a loader that `auto` starts at most: each takes memory for the batches that wait."""
 
 MOST_SECONDS = 500.0
-"""Less than the other processes wait (distributed.SLOW_SECONDS): who is stuck should say so."""
+"""Seconds after which a batch is given up at the latest. It is less than the other processes wait
+(distributed.SLOW_SECONDS), so that the one which is stuck says so."""
 
 STALL_SECONDS = 60.0
-"""For all that a worker does beside decoding: to start, and to hand a batch over."""
+"""Seconds for all that a worker does beside decoding: to start, and to hand a batch over."""
 
 
 @dataclass(frozen=True)

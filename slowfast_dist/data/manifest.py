@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.columns import Coded, Texts
+from slowfast_dist.data.columns import Categorical, Texts
 from slowfast_dist.data.scan import list_csv, list_folders
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
@@ -73,7 +73,7 @@ def list_videos(
     groups = None
     if pattern:
         with time_to_search(pattern, len(names), root):
-            groups = Coded.of(group_of(name, pattern) for name in names)
+            groups = Categorical.of(group_of(name, pattern) for name in names)
             matches = any(pattern.search(name) for name in names)
         if not matches:
             raise UserError(

@@ -21,7 +21,8 @@ TIME_LIMIT = 20.0
 """Seconds that the probe of a file may take, beside those for its size."""
 
 BYTES_PER_SECOND = 1e6
-"""Slower than any disk, and than the decoding of a file whose frames must be counted."""
+"""Bytes of a file for which it may take a second longer: slower than any disk, and than decoding a
+file whose frames must be counted."""
 
 FILES_WORTH_A_WORKER = 20
 """Files that are probed in the time in which a process starts."""

@@ -20,12 +20,19 @@ from slowfast_dist.system.files import atomic_write
 MOST_FOLDS = 20
 """A validation fraction is taken as p of q folds of groups, with q up to this."""
 
-CANDIDATES, DRAWS = 10, 50
-"""Groupwise splits that are dealt out or drawn, of which the best balanced is taken."""
+CANDIDATES = 10
+"""Groupwise splits that scikit-learn deals out, of which the best balanced is taken."""
 
-MOST_GROUPS, MOST_VIDEOS = 2_000, 100_000
-"""Up to these scikit-learn deals the groups out; it takes up to a millisecond a group and a second
-a million videos. More groups are drawn at random: their number balances them."""
+DRAWS = 50
+"""Groupwise splits that are drawn at random, of which the best balanced is taken: a draw costs less
+than a deal, and is balanced worse."""
+
+MOST_GROUPS = 2_000
+"""Groups up to which scikit-learn deals them out, at up to a millisecond a group. More of them are
+drawn at random: their number balances them."""
+
+MOST_VIDEOS = 100_000
+"""Videos up to which scikit-learn deals their groups out, at a second a million videos."""
 
 QUOTED = '",\r\n'
 """What a CSV has in quotes."""
@@ -122,8 +129,8 @@ def _by_group(
             f"--data.group-pattern: all {len(videos)} videos are in one group, "
             f"{videos[0].group!r}; give a pattern that tells the recordings apart"
         )
-    few = count <= MOST_GROUPS and len(labels) <= MOST_VIDEOS
-    draw, candidates = (_deal_out, CANDIDATES) if few else (_draw, DRAWS)
+    is_small = count <= MOST_GROUPS and len(labels) <= MOST_VIDEOS
+    draw, candidates = (_deal_out, CANDIDATES) if is_small else (_draw, DRAWS)
     splits = []
     for candidate in range(candidates):
         state = int(np.random.SeedSequence([seed, candidate]).generate_state(1)[0])

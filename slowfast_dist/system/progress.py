@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
 import psutil
@@ -85,12 +84,7 @@ class Progress:
             )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.ended = time.perf_counter()
         if self._bar is not None:
             self._bar.close()

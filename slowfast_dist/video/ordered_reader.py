@@ -26,19 +26,20 @@ from slowfast_dist.video.reader import Frames, VideoInfo
 from slowfast_dist.video.views import SpatialView, ViewConverter
 
 CHUNK = 256
-"""Frames that are decoded from one start of the decoder on, at least. It starts at keyframes, and a
+"""Frames that are decoded at least from one start of the decoder on. It starts at keyframes, and a
 file too large to be kept in memory is opened again for each chunk."""
 
 BYTES_PER_SECOND = 1e6
-"""Slower than any disk: a file of so many bytes may take a second longer to be looked through."""
+"""Bytes for which a file may take a second longer to be looked through: slower than any disk."""
 
 FRAME_SECONDS = 0.5
-"""Beside DECODE_SECONDS, a frame may take as long as this for each that is left out before it."""
+"""Seconds that a frame may take beyond DECODE_SECONDS for each one that is left out before it."""
 
 AHEAD_BYTES = 32 * 1024**2
-"""Of frames that wait here until they are asked for."""
+"""Bytes of decoded frames that wait here until they are asked for: some batches of clips."""
 
 POLL_SECONDS = 0.1
+"""Seconds from one look at whether the reader is still wanted to the next."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _chunks(index: PacketIndex) -> Iterator[tuple[int, int]]:
 def open_in_order(path: Path, info: VideoInfo) -> Iterator[OrderedFrames]:
     """A file's frames in order, in this process. Raises DecodeError."""
     with open_video(path) as (container, stream):
-        index = index_packets(path, container, stream, keep=True)
+        index = index_packets(path, container, stream)
         yield OrderedFrames(path, info, index, stream)
 
 

@@ -23,7 +23,7 @@ from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import Timeline
 
 VERSION = f"2, av {av.__version__}"
-"""Of what a probe finds: raise the number when that of the same file gives another result."""
+"""Version of a probe's result: raise the number when the same file gives another one."""
 
 PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"})
 """Codecs of which every packet in an mp4, mov or Matroska file is a frame with its own time."""
@@ -32,7 +32,7 @@ DECORD_CODECS = PACKET_IS_FRAME - {"av1"}
 """Those of them that Decord 0.6 decodes; it was right on every file of plain order."""
 
 TIMED_FRAMES = 8
-"""Frames whose decoding is timed."""
+"""Frames whose decoding is timed: some milliseconds of work, a keyframe among them."""
 
 UNEVENNESS = 0.4
 """Part of the time between two frames by which one may be early or late and still be told from
@@ -47,7 +47,7 @@ def probe_file(path: Path) -> VideoInfo:
     """
     with open_video(path) as (container, stream):
         formats = container.format.name.split(",")
-        index = index_packets(path, container, stream, keep=True)
+        index = index_packets(path, container, stream)
         codec = stream.codec_context.codec.canonical_name
         reorder_depth = stream.codec_context.reorder_depth
         plain = (

@@ -9,7 +9,7 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 
-from slowfast_dist.video.container import FAULTS, ITSELF_ALONE, file_url
+from slowfast_dist.video.container import FAULTS, NO_OTHER_FILES, file_url
 
 
 class Sound:
@@ -24,7 +24,7 @@ class Sound:
         self._files = ExitStack()
         try:
             container = self._files.enter_context(
-                av.open(file_url(path), metadata_errors="replace", options=ITSELF_ALONE)
+                av.open(file_url(path), metadata_errors="replace", options=NO_OTHER_FILES)
             )
             found = container.streams.best("audio")
             self.stream = found if isinstance(found, AudioStream) else None

@@ -26,7 +26,7 @@ def read_thumbnails(path: Path, full: bool) -> list[Thumbnail]:
     ``full``: decode every frame on the way. Raises DecodeError for damage that is met.
     """
     with open_video(path) as (container, stream):
-        index = index_packets(path, container, stream, keep=True)
+        index = index_packets(path, container, stream)
         formats = container.format.name.split(",")
         timed = "mp4" in formats or "matroska" in formats  # AVI has no times of frames
         if timed and len(index.order) and not full:

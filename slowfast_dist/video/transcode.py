@@ -45,7 +45,7 @@ ms; without B-frames 38. crf 23 takes .7 of the disk of crf 20 for 1.2 to 2 dB; 
 takes half as much time again to encode, up to twice, for .7 to 1.2 dB."""
 
 VERSION = 1
-"""Of what is made of a file: raise it with any change to the pixels or the keyframes."""
+"""Version of what is made of a file: raise it with any change to the pixels or the keyframes."""
 
 @dataclass(frozen=True)
 class Transcoded:

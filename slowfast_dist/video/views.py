@@ -153,10 +153,15 @@ class ViewConverter:
 
         A frame of another size than the first one is scaled to that.
         """
-        if self._view is None or self._region is None:
+        if self._view is None:
             upright = turn(self._rgb(frame, *self._size), self._turns)
             out[:] = upright[:, ::-1] if self._mirrored else upright
             return
+        resize_region(turn(self.region_of(frame), self._turns), self._view, out)
+
+    def region_of(self, frame: av.VideoFrame) -> Pixels:
+        """RGB (h, w, 3) of what the view shows, as it is stored; valid until the next frame."""
+        assert self._region is not None
         top, left, height, width = self._region
         cut = self._cut_for(frame)
         if cut is None:
@@ -164,8 +169,7 @@ class ViewConverter:
         else:
             source = self._rgb(cut.of(frame), cut.height, cut.width)
             top, left = top - cut.top, left - cut.left
-        region = source[top : top + height, left : left + width]
-        resize_region(turn(region, self._turns), self._view, out)
+        return source[top : top + height, left : left + width]
 
     def _stored_region(self, view: SpatialView) -> tuple[int, int, int, int]:
         """(top, left, height, width) of the view in the stored frame, before it is turned."""

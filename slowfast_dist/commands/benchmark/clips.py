@@ -1,11 +1,11 @@
 """CPU time to read a clip: ours by decoder, the plain way, the bare decode; and where ours goes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from slowfast_dist.commands.benchmark.baselines import (
     stage_seconds,
 )
 from slowfast_dist.commands.benchmark.output import Cost, Meter, cost_of, ratio_of_medians
+from slowfast_dist.commands.benchmark.videos import Group, Video
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import Batch, Sample, TrainingClips, collate
@@ -30,34 +31,12 @@ from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.reader import Decoder
 
 SEED = 0
 
-Decoder = Literal["auto", "decord", "pyav"]
 DECODERS: tuple[Decoder, ...] = ("pyav", "decord", "auto")
 PREPARED = "auto, after prepare"
-
-
-@dataclass(frozen=True)
-class Video:
-    path: Path
-    info: VideoInfo
-
-
-@dataclass(frozen=True)
-class Group:
-    """Videos of one kind: what they are for people, and their numbers among all."""
-
-    name: str
-    facts: dict[str, Any]
-    members: list[int]
-
-    def keys(self, count: int) -> Iterator[ClipKey]:
-        """Of ``count`` clips, taken from the videos in turn."""
-        for number in range(count):
-            epoch, member = divmod(number, len(self.members))
-            yield ClipKey(epoch, self.members[member])
 
 
 @dataclass
@@ -210,18 +189,19 @@ def stage_row(group: Group, result: GroupCosts) -> dict[str, Any] | None:
     }
 
 
-# Clips a second of the loader by its number of processes, and what handing batches over costs.
-
+# --- clips a second by the loader's processes, and what handing batches over costs ---------------
 
 HANDED_OVER = 32
 """Clips that are handed over to find out what one costs."""
 
 REPEATS = 5
+"""Measurements of handing over, of which the median is taken."""
 
 BATCH = 4
 """Clips of a batch that is handed over."""
 
 PAGE = 4096
+"""Bytes of a page of memory, of which one read maps the whole page."""
 
 Batches = list[list[ClipKey]]
 

@@ -69,6 +69,11 @@ def _text(value: object) -> str:
     return str(value)
 
 
+def print_progress(line: str) -> None:
+    """On standard error, while results go to standard output."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def print_json(result: Mapping[str, Any]) -> None:
     """As the last line of standard output."""
     print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)

@@ -13,20 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slowfast_dist.commands.benchmark.processes import MeasuringProcess
+from slowfast_dist.commands.benchmark.roofline import plain_network
 from slowfast_dist.config.benchmark import BenchmarkStep
 from slowfast_dist.config.training import ModelConfig, OptimizerConfig
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import MEAN, STD, slow_indices
-from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
 from slowfast_dist.system.memory import peak_growth
 from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import average_and_clip, build_optimizer
 
 PARTS = ("copy", "forward", "backward", "optimizer")
-"""Of a step, in order; copy: the batch from the host's memory to the device."""
+"""Parts of a step, in order; copy: the batch from the host's memory to the device."""
 
 PLAIN_LR = 1e-4
+"""Learning rate of the plain ways; no time depends on it."""
 
 T = TypeVar("T")
 
@@ -132,11 +133,7 @@ class PlainStep:
         if self.device.type == "cuda":  # torch's defaults
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.benchmark = False
-        network: nn.Module = create_slowfast(
-            model_num_class=command.num_classes,
-            head_pool=nn.AdaptiveAvgPool3d,
-            **ARCHITECTURES[command.model],
-        )
+        network = plain_network(command.model, command.num_classes)
         optimizer = torch.optim.Adam(network.parameters(), lr=PLAIN_LR)
         self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
         frames = random_frames(command, batch_size).permute(0, 2, 1, 3, 4)  # (B, 3, T, H, W)

@@ -17,7 +17,7 @@ from slowfast_dist.system.files import write_json
 from slowfast_dist.video.guarded_reader import HANGS
 
 SAMPLE = 20
-"""Videos of which a clip is read, to estimate the loader's speed."""
+"""Videos of which a clip is read, to estimate the loader's speed: some seconds of work."""
 
 
 def run_check(root: Path, command: CheckData) -> None:

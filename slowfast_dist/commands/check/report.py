@@ -18,24 +18,27 @@ from slowfast_dist.system.files import sync_folder
 from slowfast_dist.video.reader import chosen_decoder
 
 EXAMPLES = 3
-"""Names under a finding."""
+"""Names under a finding, so that a report of ten findings fits on a screen."""
 
 SLOWEST = 3
-"""Videos that are named."""
+"""Videos that are named as the slowest to decode."""
 
 COLUMNS = 80
+"""Width of the report in characters, as terminals have it."""
 
 STEP_TFLOP = 0.3
-"""Of one clip of 32 frames of 224 x 224 px through SlowFast-R50: 50.3 GMAC forward, two operations
-each, and twice that again backward."""
+"""TFLOP to train on one clip of 32 frames of 224 x 224 px with SlowFast-R50: 50.3 GMAC forward, two
+operations each, and twice that again backward."""
 
 PREPARED_SECONDS = 0.03
-"""CPU time to read a clip of a video that ``prepare`` wrote, and what writing it takes for each
-second of video: measured on 340 x 256 to 1080p, H.264."""
+"""CPU seconds to read a clip of a video that ``prepare`` wrote: measured on H.264 sources of 340 x
+256 to 1080p."""
+
 PREPARE_COST = 0.2
+"""CPU seconds that ``prepare`` takes for a second of video, measured on the same ones."""
 
 WORTH_PREPARING = 3.0
-"""Times as much as a prepared video costs, from which ``prepare`` is worth a word."""
+"""Times what reading a prepared clip costs, from which on ``prepare`` is worth a word."""
 
 
 def facts(
@@ -207,8 +210,7 @@ def _wrapped(value: str, first: str, rest: str) -> Iterator[str]:
     )
 
 
-# Moving the videos that cannot be read out of a dataset: never over another file.
-
+# --- moving videos out of a dataset: never over another file -------------------------------------
 
 def require_place(folder: Path, roots: Iterable[Path]) -> None:
     """Raise UserError where ``folder`` is no place for the bad videos of ``roots``."""

@@ -39,10 +39,14 @@ from slowfast_dist.video.transcode import (
 )
 
 PIXELS_PER_SECOND = 2e6
-"""Of all frames together: a twentieth of what one CPU decodes and encodes."""
+"""Pixels of all frames together for which a video may take a second: a twentieth of what one CPU
+decodes and encodes."""
 
-MEASURED, CLIPS = 5, 5
-"""Videos, and clips of each, that are read before and after, to tell how much was won."""
+MEASURED = 5
+"""Videos that are read before and after, to tell how much was won: some seconds of work."""
+
+CLIPS = 5
+"""Clips that are read of each of these videos."""
 
 UNREADABLE = "unreadable_videos.csv"
 
@@ -80,15 +84,15 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
             raise RunError(
                 f"none of the {len(unreadable)} videos can be read: see {out / UNREADABLE}"
             )
-        _say_result(kept, before, folder)
-        _say_what_is_missing(kept, videos, unreadable, folder, base)
+        _print_result(kept, before, folder)
+        _print_missing(kept, videos, unreadable, folder, base)
         table = out / root.name if root.is_file() else out
         print(f"train with: python train.py {option('--data.root', table)}", flush=True)
 
 
 @contextmanager
 def _interruptible(folder: PreparedFolder) -> Iterator[None]:
-    """SIGTERM ends the work as Ctrl-C does, and a line says that nothing is lost."""
+    """Let SIGTERM end the work as Ctrl-C does, with a line that nothing is lost."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -184,7 +188,7 @@ def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -
         writer.writerows(rows)
 
 
-def _say_result(kept: list[Source], before: int, folder: PreparedFolder) -> None:
+def _print_result(kept: list[Source], before: int, folder: PreparedFolder) -> None:
     earlier = f", {before} of them before" if before else ""
     source = sum(video.size for video in kept) / 1e6
     result = sum(folder.entries[video.target].size for video in kept) / 1e6
@@ -209,7 +213,7 @@ def _gain(kept: list[Source], out: Path) -> str:
     )
 
 
-def _say_what_is_missing(
+def _print_missing(
     kept: list[Source],
     videos: list[Source],
     unreadable: dict[str, str],

@@ -16,7 +16,7 @@ TIME_LIMIT = 60.0
 """Seconds that a video may take, beside those for its size and its pixels."""
 
 BYTES_PER_SECOND = 1e6
-"""Slower than any disk."""
+"""Bytes of a file for which it may take a second longer: slower than any disk."""
 
 
 @dataclass(frozen=True)
