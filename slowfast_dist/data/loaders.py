@@ -234,8 +234,7 @@ def _loader(
 def _start_worker(_: int) -> None:
     training_process = multiprocessing.parent_process()
     assert training_process is not None and training_process.pid is not None
-    signals.die_with_parent(training_process.pid)
-    signals.leave_to_parent()
+    signals.serve_parent(training_process.pid)
 
 
 def decoding_workers(requested: int | str, local_processes: int) -> int:

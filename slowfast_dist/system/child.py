@@ -24,6 +24,10 @@ from slowfast_dist.system import signals
 
 Bytes = NDArray[np.uint8]
 
+HANGS = "hangs the decoder"
+CRASHES = "crashes the decoder"
+"""With which the reasons begin that are told of a file whose process was late, or died."""
+
 START = "from slowfast_dist.system.child import main; main()"
 """What Python runs in a new process."""
 
@@ -151,8 +155,7 @@ def main() -> None:
     first = channel.receive()
     if first is None:
         return
-    signals.die_with_parent(first.header["parent"])  # one that hangs sees no end of its input
-    signals.leave_to_parent()
+    signals.serve_parent(first.header["parent"])  # one that hangs sees no end of its input
     if first.header["quiet"]:
         silent = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silent, 2)

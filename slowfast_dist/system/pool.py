@@ -9,7 +9,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist.system.child import Channel, Child, function_of, name_of
+from slowfast_dist.system.child import CRASHES, HANGS, Channel, Child, function_of, name_of
 
 WAIT_SECONDS = 1.0
 """The longest wait that counts at once against a file's time limit, in seconds. While this process
@@ -108,8 +108,8 @@ class _Worker:
             return path, message.header["answer"]
         code = self.end(0.0 if late else CRASH_SECONDS)
         if late:
-            return path, f"hangs the decoder: given up after {limit(path):.0f} s"
-        return path, f"crashes the decoder (process ended with {code})"
+            return path, f"{HANGS}: given up after {limit(path):.0f} s"
+        return path, f"{CRASHES} (process ended with {code})"
 
     def end(self, patience: float = 0.0) -> int:
         self.ended = True

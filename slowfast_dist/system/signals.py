@@ -105,10 +105,12 @@ def die_with_parent(expected_parent: int) -> None:
         os._exit(1)
 
 
-def leave_to_parent() -> None:
-    """In a process that only serves another one: let that one decide when to stop.
+def serve_parent(parent: int) -> None:
+    """In a process that only serves another one, of that id: let that one decide when to stop, and
+    end with it (`die_with_parent`).
 
     Launchers signal whole process groups, and schedulers every process of a job.
     """
+    die_with_parent(parent)
     for name in (*STOP_SIGNALS, *PREEMPT_SIGNALS, "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)

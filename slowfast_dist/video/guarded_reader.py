@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from slowfast_dist.system import signals
-from slowfast_dist.system.child import how_it_ended
+from slowfast_dist.system.child import CRASHES, HANGS, how_it_ended
 from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.reader import Decoder, Frames, Indices, VideoInfo, View, read_views
@@ -49,8 +49,6 @@ END_SECONDS = 5.0
 """Seconds that a killed child is waited for: it takes longer only if the kernel cannot let go of
 it, as on a dead network drive."""
 
-HANGS = "hangs the decoder"
-CRASHES = "crashes the decoder"
 GIVEN_UP = "hangs or crashes the decoder: given up before"
 
 
@@ -260,8 +258,7 @@ def _reaped(pid: int) -> int | None:
 def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
     """Answer until the parent ends. What other threads of the parent held is never used here:
     no torch, no log, no output."""
-    signals.die_with_parent(parent)
-    signals.leave_to_parent()
+    signals.serve_parent(parent)
     _forbid_core_file()
     gc.freeze()  # a collection would copy every page of the parent's objects
     _let_go_of_files(pipe.fileno())

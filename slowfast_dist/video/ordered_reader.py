@@ -17,10 +17,10 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.system.child import Channel, Message
+from slowfast_dist.system.child import CRASHES, HANGS, Channel, Message
 from slowfast_dist.system.stream import Ended, StreamProcess
 from slowfast_dist.video.container import DecodeError, open_video
-from slowfast_dist.video.guarded_reader import CRASHES, DECODE_SECONDS, HANGS
+from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.video.reader import Frames, VideoInfo
 from slowfast_dist.video.views import SpatialView, ViewConverter

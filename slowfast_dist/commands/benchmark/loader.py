@@ -4,16 +4,18 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
 from slowfast_dist.commands.benchmark.baselines import STAGES, plain_reader
 from slowfast_dist.commands.benchmark.clips import (
+    DECODERS,
+    PREPARED,
     ClipBenchmark,
-    clip_rows,
+    GroupCosts,
     handover_row,
-    stage_row,
     worker_row,
 )
 from slowfast_dist.commands.benchmark.output import (
@@ -21,6 +23,7 @@ from slowfast_dist.commands.benchmark.output import (
     print_json,
     print_progress,
     print_table,
+    ratio_of_medians,
 )
 from slowfast_dist.commands.benchmark.videos import (
     Group,
@@ -124,6 +127,51 @@ def _measure(
         "handover": handover_row(data),
         "workers": workers,
         "unreadable": unreadable,
+    }
+
+
+def clip_rows(group: Group, result: GroupCosts) -> list[dict[str, Any]]:
+    """A row for each of our ways: medians in CPU milliseconds a clip, and ratios of medians."""
+    cpu = {name: [1e3 * cost.cpu for cost in costs] for name, costs in result.costs.items()}
+    rows = []
+    for name in (*DECODERS, PREPARED):
+        if name not in cpu:
+            continue
+        row = {
+            "videos": group.name,
+            **group.facts,
+            "reader": name,
+            "clips": len(cpu[name]),
+            "cpu_ms": median(cpu[name]),
+            "clips_per_cpu_second": 1e3 / median(cpu[name]),
+            "plain_cpu_ms": median(cpu["plain"]),
+            "ratio": ratio_of_medians(cpu[name], cpu["plain"]),
+            "bare_cpu_ms": None,
+            "ratio_to_bare": None,
+        }
+        if "bare" in cpu:
+            row["bare_cpu_ms"] = median(cpu["bare"])
+            row["ratio_to_bare"] = ratio_of_medians(cpu[name], cpu["bare"])
+        rows.append(row)
+    return rows
+
+
+def stage_row(group: Group, result: GroupCosts) -> dict[str, Any] | None:
+    """CPU milliseconds a clip by stage, medians, with what the stages leave of the pyav reader's:
+    handing over from its own process, and what was not foreseen."""
+    both = zip(result.costs.get("pyav", ()), result.stages, strict=True)
+    pairs = [(cost, seconds) for cost, seconds in both if seconds is not None]
+    if not pairs:
+        return None
+    whole = [1e3 * cost.cpu for cost, _ in pairs]
+    stages = [{name: 1e3 * seconds[name] for name in STAGES} for _, seconds in pairs]
+    rest = [all_ - sum(parts.values()) for all_, parts in zip(whole, stages, strict=True)]
+    return {
+        "videos": group.name,
+        "cpu_ms": median(whole),
+        **{name: median(parts[name] for parts in stages) for name in STAGES},
+        "rest": median(rest),
+        "rest_share": median(rest) / median(whole),
     }
 
 

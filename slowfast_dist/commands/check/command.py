@@ -13,8 +13,8 @@ from slowfast_dist.commands.check.sides import copies, shared_recordings
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.clip_cost import clip_costs
+from slowfast_dist.system.child import HANGS
 from slowfast_dist.system.files import write_json
-from slowfast_dist.video.guarded_reader import HANGS
 
 SAMPLE = 20
 """Videos of which a clip is read, to estimate the loader's speed: some seconds of work."""

@@ -16,10 +16,10 @@ from slowfast_dist.commands.benchmark.baselines import (
 )
 from slowfast_dist.commands.benchmark.clips import (
     GroupCosts,
-    clip_rows,
     plain_clips,
     training_clips,
 )
+from slowfast_dist.commands.benchmark.loader import clip_rows
 from slowfast_dist.commands.benchmark.made_videos import VideoKind, write_benchmark_video
 from slowfast_dist.commands.benchmark.output import Cost
 from slowfast_dist.commands.benchmark.videos import Group, Video
