@@ -38,6 +38,8 @@ QUOTED = '",\r\n'
 """What a CSV has in quotes."""
 
 Mask = NDArray[np.bool_]
+Labels = NDArray[np.int32]
+Groups = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
     return Split(train, val, (warning,))
 
 
-def _group_codes(videos: VideoTable) -> NDArray[np.int64] | None:
+def _group_codes(videos: VideoTable) -> Groups | None:
     """(N,): of each video the place of its group among the sorted ones; None: each has its own."""
     if videos.groups is None:
         return None
@@ -100,7 +102,7 @@ def _group_codes(videos: VideoTable) -> NDArray[np.int64] | None:
     return ranks[codes]
 
 
-def _by_class(labels: NDArray[np.int32], val_fraction: float, seed: int) -> Mask:
+def _by_class(labels: Labels, val_fraction: float, seed: int) -> Mask:
     """round(n * val_fraction) of each class's n videos; one at least of two, never all."""
     chosen = np.zeros(len(labels), np.bool_)
     by_label = np.argsort(labels, kind="stable")
@@ -115,9 +117,7 @@ def _by_class(labels: NDArray[np.int32], val_fraction: float, seed: int) -> Mask
     return chosen
 
 
-def _by_group(
-    videos: VideoTable, groups: NDArray[np.int64], val_fraction: float, seed: int
-) -> Mask:
+def _by_group(videos: VideoTable, groups: Groups, val_fraction: float, seed: int) -> Mask:
     """Whole groups (N,): numbers from 0 on, in the order of their names.
 
     The candidate that misses fewest classes on either side, and then comes nearest the fraction,
@@ -141,7 +141,7 @@ def _by_group(
 
 
 def _deal_out(
-    labels: NDArray[np.int32], groups: NDArray[np.int64], val_fraction: float, state: int
+    labels: Labels, groups: Groups, val_fraction: float, state: int
 ) -> tuple[Mask, float]:
     """Groups by scikit-learn's StratifiedGroupKFold with p of q folds for validation, and how far
     their share of the videos is from the fraction."""
@@ -162,9 +162,7 @@ def _deal_out(
     return inside, abs(float(inside.mean()) - val_fraction)
 
 
-def _draw(
-    labels: NDArray[np.int32], groups: NDArray[np.int64], val_fraction: float, state: int
-) -> tuple[Mask, float]:
+def _draw(labels: Labels, groups: Groups, val_fraction: float, state: int) -> tuple[Mask, float]:
     """Groups in random order, up to the fraction, and how far the classes' shares are from it on
     average."""
     order = np.random.default_rng(state).permutation(int(groups.max()) + 1)

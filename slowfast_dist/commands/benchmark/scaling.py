@@ -63,7 +63,8 @@ def run_benchmark(command: BenchmarkScaling) -> None:
             return
         where = f"{launched} processes, {os.environ.get('LOCAL_WORLD_SIZE', launched)} a host"
     else:
-        counts = sorted({1, command.processes, *_powers_of_two(command.processes)})
+        powers = (2**power for power in range(command.processes.bit_length()))
+        counts = sorted({command.processes, *powers})
         measured = [_on_this_machine(count, command) for count in counts]
         where = f"this machine, {available_cpus()} CPUs"
     rows = [_row(one, command) for one in measured]
@@ -80,10 +81,6 @@ def run_benchmark(command: BenchmarkScaling) -> None:
     _print(result, command, where)
     if command.json:
         print_json(result)
-
-
-def _powers_of_two(most: int) -> list[int]:
-    return [2**power for power in range(most.bit_length()) if 2**power <= most]
 
 
 # --- what is measured ----------------------------------------------------------------------------
@@ -142,16 +139,12 @@ def _measure(command: BenchmarkScaling, environment: dict[str, str] | None) -> d
         "threads": torch.get_num_threads(),
     }
     leave(accelerator)
-    slowest = [[max(times) for times in zip(*steps, strict=True)] for steps in _by_step(gathered)]
+    by_step = zip(*gathered, strict=True)  # for each step what every process took
+    slowest = [[max(times) for times in zip(*steps, strict=True)] for steps in by_step]
     whole, alone, reduced = (median(values) for values in zip(*slowest, strict=True))
     return facts | {
         "step_seconds": whole, "compute_seconds": alone, "all_reduce_seconds": reduced
     }  # fmt: skip
-
-
-def _by_step(gathered: list[list[tuple[float, float, float]]]) -> Any:
-    """For each step what every process took."""
-    return zip(*gathered, strict=True)
 
 
 def _timed(accelerator: Accelerator, work: Any) -> float:

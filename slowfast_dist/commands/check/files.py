@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -75,13 +76,9 @@ def short_clips(data: Dataset, command: CheckData) -> Iterator[Finding]:
         f"{command.num_frames}, every {_ordinal(command.sampling_rate)}); their last frame is "
         "repeated.",
         f"{remedy}; --data.sampling uniform spreads a clip over each video",
-        [f"{data.names[row]}: {_frames(count)}" for row, count in sorted(short, key=_second)],
+        [f"{data.names[row]}: {_frames(count)}" for row, count in sorted(short, key=itemgetter(1))],
         [{**data.video(row), "frames": count} for row, count in short],
     )
-
-
-def _second(pair: tuple[int, int]) -> int:
-    return pair[1]
 
 
 def _frames(count: int) -> str:

@@ -46,6 +46,14 @@ REACH = 32
 thousand black frames would make a million pairs."""
 
 
+Hashes = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+
+Pairs = NDArray[np.int64]
+"""(P, 2): row numbers of two videos, the smaller first."""
+
+
 @dataclass(frozen=True)
 class Fingerprints:
     """What N videos look like, one row each: about 1.1 kB a video."""
@@ -78,7 +86,7 @@ class Fingerprints:
         }
         given = [answer or empty for answer in answers]
 
-        def column(name: str, width: int) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        def column(name: str, width: int) -> tuple[Hashes, Mask]:
             rows = [np.atleast_1d(np.array(answer[name], object)) for answer in given]
             values = np.stack(rows) if rows else np.empty((0, width), object)
             known = np.array([[value is not None for value in row] for row in values], bool)
@@ -102,10 +110,6 @@ class Fingerprints:
         return len(self.frames)
 
 
-Pairs = NDArray[np.int64]
-"""(P, 2): row numbers of two videos, the smaller first."""
-
-
 def find_near_copies(videos: Fingerprints) -> Pairs:
     """Pairs that show the same at the same fractions of their length.
 
@@ -122,9 +126,7 @@ def find_near_copies(videos: Fingerprints) -> Pairs:
     return _distinct(found, len(videos))
 
 
-def same_background(
-    videos: Fingerprints, first: NDArray[np.int64], second: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def same_background(videos: Fingerprints, first: Rows, second: Rows) -> Mask:
     """(P,): whether the videos of each pair have the same background behind what moves before it.
 
     So it is where most of the picture that shows something, of either, is of the same brightness.
@@ -138,7 +140,7 @@ def same_background(
     return enough & (agree.sum(1) >= SAME_BACKGROUND_SHARE * np.maximum(shows.sum(1), 1))
 
 
-def _candidates(hashes: NDArray[np.uint64], known: NDArray[np.bool_]) -> Iterator[Pairs]:
+def _candidates(hashes: Hashes, known: Mask) -> Iterator[Pairs]:
     """Pairs whose hashes agree in one of BANDS parts: sorting in place of all pairs."""
     rows = np.flatnonzero(known)
     for band in range(BANDS):
@@ -153,20 +155,15 @@ def _candidates(hashes: NDArray[np.uint64], known: NDArray[np.bool_]) -> Iterato
 
 
 def _distance(
-    hashes: NDArray[np.uint64],
-    known: NDArray[np.bool_],
-    first: NDArray[np.int64],
-    second: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    hashes: Hashes, known: Mask, first: Rows, second: Rows
+) -> tuple[NDArray[np.float64], Rows]:
     """Mean bits in which the rows differ, over what both have, and how much that is."""
     both = known[first] & known[second]
     bits = np.where(both, np.bitwise_count(hashes[first] ^ hashes[second]), 0).sum(1)
     return bits / np.maximum(both.sum(1), 1), both.sum(1)
 
 
-def _same_changes(
-    changes: NDArray[np.int8], first: NDArray[np.int64], second: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def _same_changes(changes: NDArray[np.int8], first: Rows, second: Rows) -> Mask:
     one, other = (changes[rows].astype(np.float32) for rows in (first, second))
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     # Of two in which nothing happens, equal pictures say nothing: a camera on a stand gives those.

@@ -152,11 +152,7 @@ def _unit(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def evidence_of(
-    groups: Codes,
-    labels: Codes,
-    known: Codes,
-    queries: Codes,
-    neighbours: tuple[Codes, Codes],
+    groups: Codes, labels: Codes, known: Codes, queries: Codes, neighbours: tuple[Codes, Codes]
 ) -> Evidence:
     """How much oftener than by chance the ``neighbours`` of `nearest` are of their query's group.
 
