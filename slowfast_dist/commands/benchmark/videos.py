@@ -148,14 +148,14 @@ def prepare(videos: Sequence[Video], temporary: Path) -> tuple[list[Video], list
     begin = time.process_time()
     folder = temporary / "prepared"
     folder.mkdir()
-    kept: list[Video] = []
+    readable: list[Video] = []
     for number, video in enumerate(videos):
         try:
             transcode(video.path, folder / f"{number}.mp4", Prepare().short_side)
-            kept.append(video)
+            readable.append(video)
         except DecodeError as error:
             print_progress(f"{video.path} is left out: {error.reason}")
-    if not kept:
+    if not readable:
         raise UserError(f"{videos[0].path.parent}: none of {len(videos)} videos can be read whole")
-    print_progress(f"prepared {len(kept)} videos in {time.process_time() - begin:.0f} CPU s")
-    return kept, _probed([folder / f"{videos.index(video)}.mp4" for video in kept])[0]
+    print_progress(f"prepared {len(readable)} videos in {time.process_time() - begin:.0f} CPU s")
+    return readable, _probed([folder / f"{videos.index(video)}.mp4" for video in readable])[0]

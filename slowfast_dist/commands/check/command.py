@@ -36,12 +36,12 @@ def run_check(root: Path, command: CheckData) -> None:
     found = _findings(data, command)
     readable = [paths[row] for row, _ in data.readable()]
     seconds = _read_cost(readable, command)
-    told = facts(data, command, seconds, worker_count(command))
-    print(text(root, data, found, told), flush=True)
+    stats = facts(data, command, seconds, worker_count(command))
+    print(text(root, data, found, stats), flush=True)
     moved = _move_bad(data, paths, command.move_bad, roots) if command.move_bad else []
     if command.json:
         try:
-            write_json(command.json, report(root, data, found, told, moved))
+            write_json(command.json, report(root, data, found, stats, moved))
         except OSError as error:
             raise RunError(f"--json {command.json}: {error.strerror or error}") from None
     if any(finding.level == "error" for finding in found):
@@ -102,7 +102,7 @@ def _move_bad(
 ) -> list[dict[str, str]]:
     """Move the unreadable videos to where they were, below ``target``; say what was done."""
     moved: list[dict[str, str]] = []
-    kept: list[str] = []
+    not_moved: list[str] = []
     for row in sorted(data.reasons):
         # Two videos of the same path below their roots are not the same.
         place = (target / data.roots[row] if data.roots else target) / data.names[row]
@@ -110,12 +110,12 @@ def _move_bad(
         slow = data.reasons[row].startswith(HANGS)
         problem = "perhaps it is only slow: see for yourself" if slow else move(paths[row], place)
         if problem:
-            kept.append(f"{data.names[row]}: {problem}")
+            not_moved.append(f"{data.names[row]}: {problem}")
         else:
             moved.append({"from": shown(str(paths[row])), "to": shown(str(place))})
-    if moved or kept:
+    if moved or not_moved:
         print(f"\n{len(moved)} unreadable videos moved to {target}")
-    for line in kept:
+    for line in not_moved:
         print(f"  not moved: {shown(line)}")
     for table in roots if moved else ():
         if not table.is_dir():

@@ -1,4 +1,4 @@
-"""What was found out about a dataset, and how a finding on it is told."""
+"""What was found out about a dataset, and what a finding on it is."""
 
 import contextlib
 from collections import defaultdict
@@ -79,7 +79,7 @@ class Dataset:
         ]
 
     def video(self, row: int) -> dict[str, Any]:
-        """A video as programs are told of it."""
+        """A video as the JSON report has it."""
         return {
             "path": self.names[row],
             "class": self.classes[self.labels[row]],
@@ -159,8 +159,8 @@ def _try_split(
 ) -> tuple[Split | None, str | None]:
     """The split of a training with these videos, or why there is none."""
     try:
-        kept = usable(listing, readable, "data.root", root)
-        return split_videos(kept, command.val_fraction, command.seed), None
+        listed = usable(listing, readable, "data.root", root)
+        return split_videos(listed, command.val_fraction, command.seed), None
     except UserError as error:
         return None, str(error)
 

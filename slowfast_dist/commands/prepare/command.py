@@ -78,14 +78,14 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
         for video in videos:
             if video.name in unreadable:
                 folder.remove(video.target)
-        kept = [video for video in videos if video.name in done]
-        _write_lists(root, out, kept, unreadable)
-        if not kept:
+        prepared = [video for video in videos if video.name in done]
+        _write_lists(root, out, prepared, unreadable)
+        if not prepared:
             raise RunError(
                 f"none of the {len(unreadable)} videos can be read: see {out / UNREADABLE}"
             )
-        _print_result(kept, before, folder)
-        _print_missing(kept, videos, unreadable, folder, base)
+        _print_result(prepared, before, folder)
+        _print_missing(prepared, videos, unreadable, folder, base)
         table = out / root.name if root.is_file() else out
         print(f"train with: python train.py {option('--data.root', table)}", flush=True)
 
@@ -170,7 +170,7 @@ def _entry(video: Source, answer: dict[str, Any], short_side: int) -> Prepared:
 # --- the end -------------------------------------------------------------------------------------
 
 
-def _write_lists(root: Path, out: Path, kept: list[Source], unreadable: dict[str, str]) -> None:
+def _write_lists(root: Path, out: Path, prepared: list[Source], unreadable: dict[str, str]) -> None:
     """The table, where the originals have one, and the list of what could not be read."""
     listed = out / UNREADABLE
     if unreadable:
@@ -178,7 +178,7 @@ def _write_lists(root: Path, out: Path, kept: list[Source], unreadable: dict[str
     else:
         listed.unlink(missing_ok=True)  # of an earlier start
     if root.is_file():
-        _write_csv(out / root.name, ("path", "label"), [(v.target, v.label) for v in kept])
+        _write_csv(out / root.name, ("path", "label"), [(v.target, v.label) for v in prepared])
 
 
 def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -188,19 +188,19 @@ def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -
         writer.writerows(rows)
 
 
-def _print_result(kept: list[Source], before: int, folder: PreparedFolder) -> None:
+def _print_result(prepared: list[Source], before: int, folder: PreparedFolder) -> None:
     earlier = f", {before} of them before" if before else ""
-    source = sum(video.size for video in kept) / 1e6
-    result = sum(folder.entries[video.target].size for video in kept) / 1e6
-    print(f"{len(kept)} videos are prepared in {folder.path}{earlier}")
+    source = sum(video.size for video in prepared) / 1e6
+    result = sum(folder.entries[video.target].size for video in prepared) / 1e6
+    print(f"{len(prepared)} videos are prepared in {folder.path}{earlier}")
     print(f"  {result:.1f} MB in place of {source:.1f}")
-    if len(kept) > before:
-        print(f"  {_gain(kept, folder.path)}")
+    if len(prepared) > before:
+        print(f"  {_gain(prepared, folder.path)}")
 
 
-def _gain(kept: list[Source], out: Path) -> str:
+def _gain(prepared: list[Source], out: Path) -> str:
     """How much faster some of the videos are to read, those at equal steps through the list."""
-    chosen = kept[:: -(-len(kept) // MEASURED)]
+    chosen = prepared[:: -(-len(prepared) // MEASURED)]
     pairs = [(video.path, out / video.target) for video in chosen]
     costs = clip_costs([path for pair in pairs for path in pair], CLIPS)
     both = [(costs[a], costs[b]) for a, b in pairs if a in costs and b in costs]
@@ -214,7 +214,7 @@ def _gain(kept: list[Source], out: Path) -> str:
 
 
 def _print_missing(
-    kept: list[Source],
+    prepared: list[Source],
     videos: list[Source],
     unreadable: dict[str, str],
     folder: PreparedFolder,
@@ -222,11 +222,12 @@ def _print_missing(
 ) -> None:
     if unreadable:
         name, reason = min(unreadable.items())
+        total = len(prepared) + len(unreadable)
         print(
-            f"{len(unreadable)} of {len(kept) + len(unreadable)} cannot be read and are left out, "
-            f"as {name}: {reason} ({folder.path / UNREADABLE} lists them)"
+            f"{len(unreadable)} of {total} cannot be read and are left out, as {name}: {reason} "
+            f"({folder.path / UNREADABLE} lists them)"
         )
-    empty = sorted({video.label for video in videos} - {video.label for video in kept})
+    empty = sorted({video.label for video in videos} - {video.label for video in prepared})
     if empty:
         print(f"no video is left of {len(empty)} classes, as {empty[0]!r}")
     gone = folder.without_source((video.name for video in videos), base)
