@@ -38,7 +38,7 @@ SHARED_COMMANDS = {("commands.serve", "commands.predict")}
 
 OWNERS = {
     "accelerate": {"distributed", "training", "commands.benchmark", "commands.evaluate"},
-    "av": {"video", "commands.benchmark", "commands.check.fingerprint"},
+    "av": {"video", "commands.benchmark"},
     "decord": {"video", "commands.benchmark"},
     "huggingface_hub": {"commands.hub"},
     "jinja2": {"report"},

@@ -13,7 +13,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.distributed import heartbeat
 from slowfast_dist.distributed.launchers import adopt_slurm_ranks, end_when_a_sibling_died, launcher
 from slowfast_dist.system import signals
-from slowfast_dist.system.parent import die_with_parent
+from slowfast_dist.system.signals import die_with_parent
 
 WATCH_SECONDS = 0.5
 """Seconds from one check of the sibling processes to the next: it takes no CPU time to speak of."""

@@ -1,7 +1,6 @@
 """CPU time to read a clip of a file, as training does, in a process that may crash or hang."""
 
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,15 +10,14 @@ import numpy as np
 
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import dense_indices
-from slowfast_dist.system import signals
-from slowfast_dist.system.workers import ask_apart, serve
+from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames
 from slowfast_dist.video.views import training_view
 
 TIME_LIMIT = 60.0
-"""Seconds that this may take."""
+"""Seconds after which measuring a file is given up: some clips of the largest videos take ten."""
 
 
 def clip_cost(path: Path, clips: int, data: DataConfig) -> float:
@@ -45,16 +43,18 @@ def clip_costs(
     crop_size: int = 224,
 ) -> dict[Path, float]:
     """`clip_cost` of each file, one after the other; a file that cannot be measured is left out."""
-    settings = f"{clips:d}, {num_frames:d}, {sampling_rate:d}, {crop_size:d}"
-    code = f"from slowfast_dist.data.clip_cost import serve_clip_cost; serve_clip_cost({settings})"
-    command = (sys.executable, "-c", code)
-    with closing(ask_apart(command, paths, 1, lambda _: TIME_LIMIT)) as answers:
+    answers = map_in_children(
+        clip_cost_or_reason, paths, 1, lambda _: TIME_LIMIT, clips=clips, num_frames=num_frames,
+        sampling_rate=sampling_rate, crop_size=crop_size,
+    )  # fmt: skip
+    with closing(answers):
         return {path: answer for path, answer in answers if isinstance(answer, float)}
 
 
-def serve_clip_cost(clips: int, num_frames: int, sampling_rate: int, crop_size: int) -> None:
-    """What a measuring process runs."""
-    signals.leave_to_parent()
+def clip_cost_or_reason(
+    path: Path, clips: int, num_frames: int, sampling_rate: int, crop_size: int
+) -> float | str:
+    """What a measuring process answers."""
     low, high = DataConfig().short_side
     data = DataConfig(
         num_frames=num_frames,
@@ -62,11 +62,7 @@ def serve_clip_cost(clips: int, num_frames: int, sampling_rate: int, crop_size: 
         crop_size=crop_size,
         short_side=(max(low, crop_size), max(high, crop_size)),
     )
-
-    def answer(path: Path) -> float | str:
-        try:
-            return clip_cost(path, clips, data)
-        except DecodeError as error:
-            return error.reason
-
-    serve(answer)
+    try:
+        return clip_cost(path, clips, data)
+    except DecodeError as error:
+        return error.reason

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from slowfast_dist.video.reader import VideoInfo
 
 CHUNK = 1 << 14
-"""Texts that are looked at as Python objects at once."""
+"""Texts that are Python objects at once, so that a million of them never are."""
 
 Rows = NDArray[np.int64]
 
@@ -100,14 +100,14 @@ def _decode(part: bytes) -> str:
     return part.decode("utf-8", "surrogateescape")
 
 
-class Coded:
+class Categorical:
     """(N,) strings of which many are the same: ``codes`` int32 (N,), indices into ``texts``."""
 
     def __init__(self, codes: NDArray[np.int32], texts: Texts) -> None:
         self.codes, self.texts = codes, texts
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> "Coded":
+    def of(cls, texts: Iterable[str]) -> "Categorical":
         codes: dict[str, int] = {}
         column = np.fromiter((codes.setdefault(text, len(codes)) for text in texts), np.int32)
         return cls(column, Texts.of(codes))
@@ -119,10 +119,10 @@ class Coded:
         for first in range(0, len(self.codes), CHUNK):
             yield from self.texts.take(self.codes[first : first + CHUNK])
 
-    def take(self, rows: Rows) -> "Coded":
+    def take(self, rows: Rows) -> "Categorical":
         """Those of ``rows``; texts that none of them has are left out."""
         used, codes = np.unique(self.codes[rows], return_inverse=True)
-        return Coded(codes.astype(np.int32), self.texts.take(used))
+        return Categorical(codes.astype(np.int32), self.texts.take(used))
 
 
 _TYPES: dict[str, type] = get_type_hints(VideoInfo)
@@ -194,13 +194,13 @@ class InfoColumns:
 
 
 FIELDS = tuple(field.name for field in fields(VideoInfo))
-"""Of a VideoInfo."""
+"""Names of the fields of a VideoInfo."""
 
 LONGEST_TEXT = 64
-"""Characters of a codec's name."""
+"""Most characters of a codec's name; FFmpeg's own have fewer than 20."""
 
 _LEAST = {"frames": 1, "width": 1, "height": 1, "first_time": -(1 << 63)}
-"""Of a number; 0 of all others."""
+"""Least value of a field that holds a number; of those that are not named here it is 0."""
 
 
 def _is_possible(name: str, value: object) -> bool:

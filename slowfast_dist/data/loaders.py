@@ -37,16 +37,17 @@ from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.system.log import logger
-from slowfast_dist.system.parent import die_with_parent
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 
 MAX_WORKERS = 8
+"""Workers of a loader that `auto` starts at most: each takes memory for the batches that wait."""
 
 MOST_SECONDS = 500.0
-"""Less than the other processes wait (SLOW_PROCESS_SECONDS): who is stuck should say so."""
+"""Seconds after which a batch is given up at the latest. It is less than the other processes wait
+(distributed.SLOW_PROCESS_SECONDS), so that the one which is stuck says so."""
 
 STALL_SECONDS = 60.0
-"""For all that a worker does beside decoding: to start, and to hand a batch over."""
+"""Seconds for all that a worker does beside decoding: to start, and to hand a batch over."""
 
 
 @dataclass(frozen=True)
@@ -236,8 +237,7 @@ def _loader(
 def _start_worker(_: int) -> None:
     training_process = multiprocessing.parent_process()
     assert training_process is not None and training_process.pid is not None
-    die_with_parent(training_process.pid)
-    signals.leave_to_parent()
+    signals.serve_parent(training_process.pid)
 
 
 def decoding_workers(requested: int | str, local_processes: int) -> int:

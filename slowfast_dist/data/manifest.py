@@ -1,5 +1,6 @@
 """Which videos there are and what each shows: class folders, or a CSV of path,label."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.columns import Coded, Texts
-from slowfast_dist.data.scan import few, list_csv, list_folders
+from slowfast_dist.data.columns import Categorical, Texts
+from slowfast_dist.data.scan import list_csv, list_folders
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
+from slowfast_dist.system.text import few
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """What would break a line, or steer a terminal."""
@@ -40,11 +42,11 @@ def list_videos(
     if root.is_dir():
         try:
             found = list_folders(root, flag)
-        except RecursionError:
-            raise UserError(
-                f"--{flag} {root}: its folders lie too deep in each other; move the videos up"
-            ) from None
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise UserError(
+                    f"--{flag} {root}: its folders lie too deep in each other; move the videos up"
+                ) from None
             raise UserError(
                 f"--{flag} {root}: {os.fsdecode(error.filename)} cannot be read "
                 f"({error.strerror}); change its permissions, or move it away"
@@ -71,7 +73,7 @@ def list_videos(
     groups = None
     if pattern:
         with time_to_search(pattern, len(names), root):
-            groups = Coded.of(group_of(name, pattern) for name in names)
+            groups = Categorical.of(group_of(name, pattern) for name in names)
             matches = any(pattern.search(name) for name in names)
         if not matches:
             raise UserError(
@@ -103,8 +105,8 @@ def usable(listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path)
     empty = [name for name, count in zip(listing.classes, left, strict=True) if not count]
     if empty:
         raise UserError(
-            f"--{flag} {root}: no video of class {few(empty)} can be read; replace them, or "
-            "move the folder away"
+            f"--{flag} {root}: no video of class {few(empty, quoted=True)} can be read; replace "
+            "them, or move the folder away"
         )
     return Listing(listing.classes, listing.videos.select(np.flatnonzero(readable)))
 
@@ -117,8 +119,8 @@ def labelled_as(listing: Listing, classes: Sequence[str], flag: str, root: Path)
     unknown = [name for name in listing.classes if name not in classes]
     if unknown:
         raise UserError(
-            f"--{flag} {root}: the model does not know {few(unknown)}; its classes are "
-            f"{few(list(classes))}: rename, or leave those videos out"
+            f"--{flag} {root}: the model does not know {few(unknown, quoted=True)}; its classes "
+            f"are {few(classes, quoted=True)}: rename, or leave those videos out"
         )
     labels = np.array([classes.index(name) for name in listing.classes], np.int32)
     videos = listing.videos
@@ -130,7 +132,8 @@ def require_same_classes(train: Listing, val: Listing) -> None:
     missing = sorted(set(train.classes) - set(val.classes))
     extra = sorted(set(val.classes) - set(train.classes))
     if missing or extra:
-        parts = [f"no {few(missing)}"] * bool(missing) + [f"{few(extra)} besides"] * bool(extra)
+        parts = [f"no {few(missing, quoted=True)}"] * bool(missing)
+        parts += [f"{few(extra, quoted=True)} besides"] * bool(extra)
         raise UserError(
             f"--data.val-dir has other classes than --data.train-dir: {' and '.join(parts)}; "
             "give both the same class folders"
@@ -146,11 +149,13 @@ def _unwritable(text: str) -> str | None:
     return "holds a control character" if _CONTROL.search(text) else None
 
 
-# --data.group-pattern: which videos are of one recording, by a regular expression.
+# --- --data.group-pattern: which videos are of one recording, by a regular expression ------------
 
+SECONDS = 3.0
+"""CPU seconds in which the groups of a few names must be found: a slow pattern takes for ever."""
 
-SECONDS, SECONDS_A_NAME = 3.0, 1e-4
-"""CPU time in which all groups must be found; a pattern such as 'seq\\d+' takes 1e-6 s a name."""
+SECONDS_A_NAME = 1e-4
+"""CPU seconds more for each name, a hundred times what a pattern such as 'seq\\d+' takes."""
 
 
 def compile_pattern(group_pattern: str) -> re.Pattern[str]:

@@ -25,10 +25,10 @@ from slowfast_dist.system.log import logger
 from slowfast_dist.video.probe import VERSION
 
 SAVE_SECONDS = 60.0
-"""From one save of the cache to the next while the probe runs."""
+"""Seconds from one save of the cache to the next while the probe runs: what a kill may cost."""
 
 MOST_SEGMENTS = 8
-"""More are made one: each start reads them all."""
+"""Segments of a folder from which on they are made one, as each start reads them all."""
 
 READS = 3
 """Times that a folder is read in which another run is just making many segments one."""
@@ -53,10 +53,10 @@ def default_cache() -> Path | None:
         return None
 
 
-# One file of the probe's cache: what was found of some files, in columns, whole or refused.
+# --- segments ------------------------------------------------------------------------------------
 #
-# A magic line, a digest of all that follows, a JSON header, the columns as they lie in memory. It
-# is read only where the digest is right, and never unpickled.
+# A file holds a magic line, a digest of all that follows, a JSON header, the columns as they lie in
+# memory. It is read only where the digest is right, and never unpickled.
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,10 @@ def _segment(path: Path) -> Segment | None:
 
 MAGIC = b"slowfast_dist probe cache 2\n"
 DIGEST_SIZE = 32
+"""Bytes of the digest, as BLAKE2b is usually cut."""
+
 ALIGNMENT = 8
+"""Bytes on whose multiples columns begin: the largest of numpy's numbers."""
 
 
 def write_segment(path: Path, segment: Segment) -> None:

@@ -12,16 +12,17 @@ from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.probe_cache import ProbeCache
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.system import signals
+from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
-from slowfast_dist.system.workers import ask_apart
-from slowfast_dist.video.probe import WORKER
+from slowfast_dist.video.probe import probe_or_reason
 from slowfast_dist.video.reader import VideoInfo
 
 TIME_LIMIT = 20.0
 """Seconds that the probe of a file may take, beside those for its size."""
 
 BYTES_PER_SECOND = 1e6
-"""Slower than any disk, and than the decoding of a file whose frames must be counted."""
+"""Bytes of a file for which it may take a second longer: slower than any disk, and than decoding a
+file whose frames must be counted."""
 
 FILES_WORTH_A_WORKER = 20
 """Files that are probed in the time in which a process starts."""
@@ -83,7 +84,7 @@ def probe_videos(
         return TIME_LIMIT + int(stamps[asked[path][0], 0]) / BYTES_PER_SECOND
 
     workers = min(workers, 1 + len(todo) // FILES_WORTH_A_WORKER)
-    answers = ask_apart(WORKER, paths(), workers, limit)
+    answers = map_in_children(probe_or_reason, paths(), workers, limit)
     try:
         with contextlib.closing(answers):
             title = "checking the videos"

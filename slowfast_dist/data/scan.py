@@ -5,6 +5,7 @@ import errno
 import os
 import stat
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.columns import Texts
+from slowfast_dist.system.text import few
 
 VIDEO_SUFFIXES = frozenset(
     f".{ending}"
@@ -62,6 +64,56 @@ class Files:
     stamps: NDArray[np.int64]
 
 
+def is_video(name: bytes) -> bool:
+    """Whether a file's name has a video's ending, and is not hidden."""
+    _, dot, ending = name.rpartition(b".")
+    return bool(dot) and ending.lower() in _ENDINGS and not name.startswith(b".")
+
+
+def walk_videos(
+    top: Path | str | bytes, once: bool = False
+) -> Iterator[tuple[bytes, "list[os.DirEntry[bytes]] | OSError"]]:
+    """A folder and those below it, also behind links: the path of each with the videos in it, or
+    why it cannot be read; in any order, nothing hidden.
+
+    A link back to a folder that it lies in is not followed; with ``once`` no folder comes a second
+    time, whatever links lead to it. A link to nothing counts as a video: what reads it says why.
+    """
+    waiting = [(os.fsencode(top), frozenset[bytes]())]
+    seen: set[bytes] = set()
+    while waiting:
+        here, above = waiting.pop()
+        real = os.path.realpath(here)
+        if real in (seen if once else above):
+            continue
+        seen.add(real)
+        below: list[bytes] = []
+        videos: list[os.DirEntry[bytes]] = []
+        try:
+            with os.scandir(here) as entries:  # knows folders from files without asking for each
+                for entry in entries:
+                    if _is_folder(entry):
+                        below.append(entry.path)
+                    elif is_video(entry.name):
+                        videos.append(entry)
+        except OSError as error:
+            yield here, error
+            continue
+        yield here, videos
+        waiting += [(folder, above | {real}) for folder in below]
+
+
+def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
+    """Whether to go into it. So it is with a link in a circle or into a closed folder, which then
+    is told as one that cannot be read, unless it is named like a video."""
+    if entry.name.startswith(b"."):
+        return False
+    try:
+        return entry.is_dir()
+    except OSError:
+        return not is_video(entry.name)
+
+
 def list_folders(root: Path, flag: str) -> dict[str, Files]:
     """The videos of each class folder. Raises UserError, and OSError where one cannot be read."""
     found: dict[str, Files] = {}
@@ -71,11 +123,9 @@ def list_folders(root: Path, flag: str) -> dict[str, Files]:
             if entry.name.startswith(b"."):
                 continue
             if os.path.isdir(entry.path):
-                videos = _FoundVideos()
-                _list_below(entry.path, entry.name + b"/", frozenset(), videos)
-                found[os.fsdecode(entry.name)] = videos.columns()
+                found[os.fsdecode(entry.name)] = _videos_below(entry.path, len(entry.name))
             else:
-                loose += _is_video(entry.name)
+                loose += is_video(entry.name)
     if loose:
         raise UserError(
             f"--{flag} {root}: {loose} videos lie in the folder itself; put those of each class "
@@ -84,46 +134,39 @@ def list_folders(root: Path, flag: str) -> dict[str, Files]:
     if len(found) > 1 and {name.lower() for name in found} <= SIDES:
         sides = "--data.train-dir and --data.val-dir instead"
         remedy = sides if flag == "data.root" else "one of them"
-        raise UserError(
-            f"--{flag} {root}: holds {few(sorted(found))} and no classes; give {remedy}"
-        )
+        names = few(sorted(found), quoted=True)
+        raise UserError(f"--{flag} {root}: holds {names} and no classes; give {remedy}")
     empty = sorted(name for name, part in found.items() if not len(part.names))
+    names = few(empty, quoted=True)
     if found and len(empty) == len(found):
         raise UserError(
-            f"--{flag} {root}: no video in any of its folders ({few(empty)}); give a folder of "
-            "class folders of videos"
+            f"--{flag} {root}: no video in any of its folders ({names}); give a folder of class "
+            "folders of videos"
         )
     if empty:
         raise UserError(
-            f"--{flag} {root}: no video in class folder {few(empty)}; add some, or move it away"
+            f"--{flag} {root}: no video in class folder {names}; add some, or move it away"
         )
     return found
 
 
-def _is_video(name: bytes) -> bool:
-    _, dot, ending = name.rpartition(b".")
-    return bool(dot) and ending.lower() in _ENDINGS and not name.startswith(b".")
+def _videos_below(folder: bytes, name_length: int) -> Files:
+    """``name_length``: bytes of the folder's own name, from which on paths are the videos' names.
 
-
-def _list_below(folder: bytes, prefix: bytes, above: frozenset[bytes], found: _FoundVideos) -> None:
-    """The videos in a folder, in those further down, and behind links; nothing hidden.
-
-    A link back to a folder ``above`` is not followed. A link to nothing counts as a video, which
-    the probe then rejects with a reason. ``prefix``: what stands before the names in ``folder``.
+    Raises OSError where a folder cannot be read.
     """
-    above |= {os.path.realpath(folder)}
-    with os.scandir(folder) as entries:  # knows folders from files without asking for each
-        for entry in entries:
-            name = entry.name
-            if entry.is_dir():
-                if not name.startswith(b".") and os.path.realpath(entry.path) not in above:
-                    _list_below(entry.path, prefix + name + b"/", above, found)
-            elif _is_video(name):
-                try:
-                    status = entry.stat()
-                except OSError:
-                    status = None
-                found.add(prefix + name, status)
+    start = len(folder) - name_length
+    found = _FoundVideos()
+    for _, videos in walk_videos(folder):
+        if isinstance(videos, OSError):
+            raise videos
+        for video in videos:
+            try:
+                status = video.stat()
+            except OSError:
+                status = None
+            found.add(video.path[start:], status)
+    return found.columns()
 
 
 def list_csv(table: Path, flag: str) -> dict[str, Files]:
@@ -172,7 +215,7 @@ def list_csv(table: Path, flag: str) -> dict[str, Files]:
         raise UserError(f"--{flag} {table}: not a CSV in UTF-8 ({error}); save it as one") from None
     if missing:
         raise UserError(
-            f"--{flag} {table}: files that do not exist: {few(missing, quote=False)}; paths are "
+            f"--{flag} {table}: files that do not exist: {few(missing)}; paths are "
             f"relative to {root}; correct or delete these lines"
         )
     return {label: videos.columns() for label, videos in found.items()}
@@ -193,9 +236,3 @@ def _file_status(path: str) -> os.stat_result | None:
             raise
         return None
     return status if stat.S_ISREG(status.st_mode) else None
-
-
-def few(names: list[str], quote: bool = True) -> str:
-    """The first three, and how many more there are."""
-    quoted = [repr(name) if quote else name for name in names]
-    return ", ".join(quoted[:3]) + (f" and {len(quoted) - 3} more" if len(quoted) > 3 else "")

@@ -20,17 +20,26 @@ from slowfast_dist.system.files import atomic_write
 MOST_FOLDS = 20
 """A validation fraction is taken as p of q folds of groups, with q up to this."""
 
-CANDIDATES, DRAWS = 10, 50
-"""Groupwise splits that are dealt out or drawn, of which the best balanced is taken."""
+CANDIDATES = 10
+"""Groupwise splits that scikit-learn deals out, of which the best balanced is taken."""
 
-MOST_GROUPS, MOST_VIDEOS = 2_000, 100_000
-"""Up to these scikit-learn deals the groups out; it takes up to a millisecond a group and a second
-a million videos. More groups are drawn at random: their number balances them."""
+DRAWS = 50
+"""Groupwise splits that are drawn at random, of which the best balanced is taken: a draw costs less
+than a deal, and is balanced worse."""
+
+MOST_GROUPS = 2_000
+"""Groups up to which scikit-learn deals them out, at up to a millisecond a group. More of them are
+drawn at random: their number balances them."""
+
+MOST_VIDEOS = 100_000
+"""Videos up to which scikit-learn deals their groups out, at a second a million videos."""
 
 QUOTED = '",\r\n'
 """What a CSV has in quotes."""
 
 Mask = NDArray[np.bool_]
+Labels = NDArray[np.int32]
+Groups = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
     return Split(train, val, (warning,))
 
 
-def _group_codes(videos: VideoTable) -> NDArray[np.int64] | None:
+def _group_codes(videos: VideoTable) -> Groups | None:
     """(N,): of each video the place of its group among the sorted ones; None: each has its own."""
     if videos.groups is None:
         return None
@@ -93,7 +102,7 @@ def _group_codes(videos: VideoTable) -> NDArray[np.int64] | None:
     return ranks[codes]
 
 
-def _by_class(labels: NDArray[np.int32], val_fraction: float, seed: int) -> Mask:
+def _by_class(labels: Labels, val_fraction: float, seed: int) -> Mask:
     """round(n * val_fraction) of each class's n videos; one at least of two, never all."""
     chosen = np.zeros(len(labels), np.bool_)
     by_label = np.argsort(labels, kind="stable")
@@ -108,9 +117,7 @@ def _by_class(labels: NDArray[np.int32], val_fraction: float, seed: int) -> Mask
     return chosen
 
 
-def _by_group(
-    videos: VideoTable, groups: NDArray[np.int64], val_fraction: float, seed: int
-) -> Mask:
+def _by_group(videos: VideoTable, groups: Groups, val_fraction: float, seed: int) -> Mask:
     """Whole groups (N,): numbers from 0 on, in the order of their names.
 
     The candidate that misses fewest classes on either side, and then comes nearest the fraction,
@@ -122,8 +129,8 @@ def _by_group(
             f"--data.group-pattern: all {len(videos)} videos are in one group, "
             f"{videos[0].group!r}; give a pattern that tells the recordings apart"
         )
-    few = count <= MOST_GROUPS and len(labels) <= MOST_VIDEOS
-    draw, candidates = (_deal_out, CANDIDATES) if few else (_draw, DRAWS)
+    is_small = count <= MOST_GROUPS and len(labels) <= MOST_VIDEOS
+    draw, candidates = (_deal_out, CANDIDATES) if is_small else (_draw, DRAWS)
     splits = []
     for candidate in range(candidates):
         state = int(np.random.SeedSequence([seed, candidate]).generate_state(1)[0])
@@ -134,7 +141,7 @@ def _by_group(
 
 
 def _deal_out(
-    labels: NDArray[np.int32], groups: NDArray[np.int64], val_fraction: float, state: int
+    labels: Labels, groups: Groups, val_fraction: float, state: int
 ) -> tuple[Mask, float]:
     """Groups by scikit-learn's StratifiedGroupKFold with p of q folds for validation, and how far
     their share of the videos is from the fraction."""
@@ -155,9 +162,7 @@ def _deal_out(
     return inside, abs(float(inside.mean()) - val_fraction)
 
 
-def _draw(
-    labels: NDArray[np.int32], groups: NDArray[np.int64], val_fraction: float, state: int
-) -> tuple[Mask, float]:
+def _draw(labels: Labels, groups: Groups, val_fraction: float, state: int) -> tuple[Mask, float]:
     """Groups in random order, up to the fraction, and how far the classes' shares are from it on
     average."""
     order = np.random.default_rng(state).permutation(int(groups.max()) + 1)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.video.writer import write_video
+from slowfast_dist.video.container import message
+from slowfast_dist.video.writer import WriteError, write_video
 
 DEMO_CLIPS_PER_CLASS = 60
 DEMO_SIZE = 72
@@ -94,10 +95,10 @@ def make_demo_videos(root: Path) -> bool:
             if not root.is_dir():  # else another process was first
                 raise
             return False
-    except OSError as error:
+    except (OSError, WriteError) as error:
         raise UserError(
-            f"--data.root {root}: the demo's videos cannot be written there "
-            f"({error.strerror or error}): give a folder that can be made"
+            f"--data.root {root}: the demo's videos cannot be written there ({message(error)}): "
+            "give a folder that can be made"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

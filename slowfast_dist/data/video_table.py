@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slowfast_dist.data.columns import Coded, InfoColumns, Texts
+from slowfast_dist.data.columns import Categorical, InfoColumns, Texts
 from slowfast_dist.video.reader import VideoInfo
 
 
@@ -36,7 +36,7 @@ class VideoTable(Sequence[VideoRecord]):
         root: Path,
         names: Texts,
         labels: NDArray[np.int32],
-        groups: Coded | None = None,
+        groups: Categorical | None = None,
         stamps: NDArray[np.int64] | None = None,
         infos: InfoColumns | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class VideoTable(Sequence[VideoRecord]):
             root,
             Texts.of(video.name for video in videos),
             np.array([video.label for video in videos], np.int32),
-            None if own else Coded.of(video.group for video in videos),
+            None if own else Categorical.of(video.group for video in videos),
             infos=None if infos is None else InfoColumns.of(infos),
         )
 

@@ -25,8 +25,7 @@ def let_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-# A limit to the CPU time of a computation that may never end, as a search for a user's pattern.
-
+# --- a limit to a computation that may never end, as a search for a user's pattern ---------------
 
 class TooMuchCpuError(Exception):
     """The block of a `cpu_limit` took longer than it may."""

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name, fsynced, then renamed."""
 
+import hashlib
 import json
 import os
 import sys
@@ -65,6 +66,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of the content, in hexadecimal digits. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_json(path: Path, value: object) -> None:
     """Write ``value`` as indented UTF-8 JSON, atomically."""
     with atomic_write(path, "w") as file:
@@ -72,11 +79,10 @@ def write_json(path: Path, value: object) -> None:
         file.write("\n")
 
 
-# Where temporary files may lie.
-
+# --- where temporary files may lie --------------------------------------------------------------
 
 LONGEST = 107 - len("/pymp-00000000/listener-00000000")
-"""Bytes of a folder's name in which multiprocessing can make sockets: see unix(7)."""
+"""Bytes of the longest folder name in which multiprocessing can make sockets: see unix(7)."""
 
 
 def share_socket_folder() -> None:

@@ -94,8 +94,7 @@ def _silence() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-# For libraries that print and log much while they work, and take Ctrl-C for a fault of theirs.
-
+# --- for libraries that print and log much, and take Ctrl-C for a fault of theirs ----------------
 
 @contextmanager
 def quiet() -> Iterator[None]:

@@ -11,7 +11,9 @@ import psutil
 
 PROC = Path("/proc/self")
 CGROUPS = Path("/sys/fs/cgroup")
+
 SAMPLE_SECONDS = 0.001
+"""Seconds between two looks at the memory where the kernel does not keep its peak."""
 
 
 def memory_now() -> int:
@@ -25,7 +27,7 @@ def available_memory(processes: int) -> float:
     Of the host's RAM what is free or can be freed, or less where a control group (a container, a
     batch system's job) allows less; also no more than ``ulimit -v`` leaves each process.
     """
-    ram = min([psutil.virtual_memory().available, *rooms_of_groups(PROC / "cgroup", CGROUPS)])
+    ram = min([psutil.virtual_memory().available, *cgroup_headroom(PROC / "cgroup", CGROUPS)])
     return max(0.0, min(ram / processes, address_space_left()))
 
 
@@ -53,14 +55,14 @@ def address_space_kept_back(amount: float) -> Iterator[None]:
         process.rlimit(psutil.RLIMIT_AS, (soft, hard))
 
 
-def rooms_of_groups(membership: Path, mount: Path) -> list[int]:
+def cgroup_headroom(membership: Path, mount: Path) -> list[int]:
     """Bytes left in each memory control group, of version 1 or 2, that limits this process.
 
     ``membership`` is the kernel's /proc/PID/cgroup; ``mount`` the folder of all groups. Every group
     above the process's own limits it as well. Where a container sees only its own part of the
     tree, the groups that the kernel names are not there, and the mount itself is its own.
     """
-    rooms = []
+    left = []
     for line in _read(membership).splitlines():
         _, controllers, name = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
@@ -68,11 +70,11 @@ def rooms_of_groups(membership: Path, mount: Path) -> list[int]:
         root = mount / "memory" if controllers else mount
         group = root / name.strip("/")
         above = [folder for folder in group.parents if folder.is_relative_to(root)]
-        rooms += [room for folder in (group, *above) for room in _rooms_of_group(folder)]
-    return rooms
+        left += [amount for folder in (group, *above) for amount in _group_headroom(folder)]
+    return left
 
 
-def _rooms_of_group(folder: Path) -> Iterator[int]:
+def _group_headroom(folder: Path) -> Iterator[int]:
     """From the files of either version; none where there is no limit.
 
     As the kubelet counts it, what lies in the cache for files and was not used lately is free.

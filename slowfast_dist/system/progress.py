@@ -8,16 +8,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Self, TextIO, TypeVar
 
 import psutil
 from tqdm import tqdm
 
+from slowfast_dist.system.text import clock
+
 LINE_SECONDS = 30.0
-"""From one plain line to the next, where standard error is no terminal."""
+"""Seconds from one plain line to the next, where standard error is no terminal: a log of a day of
+training then has a few thousand lines."""
+
 BAR_SECONDS = 1.0
-"""From one refresh of the bar to the next."""
+"""Seconds from one refresh of the bar to the next: each asks the GPU for the loss, which waits."""
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -81,12 +84,7 @@ class Progress:
             )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.ended = time.perf_counter()
         if self._bar is not None:
             self._bar.close()
@@ -116,7 +114,8 @@ class Progress:
         if now - self._shown >= self._line_seconds:
             self._shown = now
             line = f"{self.title} step {self.done}/{self.total} {self._facts()}"
-            print(f"{line} ETA {_clock(self.seconds_left)}", file=self._stream, flush=True)
+            left = clock(self.seconds_left, padded=True)
+            print(f"{line} ETA {left}", file=self._stream, flush=True)
 
     def over(self, batches: Iterable[Batch], processes: int) -> Iterator[Batch]:
         """The batches, each of them a step; the ``processes`` have equal shares, or nearly."""
@@ -160,19 +159,11 @@ def over_files(answers: Iterator[Answer], total: int, title: str) -> Iterator[An
     if is_terminal(sys.stderr):
         yield from tqdm(answers, title, total, unit="video", dynamic_ncols=True, leave=False)
         return
-    started = said = time.monotonic()
+    started = shown = time.monotonic()
     for done, answer in enumerate(answers, 1):
         now = time.monotonic()
-        if now - said >= LINE_SECONDS:
-            said = now
-            left = _clock((now - started) / done * (total - done))
+        if now - shown >= LINE_SECONDS:
+            shown = now
+            left = clock((now - started) / done * (total - done), padded=True)
             print(f"{title}: {done} of {total} ETA {left}", file=sys.stderr, flush=True)
         yield answer
-
-
-def _clock(seconds: float) -> str:
-    """Hours, minutes and seconds, as 00:12:10."""
-    if seconds != seconds:
-        return "--:--:--"
-    whole = round(seconds)
-    return f"{whole // 3600:02}:{whole % 3600 // 60:02}:{whole % 60:02}"

@@ -1,11 +1,13 @@
 """A request to stop, as schedulers and people send it: a signal sets a flag that the loop reads.
 
-No torch here: the handlers go in before anything slow is imported, so that a signal during the
-imports counts.
+And the signals of a process that only serves another one. No torch here: the handlers go in before
+anything slow is imported, so that a signal during the imports counts.
 """
 
+import ctypes
 import os
 import signal
+import sys
 from types import FrameType
 
 STOP_SIGNALS = ("SIGTERM", "SIGINT")
@@ -42,22 +44,13 @@ def _note(number: int, frame: FrameType | None) -> None:
     if _received is not None and number == signal.SIGINT:
         os._exit(128 + number)
     _received = signal.Signals(number).name
-    _say(_received)
+    _announce(_received)
 
 
-def _say(what: str) -> None:
+def _announce(what: str) -> None:
     if os.environ.get("RANK", "0") == "0":
         line = f"{what}: asked to stop: finishing the step, then saving (Ctrl-C: at once)\n"
         os.write(2, line.encode())  # print is not safe in a handler
-
-
-def leave_to_parent() -> None:
-    """In a process that only serves another one: let that one decide when to stop.
-
-    Launchers signal whole process groups, and schedulers every process of a job.
-    """
-    for name in (*STOP_SIGNALS, *PREEMPT_SIGNALS, "SIGHUP"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def end_at_once() -> None:
@@ -76,7 +69,7 @@ def request(name: str) -> None:
     global _received
     if _received is None:
         _received = name
-        _say(f"{name} to another process")
+        _announce(f"{name} to another process")
 
 
 def forget() -> None:
@@ -89,3 +82,35 @@ def raise_if_received() -> None:
     """Raise StopRequested if this process was asked to stop."""
     if _received is not None:
         raise StopRequested(_received)
+
+
+# --- a process that serves another one -----------------------------------------------------------
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+# Looked up here and not in a forked process, where another thread's lock could be in the way.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+
+def die_with_parent(expected_parent: int) -> None:
+    """Have the kernel kill this process (SIGKILL) when its parent ends; at once if it has ended.
+
+    ``expected_parent`` is the parent's process id. The parent counts as ended with the thread that
+    started this process, so that must be one that stays. Linux only: elsewhere nothing happens.
+    """
+    if _prctl is None:
+        return
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != expected_parent:  # it ended before the kernel knew
+        os._exit(1)
+
+
+def serve_parent(parent: int) -> None:
+    """In a process that only serves another one, of that id: let that one decide when to stop, and
+    end with it (`die_with_parent`).
+
+    Launchers signal whole process groups, and schedulers every process of a job.
+    """
+    die_with_parent(parent)
+    for name in (*STOP_SIGNALS, *PREEMPT_SIGNALS, "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)

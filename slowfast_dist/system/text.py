@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from os import PathLike
 
 JOINERS = "\u200c\u200d"
-"""Without which words of Persian or Hindi, and some emoji, are spelled wrong."""
+"""Invisible characters that stay: without them words of Persian or Hindi, and some emoji, are
+spelled wrong."""
 
 
 def clean(text: str) -> str:

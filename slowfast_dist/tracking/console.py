@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from slowfast_dist.system.progress import _clock
-from slowfast_dist.system.text import clean
+from slowfast_dist.system.text import clean, clock
 
 SCORES = ("loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro")
 """The metrics that the tables show, where they are there."""
@@ -37,7 +36,8 @@ def epoch_table(row: Mapping[str, Any], epochs: int) -> str:
         if row.get(name) is not None
     ]
     if row.get("epoch_seconds") is not None and row["epoch"] < epochs:
-        facts.append(f"training left {_clock(row['epoch_seconds'] * (epochs - row['epoch']))}")
+        left = row["epoch_seconds"] * (epochs - row["epoch"])
+        facts.append(f"training left {clock(left, padded=True)}")
     return "\n".join([*lines, "  " + " | ".join(facts)])
 
 

@@ -12,28 +12,29 @@ from av.video.stream import VideoStream
 av.logging.set_level(None)  # errors come as exceptions; FFmpeg's own lines would flood the log
 
 MAX_PIXELS = 8192 * 4608
-"""Of a picture: 8K in all its shapes (7680 x 4320, 8192 x 4320, 8192 x 4608). A file of kilobytes
-that claims more would take gigabytes: the decoder keeps up to 17 such pictures."""
+"""Pixels of the largest picture that is read: 8K in all its shapes (7680 x 4320, 8192 x 4320,
+8192 x 4608). A file of kilobytes that claims more would take gigabytes: the decoder keeps up to 17
+such pictures."""
 
 _NOTHING_DECODED = {"skip_frame": "all"}
-"""For what opens a file: it decodes frames to learn what the headers say already, at a cost of 1 ms
-(340 x 256) to 10 ms (1920 x 1080)."""
+"""Options for opening a file without decoding frames to learn what the probe found already, which
+costs 1 ms (340 x 256) to 10 ms (1920 x 1080)."""
 
 _ONE_PACKET = {"probesize": "32"}
-"""For what opens an mp4, whose headers say it all: it reads packets until it has so many bytes."""
+"""Options for opening an mp4, whose headers say it all, without reading more packets than one."""
 
-_READ_OTHERS = frozenset({
+_INDIRECT_FORMATS = frozenset({
     "avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sdp",
     "vapoursynth", "webm_dash_manifest",
 })  # fmt: skip
 """Formats of lists, scripts and descriptions, by which a file makes FFmpeg read other files, or the
 network. Whatever its name is, it may come from a stranger."""
 
-ITSELF_ALONE = {
-    "format_whitelist": ",".join(sorted(av.formats_available - _READ_OTHERS)),
+NO_OTHER_FILES = {
+    "format_whitelist": ",".join(sorted(av.formats_available - _INDIRECT_FORMATS)),
     "protocol_whitelist": "file",
 }
-"""For what opens a file, which then reads nothing else. Of no measurable cost."""
+"""Options for opening a file so that FFmpeg reads nothing else; they cost no measurable time."""
 
 FAULTS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError)
 """What a broken file makes PyAV raise."""
@@ -66,7 +67,7 @@ def open_video(
     # Not for a file that was probed: opened again and again with it, FFmpeg holds more memory.
     limits = {} if known else {"max_pixels": str(MAX_PIXELS)}
     try:
-        options, format = ITSELF_ALONE | (_NOTHING_DECODED if known else limits), None
+        options, format = NO_OTHER_FILES | (_NOTHING_DECODED if known else limits), None
         if known and _is_mp4(path):  # told so, FFmpeg need not ask each of its formats
             options, format = options | _ONE_PACKET, "mp4"
         url = file_url(path)

@@ -19,36 +19,36 @@ from math import prod
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slowfast_dist.system import signals
+from slowfast_dist.system.child import CRASHES, HANGS, how_it_ended
 from slowfast_dist.system.memory import give_back_free_memory
-from slowfast_dist.system.parent import die_with_parent
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.reader import Frames, VideoInfo, read_views
-from slowfast_dist.video.views import SpatialView
+from slowfast_dist.video.reader import Decoder, Frames, Indices, VideoInfo, View, read_views
 
 DECODE_SECONDS = 20.0
-"""Wall time in which a clip must be decoded; after it, the video counts as one that hangs."""
+"""Seconds of wall time in which a clip must be decoded: long, as a busy machine takes many times as
+long as an idle one. After it, the video counts as one that hangs."""
 
 READS_TO_TRIM = 50
 """Clips after which the child gives free memory back: FFmpeg leaves its heap in pieces, which for
 one file or another may add tens of megabytes over some thousand clips."""
 
 WAITS = 20
-"""Parts in which that time is waited for: while this process is stopped (SIGSTOP) only one runs."""
+"""Parts in which DECODE_SECONDS are waited for: while this process is stopped (SIGSTOP) only one
+part runs out."""
 
 SLOT_BYTES = 64 * 1024**2
 """Shared memory in which a child's clips lie until they are let go of. A batch of more is copied:
 copies cost a tenth of the time in which a small video is decoded."""
 
 END_SECONDS = 5.0
-"""For a child to end: longer only if the kernel cannot let go of it, as on a dead network drive."""
+"""Seconds that a killed child is waited for: it takes longer only if the kernel cannot let go of
+it, as on a dead network drive."""
 
-HANGS, CRASHES = "hangs the decoder", "crashes the decoder"
 GIVEN_UP = "hangs or crashes the decoder: given up before"
 
 
@@ -75,12 +75,7 @@ class GuardedReader:
         return GuardedReader, (self.seconds,)
 
     def read(
-        self,
-        path: Path,
-        indices: NDArray[np.int64],
-        info: VideoInfo,
-        decoder: Literal["auto", "decord", "pyav"],
-        view: SpatialView | None,
+        self, path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, view: View
     ) -> Frames:
         """As `read_frames`. Raises DecodeError, for a hang or a crash with a fatal reason.
 
@@ -89,12 +84,7 @@ class GuardedReader:
         return self.read_views(path, indices, info, decoder, (view,))[0]
 
     def read_views(
-        self,
-        path: Path,
-        indices: NDArray[np.int64],
-        info: VideoInfo,
-        decoder: Literal["auto", "decord", "pyav"],
-        views: Sequence[SpatialView | None],
+        self, path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, views: Sequence[View]
     ) -> Frames:
         """As `video.read_views`, and otherwise as `read`."""
         if sys.platform != "linux":  # without fork, or with libraries that do not survive it
@@ -147,7 +137,7 @@ _unreaped: list[int] = []
 """Killed children that the kernel had not let go of."""
 
 _forks = 0
-"""Of this process, so far."""
+"""Forks of this process, so far."""
 
 
 def _count_fork() -> None:
@@ -241,7 +231,7 @@ class _Child:
         if code is None:
             _unreaped.append(self.pid)
             code = -signal.SIGKILL
-        self._ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self._ended = how_it_ended(code)
         return self._ended
 
 
@@ -268,8 +258,7 @@ def _reaped(pid: int) -> int | None:
 def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
     """Answer until the parent ends. What other threads of the parent held is never used here:
     no torch, no log, no output."""
-    die_with_parent(parent)
-    signals.leave_to_parent()
+    signals.serve_parent(parent)
     _forbid_core_file()
     gc.freeze()  # a collection would copy every page of the parent's objects
     _let_go_of_files(pipe.fileno())

@@ -22,11 +22,11 @@ from av.video.stream import VideoStream
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.system.workers import Ended, Line, Message, StreamProcess, run
+from slowfast_dist.system.child import Channel, Message
+from slowfast_dist.system.stream import Ended, StreamProcess
 from slowfast_dist.video.container import FAULTS, MAX_PIXELS, message
-from slowfast_dist.video.convert import ViewConverter
 from slowfast_dist.video.reader import Frames
-from slowfast_dist.video.views import evaluation_view
+from slowfast_dist.video.views import ViewConverter, evaluation_view
 
 LATE_SECONDS = 1.0
 """A source that is read so far behind its own pace is caught up with: until the lateness is half of
@@ -50,7 +50,7 @@ def live_frames(
     """
     how = _camera(int(address)) if address.isdecimal() else _address(address)
     request = {**how, "timeout": timeout, "crops": crops, "data": _plain(data)}
-    return StreamProcess(__name__, "serve_live", request, deliver)
+    return StreamProcess(send_live, request, deliver)
 
 
 def _plain(data: DataConfig) -> dict[str, Any]:
@@ -91,14 +91,9 @@ sends files from their beginning only."""
 # --- in the process ------------------------------------------------------------------------------
 
 
-def serve_live() -> None:
-    """What the process runs."""
-    run(_serve)
-
-
-def _serve(line: Line) -> None:
-    request = line.request
-    line.send({"ready": True})
+def send_live(channel: Channel, request: dict[str, Any]) -> None:
+    """What the process of `live_frames` runs."""
+    channel.send({"ready": True})
     frames, heard = 0, time.monotonic()
     try:
         _find_host(request["file"])
@@ -111,23 +106,23 @@ def _serve(line: Line) -> None:
         ) as container:
             data = DataConfig(**request["data"])
             for header, views in _frames(container, data, request["crops"]):
-                line.send(header, views)
+                channel.send(header, views)
                 frames, heard = frames + 1, time.monotonic()
     except FAULTS as error:
         if isinstance(error, BrokenPipeError) and not isinstance(error, av.FFmpegError):
             raise  # nobody listens any more
         late = time.monotonic() - heard > 0.9 * request["timeout"]  # whatever FFmpeg calls it
         if late or isinstance(error, av.ExitError):
-            line.send({"failed": ""})
+            channel.send({"failed": ""})
             return
         # How FFmpeg says that a server which did not announce a length has closed the connection.
         over = frames and error.errno == errno.EIO if isinstance(error, OSError) else False
         if not over:
             unreadable = isinstance(error, OSError) and error.errno == errno.EIO
             hint = NOT_WHOLE if unreadable and request["file"].startswith("http") else ""
-            line.send({"failed": message(error) + hint})
+            channel.send({"failed": message(error) + hint})
             return
-    line.send({END: True})
+    channel.send({END: True})
 
 
 def _find_host(address: str) -> None:

@@ -17,28 +17,29 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.system.workers import Ended, Line, Message, StreamProcess, run
+from slowfast_dist.system.child import CRASHES, HANGS, Channel, Message
+from slowfast_dist.system.stream import Ended, StreamProcess
 from slowfast_dist.video.container import DecodeError, open_video
-from slowfast_dist.video.convert import ViewConverter
-from slowfast_dist.video.guarded_reader import CRASHES, DECODE_SECONDS, HANGS
+from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.video.reader import Frames, VideoInfo
-from slowfast_dist.video.views import SpatialView
+from slowfast_dist.video.views import SpatialView, ViewConverter
 
 CHUNK = 256
-"""Frames that are decoded from one start of the decoder on, at least. It starts at keyframes, and a
+"""Frames that are decoded at least from one start of the decoder on. It starts at keyframes, and a
 file too large to be kept in memory is opened again for each chunk."""
 
 BYTES_PER_SECOND = 1e6
-"""Slower than any disk: a file of so many bytes may take a second longer to be looked through."""
+"""Bytes for which a file may take a second longer to be looked through: slower than any disk."""
 
 FRAME_SECONDS = 0.5
-"""Beside DECODE_SECONDS, a frame may take as long as this for each that is left out before it."""
+"""Seconds that a frame may take beyond DECODE_SECONDS for each one that is left out before it."""
 
 AHEAD_BYTES = 32 * 1024**2
-"""Of frames that wait here until they are asked for."""
+"""Bytes of decoded frames that wait here until they are asked for: some batches of clips."""
 
 POLL_SECONDS = 0.1
+"""Seconds from one look at whether the reader is still wanted to the next."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class OrderedFrames:
         self, path: Path, info: VideoInfo, index: PacketIndex, stream: VideoStream
     ) -> None:
         """Raises DecodeError for a file that is no longer as it was probed."""
-        self.path, self._info, self._index, self._stream = path, info, index, stream
+        self.path, self.stream, self._info, self._index = path, stream, info, index
         # AVI has no times: FFmpeg makes some up, in the order of the packets.
         self.timed = info.by_packets or "avi" not in stream.container.format.name
         self._base = float(stream.time_base or 0) or 1e-3
@@ -105,7 +106,7 @@ class OrderedFrames:
     def _chunk(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """They come nearly in order: what is early waits."""
         early: dict[int, av.VideoFrame] = {}
-        place, context = 0, self._stream.codec_context
+        place, context = 0, self.stream.codec_context
         for number, frame in decode_frames(self.path, context, self._index, wanted):
             early[number] = frame
             while place < len(wanted) and wanted[place] in early:
@@ -127,7 +128,7 @@ def _chunks(index: PacketIndex) -> Iterator[tuple[int, int]]:
 def open_in_order(path: Path, info: VideoInfo) -> Iterator[OrderedFrames]:
     """A file's frames in order, in this process. Raises DecodeError."""
     with open_video(path) as (container, stream):
-        index = index_packets(path, container, stream, keep=True)
+        index = index_packets(path, container, stream)
         yield OrderedFrames(path, info, index, stream)
 
 
@@ -158,7 +159,7 @@ class VideoReader:
             "info": asdict(info),
             "views": [asdict(view) for view in views],
         }
-        self._process = StreamProcess(__name__, "serve_video", request, self._put)
+        self._process = StreamProcess(send_video, request, self._put)
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -176,7 +177,7 @@ class VideoReader:
     def read(self, wanted: Sequence[int]) -> Generator[tuple[int, float, Frames], None, None]:
         """Number, own time (seconds from the first frame) and views of each frame ``wanted``
         (rising numbers): uint8 (views, size, size, 3). Raises DecodeError."""
-        self._process.tell(list(map(int, wanted)))
+        self._process.send({"wanted": list(map(int, wanted))})
         last = 0
         for number in wanted:
             message = self._next(DECODE_SECONDS + FRAME_SECONDS * (number - last))
@@ -223,26 +224,23 @@ def next_message(
 # --- in that process -----------------------------------------------------------------------------
 
 
-def serve_video() -> None:
-    """What the process runs."""
-    run(_serve)
-
-
-def _serve(line: Line) -> None:
-    request = line.request
+def send_video(channel: Channel, request: dict[str, Any]) -> None:
+    """What the process of a VideoReader runs."""
     path, info = Path(request["path"]), VideoInfo(**request["info"])
     views = [SpatialView(**view) for view in request["views"]]
     try:
         with open_in_order(path, info) as frames:
             times = frames.times()
-            line.send({"end": times.end}, times.starts.view(np.uint8))
-            _send_frames(line, frames, line.ask(), times, info, views)
+            channel.send({"end": times.end}, times.starts.view(np.uint8))
+            asked = channel.receive()
+            if asked is not None:
+                _send_frames(channel, frames, asked.header["wanted"], times, info, views)
     except DecodeError as error:
-        line.send({"unreadable": error.reason})
+        channel.send({"unreadable": error.reason})
 
 
 def _send_frames(
-    line: Line,
+    channel: Channel,
     frames: OrderedFrames,
     wanted: list[int],
     times: FrameTimes,
@@ -259,7 +257,7 @@ def _send_frames(
         for converter, target in zip(converters, out, strict=True):
             converter.write(frame, target)
         header: dict[str, Any] = {"number": number, "time": clock.of(number, frame)}
-        line.send(header, out)
+        channel.send(header, out)
 
 
 class OwnTimes:

@@ -48,7 +48,7 @@ class PacketIndex:
     ragged: bool
     """Whether it begins in the middle of something, so that its first group may not be whole."""
     kept: list[av.Packet] | None
-    """The packets themselves, if asked for and not too large."""
+    """The packets themselves, if not too large."""
 
 
 def _stands_alone(context: VideoCodecContext, packet: av.Packet) -> bool:
@@ -64,11 +64,9 @@ def _stands_alone(context: VideoCodecContext, packet: av.Packet) -> bool:
     return bool(frames) and (frames[0].key_frame or frames[0].pict_type == PictureType.I)
 
 
-def index_packets(
-    path: Path, container: InputContainer, stream: VideoStream, keep: bool
-) -> PacketIndex:
+def index_packets(path: Path, container: InputContainer, stream: VideoStream) -> PacketIndex:
     """Read all packets of the stream, decoding none. Raises DecodeError if there is no frame."""
-    kept: list[av.Packet] | None = [] if keep else None
+    kept: list[av.Packet] | None = []
     found: list[tuple[int | None, bool, bool, bool]] = []
     second: av.Packet | None = None
     read, before, size = 0, 0, 0

@@ -1,7 +1,6 @@
-"""What one file really holds, and the process that finds it out for `probe_all`."""
+"""What one file really holds."""
 
 import math
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
 
-from slowfast_dist.system.workers import serve
 from slowfast_dist.video.container import FAULTS, DecodeError, open_video
 from slowfast_dist.video.packets import (
     PacketIndex,
@@ -25,10 +23,7 @@ from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import Timeline
 
 VERSION = f"2, av {av.__version__}"
-"""Of what a probe finds: raise the number when that of the same file gives another result."""
-
-WORKER = (sys.executable, "-c", "from slowfast_dist.video.probe import serve_probe; serve_probe()")
-"""A probing process."""
+"""Version of a probe's result: raise the number when the same file gives another one."""
 
 PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"})
 """Codecs of which every packet in an mp4, mov or Matroska file is a frame with its own time."""
@@ -37,7 +32,7 @@ DECORD_CODECS = PACKET_IS_FRAME - {"av1"}
 """Those of them that Decord 0.6 decodes; it was right on every file of plain order."""
 
 TIMED_FRAMES = 8
-"""Frames whose decoding is timed."""
+"""Frames whose decoding is timed: some milliseconds of work, a keyframe among them."""
 
 UNEVENNESS = 0.4
 """Part of the time between two frames by which one may be early or late and still be told from
@@ -52,7 +47,7 @@ def probe_file(path: Path) -> VideoInfo:
     """
     with open_video(path) as (container, stream):
         formats = container.format.name.split(",")
-        index = index_packets(path, container, stream, keep=True)
+        index = index_packets(path, container, stream)
         codec = stream.codec_context.codec.canonical_name
         reorder_depth = stream.codec_context.reorder_depth
         plain = (
@@ -184,13 +179,9 @@ def _plain_order(index: PacketIndex) -> bool:
     return bool((ranks[index.keys] == index.keys).all())
 
 
-def serve_probe() -> None:
-    """What a probing process runs."""
-
-    def answer(path: Path) -> dict[str, Any] | str:
-        try:
-            return asdict(probe_file(path))
-        except DecodeError as error:
-            return error.reason
-
-    serve(answer)
+def probe_or_reason(path: Path) -> dict[str, Any] | str:
+    """The fields of VideoInfo, or why the file cannot be read: what a probing process answers."""
+    try:
+        return asdict(probe_file(path))
+    except DecodeError as error:
+        return error.reason

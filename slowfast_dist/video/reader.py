@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
-from slowfast_dist.video.convert import ViewConverter
 from slowfast_dist.video.packets import decode_all, decode_frames, index_packets
-from slowfast_dist.video.seeking import Timeline, seek_frames
-from slowfast_dist.video.views import SpatialView, apply_view
+from slowfast_dist.video.seeking import SeekingReader, Timeline
+from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view
 
 __all__ = [
     "DecodeError", "VideoInfo", "chosen_decoder", "decoder_reasons", "read_frames", "read_views",
@@ -28,10 +27,10 @@ __all__ = [
 CHUNK = 4
 """Frames that Decord decodes at once: at 1080p this peaks at a third of a whole clip's memory."""
 
-WORTH_A_CHANGE = 1.25
-"""As fast as Decord, times this, another exact reader must be to be taken in its place."""
+LEAST_SPEED_GAIN = 1.25
+"""Times as fast as Decord that another exact reader must be to be taken in its place."""
 
-PAST_DECORD = {"h264": 1.5, "hevc": 1.8, "vp9": 1.4, "mpeg4": 2.9}
+SPEED_OVER_DECORD = {"h264": 1.5, "hevc": 1.8, "vp9": 1.4, "mpeg4": 2.9}
 """How many times as fast as Decord PyAV is, by codec: the least ratio measured of the CPU time of a
 clip (32 frames at rate 2, crop 224), both through the loader's path. H.264: 340 x 256 2.0 to 2.3,
 720p 2.4 (GOP 12) and 2.6 (250), 1080p 2.4 and 2.9, all keyframes 2.6, no B-frames 1.9, 10 bits 1.6,
@@ -42,6 +41,13 @@ _DECORD_PLACE = re.compile(r"\[\d+:\d+:\d+\] \S+:\d+: |Check failed: ")
 """Time and place in Decord's source, with which its messages begin."""
 
 Frames = NDArray[np.uint8]
+Indices = NDArray[np.int64]
+Decoder = Literal["auto", "decord", "pyav"]
+View = SpatialView | None
+"""None: the whole frame."""
+
+Places = dict[int, list[int]]
+"""Frame number -> where it goes in each view's part of the result."""
 
 
 @dataclass(frozen=True)
@@ -80,24 +86,20 @@ class VideoInfo:
     """Whether the frame is mirrored left to right once it is turned, as some cameras ask for."""
 
 
-def chosen_decoder(
-    info: VideoInfo, decoder: Literal["auto", "decord", "pyav"]
-) -> Literal["decord", "pyav"]:
+def chosen_decoder(info: VideoInfo, decoder: Decoder) -> Literal["decord", "pyav"]:
     """Which library reads the file: for ``auto`` Decord where its frames are right, unless PyAV is
-    at least WORTH_A_CHANGE times as fast there.
+    at least LEAST_SPEED_GAIN times as fast there.
 
-    As measured (PAST_DECORD) it is, in every kind of file that Decord reads right. Decord stays for
-    ``--data.decoder decord``.
+    As measured (SPEED_OVER_DECORD) it is, in every kind of file that Decord reads right. Decord
+    stays for ``--data.decoder decord``.
     """
     if decoder != "auto":
         return decoder
-    slow = PAST_DECORD.get(info.codec, 0.0) >= WORTH_A_CHANGE
+    slow = SPEED_OVER_DECORD.get(info.codec, 0.0) >= LEAST_SPEED_GAIN
     return "decord" if info.decord_exact and not slow else "pyav"
 
 
-def decoder_reasons(
-    counts: Counter[tuple[str, bool]], decoder: Literal["auto", "decord", "pyav"]
-) -> list[str]:
+def decoder_reasons(counts: Counter[tuple[str, bool]], decoder: Decoder) -> list[str]:
     """Which library reads how many of the videos, and why: lines for people.
 
     ``counts``: how many there are of each codec in which Decord is right (True), or is not.
@@ -111,8 +113,8 @@ def decoder_reasons(
         return [f"Decord reads all {counts.total()} videos" + (faults if wrong else "")]
     lines = []
     for codec, count in right.items():
-        times = PAST_DECORD.get(codec, 0.0)
-        if times >= WORTH_A_CHANGE:
+        times = SPEED_OVER_DECORD.get(codec, 0.0)
+        if times >= LEAST_SPEED_GAIN:
             lines.append(f"PyAV reads {count} {codec} videos: {times:g} times as fast as Decord")
         else:
             lines.append(f"Decord reads {count} {codec} videos")
@@ -123,10 +125,10 @@ def decoder_reasons(
 
 def read_frames(
     path: Path,
-    indices: NDArray[np.int64],
+    indices: Indices,
     info: VideoInfo,
-    decoder: Literal["auto", "decord", "pyav"],
-    view: SpatialView | None,
+    decoder: Decoder,
+    view: View,
     out: Frames | None = None,
 ) -> Frames:
     """The frames at ``indices`` (T,), as displayed: uint8 RGB (T, H, W, 3), (T, size, size, 3)
@@ -140,10 +142,10 @@ def read_frames(
 
 def read_views(
     path: Path,
-    indices: NDArray[np.int64],
+    indices: Indices,
     info: VideoInfo,
-    decoder: Literal["auto", "decord", "pyav"],
-    views: Sequence[SpatialView | None],
+    decoder: Decoder,
+    views: Sequence[View],
     out: Frames | None = None,
 ) -> Frames:
     """As `read_frames`, through each of V views of one size, (V, T, size, size, 3): a frame is
@@ -153,7 +155,7 @@ def read_views(
     shape = (len(views), len(indices), *size, 3)
     frames = np.empty(shape, np.uint8) if out is None else out
     assert frames.shape == shape and frames.flags.c_contiguous
-    places: dict[int, list[int]] = {}
+    places: Places = {}
     for place, number in enumerate(indices.tolist()):
         places.setdefault(number, []).append(place)
     if chosen_decoder(info, decoder) == "pyav":
@@ -171,13 +173,8 @@ def read_views(
 
 
 def _read_pyav(
-    path: Path,
-    places: dict[int, list[int]],
-    info: VideoInfo,
-    views: Sequence[SpatialView | None],
-    out: Frames,
+    path: Path, places: Places, info: VideoInfo, views: Sequence[View], out: Frames
 ) -> None:
-    """``places``: frame number -> where it goes in each view's part of ``out``."""
     converters = [
         ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
         for view in views
@@ -196,13 +193,13 @@ def _read_pyav(
         timeline = Timeline(info.first_time, info.frame_time)
         with open_video(path, known=True) as (container, stream):
             stream.codec_context.reorder_depth = info.reorder_depth
-            frames = seek_frames(container, stream, timeline, info.key_interval, list(missing))
-            for number, frame in frames:
+            seeking = SeekingReader(container, stream, timeline, info.key_interval, missing)
+            for number, frame in seeking.frames():
                 write(number, frame)
         if not missing:
             return
     with open_video(path) as (container, stream):
-        index = index_packets(path, container, stream, keep=True)
+        index = index_packets(path, container, stream)
         decoded: Iterator[tuple[int, av.VideoFrame]]
         if not info.by_packets:
             decoded = enumerate(decode_all(path, index))
@@ -227,11 +224,7 @@ def _is_unchanged(path: Path, info: VideoInfo) -> bool:
 
 
 def _read_decord(
-    path: Path,
-    places: dict[int, list[int]],
-    info: VideoInfo,
-    views: Sequence[SpatialView | None],
-    out: Frames,
+    path: Path, places: Places, info: VideoInfo, views: Sequence[View], out: Frames
 ) -> None:
     size = (info.height, info.width)
     wanted = sorted(places)

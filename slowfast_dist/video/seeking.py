@@ -4,8 +4,9 @@ Of such a video the probe remembers the time of the first frame and the time bet
 follows which frame each packet holds, so only those that lead to the wanted frames are read.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 
 import av
 from av.container import InputContainer
@@ -32,109 +33,140 @@ class Timeline:
         return self.first + int((number + 0.499) * self.step)
 
 
-def seek_frames(
-    container: InputContainer,
-    stream: VideoStream,
-    timeline: Timeline,
-    longest_group: int,
-    wanted: Iterable[int],
-) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The frames ``wanted`` (numbers, each once) with their numbers, in any order.
+class _State(Enum):
+    """What is done with the packets that come."""
+
+    SEARCHING = "no keyframe has come from which on the wanted frames decode"
+    HOLDING = "none of the group is wanted so far: its packets are held back"
+    DECODING = "one of the group was wanted: its packets go to the decoder as they come"
+
+
+class _After(Enum):
+    """What is to be done once no more packets are read in a row."""
+
+    SEEK = "the next wanted frame is sought"
+    END = "all wanted frames were read, or the file has ended"
+    GIVE_UP = "the timeline does not explain the file"
+
+
+class SeekingReader:
+    """The frames ``wanted`` (numbers, each once) of an open video, in any order.
 
     ``longest_group``: most frames from one keyframe to the next. It ends early at damage and at
     whatever the timeline does not explain: the caller needs the index of all packets for the rest.
     """
-    for other in container.streams:
-        if other.index != stream.index:
-            other.discard = Discard.all  # sound is not even read
-    missing = set(wanted)
-    context = stream.codec_context
-    reorder_depth = context.reorder_depth
-    may_skip = context.codec.canonical_name in SKIPPABLE
-    targets = frozenset(missing)
-    try:
-        skips = False
-        for number, packet in _needed_packets(container, stream, timeline, longest_group, targets):
-            if packet is None:
-                frames = context.decode(None)
-                context.flush_buffers()
-                context.reorder_depth = reorder_depth  # FFmpeg may forget it, and then lose frames
-            else:
-                if skips != (may_skip and number not in targets):
-                    skips = not skips
-                    context.skip_frame = "NONREF" if skips else "DEFAULT"
-                frames = context.decode(packet)
-            for frame in frames:
-                shown = -1 if frame.pts is None else timeline.number(frame.pts)
-                if shown in missing and not frame.is_corrupt:
-                    missing.remove(shown)
-                    yield shown, frame
-            if not missing:
-                return
-    except FAULTS:
-        return
 
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        timeline: Timeline,
+        longest_group: int,
+        wanted: Iterable[int],
+    ) -> None:
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all  # sound is not even read
+        self._container, self._stream, self._timeline = container, stream, timeline
+        self._longest_group = longest_group
+        self._wanted = frozenset(wanted)
+        self._unread = set(self._wanted)
+        """Frames whose packets have not been read."""
+        self._may_seek = True
+        """Whether what lies far ahead is sought; else it is read up to there."""
+        self._reached = -1
+        """The frame of the last keyframe from which on packets were read."""
+        self._back = 0
+        """Frames before the wanted one that are sought: see `_read_group_by_group`."""
 
-def _needed_packets(
-    container: InputContainer,
-    stream: VideoStream,
-    timeline: Timeline,
-    longest_group: int,
-    wanted: Iterable[int],
-) -> Iterator[tuple[int, av.Packet | None]]:
-    """Packets to decode for the frames ``wanted``, with the number of the frame in each; None where
-    the decoder begins afresh, and at the end.
+    def frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Each wanted frame that decodes whole, with its number."""
+        context = self._stream.codec_context
+        reorder_depth = context.reorder_depth
+        may_skip = context.codec.canonical_name in SKIPPABLE
+        missing, skips = set(self._wanted), False
+        try:
+            for number, packet in self._packets():
+                if packet is None:
+                    frames = context.decode(None)
+                    context.flush_buffers()
+                    context.reorder_depth = reorder_depth  # FFmpeg may forget it: frames get lost
+                else:
+                    if skips != (may_skip and number not in self._wanted):
+                        skips = not skips
+                        context.skip_frame = "NONREF" if skips else "DEFAULT"
+                    frames = context.decode(packet)
+                for frame in frames:
+                    shown = -1 if frame.pts is None else self._timeline.number(frame.pts)
+                    if shown in missing and not frame.is_corrupt:
+                        missing.remove(shown)
+                        yield shown, frame
+                if not missing:
+                    return
+        except FAULTS:
+            return
 
-    From a keyframe on packets are held back until one is wanted: a group without any is not
-    decoded. A group too far away to be read through is sought.
-    """
-    unread = set(wanted)
-    may_seek, reached, back = True, -1, 0
-    while True:
-        container.seek(timeline.seek_time(max(0, min(unread) - back)), stream=stream)
-        held: list[tuple[int, av.Packet]] | None = []  # of this group; None once it is decoded
-        held_bytes, begun, follows, origin = 0, False, True, 0
-        for packet in container.demux(stream):
+    def _packets(self) -> Iterator[tuple[int, av.Packet | None]]:
+        """Packets to decode, with the number of the frame in each; None where the decoder begins
+        afresh, and at the end.
+
+        From a keyframe on packets are held back until one is wanted: a group without any is not
+        decoded. A group too far away to be read through is sought.
+        """
+        after = _After.SEEK
+        while after is _After.SEEK:
+            after = yield from self._read_group_by_group()
+            if after is not _After.GIVE_UP:
+                yield -1, None
+
+    def _read_group_by_group(self) -> Generator[tuple[int, av.Packet | None], None, "_After"]:
+        """As `_packets`, from one seek on until the next or the end."""
+        start = max(0, min(self._unread) - self._back)
+        self._container.seek(self._timeline.seek_time(start), stream=self._stream)
+        state = _State.SEARCHING
+        held: list[tuple[int, av.Packet]] = []
+        held_bytes = 0
+        continues = False  # the decoder has just decoded the group before: no fresh start
+        origin = 0  # frames before it lean on what was not decoded
+        for packet in self._container.demux(self._stream):
             if not packet.size:
                 continue  # the mark of the end
             if packet.pts is None:
-                return
-            number = timeline.number(packet.pts)
+                return _After.GIVE_UP
+            number = self._timeline.number(packet.pts)
             # In an open group, what follows the keyframe in the file may precede it in time, and
             # leans on the group before, which then is not over.
-            if packet.is_keyframe and number <= (soonest := min(unread)):
-                if begun and may_seek and soonest - number > 2 * longest_group:
-                    break
-                may_seek = may_seek and number > reached  # a later index may not be known yet
-                follows = begun and held is None
-                begun, reached, held, held_bytes = True, number, [], 0
-            elif not begun:
+            if packet.is_keyframe and number <= (soonest := min(self._unread)):
+                far = soonest - number > 2 * self._longest_group
+                if far and self._may_seek and state is not _State.SEARCHING:
+                    return _After.SEEK
+                # A later index may not be known yet: then the same keyframe comes again.
+                self._may_seek = self._may_seek and number > self._reached
+                continues = state is _State.DECODING
+                state, self._reached, held, held_bytes = _State.HOLDING, number, [], 0
+            elif state is _State.SEARCHING:
                 if not packet.is_keyframe:
                     continue
-                if back:
-                    return
+                if self._back:
+                    return _After.GIVE_UP
                 # It was sought by the time of decoding, which is earlier than that of showing.
-                back = stream.codec_context.reorder_depth + 1
-                break
-            if held is not None:
+                self._back = self._stream.codec_context.reorder_depth + 1
+                return _After.SEEK
+            if state is _State.HOLDING:
                 held.append((number, packet))
                 held_bytes += packet.size
-                if number not in unread and held_bytes <= KEEP_BYTES:
+                if number not in self._unread and held_bytes <= KEEP_BYTES:
                     continue
-                if not follows:
+                if not continues:
                     yield -1, None
-                    origin = reached
-                ready, held = held, None
+                    origin = self._reached
+                ready, held, state = held, [], _State.DECODING
             else:
                 ready = [(number, packet)]
             for shown, one in ready:
-                unread.discard(shown)
-                if shown >= origin:  # else it leans on what was not decoded
+                self._unread.discard(shown)
+                if shown >= origin:
                     yield shown, one
-            if not unread:
-                break
-        else:
-            unread.clear()  # the end of the file
-        yield -1, None
-        if not unread:
-            return
+            if not self._unread:
+                return _After.END
+        return _After.END

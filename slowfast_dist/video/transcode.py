@@ -6,25 +6,25 @@ them: upright, at its own time, in its own colours, only smaller.
 
 import hashlib
 import os
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import av
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
-from slowfast_dist.system import signals
-from slowfast_dist.system.workers import serve
-from slowfast_dist.video.container import DecodeError, open_video
-from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
+from slowfast_dist.system.files import file_sha256
+from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.ordered_reader import open_in_order
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo, read_frames
-from slowfast_dist.video.writer import WriteError, _Disk, _Writer
+from slowfast_dist.video.writer import EncodeError, VideoWriter, WriteError
 
 KEY_INTERVAL = 16
 """Frames from one keyframe to the next. Short side 320, a clip of 32 frames at rate 2, intervals of
@@ -45,12 +45,7 @@ ms; without B-frames 38. crf 23 takes .7 of the disk of crf 20 for 1.2 to 2 dB; 
 takes half as much time again to encode, up to twice, for .7 to 1.2 dB."""
 
 VERSION = 1
-"""Of what is made of a file: raise it with any change to the pixels or the keyframes."""
-
-CHUNK = 64
-"""Frames that are decoded from one start of the decoder on, at least: it starts at keyframes, as
-reading does, and what comes out of order waits no longer than that."""
-
+"""Version of what is made of a file: raise it with any change to the pixels or the keyframes."""
 
 @dataclass(frozen=True)
 class Transcoded:
@@ -78,7 +73,6 @@ def transcode(
     """
     info = probe_file(source)
     size = prepared_size(info.width, info.height, short_side)
-    written = 0
     options = {
         "g": str(key_interval),
         "keyint_min": str(key_interval),
@@ -86,24 +80,23 @@ def transcode(
         "forced-idr": "1",
         **encoder,
     }
-    with _Disk(target) as disk, open_video(source) as (container, stream):
-        index = index_packets(source, container, stream, keep=True)
-        try:
-            with _Writer(disk, stream, info, size, options) as writer:
-                for frame in _frames(source, stream, index, info):
-                    writer.write(frame)
-                    written += 1
-        except av.FFmpegError as error:
-            what = f"cannot be written as H.264 of {size[0]} x {size[1]} pixels"
-            raise DecodeError(source, f"{what} ({error.strerror})") from error
-        disk.sync()
-    if written != info.frames:
-        raise DecodeError(source, f"{written} frames decode, the probe found {info.frames}")
-    result = probe_file(target)
-    if (result.frames, result.width, result.height) != (written, *size):
-        raise DecodeError(source, f"its copy holds {result.frames} frames in place of {written}")
-    read_frames(target, np.array([0, written - 1]), result, "pyav", None)
-    return Transcoded(written, *size, target.stat().st_size)
+    try:
+        with open_in_order(source, info) as frames:
+            resized = _Resizer(frames.stream, info, size)
+            with VideoWriter(
+                target, size[1], size[0], resized.rate, options=options, time_base=resized.base,
+                durable=True,
+            ) as writer:  # fmt: skip
+                for _, frame in frames.read(range(info.frames)):
+                    writer.write_frame(resized.of(frame))
+    except EncodeError as error:
+        what = f"cannot be written as H.264 of {size[0]} x {size[1]} pixels"
+        raise DecodeError(source, f"{what} ({error})") from error
+    copy = probe_file(target)
+    if (copy.frames, copy.width, copy.height) != (info.frames, *size):
+        raise DecodeError(source, f"its copy holds {copy.frames} frames in place of {info.frames}")
+    read_frames(target, np.array([0, info.frames - 1]), copy, "pyav", None)
+    return Transcoded(info.frames, *size, target.stat().st_size)
 
 
 def prepared_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -120,95 +113,103 @@ def _even(length: float) -> int:
     return max(2, 2 * int(length / 2 + 0.5))
 
 
-def _frames(
-    path: Path, stream: VideoStream, index: PacketIndex, info: VideoInfo
-) -> Iterator[VideoFrame]:
-    """All frames in their order, decoded as those of a clip are."""
-    if not info.by_packets:
-        yield from decode_all(path, index)
-        return
-    for first, end in _chunks(index):
-        waiting: dict[int, VideoFrame] = {}
-        for number, frame in decode_frames(path, stream.codec_context, index, range(first, end)):
-            waiting[number] = frame
-            while first in waiting:
-                yield waiting.pop(first)
-                first += 1
+_RGB = 0
+"""FFmpeg's AVCOL_SPC_RGB: the frame holds no luma that could be kept."""
 
 
-def _chunks(index: PacketIndex) -> Iterator[tuple[int, int]]:
-    """Frames (first, end) of runs that begin at keyframes, CHUNK frames or more each."""
-    first = 0
-    for start in np.flatnonzero(np.isin(index.order, index.keys)).tolist():
-        if start - first >= CHUNK:
-            yield first, start
-            first = start
-    yield first, len(index.order)
+class _Resizer:
+    """Makes yuv420p frames of one size, width and height, of a source's of any size and format."""
+
+    def __init__(self, source: VideoStream, info: VideoInfo, size: tuple[int, int]) -> None:
+        self._quarters, self._mirrored = info.rotation // 90, info.mirrored
+        self._width, self._height = size[::-1] if self._quarters % 2 else size
+        self.rate = source.average_rate or source.guessed_rate or Fraction(25)
+        self.base = source.time_base or 1 / self.rate
+        self._step = max(1, round(1 / (self.rate * self.base)))
+        self._first: int | None = None
+        self._last = -self._step
+        self._scaler = VideoReformatter()
+
+    def of(self, frame: VideoFrame) -> VideoFrame:
+        """A frame as it came out of the decoder, upright, small, at its time from the first on."""
+        small = self._scaler.reformat(
+            frame,
+            self._width,
+            self._height,
+            "yuv420p",  # 10 bits become 8, dithered
+            dst_colorspace=Colorspace.ITU709 if frame.colorspace == _RGB else None,
+            dst_color_range=ColorRange.MPEG,  # players guess less wrong than with the full range
+            interpolation=Interpolation.BICUBIC,  # as wide as the reduction asks: no aliasing
+            threads=1,
+        )
+        planes = np.asarray(small.to_ndarray(), np.uint8)
+        planes = _upright(planes, self._height, self._quarters, self._mirrored)
+        # A new one: the type of the picture, its rotation and so on would go into the result.
+        result = VideoFrame.from_ndarray(planes, format="yuv420p")
+        result.colorspace, result.color_range = small.colorspace, ColorRange.MPEG
+        result.color_primaries, result.color_trc = frame.color_primaries, frame.color_trc
+        result.pts, result.time_base = self._time(frame.pts), self.base
+        if frame.duration:
+            result.duration = frame.duration
+        return result
+
+    def _time(self, given: int | None) -> int:
+        """From the first frame on; where the source does not say, or goes back, a step later."""
+        if self._first is None:
+            self._first = given or 0
+        time = self._last + self._step
+        if given is not None and given - self._first > self._last:
+            time = given - self._first
+        self._last = time
+        return time
 
 
-# Processes that transcode files, or hash them, for `probe_pool.ask_apart`.
+def _upright(
+    planes: NDArray[np.uint8], height: int, quarters: int, mirrored: bool
+) -> NDArray[np.uint8]:
+    """yuv420p (3/2 H, W) turned anticlockwise, then mirrored left to right."""
+    if not quarters and not mirrored:
+        return planes
+    width = planes.shape[1]
+    luma = np.rot90(planes[:height], quarters)
+    chroma = np.rot90(planes[height:].reshape(2, height // 2, width // 2), quarters, axes=(1, 2))
+    if mirrored:
+        luma, chroma = luma[:, ::-1], chroma[..., ::-1]
+    return np.concatenate([luma.ravel(), chroma.ravel()]).reshape(-1, luma.shape[1])
 
 
-_ROOM = "slowfast_dist.video.transcode"
-
-WORKER = (sys.executable, "-c", f"from {_ROOM} import serve_transcode; serve_transcode()")
-"""A transcoding process; its arguments: a folder for what it writes, and the short side."""
-
-HASHER = (sys.executable, "-c", f"from {_ROOM} import serve_hash; serve_hash()")
-"""A process that answers with [the sha256 of a file]."""
+# --- what processes of `map_in_children` answer --------------------------------------------------
 
 
 def part_name(source: Path) -> str:
-    """Under which a transcoding process leaves the result for ``source`` in its folder."""
+    """Under which `transcode_or_reason` leaves the result for ``source`` in its folder."""
     return hashlib.sha256(os.fsencode(source)).hexdigest() + ".mp4"
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of the content, in hexadecimal. Raises OSError."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def serve_transcode() -> None:
-    """What a transcoding process runs.
-
-    It answers with Transcoded's fields and the source's sha256, with the reason why the source
-    cannot be read (a str), or with {"write_error": reason}.
-    """
-    signals.leave_to_parent()
-    folder, short_side = Path(sys.argv[1]), int(sys.argv[2])
-
-    def answer(path: Path) -> dict[str, Any] | str:
-        part = folder / part_name(path)
-        try:
-            before = path.stat()
-            digest = file_hash(path)
-            result = transcode(path, part, short_side)
-            after = path.stat()
-            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                raise DecodeError(path, "it changed while it was read")
-            return {**asdict(result), "sha256": digest}
-        except WriteError as error:
-            part.unlink(missing_ok=True)
+def transcode_or_reason(path: Path, folder: str, short_side: int) -> dict[str, Any] | str:
+    """Transcoded's fields and the source's sha256, the reason why the source cannot be read (a
+    str), or {"write_error": reason}; the result is in ``folder``."""
+    part = Path(folder, part_name(path))
+    try:
+        before = path.stat()
+        digest = file_sha256(path)
+        result = transcode(path, part, short_side)
+        after = path.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise DecodeError(path, "it changed while it was read")
+        return {**asdict(result), "sha256": digest}
+    except (WriteError, DecodeError, OSError) as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, WriteError):
             return {"write_error": str(error)}
-        except DecodeError as error:
-            part.unlink(missing_ok=True)
+        if isinstance(error, DecodeError):
             return error.reason
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            return error.strerror or str(error)
-
-    serve(answer)
+        return error.strerror or str(error)
 
 
-def serve_hash() -> None:
-    """What a process runs that answers with the sha256 of files, "" where one cannot be read."""
-    signals.leave_to_parent()
-
-    def answer(path: Path) -> list[str]:
-        try:
-            return [file_hash(path)]
-        except OSError:
-            return [""]
-
-    serve(answer)
+def sha256_or_nothing(path: Path) -> str | None:
+    """None where the file cannot be read."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None

@@ -1,18 +1,24 @@
-"""The spatial part of a view: crop, resize and flip, on uint8 frames.
+"""The spatial part of a view: crop, resize and flip, on uint8 frames and on what a decoder gives.
 
-The crop is cut out of the source frame before it is resized, which gives what resizing the whole
-frame and then cropping gives, up to rounding to whole source pixels, at a fraction of the cost.
+The crop is cut out of the source frame before it is converted to RGB and resized, which gives what
+resizing the whole frame and then cropping gives, up to rounding to whole source pixels, at a
+fraction of the cost.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import av
 import cv2
 import numpy as np
+from av.video.plane import VideoPlane
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from slowfast_dist.config.training import DataConfig
 
 cv2.setNumThreads(1)  # the loader's processes already fill the CPUs
+
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def _view(
     return SpatialView(top, left, rows, columns, data.crop_size, flip)
 
 
-def apply_view(frames: NDArray[np.uint8], view: SpatialView) -> NDArray[np.uint8]:
+def apply_view(frames: Pixels, view: SpatialView) -> Pixels:
     """(t, H, W, 3) to (t, size, size, 3): cut the region out, resize it linearly, mirror it."""
     bottom, right = view.top + view.height, view.left + view.width
     assert 0 <= view.top < bottom <= frames.shape[1], (view, frames.shape)
@@ -85,7 +91,7 @@ def apply_view(frames: NDArray[np.uint8], view: SpatialView) -> NDArray[np.uint8
     return result
 
 
-def resize_region(region: NDArray[np.uint8], view: SpatialView, out: NDArray[np.uint8]) -> None:
+def resize_region(region: Pixels, view: SpatialView, out: Pixels) -> None:
     """The view's region (h, w, 3) into ``out`` (size, size, 3), mirrored where the view says so."""
     assert region.shape[:2] == (view.height, view.width), (view, region.shape)
     size = (view.size, view.size)
@@ -98,6 +104,137 @@ def resize_region(region: NDArray[np.uint8], view: SpatialView, out: NDArray[np.
 _TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
-def turn(frame: NDArray[np.uint8], turns: int) -> NDArray[np.uint8]:
+def turn(frame: Pixels, turns: int) -> Pixels:
     """(h, w, 3) turned ``turns`` times by 90 degrees anticlockwise; itself for 0."""
     return np.asarray(cv2.rotate(frame, _TURNS[turns]), np.uint8) if turns else frame
+
+
+# --- decoded frames ------------------------------------------------------------------------------
+
+_SHIFTS = {
+    "yuv420p": (1, 1),
+    "yuvj420p": (1, 1),
+    "yuv422p": (0, 1),
+    "yuvj422p": (0, 1),
+    "yuv444p": (0, 0),
+    "yuvj444p": (0, 0),
+    "gray": (0, 0),
+}
+"""Formats of 8 bits whose conversion FFmpeg does block by block, so that a region gives the pixels
+that the whole frame gives: log2 of the rows and columns that share a chroma sample. It filters the
+chroma of others across the blocks (10 bits), and that of frames of an odd size."""
+
+class ViewConverter:
+    """Writes frames of one video as RGB, upright, cut out and resized as ``view`` says."""
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        rotation: int,
+        view: SpatialView | None,
+        mirrored: bool = False,
+    ) -> None:
+        """``height`` and ``width`` of the displayed frame; ``rotation`` and ``mirrored`` as in
+        `VideoInfo`."""
+        if view is not None and mirrored:
+            view = replace(view, left=width - view.left - view.width, flip=not view.flip)
+        self._mirrored = mirrored
+        self._turns = rotation // 90 % 4
+        self._size = (width, height) if self._turns % 2 else (height, width)
+        self._view = view
+        self._region = None if view is None else self._stored_region(view)
+        self._reformatter = VideoReformatter()
+        self._kind: tuple[str, int, int] | None = None
+        self._cut: _Cut | None = None
+
+    def write(self, frame: av.VideoFrame, out: Pixels) -> None:
+        """``out``: (H, W, 3), or (size, size, 3) with a view.
+
+        A frame of another size than the first one is scaled to that.
+        """
+        if self._view is None:
+            upright = turn(self._rgb(frame, *self._size), self._turns)
+            out[:] = upright[:, ::-1] if self._mirrored else upright
+            return
+        resize_region(turn(self.region_of(frame), self._turns), self._view, out)
+
+    def region_of(self, frame: av.VideoFrame) -> Pixels:
+        """RGB (h, w, 3) of what the view shows, as it is stored; valid until the next frame."""
+        assert self._region is not None
+        top, left, height, width = self._region
+        cut = self._cut_for(frame)
+        if cut is None:
+            source = self._rgb(frame, *self._size)
+        else:
+            source = self._rgb(cut.of(frame), cut.height, cut.width)
+            top, left = top - cut.top, left - cut.left
+        return source[top : top + height, left : left + width]
+
+    def _stored_region(self, view: SpatialView) -> tuple[int, int, int, int]:
+        """(top, left, height, width) of the view in the stored frame, before it is turned."""
+        height, width = self._size
+        top, left = view.top, view.left
+        bottom, right = top + view.height, left + view.width
+        if self._turns == 0:
+            return top, left, view.height, view.width
+        if self._turns == 1:
+            return left, width - bottom, view.width, view.height
+        if self._turns == 2:
+            return height - bottom, width - right, view.height, view.width
+        return height - right, top, view.width, view.height
+
+    def _cut_for(self, frame: av.VideoFrame) -> "_Cut | None":
+        """What cuts the region out before it is converted; None where that changes its pixels."""
+        if frame.interlaced_frame:
+            return None  # its two fields are converted apart, the copy's would not be
+        kind = name, height, width = frame.format.name, frame.height, frame.width
+        if kind != self._kind:
+            self._kind, self._cut = kind, None
+            # With odd widths and heights FFmpeg takes another way, for those with shared chroma.
+            uneven = any(_SHIFTS.get(name, ())) and (height % 2 or width % 2)
+            if name in _SHIFTS and self._region and (height, width) == self._size and not uneven:
+                self._cut = _Cut(name, self._region, self._size)
+        return self._cut
+
+    def _rgb(self, frame: av.VideoFrame, height: int, width: int) -> Pixels:
+        """(height, width, 3), valid until the next frame."""
+        # More threads than one only take the CPU from the loader's other processes.
+        rgb = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", threads=1
+        )
+        return _rows(rgb.planes[0])[:height, : 3 * width].reshape(height, width, 3)
+
+
+class _Cut:
+    """Copies a region, grown to whole blocks of chroma, into a small frame of the same format."""
+
+    def __init__(
+        self, format: str, region: tuple[int, int, int, int], size: tuple[int, int]
+    ) -> None:
+        top, left, height, width = region
+        step = 2 if any(_SHIFTS[format]) else 1
+        self.top, self.left = top // step * step, left // step * step
+        self.height = -(-(top + height - self.top) // step) * step
+        self.width = -(-(left + width - self.left) // step) * step
+        assert self.top + self.height <= size[0] and self.left + self.width <= size[1]
+        self._small = av.VideoFrame(self.width, self.height, format)
+        self._targets = []
+        for number, plane in enumerate(self._small.planes):
+            rows, columns = _SHIFTS[format] if number else (0, 0)
+            height, width = self.height >> rows, self.width >> columns
+            top, left = self.top >> rows, self.left >> columns
+            target = _rows(plane)[:height, :width]
+            self._targets.append((target, slice(top, top + height), slice(left, left + width)))
+
+    def of(self, frame: av.VideoFrame) -> av.VideoFrame:
+        small = self._small
+        small.colorspace, small.color_range = frame.colorspace, frame.color_range
+        for plane, (target, rows, columns) in zip(frame.planes, self._targets, strict=True):
+            target[:] = _rows(plane)[rows, columns]
+        return small
+
+
+def _rows(plane: VideoPlane) -> Pixels:
+    """(rows, bytes of a line) over the plane's own memory."""
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)

@@ -20,7 +20,7 @@ import av
 import psutil
 
 from slowfast_dist.data.scan import VIDEO_SUFFIXES
-from slowfast_dist.video.guarded_reader import CRASHES, HANGS
+from slowfast_dist.system.child import CRASHES, HANGS
 from tests.campaigns.mutations import mutate, promises
 from tests.helpers.training_runs import ROOT, TINY, command_of
 from tests.helpers.video_kinds import KINDS, Kind, write

@@ -1,7 +1,6 @@
 """`python -m tests.campaigns.fuzz`, small ones: hostile input costs only what is bad."""
 
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -27,6 +26,7 @@ from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo, read_frames
 from tests.campaigns import fuzz_left, fuzz_text, fuzz_videos
 from tests.campaigns.mutations import MUTATIONS, mutate, promises
+from tests.helpers.child_modules import importable
 from tests.helpers.training_runs import launch
 
 
@@ -151,11 +151,10 @@ def test_odd_numbers_of_a_probe_are_refused(name: str, value: Any) -> None:
 
 def test_a_probe_gone_mad_costs_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
-        "from slowfast_dist.system.workers import serve\n"
         f"info = {asdict(INFO)}\n"
-        "serve(lambda path: info if path.stem == 'good' else info | {'width': 10**30})"
+        "def answer(path): return info if path.stem == 'good' else info | {'width': 10**30}\n"
     )
-    monkeypatch.setattr(probe_all, "WORKER", (sys.executable, "-c", code))
+    monkeypatch.setattr(probe_all, "probe_or_reason", importable(tmp_path, monkeypatch, code))
     for name in ("bad", "good"):
         (tmp_path / f"{name}.mp4").touch()
     videos = VideoTable.of_paths([tmp_path / "bad.mp4", tmp_path / "good.mp4"])

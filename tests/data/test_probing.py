@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -24,25 +23,23 @@ from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system import progress
 from slowfast_dist.system.log import log_to_console
-from slowfast_dist.system.workers import ask_apart
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.writer import write_video
+from tests.helpers.child_modules import importable, not_importable
 from tests.helpers.training_runs import ROOT
 
 STAND_IN = """
-import os, signal, sys, time
+import os, signal, time
 from dataclasses import asdict
 from slowfast_dist.video.probe import probe_file
-from slowfast_dist.system.workers import serve
 def answer(path):
     if "hangs" in path.name:
         time.sleep(600)
     if "crashes" in path.name:
         os.kill(os.getpid(), signal.SIGSEGV)
     return asdict(probe_file(path))
-serve(answer)
 """
 """A probing process on a decoder with two bugs."""
 
@@ -77,7 +74,7 @@ def remembered(cache: Path) -> int:
 
 
 def forbid_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe_all, "WORKER", (sys.executable, "-c", "raise SystemExit"))
+    monkeypatch.setattr(probe_all, "probe_or_reason", not_importable)
 
 
 def test_videos_and_rejections_are_told_apart(folder: Path) -> None:
@@ -270,7 +267,8 @@ def test_two_runs_at_once_lose_nothing(folder: Path, tmp_path: Path) -> None:
 def test_a_hang_or_a_crash_costs_only_its_file(
     videos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe_all, "WORKER", (sys.executable, "-c", STAND_IN))
+    answer = importable(tmp_path, monkeypatch, STAND_IN)
+    monkeypatch.setattr(probe_all, "probe_or_reason", answer)
     monkeypatch.setattr(probe_all, "TIME_LIMIT", 2.0)
     monkeypatch.setattr(probe_all, "BYTES_PER_SECOND", 500.0)  # for the good ones on a busy machine
     monkeypatch.setattr(probe_all, "FILES_WORTH_A_WORKER", 4)
@@ -290,23 +288,6 @@ def test_a_hang_or_a_crash_costs_only_its_file(
         else:
             assert isinstance(result, VideoInfo)
     assert remembered(cache) == 5  # what failed is tried again next time
-
-
-SLOW = (
-    "import time; from slowfast_dist.system.workers import serve\n"
-    "serve(lambda path: time.sleep(1.0 if path.name == 'slow' else 0.0))"
-)
-
-
-def test_what_else_the_caller_does_costs_no_file() -> None:
-    """Nor that the caller is stopped between two answers, as by Ctrl-Z."""
-    paths = [Path("quick"), Path("slow"), Path("quick")]
-    answers = ask_apart((sys.executable, "-c", SLOW), paths, 2, lambda path: 5.0)
-    with closing(answers):
-        found = [next(answers)]
-        time.sleep(5.5)
-        found += answers
-    assert sorted(found) == [(Path("quick"), None), (Path("quick"), None), (Path("slow"), None)]
 
 
 def test_an_interrupted_probe_keeps_what_it_found(

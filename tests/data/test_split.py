@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.columns import Coded, Texts
+from slowfast_dist.data.columns import Categorical, Texts
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.data.manifest import Listing, list_videos
 from slowfast_dist.data.split import MOST_GROUPS, Split, split_videos, write_split
@@ -165,7 +165,7 @@ def test_thousands_of_groups_are_drawn_at_random_and_still_balanced() -> None:
              enumerate(zip(labels[order], groups[order], strict=True))]  # fmt: skip
     videos = VideoTable(
         Path("root"), Texts.of(names), labels[order].astype(np.int32),
-        Coded.of(str(group) for group in groups[order]),
+        Categorical.of(str(group) for group in groups[order]),
     )  # fmt: skip
     found = Listing(tuple("01234"), videos)
     split = split_videos(found, 0.2, 0)

@@ -10,7 +10,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from slowfast_dist.data.columns import CHUNK, Coded, InfoColumns, Texts
+from slowfast_dist.data.columns import CHUNK, Categorical, InfoColumns, Texts
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.video.reader import VideoInfo
 from tests.helpers.training_runs import ROOT
@@ -92,7 +92,7 @@ def test_texts_of_more_than_one_chunk() -> None:
     wanted = Texts.of([words[7], "none", words[CHUNK + 1]])
     assert texts.places(wanted).tolist() == [7, -1, CHUNK + 1]
     assert texts.places(texts).tolist() == list(range(len(words)))
-    coded = Coded.of(word[-1] for word in words)
+    coded = Categorical.of(word[-1] for word in words)
     assert list(coded) == [word[-1] for word in words] and len(coded.texts) == 10
 
 

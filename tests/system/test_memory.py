@@ -14,9 +14,9 @@ from slowfast_dist.system import memory as host_memory
 from slowfast_dist.system.memory import (
     address_space_kept_back,
     available_memory,
+    cgroup_headroom,
     memory_now,
     peak_growth,
-    rooms_of_groups,
     sampled_growth,
 )
 
@@ -46,7 +46,7 @@ def test_the_peak_of_memory_that_is_free_again_is_seen(measure) -> None:
 def test_processes_share_what_the_host_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < available_memory(1) <= psutil.virtual_memory().total
     # Of a control group, as other processes take and free the host's memory meanwhile.
-    monkeypatch.setattr(host_memory, "rooms_of_groups", lambda *_: [9 * MB, 8 * MB])
+    monkeypatch.setattr(host_memory, "cgroup_headroom", lambda *_: [9 * MB, 8 * MB])
     assert [available_memory(count) for count in (1, 4)] == [8 * MB, 2 * MB]
 
 
@@ -87,7 +87,7 @@ def test_the_tightest_of_nested_control_groups_is_found(tmp_path: Path) -> None:
     group(mount / "job", max=4000, high="max", current=3000, stat="anon 5\ninactive_file 500")
     group(mount / "job" / "step", max="max", high=9000, current=2000, stat="inactive_file 100")
     group(mount / "other", max=1, current=1, stat="")
-    assert sorted(rooms_of_groups(tmp_path / "cgroup", mount)) == [1500, 7100]
+    assert sorted(cgroup_headroom(tmp_path / "cgroup", mount)) == [1500, 7100]
 
 
 def test_version_1_of_control_groups_is_known_too(tmp_path: Path) -> None:
@@ -96,15 +96,15 @@ def test_version_1_of_control_groups_is_known_too(tmp_path: Path) -> None:
     group(mount / "memory" / "a", limit_in_bytes=800, usage_in_bytes=700,
           stat="inactive_file 1\ntotal_inactive_file 50")  # fmt: skip
     group(mount / "cpu" / "a", limit_in_bytes=1, usage_in_bytes=1, stat="")
-    assert rooms_of_groups(tmp_path / "cgroup", mount) == [150]
+    assert cgroup_headroom(tmp_path / "cgroup", mount) == [150]
 
 
 def test_inside_a_container_the_mount_is_the_group(tmp_path: Path) -> None:
     """The kernel may name the group as the host sees it, which is not there."""
     (tmp_path / "cgroup").write_text("0::/../kubepods/pod1\n")
     group(tmp_path / "mount", max=1000, current=400, stat="inactive_file 0")
-    assert rooms_of_groups(tmp_path / "cgroup", tmp_path / "mount") == [600]
+    assert cgroup_headroom(tmp_path / "cgroup", tmp_path / "mount") == [600]
 
 
 def test_without_control_groups_nothing_limits(tmp_path: Path) -> None:
-    assert rooms_of_groups(tmp_path / "missing", tmp_path) == []
+    assert cgroup_headroom(tmp_path / "missing", tmp_path) == []

@@ -78,7 +78,7 @@ def test_a_far_frame_is_sought_and_not_read_up_to(
     path = videos.path("H.264 many groups")
     info = probe_file(path)
     sizes: list[int] = []
-    needed = seeking.seek_frames
+    real = seeking.SeekingReader
 
     def counting(container: Any, stream: Any, *others: Any) -> Any:
         def demux(stream: Any) -> Any:
@@ -88,9 +88,9 @@ def test_a_far_frame_is_sought_and_not_read_up_to(
 
         spy = type("Spy", (), {"demux": staticmethod(demux), "seek": container.seek})
         spy.streams = container.streams  # type: ignore[attr-defined]
-        yield from needed(spy, stream, *others)  # type: ignore[arg-type]
+        return real(spy, stream, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(video, "seek_frames", counting)
+    monkeypatch.setattr(video, "SeekingReader", counting)
     read_frames(path, np.array([3, 120, 240]), info, "auto", None)
     assert 3 < len(sizes) < 3 * 4 * info.key_interval < info.frames
 

@@ -323,7 +323,7 @@ def test_the_time_in_which_all_were_stopped_does_not_count(good: Path) -> None:
 SPOILED = """
 import os, signal, sys
 sys.path.insert(0, os.getcwd())
-from slowfast_dist import training
+from slowfast_dist.training import run as training
 from slowfast_dist.video import guarded_reader as guard
 
 def find_videos(*arguments):
@@ -351,7 +351,7 @@ crashes = []
 find, training.find_videos = training.find_videos, find_videos
 read, guard.read_views = guard.read_views, read_views
 asked, guard.GuardedReader.read_views = guard.GuardedReader.read_views, ask
-from slowfast_dist.cli import main
+from slowfast_dist.cli.main import main
 main(["train", *sys.argv[2:]])
 """
 """A training in which a video of each side hangs and another one crashes after the probe. Its first

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slowfast_dist.system.workers import Ended, Message, StreamProcess
+from slowfast_dist.system.child import Message
+from slowfast_dist.system.stream import Ended
 from slowfast_dist.video import ordered_reader as stream
 from slowfast_dist.video import packets
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.convert import ViewConverter
 from slowfast_dist.video.ordered_reader import next_message, open_in_order
 from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.views import ViewConverter
 
 
 def read(path: Path, wanted: list[int]) -> list[tuple[int, np.ndarray]]:
@@ -62,29 +63,3 @@ def test_only_what_is_waited_counts_as_silence() -> None:
     assert message.header == {"frames": 1}
     with pytest.raises(DecodeError, match="hangs the decoder"):
         next_message(messages, Path("a.mp4"), limit, waiting)
-
-
-def test_a_process_that_prints_and_a_bug_in_it(tmp_path: Path) -> None:
-    """What a library prints is no message; an error of ours comes with its traceback."""
-    (tmp_path / "chatty.py").write_text(
-        "from slowfast_dist.system.workers import run\n"
-        "import numpy as np, os\n"
-        "def work(line):\n"
-        "    os.write(1, b'noise\\n')\n"
-        "    line.send({'said': line.request['word']}, np.arange(6, dtype='u1').reshape(2, 3))\n"
-        "    line.send({'told': line.ask()})\n"
-        "    1 / 0\n"
-        "def serve(): run(work)\n"
-    )
-    got: list[Message | Ended] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(tmp_path))
-        with StreamProcess("chatty", "serve", {"word": "é"}, got.append) as process:
-            process.tell([1, 2])
-            process._thread.join(300)
-    first, second, bug, end = got
-    assert isinstance(first, Message) and first.header == {"said": "é"}
-    assert first.data is not None and first.data.tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert isinstance(second, Message) and second.header == {"told": [1, 2]}
-    assert isinstance(bug, Message) and "ZeroDivisionError" in bug.header["bug"]
-    assert end == Ended("exit code 0")

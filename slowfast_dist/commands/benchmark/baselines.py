@@ -9,16 +9,13 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import av
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
@@ -27,13 +24,11 @@ from torch.utils.data import Dataset
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import dense_indices
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.model.inputs import MEAN, STD
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.packets import SKIPPABLE
 from slowfast_dist.video.reader import VideoInfo, read_frames
-from slowfast_dist.video.views import SpatialView, training_view
-
-MEAN, STD = 0.45, 0.225
-"""Of SlowFast's training data; the same for red, green and blue."""
+from slowfast_dist.video.views import SpatialView, ViewConverter, resize_region, training_view
 
 
 @cache
@@ -114,9 +109,7 @@ class PlainClips(Dataset[Tensor]):
         return read_plain(path, indices, info, view)
 
 
-# The decoding alone that a clip cannot do without, and the reader's steps one by one: to measure
-# reading against. Nothing reads clips through this.
-
+# --- the decoding that a clip cannot do without, and the reader's steps one by one ---------------
 
 Times = NDArray[np.int64]
 
@@ -166,14 +159,13 @@ def stage_seconds(
         clock.lap("seek")
         frames = _decode(stream, packets, wanted)
         clock.lap("decode")
-        scaler = VideoReformatter()
+        context = stream.codec_context
+        converter = ViewConverter(context.height, context.width, 0, view)
+        out = np.empty((view.size, view.size, 3), np.uint8)
         for frame in frames:
-            top, left, rgb = _to_rgb(scaler, frame, view)
+            region = converter.region_of(frame)
             clock.lap("scale")
-            region = rgb[top : top + view.height, left : left + view.width]
-            resized = cv2.resize(region, (view.size, view.size), interpolation=cv2.INTER_LINEAR)
-            if view.flip:
-                cv2.flip(resized, 1)
+            resize_region(region, view, out)
             clock.lap("crop")
         del packets, frames
     clock.lap("open")  # and close
@@ -230,29 +222,3 @@ def _decode(stream: VideoStream, packets: list[av.Packet], wanted: set[int]) -> 
     if len(frames) != len(wanted):
         raise DecodeError(Path(stream.container.name), "frames are missing")
     return frames
-
-
-def _to_rgb(
-    scaler: VideoReformatter, frame: VideoFrame, view: SpatialView
-) -> tuple[int, int, NDArray[np.uint8]]:
-    """RGB of the region, grown to even numbers, and where the region begins in it."""
-    if frame.format.name != "yuv420p" or frame.width % 2 or frame.height % 2:
-        rgb = scaler.reformat(frame, format="rgb24", threads=1)
-        return view.top, view.left, np.asarray(rgb.to_ndarray(), np.uint8)
-    top, left = view.top // 2 * 2, view.left // 2 * 2
-    height = -(-(view.top + view.height - top) // 2) * 2
-    width = -(-(view.left + view.width - left) // 2) * 2
-    small = av.VideoFrame(width, height, "yuv420p")
-    for number, (source, target) in enumerate(zip(frame.planes, small.planes, strict=True)):
-        part = 2 if number else 1
-        cut = _rows(source)[top // part : (top + height) // part]
-        cut = cut[:, left // part : (left + width) // part]
-        _rows(target)[: height // part, : width // part] = cut
-    pixels = _rows(scaler.reformat(small, format="rgb24", threads=1).planes[0])
-    pixels = pixels[:height, : 3 * width].reshape(height, width, 3)
-    return view.top - top, view.left - left, pixels
-
-
-def _rows(plane: Any) -> NDArray[np.uint8]:
-    """(rows, bytes of a line) over the plane's own memory."""
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)

@@ -1,18 +1,17 @@
 """CPU time to read a clip: ours by decoder, the plain way, the bare decode; and where ours goes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from slowfast_dist.commands.benchmark.baselines import (
-    STAGES,
     PlainClips,
     Times,
     decode_bare,
@@ -21,7 +20,8 @@ from slowfast_dist.commands.benchmark.baselines import (
     plain_reader,
     stage_seconds,
 )
-from slowfast_dist.commands.benchmark.output import Cost, Meter, cost_of, ratio_of_medians
+from slowfast_dist.commands.benchmark.output import Cost, Meter, cost_of
+from slowfast_dist.commands.benchmark.videos import Group, Video
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import Batch, Sample, TrainingClips, collate
@@ -30,34 +30,12 @@ from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.reader import Decoder
 
 SEED = 0
 
-Decoder = Literal["auto", "decord", "pyav"]
 DECODERS: tuple[Decoder, ...] = ("pyav", "decord", "auto")
 PREPARED = "auto, after prepare"
-
-
-@dataclass(frozen=True)
-class Video:
-    path: Path
-    info: VideoInfo
-
-
-@dataclass(frozen=True)
-class Group:
-    """Videos of one kind: what they are for people, and their numbers among all."""
-
-    name: str
-    facts: dict[str, Any]
-    members: list[int]
-
-    def keys(self, count: int) -> Iterator[ClipKey]:
-        """Of ``count`` clips, taken from the videos in turn."""
-        for number in range(count):
-            epoch, member = divmod(number, len(self.members))
-            yield ClipKey(epoch, self.members[member])
 
 
 @dataclass
@@ -165,63 +143,19 @@ def _read(clips: TrainingClips, key: ClipKey) -> None:
         raise DecodeError(Path(f"video {failure.video}"), failure.reason)
 
 
-def clip_rows(group: Group, result: GroupCosts) -> list[dict[str, Any]]:
-    """A row for each of our ways: medians in CPU milliseconds a clip, and ratios of medians."""
-    cpu = {name: [1e3 * cost.cpu for cost in costs] for name, costs in result.costs.items()}
-    rows = []
-    for name in (*DECODERS, PREPARED):
-        if name not in cpu:
-            continue
-        row = {
-            "videos": group.name,
-            **group.facts,
-            "reader": name,
-            "clips": len(cpu[name]),
-            "cpu_ms": median(cpu[name]),
-            "clips_per_cpu_second": 1e3 / median(cpu[name]),
-            "plain_cpu_ms": median(cpu["plain"]),
-            "ratio": ratio_of_medians(cpu[name], cpu["plain"]),
-            "bare_cpu_ms": None,
-            "ratio_to_bare": None,
-        }
-        if "bare" in cpu:
-            row["bare_cpu_ms"] = median(cpu["bare"])
-            row["ratio_to_bare"] = ratio_of_medians(cpu[name], cpu["bare"])
-        rows.append(row)
-    return rows
-
-
-def stage_row(group: Group, result: GroupCosts) -> dict[str, Any] | None:
-    """CPU milliseconds a clip by stage, medians, with what the stages leave of the pyav reader's:
-    handing over from its own process, and what was not foreseen."""
-    both = zip(result.costs.get("pyav", ()), result.stages, strict=True)
-    pairs = [(cost, seconds) for cost, seconds in both if seconds is not None]
-    if not pairs:
-        return None
-    whole = [1e3 * cost.cpu for cost, _ in pairs]
-    stages = [{name: 1e3 * seconds[name] for name in STAGES} for _, seconds in pairs]
-    rest = [all_ - sum(parts.values()) for all_, parts in zip(whole, stages, strict=True)]
-    return {
-        "videos": group.name,
-        "cpu_ms": median(whole),
-        **{name: median(parts[name] for parts in stages) for name in STAGES},
-        "rest": median(rest),
-        "rest_share": median(rest) / median(whole),
-    }
-
-
-# Clips a second of the loader by its number of processes, and what handing batches over costs.
-
+# --- clips a second by the loader's processes, and what handing batches over costs ---------------
 
 HANDED_OVER = 32
 """Clips that are handed over to find out what one costs."""
 
 REPEATS = 5
+"""Measurements of handing over, of which the median is taken."""
 
 BATCH = 4
 """Clips of a batch that is handed over."""
 
 PAGE = 4096
+"""Bytes of a page of memory, of which one read maps the whole page."""
 
 Batches = list[list[ClipKey]]
 

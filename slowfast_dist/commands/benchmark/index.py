@@ -9,7 +9,6 @@ import json
 import os
 import pickle
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import psutil
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from slowfast_dist.commands.benchmark.processes import in_own_process
 from slowfast_dist.config.benchmark import BenchmarkIndex
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import DataConfig
@@ -44,17 +44,26 @@ from slowfast_dist.video.views import SpatialView
 from slowfast_dist.video.writer import write_video
 
 SIZES = (10_000, 100_000)
-"""Numbers of files that are measured beside the one that was asked for."""
+"""Numbers of files that are measured beside the one that was asked for, to see how it grows."""
 
 FILES_PER_CLASS = 1000
+"""Files in a class folder, as in the larger public datasets."""
 
 PROBED = 400
-"""Links to the real video, from whose probe the rate is taken."""
+"""Links to the real video, from whose probe the rate is taken: some seconds of it."""
 
-WORKERS, BATCH, BATCHES = 2, 256, 100
-"""Loader workers, and what they read before their memory is looked at: 25,600 random videos."""
+WORKERS = 2
+"""Workers of the loader whose memory is measured."""
+
+BATCH = 256
+"""Videos of a batch, of which a worker remembers nothing."""
+
+BATCHES = 100
+"""Batches that the workers read before their memory is looked at: 25,600 random videos, so that
+what grew with each would be seen."""
 
 MEGABYTE = 1e6
+"""Bytes, as memory is printed."""
 
 
 def run_benchmark(command: BenchmarkIndex) -> None:
@@ -128,8 +137,8 @@ def _measure(folder: Path, count: int, probe: dict[str, Any]) -> dict[str, Any]:
     row["index_mb"] = sum(file.stat().st_size for file in cache.glob("*/*")) / MEGABYTE
     row["first_start_probe_cpu_hours_extrapolated"] = count * probe["cpu_ms_per_file"] / 3.6e6
     del videos, infos, memory
-    row |= _apart("second_start", folder)
-    return row | _apart("other_rank", folder)
+    row |= in_own_process(second_start, folder)
+    return row | in_own_process(other_rank, folder)
 
 
 @contextmanager
@@ -140,25 +149,9 @@ def _timed(row: dict[str, Any], name: str) -> Iterator[None]:
     row[f"{name}_seconds"] = time.perf_counter() - wall
 
 
-def _apart(function: str, folder: Path) -> dict[str, Any]:
-    """What a function of this room returns, in a process of its own."""
-    code = f"from {__name__} import {function}, in_own_process; in_own_process({function})"
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "SLOWFAST_DIST_CACHE": str(folder / "cache"),
-    }
-    command = [sys.executable, "-c", code, str(folder)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def in_own_process(function: Any) -> None:
-    """Print what ``function`` returns of the folder that the command line names."""
-    print(json.dumps(function(Path(sys.argv[1]))))
-
-
 def second_start(folder: Path) -> dict[str, Any]:
     """All that the main process of a training does with the videos before its first step."""
+    os.environ["SLOWFAST_DIST_CACHE"] = str(folder / "cache")
     row: dict[str, Any] = {}
     before = _memory().rss
     with _timed(row, "second_start"):

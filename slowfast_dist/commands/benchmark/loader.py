@@ -1,46 +1,44 @@
 """Measure the reading of clips: ``python -m slowfast_dist benchmark loader``."""
 
-import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
 from slowfast_dist.commands.benchmark.baselines import STAGES, plain_reader
 from slowfast_dist.commands.benchmark.clips import (
+    DECODERS,
+    PREPARED,
     ClipBenchmark,
-    Group,
-    Video,
-    clip_rows,
+    GroupCosts,
     handover_row,
-    stage_row,
     worker_row,
 )
-from slowfast_dist.commands.benchmark.made_videos import VideoKind, write_benchmark_video
-from slowfast_dist.commands.benchmark.output import machine_facts, print_json, print_table
+from slowfast_dist.commands.benchmark.output import (
+    machine_facts,
+    print_json,
+    print_progress,
+    print_table,
+    ratio_of_medians,
+)
+from slowfast_dist.commands.benchmark.videos import (
+    Group,
+    Video,
+    groups_of,
+    make_videos,
+    prepare,
+    sample_videos,
+)
 from slowfast_dist.config.benchmark import BenchmarkLoader
-from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.manifest import list_folder
-from slowfast_dist.data.probing import probe_videos
-from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.system.cpus import available_cpus
-from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.transcode import transcode
-
-LONG = 1.2
-"""Length of a made video in keyframe intervals: a clip then begins anywhere in a whole one."""
-
-LEAST_FRAMES = 150
 
 WORKER_SHARE = 3
-"""With workers fewer clips are read by this factor: the plain way takes so long."""
+"""Factor by which fewer clips are read with workers, as the plain way takes so long."""
 
 
 def run_benchmark(root: Path | None, command: BenchmarkLoader) -> None:
@@ -55,14 +53,14 @@ def run_benchmark(root: Path | None, command: BenchmarkLoader) -> None:
     with tempfile.TemporaryDirectory(prefix="slowfast-benchmark-") as folder, _one_thread():
         temporary = Path(folder)
         if root is None:
-            videos, groups = _make_videos(command, temporary)
+            videos, groups = make_videos(command, temporary)
         else:
-            videos = _sample_videos(root, command.sample)
+            videos = sample_videos(root, command.sample)
             groups = []
         prepared = None
         if command.prepared:
-            videos, prepared = _prepare(videos, temporary)
-        groups = groups or _groups(videos)
+            videos, prepared = prepare(videos, temporary)
+        groups = groups or groups_of(videos)
         result = _measure(videos, groups, prepared, command)
     _print(result, command)
     if command.json:
@@ -78,124 +76,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
-
-
-# --- the videos ----------------------------------------------------------------------------------
-
-
-def _make_videos(command: BenchmarkLoader, temporary: Path) -> tuple[list[Video], list[Group]]:
-    videos: list[Video] = []
-    groups = []
-    for size in command.sizes:
-        width, height = map(int, size.split("x"))
-        for interval in command.key_intervals:
-            kind = VideoKind(width, height, interval)
-            begin = time.perf_counter()
-            paths = _write_videos(kind, command, temporary)
-            made = time.perf_counter() - begin
-            new, _ = _probed(paths)
-            facts = {"width": width, "height": height, "key_interval": interval} | _rate(new)
-            name = f"{size} keyframes {interval}"
-            groups.append(Group(name, facts, list(range(len(videos), len(videos) + len(new)))))
-            videos += new
-            _say(f"made {name}: {facts['megabits_per_second']:.2f} Mbit/s, in {made:.0f} s")
-    return videos, groups
-
-
-def _write_videos(kind: VideoKind, command: BenchmarkLoader, temporary: Path) -> list[Path]:
-    folder = command.keep or temporary
-    frames = max(LEAST_FRAMES, round(LONG * kind.key_interval), 2 * _span(command))
-    paths = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for seed in range(command.synthetic):
-            size = f"{kind.width}x{kind.height}"
-            path = folder / f"{size}_keyframes{kind.key_interval}_{frames}frames_{seed}.mp4"
-            if not path.exists():
-                part = path.with_name(f".{path.name}")  # an interrupted one is not used later
-                write_benchmark_video(part, kind, frames, seed)
-                part.rename(path)
-            paths.append(path)
-    except OSError as error:
-        raise UserError(
-            f"--keep {folder}: videos cannot be written there ({error.strerror or error}): give a "
-            "folder that can be made"
-        ) from error
-    return paths
-
-
-def _span(command: BenchmarkLoader) -> int:
-    """Frames from the first to the last one of a clip."""
-    return (command.num_frames - 1) * command.sampling_rate + 1
-
-
-def _sample_videos(root: Path, most: int) -> list[Video]:
-    """Up to ``most`` videos that can be read, spread evenly over all."""
-    paths = [video.path for video in list_folder(root).videos]
-    step = max(1.0, len(paths) / most)
-    chosen = [paths[int((number + 0.5) * step)] for number in range(min(most, len(paths)))]
-    videos, reasons = _probed(chosen)
-    for path, reason in reasons.items():
-        _say(f"{path} is left out: {reason}")
-    if not videos:
-        path, reason = next(iter(reasons.items()))
-        raise UserError(f"{root}: none of {len(chosen)} videos can be read, as {path}: {reason}")
-    return videos
-
-
-def _groups(videos: Sequence[Video]) -> list[Group]:
-    """The videos by codec and size."""
-    members: dict[str, list[int]] = {}
-    for number, video in enumerate(videos):
-        members.setdefault(_kind(video.info), []).append(number)
-    return [
-        Group(name, _rate([videos[number] for number in numbers]), numbers)
-        for name, numbers in sorted(members.items())
-    ]
-
-
-def _kind(info: VideoInfo) -> str:
-    side = min(info.width, info.height)
-    lines = next((limit for limit in (288, 480, 720, 1080) if side <= limit), None)
-    return f"{info.codec} " + (f"up to {lines} lines" if lines else "above 1080 lines")
-
-
-def _probed(paths: Sequence[Path]) -> tuple[list[Video], dict[Path, str]]:
-    """The videos that can be read, and why others cannot."""
-    table = VideoTable.of_paths(paths)
-    found = probe_videos(table, available_cpus(), None, show_progress=False)
-    pairs = list(zip(paths, found, strict=True))
-    videos = [Video(path, info) for path, info in pairs if isinstance(info, VideoInfo)]
-    return videos, {path: info for path, info in pairs if isinstance(info, str)}
-
-
-def _rate(videos: Sequence[Video]) -> dict[str, Any]:
-    """Bits a second of the files, sound included, and how many there are."""
-    seconds = sum(video.info.frames / (video.info.fps or 25) for video in videos)
-    bits = 8 * sum(video.path.stat().st_size for video in videos)
-    return {"files": len(videos), "megabits_per_second": 1e-6 * bits / seconds}
-
-
-def _prepare(videos: Sequence[Video], temporary: Path) -> tuple[list[Video], list[Video]]:
-    """The videos that can be read to their end, and as ``prepare`` rewrites them by default."""
-    begin = time.process_time()
-    folder = temporary / "prepared"
-    folder.mkdir()
-    kept: list[Video] = []
-    for number, video in enumerate(videos):
-        try:
-            transcode(video.path, folder / f"{number}.mp4", Prepare().short_side)
-            kept.append(video)
-        except DecodeError as error:
-            _say(f"{video.path} is left out: {error.reason}")
-    if not kept:
-        raise UserError(f"{videos[0].path.parent}: none of {len(videos)} videos can be read whole")
-    _say(f"prepared {len(kept)} videos in {time.process_time() - begin:.0f} CPU s")
-    return kept, _probed([folder / f"{videos.index(video)}.mp4" for video in kept])[0]
 
 
 # --- measuring -----------------------------------------------------------------------------------
@@ -219,12 +99,12 @@ def _measure(
     stages: list[dict[str, Any]] = []
     unreadable: list[str] = []
     for group in groups:
-        _say(f"reading clips of {group.name}")
+        print_progress(f"reading clips of {group.name}")
         result = benchmark.measure(group, max(command.clips, len(group.members)))
         unreadable += result.unreadable
         if result.costs:
             rows = clip_rows(group, result)
-            _say("\n".join(map(_short, rows)))
+            print_progress("\n".join(map(_short, rows)))
             clips += rows
             stages += filter(None, [stage_row(group, result)])
     del benchmark  # with its readers' processes
@@ -232,7 +112,7 @@ def _measure(
     workers = []
     for group in groups:
         for count in command.workers:
-            _say(f"reading {group.name} with {count} workers")
+            print_progress(f"reading {group.name} with {count} workers")
             workers.append(worker_row(group, videos, data, count, few))
     return {
         "benchmark": "loader",
@@ -247,6 +127,51 @@ def _measure(
         "handover": handover_row(data),
         "workers": workers,
         "unreadable": unreadable,
+    }
+
+
+def clip_rows(group: Group, result: GroupCosts) -> list[dict[str, Any]]:
+    """A row for each of our ways: medians in CPU milliseconds a clip, and ratios of medians."""
+    cpu = {name: [1e3 * cost.cpu for cost in costs] for name, costs in result.costs.items()}
+    rows = []
+    for name in (*DECODERS, PREPARED):
+        if name not in cpu:
+            continue
+        row = {
+            "videos": group.name,
+            **group.facts,
+            "reader": name,
+            "clips": len(cpu[name]),
+            "cpu_ms": median(cpu[name]),
+            "clips_per_cpu_second": 1e3 / median(cpu[name]),
+            "plain_cpu_ms": median(cpu["plain"]),
+            "ratio": ratio_of_medians(cpu[name], cpu["plain"]),
+            "bare_cpu_ms": None,
+            "ratio_to_bare": None,
+        }
+        if "bare" in cpu:
+            row["bare_cpu_ms"] = median(cpu["bare"])
+            row["ratio_to_bare"] = ratio_of_medians(cpu[name], cpu["bare"])
+        rows.append(row)
+    return rows
+
+
+def stage_row(group: Group, result: GroupCosts) -> dict[str, Any] | None:
+    """CPU milliseconds a clip by stage, medians, with what the stages leave of the pyav reader's:
+    handing over from its own process, and what was not foreseen."""
+    both = zip(result.costs.get("pyav", ()), result.stages, strict=True)
+    pairs = [(cost, seconds) for cost, seconds in both if seconds is not None]
+    if not pairs:
+        return None
+    whole = [1e3 * cost.cpu for cost, _ in pairs]
+    stages = [{name: 1e3 * seconds[name] for name in STAGES} for _, seconds in pairs]
+    rest = [all_ - sum(parts.values()) for all_, parts in zip(whole, stages, strict=True)]
+    return {
+        "videos": group.name,
+        "cpu_ms": median(whole),
+        **{name: median(parts[name] for parts in stages) for name in STAGES},
+        "rest": median(rest),
+        "rest_share": median(rest) / median(whole),
     }
 
 
@@ -273,42 +198,30 @@ def _print(result: dict[str, Any], command: BenchmarkLoader) -> None:
     print_table(
         "CPU milliseconds a clip",
         {
-            "videos": "videos",
-            "Mbit/s": "megabits_per_second",
-            "reader": "reader",
-            "clips": "clips",
-            "ms": "cpu_ms",
-            "clips/CPU s": "clips_per_cpu_second",
-            "bare ms": "bare_cpu_ms",
-            "plain ms": "plain_cpu_ms",
-            "ours / bare": "ratio_to_bare",
+            "videos": "videos", "Mbit/s": "megabits_per_second", "reader": "reader",
+            "clips": "clips", "ms": "cpu_ms", "clips/CPU s": "clips_per_cpu_second",
+            "bare ms": "bare_cpu_ms", "plain ms": "plain_cpu_ms", "ours / bare": "ratio_to_bare",
             "ours / plain": "ratio",
         },
         result["clips"],
-    )
+    )  # fmt: skip
     if result["stages"]:
         print_table(
             "Where the pyav reader's go (rest: its own process, and what is not explained)",
             {
-                "videos": "videos",
-                "all": "cpu_ms",
-                **{name: name for name in STAGES},
-                "rest": "rest",
-                "rest / all": "rest_share",
+                "videos": "videos", "all": "cpu_ms", **{name: name for name in STAGES},
+                "rest": "rest", "rest / all": "rest_share",
             },
             result["stages"],
-        )
+        )  # fmt: skip
     print_table(
         "Then, CPU milliseconds for each clip of a batch",
         {
-            "collate": "collate_ms",
-            "transfer": "transfer_ms",
-            "plain collate": "plain_collate_ms",
-            "plain transfer": "plain_transfer_ms",
-            "ours / plain": "ratio",
+            "collate": "collate_ms", "transfer": "transfer_ms", "plain collate": "plain_collate_ms",
+            "plain transfer": "plain_transfer_ms", "ours / plain": "ratio",
         },
         [result["handover"]],
-    )
+    )  # fmt: skip
     if result["workers"]:
         _print_workers(result["workers"])
     for line in result["unreadable"]:
@@ -319,14 +232,9 @@ def _print_workers(rows: Sequence[dict[str, Any]]) -> None:
     print_table(
         "Clips a second by the clock on the wall, by workers",
         {
-            "videos": "videos",
-            "workers": "workers",
-            "reader": "reader",
-            "clips/s": "clips_per_second",
-            "plain clips/s": "plain_clips_per_second",
-            "ours / plain": "ratio",
-            "CPU ms": "cpu_ms",
-            "plain CPU ms": "plain_cpu_ms",
+            "videos": "videos", "workers": "workers", "reader": "reader",
+            "clips/s": "clips_per_second", "plain clips/s": "plain_clips_per_second",
+            "ours / plain": "ratio", "CPU ms": "cpu_ms", "plain CPU ms": "plain_cpu_ms",
         },
         rows,
-    )
+    )  # fmt: skip

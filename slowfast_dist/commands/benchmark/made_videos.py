@@ -6,13 +6,13 @@ bits; at 1280x720 the result is about as large as a video site's.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from slowfast_dist.video.writer import write_video
 
 FPS = 30
 
@@ -41,16 +41,11 @@ def write_benchmark_video(path: Path, kind: VideoKind, frames: int, seed: int) -
     """Encode ``frames`` of a scene, drawn from ``seed``, as ``ffmpeg -g KEY_INTERVAL`` does by
     default: x264's preset medium at crf 23, with B-frames and closed groups of pictures.
 
-    Raises OSError where ``path`` cannot be written.
+    Raises WriteError where ``path`` cannot be written.
     """
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(FPS))
-        stream.width, stream.height = kind.width, kind.height
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"preset": "medium", "crf": "23", "g": str(kind.key_interval)}
-        for image in scene(kind.width, kind.height, frames, np.random.default_rng(seed)):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
+    options = {"preset": "medium", "crf": "23", "g": str(kind.key_interval)}
+    images = scene(kind.width, kind.height, frames, np.random.default_rng(seed))
+    write_video(path, images, FPS, options, threads=0)
 
 
 def scene(width: int, height: int, frames: int, rng: np.random.Generator) -> Iterator[Image]:

@@ -1,25 +1,19 @@
 """What the benchmarks share: how they print, and on what machine they ran."""
 
 import json
-import multiprocessing
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
 from statistics import median
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
-import torch
 
-from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.system.cpus import available_cpus
-from slowfast_dist.system.log import log_to_console
 
 Row = Mapping[str, Any]
 
@@ -75,84 +69,17 @@ def _text(value: object) -> str:
     return str(value)
 
 
+def print_progress(line: str) -> None:
+    """On standard error, while results go to standard output."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def print_json(result: Mapping[str, Any]) -> None:
     """As the last line of standard output."""
     print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
 
 
-# Measurements in processes of their own: their settings of torch and memory are nobody else's.
-
-
-T = TypeVar("T")
-
-
-def in_own_process(work: Callable[..., T], *arguments: Any) -> T:
-    """What ``work(*arguments)`` returns; as `in_own_processes`."""
-    (result,) = in_own_processes(work, [arguments])
-    return result
-
-
-def in_own_processes(work: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
-    """What ``work`` returns for each of ``arguments``, all at once, each in its own process.
-
-    ``work`` is a function of a module; what it prints goes to standard error. Raises its UserError
-    and RunError, and RunError where memory does not suffice or a process ends.
-    """
-    context = multiprocessing.get_context("spawn")
-    connections, processes = [], []
-    try:
-        for one in arguments:
-            connection, other = context.Pipe()
-            # No daemons: they may have loaders' processes.
-            processes.append(context.Process(target=_run, args=(other, work, one)))
-            processes[-1].start()
-            other.close()
-            connections.append(connection)
-        answers = [answer(connection) for connection in connections]
-        for process in processes:
-            process.join()
-        return answers
-    finally:
-        for process in processes:
-            process.kill()
-
-
-def answer(connection: Connection) -> Any:
-    """What the measuring process sends, or its error raised."""
-    try:
-        sent = connection.recv()
-    except EOFError:
-        raise RunError(
-            "a measuring process ended, perhaps for lack of memory: give a smaller batch"
-        ) from None
-    if isinstance(sent, Exception):
-        raise sent
-    return sent
-
-
-def _run(connection: Connection, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    with answering(connection):
-        connection.send(work(*arguments))
-
-
-@contextmanager
-def answering(connection: Connection) -> Iterator[None]:
-    """In the process that measures: prints go to standard error, and what is the user's fault, or
-    the machine's, to the process that asked."""
-    try:
-        with redirect_stdout(sys.stderr):
-            log_to_console()
-            yield
-    except (UserError, RunError) as error:
-        connection.send(error)
-    except torch.OutOfMemoryError:
-        connection.send(RunError("out of GPU memory: give a smaller batch"))
-    except KeyboardInterrupt:
-        pass
-
-
-# CPU time of a piece of work, over all processes that take part in it.
-
+# --- CPU time of a piece of work, over all processes that take part in it ------------------------
 
 _ALL_THREADS = 2  # CPUCLOCK_SCHED of Linux: the clock of a whole process, to the nanosecond
 

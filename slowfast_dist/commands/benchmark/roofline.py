@@ -1,11 +1,13 @@
-"""What a training step costs at least on a device: by its arithmetic, and by its memory traffic.
+"""What a training step costs by calculation: at least, on one device, and about, on many GPUs.
 
-Both are counted from pytorchvideo's network, on the meta device, where nothing is computed.
+The least is that of its arithmetic and of its memory traffic, both counted from pytorchvideo's
+network on the meta device, where nothing is computed.
 """
 
 import re
 import time
 from dataclasses import dataclass
+from math import log2
 from statistics import median
 from typing import Any
 
@@ -17,7 +19,7 @@ from slowfast_dist.config.training import RESNET_ALPHA
 from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
 
 BYTES = {"no": 4, "bf16": 2, "fp16": 2}
-"""Of an activation, by mixed precision."""
+"""Bytes of an activation, by mixed precision."""
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -39,10 +41,11 @@ GPUS = {
 }
 
 MEASURED_SIDE = 2048
-"""Of the square matrices that are multiplied to find what a device computes."""
+"""Rows of the square matrices whose product tells what a CPU computes; a GPU gets four times as
+many, to be busy."""
 
 MEASURED_BYTES = 1 << 28
-"""That are copied to find what a device's memory moves."""
+"""Bytes that are copied to find what a device's memory moves: more than any cache holds."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,15 @@ class Work:
     parameters: float
 
 
-def count_work(
-    name: str, num_classes: int, num_frames: int, crop_size: int
-) -> Work:
+def plain_network(name: str, num_classes: int) -> nn.Module:
+    """pytorchvideo's network of one of ``model.ARCHITECTURES``, as a script makes it."""
+    network: nn.Module = create_slowfast(
+        model_num_class=num_classes, head_pool=nn.AdaptiveAvgPool3d, **ARCHITECTURES[name]
+    )
+    return network
+
+
+def count_work(name: str, num_classes: int, num_frames: int, crop_size: int) -> Work:
     """Count the work of a model of ``model.ARCHITECTURES`` on clips of this size.
 
     The memory traffic is the least that is possible with every other operation joined to a
@@ -69,9 +78,7 @@ def count_work(
     writes the input's gradient. Weights are counted with the parameters, once a step.
     """
     with torch.device("meta"):
-        network: nn.Module = create_slowfast(
-            model_num_class=num_classes, head_pool=nn.AdaptiveAvgPool3d, **ARCHITECTURES[name]
-        )
+        network = plain_network(name, num_classes)
         slow, fast = (
             torch.empty(1, 3, frames, crop_size, crop_size)
             for frames in (num_frames // RESNET_ALPHA, num_frames)
@@ -117,7 +124,7 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class Floors:
+class Roofline:
     """The least seconds of a step of B clips by arithmetic and by memory."""
 
     compute: float
@@ -129,23 +136,23 @@ class Floors:
         return max(self.compute, self.memory)
 
 
-def training_floors(
+def training_roofline(
     work: Work, batch_size: int, precision: str, optimizer: str, peak: Peak
-) -> Floors:
+) -> Roofline:
     """Of a step of ``batch_size`` clips: forward, backward, and the optimizer's update."""
     size = BYTES[precision]
     # Gradients are written and weights read in the forward and the backward pass, in float32.
     weights = 4 * work.parameters * (3 + OPTIMIZER_PASSES[optimizer])
     moved = batch_size * size * work.training_numbers + weights
-    return Floors(
+    return Roofline(
         batch_size * work.training_flops / (peak.tflops * 1e12), moved / (peak.gbytes * 1e9)
     )
 
 
-def evaluation_floors(work: Work, batch_size: int, precision: str, peak: Peak) -> Floors:
+def evaluation_roofline(work: Work, batch_size: int, precision: str, peak: Peak) -> Roofline:
     """Of scoring ``batch_size`` clips."""
     moved = batch_size * BYTES[precision] * work.forward_numbers + 4 * work.parameters
-    return Floors(
+    return Roofline(
         batch_size * work.forward_flops / (peak.tflops * 1e12), moved / (peak.gbytes * 1e9)
     )
 
@@ -199,3 +206,77 @@ def _median_seconds(device: torch.device, work: Any) -> float:
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     return median(seconds[1:])
+
+
+# --- a model of the step of many GPUs: arithmetic with stated assumptions, not a measurement -----
+
+BACKWARD_SHARE = 2 / 3
+"""Share of a step's time that the backward pass takes, as it computes twice what the forward pass
+does."""
+
+HOP_SECONDS = 1e-5
+"""Seconds that a message takes from one GPU to the next beside its bytes, on NVLink or
+InfiniBand."""
+
+BUCKET_BYTES = 25 * 2**20
+"""Bytes of gradients that DistributedDataParallel sends together, by default."""
+
+
+@dataclass(frozen=True)
+class Links:
+    """What connects the processes: rates in 1e9 bytes a second, of each process and each way."""
+
+    per_node: int
+    """Processes of a node."""
+    node_gbytes: float
+    network_gbytes: float
+
+
+@dataclass(frozen=True)
+class ModelledStep:
+    """Of one step: seconds of the all-reduce, and how many of them the step waits for."""
+
+    all_reduce: float
+    exposed: float
+    compute: float
+
+    @property
+    def seconds(self) -> float:
+        """The whole step."""
+        return self.compute + self.exposed
+
+    @property
+    def efficiency(self) -> float:
+        """Speed of a process, as a share of its speed alone."""
+        return self.compute / self.seconds
+
+
+def all_reduce_seconds(gradient_bytes: float, processes: int, links: Links) -> float:
+    """Of gradients over processes that fill their nodes one after the other.
+
+    First within a node, where each process sends and gets (g-1)/g of the bytes to leave it with the
+    sum of a g-th part, then that part in a ring over the m nodes, 2 (m-1)/m of it, then within the
+    node again: NCCL's hierarchical ring (Patarasuk and Yuan, 2009, show that a ring moves the least
+    bytes). Each bucket takes log2 of the processes in hops besides, both ways, as NCCL's trees do.
+    """
+    if processes == 1:
+        return 0.0
+    local = min(processes, links.per_node)
+    nodes = -(-processes // links.per_node)
+    inside = 2 * (local - 1) / local * gradient_bytes / (links.node_gbytes * 1e9)
+    between = 2 * (nodes - 1) / nodes * gradient_bytes / local / (links.network_gbytes * 1e9)
+    buckets = max(1.0, gradient_bytes / BUCKET_BYTES)
+    return inside + between + buckets * 2 * log2(processes) * HOP_SECONDS
+
+
+def model_step(
+    compute: float, all_reduce: float, gradient_bytes: float, overlap: float
+) -> ModelledStep:
+    """A step of ``compute`` seconds by itself, whose gradients take ``all_reduce`` seconds.
+
+    They hide behind ``overlap`` of the backward pass, but for the last bucket, which is whole only
+    when that ends; the step waits for the rest.
+    """
+    last = all_reduce * min(1.0, BUCKET_BYTES / gradient_bytes)
+    exposed = max(last, all_reduce - overlap * BACKWARD_SHARE * compute)
+    return ModelledStep(all_reduce, exposed, compute)

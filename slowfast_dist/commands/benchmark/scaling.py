@@ -4,8 +4,6 @@ import os
 import socket
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
-from math import log2
 from statistics import median
 from typing import Any
 
@@ -15,13 +13,16 @@ from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
-from slowfast_dist.commands.benchmark.output import (
-    in_own_processes,
-    machine_facts,
-    print_json,
-    print_table,
+from slowfast_dist.commands.benchmark.output import machine_facts, print_json, print_table
+from slowfast_dist.commands.benchmark.processes import in_own_processes
+from slowfast_dist.commands.benchmark.roofline import (
+    Links,
+    Peak,
+    all_reduce_seconds,
+    count_work,
+    model_step,
+    training_roofline,
 )
-from slowfast_dist.commands.benchmark.roofline import Peak, count_work, training_floors
 from slowfast_dist.config.benchmark import BenchmarkScaling
 from slowfast_dist.config.training import ModelConfig, OptimizerConfig
 from slowfast_dist.distributed.accelerator import make_accelerator
@@ -32,12 +33,21 @@ from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import build_optimizer
 
 CLASSES = 400
+"""Classes of the measured and the modelled network, as in Kinetics-400."""
+
 H100 = Peak(989.0, 3350.0, "data sheet of H100 SXM")
 MODELLED = "slowfast_r50"
+"""The network of the table for many GPUs, and the GPU that it is made for."""
+
 GPU_COUNTS = (1, 8, 16, 32, 64, 128, 256, 512)
+"""Numbers of GPUs that are modelled."""
+
 SLOWER = {"_100_gbits": 100 / 8 / 8, "_10_gbits": 10 / 8 / 8}
-"""Networks that 8 GPUs of a node share, in 1e9 bytes a second of each."""
+"""Slower networks that the table has beside the one of the flags, in 1e9 bytes a second of each of
+the 8 GPUs of a node that share one."""
+
 TIMEOUT = 120.0
+"""Seconds that a collective may take before the benchmark is given up: no step takes a minute."""
 
 
 def run_benchmark(command: BenchmarkScaling) -> None:
@@ -53,7 +63,8 @@ def run_benchmark(command: BenchmarkScaling) -> None:
             return
         where = f"{launched} processes, {os.environ.get('LOCAL_WORLD_SIZE', launched)} a host"
     else:
-        counts = sorted({1, command.processes, *_powers_of_two(command.processes)})
+        powers = (2**power for power in range(command.processes.bit_length()))
+        counts = sorted({command.processes, *powers})
         measured = [_on_this_machine(count, command) for count in counts]
         where = f"this machine, {available_cpus()} CPUs"
     rows = [_row(one, command) for one in measured]
@@ -70,10 +81,6 @@ def run_benchmark(command: BenchmarkScaling) -> None:
     _print(result, command, where)
     if command.json:
         print_json(result)
-
-
-def _powers_of_two(most: int) -> list[int]:
-    return [2**power for power in range(most.bit_length()) if 2**power <= most]
 
 
 # --- what is measured ----------------------------------------------------------------------------
@@ -132,16 +139,12 @@ def _measure(command: BenchmarkScaling, environment: dict[str, str] | None) -> d
         "threads": torch.get_num_threads(),
     }
     shutdown(accelerator)
-    slowest = [[max(times) for times in zip(*steps, strict=True)] for steps in _by_step(gathered)]
+    by_step = zip(*gathered, strict=True)  # for each step what every process took
+    slowest = [[max(times) for times in zip(*steps, strict=True)] for steps in by_step]
     whole, alone, reduced = (median(values) for values in zip(*slowest, strict=True))
     return facts | {
         "step_seconds": whole, "compute_seconds": alone, "all_reduce_seconds": reduced
     }  # fmt: skip
-
-
-def _by_step(gathered: list[list[tuple[float, float, float]]]) -> Any:
-    """For each step what every process took."""
-    return zip(*gathered, strict=True)
 
 
 def _timed(accelerator: Accelerator, work: Any) -> float:
@@ -202,8 +205,8 @@ def _modelled(command: BenchmarkScaling) -> dict[str, Any]:
     seconds = command.step_seconds
     source = "as given with --step-seconds"
     if seconds is None:
-        floors = training_floors(work, command.gpu_batch_size, "bf16", "adamw", H100)
-        seconds = floors.slower / command.floor_share
+        roofline = training_roofline(work, command.gpu_batch_size, "bf16", "adamw", H100)
+        seconds = roofline.slower / command.floor_share
         source = f"assumed: {command.floor_share:.0%} of the slower floor of an H100"
     size = 4 * work.parameters
     rows = []
@@ -266,78 +269,3 @@ def _print(result: dict[str, Any], command: BenchmarkScaling, where: str) -> Non
         "but for the last 25 MiB; no process is slower than another; clips are always there. Give "
         "--step-seconds as 'benchmark step' prints it on your GPU."
     )
-
-
-# A model of what gradients cost that travel between processes, and of the step of many GPUs.
-#
-# It is arithmetic with stated assumptions, not a measurement.
-
-
-BACKWARD_SHARE = 2 / 3
-"""Of a step's time: the backward pass computes twice what the forward pass does."""
-
-HOP_SECONDS = 1e-5
-"""That a message takes beside its bytes, from one GPU to the next, on NVLink or InfiniBand."""
-
-BUCKET_BYTES = 25 * 2**20
-"""Of gradients that DistributedDataParallel sends together, by default."""
-
-
-@dataclass(frozen=True)
-class Links:
-    """What connects the processes: rates in 1e9 bytes a second, of each process and each way."""
-
-    per_node: int
-    """Processes of a node."""
-    node_gbytes: float
-    network_gbytes: float
-
-
-@dataclass(frozen=True)
-class ModelledStep:
-    """Of one step: seconds of the all-reduce, and how many of them the step waits for."""
-
-    all_reduce: float
-    exposed: float
-    compute: float
-
-    @property
-    def seconds(self) -> float:
-        """The whole step."""
-        return self.compute + self.exposed
-
-    @property
-    def efficiency(self) -> float:
-        """Speed of a process, as a share of its speed alone."""
-        return self.compute / self.seconds
-
-
-def all_reduce_seconds(gradient_bytes: float, processes: int, links: Links) -> float:
-    """Of gradients over processes that fill their nodes one after the other.
-
-    First within a node, where each process sends and gets (g-1)/g of the bytes to leave it with the
-    sum of a g-th part, then that part in a ring over the m nodes, 2 (m-1)/m of it, then within the
-    node again: NCCL's hierarchical ring (Patarasuk and Yuan, 2009, show that a ring moves the least
-    bytes). Each bucket takes log2 of the processes in hops besides, both ways, as NCCL's trees do.
-    """
-    if processes == 1:
-        return 0.0
-    local = min(processes, links.per_node)
-    nodes = -(-processes // links.per_node)
-    inside = 2 * (local - 1) / local * gradient_bytes / (links.node_gbytes * 1e9)
-    between = 2 * (nodes - 1) / nodes * gradient_bytes / local / (links.network_gbytes * 1e9)
-    buckets = max(1.0, gradient_bytes / BUCKET_BYTES)
-    return inside + between + buckets * 2 * log2(processes) * HOP_SECONDS
-
-
-def model_step(
-    compute: float, all_reduce: float, gradient_bytes: float, overlap: float
-) -> ModelledStep:
-    """A step of ``compute`` seconds by itself, whose gradients take ``all_reduce`` seconds.
-
-    They hide behind ``overlap`` of the backward pass, but for the last bucket, which is whole only
-    when that ends; the step waits for the rest.
-    """
-    last = all_reduce * min(1.0, BUCKET_BYTES / gradient_bytes)
-    exposed = max(last, all_reduce - overlap * BACKWARD_SHARE * compute)
-    return ModelledStep(all_reduce, exposed, compute)

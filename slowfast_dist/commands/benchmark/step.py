@@ -13,13 +13,13 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 from slowfast_dist.commands.benchmark.output import machine_facts, print_json, print_table
 from slowfast_dist.commands.benchmark.roofline import (
-    Floors,
     Peak,
+    Roofline,
     Work,
     count_work,
-    evaluation_floors,
+    evaluation_roofline,
     find_peak,
-    training_floors,
+    training_roofline,
 )
 from slowfast_dist.commands.benchmark.step_ways import PARTS, Marks, Turn, Way, WayProcess
 from slowfast_dist.config.benchmark import BenchmarkStep
@@ -110,10 +110,10 @@ def _measure(
             )
         if kind == "train":
             optimizer = command.optimizer if name == "ours" else "adam"
-            floors = training_floors(work, batch_size, precision, optimizer, peaks[precision])
+            roofline = training_roofline(work, batch_size, precision, optimizer, peaks[precision])
         else:
-            floors = evaluation_floors(work, batch_size, precision, peaks[precision])
-        row = _row(name, kind, batch_size, measured, floors) | facts[name]
+            roofline = evaluation_roofline(work, batch_size, precision, peaks[precision])
+        row = _row(name, kind, batch_size, measured, roofline) | facts[name]
         row["first_seconds"] = first[name, kind].seconds
         rows.append(row)
     for kind in kinds if command.against == "plain" else ():
@@ -127,7 +127,7 @@ def _measure(
 
 
 def _row(
-    name: str, kind: str, batch_size: int, turns: list[Turn], floors: Floors
+    name: str, kind: str, batch_size: int, turns: list[Turn], roofline: Roofline
 ) -> dict[str, Any]:
     seconds = median(turn.seconds for turn in turns)
     parts = {
@@ -143,10 +143,10 @@ def _row(
         "cpu_seconds": median(turn.cpu_seconds for turn in turns),
         **parts,
         "peak_gbytes": max(turn.peak_bytes for turn in turns) / 1e9,
-        "compute_floor_seconds": floors.compute,
-        "memory_floor_seconds": floors.memory,
-        "share_of_compute_floor": floors.compute / seconds,
-        "share_of_memory_floor": floors.memory / seconds,
+        "compute_floor_seconds": roofline.compute,
+        "memory_floor_seconds": roofline.memory,
+        "share_of_compute_floor": roofline.compute / seconds,
+        "share_of_memory_floor": roofline.memory / seconds,
     }
 
 
@@ -192,12 +192,13 @@ def _print(result: dict[str, Any], command: BenchmarkStep) -> None:
         print_profile(result["profile"])
 
 
-# What the time of a step goes to, operator by operator: ``benchmark step --profile FILE``.
-
+# --- what the time of a step goes to, operator by operator: --profile FILE -----------------------
 
 STEPS = 3
+"""Steps that are profiled: more would only make the file larger."""
+
 MOST = 15
-"""Operators in the table; all are in the file."""
+"""Operators in the table, which take nearly all of the time; all are in the file."""
 
 
 def require_writable(path: Path) -> None:

@@ -3,32 +3,31 @@
 Ours is what `training` sets up; plain is what a script with pytorchvideo and Accelerate does.
 """
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slowfast_dist.commands.benchmark.output import answer, answering
+from slowfast_dist.commands.benchmark.processes import MeasuringProcess
+from slowfast_dist.commands.benchmark.roofline import plain_network
 from slowfast_dist.config.benchmark import BenchmarkStep
 from slowfast_dist.config.training import ModelConfig, OptimizerConfig
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import MEAN, STD, slow_indices
-from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
 from slowfast_dist.system.memory import peak_growth
 from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import average_and_clip, build_optimizer
 
 PARTS = ("copy", "forward", "backward", "optimizer")
-"""Of a step, in order; copy: the batch from the host's memory to the device."""
+"""Parts of a step, in order; copy: the batch from the host's memory to the device."""
 
 PLAIN_LR = 1e-4
+"""Learning rate of the plain ways; no time depends on it."""
 
 T = TypeVar("T")
 
@@ -134,11 +133,7 @@ class PlainStep:
         if self.device.type == "cuda":  # torch's defaults
             torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.benchmark = False
-        network: nn.Module = create_slowfast(
-            model_num_class=command.num_classes,
-            head_pool=nn.AdaptiveAvgPool3d,
-            **ARCHITECTURES[command.model],
-        )
+        network = plain_network(command.model, command.num_classes)
         optimizer = torch.optim.Adam(network.parameters(), lr=PLAIN_LR)
         self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
         frames = random_frames(command, batch_size).permute(0, 2, 1, 3, 4)  # (B, 3, T, H, W)
@@ -178,31 +173,19 @@ def random_frames(command: BenchmarkStep, batch_size: int) -> Tensor:
     return pixels.permute(0, 1, 4, 2, 3)
 
 
-class WayProcess:
+class WayProcess(MeasuringProcess):
     """One of WAYS in a process of its own, which works only when it is asked to.
 
     So neither way sees the other's settings of torch, or its memory.
     """
 
     def __init__(self, name: str, command: BenchmarkStep, batch_size: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, other = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(other, name, command, batch_size), daemon=True
-        )
-        self._process.start()
-        other.close()
+        super().__init__()
         try:
-            self.facts: dict[str, Any] = answer(self._connection)
+            self.facts: dict[str, Any] = self.call(_set_up, name, command, batch_size)
         except BaseException:
             self.end()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
 
     def turn(self, what: str) -> Turn:
         """Do one "train" step or one "score". Raises RunError where memory does not suffice."""
@@ -210,33 +193,25 @@ class WayProcess:
 
     def do(self, work: Callable[..., T], *arguments: object) -> T:
         """What ``work(way, *arguments)`` returns there; ``work`` is a function of a module."""
-        self._connection.send((work, arguments))
-        found: T = answer(self._connection)
+        found: T = self.call(_do, work, *arguments)
         return found
 
-    def end(self) -> None:
-        """End it; what it does is lost."""
-        self._connection.close()
-        self._process.kill()
-        self._process.join()
+
+# --- in that process -----------------------------------------------------------------------------
+
+_own: list[Way] = []
+"""The way of this process, once it is set up."""
 
 
-def _serve(connection: Connection, name: str, command: BenchmarkStep, batch_size: int) -> None:
-    with answering(connection):
-        way: Way = WAYS[name](command, batch_size)
-        connection.send(
-            {
-                "device": way.device.type,
-                "precision": way.precision,
-                "threads": torch.get_num_threads(),
-            }
-        )
-        while True:
-            try:
-                work, arguments = connection.recv()
-            except EOFError:
-                return
-            connection.send(work(way, *arguments))
+def _set_up(name: str, command: BenchmarkStep, batch_size: int) -> dict[str, Any]:
+    way: Way = WAYS[name](command, batch_size)
+    _own.append(way)
+    threads = torch.get_num_threads()
+    return {"device": way.device.type, "precision": way.precision, "threads": threads}
+
+
+def _do(work: Callable[..., T], *arguments: object) -> T:
+    return work(_own[0], *arguments)
 
 
 def _turn(way: Way, what: str) -> Turn:

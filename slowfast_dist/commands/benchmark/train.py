@@ -1,7 +1,7 @@
 """Measure a training end to end: ``python -m slowfast_dist benchmark train DIR``."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -9,20 +9,23 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from slowfast_dist.commands.benchmark.baselines import PlainClips
-from slowfast_dist.commands.benchmark.clips import Video, training_clips
+from slowfast_dist.commands.benchmark.clips import training_clips
 from slowfast_dist.commands.benchmark.output import (
     Meter,
     cost_of,
-    in_own_process,
     machine_facts,
     print_json,
     print_table,
 )
+from slowfast_dist.commands.benchmark.processes import in_own_process
+from slowfast_dist.commands.benchmark.roofline import plain_network
+from slowfast_dist.commands.benchmark.step_ways import PLAIN_LR
+from slowfast_dist.commands.benchmark.videos import Video
 from slowfast_dist.config.benchmark import BenchmarkTrain
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, DataConfig, ModelConfig
@@ -31,17 +34,17 @@ from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.model.inputs import slow_indices
-from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.training.run import build_trainer
 from slowfast_dist.video.container import DecodeError
 
 GPU_RATES = (100, 200, 400, 800, 1600)
-"""Clips a second of a GPU's step, for which the cores are counted that feed it."""
+"""Clips a second of a GPU's step for which the table counts the cores that feed it: from an older
+GPU to several."""
 
 SPARE = 1.25
-"""Cores beyond what reading takes on average: videos differ, and the training process needs one."""
+"""Cores to have over those that reading takes on average: some videos take longer than others."""
 
 
 def run_benchmark(root: Path, command: BenchmarkTrain) -> None:
@@ -54,9 +57,9 @@ def run_benchmark(root: Path, command: BenchmarkTrain) -> None:
     except UserError as error:  # a training has flags for what is DIR here
         text = str(error).replace("--data.train-dir and --data.val-dir instead", "one of them")
         raise UserError(text.replace("--data.root", "DIR")) from None
-    rows = [ours.row("ours", command.batch_size)]
+    rows = [ours.row("ours")]
     if command.against == "plain":
-        rows.append(in_own_process(train_plain, root, command).row("plain", command.batch_size))
+        rows.append(in_own_process(train_plain, root, command).row("plain"))
     read = in_own_process(reading_cost, root, command)
     result: dict[str, Any] = {
         "benchmark": "train",
@@ -111,39 +114,39 @@ def _print(root: Path, command: BenchmarkTrain, result: dict[str, Any]) -> None:
     )
 
 
-# Two ways to train on videos, end to end: ours, and the loop of a plain script.
-
+# --- the two ways to train on videos, end to end -------------------------------------------------
 
 SEED = 0
-PLAIN_LR = 1e-4
+
 READ_CLIPS = 8
-"""Of which the CPU time is taken by itself."""
+"""Clips whose reading is timed by itself: a second of work or two."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Seconds of each step with its waiting, the share of waiting, and CPU seconds a clip of all
+    """Seconds of each step with its waiting, those of waiting in all, and CPU seconds of all
     processes."""
 
     seconds: list[float]
     waited: float
-    cpu_seconds_per_clip: float
-    device: str
+    cpu_seconds: float
+    batch_size: int
     precision: str
     workers: int
-    threads: int
+    threads: int = field(default_factory=torch.get_num_threads)
 
-    def row(self, name: str, batch_size: int) -> dict[str, Any]:
+    def row(self, name: str) -> dict[str, Any]:
         """For tables and JSON. The rate is that of all steps, as waiting comes in bursts."""
+        clips, seconds = self.batch_size * len(self.seconds), sum(self.seconds)
         return {
             "way": name,
             "precision": self.precision,
             "workers": self.workers,
             "threads": self.threads,
-            "clips_per_second": batch_size * len(self.seconds) / sum(self.seconds),
+            "clips_per_second": clips / seconds,
             "step_seconds": median(self.seconds),
-            "data_wait_fraction": self.waited,
-            "cpu_seconds_per_clip": self.cpu_seconds_per_clip,
+            "data_wait_fraction": self.waited / seconds,
+            "cpu_seconds_per_clip": self.cpu_seconds / clips,
         }
 
 
@@ -195,7 +198,8 @@ def train_ours(root: Path, command: BenchmarkTrain) -> Trained:
         cpu = meter.cost().cpu
     finally:
         end_workers(loader)
-    return _trained(seconds[1:], progress.waited, cpu, command, accelerator, loader.num_workers)
+    precision, workers = accelerator.mixed_precision, loader.num_workers
+    return Trained(seconds[1:], progress.waited, cpu, command.batch_size, precision, workers)
 
 
 def train_plain(root: Path, command: BenchmarkTrain) -> Trained:
@@ -217,11 +221,7 @@ def train_plain(root: Path, command: BenchmarkTrain) -> Trained:
         clips, command.batch_size, shuffle=True, num_workers=workers, drop_last=True,
         persistent_workers=workers > 0, pin_memory=accelerator.device.type == "cuda",
     )  # fmt: skip
-    network: nn.Module = create_slowfast(
-        model_num_class=len(videos.classes),
-        head_pool=nn.AdaptiveAvgPool3d,
-        **ARCHITECTURES[command.model],
-    )
+    network = plain_network(command.model, len(videos.classes))
     optimizer = torch.optim.Adam(network.parameters(), lr=PLAIN_LR)
     model, optimizer, batches = accelerator.prepare(network, optimizer, loader)
     slow = slow_indices(command.num_frames, accelerator.device)
@@ -245,7 +245,8 @@ def train_plain(root: Path, command: BenchmarkTrain) -> Trained:
             if len(seconds) == 1:
                 waited, meter = 0.0, Meter()
     cpu = meter.cost().cpu
-    return _trained(seconds[1:], waited, cpu, command, accelerator, workers)
+    precision = accelerator.mixed_precision
+    return Trained(seconds[1:], waited, cpu, command.batch_size, precision, workers)
 
 
 def reading_cost(root: Path, command: BenchmarkTrain) -> float:
@@ -293,22 +294,3 @@ def _since(started: float) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - started
-
-
-def _trained(
-    seconds: list[float],
-    waited: float,
-    cpu: float,
-    command: BenchmarkTrain,
-    accelerator: Any,
-    workers: int,
-) -> Trained:
-    return Trained(
-        seconds,
-        waited / sum(seconds),
-        cpu / (len(seconds) * command.batch_size),
-        accelerator.device.type,
-        accelerator.mixed_precision,
-        workers,
-        torch.get_num_threads(),
-    )

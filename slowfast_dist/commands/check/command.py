@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slowfast_dist.commands.check import files
-from slowfast_dist.commands.check.dataset import Dataset, Finding, _cpus, _look
+from slowfast_dist.commands.check.dataset import Dataset, Finding, read_dataset, worker_count
 from slowfast_dist.commands.check.report import facts, move, report, require_place, shown, text
 from slowfast_dist.commands.check.sides import copies, shared_recordings
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.clip_cost import clip_costs
+from slowfast_dist.system.child import HANGS
 from slowfast_dist.system.files import write_json
-from slowfast_dist.video.guarded_reader import HANGS
 
 SAMPLE = 20
-"""Videos of which a clip is read, to estimate the loader's speed."""
+"""Videos of which a clip is read, to estimate the loader's speed: some seconds of work."""
 
 
 def run_check(root: Path, command: CheckData) -> None:
@@ -32,16 +32,16 @@ def run_check(root: Path, command: CheckData) -> None:
     if command.json:
         _require_writable(command.json)
     with _in_words_of_this_command():
-        data, paths = _look(root, command)
+        data, paths = read_dataset(root, command)
     found = _findings(data, command)
     readable = [paths[row] for row, _ in data.readable()]
     seconds = _read_cost(readable, command)
-    told = facts(data, command, seconds, _cpus(command))
-    print(text(root, data, found, told), flush=True)
+    stats = facts(data, command, seconds, worker_count(command))
+    print(text(root, data, found, stats), flush=True)
     moved = _move_bad(data, paths, command.move_bad, roots) if command.move_bad else []
     if command.json:
         try:
-            write_json(command.json, report(root, data, found, told, moved))
+            write_json(command.json, report(root, data, found, stats, moved))
         except OSError as error:
             raise RunError(f"--json {command.json}: {error.strerror or error}") from None
     if any(finding.level == "error" for finding in found):
@@ -102,7 +102,7 @@ def _move_bad(
 ) -> list[dict[str, str]]:
     """Move the unreadable videos to where they were, below ``target``; say what was done."""
     moved: list[dict[str, str]] = []
-    kept: list[str] = []
+    not_moved: list[str] = []
     for row in sorted(data.reasons):
         # Two videos of the same path below their roots are not the same.
         place = (target / data.roots[row] if data.roots else target) / data.names[row]
@@ -110,12 +110,12 @@ def _move_bad(
         slow = data.reasons[row].startswith(HANGS)
         problem = "perhaps it is only slow: see for yourself" if slow else move(paths[row], place)
         if problem:
-            kept.append(f"{data.names[row]}: {problem}")
+            not_moved.append(f"{data.names[row]}: {problem}")
         else:
             moved.append({"from": shown(str(paths[row])), "to": shown(str(place))})
-    if moved or kept:
+    if moved or not_moved:
         print(f"\n{len(moved)} unreadable videos moved to {target}")
-    for line in kept:
+    for line in not_moved:
         print(f"  not moved: {shown(line)}")
     for table in roots if moved else ():
         if not table.is_dir():

@@ -1,7 +1,6 @@
-"""What was found out about a dataset, and how a finding on it is told."""
+"""What was found out about a dataset, and what a finding on it is."""
 
 import contextlib
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check import fingerprint, near_copies
-from slowfast_dist.commands.check.near_copies import Looks, Pairs
+from slowfast_dist.commands.check.fingerprint import fingerprint_or_reason
+from slowfast_dist.commands.check.near_copies import Fingerprints, Pairs, find_near_copies
 from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
@@ -28,15 +27,16 @@ from slowfast_dist.data.probing import (
 from slowfast_dist.data.split import Split, split_videos
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.files import file_sha256
+from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
-from slowfast_dist.system.workers import ask_apart
 from slowfast_dist.video.reader import VideoInfo
 
 PIXELS_PER_SECOND = 2e7
-"""Of all frames together: a tenth of what one CPU decodes."""
+"""Pixels that a file's time limit grants a second for: a tenth of what one CPU decodes."""
 
 READERS = 4
-"""Threads that compare files byte by byte: the disk sets the pace."""
+"""Threads that hash files: more would not help, as the disk sets the pace."""
 
 Side = Literal["train", "val"]
 
@@ -56,7 +56,7 @@ class Dataset:
     """None for what the probe rejected."""
     reasons: dict[int, str]
     """Why videos cannot be read, also those in which the damage was met later."""
-    looks: Looks
+    fingerprints: Fingerprints
     near_copies: Pairs
     """Pairs that look the same."""
     same_bytes: list[list[int]]
@@ -79,7 +79,7 @@ class Dataset:
         ]
 
     def video(self, row: int) -> dict[str, Any]:
-        """A video as programs are told of it."""
+        """A video as the JSON report has it."""
         return {
             "path": self.names[row],
             "class": self.classes[self.labels[row]],
@@ -90,7 +90,7 @@ class Dataset:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def _look(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
+def read_dataset(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
     """All that is to be known of the dataset, and the videos' paths."""
     flag = "data.train-dir" if command.val_dir else "data.root"
     listings = [list_videos(root, flag, command.group_pattern)]
@@ -104,7 +104,7 @@ def _look(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
         for video in listing.videos
     ]
     paths = [video.path for _, video in videos]
-    workers = _cpus(command)
+    workers = worker_count(command)
     probed: list[VideoInfo | str] = []
     for listing in listings:
         probed += probe_videos(listing.videos, workers, default_cache(), show_progress=True)
@@ -134,8 +134,7 @@ def _look(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
             return str(error)
         return _try_split(listing, readable, root, command)[1]
 
-    answers = _look_at(paths, infos, reasons, command.full, workers)
-    looks = near_copies.Looks.of(answers)
+    fingerprints = Fingerprints.of(_fingerprints(paths, infos, reasons, command.full, workers))
     groups = [f"{side}/{video.group}" for side, video in videos]  # nothing binds two roots
     return Dataset(
         classes=listings[0].classes,
@@ -145,8 +144,8 @@ def _look(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
         sides=sides,
         infos=infos,
         reasons=reasons,
-        looks=looks,
-        near_copies=near_copies.near_copies(looks),
+        fingerprints=fingerprints,
+        near_copies=find_near_copies(fingerprints),
         same_bytes=_same_bytes(paths, reasons),
         roots=[side for side, _ in videos] if command.val_dir else None,
         refused=refused,
@@ -160,20 +159,20 @@ def _try_split(
 ) -> tuple[Split | None, str | None]:
     """The split of a training with these videos, or why there is none."""
     try:
-        kept = usable(listing, readable, "data.root", root)
-        return split_videos(kept, command.val_fraction, command.seed), None
+        listed = usable(listing, readable, "data.root", root)
+        return split_videos(listed, command.val_fraction, command.seed), None
     except UserError as error:
         return None, str(error)
 
 
-def _look_at(
+def _fingerprints(
     paths: Sequence[Path],
     infos: Sequence[VideoInfo | None],
     reasons: dict[int, str],
     full: bool,
     workers: int,
 ) -> list[dict[str, Any] | None]:
-    """What `fingerprint.look_at` gives of every readable file; adds reasons for damage it meets."""
+    """`fingerprint` of every readable file; adds reasons for damage that is met."""
     todo = list(dict.fromkeys(path for path, info in zip(paths, infos, strict=True) if info))
     workers = min(workers, 1 + len(todo) // FILES_WORTH_A_WORKER)
     known = {path: info for path, info in zip(paths, infos, strict=True) if info}
@@ -183,20 +182,20 @@ def _look_at(
         pixels = info.frames * info.width * info.height
         return TIME_LIMIT + info.file_size / BYTES_PER_SECOND + pixels / PIXELS_PER_SECOND
 
-    asked = ask_apart(fingerprint.worker(full), todo, workers, limit)
+    asked = map_in_children(fingerprint_or_reason, todo, workers, limit, full=full)
     title = "decoding every frame" if full else "looking at the videos"
     answers: dict[Path, dict[str, Any] | str] = {}
     with contextlib.closing(asked):
         for path, answer in over_files(asked, len(todo), title):
             answers[path] = answer
             signals.raise_if_received()
-    looks: list[dict[str, Any] | None] = []
+    found_of: list[dict[str, Any] | None] = []
     for row, path in enumerate(paths):
         found = answers.get(path)
         if isinstance(found, str):
             reasons[row] = found
-        looks.append(found if isinstance(found, dict) else None)
-    return looks
+        found_of.append(found if isinstance(found, dict) else None)
+    return found_of
 
 
 def _same_bytes(paths: Sequence[Path], reasons: dict[int, str]) -> list[list[int]]:
@@ -207,7 +206,7 @@ def _same_bytes(paths: Sequence[Path], reasons: dict[int, str]) -> list[list[int
             with contextlib.suppress(OSError):
                 sizes[path.stat().st_size].append(row)
     rows = [row for same in sizes.values() if len(same) > 1 for row in same]
-    equal: dict[bytes, list[int]] = defaultdict(list)
+    equal: dict[str, list[int]] = defaultdict(list)
     with ThreadPoolExecutor(READERS) as pool:
         for row, digest in zip(rows, pool.map(_digest, [paths[row] for row in rows]), strict=True):
             if digest is not None:
@@ -215,15 +214,14 @@ def _same_bytes(paths: Sequence[Path], reasons: dict[int, str]) -> list[list[int
     return [same for same in equal.values() if len(same) > 1]
 
 
-def _digest(path: Path) -> bytes | None:
+def _digest(path: Path) -> str | None:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "blake2b").digest()
+        return file_sha256(path)
     except OSError:
         return None
 
 
-def _cpus(command: CheckData) -> int:
+def worker_count(command: CheckData) -> int:
     return available_cpus() if command.num_workers == "auto" else command.num_workers
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,26 @@ from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.config.commands import CheckData
 
 IMBALANCE = 3.0
-"""Videos of the largest class over those of the smallest, from which it is worth a word."""
+"""Videos of the largest class over those of the smallest, from which it is worth a word: training
+then favours the large one, and accuracy hides it."""
 
 FEW_VIDEOS = 5
-"""In a class with fewer, a split leaves next to nothing to learn from or to score."""
+"""Videos of a class below which a split leaves next to nothing to learn from or to score."""
 
-ODD_RATE, EXTREME_ASPECT, TINY, ODD_SIZE = 0.1, 3.0, 32, 2.0
-"""Off the median frame rate; long side over short; pixels; times the median short side."""
+FRAME_RATE_TOLERANCE = 0.1
+"""Share of the median frame rate by which a video's may differ: 29.97 and 30 a second are alike, 24
+and 25 too, while 25 and 30 are not."""
+
+EXTREME_ASPECT = 3.0
+"""Long side over short side from which a square crop sees less than a third of the picture."""
+
+TINY = 32
+"""Pixels of the short side below which nothing can be seen, and SlowFast's last stages, which
+divide it by 32, have nothing left."""
+
+ODD_SIZE = 2.0
+"""Times by which a short side may exceed the median one, or fall short of it: beyond that people
+are of another size in the crop than in most videos."""
 
 
 def unreadable(data: Dataset) -> Iterator[Finding]:
@@ -62,13 +76,9 @@ def short_clips(data: Dataset, command: CheckData) -> Iterator[Finding]:
         f"{command.num_frames}, every {_ordinal(command.sampling_rate)}); their last frame is "
         "repeated.",
         f"{remedy}; --data.sampling uniform spreads a clip over each video",
-        [f"{data.names[row]}: {_frames(count)}" for row, count in sorted(short, key=_second)],
+        [f"{data.names[row]}: {_frames(count)}" for row, count in sorted(short, key=itemgetter(1))],
         [{**data.video(row), "frames": count} for row, count in short],
     )
-
-
-def _second(pair: tuple[int, int]) -> int:
-    return pair[1]
 
 
 def _frames(count: int) -> str:
@@ -114,7 +124,7 @@ def frame_rates(data: Dataset) -> Iterator[Finding]:
     if not given:
         return
     middle = float(np.median(given))
-    odd = [(row, fps) for row, fps in known if abs(fps - middle) > ODD_RATE * middle]
+    odd = [(row, fps) for row, fps in known if abs(fps - middle) > FRAME_RATE_TOLERANCE * middle]
     if odd:
         yield Finding(
             "frame-rates",

@@ -1,4 +1,4 @@
-"""Which videos look alike: their looks compared, without reading them again.
+"""Which videos look alike: their fingerprints compared, without reading them again.
 
 What changes from frame to frame tells a copy from another clip before the same background.
 """
@@ -10,29 +10,52 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check.fingerprint import BINS, CHANGE_CELLS, PLACE_CELLS, PLACES
+from slowfast_dist.commands.check.fingerprint import BACKGROUND_CELLS, BINS, CHANGE_CELLS
+from slowfast_dist.video.thumbnails import PLACES
 
-COPY_BITS, COPY_CHANGES = 10.0, 0.95
-"""Of a copy: mean distance of the frames at most, of 64 bits, and correlation of the changes at
-least. Real clips encoded anew (down to .35 of the size at CRF 38, brightness from .6 to 1.3) had
-medians of 1 to 6 bits and of .97 to 1.00; different ones of a recording 18 bits and more."""
+COPY_BITS = 10.0
+"""Bits of 64 in which the hashes of two copies' frames differ at most, on average. Real clips
+encoded anew (down to .35 of the size at CRF 38, brightness from .6 to 1.3) had medians of 1 to 6
+bits, different clips of one recording 18 and more."""
 
-CELL_CONTRAST, CELL_LEVELS, PLACE_SHARE = 12, 8, 0.6
-"""Of the same place at least this share of the cells is within so many grey levels; only cells that
-differ from the picture's median by the contrast count, as black margins agree in all videos."""
+COPY_CORRELATION = 0.95
+"""Correlation that the changes from frame to frame of two copies have at least. The clips encoded
+anew that are named above had medians of .97 to 1.00."""
 
-COMMON = 3
-"""Frames that both must show something in, to be compared."""
+CELL_CONTRAST = 12
+"""Grey levels by which a cell must differ from its picture's median to count where backgrounds are
+compared: the black margins that many videos have would agree in all of them."""
+
+CELL_TOLERANCE = 8
+"""Grey levels by which a cell of the same background may differ: as much as compression changes."""
+
+SAME_BACKGROUND_SHARE = 0.6
+"""Share of the counted cells that must agree for two backgrounds to be the same: what moves before
+them may cover the rest."""
+
+LEAST_COMMON_FRAMES = 3
+"""Frames, of the five of a video, that must show something in both of two videos to compare them:
+fewer agree by chance."""
 
 BANDS = 4
-"""Parts of 16 bits of a hash: only videos that agree in one of them are compared."""
+"""Parts of 16 bits into which a hash of 64 is divided: only videos that agree in one of the parts
+are compared, which sorting finds without trying all pairs."""
 
 REACH = 32
-"""Of more than this many videos with the same part, each is compared with that many next ones."""
+"""Videos with the same part of a hash with which each is compared at most: without a limit a
+thousand black frames would make a million pairs."""
+
+
+Hashes = NDArray[np.uint64]
+Mask = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+
+Pairs = NDArray[np.int64]
+"""(P, 2): row numbers of two videos, the smaller first."""
 
 
 @dataclass(frozen=True)
-class Looks:
+class Fingerprints:
     """What N videos look like, one row each: about 1.1 kB a video."""
 
     frames: NDArray[np.uint64]
@@ -51,19 +74,19 @@ class Looks:
     """(N, 256): the median frame's brightness, in 16 x 16 cells."""
 
     @classmethod
-    def of(cls, answers: Sequence[dict[str, Any] | None]) -> "Looks":
-        """From what `look_at` gave; None for a file that could not be read, which is like none."""
+    def of(cls, answers: Sequence[dict[str, Any] | None]) -> "Fingerprints":
+        """From what `fingerprint` gave; None for a file that was not read, which is like none."""
         blank = [None] * len(PLACES)
         empty: dict[str, Any] = {
             "frames": blank,
             "changes": bytes((len(PLACES) - 1) * CHANGE_CELLS**2).hex(),
             "background": None,
             "colours": bytes(BINS**3).hex(),
-            "place": bytes(PLACE_CELLS**2).hex(),
+            "place": bytes(BACKGROUND_CELLS**2).hex(),
         }
         given = [answer or empty for answer in answers]
 
-        def column(name: str, width: int) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        def column(name: str, width: int) -> tuple[Hashes, Mask]:
             rows = [np.atleast_1d(np.array(answer[name], object)) for answer in given]
             values = np.stack(rows) if rows else np.empty((0, width), object)
             known = np.array([[value is not None for value in row] for row in values], bool)
@@ -80,50 +103,44 @@ class Looks:
         return cls(
             frames, textured, background[:, 0], has_background[:, 0],
             pixels("changes", (len(PLACES) - 1) * CHANGE_CELLS**2).view(np.int8),
-            pixels("colours", BINS**3), pixels("place", PLACE_CELLS**2),
+            pixels("colours", BINS**3), pixels("place", BACKGROUND_CELLS**2),
         )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.frames)
 
 
-Pairs = NDArray[np.int64]
-"""(P, 2): row numbers of two videos, the smaller first."""
-
-
-def near_copies(looks: Looks) -> Pairs:
+def find_near_copies(videos: Fingerprints) -> Pairs:
     """Pairs that show the same at the same fractions of their length.
 
     Found are those that agree in 16 bits in a row of one frame's hash: for 5 frames of 64 bits with
     6 of them wrong 99 in 100. A copy that is cut shorter, mirrored or framed anew is not found.
     """
     found = []
-    for place in range(looks.frames.shape[1]):
-        for pairs in _candidates(looks.frames[:, place], looks.textured[:, place]):
+    for place in range(videos.frames.shape[1]):
+        for pairs in _candidates(videos.frames[:, place], videos.textured[:, place]):
             first, second = pairs.T
-            alike, common = _distance(looks.frames, looks.textured, first, second)
-            pairs = pairs[(common >= COMMON) & (alike <= COPY_BITS)]
-            found.append(pairs[_same_changes(looks.changes, *pairs.T)])
-    return _distinct(found, len(looks))
+            alike, common = _distance(videos.frames, videos.textured, first, second)
+            pairs = pairs[(common >= LEAST_COMMON_FRAMES) & (alike <= COPY_BITS)]
+            found.append(pairs[_same_changes(videos.changes, *pairs.T)])
+    return _distinct(found, len(videos))
 
 
-def same_place(
-    looks: Looks, first: NDArray[np.int64], second: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def same_background(videos: Fingerprints, first: Rows, second: Rows) -> Mask:
     """(P,): whether the videos of each pair have the same background behind what moves before it.
 
     So it is where most of the picture that shows something, of either, is of the same brightness.
     """
-    one, other = (looks.place[rows].astype(np.int16) for rows in (first, second))
+    one, other = (videos.place[rows].astype(np.int16) for rows in (first, second))
     shows = np.zeros(one.shape, bool)
     for place in (one, other):
         shows |= np.abs(place - np.median(place, axis=1, keepdims=True)) > CELL_CONTRAST
-    agree = (np.abs(one - other) <= CELL_LEVELS) & shows
-    enough = shows.sum(1) >= PLACE_CELLS * PLACE_CELLS / 4
-    return enough & (agree.sum(1) >= PLACE_SHARE * np.maximum(shows.sum(1), 1))
+    agree = (np.abs(one - other) <= CELL_TOLERANCE) & shows
+    enough = shows.sum(1) >= BACKGROUND_CELLS * BACKGROUND_CELLS / 4
+    return enough & (agree.sum(1) >= SAME_BACKGROUND_SHARE * np.maximum(shows.sum(1), 1))
 
 
-def _candidates(hashes: NDArray[np.uint64], known: NDArray[np.bool_]) -> Iterator[Pairs]:
+def _candidates(hashes: Hashes, known: Mask) -> Iterator[Pairs]:
     """Pairs whose hashes agree in one of BANDS parts: sorting in place of all pairs."""
     rows = np.flatnonzero(known)
     for band in range(BANDS):
@@ -138,24 +155,19 @@ def _candidates(hashes: NDArray[np.uint64], known: NDArray[np.bool_]) -> Iterato
 
 
 def _distance(
-    hashes: NDArray[np.uint64],
-    known: NDArray[np.bool_],
-    first: NDArray[np.int64],
-    second: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    hashes: Hashes, known: Mask, first: Rows, second: Rows
+) -> tuple[NDArray[np.float64], Rows]:
     """Mean bits in which the rows differ, over what both have, and how much that is."""
     both = known[first] & known[second]
     bits = np.where(both, np.bitwise_count(hashes[first] ^ hashes[second]), 0).sum(1)
     return bits / np.maximum(both.sum(1), 1), both.sum(1)
 
 
-def _same_changes(
-    changes: NDArray[np.int8], first: NDArray[np.int64], second: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def _same_changes(changes: NDArray[np.int8], first: Rows, second: Rows) -> Mask:
     one, other = (changes[rows].astype(np.float32) for rows in (first, second))
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     # Of two in which nothing happens, equal pictures say nothing: a camera on a stand gives those.
-    return np.asarray((one * other).sum(1) > COPY_CHANGES * norms)
+    return np.asarray((one * other).sum(1) > COPY_CORRELATION * norms)
 
 
 def _distinct(found: Sequence[Pairs], total: int) -> Pairs:

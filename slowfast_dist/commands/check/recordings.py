@@ -16,28 +16,35 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check.near_copies import Looks
+from slowfast_dist.commands.check.near_copies import Fingerprints
 
 QUERIES = 2000
 """Videos whose nearest others are looked for, among all: more would not change the answer."""
 
 BLOCK = 20_000
-"""Videos that they are compared with at once, for the memory's sake."""
+"""Videos that the queries are compared with at once, so that the distances fit into memory."""
 
-LEAST_GROUPS, LARGEST_GROUP = 5, 0.4
-"""A pattern with fewer groups, or with this share of the videos in one, tells no recordings."""
+LEAST_GROUPS = 5
+"""Groups of two videos or more that a pattern must make: fewer tell no recordings."""
+
+LARGEST_GROUP = 0.4
+"""Share of all videos that one group may hold: a larger one is no recording, but what most names
+have in common."""
 
 LEAST_MATCHED = 0.8
-"""Share of the names that a pattern must match."""
+"""Share of the names that a pattern must match: some files are named otherwise in any dataset."""
 
 LEAST_LIFT = 3.0
-"""How many times as often as by chance the nearest video is of the same group."""
+"""Times as often as by chance that the nearest video must be of the same group, so that a weak
+likeness within groups, as of a class, is not taken for a recording."""
 
 LEAST_EVIDENCE = 14.0
-"""Natural logarithm of the odds against chance (Chernoff's bound): e^14 is over a million."""
+"""Natural logarithm of the odds against chance (Chernoff's bound) that a pattern must reach: e^14
+is over a million, as dozens of patterns are tried."""
 
 LEAST_SHARE = 0.25
-"""Of the videos whose group has others, how many must look most like one of these."""
+"""Share of the videos whose group has others that must look most like one of these: in a recording
+most do."""
 
 Codes = NDArray[np.int64]
 """(N,): the number of each video's class or group."""
@@ -51,7 +58,7 @@ class Evidence:
     """Videos asked; each among those of its class, and again among those of other classes."""
     hits: int
     expected: float
-    """Hits by chance, were groups and looks unrelated."""
+    """Hits by chance, were groups and fingerprints unrelated."""
     variance: float
 
     @property
@@ -69,7 +76,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Recordings:
-    """A pattern whose groups are recordings, as far as looks tell."""
+    """A pattern whose groups are recordings, as far as their fingerprints tell."""
 
     pattern: str
     groups: Codes
@@ -77,7 +84,7 @@ class Recordings:
 
 
 def find_recordings(
-    names: Sequence[str], labels: Codes, known: Codes, looks: Looks, seed: int = 0
+    names: Sequence[str], labels: Codes, known: Codes, videos: Fingerprints, seed: int = 0
 ) -> list[Recordings]:
     """Patterns on the names that tell recordings, the best first.
 
@@ -88,7 +95,7 @@ def find_recordings(
     queries = np.arange(len(names))
     if len(queries) > QUERIES:
         queries = np.sort(np.random.default_rng(seed).choice(queries, QUERIES, replace=False))
-    neighbours = nearest(looks, queries, labels, known)
+    neighbours = nearest(videos, queries, labels, known)
     found = [
         Recordings(pattern, groups, best)
         for pattern, groups in candidate_groups(names)
@@ -104,26 +111,26 @@ def find_recordings(
 
 
 def nearest(
-    looks: Looks, queries: Codes, labels: Codes, known: Codes
+    videos: Fingerprints, queries: Codes, labels: Codes, known: Codes
 ) -> list[tuple[Codes, Codes]]:
     """The videos most like each query, by colours and by background: (within, beyond) its class.
 
     Each (Q,), -1 where there is none; those of its own known group do not count.
     """
-    asked = _unit(looks.colours[queries])
+    asked = _unit(videos.colours[queries])
     total = len(labels)
     best = np.full((2, 2, len(queries)), inf)
     where = np.full((2, 2, len(queries)), -1, np.int64)
     step = max(1, 8_000_000 // max(1, min(BLOCK, total)))
     for first in range(0, total, BLOCK):
         rows = np.arange(first, min(first + BLOCK, total))
-        others = _unit(looks.colours[rows])
+        others = _unit(videos.colours[rows])
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             own = queries[part, None]
             colour = 1 - asked[part] @ others.T
-            both = looks.has_background[own] & looks.has_background[rows]
-            bits = np.bitwise_count(looks.background[own] ^ looks.background[rows])
+            both = videos.has_background[own] & videos.has_background[rows]
+            bits = np.bitwise_count(videos.background[own] ^ videos.background[rows])
             place = np.where(both, bits + colour, inf)  # bits, and the colours where these tie
             colour[(asked[part].sum(1) == 0)[:, None] | (others.sum(1) == 0)] = inf
             same_class = labels[own] == labels[rows]
@@ -145,11 +152,7 @@ def _unit(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def evidence_of(
-    groups: Codes,
-    labels: Codes,
-    known: Codes,
-    queries: Codes,
-    neighbours: tuple[Codes, Codes],
+    groups: Codes, labels: Codes, known: Codes, queries: Codes, neighbours: tuple[Codes, Codes]
 ) -> Evidence:
     """How much oftener than by chance the ``neighbours`` of `nearest` are of their query's group.
 

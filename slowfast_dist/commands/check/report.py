@@ -18,24 +18,27 @@ from slowfast_dist.system.files import sync_folder
 from slowfast_dist.video.reader import chosen_decoder
 
 EXAMPLES = 3
-"""Names under a finding."""
+"""Names under a finding, so that a report of ten findings fits on a screen."""
 
 SLOWEST = 3
-"""Videos that are named."""
+"""Videos that are named as the slowest to decode."""
 
 COLUMNS = 80
+"""Width of the report in characters, as terminals have it."""
 
 STEP_TFLOP = 0.3
-"""Of one clip of 32 frames of 224 x 224 px through SlowFast-R50: 50.3 GMAC forward, two operations
-each, and twice that again backward."""
+"""TFLOP to train on one clip of 32 frames of 224 x 224 px with SlowFast-R50: 50.3 GMAC forward, two
+operations each, and twice that again backward."""
 
 PREPARED_SECONDS = 0.03
-"""CPU time to read a clip of a video that ``prepare`` wrote, and what writing it takes for each
-second of video: measured on 340 x 256 to 1080p, H.264."""
+"""CPU seconds to read a clip of a video that ``prepare`` wrote: measured on H.264 sources of 340 x
+256 to 1080p."""
+
 PREPARE_COST = 0.2
+"""CPU seconds that ``prepare`` takes for a second of video, measured on the same ones."""
 
 WORTH_PREPARING = 3.0
-"""Times as much as a prepared video costs, from which ``prepare`` is worth a word."""
+"""Times what reading a prepared clip costs, from which on ``prepare`` is worth a word."""
 
 
 def facts(
@@ -44,7 +47,7 @@ def facts(
     """What the dataset is, wrong or not. ``seconds``: CPU time to read a clip."""
     infos = [info for _, info in data.readable()]
     lengths = [info.frames / info.fps for info in infos if info.fps > 0]
-    told: dict[str, Any] = {
+    stats: dict[str, Any] = {
         "codecs": _counts(info.codec for info in infos),
         "decoders": _counts(chosen_decoder(info, "auto") for info in infos),
         "frame_rates": _counts(f"{info.fps:.4g}" for info in infos),
@@ -57,12 +60,12 @@ def facts(
         (info.decode_ms * min(span + info.key_interval / 2, info.frames), data.names[row])
         for row, info in data.readable()
     ]
-    told["slowest"] = [
+    stats["slowest"] = [
         {"path": name, "decode_ms_a_clip": round(cost, 1)}
         for cost, name in nlargest(SLOWEST, costs)
     ]
     if seconds:
-        told["loader"] = {
+        stats["loader"] = {
             "cpu_seconds_a_clip": seconds,
             "clips_per_second_a_core": 1 / seconds,
             "cores": workers,
@@ -70,11 +73,11 @@ def facts(
         }
         gain = seconds - PREPARED_SECONDS
         if seconds > WORTH_PREPARING * PREPARED_SECONDS and lengths:
-            told["loader"]["prepared_cpu_seconds_a_clip"] = PREPARED_SECONDS
-            told["loader"]["prepare_pays_after_epochs"] = PREPARE_COST * sum(lengths) / (
+            stats["loader"]["prepared_cpu_seconds_a_clip"] = PREPARED_SECONDS
+            stats["loader"]["prepare_pays_after_epochs"] = PREPARE_COST * sum(lengths) / (
                 gain * len(lengths)
             )
-    return told
+    return stats
 
 
 def _counts(values: Iterator[str]) -> dict[str, int]:
@@ -85,7 +88,7 @@ def report(
     root: Path,
     data: Dataset,
     found: list[Finding],
-    told: dict[str, Any],
+    stats: dict[str, Any],
     moved: list[dict[str, str]],
 ) -> dict[str, Any]:
     """For programs; the keys stay."""
@@ -115,12 +118,12 @@ def report(
             }
             for finding in found
         ],
-        "facts": told,
+        "facts": stats,
         "moved": moved,
     }
 
 
-def text(root: Path, data: Dataset, found: list[Finding], told: dict[str, Any]) -> str:
+def text(root: Path, data: Dataset, found: list[Finding], stats: dict[str, Any]) -> str:
     """For people: the worst first, each finding with its remedy; then what the dataset is."""
     sides = Counter(side for side in data.sides if side)
     split = f"; {sides['train']} train, {sides['val']} validate" if sides else ""
@@ -131,7 +134,7 @@ def text(root: Path, data: Dataset, found: list[Finding], told: dict[str, Any]) 
             lines += ["", title]
         for finding in of_level:
             lines += _finding(finding)
-    lines += ["", "WHAT THERE IS" if found else "NOTHING WRONG WAS FOUND", *_facts(told)]
+    lines += ["", "WHAT THERE IS" if found else "NOTHING WRONG WAS FOUND", *_facts(stats)]
     return "\n".join(lines)
 
 
@@ -149,51 +152,52 @@ def _finding(finding: Finding) -> Iterator[str]:
     yield from _wrapped(finding.remedy, "  > ", "    ")
 
 
-def _facts(told: dict[str, Any]) -> Iterator[str]:
+def _facts(stats: dict[str, Any]) -> Iterator[str]:
     def line(title: str, value: str) -> Iterator[str]:
         return _wrapped(value, f"  {title:<12}", " " * 14)
 
     for title, name in (("codecs", "codecs"), ("frame rates", "frame_rates"), ("sizes", "sizes")):
-        if told[name]:
-            yield from line(title, _few(told[name]))
+        if stats[name]:
+            yield from line(title, _most_common(stats[name]))
     names = {"decord": "Decord", "pyav": "PyAV"}
-    if told["decoders"]:
-        yield from line("decoders", _few({names[n]: c for n, c in told["decoders"].items()}))
-    if told["rotated"]:
-        yield from line("rotated", f"{told['rotated']}; they are turned upright")
-    total = told["seconds"]
+    if stats["decoders"]:
+        decoders = {names[name]: count for name, count in stats["decoders"].items()}
+        yield from line("decoders", _most_common(decoders))
+    if stats["rotated"]:
+        yield from line("rotated", f"{stats['rotated']}; they are turned upright")
+    total = stats["seconds"]
     if total["median"] is not None:
         minutes, seconds = divmod(round(total["total"]), 60)
         yield from line(
             "length", f"{total['median']:.3g} s (median), {minutes}:{seconds:02d} min in all"
         )
-    if told["slowest"]:
-        named = [f"{row['path']} ({row['decode_ms_a_clip']:.0f} ms)" for row in told["slowest"]]
+    if stats["slowest"]:
+        named = [f"{row['path']} ({row['decode_ms_a_clip']:.0f} ms)" for row in stats["slowest"]]
         yield from line("slowest", f"to decode a clip of: {', '.join(named)}")
-    if "loader" in told:
-        yield from line("loader", _loader(told["loader"]))
+    if "loader" in stats:
+        yield from line("loader", _loader(stats["loader"]))
 
 
-def _loader(told: dict[str, Any]) -> str:
-    rate = told["clips_per_second"]
-    said = (
-        f"{1000 * told['cpu_seconds_a_clip']:.0f} ms of CPU a clip: "
-        f"{told['clips_per_second_a_core']:.0f} clips/s a core, {rate:.0f} on {told['cores']}. "
+def _loader(stats: dict[str, Any]) -> str:
+    rate = stats["clips_per_second"]
+    sentences = (
+        f"{1000 * stats['cpu_seconds_a_clip']:.0f} ms of CPU a clip: "
+        f"{stats['clips_per_second_a_core']:.0f} clips/s a core, {rate:.0f} on {stats['cores']}. "
         f"SlowFast-R50 at 32 x {DataConfig().crop_size} px computes {STEP_TFLOP} TFLOP a clip: "
         f"a GPU that really does more than {STEP_TFLOP * rate:.2g} TFLOP/s waits."
     )
-    if "prepare_pays_after_epochs" in told:
-        said += (
+    if "prepare_pays_after_epochs" in stats:
+        sentences += (
             f" python -m slowfast_dist prepare brings it to about {1000 * PREPARED_SECONDS:.0f} ms "
-            f"and pays after {told['prepare_pays_after_epochs']:.0f} epochs."
+            f"and pays after {stats['prepare_pays_after_epochs']:.0f} epochs."
         )
-    return said
+    return sentences
 
 
-def _few(counts: dict[str, int]) -> str:
-    said = [f"{name} ({count})" for name, count in list(counts.items())[:EXAMPLES]]
+def _most_common(counts: dict[str, int]) -> str:
+    named = [f"{name} ({count})" for name, count in list(counts.items())[:EXAMPLES]]
     rest = sum(list(counts.values())[EXAMPLES:])
-    return ", ".join(said) + (f", others ({rest})" if rest else "")
+    return ", ".join(named) + (f", others ({rest})" if rest else "")
 
 
 def _wrapped(value: str, first: str, rest: str) -> Iterator[str]:
@@ -207,8 +211,7 @@ def _wrapped(value: str, first: str, rest: str) -> Iterator[str]:
     )
 
 
-# Moving the videos that cannot be read out of a dataset: never over another file.
-
+# --- moving videos out of a dataset: never over another file -------------------------------------
 
 def require_place(folder: Path, roots: Iterable[Path]) -> None:
     """Raise UserError where ``folder`` is no place for the bad videos of ``roots``."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from slowfast_dist.commands.check.dataset import Dataset, Finding, Level
-from slowfast_dist.commands.check.near_copies import clusters, same_place
+from slowfast_dist.commands.check.near_copies import clusters, same_background
 from slowfast_dist.commands.check.recordings import (
     QUERIES,
     Codes,
@@ -17,13 +17,30 @@ from slowfast_dist.commands.check.recordings import (
     nearest,
     numbered,
 )
+from slowfast_dist.system.text import few
 
-LEAST_PLACES, PLACES_SHARE = 3, 0.05
-"""Validation videos, and their share, that show a place of the training: fewer is chance."""
+LEAST_SHARED_PLACES = 3
+"""Validation videos with a background of the training videos that are worth a finding at least:
+fewer may be chance."""
 
-CHANCE_PAIRS, FEW_PLACES, ONE_PLACE = 4000, 0.1, 0.5
-"""Of so many pairs of the two sides at random, the share in the same place. Up to the first, there
-are many recordings; up to the second, as in a room with a few cameras, it may be something else."""
+LEAST_SHARED_SHARE = 0.05
+"""The same as a share of the validation videos, for datasets in which chance finds more than three.
+"""
+
+CHANCE_PAIRS = 4000
+"""Pairs of a training and a validation video drawn at random, to find how often the two have the
+same background by chance: enough to tell a share of .1 from .12."""
+
+MANY_PLACES = 0.1
+"""Share of those pairs up to which a dataset has so many places that a shared one means a shared
+recording: the finding is an error."""
+
+ONE_PLACE = 0.5
+"""Share of those pairs from which a dataset has one place, as a single camera's, whose sight says
+nothing about recordings. Between the two, as with a few cameras, the finding is a warning."""
+
+EXAMPLE_COPIES = 3
+"""Names of one copied video that an example gives; more would fill the report."""
 
 NAMED = {
     "Kinetics (id_start_end)": r"([\w-]{11})_\d{6}_\d{6}",
@@ -33,11 +50,11 @@ NAMED = {
 
 
 def shared_recordings(data: Dataset) -> Iterator[Finding]:
-    """What of the same recording lies on both sides, by looks and names, by names, or by looks."""
+    """Recordings with videos on both sides, by likeness and names, by names, or by likeness."""
     both = {side for side in data.sides if side} == {"train", "val"}
     if not both:
         return
-    for recordings in find_recordings(data.names, data.labels, data.groups, data.looks)[:1]:
+    for recordings in find_recordings(data.names, data.labels, data.groups, data.fingerprints)[:1]:
         crossing = _crossing(data, recordings.groups)
         if crossing:
             yield _named_recordings(data, recordings, crossing)
@@ -120,26 +137,26 @@ def _places(data: Dataset) -> Iterator[Finding]:
     queries = rng.permutation(val)[:QUERIES]
     copies = {tuple(pair) for pair in data.near_copies.tolist()}
     pairs: set[tuple[int, int]] = set()
-    for one in nearest(data.looks, queries, data.labels, side):
+    for one in nearest(data.fingerprints, queries, data.labels, side):
         for found in one:
             rows = np.stack((queries, found), axis=1)[found >= 0]
-            rows = np.sort(rows[same_place(data.looks, rows[:, 0], rows[:, 1])], axis=1)
+            rows = np.sort(rows[same_background(data.fingerprints, rows[:, 0], rows[:, 1])], axis=1)
             pairs |= {tuple(pair) for pair in rows.tolist()} - copies
     groups = clusters(np.array(sorted(pairs), np.int64).reshape(-1, 2), len(data.names))
     seen = sum(data.sides[row] == "val" for rows in groups for row in rows)
-    if seen < max(LEAST_PLACES, PLACES_SHARE * len(queries)):
+    if seen < max(LEAST_SHARED_PLACES, LEAST_SHARED_SHARE * len(queries)):
         return
-    by_chance = same_place(
-        data.looks, rng.choice(val, CHANCE_PAIRS), rng.choice(train, CHANCE_PAIRS)
+    by_chance = same_background(
+        data.fingerprints, rng.choice(val, CHANCE_PAIRS), rng.choice(train, CHANCE_PAIRS)
     ).mean()
     if by_chance > ONE_PLACE:  # it says nothing about recordings
         return
     yield Finding(
         "places-cross-split",
-        "error" if by_chance <= FEW_PLACES else "warning",
+        "error" if by_chance <= MANY_PLACES else "warning",
         f"{seen} of {len(queries)} validation videos show the very place of training videos, as "
         "clips of one recording do"
-        + (", or of a few cameras that always stand there" if by_chance > FEW_PLACES else "")
+        + (", or of a few cameras that always stand there" if by_chance > MANY_PLACES else "")
         + ". No part of the names tells the recordings.",
         "give each recording a folder of its own below its class's folder and train with "
         "--data.group-pattern '^[^/]+/([^/]+)/', or divide them by hand: --data.train-dir and "
@@ -175,9 +192,8 @@ def copies(data: Dataset) -> Iterator[Finding]:
         examples, items = [], []
         for rows in groups:
             exact = len({byte_groups.get(row, -1 - row) for row in rows}) == 1
-            names = " = ".join(data.names[row] for row in rows[:3])
-            more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-            examples.append(f"{names}{more} ({'the same bytes' if exact else 'looks the same'})")
+            names = few([data.names[row] for row in rows], EXAMPLE_COPIES, " = ")
+            examples.append(f"{names} ({'the same bytes' if exact else 'looks the same'})")
             items.append({"exact": exact, "videos": [data.video(row) for row in rows]})
         if not all(item["exact"] for item in items):
             remedy = f"look whether those of other bytes are copies indeed; {remedy}"

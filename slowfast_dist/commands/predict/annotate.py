@@ -23,10 +23,10 @@ from slowfast_dist.commands.predict.text_drawing import (
 )
 from slowfast_dist.commands.predict.timeline import Palette
 from slowfast_dist.config.errors import RunError
+from slowfast_dist.system.child import Channel, Message
 from slowfast_dist.system.files import sync_folder, with_path
-from slowfast_dist.system.workers import Ended, Line, Message, StreamProcess, run
+from slowfast_dist.system.stream import Ended, StreamProcess
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.convert import ViewConverter
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 from slowfast_dist.video.ordered_reader import (
     BYTES_PER_SECOND,
@@ -35,7 +35,9 @@ from slowfast_dist.video.ordered_reader import (
     open_in_order,
 )
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.writer import Sound, VideoWriter, WriteError, can_hold
+from slowfast_dist.video.sound import Sound, can_hold
+from slowfast_dist.video.views import ViewConverter
+from slowfast_dist.video.writer import VideoWriter, WriteError
 
 SegmentCaption = tuple[float, str, str, list[float]]
 """Of a segment: its end in seconds, label, colour, and the label's probability at the moments, a
@@ -82,7 +84,7 @@ def annotate(
     messages: queue.Queue[Message | Ended] = queue.Queue()
     limit = DECODE_SECONDS + info.file_size / BYTES_PER_SECOND
     try:
-        with StreamProcess(__name__, "serve_annotate", request, messages.put):
+        with StreamProcess(serve_annotate, request, messages.put):
             while True:
                 header = next_message(messages, path, limit, lambda: None).header
                 if "write_error" in header:
@@ -134,13 +136,8 @@ def _caption_at(time: float, captions: list[SegmentCaption], step: float) -> Cap
     return Caption(label, colour, values[max(0, min(place, len(values) - 1))], time)
 
 
-def serve_annotate() -> None:
+def serve_annotate(line: Channel, request: dict[str, Any]) -> None:
     """What the process runs."""
-    run(_serve)
-
-
-def _serve(line: Line) -> None:
-    request = line.request
     try:
         line.send({"done": _write_copy(line, request)})
     except DecodeError as error:
@@ -149,7 +146,7 @@ def _serve(line: Line) -> None:
         line.send({"write_error": str(error)})
 
 
-def _write_copy(line: Line, request: dict[str, Any]) -> str | None:
+def _write_copy(line: Channel, request: dict[str, Any]) -> str | None:
     path, part, info = Path(request["path"]), Path(request["part"]), VideoInfo(**request["info"])
     factor = max(1, -(-MIN_WIDTH // info.width), -(-MIN_HEIGHT // info.height))
     height, width = info.height * factor, info.width * factor

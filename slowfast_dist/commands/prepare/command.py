@@ -27,17 +27,26 @@ from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.system.text import option
-from slowfast_dist.system.workers import ask_apart
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, WORKER, part_name
+from slowfast_dist.video.transcode import (
+    KEY_INTERVAL,
+    VERSION,
+    part_name,
+    transcode_or_reason,
+)
 
 PIXELS_PER_SECOND = 2e6
-"""Of all frames together: a twentieth of what one CPU decodes and encodes."""
+"""Pixels of all frames together for which a video may take a second: a twentieth of what one CPU
+decodes and encodes."""
 
-MEASURED, CLIPS = 5, 5
-"""Videos, and clips of each, that are read before and after, to tell how much was won."""
+MEASURED = 5
+"""Videos that are read before and after, to tell how much was won: some seconds of work."""
+
+CLIPS = 5
+"""Clips that are read of each of these videos."""
 
 UNREADABLE = "unreadable_videos.csv"
 
@@ -69,21 +78,21 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
         for video in videos:
             if video.name in unreadable:
                 folder.remove(video.target)
-        kept = [video for video in videos if video.name in done]
-        _write_lists(root, out, kept, unreadable)
-        if not kept:
+        prepared = [video for video in videos if video.name in done]
+        _write_lists(root, out, prepared, unreadable)
+        if not prepared:
             raise RunError(
                 f"none of the {len(unreadable)} videos can be read: see {out / UNREADABLE}"
             )
-        _say_result(kept, before, folder)
-        _say_what_is_missing(kept, videos, unreadable, folder, base)
+        _print_result(prepared, before, folder)
+        _print_missing(prepared, videos, unreadable, folder, base)
         table = out / root.name if root.is_file() else out
         print(f"train with: python train.py {option('--data.root', table)}", flush=True)
 
 
 @contextmanager
 def _interruptible(folder: PreparedFolder) -> Iterator[None]:
-    """SIGTERM ends the work as Ctrl-C does, and a line says that nothing is lost."""
+    """Let SIGTERM end the work as Ctrl-C does, with a line that nothing is lost."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -131,8 +140,11 @@ def _transcode(
         pixels = info.frames * info.width * info.height
         return TIME_LIMIT + pixels / PIXELS_PER_SECOND + by_path[path].size / BYTES_PER_SECOND
 
-    command = (*WORKER, str(folder.parts), str(short_side))
-    with closing(ask_apart(command, list(by_path), workers, limit)) as answers:
+    parts = str(folder.parts)
+    answers = map_in_children(
+        transcode_or_reason, by_path, workers, limit, folder=parts, short_side=short_side
+    )
+    with closing(answers):
         for path, answer in over_files(answers, len(videos), "preparing"):
             if not isinstance(answer, str) and "write_error" in answer:
                 what = f"{folder.path / by_path[path].target}: {answer['write_error']}"
@@ -158,7 +170,7 @@ def _entry(video: Source, answer: dict[str, Any], short_side: int) -> Prepared:
 # --- the end -------------------------------------------------------------------------------------
 
 
-def _write_lists(root: Path, out: Path, kept: list[Source], unreadable: dict[str, str]) -> None:
+def _write_lists(root: Path, out: Path, prepared: list[Source], unreadable: dict[str, str]) -> None:
     """The table, where the originals have one, and the list of what could not be read."""
     listed = out / UNREADABLE
     if unreadable:
@@ -166,7 +178,7 @@ def _write_lists(root: Path, out: Path, kept: list[Source], unreadable: dict[str
     else:
         listed.unlink(missing_ok=True)  # of an earlier start
     if root.is_file():
-        _write_csv(out / root.name, ("path", "label"), [(v.target, v.label) for v in kept])
+        _write_csv(out / root.name, ("path", "label"), [(v.target, v.label) for v in prepared])
 
 
 def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -176,19 +188,19 @@ def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -
         writer.writerows(rows)
 
 
-def _say_result(kept: list[Source], before: int, folder: PreparedFolder) -> None:
+def _print_result(prepared: list[Source], before: int, folder: PreparedFolder) -> None:
     earlier = f", {before} of them before" if before else ""
-    source = sum(video.size for video in kept) / 1e6
-    result = sum(folder.entries[video.target].size for video in kept) / 1e6
-    print(f"{len(kept)} videos are prepared in {folder.path}{earlier}")
+    source = sum(video.size for video in prepared) / 1e6
+    result = sum(folder.entries[video.target].size for video in prepared) / 1e6
+    print(f"{len(prepared)} videos are prepared in {folder.path}{earlier}")
     print(f"  {result:.1f} MB in place of {source:.1f}")
-    if len(kept) > before:
-        print(f"  {_gain(kept, folder.path)}")
+    if len(prepared) > before:
+        print(f"  {_gain(prepared, folder.path)}")
 
 
-def _gain(kept: list[Source], out: Path) -> str:
+def _gain(prepared: list[Source], out: Path) -> str:
     """How much faster some of the videos are to read, those at equal steps through the list."""
-    chosen = kept[:: -(-len(kept) // MEASURED)]
+    chosen = prepared[:: -(-len(prepared) // MEASURED)]
     pairs = [(video.path, out / video.target) for video in chosen]
     costs = clip_costs([path for pair in pairs for path in pair], CLIPS)
     both = [(costs[a], costs[b]) for a, b in pairs if a in costs and b in costs]
@@ -201,8 +213,8 @@ def _gain(kept: list[Source], out: Path) -> str:
     )
 
 
-def _say_what_is_missing(
-    kept: list[Source],
+def _print_missing(
+    prepared: list[Source],
     videos: list[Source],
     unreadable: dict[str, str],
     folder: PreparedFolder,
@@ -210,11 +222,12 @@ def _say_what_is_missing(
 ) -> None:
     if unreadable:
         name, reason = min(unreadable.items())
+        total = len(prepared) + len(unreadable)
         print(
-            f"{len(unreadable)} of {len(kept) + len(unreadable)} cannot be read and are left out, "
-            f"as {name}: {reason} ({folder.path / UNREADABLE} lists them)"
+            f"{len(unreadable)} of {total} cannot be read and are left out, as {name}: {reason} "
+            f"({folder.path / UNREADABLE} lists them)"
         )
-    empty = sorted({video.label for video in videos} - {video.label for video in kept})
+    empty = sorted({video.label for video in videos} - {video.label for video in prepared})
     if empty:
         print(f"no video is left of {len(empty)} classes, as {empty[0]!r}")
     gone = folder.without_source((video.name for video in videos), base)

@@ -14,7 +14,8 @@ from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.system.files import append
 
 RECORD = "prepared.jsonl"
-"""In the folder: a JSON object a line, as Prepared; of several for a path the last one counts."""
+"""Name of the record in the folder: a JSON object a line, as Prepared; of several lines for a path
+the last one counts."""
 
 PARTS = ".parts"
 """The folder below it of videos that are not finished."""

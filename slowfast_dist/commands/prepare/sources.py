@@ -8,15 +8,15 @@ from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, targ
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.manifest import list_folder
+from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
-from slowfast_dist.system.workers import ask_apart
-from slowfast_dist.video.transcode import HASHER, KEY_INTERVAL, VERSION
+from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, sha256_or_nothing
 
 TIME_LIMIT = 60.0
 """Seconds that a video may take, beside those for its size and its pixels."""
 
 BYTES_PER_SECOND = 1e6
-"""Slower than any disk."""
+"""Bytes of a file for which it may take a second longer: slower than any disk."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ def done_before(videos: list[Source], folder: PreparedFolder, workers: int) -> s
     def limit(path: Path) -> float:
         return TIME_LIMIT + touched[path][0].size / BYTES_PER_SECOND
 
-    with closing(ask_apart(HASHER, list(touched), workers, limit)) as answers:
+    with closing(map_in_children(sha256_or_nothing, touched, workers, limit)) as answers:
         for path, answer in over_files(answers, len(touched), "comparing the sources"):
             video, entry = touched[path]
-            if answer == [entry.source_sha256]:
+            if answer == entry.source_sha256:
                 folder.note(replace(entry, source_mtime_ns=video.mtime_ns))
                 done.add(video.name)
     return done

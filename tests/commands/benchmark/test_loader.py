@@ -9,26 +9,24 @@ import numpy as np
 import pytest
 
 from slowfast_dist.commands.benchmark.baselines import (
-    MEAN,
     STAGES,
-    STD,
     decode_bare,
     frame_times,
     stage_seconds,
 )
 from slowfast_dist.commands.benchmark.clips import (
-    Group,
     GroupCosts,
-    Video,
-    clip_rows,
     plain_clips,
     training_clips,
 )
+from slowfast_dist.commands.benchmark.loader import clip_rows
 from slowfast_dist.commands.benchmark.made_videos import VideoKind, write_benchmark_video
 from slowfast_dist.commands.benchmark.output import Cost
+from slowfast_dist.commands.benchmark.videos import Group, Video
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.model.inputs import MEAN, STD
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.views import training_view
 from tests.helpers.training_runs import launch

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.commands.benchmark.scaling import (
+from slowfast_dist.commands.benchmark.roofline import (
     BACKWARD_SHARE,
     BUCKET_BYTES,
     HOP_SECONDS,

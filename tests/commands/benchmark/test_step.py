@@ -10,13 +10,13 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from slowfast_dist.cli.main import main
-from slowfast_dist.commands.benchmark import roofline as floors
+from slowfast_dist.commands.benchmark import roofline
 from slowfast_dist.commands.benchmark.roofline import (
     Peak,
     count_work,
-    evaluation_floors,
+    evaluation_roofline,
     find_peak,
-    training_floors,
+    training_roofline,
 )
 from slowfast_dist.model.slowfast import ARCHITECTURES, SlowFast, create_slowfast
 from tests.helpers.training_runs import launch
@@ -43,7 +43,7 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line
 
 
-# --- the floors ----------------------------------------------------------------------------------
+# --- the roofline --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_work_of_slowfast_r50_is_the_published_one(crop_size, gmac):
 )  # fmt: skip
 def test_only_the_gpu_of_a_data_sheet_is_judged_by_it(monkeypatch, name, known):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
-    peak = floors._known(torch.device("cuda"), "bf16")
+    peak = roofline._known(torch.device("cuda"), "bf16")
     assert (peak and peak.source) == (known and f"data sheet of {known}")
 
 
@@ -109,14 +109,14 @@ def test_the_memory_traffic_is_that_of_every_convolution_by_hand():
     assert work.parameters == sum(parameter.numel() for parameter in ours.parameters())
 
 
-def test_floors_are_work_over_rate():
+def test_the_roofline_is_work_over_rate():
     work, peak = count_work("slowfast_tiny", 5, 8, 32), Peak(2.0, 50.0, "as given")
-    floors = training_floors(work, 4, "bf16", "adamw", peak)
-    assert floors.compute == pytest.approx(4 * work.training_flops / 2e12)
+    least = training_roofline(work, 4, "bf16", "adamw", peak)
+    assert least.compute == pytest.approx(4 * work.training_flops / 2e12)
     moved = 4 * 2 * work.training_numbers + 4 * work.parameters * (3 + 7)
-    assert floors.memory == pytest.approx(moved / 50e9)
-    assert floors.slower == max(floors.compute, floors.memory)
-    scoring = evaluation_floors(work, 4, "no", peak)
+    assert least.memory == pytest.approx(moved / 50e9)
+    assert least.slower == max(least.compute, least.memory)
+    scoring = evaluation_roofline(work, 4, "no", peak)
     assert scoring.compute == pytest.approx(4 * work.forward_flops / 2e12)
 
 

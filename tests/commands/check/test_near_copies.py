@@ -10,12 +10,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check.fingerprint import PLACES, look_at
-from slowfast_dist.commands.check.near_copies import Looks, clusters, near_copies, same_place
+from slowfast_dist.commands.check.fingerprint import fingerprint
+from slowfast_dist.commands.check.near_copies import (
+    Fingerprints,
+    clusters,
+    find_near_copies,
+    same_background,
+)
 from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.thumbnails import PLACES, read_thumbnails
 from slowfast_dist.video.writer import write_video
 
 Frames = NDArray[np.uint8]
+
+
+def fingerprint_of(path: Path, full: bool = False) -> dict[str, Any]:
+    return fingerprint(read_thumbnails(path, full))
 
 
 def scene(seed: int, size: tuple[int, int] = (96, 128)) -> Frames:
@@ -42,9 +52,9 @@ def clip(background: Frames, seed: int, frames: int = 20) -> Frames:
     return video
 
 
-def look(path: Path, video: Frames) -> dict[str, Any]:
+def made(path: Path, video: Frames) -> dict[str, Any]:
     write_video(path, iter(video), fps=25)
-    return look_at(path, full=False)
+    return fingerprint_of(path)
 
 
 def changed(video: Frames, scale: float, gain: float) -> Frames:
@@ -58,37 +68,37 @@ def test_a_copy_is_found_and_another_clip_of_its_place_is_none(
     tmp_path: Path, scale: float, gain: float
 ) -> None:
     first = clip(scene(0), 0)
-    looks = Looks.of(
+    prints = Fingerprints.of(
         [
-            look(tmp_path / "first.mp4", first),
-            look(tmp_path / "other_clip.mp4", clip(scene(0), 1)),
-            look(tmp_path / "copy.mp4", changed(first, scale, gain)),
-            look(tmp_path / "other_place.mp4", clip(scene(1), 0)),
+            made(tmp_path / "first.mp4", first),
+            made(tmp_path / "other_clip.mp4", clip(scene(0), 1)),
+            made(tmp_path / "copy.mp4", changed(first, scale, gain)),
+            made(tmp_path / "other_place.mp4", clip(scene(1), 0)),
             None,  # a file that cannot be read
         ]
     )
-    assert near_copies(looks).tolist() == [[0, 2]]
+    assert find_near_copies(prints).tolist() == [[0, 2]]
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_the_same_place_is_known_behind_what_moves(tmp_path: Path, scale: float) -> None:
-    looks = Looks.of(
+    prints = Fingerprints.of(
         [
-            *(look(tmp_path / f"{i}.mp4", changed(clip(scene(0), i), scale, 1)) for i in range(4)),
-            *(look(tmp_path / f"{i}.mp4", clip(scene(i), i)) for i in range(4, 8)),
+            *(made(tmp_path / f"{i}.mp4", changed(clip(scene(0), i), scale, 1)) for i in range(4)),
+            *(made(tmp_path / f"{i}.mp4", clip(scene(i), i)) for i in range(4, 8)),
         ]
     )
     first, second = np.triu_indices(8, 1)
-    assert (same_place(looks, first, second) == (second < 4)).all()
+    assert (same_background(prints, first, second) == (second < 4)).all()
 
 
 def test_black_videos_are_no_copies_of_each_other(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 3, (20, 64, 64, 3)).astype(np.uint8) for _ in range(2)]
-    looks = Looks.of([look(tmp_path / f"{i}.mp4", video) for i, video in enumerate(noise)])
-    assert not looks.textured.any()
-    assert not len(near_copies(looks))
-    assert not same_place(looks, np.array([0]), np.array([1])).any()
+    prints = Fingerprints.of([made(tmp_path / f"{i}.mp4", video) for i, video in enumerate(noise)])
+    assert not prints.textured.any()
+    assert not len(find_near_copies(prints))
+    assert not same_background(prints, np.array([0]), np.array([1])).any()
 
 
 def test_a_still_picture_is_no_copy_of_a_clip_before_it_nor_of_another(tmp_path: Path) -> None:
@@ -97,20 +107,20 @@ def test_a_still_picture_is_no_copy_of_a_clip_before_it_nor_of_another(tmp_path:
     for number, frame in enumerate(moving):
         frame[40:60, 4 * number : 4 * number + 20] = 10
     both = [still, moving, still]
-    looks = Looks.of([look(tmp_path / f"{i}.mp4", video) for i, video in enumerate(both)])
-    assert not len(near_copies(looks))
+    prints = Fingerprints.of([made(tmp_path / f"{i}.mp4", video) for i, video in enumerate(both)])
+    assert not len(find_near_copies(prints))
 
 
 @pytest.mark.parametrize("kind", ["H.264 AVI", "H.264 open GOP, cut", "MPEG-4 B-frames", "VP8"])
 def test_frames_are_found_without_decoding_all(videos: Any, kind: str) -> None:
     path = videos.path(kind)
-    assert look_at(path, full=False) == look_at(path, full=True)
+    assert fingerprint_of(path) == fingerprint_of(path, full=True)
 
 
 @pytest.mark.parametrize("kind", ["H.264 AVI", "H.264 MPEG-TS", "H.264 mkv", "H.264 mov"])
 def test_a_video_is_a_copy_of_itself_in_another_container(videos: Any, kind: str) -> None:
-    looks = Looks.of([look_at(videos.path(name), full=False) for name in ("H.264", kind)])
-    assert near_copies(looks).tolist() == [[0, 1]]
+    prints = Fingerprints.of([fingerprint_of(videos.path(name)) for name in ("H.264", kind)])
+    assert find_near_copies(prints).tolist() == [[0, 1]]
 
 
 def test_a_turned_video_is_looked_at_upright(tmp_path: Path) -> None:
@@ -125,8 +135,8 @@ def test_a_turned_video_is_looked_at_upright(tmp_path: Path) -> None:
             stored = np.ascontiguousarray(np.rot90(frame, -1))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
         container.mux(stream.encode(None))
-    looks = Looks.of([look(tmp_path / "upright.mp4", upright), look_at(path, full=False)])
-    assert near_copies(looks).tolist() == [[0, 1]]
+    prints = Fingerprints.of([made(tmp_path / "upright.mp4", upright), fingerprint_of(path)])
+    assert find_near_copies(prints).tolist() == [[0, 1]]
 
 
 def test_damage_in_the_middle_is_met_by_full_decoding_alone(tmp_path: Path) -> None:
@@ -140,18 +150,18 @@ def test_damage_in_the_middle_is_met_by_full_decoding_alone(tmp_path: Path) -> N
     content[start + 8 : start + size] = bytes(size - 8)
     path.write_bytes(content)
     assert all(round(place * 119) not in range(36, 48) or place == 0.3 for place in PLACES)
-    assert look_at(path, full=False)["frames"]
+    assert fingerprint_of(path)["frames"]
     with pytest.raises(DecodeError, match="decoding failed at frame 4"):
-        look_at(path, full=True)
+        fingerprint_of(path, full=True)
 
 
-def random_looks(count: int) -> Looks:
+def random_fingerprints(count: int) -> Fingerprints:
     rng = np.random.default_rng(0)
 
     def hashes(*shape: int) -> NDArray[np.uint64]:
         return rng.integers(0, 2**64, shape, np.uint64)
 
-    return Looks(
+    return Fingerprints(
         hashes(count, 5), np.ones((count, 5), bool), hashes(count), np.ones(count, bool),
         rng.integers(-99, 99, (count, 256)).astype(np.int8),
         rng.integers(0, 30, (count, 512)).astype(np.uint8),
@@ -161,30 +171,30 @@ def random_looks(count: int) -> Looks:
 
 def test_few_of_all_pairs_are_compared() -> None:
     count = 30_000
-    looks = random_looks(count)
+    prints = random_fingerprints(count)
     rng = np.random.default_rng(1)
     planted = rng.permutation(count).reshape(-1, 2)[:200]
     for first, second in planted:  # as many wrong bits as in a copy at a third of the size
         for place in range(5):
             wrong = rng.choice(64, 6, replace=False)
             flips = np.bitwise_or.reduce(np.uint64(1) << wrong.astype(np.uint64))
-            looks.frames[second, place] = looks.frames[first, place] ^ flips
-        looks.changes[second] = looks.changes[first]
+            prints.frames[second, place] = prints.frames[first, place] ^ flips
+        prints.changes[second] = prints.changes[first]
     begin = time.process_time()
-    found = {tuple(pair) for pair in near_copies(looks).tolist()}
+    found = {tuple(pair) for pair in find_near_copies(prints).tolist()}
     assert time.process_time() - begin < 10
     right = {tuple(sorted(pair)) for pair in planted.tolist()}
     assert found <= right and len(found) >= 0.97 * len(right)
 
 
 def test_a_great_many_of_the_same_do_not_take_for_ever() -> None:
-    looks = random_looks(2_000)
-    for column in (looks.frames, looks.changes, looks.background):
+    prints = random_fingerprints(2_000)
+    for column in (prints.frames, prints.changes, prints.background):
         column[:] = column[0]
     begin = time.process_time()
-    pairs = near_copies(looks)
+    pairs = find_near_copies(prints)
     assert time.process_time() - begin < 10
-    assert [len(rows) for rows in clusters(pairs, len(looks))] == [2_000]
+    assert [len(rows) for rows in clusters(pairs, len(prints))] == [2_000]
 
 
 def test_clusters_are_what_pairs_connect() -> None:

@@ -5,31 +5,32 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from slowfast_dist.commands.check.fingerprint import THUMB, summarise
-from slowfast_dist.commands.check.near_copies import Looks
+from slowfast_dist.commands.check.fingerprint import fingerprint
+from slowfast_dist.commands.check.near_copies import Fingerprints
 from slowfast_dist.commands.check.recordings import Codes, find_recordings, numbered
+from slowfast_dist.video.thumbnails import THUMBNAIL_SIDE as SIDE
 
 CLASSES = ("jump", "run", "wave")
 
 
-def looks_of(recordings: list[str], tints: list[str] | None = None) -> Looks:
+def fingerprints_of(recordings: list[str], tints: list[str] | None = None) -> Fingerprints:
     """One video each: the colours and blotches of its recording, and what is its own."""
     own = np.random.default_rng(0)
     answers = []
     for number, name in enumerate(recordings):
         rng = np.random.default_rng(list(name.encode()))
-        place = rng.uniform(0, 255, (4, 4, 3)).repeat(THUMB // 4, 0).repeat(THUMB // 4, 1)
+        place = rng.uniform(0, 255, (4, 4, 3)).repeat(SIDE // 4, 0).repeat(SIDE // 4, 1)
         if tints is not None:
             hue = np.random.default_rng(list(tints[number].encode())).uniform(0, 255, 3)
             place = 0.3 * place + 0.7 * hue
         frames = []
         for _ in range(5):
             frame = np.clip(place + own.normal(0, 4, place.shape), 0, 255).astype(np.uint8)
-            y, x = own.integers(0, THUMB - 8, 2)
+            y, x = own.integers(0, SIDE - 8, 2)
             frame[y : y + 8, x : x + 8] = own.integers(0, 255, 3)
             frames.append(frame)
-        answers.append(summarise(frames))
-    return Looks.of(answers)
+        answers.append(fingerprint(frames))
+    return Fingerprints.of(answers)
 
 
 def classes_of(names: list[str]) -> Codes:
@@ -85,45 +86,46 @@ def dataset(named: Named, of_class: bool) -> tuple[list[str], list[str]]:
 def test_the_part_of_the_name_that_tells_recordings_is_found(style: str) -> None:
     of_class = style in IN_ONE_CLASS
     names, recordings = dataset((IN_ALL_CLASSES | IN_ONE_CLASS)[style], of_class)
-    looks, labels = looks_of(recordings), classes_of(names)
-    best = find_recordings(names, labels, alone(names), looks)[0]
+    prints, labels = fingerprints_of(recordings), classes_of(names)
+    best = find_recordings(names, labels, alone(names), prints)[0]
     assert partition(best.groups) == partition(numbered(recordings)), best.pattern
     assert best.evidence.hits > 0.8 * best.evidence.trials
     # Kept together by these groups, nothing more is to be said.
-    assert find_recordings(names, labels, numbered(recordings), looks) == []
+    assert find_recordings(names, labels, numbered(recordings), prints) == []
 
 
 @pytest.mark.parametrize("style", [*IN_ALL_CLASSES, *IN_ONE_CLASS])
-def test_names_that_looks_do_not_bear_out_are_not_proposed(style: str) -> None:
+def test_names_that_fingerprints_do_not_bear_out_are_not_proposed(style: str) -> None:
     names, recordings = dataset((IN_ALL_CLASSES | IN_ONE_CLASS)[style], style in IN_ONE_CLASS)
     shuffled = list(np.random.default_rng(1).permutation(recordings))
-    looks = looks_of(shuffled)
-    assert find_recordings(names, classes_of(names), alone(names), looks) == []
+    prints = fingerprints_of(shuffled)
+    assert find_recordings(names, classes_of(names), alone(names), prints) == []
 
 
 def test_numbers_of_clips_are_not_proposed() -> None:
     names = [f"{label}/clip_{number:03d}.mp4" for label in CLASSES for number in range(60)]
-    looks = looks_of(names)
-    assert find_recordings(names, classes_of(names), alone(names), looks) == []
+    prints = fingerprints_of(names)
+    assert find_recordings(names, classes_of(names), alone(names), prints) == []
 
 
 def test_that_a_class_looks_alike_makes_no_recordings() -> None:
     classes = [f"class{number:02d}" for number in range(12)]
     names = [f"{label}/{label}_{number:02d}.mp4" for label in classes for number in range(10)]
-    looks = looks_of(names, tints=[name.split("/")[0] for name in names])
-    assert find_recordings(names, classes_of(names), alone(names), looks) == []
+    prints = fingerprints_of(names, tints=[name.split("/")[0] for name in names])
+    assert find_recordings(names, classes_of(names), alone(names), prints) == []
 
 
 def test_a_finer_pattern_of_the_user_does_not_hide_the_recordings() -> None:
     names, recordings = dataset(IN_ALL_CLASSES["a word with a number"], of_class=False)
     pairs = numbered([name.rsplit("_", 1)[0] for name in names])
     assert len(set(pairs.tolist())) > len(set(recordings))
-    best = find_recordings(names, classes_of(names), pairs, looks_of(recordings))[0]
+    best = find_recordings(names, classes_of(names), pairs, fingerprints_of(recordings))[0]
     assert best.pattern == r"seq\d+"
 
 
 def test_few_and_unreadable_videos_give_no_recordings() -> None:
     names = [f"{label}/seq{number}.mp4" for label in CLASSES for number in range(3)]
-    assert find_recordings(names, classes_of(names), alone(names), Looks.of([None] * 9)) == []
+    unread = Fingerprints.of([None] * 9)
+    assert find_recordings(names, classes_of(names), alone(names), unread) == []
     one = names[:1]
-    assert find_recordings(one, classes_of(one), alone(one), Looks.of([None])) == []
+    assert find_recordings(one, classes_of(one), alone(one), Fingerprints.of([None])) == []

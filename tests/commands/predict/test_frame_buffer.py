@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slowfast_dist.commands.predict.frame_buffer import DENSITY, FrameBuffer, Window
-from slowfast_dist.system.workers import Message
+from slowfast_dist.system.child import Message
 from tests.helpers.predictors import SMALL, UNIFORM
 
 

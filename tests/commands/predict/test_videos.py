@@ -33,9 +33,10 @@ from slowfast_dist.inference.predictor import Predictor, open_predictor
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.video import guarded_reader as guard
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.probe import WORKER, probe_file
+from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames, read_views
 from slowfast_dist.video.views import evaluation_view
+from tests.helpers.child_modules import importable
 from tests.helpers.predictors import MOTIONS as CLASSES
 from tests.helpers.small_model import CLIP, write_model
 
@@ -242,17 +243,14 @@ def test_what_hangs_the_probe_is_given_up(
     predictor: Predictor, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The probing process is stopped, as by a network drive that does not answer."""
-    script = (
-        "import os, signal, slowfast_dist.video.probe as probe\n"
-        "real = probe.probe_file\n"
-        "def probe_file(path):\n"
+    code = (
+        "import os, signal\n"
+        "from slowfast_dist.video.probe import probe_or_reason\n"
+        "def answer(path):\n"
         "    if path.name == 'hangs.mp4': os.kill(os.getpid(), signal.SIGSTOP)\n"
-        "    return real(path)\n"
-        "probe.probe_file = probe_file\n"
-        "probe.serve_probe()"
+        "    return probe_or_reason(path)\n"
     )
-    command = (WORKER[0], "-c", script)
-    monkeypatch.setattr(probe_all, "WORKER", command)
+    monkeypatch.setattr(probe_all, "probe_or_reason", importable(tmp_path, monkeypatch, code))
     monkeypatch.setattr(probe_all, "TIME_LIMIT", 4.0)
     os.symlink(files[0], tmp_path / "hangs.mp4")
     found = predict(predictor, [files[0], tmp_path / "hangs.mp4", files[1]])

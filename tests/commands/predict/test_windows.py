@@ -23,10 +23,10 @@ from slowfast_dist.commands.predict.windows import (
 )
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.system.child import CRASHES, HANGS
 from slowfast_dist.system.memory import memory_now, peak_growth
 from slowfast_dist.video import ordered_reader as stream
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.guarded_reader import CRASHES, HANGS
 from slowfast_dist.video.ordered_reader import FrameTimes, open_in_order
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo, read_frames

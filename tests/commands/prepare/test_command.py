@@ -26,6 +26,7 @@ from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION
+from tests.helpers.child_modules import importable, not_importable
 from tests.helpers.training_runs import ROOT, hear_ctrl_c
 
 SMALL = Prepare(short_side=32, num_workers=1)
@@ -54,8 +55,8 @@ def record(out: Path) -> dict[str, Prepared]:
 
 def forbid_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare, "clip_costs", None)
-    for room, name in ((prepare, "WORKER"), (prepare_sources, "HASHER")):
-        monkeypatch.setattr(room, name, (sys.executable, "-c", "raise SystemExit"))
+    monkeypatch.setattr(prepare, "transcode_or_reason", not_importable)
+    monkeypatch.setattr(prepare_sources, "sha256_or_nothing", not_importable)
 
 
 def cheaper(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,8 +250,8 @@ def test_a_link_to_the_originals_does_not_lead_to_them(
 
 STAND_IN = """
 import os, signal, time
-from slowfast_dist.video import transcode as transcode_apart
-real = transcode_apart.transcode
+from slowfast_dist.video import transcode as transcoding
+real = transcoding.transcode
 def transcode(path, part, short_side):
     part.write_bytes(b"half")
     if "clip_000" in path.name:
@@ -258,8 +259,9 @@ def transcode(path, part, short_side):
     if "clip_001" in path.name:
         os.kill(os.getpid(), signal.SIGSEGV)
     return real(path, part, short_side)
-transcode_apart.transcode = transcode
-transcode_apart.serve_transcode()
+def answer(path, **arguments):
+    transcoding.transcode = transcode
+    return transcoding.transcode_or_reason(path, **arguments)
 """
 """A transcoding process with two bugs."""
 
@@ -268,7 +270,8 @@ def test_a_hang_or_a_crash_costs_only_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cheaper(monkeypatch)
-    monkeypatch.setattr(prepare, "WORKER", (sys.executable, "-c", STAND_IN))
+    answer = importable(tmp_path, monkeypatch, STAND_IN)
+    monkeypatch.setattr(prepare, "transcode_or_reason", answer)
     monkeypatch.setattr(prepare, "TIME_LIMIT", 6.0)
     root, out = originals(tmp_path / "in", clips=3), tmp_path / "out"
     run_prepare(root, out, replace(SMALL, num_workers=2))
@@ -361,26 +364,29 @@ def test_a_stop_before_a_video_takes_the_place_of_one_as_large(
 
 STUCK = """
 import time
-from slowfast_dist.video import transcode as transcode_apart
-real = transcode_apart.transcode
+from slowfast_dist.video import transcode as transcoding
+real = transcoding.transcode
 def transcode(path, part, short_side):
     if "clip_000" in path.name or "clip_001" in path.name:
         return real(path, part, short_side)
     part.write_bytes(b"half")
     time.sleep(600)
-transcode_apart.transcode = transcode
-transcode_apart.serve_transcode()
+def answer(path, **arguments):
+    transcoding.transcode = transcode
+    return transcoding.transcode_or_reason(path, **arguments)
 """
 """A transcoding process that leaves time to be stopped."""
 
 STOPPED = """
 import sys
-from slowfast_dist.commands.prepare import command as prepare
+sys.path.insert(0, sys.argv[1])
+import stuck
 from slowfast_dist.cli.start import main
-prepare.WORKER = (sys.executable, "-c", sys.argv[1])
+from slowfast_dist.commands.prepare import command
+command.transcode_or_reason = stuck.answer
 main(sys.argv[2:])
 """
-"""The command with such processes, whose code is the first argument."""
+"""The command with such processes; its first argument is the folder of their module."""
 
 
 @pytest.mark.slow
@@ -388,10 +394,11 @@ main(sys.argv[2:])
 def test_a_stopped_run_goes_on(tmp_path: Path, stop: signal.Signals) -> None:
     root, out = originals(tmp_path / "in", clips=4), tmp_path / "out"
     words = ("prepare", str(root), str(out), "--num-workers", "2")
+    (tmp_path / "stuck.py").write_text(STUCK)
     log = tmp_path / "log"
     with open(log, "w") as file:
         process = psutil.Popen(
-            [sys.executable, "-c", STOPPED, STUCK, *words], cwd=ROOT, stderr=file, stdout=file,
+            [sys.executable, "-c", STOPPED, tmp_path, *words], cwd=ROOT, stderr=file, stdout=file,
             preexec_fn=hear_ctrl_c,
         )  # fmt: skip
         deadline = time.monotonic() + 300

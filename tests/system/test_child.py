@@ -39,15 +39,17 @@ time.sleep(600)
 PROBE = """
 import sys, time
 from pathlib import Path
-from slowfast_dist.system.workers import ask_apart
+from slowfast_dist.system.pool import map_in_children
 
-SERVE = '''
-import time
-from slowfast_dist.system.workers import serve
-serve(lambda path: time.sleep(600 if path.name == "hangs" else 0))
-'''
-for _ in ask_apart((sys.executable, "-c", SERVE), [Path("hangs"), Path("a")], 2, lambda _: 600):
-    Path(sys.argv[1], "started").touch()
+folder = Path(sys.argv[1])
+sys.path.insert(0, str(folder))
+(folder / "hanging.py").write_text(
+    "import time\\n"
+    "def answer(path): time.sleep(600 if path.name == 'hangs' else 0)\\n"
+)
+import hanging
+for _ in map_in_children(hanging.answer, [Path("hangs"), Path("a")], 2, lambda _: 600):
+    (folder / "started").touch()
 """
 """Two probing processes, one of which hangs and so does not see the end of its input."""
 
@@ -70,7 +72,7 @@ def test_a_killed_process_leaves_no_orphan(tmp_path: Path, code: str, below: int
 
 LATE = """
 import os, sys, time
-from slowfast_dist.system.parent import die_with_parent
+from slowfast_dist.system.signals import die_with_parent
 parent = os.getpid()
 if not os.fork():
     while os.getppid() == parent:

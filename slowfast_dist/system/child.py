@@ -1,0 +1,171 @@
+"""Processes that work for this one: how each is started, what goes to and fro, how it ends.
+
+What may hang or crash in native code (a decoder, a camera's driver, a name server) does so in such
+a process, at no harm to this one. Not multiprocessing's, which would import the main script, and
+with it torch, in each of them.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.system import signals
+
+Bytes = NDArray[np.uint8]
+
+HANGS = "hangs the decoder"
+CRASHES = "crashes the decoder"
+"""With which the reasons begin that are told of a file whose process was late, or died."""
+
+START = "from slowfast_dist.system.child import main; main()"
+"""What Python runs in a new process."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """``header`` as it was sent; ``data`` uint8 of the shape that was sent, None where none was."""
+
+    header: dict[str, Any]
+    data: Bytes | None
+
+
+class Channel:
+    """One end of the two pipes between a process and its child.
+
+    A message is a line of JSON and, where that gives a "shape", as many bytes behind it.
+    """
+
+    def __init__(self, reader: IO[bytes], writer: IO[bytes]) -> None:
+        self.reader, self._writer = reader, writer
+
+    def send(self, header: Mapping[str, Any], data: Bytes | None = None) -> None:
+        """Returns when the other end has taken most of it; raises BrokenPipeError where that has
+        ended."""
+        shape = {} if data is None else {"shape": list(data.shape)}
+        self._writer.write(json.dumps({**header, **shape}).encode() + b"\n")
+        if data is not None:
+            self._writer.write(np.ascontiguousarray(data).reshape(-1).data)
+        self._writer.flush()
+
+    def receive(self) -> Message | None:
+        """The next message; None at the end, also in the middle of a message."""
+        line = self.reader.readline()
+        if not line.endswith(b"\n"):
+            return None
+        header = json.loads(line)
+        shape = header.pop("shape", None)
+        if shape is None:
+            return Message(header, None)
+        data = np.empty(shape, np.uint8)
+        rest = data.reshape(-1).data
+        while rest:
+            read = self.reader.readinto(rest)  # type: ignore[attr-defined]
+            if not read:
+                return None
+            rest = rest[read:]
+        return Message(header, data)
+
+    def close_writer(self) -> None:
+        """Let the other end see that nothing more will come."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended, with something unread
+            self._writer.close()
+
+
+Work = Callable[[Channel, dict[str, Any]], None]
+"""A function of a module that a child runs, with its end of the channel and the request."""
+
+
+class Child:
+    """A new process that runs ``work`` with ``request`` (JSON); it ends with this one.
+
+    An error that ``work`` raises comes as the message {"bug": its traceback}. Signals are left to
+    this process. The child counts this process as ended with the thread that starts it.
+    """
+
+    def __init__(self, work: Work, request: Mapping[str, Any], quiet: bool = True) -> None:
+        """``quiet``: drop what the child and its libraries print; else it goes to standard
+        error."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            # Ctrl-C is this process's business; a group of its own where there are such.
+            process_group=0 if os.name == "posix" else None,
+        )
+        assert self._process.stdin and self._process.stdout
+        self.channel = Channel(self._process.stdout, self._process.stdin)
+        start = {"parent": os.getpid(), "work": name_of(work), "quiet": quiet}
+        self.send({**start, "request": request})
+
+    def send(self, header: Mapping[str, Any], data: Bytes | None = None) -> None:
+        """As `Channel.send`; that the child has ended is told by the end of its messages."""
+        with contextlib.suppress(BrokenPipeError):
+            self.channel.send(header, data)
+
+    def wait(self) -> int:
+        """The exit code of a child that ends by itself, minus the number of a signal."""
+        return self._process.wait()
+
+    def end(self, patience: float = 0.0) -> int:
+        """Kill it, unless it ends in so many seconds, as it does when it waits for a message.
+
+        Returns its exit code, minus the number of a signal.
+        """
+        self.channel.close_writer()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
+        self._process.kill()
+        return self._process.wait()
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code, or minus the number of a signal, in words."""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """By which `function_of` finds a module's function in another process."""
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def function_of(name: str) -> Any:
+    """The function of that `name_of`."""
+    module, _, function = name.partition(":")
+    return getattr(import_module(module), function)
+
+
+# --- in the child --------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """What a child runs: the work that its first message names."""
+    channel = Channel(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
+    first = channel.receive()
+    if first is None:
+        return
+    signals.serve_parent(first.header["parent"])  # one that hangs sees no end of its input
+    if first.header["quiet"]:
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 2)
+        os.dup2(silent, 1)
+    else:
+        os.dup2(2, 1)
+    try:
+        function_of(first.header["work"])(channel, first.header["request"])
+    except BrokenPipeError:  # nobody listens any more
+        os._exit(1)
+    except Exception:
+        channel.send({"bug": traceback.format_exc()})
+        sys.exit(1)

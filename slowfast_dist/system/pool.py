@@ -1,0 +1,127 @@
+"""Several children that answer questions about files: one that hangs or crashes costs its file."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from itertools import islice
+from math import inf
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from slowfast_dist.system.child import CRASHES, HANGS, Channel, Child, function_of, name_of
+
+WAIT_SECONDS = 1.0
+"""The longest wait that counts at once against a file's time limit, in seconds. While this process
+is stopped (Ctrl-Z) only one such wait runs out, and no file is blamed for the pause."""
+
+CRASH_SECONDS = 5.0
+"""Seconds in which a child that has closed its output is given to end by itself, so that its own
+exit code is told and not that of being killed."""
+
+
+def map_in_children(
+    answer: Callable[..., Any],
+    paths: Iterable[Path],
+    workers: int,
+    limit: Callable[[Path], float],
+    **arguments: Any,
+) -> Generator[tuple[Path, Any], None, None]:
+    """Each path with ``answer(path, **arguments)``, in any order, by up to ``workers`` children.
+
+    ``answer`` is a function of a module; the arguments and what it returns are JSON values.
+    ``paths`` are taken as there is a child for them, so that there need not be a list. ``limit``:
+    seconds that an answer is waited for, not counting what the caller does between two; a child
+    that takes longer is killed. Where one was killed or died the answer is a ``str``.
+    Closing the generator ends the children.
+    Raises RuntimeError if the children do not even start.
+    """
+    following = iter(paths)
+    waiting = deque(islice(following, max(1, workers)))
+    pool = [_Worker(answer, arguments) for _ in waiting]
+    try:
+        while True:
+            for worker in pool:
+                if worker.path is None:
+                    waiting.extend(islice(following, 0 if waiting else 1))
+                    if waiting:
+                        path = waiting.popleft()
+                        worker.ask(path, limit(path))
+            busy = [worker for worker in pool if worker.path is not None]
+            if not busy:
+                return
+            for worker in _ready_or_late(busy):
+                late = worker.seconds_left <= 0
+                path, found = worker.take(late, limit)
+                if worker.ended:
+                    pool.remove(worker)
+                    waiting.extend(islice(following, 0 if waiting else 1))
+                    if waiting:
+                        pool.append(_Worker(answer, arguments))
+                yield path, found
+    finally:
+        for worker in pool:
+            worker.end()
+
+
+def _ready_or_late(busy: "list[_Worker]") -> "list[_Worker]":
+    """Wait for the first answer, and count the time against all."""
+    part = max(0.0, min(WAIT_SECONDS, *(worker.seconds_left for worker in busy)))
+    begun = time.monotonic()
+    answered = wait([worker.output for worker in busy], part)
+    waited = min(part, time.monotonic() - begun)
+    for worker in busy:
+        worker.answered = worker.output in answered
+        worker.seconds_left -= waited
+    return [worker for worker in busy if worker.answered or worker.seconds_left <= 0]
+
+
+class _Worker:
+    """One child, and the path that it has been given."""
+
+    def __init__(self, answer: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        self.path: Path | None = None
+        self.seconds_left = inf
+        """Seconds for which its answer is still waited for."""
+        self.answered = self.ended = False
+        self._name = name_of(answer)
+        self._ready = False
+        self._child = Child(serve, {"answer": self._name, "arguments": arguments})
+        self.output = self._child.channel.reader.fileno()
+
+    def ask(self, path: Path, seconds: float) -> None:
+        if not self._ready:
+            first = self._child.channel.receive()
+            if first is None or "ready" not in first.header:
+                why = "" if first is None else f"\n{first.header['bug']}"
+                raise RuntimeError(f"a process does not start: {self._name}{why}")
+            self._ready = True
+        self.path, self.seconds_left = path, seconds
+        self._child.send({"path": str(path)})
+
+    def take(self, late: bool, limit: Callable[[Path], float]) -> tuple[Path, Any]:
+        """The path with its answer, or with why there is none: the child then is ended."""
+        path, self.path = self.path, None
+        assert path is not None
+        message = self._child.channel.receive() if self.answered else None
+        if message is not None and "answer" in message.header:
+            return path, message.header["answer"]
+        code = self.end(0.0 if late else CRASH_SECONDS)
+        if late:
+            return path, f"{HANGS}: given up after {limit(path):.0f} s"
+        return path, f"{CRASHES} (process ended with {code})"
+
+    def end(self, patience: float = 0.0) -> int:
+        self.ended = True
+        code = self._child.end(patience)
+        self._child.channel.reader.close()
+        return code
+
+
+def serve(channel: Channel, request: dict[str, Any]) -> None:
+    """What a child of `map_in_children` runs."""
+    answer = function_of(request["answer"])
+    channel.send({"ready": True})
+    while (message := channel.receive()) is not None:
+        path = Path(message.header["path"])
+        channel.send({"answer": answer(path, **request["arguments"])})
