@@ -1,8 +1,9 @@
 """The frames of a video file by its packets, through PyAV: exact, and strict about damage."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -19,6 +20,11 @@ KEEP_BYTES = 128 * 1024**2
 
 BLANK_BYTES = 64
 """A packet that begins with so many zeros is none: no codec has such a header."""
+
+STATE_SIDE_DATA: tuple[Literal["palette", "new_extradata", "param_change"], ...] = (
+    "palette", "new_extradata", "param_change",
+)  # fmt: skip
+"""Side data of a packet that changes the decoder for all packets behind it."""
 
 SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "vp9"})
 """Codecs whose non-reference frames may be left undecoded without a change to the others."""
@@ -38,7 +44,13 @@ class PacketIndex:
     """Positions of the keyframes."""
     order: NDArray[np.int64]
     """Frame number -> position of its packet. Those that an edit list hides have none, nor have
-    those shown before the first keyframe, which lean on what came before the file began."""
+    those in ``undecodable``."""
+    states: NDArray[np.int64]
+    """Positions of the packets with STATE_SIDE_DATA, without which what follows is decoded wrong:
+    the palette of a video of 8 bits a pixel travels with its first packet alone."""
+    undecodable: frozenset[int]
+    """Times of packets shown before the first keyframe that lean on what came before the file
+    began. Others there decode (HEVC's RADL pictures, as in segments of a stream) and are frames."""
     count: int
     """Packets."""
     false_keys: bool
@@ -64,11 +76,35 @@ def _stands_alone(context: VideoCodecContext, packet: av.Packet) -> bool:
     return bool(frames) and (frames[0].key_frame or frames[0].pict_type == PictureType.I)
 
 
+def _undecodable(
+    context: VideoCodecContext, packets: Iterable[av.Packet], leading: set[int]
+) -> frozenset[int]:
+    """The times among ``leading`` of which no whole picture comes out of ``packets``, decoded
+    strictly from a fresh start."""
+    decoded: set[int] = set()
+    reorder_depth = context.reorder_depth
+    for packet in (*packets, None):
+        try:
+            for frame in context.decode(packet):
+                if frame.pts is not None and not frame.is_corrupt:
+                    decoded.add(frame.pts)
+        except FAULTS:  # one picture less; the next may be whole
+            continue
+    context.flush_buffers()
+    context.reorder_depth = reorder_depth  # FFmpeg may forget it
+    return frozenset(leading - decoded)
+
+
 def index_packets(path: Path, container: InputContainer, stream: VideoStream) -> PacketIndex:
-    """Read all packets of the stream, decoding none. Raises DecodeError if there is no frame."""
+    """Read all packets of the stream; decoded are only those around an open beginning.
+
+    Raises DecodeError if there is no frame.
+    """
     kept: list[av.Packet] | None = []
     found: list[tuple[int | None, bool, bool, bool]] = []
     second: av.Packet | None = None
+    states: list[int] = []
+    start: list[av.Packet] = []  # to the second keyframe: among them are all leading pictures
     read, before, size = 0, 0, 0
     for packet in container.demux(stream):
         if not packet.size:
@@ -79,6 +115,10 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
             continue
         if len(found) == 1:
             second = packet
+        if len(start) == len(found) and not (found and packet.is_keyframe):
+            start.append(packet)
+        if any(packet.has_sidedata(kind) for kind in STATE_SIDE_DATA):
+            states.append(len(found))
         broken = packet.is_corrupt or not any(memoryview(packet)[:BLANK_BYTES])
         found.append((packet.pts, packet.is_keyframe, packet.is_discard, broken))
         size += packet.size
@@ -102,11 +142,17 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
     times = np.array(given if usable else [], np.int64)
     hidden = np.array([discard for _, _, discard, _ in found])
     leading = times < times[0] if usable else np.zeros(len(found), bool)
-    visible = np.flatnonzero(~hidden & ~leading)
+    undecodable: frozenset[int] = frozenset()
+    if leading.any():
+        early = set(times[leading].tolist())
+        undecodable = _undecodable(stream.codec_context, start, early)
+    visible = np.flatnonzero(~hidden & ~np.isin(times, list(undecodable)) if usable else ~hidden)
     return PacketIndex(
         times=times,
         keys=np.flatnonzero(keys),
         order=visible[np.argsort(times[visible])] if usable else np.empty(0, np.int64),
+        states=np.array(states, np.int64),
+        undecodable=undecodable,
         count=len(found),
         false_keys=false_keys,
         dropped=read - len(found),
@@ -118,12 +164,18 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
 def _packets(
     path: Path, index: PacketIndex, first: int, last: int, since: int | None = None
 ) -> Iterator[av.Packet]:
-    """Packets ``first`` (a keyframe) to ``last`` (inclusive), but none shown before ``since``.
+    """Packets ``first`` (a keyframe) to ``last`` (inclusive), but none shown before ``since``; in
+    front of them the one that brought the decoder into the state that they need.
 
     What precedes a keyframe in time but follows it in the file (open GOP) needs the group before.
     """
+    states = index.states[index.states < first]
+    if len(states) and first not in index.states:
+        yield from packets_between(path, index, int(states[-1]), int(states[-1]))
     for packet in packets_between(path, index, first, last):
-        if since is None or packet.pts is None or packet.pts >= since:
+        if packet.pts is None or (
+            (since is None or packet.pts >= since) and packet.pts not in index.undecodable
+        ):
             yield packet
 
 
@@ -164,7 +216,9 @@ def decode_frames(
     for numbers, first, last in _segments(index, wanted):
         missing = {int(index.times[index.order[number]]): number for number in numbers}
         skip = context.codec.canonical_name in SKIPPABLE
-        packets = _packets(path, index, first, last, int(index.times[first]))
+        # Pictures that lead the file's first keyframe need nothing before it.
+        since = int(index.times[first]) if first else None
+        packets = _packets(path, index, first, last, since)
         problem = yield from _decode_segment(context, packets, missing, skip)
         earlier = index.keys[index.keys < first]
         for start in dict.fromkeys([int(earlier[-1]) if len(earlier) else 0, 0]):
@@ -218,20 +272,33 @@ def _decode_segment(
 
 
 def decode_all(path: Path, index: PacketIndex) -> Iterator[av.VideoFrame]:
-    """All frames as they come out of the decoder. Raises DecodeError at damage."""
+    """All frames as they come out of the decoder, without a last picture that is damaged: there a
+    recording was cut off. Raises DecodeError at any other damage."""
     done = 0
-    since = int(index.times[0]) if len(index.times) else None
-    packets = _packets(path, index, 0, index.count - 1, since)
-    with open_video(path, strict=not index.ragged) as (_, stream):
-        try:
-            for frame in _feed(stream.codec_context, packets):
-                if frame.is_corrupt:
-                    raise ValueError("damaged")
-                yield frame
-                done += 1
-        except FAULTS as error:
-            at = f"decoding failed at frame {done + 1}"
-            raise DecodeError(path, f"{at}: {message(error)}") from error
+    for packets in (index.count, index.count - 1):
+        read = 0
+
+        def counted(packets: int = packets) -> Iterator[av.Packet]:
+            nonlocal read
+            for packet in _packets(path, index, 0, packets - 1):
+                read += 1
+                yield packet
+
+        with open_video(path, strict=not index.ragged) as (_, stream):
+            try:
+                for number, frame in enumerate(_feed(stream.codec_context, counted())):
+                    if frame.is_corrupt:
+                        raise ValueError("damaged")
+                    if number >= done:
+                        yield frame
+                        done += 1
+                return
+            except FAULTS as error:
+                # The decoder may hold whole pictures, and the damaged one: again, without its data.
+                only_the_last = done and read == index.count - len(index.undecodable)
+                if packets < index.count or not only_the_last:
+                    at = f"decoding failed at frame {done + 1}"
+                    raise DecodeError(path, f"{at}: {message(error)}") from error
 
 
 def _feed(

@@ -59,7 +59,8 @@ def probe_file(path: Path) -> VideoInfo:
         listed = sum(entry.is_keyframe for entry in stream.index_entries)
         false_keys = index.false_keys or listed > len(index.keys)
         # Of several video streams FFmpeg may choose another one after a quicker look.
-        may_seek = plain and not false_keys and len(container.streams.video) == 1
+        one_video = len(container.streams.video) == 1
+        may_seek = plain and not false_keys and one_video and not len(index.states)
         timeline = _timeline(index) if may_seek else None
         if plain:
             frames, by_packets = len(index.order), True
@@ -81,6 +82,7 @@ def probe_file(path: Path) -> VideoInfo:
             decord_exact=plain
             and not false_keys
             and not mirrored
+            and not len(index.states)
             and codec in DECORD_CODECS
             and stream.frames in (0, frames)
             and (rotation == 0 or "mp4" in formats)  # in Matroska, Decord overlooks it
@@ -94,6 +96,20 @@ def probe_file(path: Path) -> VideoInfo:
             file_size=path.stat().st_size,
             mirrored=mirrored,
         )
+
+
+def _unknown_side_data(kind: Any, value: object) -> Any:
+    """A member of PyAV's enumeration for a value that it does not know.
+
+    FFmpeg 8 attaches more types to frames than PyAV 18.1 has names for (EXIF of MJPEG, multi-view
+    HEVC), and looking for one type then raises ValueError because of another.
+    """
+    member = object.__new__(kind)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return member
+
+
+SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[assignment]
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:

@@ -184,6 +184,10 @@ KINDS: dict[str, Kind] = {
         {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8", "deadline": "realtime"},
     ),
     "AV1": Kind(".mp4", "libsvtav1", {"preset": "12"}, decord_exact=False),
+    # The palette of 8 bits a pixel is with the first packet alone, whatever is sought.
+    "QuickTime Animation, gray": Kind(
+        ".mov", "qtrle", {}, pix_fmt="gray", decord_exact=False, even=False
+    ),
 }
 
 

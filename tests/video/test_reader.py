@@ -216,6 +216,8 @@ def test_every_odd_file_yields_its_clips_or_a_reason(videos: Any, real_data: Pat
             reasons[path.name] = error.reason
             continue
         whole = videos.whole(path, lambda frame, view=view: apply_view(frame[None], view)[0])
+        if path.name.startswith("made_cut_full"):  # FFmpeg invents the rest of its last picture
+            del whole[-1]
         assert len(whole) == info.frames, path.name
         for indices, frames in zip(clips, read, strict=True):
             assert frames.shape == (len(indices), 224, 224, 3) and frames.dtype == np.uint8
