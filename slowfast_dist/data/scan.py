@@ -1,6 +1,5 @@
 """The files of class folders or of a CSV: names, sizes and times, a class at a time, in columns."""
 
-import csv
 import errno
 import os
 import stat
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.annotations.table import read_rows
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.columns import Texts
 from slowfast_dist.system.text import few
@@ -176,53 +176,32 @@ def list_csv(table: Path, flag: str) -> dict[str, Files]:
     found: dict[str, _FoundVideos] = {}
     lines: dict[str, int] = {}
     missing: list[str] = []
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            place = {name: column for column, name in enumerate(next(reader, []))}
-            if not {"path", "label"} <= set(place):
-                raise UserError(
-                    f"--{flag} {table}: its first line must name the columns path,label"
-                )
-            for row in filter(None, reader):
-                line = reader.line_num
-                given, label = _cell(row, place["path"]), _cell(row, place["label"])
-                if not given or not label:
-                    raise UserError(
-                        f"--{flag} {table}, line {line}: path or label is empty; fill it in or "
-                        "delete the line"
-                    )
-                path = os.path.normpath(os.path.join(root, given))
-                if path != root and not path.startswith(below):
-                    raise UserError(
-                        f"--{flag} {table}, line {line}: {given} is not below {root}; move it there"
-                    )
-                name = (path[len(below) :] or ".").replace(os.sep, "/")
-                if (first := lines.setdefault(name, line)) != line:
-                    raise UserError(
-                        f"--{flag} {table}, line {line}: {name} stands in line {first} already; "
-                        "delete one"
-                    )
-                status = _file_status(path)
-                if status is None:
-                    missing.append(f"line {line}: {given}")
-                if label not in found:
-                    found[label] = _FoundVideos()
-                found[label].add(name.encode(), status)
-    except OSError as error:
-        raise UserError(f"--{flag} {table}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--{flag} {table}: not a CSV in UTF-8 ({error}); save it as one") from None
+    for line, given, label in read_rows(table, flag):
+        path = os.path.normpath(os.path.join(root, given))
+        if path != root and not path.startswith(below):
+            raise UserError(
+                f"--{flag} {table}, line {line}: {given} is not below {root}; move it there"
+            )
+        name = (path[len(below) :] or ".").replace(os.sep, "/")
+        if (first := lines.setdefault(name, line)) != line:
+            raise UserError(
+                f"--{flag} {table}, line {line}: {name} stands in line {first} already; delete one"
+            )
+        try:
+            status = _file_status(path)
+        except OSError as error:
+            raise UserError(f"--{flag} {table}: cannot be read ({error.strerror})") from None
+        if status is None:
+            missing.append(f"line {line}: {given}")
+        if label not in found:
+            found[label] = _FoundVideos()
+        found[label].add(name.encode(), status)
     if missing:
         raise UserError(
             f"--{flag} {table}: files that do not exist: {few(missing)}; paths are "
             f"relative to {root}; correct or delete these lines"
         )
     return {label: videos.columns() for label, videos in found.items()}
-
-
-def _cell(row: list[str], column: int) -> str:
-    return row[column].strip() if column < len(row) else ""
 
 
 def _file_status(path: str) -> os.stat_result | None:
