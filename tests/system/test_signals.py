@@ -44,7 +44,7 @@ def undisturbed(
 HELD = f"""
 import runpy, time
 from pathlib import Path
-from slowfast_dist import recording
+from slowfast_dist.training import recorder as recording
 write, go = recording.Recorder.step, Path(__file__).with_name("go")
 def step(recorder, epoch, global_step, values):
     write(recorder, epoch, global_step, values)
