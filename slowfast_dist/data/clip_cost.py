@@ -20,49 +20,37 @@ TIME_LIMIT = 60.0
 """Seconds after which measuring a file is given up: some clips of the largest videos take ten."""
 
 
-def clip_cost(path: Path, clips: int, data: DataConfig) -> float:
-    """CPU seconds from the path to a clip, the median of ``clips`` random ones, which are the same
-    for every file of as many frames. Raises DecodeError."""
-    info = probe_file(path)
-    seconds = []
-    for number in range(clips + 1):  # the first, which loads libraries, does not count
-        rng = np.random.default_rng(number)
-        indices = dense_indices(info.frames, data.num_frames, data.sampling_rate, rng.random())
-        view = training_view(info.height, info.width, data, rng)
-        start = time.process_time()
-        read_frames(path, indices, info, data.decoder, view)
-        seconds.append(time.process_time() - start)
-    return statistics.median(seconds[1:])
-
-
 def clip_costs(
-    paths: Sequence[Path],
-    clips: int,
-    num_frames: int = 32,
-    sampling_rate: int = 2,
+    paths: Sequence[Path], clips: int, num_frames: int = 32, sampling_rate: int = 2,
     crop_size: int = 224,
-) -> dict[Path, float]:
+) -> dict[Path, float]:  # fmt: skip
     """`clip_cost` of each file, one after the other; a file that cannot be measured is left out."""
     answers = map_in_children(
-        clip_cost_or_reason, paths, 1, lambda _: TIME_LIMIT, clips=clips, num_frames=num_frames,
+        clip_cost, paths, 1, lambda _: TIME_LIMIT, clips=clips, num_frames=num_frames,
         sampling_rate=sampling_rate, crop_size=crop_size,
     )  # fmt: skip
     with closing(answers):
         return {path: answer for path, answer in answers if isinstance(answer, float)}
 
 
-def clip_cost_or_reason(
+def clip_cost(
     path: Path, clips: int, num_frames: int, sampling_rate: int, crop_size: int
-) -> float | str:
-    """What a measuring process answers."""
+) -> float | None:
+    """What a measuring process answers: CPU seconds from the path to a clip, the median of
+    ``clips`` random ones, which are the same for every file of as many frames; None for a file that
+    cannot be read."""
     low, high = DataConfig().short_side
-    data = DataConfig(
-        num_frames=num_frames,
-        sampling_rate=sampling_rate,
-        crop_size=crop_size,
-        short_side=(max(low, crop_size), max(high, crop_size)),
-    )
+    data = DataConfig(short_side=(max(low, crop_size), max(high, crop_size)), crop_size=crop_size)
+    seconds = []
     try:
-        return clip_cost(path, clips, data)
-    except DecodeError as error:
-        return error.reason
+        info = probe_file(path)
+        for number in range(clips + 1):  # the first, which loads libraries, does not count
+            rng = np.random.default_rng(number)
+            indices = dense_indices(info.frames, num_frames, sampling_rate, rng.random())
+            view = training_view(info.height, info.width, data, rng)
+            start = time.process_time()
+            read_frames(path, indices, info, data.decoder, view)
+            seconds.append(time.process_time() - start)
+    except DecodeError:
+        return None
+    return statistics.median(seconds[1:])

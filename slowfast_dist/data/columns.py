@@ -53,11 +53,9 @@ class Texts(Sequence[str]):
     def __getitem__(self, index: slice) -> "Texts": ...
     def __getitem__(self, index: int | slice) -> "str | Texts":
         rows = range(len(self))[index]
-        return self.take(rows) if isinstance(rows, range) else _decode(self.part(rows))
-
-    def part(self, row: int) -> bytes:
-        """Text ``row`` as it is stored."""
-        return self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()
+        if isinstance(rows, range):
+            return self.take(rows)
+        return _decode(self.data[self.offsets[rows] : self.offsets[rows + 1]].tobytes())
 
     def __iter__(self) -> Iterator[str]:
         return map(_decode, self.parts())
@@ -215,10 +213,9 @@ def _is_possible(name: str, value: object) -> bool:
 
 
 def _narrow(column: NDArray[Any]) -> NDArray[Any]:
+    """In the smallest signed integers that hold it."""
     if column.dtype.kind != "i" or not len(column):
         return column
-    ends = int(column.min()), int(column.max())
-    for kind in (np.int8, np.int16, np.int32):
-        if np.iinfo(kind).min <= ends[0] and ends[1] <= np.iinfo(kind).max:
-            return column.astype(kind)
-    return column
+    # Signed integers that hold -1 - n hold n too.
+    least = min(int(column.min()), -1 - int(column.max()))
+    return column.astype(np.min_scalar_type(least))

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -123,8 +123,8 @@ def labelled_as(listing: Listing, classes: Sequence[str], flag: str, root: Path)
             f"are {few(classes, quoted=True)}: rename, or leave those videos out"
         )
     labels = np.array([classes.index(name) for name in listing.classes], np.int32)
-    videos = listing.videos
-    return Listing(tuple(classes), videos.labelled(labels[videos.labels]))
+    videos = replace(listing.videos, labels=labels[listing.videos.labels])
+    return Listing(tuple(classes), videos)
 
 
 def require_same_classes(train: Listing, val: Listing) -> None:

@@ -92,37 +92,27 @@ class ProbeCache:
     Rejections are not kept: a missing codec may come, a network drive recover.
     """
 
-    def __init__(
-        self,
-        cache: Path | None,
-        root: Path,
-        names: Texts,
-        stamps: NDArray[np.int64],
-        infos: InfoColumns,
-    ) -> None:
-        """Fill ``infos`` (N,) in where the files of these ``names`` and ``stamps`` are known."""
+    def __init__(self, cache: Path | None, root: Path, files: Segment) -> None:
+        """Fill in the infos of ``files`` (N,), by name and stamp, where they are known."""
         self._root = os.path.abspath(root)
-        self._names, self._stamps, self._infos = names, stamps, infos
+        self._files = files
         name = re.sub(r"[^\w.-]", "_", os.path.basename(self._root), flags=re.ASCII)[:40]
         key = hashlib.blake2b(os.fsencode(self._root), digest_size=KEY_SIZE).hexdigest()
         self._folder = cache and cache / f"{name}-{key}"
         segments = _segments(self._folder)
-        self._files = list(segments)
+        self._paths = list(segments)
         self._damaged = None in segments.values()
         found = [segment for segment in segments.values() if segment is not None]
         self._found = found[0] if len(found) == 1 else Segment.concatenated(found)
-        self.known = np.zeros(len(names), np.bool_)
+        self.known = np.zeros(len(files), np.bool_)
         """(N,): whether ``infos`` has what the file holds."""
-        self._fill_in()
+        places = self._found.names.places(files.names)
+        rows = np.flatnonzero(places >= 0)
+        rows = rows[(self._found.stamps[places[rows]] == files.stamps[rows]).all(axis=1)]
+        files.infos.put(rows, self._found.infos, places[rows])
+        self.known[rows] = True
         self._new: list[int] = []
         self._saved = time.monotonic()
-
-    def _fill_in(self) -> None:
-        places = self._found.names.places(self._names)
-        rows = np.flatnonzero(places >= 0)
-        rows = rows[(self._found.stamps[places[rows]] == self._stamps[rows]).all(axis=1)]
-        self._infos.put(rows, self._found.infos, places[rows])
-        self.known[rows] = True
 
     def add(self, row: int) -> None:
         """``infos`` now has what was found of this one."""
@@ -135,28 +125,25 @@ class ProbeCache:
         """Write what was added since the last time; what cannot be written costs one warning."""
         self._saved = time.monotonic()
         if self._new:
-            self._write(self._rows(np.array(self._new, np.int64)))
+            self._write(self._files.take(np.array(self._new, np.int64)))
         self._new = []
 
     def merge(self) -> None:
         """Make many segments one; damaged ones, and those of another version, go."""
-        if not self._damaged and len(self._files) <= MOST_SEGMENTS:
+        if not self._damaged and len(self._paths) <= MOST_SEGMENTS:
             return
-        replaced = list(self._files)
-        listed = self._rows(np.flatnonzero(self.known))
+        replaced = list(self._paths)
+        listed = self._files.take(np.flatnonzero(self.known))
         self._write(Segment.concatenated([listed, self._unlisted()]))
         if self._folder is not None:
             for path in replaced:
                 with contextlib.suppress(OSError):  # as where another run was faster
                     path.unlink()
 
-    def _rows(self, rows: Rows) -> Segment:
-        return Segment(self._names.take(rows), self._stamps[rows], self._infos.take(rows))
-
     def _unlisted(self) -> Segment:
         """What was known of files that exist but were not asked for, as of another CSV's."""
         rows = {name: row for row, name in enumerate(self._found.names.parts())}
-        for name in self._names.parts():
+        for name in self._files.names.parts():
             rows.pop(name, None)
         root = os.fsencode(self._root)
         kept = [row for name, row in rows.items() if os.path.exists(os.path.join(root, name))]
@@ -168,7 +155,7 @@ class ProbeCache:
         path = self._folder / f"{time.time_ns():020d}-{os.getpid()}{SUFFIX}"
         try:
             write_segment(path, segment)
-            self._files.append(path)
+            self._paths.append(path)
         except OSError as error:
             logger.warning(
                 f"{self._folder}: {error.strerror or error}; the videos will be checked "
@@ -183,17 +170,8 @@ def _segments(folder: Path | None) -> dict[Path, Segment | None]:
     for _ in range(READS):
         paths = sorted(folder.glob(f"*{SUFFIX}")) if folder else []
         with contextlib.suppress(FileNotFoundError):
-            return {path: _segment(path) for path in paths}
+            return {path: read_segment(path) for path in paths}
     return {}
-
-
-def _segment(path: Path) -> Segment | None:
-    try:
-        return read_segment(path)
-    except FileNotFoundError:
-        raise
-    except OSError:  # as of a file of another user
-        return None
 
 
 MAGIC = b"slowfast_dist probe cache 2\n"
@@ -235,8 +213,16 @@ def _laid_out(header: bytes, columns: dict[str, NDArray[Any]]) -> Iterator[Any]:
 
 
 def read_segment(path: Path) -> Segment | None:
-    """None for a damaged file, and for one of another version. Raises OSError."""
-    content = memoryview(path.read_bytes())
+    """None for what is damaged, of another version, or cannot be read, as another user's.
+
+    Raises FileNotFoundError.
+    """
+    try:
+        content = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return None
     start = len(MAGIC) + DIGEST_SIZE
     body = content[start:]
     digest = hashlib.blake2b(body, digest_size=DIGEST_SIZE).digest()

@@ -1,16 +1,16 @@
 """What many files hold: found out once, in processes of their own, and remembered."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.data.columns import InfoColumns
-from slowfast_dist.data.probe_cache import ProbeCache
-from slowfast_dist.data.video_table import VideoRecord, VideoTable
+from slowfast_dist.data.probe_cache import ProbeCache, Segment
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system import signals
 from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
@@ -28,35 +28,25 @@ FILES_WORTH_A_WORKER = 20
 """Files that are probed in the time in which a process starts."""
 
 
-class Probed(Sequence[VideoInfo | str]):
+@dataclass(frozen=True)
+class Probed:
     """What each of (N,) files holds, or why it cannot be read, in the order of the files.
 
     ``infos`` (N,) in columns, of no meaning where ``readable`` (N,) is False; ``reasons``: why, by
     the file's place.
     """
 
-    def __init__(
-        self, infos: InfoColumns, readable: NDArray[np.bool_], reasons: dict[int, str]
-    ) -> None:
-        self.infos, self.readable, self.reasons = infos, readable, reasons
+    infos: InfoColumns
+    readable: NDArray[np.bool_]
+    reasons: dict[int, str]
 
-    def __len__(self) -> int:
-        return len(self.readable)
-
-    @overload
-    def __getitem__(self, index: int) -> VideoInfo | str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[VideoInfo | str]: ...
-    def __getitem__(self, index: int | slice) -> VideoInfo | str | list[VideoInfo | str]:
-        rows = range(len(self))[index]
-        return [self._at(row) for row in rows] if isinstance(rows, range) else self._at(rows)
-
-    def _at(self, row: int) -> VideoInfo | str:
-        return self.infos[row] if self.readable[row] else self.reasons[row]
+    def __iter__(self) -> Iterator[VideoInfo | str]:
+        for row in range(len(self.readable)):
+            yield self.infos[row] if self.readable[row] else self.reasons[row]
 
 
 def probe_videos(
-    videos: Sequence[VideoRecord], workers: int, cache: Path | None, show_progress: bool
+    table: VideoTable, workers: int, cache: Path | None, show_progress: bool
 ) -> Probed:
     """What each file holds, or why it was rejected; a file that the ``cache`` knows is not read.
 
@@ -64,13 +54,12 @@ def probe_videos(
     a folder, holds what could be read; that it cannot be written costs a warning on standard error.
     Progress is shown on standard error: a bar on a terminal, elsewhere a line every 30 s.
     """
-    table = VideoTable.of(videos)
     stamps = _stamps(table) if table.stamps is None else table.stamps
     reasons: dict[int, str] = {}
     for row in np.flatnonzero(stamps[:, 0] < 0).tolist():
         reasons[row] = _why_missing(table.path(row))
     infos = InfoColumns.empty(len(table))
-    memory = ProbeCache(cache, table.root, table.names, stamps, infos)
+    memory = ProbeCache(cache, table.root, Segment(table.names, stamps, infos))
     todo = np.flatnonzero((stamps[:, 0] >= 0) & ~memory.known)
     asked: dict[Path, list[int]] = {}  # those that a process has at the moment
 
@@ -87,21 +76,20 @@ def probe_videos(
     answers = map_in_children(probe_or_reason, paths(), workers, limit)
     try:
         with contextlib.closing(answers):
-            title = "checking the videos"
-            shown = over_files(answers, len(todo), title) if show_progress else answers
-            for path, answer in shown:
+            shown = over_files(answers, len(todo), "checking the videos")
+            for path, answer in shown if show_progress else answers:
                 row = asked[path].pop()
                 if not asked[path]:
                     del asked[path]
-                if not isinstance(answer, str):
-                    try:
-                        infos.set(row, answer)
-                    except ValueError as error:  # numbers that no video can have
-                        answer = str(error)
                 if isinstance(answer, str):
                     reasons[row] = answer
                 else:
-                    memory.add(row)
+                    try:
+                        infos.set(row, answer)
+                    except ValueError as error:  # numbers that no video can have
+                        reasons[row] = str(error)
+                    else:
+                        memory.add(row)
                 signals.raise_if_received()
     finally:  # what an interrupted probe found is not lost
         memory.save()

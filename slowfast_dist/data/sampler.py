@@ -7,7 +7,7 @@ micro-batches whatever W; the last step of an epoch is short rather than padded 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -31,6 +31,7 @@ class ViewKey:
     view: int
 
 
+@dataclass(eq=False)
 class DistributedBatchSampler(Sampler[list[ClipKey]]):
     """The micro-batches of one process, in order, for a DataLoader's ``batch_sampler``.
 
@@ -38,24 +39,17 @@ class DistributedBatchSampler(Sampler[list[ClipKey]]):
     left it yields an empty list, so that all stay in step.
     """
 
-    def __init__(
-        self,
-        num_samples: int,
-        global_batch: int,
-        micro_batch: int,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        assert num_samples > 0 and global_batch % micro_batch == 0
-        self.num_samples = num_samples
-        self.global_batch = global_batch
-        self.micro_batch = micro_batch
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.start_step = 0
+    num_samples: int
+    global_batch: int
+    micro_batch: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = field(default=0, init=False)
+    start_step: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        assert self.num_samples > 0 and self.global_batch % self.micro_batch == 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -106,14 +100,9 @@ class EvaluationSampler(Sampler[list[ViewKey]]):
     """
 
     def __init__(
-        self,
-        num_videos: int,
-        views: int,
-        batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
+        self, num_videos: int, views: int, batch_size: int, rank: int = 0, world_size: int = 1,
         crops: int = 1,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """``views`` of each video; ``crops`` of each of its clips, a divisor of ``views``."""
         assert views % crops == 0
         self.crops = crops

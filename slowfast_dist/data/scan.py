@@ -4,9 +4,10 @@ import errno
 import os
 import stat
 from array import array
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +17,10 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.columns import Texts
 from slowfast_dist.system.text import few
 
-VIDEO_SUFFIXES = frozenset(
-    f".{ending}"
-    for ending in (
-        "mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg",
-        "ts", "m2ts", "mts", "wmv", "flv", "3gp", "ogv",
-    )
-)  # fmt: skip
-"""Endings of the files that are taken for videos, in small or capital letters."""
+_ENDINGS = frozenset(b"mp4 m4v mov avi mkv webm mpg mpeg ts m2ts mts wmv flv 3gp ogv".split())
 
-_ENDINGS = frozenset(suffix[1:].encode() for suffix in VIDEO_SUFFIXES)
+VIDEO_SUFFIXES = frozenset(f".{ending.decode()}" for ending in _ENDINGS)
+"""Endings of the files that are taken for videos, in small or capital letters."""
 
 SIDES = frozenset({"train", "training", "val", "valid", "validation", "test"})
 """Folders of these names alone are no classes but the two sides of a split."""
@@ -55,8 +50,7 @@ class _FoundVideos:
         return Files(Texts.of_parts([self.names[place] for place in order]), stamps[order])
 
 
-@dataclass(frozen=True)
-class Files:
+class Files(NamedTuple):
     """The videos of a class, by name: names (N,) below the root, and stamps (N, 2) of size and
     mtime_ns, -1 where there is no file."""
 
@@ -68,39 +62,6 @@ def is_video(name: bytes) -> bool:
     """Whether a file's name has a video's ending, and is not hidden."""
     _, dot, ending = name.rpartition(b".")
     return bool(dot) and ending.lower() in _ENDINGS and not name.startswith(b".")
-
-
-def walk_videos(
-    top: Path | str | bytes, once: bool = False
-) -> Iterator[tuple[bytes, "list[os.DirEntry[bytes]] | OSError"]]:
-    """A folder and those below it, also behind links: the path of each with the videos in it, or
-    why it cannot be read; in any order, nothing hidden.
-
-    A link back to a folder that it lies in is not followed; with ``once`` no folder comes a second
-    time, whatever links lead to it. A link to nothing counts as a video: what reads it says why.
-    """
-    waiting = [(os.fsencode(top), frozenset[bytes]())]
-    seen: set[bytes] = set()
-    while waiting:
-        here, above = waiting.pop()
-        real = os.path.realpath(here)
-        if real in (seen if once else above):
-            continue
-        seen.add(real)
-        below: list[bytes] = []
-        videos: list[os.DirEntry[bytes]] = []
-        try:
-            with os.scandir(here) as entries:  # knows folders from files without asking for each
-                for entry in entries:
-                    if _is_folder(entry):
-                        below.append(entry.path)
-                    elif is_video(entry.name):
-                        videos.append(entry)
-        except OSError as error:
-            yield here, error
-            continue
-        yield here, videos
-        waiting += [(folder, above | {real}) for folder in below]
 
 
 def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
@@ -150,22 +111,31 @@ def list_folders(root: Path, flag: str) -> dict[str, Files]:
     return found
 
 
-def _videos_below(folder: bytes, name_length: int) -> Files:
-    """``name_length``: bytes of the folder's own name, from which on paths are the videos' names.
+def _videos_below(top: bytes, name_length: int) -> Files:
+    """The videos of a folder and of those below it, also behind links; nothing hidden.
 
-    Raises OSError where a folder cannot be read.
+    ``name_length``: bytes of the folder's own name, from which on paths are the videos' names. A
+    link back to a folder that it lies in is not followed. A link to nothing counts as a video: what
+    reads it says why. Raises OSError where a folder cannot be read.
     """
-    start = len(folder) - name_length
+    start = len(top) - name_length
     found = _FoundVideos()
-    for _, videos in walk_videos(folder):
-        if isinstance(videos, OSError):
-            raise videos
-        for video in videos:
-            try:
-                status = video.stat()
-            except OSError:
-                status = None
-            found.add(video.path[start:], status)
+    waiting = [(top, frozenset[bytes]())]
+    while waiting:
+        here, above = waiting.pop()
+        real = os.path.realpath(here)
+        if real in above:
+            continue
+        with os.scandir(here) as entries:  # knows folders from files without asking for each
+            for entry in entries:
+                if _is_folder(entry):
+                    waiting.append((entry.path, above | {real}))
+                elif is_video(entry.name):
+                    try:
+                        status = entry.stat()
+                    except OSError:
+                        status = None
+                    found.add(entry.path[start:], status)
     return found.columns()
 
 
@@ -173,7 +143,7 @@ def list_csv(table: Path, flag: str) -> dict[str, Files]:
     """The videos of each label. Raises UserError."""
     root = os.path.dirname(os.path.abspath(table))
     below = os.path.join(root, "")
-    found: dict[str, _FoundVideos] = {}
+    found: dict[str, _FoundVideos] = defaultdict(_FoundVideos)
     lines: dict[str, int] = {}
     missing: list[str] = []
     for line, given, label in read_rows(table, flag):
@@ -193,8 +163,6 @@ def list_csv(table: Path, flag: str) -> dict[str, Files]:
             raise UserError(f"--{flag} {table}: cannot be read ({error.strerror})") from None
         if status is None:
             missing.append(f"line {line}: {given}")
-        if label not in found:
-            found[label] = _FoundVideos()
         found[label].add(name.encode(), status)
     if missing:
         raise UserError(

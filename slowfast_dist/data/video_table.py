@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -24,6 +24,7 @@ class VideoRecord:
     group: str
 
 
+@dataclass(frozen=True, eq=False)
 class VideoTable(Sequence[VideoRecord]):
     """(N,) videos below one folder; a VideoRecord is made when it is asked for.
 
@@ -31,43 +32,16 @@ class VideoTable(Sequence[VideoRecord]):
     has it share its memory, and looking at a video in them changes none of it.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        names: Texts,
-        labels: NDArray[np.int32],
-        groups: Categorical | None = None,
-        stamps: NDArray[np.int64] | None = None,
-        infos: InfoColumns | None = None,
-    ) -> None:
-        """``names`` (N,) below ``root``; ``labels`` (N,); ``groups`` (N,), None: each video its
-        own; ``stamps`` (N, 2): size and mtime_ns as it was listed, -1 where there is no file, or
-        None where nobody looked; ``infos`` (N,): what the probe found, once it has run."""
-        self.root, self.names, self.labels = root, names, labels
-        self.groups, self.stamps, self.infos = groups, stamps, infos
-
-    @classmethod
-    def of(
-        cls, videos: Sequence[VideoRecord], infos: Sequence[VideoInfo] | None = None
-    ) -> "VideoTable":
-        """A table of ``videos``, whose paths are one folder and their names.
-
-        Raises ValueError where they are not.
-        """
-        if isinstance(videos, cls):
-            return videos if infos is None else videos.probed(InfoColumns.of(infos))
-        root = _root_of(videos[0]) if len(videos) else Path()
-        for video in videos:
-            if root / video.name != video.path:
-                raise ValueError(f"{video.path} is not {video.name} below {root}")
-        own = all(video.group == video.name for video in videos)
-        return cls(
-            root,
-            Texts.of(video.name for video in videos),
-            np.array([video.label for video in videos], np.int32),
-            None if own else Categorical.of(video.group for video in videos),
-            infos=None if infos is None else InfoColumns.of(infos),
-        )
+    root: Path
+    names: Texts
+    labels: NDArray[np.int32]
+    groups: Categorical | None = None
+    """(N,), or None: each video is its own."""
+    stamps: NDArray[np.int64] | None = None
+    """(N, 2): size and mtime_ns as it was listed, -1 where there is no file; None where nobody
+    looked."""
+    infos: InfoColumns | None = None
+    """(N,): what the probe found, once it has run."""
 
     @classmethod
     def of_paths(cls, paths: Sequence[Path]) -> "VideoTable":
@@ -114,18 +88,12 @@ class VideoTable(Sequence[VideoRecord]):
         columns, codecs = self.infos.columns, self.infos.texts["codec"]
         pairs = np.stack([columns["codec"], columns["decord_exact"]])
         found, counts = np.unique(pairs, axis=1, return_counts=True)
-        return Counter(
-            {
-                (codecs[codec], bool(exact)): count
-                for codec, exact, count in zip(*found.tolist(), counts.tolist(), strict=True)
-            }
-        )
+        kinds = zip(*found.tolist(), counts.tolist(), strict=True)
+        return Counter({(codecs[codec], bool(exact)): count for codec, exact, count in kinds})
 
     def group_names(self) -> Iterator[str]:
         """The group of each video, in order."""
-        if self.groups is None:
-            return iter(self.names)
-        return iter(self.groups)
+        return iter(self.names if self.groups is None else self.groups)
 
     def select(self, rows: ArrayLike | range) -> "VideoTable":
         """The videos of ``rows``, in their order, in columns of their own."""
@@ -139,18 +107,7 @@ class VideoTable(Sequence[VideoRecord]):
             None if self.infos is None else self.infos.take(chosen),
         )
 
-    def labelled(self, labels: NDArray[np.int32]) -> "VideoTable":
-        """The same videos with other labels (N,)."""
-        assert len(labels) == len(self)
-        return VideoTable(self.root, self.names, labels, self.groups, self.stamps, self.infos)
-
     def probed(self, infos: InfoColumns) -> "VideoTable":
         """The same videos with what the probe found; the stamps, by which it asked, are let go."""
         assert len(infos) == len(self)
-        return VideoTable(self.root, self.names, self.labels, self.groups, None, infos)
-
-
-def _root_of(video: VideoRecord) -> Path:
-    depth = len(Path(video.name).parts)
-    parts = video.path.parts
-    return Path(*parts[: len(parts) - depth])
+        return replace(self, infos=infos, stamps=None)

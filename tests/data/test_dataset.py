@@ -19,6 +19,7 @@ from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.video import guarded_reader as guard
 from slowfast_dist.video.probe import probe_file
+from tests.helpers.video_tables import table_of
 
 DATA = DataConfig(num_frames=8, sampling_rate=2, short_side=(36, 48), crop_size=32)
 
@@ -35,7 +36,7 @@ def training_clips(records: list[VideoRecord]) -> TrainingClips:
 
 
 def table(records: list[VideoRecord]) -> VideoTable:
-    return VideoTable.of(records, [probe_file(record.path) for record in records])
+    return table_of(records, [probe_file(record.path) for record in records])
 
 
 def batches(records: list[VideoRecord], workers: int, epoch: int) -> list[Batch]:

@@ -80,7 +80,8 @@ def forbid_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_videos_and_rejections_are_told_apart(folder: Path) -> None:
     paths = [*sorted(folder.iterdir()), folder / "gone.mp4"]
     assert [path.name for path in paths] == ["a.mp4", "bad.mp4", "ü 日本.b.mp4", "gone.mp4"]
-    found = probe_videos(table(*paths, paths[0]), 2, None, show_progress=False)
+    probed = probe_videos(table(*paths, paths[0]), 2, None, show_progress=False)
+    found = list(probed)
     good = found[0]
     assert isinstance(good, VideoInfo) and probe_file(paths[0]) == good == found[4]
     assert good == VideoInfo(
@@ -90,8 +91,8 @@ def test_videos_and_rejections_are_told_apart(folder: Path) -> None:
     assert found[1] == "text file, not a video"
     assert found[2] == replace(good, width=64, height=128, rotation=90)
     assert "No such file" in str(found[3])
-    assert found.readable.tolist() == [True, False, True, False, True]
-    assert sorted(found.reasons) == [1, 3] and found.infos[2] == found[2]
+    assert probed.readable.tolist() == [True, False, True, False, True]
+    assert sorted(probed.reasons) == [1, 3] and probed.infos[2] == found[2]
 
 
 def test_a_name_that_is_not_unicode_is_probed(videos: Any, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.data.manifest import Listing, list_videos
 from slowfast_dist.data.split import MOST_GROUPS, Split, split_videos, write_split
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
+from tests.helpers.video_tables import table_of
 
 
 def listing(counts: dict[str, int], groups: int | None = None) -> Listing:
@@ -26,7 +27,7 @@ def listing(counts: dict[str, int], groups: int | None = None) -> Listing:
             path = f"{name}/{index:03d}.mp4"
             group = path if groups is None else f"g{index % groups}"
             videos.append(VideoRecord(Path("root", path), path, label, group))
-    return Listing(classes, VideoTable.of(videos))
+    return Listing(classes, table_of(videos))
 
 
 def per_class(split: Split) -> tuple[dict[int, int], dict[int, int]]:
@@ -100,7 +101,7 @@ def test_uneven_groups_of_few_classes() -> None:
             for index in range(random.randint(1, 12)):
                 name = f"{label}/{group}_{index:02d}.mp4"
                 videos.append(VideoRecord(Path(name), name, label, f"{label}/{group}"))
-    split = split_videos(Listing(("0", "1", "2", "3"), VideoTable.of(videos)), 0.25, 0)
+    split = split_videos(Listing(("0", "1", "2", "3"), table_of(videos)), 0.25, 0)
     train, val = per_class(split)
     assert set(train) == set(val) == {0, 1, 2, 3}
     assert not {v.group for v in split.train} & {v.group for v in split.val}
@@ -110,7 +111,7 @@ def test_uneven_groups_of_few_classes() -> None:
 def test_a_class_recorded_once_trains_and_is_warned_of() -> None:
     videos = list(listing({"a": 20, "b": 20}, groups=5).videos)
     videos += [VideoRecord(Path("root/c", str(i)), f"c/{i}", 2, "only") for i in range(5)]
-    split = split_videos(Listing(("a", "b", "c"), VideoTable.of(videos)), 0.2, 0)
+    split = split_videos(Listing(("a", "b", "c"), table_of(videos)), 0.2, 0)
     assert 2 not in per_class(split)[1]
     assert len(split.warnings) == 1 and "'c'" in split.warnings[0]
 
@@ -120,7 +121,7 @@ def test_a_class_recorded_once_trains_and_is_warned_of() -> None:
     [
         (listing({"a": 10, "b": 10}, groups=1), "--data.group-pattern"),
         (listing({"a": 1, "b": 1}), "--data.val-fraction"),
-        (Listing(("a", "b", "c"), VideoTable.of([VideoRecord(Path(n), n, i, g) for i, (n, g) in
+        (Listing(("a", "b", "c"), table_of([VideoRecord(Path(n), n, i, g) for i, (n, g) in
             enumerate([("a/1", "g"), ("b/1", "g"), ("c/1", "h")])])), "--data.root"),
     ],
 )  # fmt: skip
@@ -134,7 +135,7 @@ def test_a_class_that_cannot_train_is_named() -> None:
     """Two groups, so one class is on the validation side alone whichever is taken."""
     videos = [VideoRecord(Path(f"{k}/{i}"), f"{k}/{i}", k, f"g{k}") for k in (0, 1) for i in (0, 1)]
     with pytest.raises(UserError, match="no training video of class '[ab]'"):
-        split_videos(Listing(("a", "b"), VideoTable.of(videos)), 0.5, 0)
+        split_videos(Listing(("a", "b"), table_of(videos)), 0.5, 0)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import torch
 
 from slowfast_dist.config.training import Config, DataConfig, EvaluationConfig, ModelConfig
 from slowfast_dist.data.loaders import VideoSet
-from slowfast_dist.data.video_table import VideoRecord, VideoTable
+from slowfast_dist.data.video_table import VideoRecord
 from slowfast_dist.metrics.scores import logit_metrics
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import describe_best, save_best
 from slowfast_dist.training.best import data_facts, result_facts, training_facts
 from slowfast_dist.video.reader import VideoInfo
+from tests.helpers.video_tables import table_of
 
 ENVIRONMENT = {
     "device": "cpu", "mixed_precision": "no", "processes": 1, "git_commit": "0123456789abcdef",
@@ -36,7 +37,7 @@ def description(classes: tuple[str, ...], config: Config, count: int = 40) -> di
     network = SlowFast("slowfast_tiny", len(classes), 0.0)
     root = config.data.root or Path("/home/somebody/clips")
     labels, logits = labels_and_logits(len(classes), count)
-    table = VideoTable.of(
+    table = table_of(
         [VideoRecord(root / f"{n}.mp4", f"{n}.mp4", int(k), f"{n}.mp4")
          for n, k in enumerate(labels)],
         [VideoInfo(30, 15.0, 64, 64, 0, "h264", True)] * count,

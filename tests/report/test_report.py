@@ -17,13 +17,13 @@ import yaml
 from slowfast_dist.cli import main as cli
 from slowfast_dist.data.loaders import find_labelled_videos
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.report.cache import CACHE
 from slowfast_dist.report.command import write_report
 from slowfast_dist.report.thumbnails import TimeLimit
 from slowfast_dist.runs.predictions import read_predictions
 from tests.helpers.made_runs import HOSTILE, made_run
 from tests.helpers.training_runs import TINY, rows, trained
+from tests.helpers.video_tables import table_of
 
 VOID = {"meta", "img", "br"}
 TWO = ("moves left", "moves right")
@@ -401,5 +401,5 @@ def test_a_wheel_carries_the_templates() -> None:
 
 def test_a_table_of_no_videos_at_all_is_no_obstacle(run: Path) -> None:
     """As the validation videos of a resumed run may be others than those of its predictions."""
-    write_report(run, videos=VideoTable.of([], []))
+    write_report(run, videos=table_of([], []))
     assert "it is none of the validation videos any more" in Page(run / "report.html").text

@@ -18,14 +18,14 @@ LOADER = """
 import os, sys, time
 from pathlib import Path
 from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.video.probe import probe_file
-from slowfast_dist.data.video_table import VideoTable
 
 videos = list_videos(Path(sys.argv[1]), "data", single_class=True).videos
-videos = VideoTable.of(list(videos), [probe_file(video.path) for video in videos])
+videos = videos.probed(InfoColumns.of([probe_file(video.path) for video in videos]))
 clips = EvaluationClips(videos, DataConfig(num_frames=4, crop_size=32))
 videos[1].path.unlink()
 os.mkfifo(videos[1].path)

@@ -32,6 +32,7 @@ from slowfast_dist.tracking import wandb_media
 from slowfast_dist.tracking.wandb_media import confusion_image, hardest_table, per_class_table
 from slowfast_dist.tracking.wandb_run import NullRun, WandbRun, open_wandb
 from slowfast_dist.video.probe import probe_file
+from tests.helpers.video_tables import table_of
 
 Record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]
 REPOSITORY = Path(__file__).parents[2]
@@ -284,7 +285,7 @@ def validation(tmp_path_factory: pytest.TempPathFactory) -> VideoTable:
     names = [*good, "gone.mp4", "pipe.mp4"]
     found = [probe_file(root / name) for name in good]
     videos = [VideoRecord(root / name, name, 0, name) for name in names]
-    return VideoTable.of(videos, [*found, found[0], found[0]])
+    return table_of(videos, [*found, found[0], found[0]])
 
 
 LOGITS = np.array([[2.0, 0], [0, 3.0], [0, 1.0], [0, 2.0], [0, 0.5], [0, 4.0]])

@@ -25,6 +25,7 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.small_model import write_model
+from tests.helpers.video_tables import table_of
 
 CLASSES = ("moves left", "moves right")
 DATA = DataConfig(num_frames=8, sampling_rate=4, short_side=(40, 40), crop_size=32)
@@ -46,7 +47,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def table(root: Path) -> VideoTable:
     records = list(list_videos(root, "data").videos)
-    return VideoTable.of(records, [probe_file(record.path) for record in records])
+    return table_of(records, [probe_file(record.path) for record in records])
 
 
 # The sampler

@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_f
 
 from slowfast_dist.data.synthetic import make_videos
 from tests.helpers.training_runs import ROOT, TINY, launch, predictions, rows, train, trained
+from tests.helpers.video_tables import table_of
 
 MOTIONS = ("moves left", "moves right", "turns clockwise")
 
@@ -94,7 +95,6 @@ def test_the_best_model_is_that_of_the_best_epoch(run: Path, videos: Path) -> No
     from slowfast_dist.data.dataset import EvaluationClips
     from slowfast_dist.data.manifest import list_videos
     from slowfast_dist.data.sampler import ViewKey
-    from slowfast_dist.data.video_table import VideoTable
     from slowfast_dist.video.probe import probe_file
 
     description = json.loads((run / "models" / "best_model.json").read_text())
@@ -110,7 +110,7 @@ def test_the_best_model_is_that_of_the_best_epoch(run: Path, videos: Path) -> No
     records = {video.name: video for video in list_videos(videos, "data.root").videos}
     for row in predictions(run):
         record = records[row["path"]]
-        clips = EvaluationClips(VideoTable.of([record], [probe_file(record.path)]), data)
+        clips = EvaluationClips(table_of([record], [probe_file(record.path)]), data)
         frames = clips[ViewKey(0, 0)].frames
         assert frames is not None
         with torch.inference_mode():

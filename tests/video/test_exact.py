@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from slowfast_dist.data.clips import dense_indices, uniform_indices
-from slowfast_dist.data.video_table import VideoRecord, VideoTable
+from slowfast_dist.data.video_table import VideoRecord
 from slowfast_dist.video import reader as video
 from slowfast_dist.video import seeking
 from slowfast_dist.video.container import DecodeError
@@ -18,6 +18,7 @@ from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo, chosen_decoder, decoder_reasons, read_frames
 from slowfast_dist.video.transcode import transcode
 from slowfast_dist.video.views import SpatialView, apply_view
+from tests.helpers.video_tables import table_of
 
 VIEW = SpatialView(top=5, left=21, height=49, width=63, size=48, flip=True)
 
@@ -123,7 +124,7 @@ def test_the_choice_is_told_by_reason_and_count() -> None:
     wrong = replace(h264, decord_exact=False)
     infos = [h264] * 5 + [wrong, replace(h264, codec="vp9"), replace(wrong, codec="av1")]
     records = [VideoRecord(Path(f"{n}.mp4"), f"{n}.mp4", 0, "") for n in range(len(infos))]
-    kinds = VideoTable.of(records, infos).kinds()
+    kinds = table_of(records, infos).kinds()
     assert decoder_reasons(kinds, "auto") == [
         "PyAV reads 5 h264 videos: 1.5 times as fast as Decord",
         "PyAV reads 1 vp9 videos: 1.4 times as fast as Decord",

@@ -31,7 +31,7 @@ from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import TrainingClips, collate
 from slowfast_dist.data.loaders import VideoSet, find_videos
 from slowfast_dist.data.manifest import list_videos
-from slowfast_dist.data.probe_cache import ProbeCache
+from slowfast_dist.data.probe_cache import ProbeCache, Segment
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler
 from slowfast_dist.data.split import write_split
@@ -126,7 +126,7 @@ def _measure(folder: Path, count: int, probe: dict[str, Any]) -> dict[str, Any]:
     assert len(videos) == count and videos.stamps is not None
     infos = InfoColumns.empty(count)
     cache = folder / "cache" / "slowfast_dist" / "probe"
-    memory = ProbeCache(cache, videos.root, videos.names, videos.stamps, infos)
+    memory = ProbeCache(cache, videos.root, Segment(videos.names, videos.stamps, infos))
     rows = np.flatnonzero(~memory.known)
     infos.put(rows, _made_infos(folder), rows % 1000)
     for place in rows.tolist():
