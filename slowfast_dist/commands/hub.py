@@ -6,8 +6,7 @@ from typing import Any
 
 from slowfast_dist.config.commands import ModelCard
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.report.card import CARD, write_card
-from slowfast_dist.report.card_sections import EXPORTS
+from slowfast_dist.report.card import CARD, EXPORTS, write_card
 from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, read_best
 
 UPLOADED = (CARD, DESCRIPTION, WEIGHTS, *EXPORTS)

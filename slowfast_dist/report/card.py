@@ -8,17 +8,53 @@ al., Model Cards for Model Reporting (FAT* 2019).
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.report.card_sections import METRICS, Sections
+from slowfast_dist.report.format import interval, score
 from slowfast_dist.runs.best_model import DESCRIPTION, read_description
 from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.text import clean
 
 CARD = "README.md"
+
+FOLDED_ABOVE = 50
+"""Number of classes above which lists of them are folded, to be shown on a click: a table of so
+many rows fills a page."""
+
+RELIABLE_SUPPORT = 50
+"""Validation videos of a class below which the card warns of its scores: with 50 the 95 % interval
+of a recall of 0.5 is 0.28 wide."""
+
+METRICS = {
+    "accuracy": ("accuracy", "Accuracy"), "top5_accuracy": ("accuracy", "Top-5 accuracy"),
+    "f1_macro": ("f1", "F1 (macro)"), "f1_weighted": ("f1", "F1 (weighted)"),
+    "precision_macro": ("precision", "Precision (macro)"),
+    "recall_macro": ("recall", "Recall (macro)"),
+}  # fmt: skip
+"""Name below val/ in metrics.jsonl -> the hub's type of metric, and how it is shown."""
+
+_SETTINGS = {
+    "epochs": "Epochs", "global_batch_size": "Batch (videos a step)", "optimizer": "Optimizer",
+    "lr": "Learning rate", "backbone_lr_scale": "Backbone's rate over that",
+    "weight_decay": "Weight decay", "clip_norm": "Gradient clipped to", "schedule": "Schedule",
+    "warmup_epochs": "Warm-up epochs", "label_smoothing": "Label smoothing",
+    "class_weights": "Class weights", "freeze": "Frozen", "norm": "BatchNorm",
+    "mixed_precision": "Mixed precision", "processes": "Processes", "seed": "Seed",
+}  # fmt: skip
+
+EXPORTS = {
+    "best_model.onnx": "for onnxruntime and other engines (`predict --backend onnx`)",
+    "best_model.pt2": "a torch.export program, which loads with torch alone "
+    "(`predict --backend pt2`)",
+    "best_model.safetensors": "the weights, with the description as metadata",
+}
+"""Name of a file that `export` leaves in models/ -> what it is for."""
 
 _MARK = re.compile(r"<!-- slowfast_dist wrote this card: ([0-9a-f]{64})\.[^\n]*-->\n\Z")
 _KEPT_BY_HAND = "Changed by hand, it is kept as it is; 'model-card --overwrite' replaces it."
@@ -33,7 +69,8 @@ def write_card(models: Path, overwrite: bool = False) -> bool:
     try:
         if not overwrite and path.exists() and not _is_unchanged(path.read_bytes()):
             return False
-        text = _signed(render_card(read_description(models), _names(models)))
+        names = [file.name for file in models.iterdir() if file.is_file()]
+        text = _signed(render_card(read_description(models), names))
         with atomic_write(path, "w") as file:
             file.write(text)
     except OSError as error:
@@ -50,10 +87,6 @@ def card_body(models: Path) -> str:
         return ""
     body = re.sub(r"\A---\n.*?\n---\n", "", text, count=1, flags=re.DOTALL)
     return _MARK.sub("", body).strip()
-
-
-def _names(models: Path) -> list[str]:
-    return sorted(path.name for path in models.iterdir() if path.is_file())
 
 
 def _signed(text: str) -> str:
@@ -76,39 +109,89 @@ def render_card(description: Mapping[str, Any], files: Sequence[str]) -> str:
     What an older best_model.json does not tell is left out. Raises UserError for a damaged one.
     """
     try:
-        sections = Sections(description)
-        front = _front_matter(sections)
-        body = "\n\n".join(section for section in sections.all(files) if section)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        facts = _facts(description, files)
+        front = _front_matter(facts)
+        text = _template().render(facts)
+    except (
+        AttributeError, IndexError, KeyError, TypeError, ValueError, jinja2.UndefinedError
+    ) as error:  # fmt: skip
         raise UserError(
             f"RUN {DESCRIPTION}: is damaged ({type(error).__name__} {error}): take it from the run "
             "again"
         ) from None
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=90)
-    text = f"---\n{head}---\n\n{body}\n\n"
-    return text.encode("utf-8", "replace").decode()
+    body = re.sub(r"\n{3,}", "\n\n", text).strip()
+    return f"---\n{head}---\n\n{body}\n\n".encode("utf-8", "replace").decode()
 
 
-def _front_matter(sections: Sections) -> dict[str, Any]:
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"markdown": _markdown, "code": _code, "score": score}
+    environment.filters["interval"] = interval
+    return environment.get_template("card.md")
+
+
+def _facts(description: Mapping[str, Any], files: Sequence[str]) -> dict[str, Any]:
+    """What card.md shows; ``val``: the metrics of validation by their names without val/."""
+    data, training = description.get("data", {}), description.get("training", {})
+    metrics, clip = description.get("metrics", {}), description["clip"]
+    val = {k[4:]: v for k, v in metrics.items() if k.startswith("val/") and v is not None}
+    versions = training.get("versions", {})
+    made = [f"{name} {version}" for name, version in versions.items() if version]
+    if commit := training.get("git_commit"):
+        made.append(f"commit `{_code(str(commit))[:12]}`")
+    return {
+        "facts": description, "model": description["model"]["name"], "data": data, "val": val,
+        "classes": description["classes"], "training": training, "clip": clip, "made": made,
+        "dataset": clean(str(data.get("name", "videos"))), "pattern": data.get("group_pattern"),
+        "start": training.get("started_from"), "source": training.get("pretrained_on"),
+        "monitor": str(description.get("monitor")), "intervals": description.get("intervals", {}),
+        "videos": f"{val['videos']} validation videos" if "videos" in val else "validation videos",
+        "views": clip["temporal_views"] * clip["spatial_crops"],
+        "smallest": min((row["support"] for row in description.get("per_class", [])), default=0),
+        "exports": [(name, use) for name, use in EXPORTS.items() if name in files],
+        "settings": _SETTINGS, "metrics": METRICS,
+        "folded_above": FOLDED_ABOVE, "reliable_support": RELIABLE_SUPPORT,
+    }  # fmt: skip
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown, also in a table, shows as it is."""
+    text = re.sub(r"([\\`*\[\]<>|#~$&])", r"\\\1", clean(" ".join(text.split())))
+    text = re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", text)  # else it may begin a list, or be a line
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word it is no emphasis
+
+
+def _code(text: str) -> str:
+    """Text between backticks."""
+    return clean(" ".join(text.split())).replace("`", "'")
+
+
+def _front_matter(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the hub files the model under. No license: the user's choice. No base_model: that would
     be a repository of the hub, and pytorchvideo's weights are in none."""
-    slug = re.sub(r"[^a-z0-9._-]+", "-", sections.dataset.lower()).strip("-._") or "videos"
+    model, dataset, val = facts["model"], facts["dataset"], facts["val"]
+    slug = re.sub(r"[^a-z0-9._-]+", "-", dataset.lower()).strip("-._") or "videos"
     front: dict[str, Any] = {
         "library_name": "slowfast_dist",
         "pipeline_tag": "video-classification",
-        "tags": ["action-recognition", "pytorchvideo", "slowfast", sections.model],
+        "tags": ["action-recognition", "pytorchvideo", "slowfast", model],
     }
     metrics = [
-        {"type": kind, "name": shown, "value": round(float(sections.val[name]), 6)}
+        {"type": kind, "name": shown, "value": round(float(val[name]), 6)}
         for name, (kind, shown) in METRICS.items()
-        if name in sections.val
+        if name in val
     ]
     if metrics:
         front["metrics"] = sorted({metric["type"] for metric in metrics})
         result = {
             "task": {"type": "video-classification", "name": "Action recognition"},
-            "dataset": {"type": slug, "name": sections.dataset, "split": "validation"},
+            "dataset": {"type": slug, "name": dataset, "split": "validation"},
             "metrics": metrics,
         }
-        front["model-index"] = [{"name": f"{sections.model}-{slug}", "results": [result]}]
+        front["model-index"] = [{"name": f"{model}-{slug}", "results": [result]}]
     return front
