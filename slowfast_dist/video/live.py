@@ -22,8 +22,7 @@ from av.video.stream import VideoStream
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.system.child import Channel, Message
-from slowfast_dist.system.stream import Ended, StreamProcess
+from slowfast_dist.system.child import Channel, Ended, Message, StreamProcess
 from slowfast_dist.video.container import FAULTS, MAX_PIXELS, message
 from slowfast_dist.video.reader import Frames
 from slowfast_dist.video.views import ViewConverter, evaluation_view

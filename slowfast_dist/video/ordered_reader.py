@@ -17,8 +17,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.system.child import CRASHES, HANGS, Channel, Message
-from slowfast_dist.system.stream import Ended, StreamProcess
+from slowfast_dist.system.child import CRASHES, HANGS, Channel, Ended, Message, StreamProcess
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
@@ -166,7 +165,7 @@ class VideoReader:
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
-        self._process.close()
+        self._process.end()
 
     def times(self) -> FrameTimes:
         """Of all frames. Raises DecodeError."""
