@@ -11,11 +11,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,6 @@ Bytes = NDArray[np.uint8]
 HANGS = "hangs the decoder"
 CRASHES = "crashes the decoder"
 """With which the reasons begin that are told of a file whose process was late, or died."""
-
-START = "from slowfast_dist.system.child import main; main()"
-"""What Python runs in a new process."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Child:
         """``quiet``: drop what the child and its libraries print; else it goes to standard
         error."""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", START],
+            [sys.executable, "-c", "from slowfast_dist.system.child import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -114,10 +112,6 @@ class Child:
         with contextlib.suppress(BrokenPipeError):
             self.channel.send(header, data)
 
-    def wait(self) -> int:
-        """The exit code of a child that ends by itself, minus the number of a signal."""
-        return self._process.wait()
-
     def end(self, patience: float = 0.0) -> int:
         """Kill it, unless it ends in so many seconds, as it does when it waits for a message.
 
@@ -128,6 +122,41 @@ class Child:
             self._process.wait(patience)
         self._process.kill()
         return self._process.wait()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The process sends no more; ``how`` it ended, for people ("signal SIGSEGV")."""
+
+    how: str
+
+
+class StreamProcess(Child):
+    """A child that sends what it finds as it finds it: a thread hands each of its messages to
+    ``deliver`` as it comes, and at last an `Ended`.
+
+    A ``deliver`` that does not return holds the process back: no more than a pipe's worth waits.
+    """
+
+    def __init__(
+        self, work: Work, request: Mapping[str, Any], deliver: Callable[[Message | Ended], None]
+    ) -> None:
+        super().__init__(work, request)
+        self._deliver = deliver
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def _read(self) -> None:
+        with self.channel.reader:
+            while (message := self.channel.receive()) is not None:
+                self._deliver(message)
+        self._deliver(Ended(how_it_ended(self._process.wait())))
 
 
 def how_it_ended(code: int) -> str:
@@ -141,7 +170,6 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def function_of(name: str) -> Any:
-    """The function of that `name_of`."""
     module, _, function = name.partition(":")
     return getattr(import_module(module), function)
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import FrameType
 from typing import Any
@@ -16,9 +16,25 @@ from typing import Any
 CLOSED_PIPE = 141
 """The exit code of a command that SIGPIPE ends, as ``| head`` does to most."""
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-
 _ending = False
+
+
+@contextmanager
+def _handled(
+    handler: Callable[[int, FrameType | None], Any] | signal.Handlers,
+    names: Sequence[str] = ("SIGINT",),
+) -> Iterator[None]:
+    """Give signals to ``handler`` in here: those that nobody handles, or ignores, as nohup does."""
+    before = {}
+    for name in names:
+        number = getattr(signal, name, None)  # Windows has not all of them
+        if number and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 @contextmanager
@@ -28,34 +44,18 @@ def interrupted_at_once() -> Iterator[None]:
     A KeyboardInterrupt in the middle of one comes out as whatever the library makes of it, as
     "ImportError: initialization failed" of scipy's.
     """
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if usual:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
+    with _handled(signal.SIG_DFL):
         yield
-    finally:
-        if usual:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
 def ends_at_signals() -> Iterator[None]:
     """Let a signal raise SystemExit in here, with the exit code that a shell gives it; a second one
-    ends the process wherever it is. For the main thread.
-
-    A signal that is ignored, as by nohup, stays so.
-    """
+    ends the process wherever it is. For the main thread."""
     global _ending
-    _ending, before = False, {}
-    for name in SIGNALS:
-        number = getattr(signal, name, None)  # Windows has not all of them
-        if number and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            before[number] = signal.signal(number, _end)
-    try:
+    _ending = False
+    with _handled(_end, ("SIGINT", "SIGTERM", "SIGHUP")):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end(number: int, frame: FrameType | None) -> Any:
@@ -122,16 +122,11 @@ def ends_at_ctrl_c() -> Iterator[None]:
         came = True
         signal.default_int_handler(number, frame)
 
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if usual:
-        signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    except Exception:
-        if not came:
-            raise
-    finally:
-        if usual:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+    with _handled(interrupt):
+        try:
+            yield
+        except Exception:
+            if not came:
+                raise
     if came:
         raise KeyboardInterrupt

@@ -1,7 +1,6 @@
 """Several children that answer questions about files: one that hangs or crashes costs its file."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from itertools import islice
 from math import inf
@@ -37,28 +36,23 @@ def map_in_children(
     Raises RuntimeError if the children do not even start.
     """
     following = iter(paths)
-    waiting = deque(islice(following, max(1, workers)))
-    pool = [_Worker(answer, arguments) for _ in waiting]
+    pool: list[_Worker] = []
     try:
         while True:
-            for worker in pool:
-                if worker.path is None:
-                    waiting.extend(islice(following, 0 if waiting else 1))
-                    if waiting:
-                        path = waiting.popleft()
-                        worker.ask(path, limit(path))
+            idle = [worker for worker in pool if worker.path is None]
+            given = list(islice(following, max(1, workers) - len(pool) + len(idle)))
+            started = [_Worker(answer, arguments) for _ in given[len(idle) :]]
+            pool += started
+            for worker, path in zip([*idle, *started], given, strict=False):
+                worker.ask(path, limit(path))
             busy = [worker for worker in pool if worker.path is not None]
             if not busy:
                 return
             for worker in _ready_or_late(busy):
-                late = worker.seconds_left <= 0
-                path, found = worker.take(late, limit)
+                found = worker.take(limit)
                 if worker.ended:
                     pool.remove(worker)
-                    waiting.extend(islice(following, 0 if waiting else 1))
-                    if waiting:
-                        pool.append(_Worker(answer, arguments))
-                yield path, found
+                yield found
     finally:
         for worker in pool:
             worker.end()
@@ -68,53 +62,51 @@ def _ready_or_late(busy: "list[_Worker]") -> "list[_Worker]":
     """Wait for the first answer, and count the time against all."""
     part = max(0.0, min(WAIT_SECONDS, *(worker.seconds_left for worker in busy)))
     begun = time.monotonic()
-    answered = wait([worker.output for worker in busy], part)
+    answered = wait([worker.channel.reader.fileno() for worker in busy], part)
     waited = min(part, time.monotonic() - begun)
     for worker in busy:
-        worker.answered = worker.output in answered
+        worker.answered = worker.channel.reader.fileno() in answered
         worker.seconds_left -= waited
     return [worker for worker in busy if worker.answered or worker.seconds_left <= 0]
 
 
-class _Worker:
+class _Worker(Child):
     """One child, and the path that it has been given."""
 
     def __init__(self, answer: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        self._name = name_of(answer)
+        super().__init__(serve, {"answer": self._name, "arguments": arguments})
         self.path: Path | None = None
         self.seconds_left = inf
         """Seconds for which its answer is still waited for."""
-        self.answered = self.ended = False
-        self._name = name_of(answer)
-        self._ready = False
-        self._child = Child(serve, {"answer": self._name, "arguments": arguments})
-        self.output = self._child.channel.reader.fileno()
+        self.answered = self.ended = self._ready = False
 
     def ask(self, path: Path, seconds: float) -> None:
         if not self._ready:
-            first = self._child.channel.receive()
+            first = self.channel.receive()
             if first is None or "ready" not in first.header:
                 why = "" if first is None else f"\n{first.header['bug']}"
                 raise RuntimeError(f"a process does not start: {self._name}{why}")
             self._ready = True
         self.path, self.seconds_left = path, seconds
-        self._child.send({"path": str(path)})
+        self.send({"path": str(path)})
 
-    def take(self, late: bool, limit: Callable[[Path], float]) -> tuple[Path, Any]:
+    def take(self, limit: Callable[[Path], float]) -> tuple[Path, Any]:
         """The path with its answer, or with why there is none: the child then is ended."""
         path, self.path = self.path, None
         assert path is not None
-        message = self._child.channel.receive() if self.answered else None
+        message = self.channel.receive() if self.answered else None
         if message is not None and "answer" in message.header:
             return path, message.header["answer"]
-        code = self.end(0.0 if late else CRASH_SECONDS)
-        if late:
+        if self.seconds_left <= 0:
+            self.end()
             return path, f"{HANGS}: given up after {limit(path):.0f} s"
-        return path, f"{CRASHES} (process ended with {code})"
+        return path, f"{CRASHES} (process ended with {self.end(CRASH_SECONDS)})"
 
     def end(self, patience: float = 0.0) -> int:
         self.ended = True
-        code = self._child.end(patience)
-        self._child.channel.reader.close()
+        code = super().end(patience)
+        self.channel.reader.close()
         return code
 
 

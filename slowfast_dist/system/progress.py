@@ -45,17 +45,10 @@ class Progress:
     """
 
     def __init__(
-        self,
-        title: str,
-        total: int,
-        *,
-        start: int = 0,
-        loss: Callable[[], float] | None = None,
-        memory: Callable[[], float] | None = None,
-        silent: bool = False,
-        line_seconds: float = LINE_SECONDS,
-        stream: TextIO | None = None,
-    ) -> None:
+        self, title: str, total: int, *, start: int = 0, loss: Callable[[], float] | None = None,
+        memory: Callable[[], float] | None = None, silent: bool = False,
+        line_seconds: float = LINE_SECONDS, stream: TextIO | None = None,
+    ) -> None:  # fmt: skip
         self.title, self.total, self.done = title, total, start
         self.clips = 0
         self.waited = 0.0
@@ -71,17 +64,11 @@ class Progress:
         self.started = self._shown = time.perf_counter()
         if not self._silent and is_terminal(self._stream):
             self._bar = tqdm(
-                desc=self.title,
-                total=self.total,
-                initial=self.done,
-                unit="step",
-                file=self._stream,
-                dynamic_ncols=True,
-                mininterval=BAR_SECONDS,
-                miniters=1,
+                desc=self.title, total=self.total, initial=self.done, unit="step",
+                file=self._stream, dynamic_ncols=True, mininterval=BAR_SECONDS, miniters=1,
                 leave=False,
                 bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
-            )
+            )  # fmt: skip
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,7 +11,6 @@ import mmap
 import os
 import signal
 import sys
-import time
 import traceback
 import weakref
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import psutil
 
 from slowfast_dist.system import signals
 from slowfast_dist.system.child import CRASHES, HANGS, how_it_ended
@@ -97,7 +97,7 @@ class GuardedReader:
         try:
             answer = child.ask((path, indices, info, decoder, views), shape, seconds)
         except (EOFError, ConnectionError):
-            raise DecodeError(path, f"{CRASHES} ({self._end(END_SECONDS)})") from None
+            raise DecodeError(path, f"{CRASHES} ({self.close(END_SECONDS)})") from None
         except BaseException:  # an interrupt: the answer to come must not be the next clip's
             self.close()
             raise
@@ -109,13 +109,11 @@ class GuardedReader:
             raise DecodeError(path, value)
         if kind == "bug":
             raise AssertionError(f"a bug, met while reading {path}:\n{value}")
-        return child.frames(shape)
+        return child.slots.take(shape)
 
-    def close(self) -> None:
-        """End the child, if there is one; a read after this makes a new one."""
-        self._end()
-
-    def _end(self, patience: float = 0.0) -> str:
+    def close(self, patience: float = 0.0) -> str:
+        """End the child, if there is one, and say how it ended, by itself in so many seconds or
+        killed; a read after this makes a new one."""
         child, self._child = self._child, None
         if child is None:
             return ""
@@ -133,7 +131,7 @@ class GuardedReader:
         return child
 
 
-_unreaped: list[int] = []
+_unreaped: list[psutil.Process] = []
 """Killed children that the kernel had not let go of."""
 
 _forks = 0
@@ -158,27 +156,22 @@ class _Slots:
 
     def __init__(self, size: int) -> None:
         count = max(1, SLOT_BYTES // size)
-        self.size = size
         self.memory = mmap.mmap(-1, count * size)  # what is never written to takes no memory
-        self._free = [number * size for number in reversed(range(count))]
-
-    @property
-    def next(self) -> int:
-        """Where the child is to write: this part is free."""
-        return self._free[-1]
+        self.free = [number * size for number in reversed(range(count))]
+        """Where the parts begin that are free; the child is to write into the last one."""
 
     def take(self, shape: tuple[int, ...]) -> Frames:
         """The frames that were written there; a copy of them where no other part is free."""
-        frames = np.frombuffer(self.memory, np.uint8, prod(shape), self.next)
-        if len(self._free) == 1:
+        frames = np.frombuffer(self.memory, np.uint8, prod(shape), self.free[-1])
+        if len(self.free) == 1:
             return frames.reshape(shape).copy()
         # numpy and torch keep the array itself alive for whatever they make over it.
-        weakref.finalize(frames, self._release, self._free.pop(), _forks).atexit = False
+        weakref.finalize(frames, self._release, self.free.pop(), _forks).atexit = False
         return frames.reshape(shape)
 
     def _release(self, offset: int, forks: int) -> None:
         if forks == _forks:
-            self._free.append(offset)
+            self.free.append(offset)
 
 
 class _Child:
@@ -188,16 +181,16 @@ class _Child:
     def __init__(self, size: int) -> None:
         self.owner = os.getpid()
         self.size = size
-        self._slots = _Slots(size)
+        self.slots = _Slots(size)
         self._pipe, theirs = Pipe()
-        self._ended: str | None = None
-        _unreaped[:] = [pid for pid in _unreaped if _reaped(pid) is None]
-        self.pid = os.fork()
-        if not self.pid:
+        _, _unreaped[:] = psutil.wait_procs(_unreaped, timeout=0)
+        pid = os.fork()
+        if not pid:
             try:
-                _serve(theirs, self._slots.memory, self.owner)
+                _serve(theirs, self.slots.memory, self.owner)
             finally:
                 os._exit(1)  # nothing of the parent's is finalised, flushed or handled here
+        self.process = psutil.Process(pid)
         theirs.close()  # so that the end of the child is the end of the pipe
 
     def is_gone(self) -> bool:
@@ -208,48 +201,29 @@ class _Child:
         self, request: tuple[Any, ...], shape: tuple[int, ...], seconds: float
     ) -> tuple[str, Any] | None:
         """Its answer, None if it takes longer; EOFError or ConnectionError if it dies of it."""
-        self._pipe.send((request, shape, self._slots.next))
+        self._pipe.send((request, shape, self.slots.free[-1]))
         for _ in range(WAITS):
             if self._pipe.poll(seconds / WAITS):
                 return self._pipe.recv()
         return None
 
-    def frames(self, shape: tuple[int, ...]) -> Frames:
-        """Those of the last answer."""
-        return self._slots.take(shape)
-
     def end(self, patience: float = 0.0) -> str:
         """Kill it, unless it ends by itself in that many seconds; returns how it ended."""
         self._pipe.close()
-        if self.owner != os.getpid() or self._ended is not None:
-            return self._ended or ""
-        code = _reap(self.pid, patience) if patience else None
-        if code is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            code = _reap(self.pid, END_SECONDS)
-        if code is None:
-            _unreaped.append(self.pid)
-            code = -signal.SIGKILL
-        self._ended = how_it_ended(code)
-        return self._ended
-
-
-def _reap(pid: int, seconds: float) -> int | None:
-    """The exit code (minus the signal's number) of a child that ends in that time, else None."""
-    pause, deadline = 0.0005, time.monotonic() + seconds
-    while (code := _reaped(pid)) is None and time.monotonic() < deadline:
-        time.sleep(pause)
-        pause = min(2 * pause, 0.05)
-    return code
-
-
-def _reaped(pid: int) -> int | None:
-    try:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:  # this process ignores its children's ends: the kernel reaped it
-        return -signal.SIGKILL
-    return os.waitstatus_to_exitcode(status) if ended else None
+        if self.owner != os.getpid():
+            return ""
+        code: int | None = None
+        for seconds in (patience, END_SECONDS):
+            try:
+                code = self.process.wait(seconds)
+                break
+            except psutil.TimeoutExpired:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self.process.kill()
+        else:
+            _unreaped.append(self.process)
+        # None also where this process ignores its children's ends, so that the kernel reaps them.
+        return how_it_ended(-signal.SIGKILL if code is None else code)
 
 
 # --- in the child --------------------------------------------------------------------------------

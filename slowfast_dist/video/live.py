@@ -10,7 +10,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,8 +21,7 @@ from av.video.stream import VideoStream
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.system.child import Channel, Message
-from slowfast_dist.system.stream import Ended, StreamProcess
+from slowfast_dist.system.child import Channel, Ended, Message, StreamProcess
 from slowfast_dist.video.container import FAULTS, MAX_PIXELS, message
 from slowfast_dist.video.reader import Frames
 from slowfast_dist.video.views import ViewConverter, evaluation_view
@@ -49,16 +47,9 @@ def live_frames(
     Raises UserError for a camera that is not there.
     """
     how = _camera(int(address)) if address.isdecimal() else _address(address)
-    request = {**how, "timeout": timeout, "crops": crops, "data": _plain(data)}
+    shown = {name: getattr(data, name) for name in ("resize", "short_side", "crop_size")}
+    request = {**how, "timeout": timeout, "crops": crops, "data": shown}
     return StreamProcess(send_live, request, deliver)
-
-
-def _plain(data: DataConfig) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in asdict(data).items()
-        if name in ("resize", "short_side", "crop_size")
-    }
 
 
 def _camera(number: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import queue
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,11 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.system.child import CRASHES, HANGS, Channel, Message
-from slowfast_dist.system.stream import Ended, StreamProcess
-from slowfast_dist.video.container import DecodeError, open_video
+from slowfast_dist.system.child import CRASHES, HANGS, Channel, Ended, Message, StreamProcess
+from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
-from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
-from slowfast_dist.video.reader import Frames, VideoInfo
+from slowfast_dist.video.packets import PacketIndex
+from slowfast_dist.video.reader import Frames, VideoInfo, frames_by_index, open_indexed
 from slowfast_dist.video.views import SpatialView, ViewConverter
 
 CHUNK = 256
@@ -61,14 +61,10 @@ class OrderedFrames:
     def __init__(
         self, path: Path, info: VideoInfo, index: PacketIndex, stream: VideoStream
     ) -> None:
-        """Raises DecodeError for a file that is no longer as it was probed."""
         self.path, self.stream, self._info, self._index = path, stream, info, index
         # AVI has no times: FFmpeg makes some up, in the order of the packets.
         self.timed = info.by_packets or "avi" not in stream.container.format.name
         self._base = float(stream.time_base or 0) or 1e-3
-        if info.by_packets and len(index.order) != info.frames:
-            found = f"{len(index.order)} frames, {info.frames} when it was probed"
-            raise DecodeError(path, found)
 
     def times(self) -> FrameTimes:
         """From the packets, nothing is decoded."""
@@ -86,28 +82,16 @@ class OrderedFrames:
 
         Raises DecodeError at the first that does not decode whole.
         """
-        if self._info.by_packets:
-            for first, end in _chunks(self._index):
-                low, high = np.searchsorted(wanted, [first, end])
-                if low < high:
-                    yield from self._chunk(wanted[low:high])
-            return
-        left = iter(wanted)
-        following = next(left, None)
-        for number, frame in enumerate(decode_all(self.path, self._index)):
-            if number == following:
-                yield number, frame
-                following = next(left, None)
-            if following is None:
-                return
-        lost = f"frame {following} of {self._info.frames}"
-        raise DecodeError(self.path, f"{lost} is gone since the probe")
+        for first, end in _chunks(self._index) if self._info.by_packets else [(0, math.inf)]:
+            low, high = np.searchsorted(wanted, [first, end])
+            if low < high:
+                yield from self._chunk(wanted[low:high])
 
     def _chunk(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         """They come nearly in order: what is early waits."""
         early: dict[int, av.VideoFrame] = {}
-        place, context = 0, self.stream.codec_context
-        for number, frame in decode_frames(self.path, context, self._index, wanted):
+        place, info = 0, self._info
+        for number, frame in frames_by_index(self.path, self.stream, self._index, info, wanted):
             early[number] = frame
             while place < len(wanted) and wanted[place] in early:
                 yield wanted[place], early.pop(wanted[place])
@@ -127,8 +111,7 @@ def _chunks(index: PacketIndex) -> Iterator[tuple[int, int]]:
 @contextmanager
 def open_in_order(path: Path, info: VideoInfo) -> Iterator[OrderedFrames]:
     """A file's frames in order, in this process. Raises DecodeError."""
-    with open_video(path) as (container, stream):
-        index = index_packets(path, container, stream)
+    with open_indexed(path, info) as (index, stream):
         yield OrderedFrames(path, info, index, stream)
 
 
@@ -142,23 +125,17 @@ class VideoReader:
     """
 
     def __init__(
-        self,
-        path: Path,
-        info: VideoInfo,
-        views: Sequence[SpatialView],
+        self, path: Path, info: VideoInfo, views: Sequence[SpatialView],
         waiting: Callable[[], None] = lambda: None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """``views``: what is made of each frame; ``waiting`` is called again and again while
         nothing comes, and may raise."""
-        self._path, self._info, self._views, self._waiting = path, info, views, waiting
+        self._info = info
         size = sum(3 * view.size**2 for view in views)
         self._messages: queue.Queue[Message | Ended] = queue.Queue(max(2, AHEAD_BYTES // size))
+        self._next = partial(next_message, self._messages, path, waiting=waiting)
         self._closed = False
-        request = {
-            "path": str(path),
-            "info": asdict(info),
-            "views": [asdict(view) for view in views],
-        }
+        request = {"path": str(path), "info": asdict(info), "views": list(map(asdict, views))}
         self._process = StreamProcess(send_video, request, self._put)
 
     def __enter__(self) -> "VideoReader":
@@ -166,7 +143,7 @@ class VideoReader:
 
     def __exit__(self, *_: object) -> None:
         self._closed = True
-        self._process.close()
+        self._process.end()
 
     def times(self) -> FrameTimes:
         """Of all frames. Raises DecodeError."""
@@ -192,16 +169,11 @@ class VideoReader:
             except queue.Full:
                 continue
 
-    def _next(self, seconds: float) -> Message:
-        return next_message(self._messages, self._path, seconds, self._waiting)
-
 
 def next_message(
-    messages: "queue.Queue[Message | Ended]",
-    path: Path,
-    seconds: float,
+    messages: "queue.Queue[Message | Ended]", path: Path, seconds: float,
     waiting: Callable[[], None],
-) -> Message:
+) -> Message:  # fmt: skip
     """What the process that reads ``path`` sends next. Raises DecodeError where it says so, where
     it died, and where nothing comes for so many ``seconds``."""
     for _ in range(math.ceil(seconds / POLL_SECONDS)):  # while this process is stopped, one runs
@@ -240,13 +212,9 @@ def send_video(channel: Channel, request: dict[str, Any]) -> None:
 
 
 def _send_frames(
-    channel: Channel,
-    frames: OrderedFrames,
-    wanted: list[int],
-    times: FrameTimes,
-    info: VideoInfo,
-    views: list[SpatialView],
-) -> None:
+    channel: Channel, frames: OrderedFrames, wanted: list[int], times: FrameTimes,
+    info: VideoInfo, views: list[SpatialView],
+) -> None:  # fmt: skip
     converters = [
         ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
         for view in views

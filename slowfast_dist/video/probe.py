@@ -18,7 +18,7 @@ from slowfast_dist.video.packets import (
     decode_frames,
     index_packets,
     packets_between,
-)
+)  # fmt: skip
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import Timeline
 

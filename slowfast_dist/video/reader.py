@@ -7,16 +7,18 @@ Decord is there for those who ask for it, and where it is right and not much slo
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
-from slowfast_dist.video.packets import decode_all, decode_frames, index_packets
+from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.video.seeking import SeekingReader, Timeline
 from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view
 
@@ -123,14 +125,40 @@ def decoder_reasons(counts: Counter[tuple[str, bool]], decoder: Decoder) -> list
     return lines
 
 
+@contextmanager
+def open_indexed(path: Path, info: VideoInfo) -> Iterator[tuple[PacketIndex, VideoStream]]:
+    """The index of an opened file's packets, and its stream. Raises DecodeError, also for a file
+    that is no longer as it was probed."""
+    with open_video(path) as (container, stream):
+        index = index_packets(path, container, stream)
+        if info.by_packets and len(index.order) != info.frames:
+            raise DecodeError(path, f"{len(index.order)} frames, {info.frames} when it was probed")
+        yield index, stream
+
+
+def frames_by_index(
+    path: Path, stream: VideoStream, index: PacketIndex, info: VideoInfo, wanted: Sequence[int]
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The frames ``wanted`` (numbers, each once) by their packets' times, in any order; in rising
+    order where these do not tell and the frames are counted. Raises DecodeError at the first that
+    is not there or does not decode whole."""
+    if info.by_packets:
+        yield from decode_frames(path, stream.codec_context, index, wanted)
+        return
+    missing = set(wanted)
+    for number, frame in enumerate(decode_all(path, index)):
+        if number in missing:
+            missing.remove(number)
+            yield number, frame
+        if not missing:
+            return
+    raise DecodeError(path, f"frame {min(missing) + 1} of {info.frames} is gone since the probe")
+
+
 def read_frames(
-    path: Path,
-    indices: Indices,
-    info: VideoInfo,
-    decoder: Decoder,
-    view: View,
+    path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, view: View,
     out: Frames | None = None,
-) -> Frames:
+) -> Frames:  # fmt: skip
     """The frames at ``indices`` (T,), as displayed: uint8 RGB (T, H, W, 3), (T, size, size, 3)
     with a view. They are written into ``out`` if that is given, which has this shape.
 
@@ -141,13 +169,9 @@ def read_frames(
 
 
 def read_views(
-    path: Path,
-    indices: Indices,
-    info: VideoInfo,
-    decoder: Decoder,
-    views: Sequence[View],
+    path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, views: Sequence[View],
     out: Frames | None = None,
-) -> Frames:
+) -> Frames:  # fmt: skip
     """As `read_frames`, through each of V views of one size, (V, T, size, size, 3): a frame is
     decoded once for all of them."""
     assert len(indices) and indices.min() >= 0 and indices.max() < info.frames, (path, indices)
@@ -198,22 +222,9 @@ def _read_pyav(
                 write(number, frame)
         if not missing:
             return
-    with open_video(path) as (container, stream):
-        index = index_packets(path, container, stream)
-        decoded: Iterator[tuple[int, av.VideoFrame]]
-        if not info.by_packets:
-            decoded = enumerate(decode_all(path, index))
-        elif len(index.order) == info.frames:
-            decoded = decode_frames(path, stream.codec_context, index, sorted(missing))
-        else:
-            raise DecodeError(path, f"{len(index.order)} frames, {info.frames} when it was probed")
-        for number, frame in decoded:
-            if number in missing:
-                write(number, frame)
-            if not missing:
-                return
-        lost = f"frame {min(missing) + 1} of {info.frames}"
-        raise DecodeError(path, f"{lost} is gone since the probe")
+    with open_indexed(path, info) as (index, stream):
+        for number, frame in frames_by_index(path, stream, index, info, sorted(missing)):
+            write(number, frame)
 
 
 def _is_unchanged(path: Path, info: VideoInfo) -> bool:

@@ -57,13 +57,9 @@ class SeekingReader:
     """
 
     def __init__(
-        self,
-        container: InputContainer,
-        stream: VideoStream,
-        timeline: Timeline,
-        longest_group: int,
-        wanted: Iterable[int],
-    ) -> None:
+        self, container: InputContainer, stream: VideoStream, timeline: Timeline,
+        longest_group: int, wanted: Iterable[int],
+    ) -> None:  # fmt: skip
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all  # sound is not even read

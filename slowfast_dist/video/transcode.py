@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,14 +30,10 @@ KEY_INTERVAL = 16
 4, 8, 12, 16, 24 and 32: 40, 39, 35, 33, 35 and 34 ms of CPU time (give or take 2), 1.7, 1.1, 1.0,
 .83, .75 and .67 MB for 10 s. Clips that are spread over the whole video want few."""
 
-ENCODER: Mapping[str, str] = MappingProxyType(
-    {
-        "preset": "veryfast",
-        "tune": "fastdecode",
-        "crf": "23",
-        "x264-params": "bframes=3:b-adapt=0:b-pyramid=0",
-    }
-)
+ENCODER = {
+    "preset": "veryfast", "tune": "fastdecode", "crf": "23",
+    "x264-params": "bframes=3:b-adapt=0:b-pyramid=0",
+}  # fmt: skip
 """Options of x264. fastdecode (no CABAC, no deblocking) nearly halves the time to read a clip, from
 63 ms to 36. Of 3 B-frames to which nothing refers, those that a clip leaves out are not decoded: 33
 ms; without B-frames 38. crf 23 takes .7 of the disk of crf 20 for 1.2 to 2 dB; the preset medium
@@ -58,12 +53,9 @@ class Transcoded:
 
 
 def transcode(
-    source: Path,
-    target: Path,
-    short_side: int,
-    key_interval: int = KEY_INTERVAL,
+    source: Path, target: Path, short_side: int, key_interval: int = KEY_INTERVAL,
     encoder: Mapping[str, str] = ENCODER,
-) -> Transcoded:
+) -> Transcoded:  # fmt: skip
     """Write all frames of ``source`` to ``target``, an mp4 without sound, and read it again.
 
     The result has closed groups of ``key_interval`` frames, yuv420p, the time stamps of the source
@@ -73,19 +65,15 @@ def transcode(
     """
     info = probe_file(source)
     size = prepared_size(info.width, info.height, short_side)
-    options = {
-        "g": str(key_interval),
-        "keyint_min": str(key_interval),
-        "sc_threshold": "0",  # no keyframes beside these
-        "forced-idr": "1",
-        **encoder,
-    }
+    # Keyframes at the interval and nowhere else.
+    interval = str(key_interval)
+    keys = {"g": interval, "keyint_min": interval, "sc_threshold": "0", "forced-idr": "1"}
     try:
         with open_in_order(source, info) as frames:
             resized = _Resizer(frames.stream, info, size)
             with VideoWriter(
-                target, size[1], size[0], resized.rate, options=options, time_base=resized.base,
-                durable=True,
+                target, size[1], size[0], resized.rate, options={**keys, **encoder},
+                time_base=resized.base, durable=True,
             ) as writer:  # fmt: skip
                 for _, frame in frames.read(range(info.frames)):
                     writer.write_frame(resized.of(frame))
@@ -133,15 +121,12 @@ class _Resizer:
     def of(self, frame: VideoFrame) -> VideoFrame:
         """A frame as it came out of the decoder, upright, small, at its time from the first on."""
         small = self._scaler.reformat(
-            frame,
-            self._width,
-            self._height,
-            "yuv420p",  # 10 bits become 8, dithered
+            frame, self._width, self._height, "yuv420p",  # 10 bits become 8, dithered
             dst_colorspace=Colorspace.ITU709 if frame.colorspace == _RGB else None,
             dst_color_range=ColorRange.MPEG,  # players guess less wrong than with the full range
             interpolation=Interpolation.BICUBIC,  # as wide as the reduction asks: no aliasing
             threads=1,
-        )
+        )  # fmt: skip
         planes = np.asarray(small.to_ndarray(), np.uint8)
         planes = _upright(planes, self._height, self._quarters, self._mirrored)
         # A new one: the type of the picture, its rotation and so on would go into the result.
@@ -157,11 +142,9 @@ class _Resizer:
         """From the first frame on; where the source does not say, or goes back, a step later."""
         if self._first is None:
             self._first = given or 0
-        time = self._last + self._step
-        if given is not None and given - self._first > self._last:
-            time = given - self._first
-        self._last = time
-        return time
+        own = self._last if given is None else given - self._first
+        self._last = own if own > self._last else self._last + self._step
+        return self._last
 
 
 def _upright(

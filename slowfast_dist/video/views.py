@@ -59,14 +59,9 @@ def evaluation_view(
 
 
 def _view(
-    height: int,
-    width: int,
-    data: DataConfig,
-    short_side: int,
-    vertical: float,
-    horizontal: float,
-    flip: bool,
-) -> SpatialView:
+    height: int, width: int, data: DataConfig, short_side: int, vertical: float,
+    horizontal: float, flip: bool,
+) -> SpatialView:  # fmt: skip
     """The region at a position (0 top or left, 1 bottom or right) among those that fit."""
     assert height > 0 and width > 0
     if data.resize == "square":
@@ -112,14 +107,9 @@ def turn(frame: Pixels, turns: int) -> Pixels:
 # --- decoded frames ------------------------------------------------------------------------------
 
 _SHIFTS = {
-    "yuv420p": (1, 1),
-    "yuvj420p": (1, 1),
-    "yuv422p": (0, 1),
-    "yuvj422p": (0, 1),
-    "yuv444p": (0, 0),
-    "yuvj444p": (0, 0),
-    "gray": (0, 0),
-}
+    "yuv420p": (1, 1), "yuvj420p": (1, 1), "yuv422p": (0, 1), "yuvj422p": (0, 1),
+    "yuv444p": (0, 0), "yuvj444p": (0, 0), "gray": (0, 0),
+}  # fmt: skip
 """Formats of 8 bits whose conversion FFmpeg does block by block, so that a region gives the pixels
 that the whole frame gives: log2 of the rows and columns that share a chroma sample. It filters the
 chroma of others across the blocks (10 bits), and that of frames of an odd size."""
@@ -128,13 +118,9 @@ class ViewConverter:
     """Writes frames of one video as RGB, upright, cut out and resized as ``view`` says."""
 
     def __init__(
-        self,
-        height: int,
-        width: int,
-        rotation: int,
-        view: SpatialView | None,
+        self, height: int, width: int, rotation: int, view: SpatialView | None,
         mirrored: bool = False,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """``height`` and ``width`` of the displayed frame; ``rotation`` and ``mirrored`` as in
         `VideoInfo`."""
         if view is not None and mirrored:

@@ -1,5 +1,6 @@
 """An H.264 mp4 of RGB pictures or of decoded frames, with the sound of another file beside them."""
 
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -58,19 +59,11 @@ class VideoWriter:
     """
 
     def __init__(
-        self,
-        path: Path,
-        height: int,
-        width: int,
-        fps: float | Fraction,
-        sound: Sound | None = None,
-        *,
-        options: Mapping[str, str] | None = None,
-        time_base: Fraction | None = Fraction(1, TICKS),
-        tag_colours: bool = True,
-        threads: int = 1,
-        durable: bool = False,
-    ) -> None:
+        self, path: Path, height: int, width: int, fps: float | Fraction,
+        sound: Sound | None = None, *, options: Mapping[str, str] | None = None,
+        time_base: Fraction | None = Fraction(1, TICKS), tag_colours: bool = True,
+        threads: int = 1, durable: bool = False,
+    ) -> None:  # fmt: skip
         """``fps``: about how many pictures a second will come; ``sound`` is copied as it is.
 
         ``options`` of x264, ENCODER with a keyframe every KEY_SECONDS if None; ``time_base``: one
@@ -90,8 +83,9 @@ class VideoWriter:
         self._durable = durable
         if options is None:
             options = {**ENCODER, "g": str(max(1, round(fps * KEY_SECONDS)))}
-        self._file = _File(path)
-        with _encoder_faults():
+        with _raised_as(WriteError):
+            self._file = _File(os.fspath(path), "w")
+        with _raised_as(EncodeError):
             self._container = av.open(self._file, "w", format="mp4")
             self._stream = self._container.add_stream("libx264", rate=rate, options=dict(options))
             self._stream.height, self._stream.width = size
@@ -107,13 +101,14 @@ class VideoWriter:
         with self._file:
             if kind is not None:
                 return  # what was written is of no use: closing it would only take time
-            with _encoder_faults():
+            with _raised_as(EncodeError):
                 if self._sound is not None:
                     self._sound.copy(float("inf"))
                 self._container.mux(self._stream.encode(None))
                 self._container.close()
             if self._durable:
-                self._file.sync()
+                with _raised_as(WriteError):
+                    os.fsync(self._file)
 
     def write(self, picture: Picture, time: float | None = None, seconds: float = 0.0) -> None:
         """Show ``picture``, uint8 RGB (H, W, 3), from ``time`` on (rising; None: a tick after the
@@ -121,7 +116,7 @@ class VideoWriter:
         if any(self._pad):
             rows, columns = self._pad
             picture = np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode="edge")
-        with _encoder_faults():
+        with _raised_as(EncodeError):
             if self._sound is not None and time is not None:
                 self._sound.copy(time + SOUND_AHEAD)
             frame = self._to_yuv(VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24"))
@@ -132,39 +127,32 @@ class VideoWriter:
         self.write_frame(frame)
 
     def _to_yuv(self, picture: VideoFrame) -> VideoFrame:
-        if self._colours is None:
-            return self._scaler.reformat(picture, format="yuv420p", threads=1)
+        limited = None if self._colours is None else ColorRange.MPEG
         frame = self._scaler.reformat(
-            picture,
-            format="yuv420p",
-            dst_colorspace=self._colours,
-            dst_color_range=ColorRange.MPEG,
+            picture, format="yuv420p", dst_colorspace=self._colours, dst_color_range=limited,
             threads=1,
-        )
-        frame.colorspace, frame.color_range = self._colours, ColorRange.MPEG
-        code = 1 if self._colours == Colorspace.ITU709 else 6  # as in ITU-T H.273
-        frame.color_primaries = frame.color_trc = code
+        )  # fmt: skip
+        if self._colours is not None:
+            frame.colorspace, frame.color_range = self._colours, ColorRange.MPEG
+            code = 1 if self._colours == Colorspace.ITU709 else 6  # as in ITU-T H.273
+            frame.color_primaries = frame.color_trc = code
         return frame
 
     def write_frame(self, frame: VideoFrame) -> None:
         """Add a yuv420p frame with its own ``pts``; the first one's colours are the file's."""
         frame.time_base = self._base
         context = self._stream.codec_context
-        with _encoder_faults():
+        with _raised_as(EncodeError):
             if not context.is_open:
-                context.colorspace, context.color_range = frame.colorspace, frame.color_range
-                context.color_primaries = frame.color_primaries
-                context.color_trc = frame.color_trc
+                for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+                    setattr(context, name, getattr(frame, name))
             self._container.mux(self._stream.encode(frame))
 
 
 def write_video(
-    path: Path,
-    pictures: Iterable[Picture],
-    fps: int,
-    options: Mapping[str, str] = MADE_CLIP_ENCODER,
-    threads: int = 1,
-) -> None:
+    path: Path, pictures: Iterable[Picture], fps: int,
+    options: Mapping[str, str] = MADE_CLIP_ENCODER, threads: int = 1,
+) -> None:  # fmt: skip
     """Encode pictures, each uint8 RGB (H, W, 3), evenly spaced in time.
 
     Raises WriteError where ``path`` cannot be written.
@@ -180,48 +168,20 @@ def write_video(
             writer.write(picture)
 
 
-class _File:
+class _File(io.FileIO):
     """A file that PyAV writes; what goes wrong with it is a WriteError, told from the encoder's."""
 
-    def __init__(self, path: Path) -> None:
-        with _file_faults():
-            self._file = open(path, "wb", buffering=0)  # noqa: SIM115  # closed on exit
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes) -> int:  # type: ignore[override]
         rest = memoryview(data)
-        with _file_faults():
+        with _raised_as(WriteError):
             while rest:
-                rest = rest[self._file.write(rest) :]
+                rest = rest[super().write(rest) :]
         return len(data)
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def sync(self) -> None:
-        with _file_faults():
-            os.fsync(self._file.fileno())
-
 
 @contextmanager
-def _file_faults() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise WriteError(error.strerror or str(error)) from error
-
-
-@contextmanager
-def _encoder_faults() -> Iterator[None]:
+def _raised_as(kind: type[WriteError]) -> Iterator[None]:
     try:
         yield
     except FAULTS as error:
-        raise EncodeError(message(error)) from error
+        raise kind(message(error)) from error

@@ -1,4 +1,7 @@
-"""Whoever serves a process ends with it, also where that process is killed outright."""
+"""Whoever serves a process ends with it, also where that process is killed outright.
+
+What a child sends comes through whole, and so does how it ended.
+"""
 
 import os
 import subprocess
@@ -10,6 +13,8 @@ import psutil
 import pytest
 
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.system.child import Ended, Message, StreamProcess
+from tests.helpers.child_modules import importable
 from tests.helpers.training_runs import ROOT, living
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the kernel")
@@ -107,3 +112,40 @@ def test_what_a_script_leaves_in_the_background_outlives_it_unless_it_is_a_launc
     env = clean | {"PYTHONPATH": str(ROOT)} | environment
     done = subprocess.run(["sh", str(path)], env=env, capture_output=True, text=True, timeout=120)
     assert done.stdout == f"{launched}\n", done.stderr
+
+
+CHATTY = """
+import numpy as np, os
+def work(channel, request):
+    os.write(1, b"noise\\n")
+    channel.send({"said": request["word"]}, np.arange(6, dtype="u1").reshape(2, 3))
+    channel.send({"told": channel.receive().header["values"]})
+    1 / 0
+"""
+
+
+def test_a_process_that_prints_and_a_bug_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a library prints is no message; an error of ours comes with its traceback."""
+    got: list[Message | Ended] = []
+    work = importable(tmp_path, monkeypatch, CHATTY, "work")
+    with StreamProcess(work, {"word": "é"}, got.append) as process:
+        process.send({"values": [1, 2]})
+        process._thread.join(300)
+    first, second, bug, end = got
+    assert isinstance(first, Message) and first.header == {"said": "é"}
+    assert first.data is not None and first.data.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert isinstance(second, Message) and second.header == {"told": [1, 2]}
+    assert isinstance(bug, Message) and "ZeroDivisionError" in bug.header["bug"]
+    assert end == Ended("exit code 1")
+
+
+def test_a_process_that_is_killed_says_by_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[Message | Ended] = []
+    code = "import os, signal\ndef work(channel, request): os.kill(os.getpid(), signal.SIGSEGV)\n"
+    with StreamProcess(importable(tmp_path, monkeypatch, code, "work"), {}, got.append) as process:
+        process._thread.join(300)
+    assert got == [Ended("signal SIGSEGV")]

@@ -51,7 +51,7 @@ def read(reader: GuardedReader, path: Path, probed: Path) -> np.ndarray:
 
 def child_of(reader: GuardedReader) -> int:
     assert reader._child is not None
-    return reader._child.pid
+    return reader._child.process.pid
 
 
 def children() -> set[int]:

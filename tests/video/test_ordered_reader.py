@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slowfast_dist.system.child import Message
-from slowfast_dist.system.stream import Ended
+from slowfast_dist.system.child import Ended, Message
 from slowfast_dist.video import ordered_reader as stream
 from slowfast_dist.video import packets
 from slowfast_dist.video.container import DecodeError

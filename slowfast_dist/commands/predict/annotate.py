@@ -23,9 +23,8 @@ from slowfast_dist.commands.predict.text_drawing import (
 )
 from slowfast_dist.commands.predict.timeline import Palette
 from slowfast_dist.config.errors import RunError
-from slowfast_dist.system.child import Channel, Message
+from slowfast_dist.system.child import Channel, Ended, Message, StreamProcess
 from slowfast_dist.system.files import sync_folder, with_path
-from slowfast_dist.system.stream import Ended, StreamProcess
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 from slowfast_dist.video.ordered_reader import (

@@ -13,8 +13,7 @@ from slowfast_dist.commands.predict.windows import (
     window_indices,
 )
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.system.child import Message
-from slowfast_dist.system.stream import Ended
+from slowfast_dist.system.child import Ended, Message
 from slowfast_dist.video.reader import Frames
 
 DENSITY = 4
