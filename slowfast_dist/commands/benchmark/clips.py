@@ -1,6 +1,6 @@
 """CPU time to read a clip: ours by decoder, the plain way, the bare decode; and where ours goes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from slowfast_dist.commands.benchmark.baselines import (
+    SEED,
     PlainClips,
-    Times,
     decode_bare,
     drawn_clip,
     frame_times,
@@ -21,9 +21,8 @@ from slowfast_dist.commands.benchmark.baselines import (
     stage_seconds,
 )
 from slowfast_dist.commands.benchmark.output import Cost, Meter, cost_of
-from slowfast_dist.commands.benchmark.videos import Group, Video
+from slowfast_dist.commands.benchmark.videos import Group
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import Batch, Sample, TrainingClips, collate
 from slowfast_dist.data.loaders import _loader
 from slowfast_dist.data.sampler import ClipKey
@@ -31,8 +30,6 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.reader import Decoder
-
-SEED = 0
 
 DECODERS: tuple[Decoder, ...] = ("pyav", "decord", "auto")
 PREPARED = "auto, after prepare"
@@ -49,35 +46,19 @@ class GroupCosts:
     """Why clips were left out."""
 
 
-def training_clips(videos: Sequence[Video], data: DataConfig) -> TrainingClips:
-    """The clips as training reads them, in the order of ``videos``."""
-    table = VideoTable.of_paths([video.path for video in videos])
-    infos = InfoColumns.of([video.info for video in videos])
-    return TrainingClips(table.probed(infos), data, SEED)
-
-
-def plain_clips(videos: Sequence[Video], data: DataConfig) -> PlainClips:
-    """The same clips, read the plain way."""
-    return PlainClips([(video.path, video.info) for video in videos], data, SEED)
-
-
 class ClipBenchmark:
     """All ways to read the same clips, which take turns so that a change of the machine's speed in
     the meantime meets them alike."""
 
-    def __init__(
-        self, videos: Sequence[Video], prepared: Sequence[Video] | None, data: DataConfig
-    ) -> None:
+    def __init__(self, videos: VideoTable, prepared: VideoTable | None, data: DataConfig) -> None:
         """``prepared``: the same videos after prepare."""
-        self.videos = videos
-        self.data = data
-        self._plain = plain_clips(videos, data)
-        self._times: dict[int, Times | None] = {}
+        self.videos, self.data = videos, data
+        self._plain = PlainClips(videos, data)
         self._ours: dict[str, TrainingClips] = {
-            name: training_clips(videos, replace(data, decoder=name)) for name in DECODERS
+            name: TrainingClips(videos, replace(data, decoder=name), SEED) for name in DECODERS
         }
         if prepared is not None:
-            self._ours[PREPARED] = training_clips(prepared, replace(data, decoder="auto"))
+            self._ours[PREPARED] = TrainingClips(prepared, replace(data, decoder="auto"), SEED)
 
     def warm_up(self, key: ClipKey) -> None:
         """Load the libraries and start our readers' processes."""
@@ -107,34 +88,25 @@ class ClipBenchmark:
         return result
 
     def _ways(self, key: ClipKey) -> dict[str, Callable[[], object]]:
-        video = self.videos[key.sample]
+        path, info = self.videos.path(key.sample), self.videos.info(key.sample)
         ways: dict[str, Callable[[], object]] = {"plain": lambda: self._plain[key]}
-        times = self._times_of(key.sample)
-        if times is not None:
-            indices, _ = drawn_clip(video.info, self.data, SEED, key)
-            first, last = int(indices[0]), int(indices[-1])
-            ways["bare"] = lambda: decode_bare(video.path, times, first, last)
+        if (times := frame_times(path, info)) is not None:
+            indices, _ = drawn_clip(info, self.data, key)
+            ways["bare"] = partial(decode_bare, path, times, int(indices[0]), int(indices[-1]))
         for name, clips in self._ours.items():
-            if name != "decord" or plain_reader(video.path, video.info) == "decord":
+            if name != "decord" or plain_reader(path, info) == "decord":
                 ways[name] = partial(_read, clips, key)
         return ways
 
     def _stages(self, key: ClipKey) -> dict[str, float] | None:
-        video, times = self.videos[key.sample], self._times_of(key.sample)
-        if times is None or video.info.rotation:
+        path, info = self.videos.path(key.sample), self.videos.info(key.sample)
+        times = frame_times(path, info)
+        if times is None or info.rotation:
             return None
-        indices, view = drawn_clip(video.info, self.data, SEED, key)
         try:
-            return stage_seconds(video.path, times, indices, view)
+            return stage_seconds(path, info, times, *drawn_clip(info, self.data, key))
         except DecodeError:  # as of frames that lean on an earlier group
             return None
-
-    def _times_of(self, video: int) -> Times | None:
-        if video not in self._times:
-            times = frame_times(self.videos[video].path)
-            usable = times is not None and len(times) == self.videos[video].info.frames
-            self._times[video] = times if usable else None
-        return self._times[video]
 
 
 def _read(clips: TrainingClips, key: ClipKey) -> None:
@@ -161,7 +133,7 @@ Batches = list[list[ClipKey]]
 
 
 def worker_row(
-    group: Group, videos: Sequence[Video], data: DataConfig, workers: int, clips: int
+    group: Group, videos: VideoTable, data: DataConfig, workers: int, clips: int
 ) -> dict[str, Any]:
     """Clips a second by the clock on the wall, ours and the plain way's, and CPU milliseconds.
 
@@ -173,9 +145,9 @@ def worker_row(
     # A clip first, with which our reader starts its own process.
     first = [batches[0]] * max(1, workers)
     sampler = cast(Sampler[Any], first + batches)
-    ours = _loader(training_clips(videos, data), sampler, 1, workers, pin=False)
+    ours = _loader(TrainingClips(videos, data, SEED), sampler, 1, workers, pin=False)
     ours_cost = _steady_cost(ours, workers)
-    plain = _plain_loader(plain_clips(videos, data), batches, workers, _stack)
+    plain = _plain_loader(PlainClips(videos, data), batches, workers, _stack)
     plain_cost = _steady_cost(plain, workers)
     return {
         "videos": group.name,

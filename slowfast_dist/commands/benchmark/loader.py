@@ -1,8 +1,7 @@
 """Measure the reading of clips: ``python -m slowfast_dist benchmark loader``."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,11 +22,10 @@ from slowfast_dist.commands.benchmark.output import (
     print_json,
     print_progress,
     print_table,
-    ratio_of_medians,
 )
 from slowfast_dist.commands.benchmark.videos import (
     Group,
-    Video,
+    data_config,
     groups_of,
     make_videos,
     prepare,
@@ -35,7 +33,7 @@ from slowfast_dist.commands.benchmark.videos import (
 )
 from slowfast_dist.config.benchmark import BenchmarkLoader
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.video_table import VideoTable
 
 WORKER_SHARE = 3
 """Factor by which fewer clips are read with workers, as the plain way takes so long."""
@@ -50,49 +48,33 @@ def run_benchmark(root: Path | None, command: BenchmarkLoader) -> None:
         raise UserError("benchmark loader: give a folder of videos, or --synthetic 1 to make some")
     if root is not None and command.synthetic:
         raise UserError(f"--synthetic {command.synthetic}: give either this or {root}")
-    with tempfile.TemporaryDirectory(prefix="slowfast-benchmark-") as folder, _one_thread():
+    with tempfile.TemporaryDirectory(prefix="slowfast-benchmark-") as folder:
         temporary = Path(folder)
+        groups: list[Group] = []
         if root is None:
             videos, groups = make_videos(command, temporary)
         else:
             videos = sample_videos(root, command.sample)
-            groups = []
         prepared = None
         if command.prepared:
             videos, prepared = prepare(videos, temporary)
-        groups = groups or groups_of(videos)
-        result = _measure(videos, groups, prepared, command)
+        result = _measure(videos, groups or groups_of(videos), prepared, command)
     _print(result, command)
     if command.json:
         print_json(result)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """As torch has it in the processes of a loader."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 # --- measuring -----------------------------------------------------------------------------------
 
 
 def _measure(
-    videos: Sequence[Video],
+    videos: VideoTable,
     groups: Sequence[Group],
-    prepared: Sequence[Video] | None,
+    prepared: VideoTable | None,
     command: BenchmarkLoader,
 ) -> dict[str, Any]:
-    data = DataConfig(
-        num_frames=command.num_frames,
-        sampling_rate=command.sampling_rate,
-        short_side=command.short_side,
-        crop_size=command.crop_size,
-    )
+    torch.set_num_threads(1)  # as torch has it in the processes of a loader
+    data = data_config(command)
     benchmark = ClipBenchmark(videos, prepared, data)
     benchmark.warm_up(next(groups[0].keys(1)))
     clips: list[dict[str, Any]] = []
@@ -121,7 +103,9 @@ def _measure(
         "sampling_rate": data.sampling_rate,
         "short_side": list(data.short_side),
         "crop_size": data.crop_size,
-        "plain_reader": sorted({plain_reader(video.path, video.info) for video in videos}),
+        "plain_reader": sorted(
+            {plain_reader(videos.path(row), videos.info(row)) for row in range(len(videos))}
+        ),
         "clips": clips,
         "stages": stages,
         "handover": handover_row(data),
@@ -132,28 +116,24 @@ def _measure(
 
 def clip_rows(group: Group, result: GroupCosts) -> list[dict[str, Any]]:
     """A row for each of our ways: medians in CPU milliseconds a clip, and ratios of medians."""
-    cpu = {name: [1e3 * cost.cpu for cost in costs] for name, costs in result.costs.items()}
-    rows = []
-    for name in (*DECODERS, PREPARED):
-        if name not in cpu:
-            continue
-        row = {
+    cpu = {name: 1e3 * median(cost.cpu for cost in costs) for name, costs in result.costs.items()}
+    plain, bare = cpu["plain"], cpu.get("bare")
+    return [
+        {
             "videos": group.name,
             **group.facts,
             "reader": name,
-            "clips": len(cpu[name]),
-            "cpu_ms": median(cpu[name]),
-            "clips_per_cpu_second": 1e3 / median(cpu[name]),
-            "plain_cpu_ms": median(cpu["plain"]),
-            "ratio": ratio_of_medians(cpu[name], cpu["plain"]),
-            "bare_cpu_ms": None,
-            "ratio_to_bare": None,
+            "clips": len(result.costs[name]),
+            "cpu_ms": cpu[name],
+            "clips_per_cpu_second": 1e3 / cpu[name],
+            "plain_cpu_ms": plain,
+            "ratio": cpu[name] / plain,
+            "bare_cpu_ms": bare,
+            "ratio_to_bare": bare and cpu[name] / bare,
         }
-        if "bare" in cpu:
-            row["bare_cpu_ms"] = median(cpu["bare"])
-            row["ratio_to_bare"] = ratio_of_medians(cpu[name], cpu["bare"])
-        rows.append(row)
-    return rows
+        for name in (*DECODERS, PREPARED)
+        if name in cpu
+    ]
 
 
 def stage_row(group: Group, result: GroupCosts) -> dict[str, Any] | None:
@@ -223,18 +203,12 @@ def _print(result: dict[str, Any], command: BenchmarkLoader) -> None:
         [result["handover"]],
     )  # fmt: skip
     if result["workers"]:
-        _print_workers(result["workers"])
-    for line in result["unreadable"]:
-        print(f"left out, not readable: {line}")
-
-
-def _print_workers(rows: Sequence[dict[str, Any]]) -> None:
-    print_table(
-        "Clips a second by the clock on the wall, by workers",
-        {
+        columns = {
             "videos": "videos", "workers": "workers", "reader": "reader",
             "clips/s": "clips_per_second", "plain clips/s": "plain_clips_per_second",
             "ours / plain": "ratio", "CPU ms": "cpu_ms", "plain CPU ms": "plain_cpu_ms",
-        },
-        rows,
-    )  # fmt: skip
+        }  # fmt: skip
+        title = "Clips a second by the clock on the wall, by workers"
+        print_table(title, columns, result["workers"])
+    for line in result["unreadable"]:
+        print(f"left out, not readable: {line}")

@@ -5,7 +5,6 @@ bits; at 1280x720 the result is about as large as a video site's.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -25,26 +24,14 @@ MARGIN = 0.25
 Image = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class VideoKind:
-    """What decides the cost of reading: size in pixels, and frames from keyframe to keyframe."""
-
-    width: int
-    height: int
-    key_interval: int
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height}, keyframe interval {self.key_interval}"
-
-
-def write_benchmark_video(path: Path, kind: VideoKind, frames: int, seed: int) -> None:
-    """Encode ``frames`` of a scene, drawn from ``seed``, as ``ffmpeg -g KEY_INTERVAL`` does by
-    default: x264's preset medium at crf 23, with B-frames and closed groups of pictures.
-
-    Raises WriteError where ``path`` cannot be written.
+def write_benchmark_video(path: Path, size: str, key_interval: int, frames: int, seed: int) -> None:
+    """Encode ``frames`` of a scene, drawn from ``seed``, of a ``size`` such as 1280x720, as
+    ``ffmpeg -g KEY_INTERVAL`` does by default: x264's preset medium at crf 23, with B-frames and
+    closed groups of pictures. Raises WriteError where ``path`` cannot be written.
     """
-    options = {"preset": "medium", "crf": "23", "g": str(kind.key_interval)}
-    images = scene(kind.width, kind.height, frames, np.random.default_rng(seed))
+    options = {"preset": "medium", "crf": "23", "g": str(key_interval)}
+    width, height = map(int, size.split("x"))
+    images = scene(width, height, frames, np.random.default_rng(seed))
     write_video(path, images, FPS, options, threads=0)
 
 

@@ -5,22 +5,18 @@ import os
 import platform
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from statistics import median
 from typing import Any
 
 import psutil
+import torch
 
 from slowfast_dist.system.cpus import available_cpus
 
 Row = Mapping[str, Any]
-
-
-def ratio_of_medians(ours: Sequence[float], others: Sequence[float]) -> float:
-    """The median of ``ours`` over that of ``others``."""
-    return median(ours) / median(others)
 
 
 def machine_facts() -> dict[str, Any]:
@@ -79,7 +75,31 @@ def print_json(result: Mapping[str, Any]) -> None:
     print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
 
 
-# --- CPU time of a piece of work, over all processes that take part in it ------------------------
+# --- time, of parts of a piece of work, and of all processes that take part in it ----------------
+
+
+def device_time(device: torch.device) -> float:
+    """Seconds by the clock on the wall, read when the device has done all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class Laps:
+    """Seconds of the ``parts`` of a piece of work by ``clock``; the first begins with the making.
+
+    A call names the part that has ended; of one that comes again the seconds add up.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.parts: dict[str, float] = defaultdict(float)
+        self._clock, self._last = clock, clock()
+
+    def __call__(self, part: str) -> None:
+        now = self._clock()
+        self.parts[part] += now - self._last
+        self._last = now
+
 
 _ALL_THREADS = 2  # CPUCLOCK_SCHED of Linux: the clock of a whole process, to the nanosecond
 

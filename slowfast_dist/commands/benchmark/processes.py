@@ -33,11 +33,7 @@ class MeasuringProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.end(END_SECONDS if kind is None else 0.0)
-
-    def end(self, patience: float = 0.0) -> None:
-        """End it, at once where it does not do so by itself in that many seconds."""
-        self._child.end(patience)
+        self._child.end(END_SECONDS if kind is None else 0.0)
         self._child.channel.reader.close()
 
     def call(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -71,8 +67,7 @@ class MeasuringProcess:
 
 def in_own_process(work: Callable[..., T], *arguments: Any) -> T:
     """What ``work(*arguments)`` returns, as `MeasuringProcess.call`."""
-    with MeasuringProcess() as process:
-        return process.call(work, *arguments)
+    return in_own_processes(work, [arguments])[0]
 
 
 def in_own_processes(work: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:

@@ -5,23 +5,21 @@ network on the meta device, where nothing is computed.
 """
 
 import re
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log2
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from slowfast_dist.config.training import RESNET_ALPHA
 from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
 
-BYTES = {"no": 4, "bf16": 2, "fp16": 2}
-"""Bytes of an activation, by mixed precision."""
-
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of activations, by mixed precision."""
 
 GPUS = {
     # Name -> TFLOP/s dense in bf16 or fp16 (TF32 for "no"), and 1e9 bytes/s of the memory: the
@@ -114,16 +112,6 @@ remembers both ways, the gradient once."""
 
 
 @dataclass(frozen=True)
-class Peak:
-    """What a device does at most: ``tflops``, in 1e12 operations a second, and ``gbytes``, in 1e9
-    bytes of its memory a second; ``source`` says where from."""
-
-    tflops: float
-    gbytes: float
-    source: str
-
-
-@dataclass(frozen=True)
 class Roofline:
     """The least seconds of a step of B clips by arithmetic and by memory."""
 
@@ -136,25 +124,34 @@ class Roofline:
         return max(self.compute, self.memory)
 
 
+@dataclass(frozen=True)
+class Peak:
+    """What a device does at most: ``tflops``, in 1e12 operations a second, and ``gbytes``, in 1e9
+    bytes of its memory a second; ``source`` says where from."""
+
+    tflops: float
+    gbytes: float
+    source: str
+
+    def roofline(self, flops: float, moved: float) -> Roofline:
+        """The least time for so many operations, and bytes that are read and written."""
+        return Roofline(flops / (self.tflops * 1e12), moved / (self.gbytes * 1e9))
+
+
 def training_roofline(
     work: Work, batch_size: int, precision: str, optimizer: str, peak: Peak
 ) -> Roofline:
     """Of a step of ``batch_size`` clips: forward, backward, and the optimizer's update."""
-    size = BYTES[precision]
     # Gradients are written and weights read in the forward and the backward pass, in float32.
     weights = 4 * work.parameters * (3 + OPTIMIZER_PASSES[optimizer])
-    moved = batch_size * size * work.training_numbers + weights
-    return Roofline(
-        batch_size * work.training_flops / (peak.tflops * 1e12), moved / (peak.gbytes * 1e9)
-    )
+    moved = batch_size * DTYPES[precision].itemsize * work.training_numbers + weights
+    return peak.roofline(batch_size * work.training_flops, moved)
 
 
 def evaluation_roofline(work: Work, batch_size: int, precision: str, peak: Peak) -> Roofline:
     """Of scoring ``batch_size`` clips."""
-    moved = batch_size * BYTES[precision] * work.forward_numbers + 4 * work.parameters
-    return Roofline(
-        batch_size * work.forward_flops / (peak.tflops * 1e12), moved / (peak.gbytes * 1e9)
-    )
+    numbers = batch_size * DTYPES[precision].itemsize * work.forward_numbers
+    return peak.roofline(batch_size * work.forward_flops, numbers + 4 * work.parameters)
 
 
 def find_peak(
@@ -184,10 +181,10 @@ def _measured(device: torch.device, precision: str) -> Peak:
     if device.type == "cuda":
         side *= 4
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    seconds = _median_seconds(device, lambda: a @ b)
+    seconds = _median_seconds(lambda: a @ b)
     source = torch.empty(MEASURED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    copied = _median_seconds(device, lambda: target.copy_(source))
+    copied = _median_seconds(lambda: target.copy_(source))
     return Peak(
         2 * side**3 / seconds / 1e12,
         2 * MEASURED_BYTES / copied / 1e9,
@@ -195,17 +192,9 @@ def _measured(device: torch.device, precision: str) -> Peak:
     )
 
 
-def _median_seconds(device: torch.device, work: Any) -> float:
-    seconds = []
-    for _ in range(6):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return median(seconds[1:])
+def _median_seconds(work: Callable[[], object]) -> float:
+    timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+    return timer.blocked_autorange(min_run_time=1.0).median
 
 
 # --- a model of the step of many GPUs: arithmetic with stated assumptions, not a measurement -----
@@ -232,25 +221,6 @@ class Links:
     network_gbytes: float
 
 
-@dataclass(frozen=True)
-class ModelledStep:
-    """Of one step: seconds of the all-reduce, and how many of them the step waits for."""
-
-    all_reduce: float
-    exposed: float
-    compute: float
-
-    @property
-    def seconds(self) -> float:
-        """The whole step."""
-        return self.compute + self.exposed
-
-    @property
-    def efficiency(self) -> float:
-        """Speed of a process, as a share of its speed alone."""
-        return self.compute / self.seconds
-
-
 def all_reduce_seconds(gradient_bytes: float, processes: int, links: Links) -> float:
     """Of gradients over processes that fill their nodes one after the other.
 
@@ -269,14 +239,14 @@ def all_reduce_seconds(gradient_bytes: float, processes: int, links: Links) -> f
     return inside + between + buckets * 2 * log2(processes) * HOP_SECONDS
 
 
-def model_step(
+def exposed_seconds(
     compute: float, all_reduce: float, gradient_bytes: float, overlap: float
-) -> ModelledStep:
-    """A step of ``compute`` seconds by itself, whose gradients take ``all_reduce`` seconds.
+) -> float:
+    """How many of the ``all_reduce`` seconds of its gradients a step waits for, which takes
+    ``compute`` seconds by itself.
 
     They hide behind ``overlap`` of the backward pass, but for the last bucket, which is whole only
     when that ends; the step waits for the rest.
     """
     last = all_reduce * min(1.0, BUCKET_BYTES / gradient_bytes)
-    exposed = max(last, all_reduce - overlap * BACKWARD_SHARE * compute)
-    return ModelledStep(all_reduce, exposed, compute)
+    return max(last, all_reduce - overlap * BACKWARD_SHARE * compute)

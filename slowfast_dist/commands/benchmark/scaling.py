@@ -4,23 +4,28 @@ import os
 import socket
 import time
 from contextlib import nullcontext
-from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
 
-from slowfast_dist.commands.benchmark.output import machine_facts, print_json, print_table
+from slowfast_dist.commands.benchmark.output import (
+    device_time,
+    machine_facts,
+    print_json,
+    print_table,
+)
 from slowfast_dist.commands.benchmark.processes import in_own_processes
 from slowfast_dist.commands.benchmark.roofline import (
     Links,
     Peak,
     all_reduce_seconds,
     count_work,
-    model_step,
+    exposed_seconds,
     training_roofline,
 )
 from slowfast_dist.config.benchmark import BenchmarkScaling
@@ -139,21 +144,17 @@ def _measure(command: BenchmarkScaling, environment: dict[str, str] | None) -> d
         "threads": torch.get_num_threads(),
     }
     shutdown(accelerator)
-    by_step = zip(*gathered, strict=True)  # for each step what every process took
-    slowest = [[max(times) for times in zip(*steps, strict=True)] for steps in by_step]
-    whole, alone, reduced = (median(values) for values in zip(*slowest, strict=True))
-    return facts | {
-        "step_seconds": whole, "compute_seconds": alone, "all_reduce_seconds": reduced
-    }  # fmt: skip
+    # (processes, steps, 3): in each step the slowest process counts.
+    medians = np.median(np.max(gathered, axis=0), axis=0).tolist()
+    names = ("step_seconds", "compute_seconds", "all_reduce_seconds")
+    return facts | dict(zip(names, medians, strict=True))
 
 
 def _timed(accelerator: Accelerator, work: Any) -> float:
     barrier(accelerator)
     started = time.perf_counter()
     work()
-    if accelerator.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return device_time(accelerator.device) - started
 
 
 def _step(
@@ -187,14 +188,13 @@ def _row(measured: dict[str, Any], command: BenchmarkScaling) -> dict[str, Any]:
     processes, size = measured["processes"], measured["gradient_bytes"]
     whole, alone = measured["step_seconds"], measured["compute_seconds"]
     reduced = measured["all_reduce_seconds"] if processes > 1 else 0.0
-    step = model_step(alone, reduced, size, command.overlap)
     links = Links(measured["per_node"], command.node_gbytes, command.network_gbytes)
     rate = 2 * (processes - 1) / processes * size / reduced / 1e9 if processes > 1 else None
     return measured | {
         "clips_per_second": processes * command.batch_size / whole,
         "all_reduce_share": max(0.0, 1 - alone / whole) if processes > 1 else 0.0,
         "bus_gbytes": rate,
-        "modelled_step_seconds": step.seconds,
+        "modelled_step_seconds": alone + exposed_seconds(alone, reduced, size, command.overlap),
         "modelled_all_reduce_seconds": all_reduce_seconds(size, processes, links),
     }
 
@@ -214,15 +214,14 @@ def _modelled(command: BenchmarkScaling) -> dict[str, Any]:
         row: dict[str, Any] = {"gpus": gpus, "nodes": -(-gpus // command.gpus_per_node)}
         for network, rate in (("", command.network_gbytes), *SLOWER.items()):
             links = Links(command.gpus_per_node, command.node_gbytes, rate)
-            step = model_step(
-                seconds, all_reduce_seconds(size, gpus, links), size, command.overlap
-            )
-            row[f"efficiency{network}"] = step.efficiency
+            reduced = all_reduce_seconds(size, gpus, links)
+            exposed = exposed_seconds(seconds, reduced, size, command.overlap)
+            row[f"efficiency{network}"] = seconds / (seconds + exposed)
             if not network:
-                row["all_reduce_ms"] = 1e3 * step.all_reduce
-                row["exposed_ms"] = 1e3 * step.exposed
-                row["step_ms"] = 1e3 * step.seconds
-                row["clips_per_second"] = gpus * command.gpu_batch_size / step.seconds
+                row["all_reduce_ms"] = 1e3 * reduced
+                row["exposed_ms"] = 1e3 * exposed
+                row["step_ms"] = 1e3 * (seconds + exposed)
+                row["clips_per_second"] = gpus * command.gpu_batch_size / (seconds + exposed)
         rows.append(row)
     return {
         "model": MODELLED,

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,7 +12,14 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from slowfast_dist.commands.benchmark.output import machine_facts, print_json, print_table
+from slowfast_dist.commands.benchmark.output import (
+    Laps,
+    device_time,
+    machine_facts,
+    print_json,
+    print_table,
+)
+from slowfast_dist.commands.benchmark.processes import MeasuringProcess
 from slowfast_dist.commands.benchmark.roofline import (
     Peak,
     Roofline,
@@ -21,9 +29,10 @@ from slowfast_dist.commands.benchmark.roofline import (
     find_peak,
     training_roofline,
 )
-from slowfast_dist.commands.benchmark.step_ways import PARTS, Marks, Turn, Way, WayProcess
+from slowfast_dist.commands.benchmark.step_ways import PARTS, Way, do, set_up, take_turn
 from slowfast_dist.config.benchmark import BenchmarkStep
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.system.files import atomic_write
 
 KINDS = {"train": "training step", "score": "evaluation"}
 
@@ -82,26 +91,23 @@ def _measure(
     """A row for each way and for training and scoring; those of ours have the ratio to plain."""
     names = ["ours"] + (["plain"] if command.against == "plain" else [])
     kinds = ["train"] + (["score"] if command.evaluation else [])
+    turns: dict[tuple[str, str], list[dict[str, float]]] = {
+        (name, kind): [] for kind in kinds for name in names
+    }
     with ExitStack() as stack:
-        ways = {
-            name: stack.enter_context(WayProcess(name, command, batch_size)) for name in names
+        processes = {name: stack.enter_context(MeasuringProcess()) for name in names}
+        facts = {
+            name: process.call(set_up, name, command, batch_size)
+            for name, process in processes.items()
         }
-        turns: dict[tuple[str, str], list[Turn]] = {}
-        first: dict[tuple[str, str], Turn] = {}
         for round_ in range(command.steps + 1):
             print(f"batch {batch_size}: round {round_}/{command.steps}", file=sys.stderr)
-            for kind in kinds:
-                for name, way in ways.items():
-                    turn = way.turn(kind)
-                    if round_ == 0:  # compiles, chooses algorithms, takes memory
-                        first[name, kind] = turn
-                    else:
-                        turns.setdefault((name, kind), []).append(turn)
-        facts = {name: way.facts for name, way in ways.items()}
+            for (name, kind), taken in turns.items():
+                taken.append(processes[name].call(do, take_turn, kind))
         if command.profile is not None:  # only now, as it slows the steps down
-            profiles.append(ways["ours"].do(profile_steps, command.profile))
-    rows = []
-    for (name, kind), measured in turns.items():
+            profiles.append(processes["ours"].call(do, profile_steps, command.profile))
+    rows = {}
+    for (name, kind), (first, *measured) in turns.items():
         precision = facts[name]["precision"]
         if precision not in peaks:
             device = torch.device(facts[name]["device"])
@@ -114,35 +120,27 @@ def _measure(
         else:
             roofline = evaluation_roofline(work, batch_size, precision, peaks[precision])
         row = _row(name, kind, batch_size, measured, roofline) | facts[name]
-        row["first_seconds"] = first[name, kind].seconds
-        rows.append(row)
+        row["first_seconds"] = first["seconds"]  # compiles, chooses algorithms, takes memory
+        rows[name, kind] = row
     for kind in kinds if command.against == "plain" else ():
-        ours, plain = (
-            next(row for row in rows if (row["way"], row["what"]) == (name, kind))
-            for name in names
-        )
+        ours, plain = (rows[name, kind] for name in names)
         ours["ratio"] = ours["seconds"] / plain["seconds"]
         ours["cpu_ratio"] = ours["cpu_seconds"] / plain["cpu_seconds"]
-    return rows
+    return list(rows.values())
 
 
 def _row(
-    name: str, kind: str, batch_size: int, turns: list[Turn], roofline: Roofline
+    name: str, kind: str, batch_size: int, turns: list[dict[str, float]], roofline: Roofline
 ) -> dict[str, Any]:
-    seconds = median(turn.seconds for turn in turns)
-    parts = {
-        f"{part}_seconds": median(turn.parts[part] for turn in turns)
-        for part in (PARTS if kind == "train" else ())
-    }
+    medians = {key: median(turn[key] for turn in turns) for key in turns[0]}
+    seconds = medians["seconds"]
     return {
         "way": name,
         "what": kind,
         "batch_size": batch_size,
         "clips_per_second": batch_size / seconds,
-        "seconds": seconds,
-        "cpu_seconds": median(turn.cpu_seconds for turn in turns),
-        **parts,
-        "peak_gbytes": max(turn.peak_bytes for turn in turns) / 1e9,
+        **medians,
+        "peak_gbytes": max(turn["peak_gbytes"] for turn in turns),
         "compute_floor_seconds": roofline.compute,
         "memory_floor_seconds": roofline.memory,
         "share_of_compute_floor": roofline.compute / seconds,
@@ -227,7 +225,7 @@ def profile_steps(way: Way, path: Path) -> dict[str, Any]:
     plan = schedule(wait=0, warmup=1, active=STEPS, repeat=1)
     with profile(activities=activities, schedule=plan, record_shapes=True) as profiler:
         for _ in range(1 + STEPS):
-            way.train(Marks(way.device))
+            way.train(Laps(partial(device_time, way.device)))
             profiler.step()
     _write(profiler, path)
     return {
@@ -254,16 +252,13 @@ def _operators(profiler: profile, on_gpu: bool) -> list[dict[str, Any]]:
 
 def _write(profiler: profile, path: Path) -> None:
     """Whole or not at all: the profiler itself says nothing of a full disk."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        profiler.export_chrome_trace(str(temporary))
-        json.loads(temporary.read_bytes())
-        os.replace(temporary, path)
+        with atomic_write(path) as file:
+            profiler.export_chrome_trace(file.name)
+            json.loads(Path(file.name).read_bytes())
     except (OSError, ValueError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "was not written whole"
         raise RunError(f"--profile {path}: {reason}: is the disk full?") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def print_profile(profile: dict[str, Any]) -> None:

@@ -5,16 +5,17 @@ Ours is what `training` sets up; plain is what a script with pytorchvideo and Ac
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slowfast_dist.commands.benchmark.processes import MeasuringProcess
+from slowfast_dist.commands.benchmark.output import Laps, device_time
 from slowfast_dist.commands.benchmark.roofline import plain_network
-from slowfast_dist.config.benchmark import BenchmarkStep
+from slowfast_dist.config.benchmark import BenchmarkStep, BenchmarkTrain
 from slowfast_dist.config.training import ModelConfig, OptimizerConfig
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.model.folding import folded
@@ -26,59 +27,13 @@ from slowfast_dist.training.optim import average_and_clip, build_optimizer
 PARTS = ("copy", "forward", "backward", "optimizer")
 """Parts of a step, in order; copy: the batch from the host's memory to the device."""
 
-PLAIN_LR = 1e-4
-"""Learning rate of the plain ways; no time depends on it."""
-
-T = TypeVar("T")
-
-
-@dataclass
-class Turn:
-    """What one step or one scoring cost: seconds by part and in all, CPU seconds of the process."""
-
-    parts: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_bytes: int = 0
-    """Most memory that was held meanwhile: tensors on the GPU, or the process's RAM on a CPU."""
-
-
-class Way(Protocol):
-    """``precision`` is the mixed precision that it computes in."""
-
-    device: torch.device
-    precision: str
-
-    def train(self, marks: "Marks") -> None: ...
-
-    def score(self) -> None: ...
-
-
-class Marks:
-    """Takes the time at the end of each part."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.parts: dict[str, float] = {}
-        self._last = self._now()
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def __call__(self, part: str) -> None:
-        now = self._now()
-        self.parts[part] = now - self._last
-        self._last = now
-
 
 class OurStep:
     """As training.Trainer sets it up and training_step.TrainingStep does it."""
 
     def __init__(self, command: BenchmarkStep, batch_size: int) -> None:
         self.accelerator = make_accelerator(command.mixed_precision, 120.0)
-        self.device, self.precision = self.accelerator.device, self.accelerator.mixed_precision
+        self.device = self.accelerator.device
         config = ModelConfig(
             command.model,
             pretrained=False,
@@ -90,7 +45,9 @@ class OurStep:
         if command.layout == "contiguous":
             self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         optimizer = build_optimizer(
-            self.network, OptimizerConfig(command.optimizer), fused=self.precision != "fp16"
+            self.network,
+            OptimizerConfig(command.optimizer),
+            fused=self.accelerator.mixed_precision != "fp16",
         )
         self.model, self.optimizer = self.accelerator.prepare(self.network, optimizer)
         self.scorer: nn.Module | None = None
@@ -99,26 +56,39 @@ class OurStep:
         self.frames = pixels.pin_memory() if self.device.type == "cuda" else pixels
         self.labels = torch.arange(batch_size) % command.num_classes
 
-    def train(self, marks: Marks) -> None:
+    def train(self, lap: Laps) -> None:
         frames = self.frames.to(self.device, non_blocking=True)
         labels = self.labels.to(self.device, non_blocking=True)
-        marks("copy")
+        lap("copy")
         self.optimizer.zero_grad()
         losses = functional.cross_entropy(self.model(frames).float(), labels, reduction="none")
-        marks("forward")
+        lap("forward")
         self.accelerator.backward(losses.sum())
-        marks("backward")
+        lap("backward")
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         self.accelerator.unscale_gradients(self.optimizer)
         average_and_clip(gradients, losses.new_tensor(float(len(labels))), None)
         self.optimizer.step()
-        marks("optimizer")
+        lap("optimizer")
 
     def score(self) -> None:
         with torch.inference_mode(), self.accelerator.autocast():
             if self.scorer is None:  # once an evaluation, of many batches
                 self.scorer = folded(self.network)
             self.scorer(self.frames.to(self.device, non_blocking=True)).float().cpu()
+
+
+def plain_training(
+    command: BenchmarkStep | BenchmarkTrain, num_classes: int
+) -> tuple[Accelerator, nn.Module, Any]:
+    """The Accelerator, pytorchvideo's network and its Adam, as a plain script has them."""
+    accelerator = make_accelerator(command.plain_precision, 120.0)
+    if accelerator.device.type == "cuda":  # torch's defaults
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark = False
+    network = plain_network(command.model, num_classes)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)  # no time depends on the rate
+    return accelerator, *accelerator.prepare(network, optimizer)
 
 
 class PlainStep:
@@ -128,33 +98,27 @@ class PlainStep:
     """
 
     def __init__(self, command: BenchmarkStep, batch_size: int) -> None:
-        self.accelerator = make_accelerator(command.plain_precision, 120.0)
-        self.device, self.precision = self.accelerator.device, self.accelerator.mixed_precision
-        if self.device.type == "cuda":  # torch's defaults
-            torch.backends.cuda.matmul.allow_tf32 = False
-            torch.backends.cudnn.benchmark = False
-        network = plain_network(command.model, command.num_classes)
-        optimizer = torch.optim.Adam(network.parameters(), lr=PLAIN_LR)
-        self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.accelerator, self.model, self.optimizer = plain_training(command, command.num_classes)
+        self.device = self.accelerator.device
         frames = random_frames(command, batch_size).permute(0, 2, 1, 3, 4)  # (B, 3, T, H, W)
         fast = ((frames.float() / 255 - MEAN) / STD).contiguous()
         slow = fast.index_select(2, slow_indices(command.num_frames))
         self.pathways = [slow, fast]
         self.labels = torch.arange(batch_size) % command.num_classes
 
-    def train(self, marks: Marks) -> None:
+    def train(self, lap: Laps) -> None:
         pathways = [pathway.to(self.device) for pathway in self.pathways]
         labels = self.labels.to(self.device)
-        marks("copy")
+        lap("copy")
         self.model.train()
         self.optimizer.zero_grad()
         loss = functional.cross_entropy(self.model(pathways), labels)
-        marks("forward")
+        lap("forward")
         self.accelerator.backward(loss)
-        marks("backward")
+        lap("backward")
         self.optimizer.step()
         loss.item()  # which such loops print
-        marks("optimizer")
+        lap("optimizer")
 
     def score(self) -> None:
         self.model.eval()
@@ -162,7 +126,7 @@ class PlainStep:
             self.model([pathway.to(self.device) for pathway in self.pathways]).float().cpu()
 
 
-WAYS: dict[str, Any] = {"ours": OurStep, "plain": PlainStep}
+Way = OurStep | PlainStep
 
 
 def random_frames(command: BenchmarkStep, batch_size: int) -> Tensor:
@@ -173,66 +137,51 @@ def random_frames(command: BenchmarkStep, batch_size: int) -> Tensor:
     return pixels.permute(0, 1, 4, 2, 3)
 
 
-class WayProcess(MeasuringProcess):
-    """One of WAYS in a process of its own, which works only when it is asked to.
+# --- in a process of its own, where neither sees the other's settings of torch, or its memory ----
 
-    So neither way sees the other's settings of torch, or its memory.
-    """
-
-    def __init__(self, name: str, command: BenchmarkStep, batch_size: int) -> None:
-        super().__init__()
-        try:
-            self.facts: dict[str, Any] = self.call(_set_up, name, command, batch_size)
-        except BaseException:
-            self.end()
-            raise
-
-    def turn(self, what: str) -> Turn:
-        """Do one "train" step or one "score". Raises RunError where memory does not suffice."""
-        return self.do(_turn, what)
-
-    def do(self, work: Callable[..., T], *arguments: object) -> T:
-        """What ``work(way, *arguments)`` returns there; ``work`` is a function of a module."""
-        found: T = self.call(_do, work, *arguments)
-        return found
-
-
-# --- in that process -----------------------------------------------------------------------------
+T = TypeVar("T")
 
 _own: list[Way] = []
 """The way of this process, once it is set up."""
 
 
-def _set_up(name: str, command: BenchmarkStep, batch_size: int) -> dict[str, Any]:
-    way: Way = WAYS[name](command, batch_size)
+def set_up(name: str, command: BenchmarkStep, batch_size: int) -> dict[str, Any]:
+    """Make the way "ours" or "plain" that of this process; returns facts for its rows."""
+    way = OurStep(command, batch_size) if name == "ours" else PlainStep(command, batch_size)
     _own.append(way)
     threads = torch.get_num_threads()
-    return {"device": way.device.type, "precision": way.precision, "threads": threads}
+    return {
+        "device": way.device.type, "precision": way.accelerator.mixed_precision, "threads": threads
+    }  # fmt: skip
 
 
-def _do(work: Callable[..., T], *arguments: object) -> T:
+def do(work: Callable[..., T], *arguments: object) -> T:
+    """What ``work(way, *arguments)`` returns, with the way of this process."""
     return work(_own[0], *arguments)
 
 
-def _turn(way: Way, what: str) -> Turn:
-    turn = Turn()
+def take_turn(way: Way, what: str) -> dict[str, float]:
+    """Do one "train" step or one "score". What it cost: "seconds", "cpu_seconds" of the process, of
+    a training step also those of PARTS, as "copy_seconds", and "peak_gbytes": the most memory that
+    was held meanwhile, of tensors on the GPU, or the process's RAM on a CPU."""
+    turn: dict[str, float] = {}
 
     def work() -> None:
         started, cpu = time.perf_counter(), time.process_time()
+        lap = Laps(partial(device_time, way.device))
         if what == "train":
-            marks = Marks(way.device)
-            way.train(marks)
-            turn.parts = marks.parts
+            way.train(lap)
         else:
             way.score()
-        turn.seconds = time.perf_counter() - started
-        turn.cpu_seconds = time.process_time() - cpu
+        turn["seconds"] = time.perf_counter() - started
+        turn["cpu_seconds"] = time.process_time() - cpu
+        turn.update({f"{part}_seconds": seconds for part, seconds in lap.parts.items()})
 
     if way.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(way.device)
         work()
-        turn.peak_bytes = torch.cuda.max_memory_allocated(way.device)
+        peak = torch.cuda.max_memory_allocated(way.device)
         torch.cuda.empty_cache()  # the other way's turn comes
     else:
-        turn.peak_bytes = peak_growth(work, 0)
-    return turn
+        peak = peak_growth(work, 0)
+    return turn | {"peak_gbytes": peak / 1e9}

@@ -1,7 +1,6 @@
 """Measure a training end to end: ``python -m slowfast_dist benchmark train DIR``."""
 
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -9,27 +8,28 @@ from statistics import median
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from slowfast_dist.commands.benchmark.baselines import PlainClips
-from slowfast_dist.commands.benchmark.clips import training_clips
+from slowfast_dist.commands.benchmark.baselines import SEED, PlainClips
 from slowfast_dist.commands.benchmark.output import (
     Meter,
     cost_of,
+    device_time,
     machine_facts,
     print_json,
     print_table,
 )
 from slowfast_dist.commands.benchmark.processes import in_own_process
-from slowfast_dist.commands.benchmark.roofline import plain_network
-from slowfast_dist.commands.benchmark.step_ways import PLAIN_LR
-from slowfast_dist.commands.benchmark.videos import Video
+from slowfast_dist.commands.benchmark.step_ways import plain_training
+from slowfast_dist.commands.benchmark.videos import data_config
 from slowfast_dist.config.benchmark import BenchmarkTrain
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, DataConfig, ModelConfig
-from slowfast_dist.data.loaders import VideoSet, decoding_workers, end_workers, find_videos
+from slowfast_dist.data.dataset import TrainingClips
+from slowfast_dist.data.loaders import decoding_workers, end_workers, find_videos
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.distributed.accelerator import make_accelerator
@@ -57,9 +57,9 @@ def run_benchmark(root: Path, command: BenchmarkTrain) -> None:
     except UserError as error:  # a training has flags for what is DIR here
         text = str(error).replace("--data.train-dir and --data.val-dir instead", "one of them")
         raise UserError(text.replace("--data.root", "DIR")) from None
-    rows = [ours.row("ours")]
+    rows = [ours]
     if command.against == "plain":
-        rows.append(in_own_process(train_plain, root, command).row("plain"))
+        rows.append(in_own_process(train_plain, root, command))
     read = in_own_process(reading_cost, root, command)
     result: dict[str, Any] = {
         "benchmark": "train",
@@ -67,12 +67,12 @@ def run_benchmark(root: Path, command: BenchmarkTrain) -> None:
         "settings": {"model": command.model, "batch_size": command.batch_size},
         "rows": rows,
         "read_cpu_seconds_per_clip": read,
-        "cores": [cores_row(rate, read) for rate in (rows[0]["clips_per_second"], *GPU_RATES)],
+        "cores": [cores_row(rate, read) for rate in (ours["clips_per_second"], *GPU_RATES)],
     }
     if command.against == "plain":
-        own, plain = rows
-        own["ratio"] = result["ratio"] = plain["clips_per_second"] / own["clips_per_second"]
-        own["cpu_ratio"] = own["cpu_seconds_per_clip"] / plain["cpu_seconds_per_clip"]
+        plain = rows[1]
+        ours["ratio"] = result["ratio"] = plain["clips_per_second"] / ours["clips_per_second"]
+        ours["cpu_ratio"] = ours["cpu_seconds_per_clip"] / plain["cpu_seconds_per_clip"]
     _print(root, command, result)
     if command.json:
         print_json(result)
@@ -116,54 +116,12 @@ def _print(root: Path, command: BenchmarkTrain, result: dict[str, Any]) -> None:
 
 # --- the two ways to train on videos, end to end -------------------------------------------------
 
-SEED = 0
-
 READ_CLIPS = 8
 """Clips whose reading is timed by itself: a second of work or two."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """Seconds of each step with its waiting, those of waiting in all, and CPU seconds of all
-    processes."""
-
-    seconds: list[float]
-    waited: float
-    cpu_seconds: float
-    batch_size: int
-    precision: str
-    workers: int
-    threads: int = field(default_factory=torch.get_num_threads)
-
-    def row(self, name: str) -> dict[str, Any]:
-        """For tables and JSON. The rate is that of all steps, as waiting comes in bursts."""
-        clips, seconds = self.batch_size * len(self.seconds), sum(self.seconds)
-        return {
-            "way": name,
-            "precision": self.precision,
-            "workers": self.workers,
-            "threads": self.threads,
-            "clips_per_second": clips / seconds,
-            "step_seconds": median(self.seconds),
-            "data_wait_fraction": self.waited / seconds,
-            "cpu_seconds_per_clip": self.cpu_seconds / clips,
-        }
-
-
-def data_config(root: Path, command: BenchmarkTrain) -> DataConfig:
-    """The clips of both ways."""
-    return DataConfig(
-        root=root,
-        num_frames=command.num_frames,
-        sampling_rate=command.sampling_rate,
-        short_side=command.short_side,
-        crop_size=command.crop_size,
-        num_workers=command.num_workers,
-    )
-
-
-def train_ours(root: Path, command: BenchmarkTrain) -> Trained:
-    """Steps of `training.Trainer` with its own loaders, after one that is not timed.
+def train_ours(root: Path, command: BenchmarkTrain) -> dict[str, Any]:
+    """Steps of `training.Trainer` with its own loaders, after one that is not timed: their row.
 
     BatchNorm is frozen, as with pretrained weights. Raises UserError for videos that cannot be
     trained on.
@@ -171,13 +129,17 @@ def train_ours(root: Path, command: BenchmarkTrain) -> Trained:
     config = Config(
         global_batch_size=command.batch_size,
         micro_batch_size=command.batch_size,
-        data=data_config(root, command),
+        data=data_config(command, root=root, num_workers=command.num_workers),
         model=ModelConfig(command.model, pretrained=False, norm="frozen"),
         mixed_precision=command.mixed_precision,
     )
     accelerator = make_accelerator(command.mixed_precision, config.distributed.timeout)
     videos = find_videos(config.data, SEED)
-    _require_enough(videos.train, root, command)
+    if len(videos.train) < command.batch_size:
+        raise UserError(
+            f"--batch-size {command.batch_size}: {root} has {len(videos.train)} training videos: "
+            "give at most that many"
+        )
     trainer = build_trainer(config, accelerator, videos)
     loader, position = trainer.loaders.train, trainer.state.position
     seconds: list[float] = []
@@ -189,7 +151,7 @@ def train_ours(root: Path, command: BenchmarkTrain) -> Trained:
             while position.step < len(videos.train) // command.batch_size:
                 started = time.perf_counter()
                 trainer.run_step(batches, progress)
-                seconds.append(_since(started))
+                seconds.append(device_time(accelerator.device) - started)
                 if len(seconds) == 1:  # workers have started, algorithms are chosen
                     progress.waited, meter = 0.0, Meter()
                 if len(seconds) > command.steps:
@@ -198,32 +160,26 @@ def train_ours(root: Path, command: BenchmarkTrain) -> Trained:
         cpu = meter.cost().cpu
     finally:
         end_workers(loader)
-    precision, workers = accelerator.mixed_precision, loader.num_workers
-    return Trained(seconds[1:], progress.waited, cpu, command.batch_size, precision, workers)
+    return _row("ours", command, accelerator, loader.num_workers, seconds, progress.waited, cpu)
 
 
-def train_plain(root: Path, command: BenchmarkTrain) -> Trained:
-    """The same number of steps as a plain script does them.
+def train_plain(root: Path, command: BenchmarkTrain) -> dict[str, Any]:
+    """The same number of steps as a plain script does them: their row.
 
     Decord reads all frames at full size in a worker, which makes them float32, normalised, resized
     and cropped; pytorchvideo's model, Accelerate, Adam.
     """
-    data = data_config(root, command)
-    accelerator = make_accelerator(command.plain_precision, 120.0)
-    if accelerator.device.type == "cuda":  # torch's defaults
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.benchmark = False
+    data = data_config(command, root=root)
     videos = find_videos(data, SEED)
-    clips = _LabelledPlainClips(videos, data)
+    accelerator, model, optimizer = plain_training(command, len(videos.classes))
     workers = decoding_workers(command.num_workers, 1)
     share_socket_folder()
     loader = DataLoader(
-        clips, command.batch_size, shuffle=True, num_workers=workers, drop_last=True,
-        persistent_workers=workers > 0, pin_memory=accelerator.device.type == "cuda",
+        _LabelledPlainClips(videos.train, data), command.batch_size, shuffle=True,
+        num_workers=workers, drop_last=True, persistent_workers=workers > 0,
+        pin_memory=accelerator.device.type == "cuda",
     )  # fmt: skip
-    network = plain_network(command.model, len(videos.classes))
-    optimizer = torch.optim.Adam(network.parameters(), lr=PLAIN_LR)
-    model, optimizer, batches = accelerator.prepare(network, optimizer, loader)
+    batches = accelerator.prepare(loader)
     slow = slow_indices(command.num_frames, accelerator.device)
     seconds: list[float] = []
     waited, meter = 0.0, Meter()
@@ -241,32 +197,51 @@ def train_plain(root: Path, command: BenchmarkTrain) -> Trained:
             accelerator.backward(loss)
             optimizer.step()
             loss.item()
-            seconds.append(_since(started))
+            seconds.append(device_time(accelerator.device) - started)
             if len(seconds) == 1:
                 waited, meter = 0.0, Meter()
-    cpu = meter.cost().cpu
-    precision = accelerator.mixed_precision
-    return Trained(seconds[1:], waited, cpu, command.batch_size, precision, workers)
+    return _row("plain", command, accelerator, workers, seconds, waited, meter.cost().cpu)
+
+
+def _row(
+    name: str,
+    command: BenchmarkTrain,
+    accelerator: Accelerator,
+    workers: int,
+    seconds: list[float],
+    waited: float,
+    cpu_seconds: float,
+) -> dict[str, Any]:
+    """For tables and JSON, of ``seconds`` of each step with its waiting, of which the first does
+    not count. The rate is that of all steps, as waiting comes in bursts."""
+    counted = seconds[1:]
+    clips = command.batch_size * len(counted)
+    return {
+        "way": name,
+        "precision": accelerator.mixed_precision,
+        "workers": workers,
+        "threads": torch.get_num_threads(),
+        "clips_per_second": clips / sum(counted),
+        "step_seconds": median(counted),
+        "data_wait_fraction": waited / sum(counted),
+        "cpu_seconds_per_clip": cpu_seconds / clips,
+    }
 
 
 def reading_cost(root: Path, command: BenchmarkTrain) -> float:
     """Median CPU seconds to read one clip as training does, over videos spread over the dataset."""
-    data = data_config(root, command)
+    data = data_config(command, root=root)
     table = find_videos(data, SEED).train
-    chosen = range(0, len(table), max(1, len(table) // READ_CLIPS))
-    videos = [Video(table.path(index), table.info(index)) for index in chosen]
-    clips = training_clips(videos, data)
+    videos = table.select(range(0, len(table), max(1, len(table) // READ_CLIPS)))
+    clips = TrainingClips(videos, data, SEED)
     clips[ClipKey(0, 0)]  # starts the reading process
     keys = [ClipKey(1, index) for index in range(len(videos))]
     return median(cost_of(partial(clips.__getitem__, key)).cpu for key in keys)
 
 
 class _LabelledPlainClips(Dataset[tuple[Tensor, int]]):
-    def __init__(self, videos: VideoSet, data: DataConfig) -> None:
-        table = videos.train
-        self.labels = table.labels
-        pairs = [(table.path(index), table.info(index)) for index in range(len(table))]
-        self.clips = PlainClips(pairs, data, SEED)
+    def __init__(self, videos: VideoTable, data: DataConfig) -> None:
+        self.labels, self.clips = videos.labels, PlainClips(videos, data)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -280,17 +255,3 @@ class _LabelledPlainClips(Dataset[tuple[Tensor, int]]):
             except DecodeError:
                 continue
         raise AssertionError("no video can be read")
-
-
-def _require_enough(table: VideoTable, root: Path, command: BenchmarkTrain) -> None:
-    if len(table) < command.batch_size:
-        raise UserError(
-            f"--batch-size {command.batch_size}: {root} has {len(table)} training videos: give at "
-            "most that many"
-        )
-
-
-def _since(started: float) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - started

@@ -9,23 +9,24 @@ import numpy as np
 import pytest
 
 from slowfast_dist.commands.benchmark.baselines import (
+    SEED,
     STAGES,
+    PlainClips,
     decode_bare,
     frame_times,
     stage_seconds,
 )
-from slowfast_dist.commands.benchmark.clips import (
-    GroupCosts,
-    plain_clips,
-    training_clips,
-)
+from slowfast_dist.commands.benchmark.clips import GroupCosts
 from slowfast_dist.commands.benchmark.loader import clip_rows
-from slowfast_dist.commands.benchmark.made_videos import VideoKind, write_benchmark_video
+from slowfast_dist.commands.benchmark.made_videos import write_benchmark_video
 from slowfast_dist.commands.benchmark.output import Cost
-from slowfast_dist.commands.benchmark.videos import Group, Video
+from slowfast_dist.commands.benchmark.videos import Group
 from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.columns import InfoColumns
+from slowfast_dist.data.dataset import TrainingClips
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.model.inputs import MEAN, STD
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.views import training_view
@@ -38,10 +39,11 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Video:
+def video(tmp_path_factory: pytest.TempPathFactory) -> VideoTable:
+    """One made video."""
     path = tmp_path_factory.mktemp("made") / "video.mp4"
-    write_benchmark_video(path, VideoKind(240, 180, 12), 60, seed=0)
-    return Video(path, probe_file(path))
+    write_benchmark_video(path, "240x180", 12, 60, seed=0)
+    return VideoTable.of_paths([path]).probed(InfoColumns.of([probe_file(path)]))
 
 
 def benchmark(*arguments: str | Path, tmp: Path) -> Any:
@@ -120,8 +122,8 @@ def test_a_group_takes_its_videos_in_turn() -> None:
 # --- what is read --------------------------------------------------------------------------------
 
 
-def test_the_plain_way_reads_the_clips_that_training_reads(video: Video) -> None:
-    ours, plain = training_clips([video], DATA), plain_clips([video], DATA)
+def test_the_plain_way_reads_the_clips_that_training_reads(video: VideoTable) -> None:
+    ours, plain = TrainingClips(video, DATA, SEED), PlainClips(video, DATA)
     for epoch in range(6):
         frames = ours[ClipKey(epoch, 0)].frames
         assert frames is not None
@@ -134,31 +136,35 @@ def test_the_plain_way_reads_the_clips_that_training_reads(video: Video) -> None
         assert off < 0.5 * (mine - same.flip(-1)).abs().mean(), "mirrored"
 
 
-def test_the_bare_decode_begins_at_the_keyframe_and_ends_at_the_last_frame(video: Video) -> None:
-    times = frame_times(video.path)
+def test_the_bare_decode_begins_at_the_keyframe_and_ends_at_the_last_frame(
+    video: VideoTable,
+) -> None:
+    path, info = video.path(0), video.info(0)
+    times = frame_times(path, info)
     assert times is not None and len(times) == 60
-    assert decode_bare(video.path, times, 0, 59) == 60
-    assert decode_bare(video.path, times, 30, 40) == 40 - 24 + 1
+    assert decode_bare(path, times, 0, 59) == 60
+    assert decode_bare(path, times, 30, 40) == 40 - 24 + 1
 
 
-def test_the_stages_read_the_whole_clip(video: Video) -> None:
-    times = frame_times(video.path)
+def test_the_stages_read_the_whole_clip(video: VideoTable) -> None:
+    path, info = video.path(0), video.info(0)
+    times = frame_times(path, info)
     assert times is not None
     view = training_view(180, 240, DATA, np.random.default_rng(0))
     for start in (0, 11, 44):  # also the last frame, and over a keyframe
-        seconds = stage_seconds(video.path, times, np.arange(start, 60, 3), view)
+        seconds = stage_seconds(path, info, times, np.arange(start, 60, 3), view)
         assert tuple(seconds) == STAGES and min(seconds.values()) > 0
 
 
-def test_made_videos_are_as_ffmpeg_writes_them_and_move_everywhere(video: Video) -> None:
-    with av.open(str(video.path)) as container:
+def test_made_videos_are_as_ffmpeg_writes_them_and_move_everywhere(video: VideoTable) -> None:
+    with av.open(str(video.path(0))) as container:
         packets = [packet for packet in container.demux(video=0) if packet.size]
     assert [number for number, packet in enumerate(packets) if packet.is_keyframe] == [
         0, 12, 24, 36, 48,
     ]  # fmt: skip
     shown = [packet.pts for packet in packets if packet.pts is not None]
     assert shown != sorted(shown), "no B-frames"
-    with av.open(str(video.path)) as container:
+    with av.open(str(video.path(0))) as container:
         pictures = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
     first, later = (pictures[number].astype(float) for number in (0, 30))
     blocks = np.abs(first - later).reshape(12, 15, 16, 15).mean(axis=(1, 3))
