@@ -73,7 +73,8 @@ def list_videos(
     groups = None
     if pattern:
         with time_to_search(pattern, len(names), root):
-            groups = Categorical.of(group_of(name, pattern) for name in names)
+            found_groups = ((name, group_of(name, pattern)) for name in names)
+            groups = Categorical.of(name if own is None else own for name, own in found_groups)
             matches = any(pattern.search(name) for name in names)
         if not matches:
             raise UserError(
@@ -169,11 +170,12 @@ def compile_pattern(group_pattern: str) -> re.Pattern[str]:
         ) from None
 
 
-def group_of(name: str, pattern: re.Pattern[str]) -> str:
-    """The captured parts joined, or the whole match, or ``name`` itself where nothing matches."""
+def group_of(name: str, pattern: re.Pattern[str]) -> str | None:
+    """The captured parts joined, or the whole match; None where nothing matches: the group of such
+    a video is its own name."""
     match = pattern.search(name)
     if match is None:
-        return name
+        return None
     return "/".join(part or "" for part in match.groups()) if match.groups() else match[0]
 
 

@@ -32,13 +32,13 @@ def run_check(root: Path, command: CheckData) -> None:
     if command.json:
         _require_writable(command.json)
     with _in_words_of_this_command():
-        data, paths = read_dataset(root, command)
+        data = read_dataset(root, command)
     found = _findings(data, command)
-    readable = [paths[row] for row, _ in data.readable()]
+    readable = [data.paths[row] for row, _ in data.readable()]
     seconds = _read_cost(readable, command)
     stats = facts(data, command, seconds, worker_count(command))
     print(text(root, data, found, stats), flush=True)
-    moved = _move_bad(data, paths, command.move_bad, roots) if command.move_bad else []
+    moved = _move_bad(data, command.move_bad, roots) if command.move_bad else []
     if command.json:
         try:
             write_json(command.json, report(root, data, found, stats, moved))
@@ -67,9 +67,7 @@ def _read_cost(readable: Sequence[Path], command: CheckData) -> float | None:
     """Mean CPU seconds to read a clip of a few videos, spread evenly over all; None without any."""
     step = max(1, len(readable) // SAMPLE)
     chosen = readable[step // 2 :: step][:SAMPLE]
-    costs = clip_costs(
-        chosen, 1, command.num_frames, command.sampling_rate, command.crop_size
-    )
+    costs = clip_costs(chosen, 1, command.num_frames, command.sampling_rate, command.crop_size)
     return statistics.mean(costs.values()) if costs else None
 
 
@@ -82,8 +80,7 @@ def _in_words_of_this_command() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        message = str(error)
-        message = message.removeprefix("--data.root ").removeprefix("--data.train-dir ")
+        message = str(error).removeprefix("--data.root ").removeprefix("--data.train-dir ")
         message = message.replace("--data.train-dir", "DIR").replace("--data.", "--")
         raise UserError(message) from None
 
@@ -97,22 +94,21 @@ def _require_writable(path: Path) -> None:
         raise UserError(f"--json {path}: cannot be written; give another file")
 
 
-def _move_bad(
-    data: Dataset, paths: Sequence[Path], target: Path, roots: Sequence[Path]
-) -> list[dict[str, str]]:
+def _move_bad(data: Dataset, target: Path, roots: Sequence[Path]) -> list[dict[str, str]]:
     """Move the unreadable videos to where they were, below ``target``; say what was done."""
     moved: list[dict[str, str]] = []
     not_moved: list[str] = []
     for row in sorted(data.reasons):
         # Two videos of the same path below their roots are not the same.
-        place = (target / data.roots[row] if data.roots else target) / data.names[row]
+        path, name = data.paths[row], data.names[row]
+        place = (target / data.roots[row] if data.roots else target) / name
         # A long video on a busy machine is no bad one.
         slow = data.reasons[row].startswith(HANGS)
-        problem = "perhaps it is only slow: see for yourself" if slow else move(paths[row], place)
+        problem = "perhaps it is only slow: see for yourself" if slow else move(path, place)
         if problem:
-            not_moved.append(f"{data.names[row]}: {problem}")
+            not_moved.append(f"{name}: {problem}")
         else:
-            moved.append({"from": shown(str(paths[row])), "to": shown(str(place))})
+            moved.append({"from": shown(str(path)), "to": shown(str(place))})
     if moved or not_moved:
         print(f"\n{len(moved)} unreadable videos moved to {target}")
     for line in not_moved:

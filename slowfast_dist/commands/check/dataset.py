@@ -11,8 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check.fingerprint import fingerprint_or_reason
-from slowfast_dist.commands.check.near_copies import Fingerprints, Pairs, find_near_copies
+from slowfast_dist.commands.check.fingerprint import (
+    FINGERPRINT,
+    Fingerprints,
+    fingerprint_or_reason,
+)
+from slowfast_dist.commands.check.near_copies import Pairs, find_near_copies
 from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
@@ -27,10 +31,10 @@ from slowfast_dist.data.probing import (
 from slowfast_dist.data.split import Split, split_videos
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
-from slowfast_dist.system.files import file_sha256
 from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.transcode import sha256_or_nothing
 
 PIXELS_PER_SECOND = 2e7
 """Pixels that a file's time limit grants a second for: a tenth of what one CPU decodes."""
@@ -46,6 +50,7 @@ class Dataset:
     """N videos in columns, as they were listed."""
 
     classes: tuple[str, ...]
+    paths: list[Path]
     names: list[str]
     """Paths below the root, or, of two roots, below each."""
     labels: Codes
@@ -61,7 +66,7 @@ class Dataset:
     """Pairs that look the same."""
     same_bytes: list[list[int]]
     """Videos that are equal, two or more each."""
-    roots: list[Literal["train", "val"]] | None
+    roots: list[Side] | None
     """Which of two roots each is from, where the split was made by the user."""
     refused: str | None
     """Why training would not start with these videos."""
@@ -90,8 +95,8 @@ class Dataset:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read_dataset(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
-    """All that is to be known of the dataset, and the videos' paths."""
+def read_dataset(root: Path, command: CheckData) -> Dataset:
+    """All that is to be known of the dataset."""
     flag = "data.train-dir" if command.val_dir else "data.root"
     listings = [list_videos(root, flag, command.group_pattern)]
     if command.val_dir:
@@ -110,20 +115,16 @@ def read_dataset(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
         probed += probe_videos(listing.videos, workers, default_cache(), show_progress=True)
     infos = [found if isinstance(found, VideoInfo) else None for found in probed]
     reasons = {row: found for row, found in enumerate(probed) if isinstance(found, str)}
-    sides: list[Side | None]
-    refused: str | None = None
-    notes: tuple[str, ...] = ()
-    if command.val_dir:
-        sides = [side if info else None for (side, _), info in zip(videos, infos, strict=True)]
-    else:
-        readable = np.array([info is not None for info in infos])
+    readable = np.array([info is not None for info in infos])
+    sides: list[Side | None] = [
+        side if info else None for (side, _), info in zip(videos, infos, strict=True)
+    ]
+    split, refused = None, None
+    if not command.val_dir:
         split, refused = _try_split(listings[0], readable, root, command)
-        val = {video.name for video in split.val} if split else set()
-        sides = [
-            None if not info or not split else "val" if video.name in val else "train"
-            for (_, video), info in zip(videos, infos, strict=True)
-        ]
-        notes = split.warnings if split else ()
+        val = set(split.val.names) if split else set()
+        for row in np.flatnonzero(readable).tolist():
+            sides[row] = None if not split else "val" if videos[row][1].name in val else "train"
 
     def try_pattern(pattern: str) -> str | None:
         if command.val_dir:
@@ -134,10 +135,11 @@ def read_dataset(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
             return str(error)
         return _try_split(listing, readable, root, command)[1]
 
-    fingerprints = Fingerprints.of(_fingerprints(paths, infos, reasons, command.full, workers))
+    fingerprints = _fingerprints(paths, infos, reasons, command.full, workers)
     groups = [f"{side}/{video.group}" for side, video in videos]  # nothing binds two roots
     return Dataset(
         classes=listings[0].classes,
+        paths=paths,
         names=[video.name for _, video in videos],
         labels=np.array([video.label for _, video in videos], np.int64),
         groups=numbered(groups if command.val_dir else [video.group for _, video in videos]),
@@ -149,9 +151,9 @@ def read_dataset(root: Path, command: CheckData) -> tuple[Dataset, list[Path]]:
         same_bytes=_same_bytes(paths, reasons),
         roots=[side for side, _ in videos] if command.val_dir else None,
         refused=refused,
-        notes=notes,
+        notes=split.warnings if split else (),
         try_pattern=try_pattern,
-    ), paths
+    )
 
 
 def _try_split(
@@ -166,36 +168,34 @@ def _try_split(
 
 
 def _fingerprints(
-    paths: Sequence[Path],
-    infos: Sequence[VideoInfo | None],
-    reasons: dict[int, str],
-    full: bool,
+    paths: Sequence[Path], infos: Sequence[VideoInfo | None], reasons: dict[int, str], full: bool,
     workers: int,
-) -> list[dict[str, Any] | None]:
-    """`fingerprint` of every readable file; adds reasons for damage that is met."""
-    todo = list(dict.fromkeys(path for path, info in zip(paths, infos, strict=True) if info))
-    workers = min(workers, 1 + len(todo) // FILES_WORTH_A_WORKER)
+) -> Fingerprints:  # fmt: skip
+    """(N,) of the readable files, zeros for others; adds reasons for damage that is met."""
     known = {path: info for path, info in zip(paths, infos, strict=True) if info}
+    workers = min(workers, 1 + len(known) // FILES_WORTH_A_WORKER)
 
     def limit(path: Path) -> float:
         info = known[path]
         pixels = info.frames * info.width * info.height
         return TIME_LIMIT + info.file_size / BYTES_PER_SECOND + pixels / PIXELS_PER_SECOND
 
-    asked = map_in_children(fingerprint_or_reason, todo, workers, limit, full=full)
+    asked = map_in_children(fingerprint_or_reason, known, workers, limit, full=full)
     title = "decoding every frame" if full else "looking at the videos"
-    answers: dict[Path, dict[str, Any] | str] = {}
+    answers: dict[Path, str | bytes] = {}
     with contextlib.closing(asked):
-        for path, answer in over_files(asked, len(todo), title):
-            answers[path] = answer
+        for path, answer in over_files(asked, len(known), title):
+            whole = not isinstance(answer, str)
+            answers[path] = bytes.fromhex(answer["fingerprint"]) if whole else answer
             signals.raise_if_received()
-    found_of: list[dict[str, Any] | None] = []
+    found = np.zeros(len(paths), FINGERPRINT)
     for row, path in enumerate(paths):
-        found = answers.get(path)
-        if isinstance(found, str):
-            reasons[row] = found
-        found_of.append(found if isinstance(found, dict) else None)
-    return found_of
+        given = answers.get(path)
+        if isinstance(given, str):
+            reasons[row] = given
+        elif given is not None:
+            found[row] = np.frombuffer(given, FINGERPRINT)[0]
+    return found
 
 
 def _same_bytes(paths: Sequence[Path], reasons: dict[int, str]) -> list[list[int]]:
@@ -208,17 +208,11 @@ def _same_bytes(paths: Sequence[Path], reasons: dict[int, str]) -> list[list[int
     rows = [row for same in sizes.values() if len(same) > 1 for row in same]
     equal: dict[str, list[int]] = defaultdict(list)
     with ThreadPoolExecutor(READERS) as pool:
-        for row, digest in zip(rows, pool.map(_digest, [paths[row] for row in rows]), strict=True):
+        digests = pool.map(sha256_or_nothing, [paths[row] for row in rows])
+        for row, digest in zip(rows, digests, strict=True):
             if digest is not None:
                 equal[digest].append(row)
     return [same for same in equal.values() if len(same) > 1]
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return file_sha256(path)
-    except OSError:
-        return None
 
 
 def worker_count(command: CheckData) -> int:

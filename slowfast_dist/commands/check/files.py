@@ -37,14 +37,13 @@ def unreadable(data: Dataset) -> Iterator[Finding]:
     if data.reasons:
         rows = sorted(data.reasons)
         yield Finding(
-            "unreadable",
-            "error",
+            "unreadable", "error",
             f"{len(rows)} of {len(data.names)} videos cannot be read, or not to their end: "
             "training would do without them.",
             "replace them, or move them away: --move-bad DIR",
             [f"{data.names[row]}: {data.reasons[row]}" for row in rows],
             [{**data.video(row), "reason": data.reasons[row]} for row in rows],
-        )
+        )  # fmt: skip
 
 
 def refused(data: Dataset) -> Iterator[Finding]:
@@ -70,15 +69,14 @@ def short_clips(data: Dataset, command: CheckData) -> Iterator[Finding]:
     else:
         remedy = "a smaller --data.num-frames"
     yield Finding(
-        "short-clips",
-        "warning",
+        "short-clips", "warning",
         f"{len(short)} of {len(known)} videos are shorter than a clip ({span} frames: "
         f"{command.num_frames}, every {_ordinal(command.sampling_rate)}); their last frame is "
         "repeated.",
         f"{remedy}; --data.sampling uniform spreads a clip over each video",
         [f"{data.names[row]}: {_frames(count)}" for row, count in sorted(short, key=itemgetter(1))],
         [{**data.video(row), "frames": count} for row, count in short],
-    )
+    )  # fmt: skip
 
 
 def _frames(count: int) -> str:
@@ -98,24 +96,22 @@ def class_sizes(data: Dataset) -> Iterator[Finding]:
     ]
     if bottom and top >= IMBALANCE * bottom:
         yield Finding(
-            "class-imbalance",
-            "warning",
+            "class-imbalance", "warning",
             f"Class {most!r} has {top} videos, {least!r} {bottom}: {top / bottom:.1f} times as "
             "many.",
             "--loss.class-weights balanced; judge by the macro averages",
             items=items,
-        )
+        )  # fmt: skip
     few = [(name, count) for name, count in counts.items() if count < FEW_VIDEOS]
     if few:
         yield Finding(
-            "small-classes",
-            "warning",
+            "small-classes", "warning",
             f"{len(few)} of {len(counts)} classes have fewer than {FEW_VIDEOS} videos: too few to "
             "train on and to score.",
             "add videos, or put the class together with another",
             [f"{name}: {count}" for name, count in few],
             [item for item in items if item["videos"] < FEW_VIDEOS],
-        )
+        )  # fmt: skip
 
 
 def frame_rates(data: Dataset) -> Iterator[Finding]:
@@ -127,14 +123,13 @@ def frame_rates(data: Dataset) -> Iterator[Finding]:
     odd = [(row, fps) for row, fps in known if abs(fps - middle) > FRAME_RATE_TOLERANCE * middle]
     if odd:
         yield Finding(
-            "frame-rates",
-            "warning",
+            "frame-rates", "warning",
             f"{len(odd)} of {len(known)} videos have another frame rate than the others' "
             f"{middle:g} a second: their clips span another time, as frames are counted.",
             "convert them to one rate, or --data.sampling uniform where each shows one action",
             [f"{data.names[row]}: {_rate(fps)}" for row, fps in odd],
             [{**data.video(row), "fps": fps} for row, fps in odd],
-        )
+        )  # fmt: skip
 
 
 def _rate(fps: float) -> str:
@@ -161,13 +156,12 @@ def frame_sizes(data: Dataset, command: CheckData) -> Iterator[Finding]:
             small.append((row, size))
     if odd:
         yield Finding(
-            "sizes",
-            "warning",
+            "sizes", "warning",
             f"{len(odd)} of {len(known)} videos are of an odd size.",
             "look at them: are they what they should be?",
             [f"{data.names[row]}: {what}" for row, what in odd],
             [{**data.video(row), "size": what} for row, what in odd],
-        )
+        )  # fmt: skip
     if small:
         side = max(TINY, int(middle) // 32 * 32)
         remedy = "harmless where they are few"
@@ -177,11 +171,10 @@ def frame_sizes(data: Dataset, command: CheckData) -> Iterator[Finding]:
                 f"{(side / command.crop_size) ** 2:.0%} of the time and may lose nothing"
             )
         yield Finding(
-            "upscaled",
-            "warning",
+            "upscaled", "warning",
             f"{len(small)} of {len(known)} videos have a short side below the crop's "
             f"{command.crop_size} px: they are enlarged, which adds nothing.",
             remedy,
             [f"{data.names[row]}: {size}" for row, size in small],
             [{**data.video(row), "size": size} for row, size in small],
-        )
+        )  # fmt: skip

@@ -8,14 +8,13 @@ compression and brightness hardly change.
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.thumbnails import read_thumbnails
+from slowfast_dist.video.thumbnails import PLACES, read_thumbnails
 
 cv2.setNumThreads(1)
 
@@ -38,37 +37,61 @@ BINS = 8
 divided, which holds nearly all colours of videos."""
 
 
-def fingerprint_or_reason(path: Path, full: bool) -> dict[str, Any] | str:
+FINGERPRINT = np.dtype(
+    [
+        ("frames", np.uint64, len(PLACES)),  # hashes
+        ("background", np.uint64),  # hash of the median frame
+        ("textured", np.bool_, len(PLACES)),  # whether the frame has a hash
+        ("has_background", np.bool_),
+        ("changes", np.int8, (len(PLACES) - 1) * CHANGE_CELLS**2),  # from frame to frame, in cells
+        ("colours", np.uint8, BINS**3),  # histogram
+        ("place", np.uint8, BACKGROUND_CELLS**2),  # the median frame's brightness, in cells
+    ],
+    align=True,
+)
+"""What one video looks like, in about 1.1 kB; zeros for one that was not read, which is like none.
+"""
+
+Fingerprints = NDArray[np.void]
+"""(N,) FINGERPRINT."""
+
+
+def fingerprint_or_reason(path: Path, full: bool) -> dict[str, str] | str:
     """`fingerprint` of a file's thumbnails, or why it cannot be read: what a process answers.
 
     ``full``: decode every frame.
     """
     try:
-        return fingerprint(read_thumbnails(path, full))
+        return {"fingerprint": fingerprint(read_thumbnails(path, full)).tobytes().hex()}
     except DecodeError as error:
         return error.reason
 
 
-def fingerprint(thumbs: Sequence[NDArray[np.uint8]]) -> dict[str, Any]:
-    """A row of `near_copies.Fingerprints`, as JSON values, of thumbnails (uint8 RGB)."""
+def fingerprint(thumbs: Sequence[NDArray[np.uint8]]) -> NDArray[np.void]:
+    """FINGERPRINT, of shape (), of thumbnails (uint8 RGB)."""
     pictures = [np.ascontiguousarray(thumb) for thumb in thumbs]
     grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) for picture in pictures]
     background = np.median(np.stack(grey), axis=0).astype(np.float32)
-    return {
-        "frames": [_hash(picture) for picture in grey],
-        "changes": _changes(grey).tobytes().hex(),
-        "background": _hash(background),
-        "place": _brightness(background).tobytes().hex(),
-        "colours": _colours(pictures).tobytes().hex(),
-    }
+    row = np.zeros((), FINGERPRINT)
+    row["frames"], row["textured"] = zip(*map(_hash, grey), strict=True)
+    row["background"], row["has_background"] = _hash(background)
+    row["changes"] = _changes(grey).ravel()
+    row["place"] = np.rint(_cells(background, BACKGROUND_CELLS)).ravel()
+    row["colours"] = _colours(pictures)
+    return row
 
 
-def _hash(picture: NDArray[np.float32]) -> int | None:
-    """64 bits; None for a picture without contrast."""
+def _hash(picture: NDArray[np.float32]) -> tuple[np.uint64, bool]:
+    """64 bits, and whether they mean anything: not those of a picture without contrast."""
     if picture.std() < FLAT_PICTURE:
-        return None
+        return np.uint64(0), False
     low = cv2.dct(picture)[1:9, 1:9].ravel()  # without the rows of frequency 0: brightness
-    return int(np.packbits(low > np.median(low)).view(">u8")[0])
+    return np.uint64(np.packbits(low > np.median(low)).view(">u8")[0]), True
+
+
+def _cells(picture: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """(side, side): the mean of each cell."""
+    return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _changes(grey: Sequence[NDArray[np.float32]]) -> NDArray[np.int8]:
@@ -76,15 +99,8 @@ def _changes(grey: Sequence[NDArray[np.float32]]) -> NDArray[np.int8]:
     steps = np.stack([after - before for before, after in pairwise(grey)])
     if steps.std() < STILL_PICTURE:
         return np.zeros((len(steps), CHANGE_CELLS, CHANGE_CELLS), np.int8)
-    size = (CHANGE_CELLS, CHANGE_CELLS)
-    cells = np.stack([cv2.resize(step, size, interpolation=cv2.INTER_AREA) for step in steps])
+    cells = np.stack([_cells(step, CHANGE_CELLS) for step in steps])
     return np.rint(127 * cells / np.abs(cells).max()).astype(np.int8)
-
-
-def _brightness(background: NDArray[np.float32]) -> NDArray[np.uint8]:
-    size = (BACKGROUND_CELLS, BACKGROUND_CELLS)
-    cells = cv2.resize(background, size, interpolation=cv2.INTER_AREA)
-    return np.rint(cells).astype(np.uint8)
 
 
 def _colours(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

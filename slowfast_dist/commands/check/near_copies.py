@@ -3,15 +3,12 @@
 What changes from frame to frame tells a copy from another clip before the same background.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check.fingerprint import BACKGROUND_CELLS, BINS, CHANGE_CELLS
-from slowfast_dist.video.thumbnails import PLACES
+from slowfast_dist.commands.check.fingerprint import BACKGROUND_CELLS, Fingerprints
 
 COPY_BITS = 10.0
 """Bits of 64 in which the hashes of two copies' frames differ at most, on average. Real clips
@@ -54,76 +51,24 @@ Pairs = NDArray[np.int64]
 """(P, 2): row numbers of two videos, the smaller first."""
 
 
-@dataclass(frozen=True)
-class Fingerprints:
-    """What N videos look like, one row each: about 1.1 kB a video."""
-
-    frames: NDArray[np.uint64]
-    """(N, 5) hashes."""
-    textured: NDArray[np.bool_]
-    """(N, 5): whether the frame has a hash."""
-    background: NDArray[np.uint64]
-    """(N,) hash of the median frame."""
-    has_background: NDArray[np.bool_]
-    """(N,)"""
-    changes: NDArray[np.int8]
-    """(N, 256): what changed from frame to frame, in 8 x 8 cells; 0 in a still picture."""
-    colours: NDArray[np.uint8]
-    """(N, 512) histograms."""
-    place: NDArray[np.uint8]
-    """(N, 256): the median frame's brightness, in 16 x 16 cells."""
-
-    @classmethod
-    def of(cls, answers: Sequence[dict[str, Any] | None]) -> "Fingerprints":
-        """From what `fingerprint` gave; None for a file that was not read, which is like none."""
-        blank = [None] * len(PLACES)
-        empty: dict[str, Any] = {
-            "frames": blank,
-            "changes": bytes((len(PLACES) - 1) * CHANGE_CELLS**2).hex(),
-            "background": None,
-            "colours": bytes(BINS**3).hex(),
-            "place": bytes(BACKGROUND_CELLS**2).hex(),
-        }
-        given = [answer or empty for answer in answers]
-
-        def column(name: str, width: int) -> tuple[Hashes, Mask]:
-            rows = [np.atleast_1d(np.array(answer[name], object)) for answer in given]
-            values = np.stack(rows) if rows else np.empty((0, width), object)
-            known = np.array([[value is not None for value in row] for row in values], bool)
-            known = known.reshape(values.shape)
-            return np.where(known, values, 0).astype(np.uint64), known
-
-        frames, textured = column("frames", len(PLACES))
-        background, has_background = column("background", 1)
-
-        def pixels(name: str, width: int) -> NDArray[np.uint8]:
-            joined = b"".join(bytes.fromhex(answer[name]) for answer in given)
-            return np.frombuffer(joined, np.uint8).reshape(-1, width)
-
-        return cls(
-            frames, textured, background[:, 0], has_background[:, 0],
-            pixels("changes", (len(PLACES) - 1) * CHANGE_CELLS**2).view(np.int8),
-            pixels("colours", BINS**3), pixels("place", BACKGROUND_CELLS**2),
-        )  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-
 def find_near_copies(videos: Fingerprints) -> Pairs:
     """Pairs that show the same at the same fractions of their length.
 
     Found are those that agree in 16 bits in a row of one frame's hash: for 5 frames of 64 bits with
     6 of them wrong 99 in 100. A copy that is cut shorter, mirrored or framed anew is not found.
     """
-    found = []
-    for place in range(videos.frames.shape[1]):
-        for pairs in _candidates(videos.frames[:, place], videos.textured[:, place]):
+    found = [np.empty((0, 2), np.int64)]
+    hashes, known = (np.ascontiguousarray(videos[name]) for name in ("frames", "textured"))
+    for place in range(hashes.shape[1]):
+        for pairs in _candidates(hashes[:, place], known[:, place]):
             first, second = pairs.T
-            alike, common = _distance(videos.frames, videos.textured, first, second)
-            pairs = pairs[(common >= LEAST_COMMON_FRAMES) & (alike <= COPY_BITS)]
-            found.append(pairs[_same_changes(videos.changes, *pairs.T)])
-    return _distinct(found, len(videos))
+            both = known[first] & known[second]
+            common = both.sum(1)
+            bits = np.where(both, np.bitwise_count(hashes[first] ^ hashes[second]), 0).sum(1)
+            alike = bits / np.maximum(common, 1) <= COPY_BITS
+            pairs = pairs[(common >= LEAST_COMMON_FRAMES) & alike]
+            found.append(pairs[_same_changes(videos["changes"], *pairs.T)])
+    return np.unique(np.concatenate(found), axis=0)
 
 
 def same_background(videos: Fingerprints, first: Rows, second: Rows) -> Mask:
@@ -131,7 +76,7 @@ def same_background(videos: Fingerprints, first: Rows, second: Rows) -> Mask:
 
     So it is where most of the picture that shows something, of either, is of the same brightness.
     """
-    one, other = (videos.place[rows].astype(np.int16) for rows in (first, second))
+    one, other = (videos["place"][rows].astype(np.int16) for rows in (first, second))
     shows = np.zeros(one.shape, bool)
     for place in (one, other):
         shows |= np.abs(place - np.median(place, axis=1, keepdims=True)) > CELL_CONTRAST
@@ -154,28 +99,11 @@ def _candidates(hashes: Hashes, known: Mask) -> Iterator[Pairs]:
             yield np.sort(pairs, axis=1)
 
 
-def _distance(
-    hashes: Hashes, known: Mask, first: Rows, second: Rows
-) -> tuple[NDArray[np.float64], Rows]:
-    """Mean bits in which the rows differ, over what both have, and how much that is."""
-    both = known[first] & known[second]
-    bits = np.where(both, np.bitwise_count(hashes[first] ^ hashes[second]), 0).sum(1)
-    return bits / np.maximum(both.sum(1), 1), both.sum(1)
-
-
 def _same_changes(changes: NDArray[np.int8], first: Rows, second: Rows) -> Mask:
     one, other = (changes[rows].astype(np.float32) for rows in (first, second))
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     # Of two in which nothing happens, equal pictures say nothing: a camera on a stand gives those.
     return np.asarray((one * other).sum(1) > COPY_CORRELATION * norms)
-
-
-def _distinct(found: Sequence[Pairs], total: int) -> Pairs:
-    if not found:
-        return np.empty((0, 2), np.int64)
-    pairs = np.concatenate(found)
-    keys = np.unique(pairs[:, 0] * total + pairs[:, 1])
-    return np.stack((keys // total, keys % total), axis=1)
 
 
 def clusters(pairs: Pairs, total: int) -> list[list[int]]:

@@ -16,7 +16,9 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check.near_copies import Fingerprints
+from slowfast_dist.commands.check.fingerprint import Fingerprints
+from slowfast_dist.data.columns import Categorical
+from slowfast_dist.data.manifest import group_of
 
 QUERIES = 2000
 """Videos whose nearest others are looked for, among all: more would not change the answer."""
@@ -96,17 +98,12 @@ def find_recordings(
     if len(queries) > QUERIES:
         queries = np.sort(np.random.default_rng(seed).choice(queries, QUERIES, replace=False))
     neighbours = nearest(videos, queries, labels, known)
-    found = [
-        Recordings(pattern, groups, best)
-        for pattern, groups in candidate_groups(names)
-        for best in [
-            max(
-                (evidence_of(groups, labels, known, queries, pair) for pair in neighbours),
-                key=lambda evidence: evidence.z,
-            )
-        ]
-        if best.convincing
-    ]
+    found = []
+    for pattern, groups in candidate_groups(names):
+        each = [evidence_of(groups, labels, known, queries, pair) for pair in neighbours]
+        best = max(each, key=lambda evidence: evidence.z)
+        if best.convincing:
+            found.append(Recordings(pattern, groups, best))
     return sorted(found, key=lambda recordings: -recordings.evidence.z)
 
 
@@ -117,20 +114,20 @@ def nearest(
 
     Each (Q,), -1 where there is none; those of its own known group do not count.
     """
-    asked = _unit(videos.colours[queries])
+    asked = _unit(videos["colours"][queries])
     total = len(labels)
     best = np.full((2, 2, len(queries)), inf)
     where = np.full((2, 2, len(queries)), -1, np.int64)
     step = max(1, 8_000_000 // max(1, min(BLOCK, total)))
     for first in range(0, total, BLOCK):
         rows = np.arange(first, min(first + BLOCK, total))
-        others = _unit(videos.colours[rows])
+        others = _unit(videos["colours"][rows])
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             own = queries[part, None]
             colour = 1 - asked[part] @ others.T
-            both = videos.has_background[own] & videos.has_background[rows]
-            bits = np.bitwise_count(videos.background[own] ^ videos.background[rows])
+            both = videos["has_background"][own] & videos["has_background"][rows]
+            bits = np.bitwise_count(videos["background"][own] ^ videos["background"][rows])
             place = np.where(both, bits + colour, inf)  # bits, and the colours where these tie
             colour[(asked[part].sum(1) == 0)[:, None] | (others.sum(1) == 0)] = inf
             same_class = labels[own] == labels[rows]
@@ -191,16 +188,7 @@ def _sizes(*codes: Codes) -> Codes:
 
 def numbered(values: Sequence[str]) -> Codes:
     """Equal values get equal numbers, from 0 on."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)
-
-
-def group_of(name: str, pattern: re.Pattern[str]) -> str | None:
-    """The group of a path as training has it, None where the pattern does not match."""
-    match = pattern.search(name)
-    if match is None:
-        return None
-    return "/".join(part or "" for part in match.groups()) if match.groups() else match[0]
+    return Categorical.of(values).codes.astype(np.int64)
 
 
 def candidate_groups(names: Sequence[str]) -> Iterator[tuple[str, Codes]]:

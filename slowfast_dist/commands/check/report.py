@@ -41,9 +41,7 @@ WORTH_PREPARING = 3.0
 """Times what reading a prepared clip costs, from which on ``prepare`` is worth a word."""
 
 
-def facts(
-    data: Dataset, command: CheckData, seconds: float | None, workers: int
-) -> dict[str, Any]:
+def facts(data: Dataset, command: CheckData, seconds: float | None, workers: int) -> dict[str, Any]:
     """What the dataset is, wrong or not. ``seconds``: CPU time to read a clip."""
     infos = [info for _, info in data.readable()]
     lengths = [info.frames / info.fps for info in infos if info.fps > 0]
@@ -71,12 +69,10 @@ def facts(
             "cores": workers,
             "clips_per_second": workers / seconds,
         }
-        gain = seconds - PREPARED_SECONDS
         if seconds > WORTH_PREPARING * PREPARED_SECONDS and lengths:
+            gain = (seconds - PREPARED_SECONDS) * len(lengths)
             stats["loader"]["prepared_cpu_seconds_a_clip"] = PREPARED_SECONDS
-            stats["loader"]["prepare_pays_after_epochs"] = PREPARE_COST * sum(lengths) / (
-                gain * len(lengths)
-            )
+            stats["loader"]["prepare_pays_after_epochs"] = PREPARE_COST * sum(lengths) / gain
     return stats
 
 
@@ -85,37 +81,22 @@ def _counts(values: Iterator[str]) -> dict[str, int]:
 
 
 def report(
-    root: Path,
-    data: Dataset,
-    found: list[Finding],
-    stats: dict[str, Any],
+    root: Path, data: Dataset, found: list[Finding], stats: dict[str, Any],
     moved: list[dict[str, str]],
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """For programs; the keys stay."""
+    counts = Counter(zip(data.labels.tolist(), data.sides, strict=True))
     return {
         "data": shown(str(root.absolute())),
         "ok": not any(finding.level == "error" for finding in found),
         "videos": len(data.names),
         "readable": len(data.names) - len(data.reasons),
         "classes": {
-            name: {
-                side: sum(
-                    data.sides[row] == side
-                    for row in range(len(data.names))
-                    if data.labels[row] == label
-                )
-                for side in ("train", "val")
-            }
+            name: {side: counts[label, side] for side in ("train", "val")}
             for label, name in enumerate(data.classes)
         },
         "findings": [
-            {
-                "kind": finding.kind,
-                "level": finding.level,
-                "summary": finding.summary,
-                "remedy": finding.remedy,
-                "items": finding.items,
-            }
+            {name: value for name, value in vars(finding).items() if name != "examples"}
             for finding in found
         ],
         "facts": stats,
@@ -202,13 +183,9 @@ def _most_common(counts: dict[str, int]) -> str:
 
 def _wrapped(value: str, first: str, rest: str) -> Iterator[str]:
     yield from textwrap.wrap(
-        shown(value),
-        COLUMNS,
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        shown(value), COLUMNS, initial_indent=first, subsequent_indent=rest,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 # --- moving videos out of a dataset: never over another file -------------------------------------

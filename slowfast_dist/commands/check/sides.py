@@ -13,10 +13,10 @@ from slowfast_dist.commands.check.recordings import (
     Codes,
     Recordings,
     find_recordings,
-    group_of,
     nearest,
     numbered,
 )
+from slowfast_dist.data.manifest import group_of
 from slowfast_dist.system.text import few
 
 LEAST_SHARED_PLACES = 3
@@ -51,8 +51,7 @@ NAMED = {
 
 def shared_recordings(data: Dataset) -> Iterator[Finding]:
     """Recordings with videos on both sides, by likeness and names, by names, or by likeness."""
-    both = {side for side in data.sides if side} == {"train", "val"}
-    if not both:
+    if not {"train", "val"} <= set(data.sides):
         return
     for recordings in find_recordings(data.names, data.labels, data.groups, data.fingerprints)[:1]:
         crossing = _crossing(data, recordings.groups)
@@ -67,27 +66,23 @@ def shared_recordings(data: Dataset) -> Iterator[Finding]:
         given = [group or name for group, name in zip(found, data.names, strict=True)]
         if crossing := _crossing(data, numbered(given)):
             yield Finding(
-                "names-cross-split",
-                "warning",
+                "names-cross-split", "warning",
                 f"Named as in {what}, {len(crossing)} recordings have clips on both sides of the "
                 "split.",
                 _by_pattern(data, text),
                 *_groups(data, crossing),
-            )
+            )  # fmt: skip
             return
     yield from _places(data)
 
 
-def _named_recordings(
-    data: Dataset, recordings: Recordings, crossing: list[list[int]]
-) -> Finding:
+def _named_recordings(data: Dataset, recordings: Recordings, crossing: list[list[int]]) -> Finding:
     pattern, evidence = recordings.pattern, recordings.evidence
     seen = sum(data.sides[row] == "val" for group in crossing for row in group)
     total = sum(side == "val" for side in data.sides)
     refusal = data.try_pattern(pattern)
     return Finding(
-        "recordings-cross-split",
-        "error",
+        "recordings-cross-split", "error",
         f"The same recordings are on both sides of the split: {len(crossing)} of them; of "
         f"{total} validation videos {seen} have clips of their recording among the training "
         "videos, so validation would be too good. The names tell the recordings: in "
@@ -96,7 +91,7 @@ def _named_recordings(
         _by_pattern(data, pattern)
         + (f" (as it is, training refuses that: {refusal})" if refusal else ""),
         *_groups(data, crossing),
-    )
+    )  # fmt: skip
 
 
 def _by_pattern(data: Dataset, pattern: str) -> str:
@@ -152,8 +147,7 @@ def _places(data: Dataset) -> Iterator[Finding]:
     if by_chance > ONE_PLACE:  # it says nothing about recordings
         return
     yield Finding(
-        "places-cross-split",
-        "error" if by_chance <= MANY_PLACES else "warning",
+        "places-cross-split", "error" if by_chance <= MANY_PLACES else "warning",
         f"{seen} of {len(queries)} validation videos show the very place of training videos, as "
         "clips of one recording do"
         + (", or of a few cameras that always stand there" if by_chance > MANY_PLACES else "")
@@ -162,15 +156,13 @@ def _places(data: Dataset) -> Iterator[Finding]:
         "--data.group-pattern '^[^/]+/([^/]+)/', or divide them by hand: --data.train-dir and "
         "--data.val-dir (or CSVs); --json FILE lists what goes together",
         *_groups(data, groups),
-    )
+    )  # fmt: skip
 
 
 def copies(data: Dataset) -> Iterator[Finding]:
     """Duplicates with other labels, on both sides, and the rest."""
     equal = [(rows[0], row) for rows in data.same_bytes for row in rows[1:]]
-    pairs = np.concatenate(
-        (data.near_copies, np.array(equal, np.int64).reshape(-1, 2)), axis=0
-    )
+    pairs = np.concatenate((data.near_copies, np.array(equal, np.int64).reshape(-1, 2)))
     byte_groups = {row: number for number, rows in enumerate(data.same_bytes) for row in rows}
     found: dict[str, list[list[int]]] = {"classes": [], "split": [], "rest": []}
     for rows in clusters(pairs, len(data.names)):
@@ -183,35 +175,25 @@ def copies(data: Dataset) -> Iterator[Finding]:
         if not across_classes and not across_split:
             found["rest"].append(rows)
 
-    def finding(
-        kind: str, level: Level, groups: list[list[int]], what: str,
-        remedy: str,
-    ) -> Iterator[Finding]:  # fmt: skip
-        if not groups:
-            return
-        examples, items = [], []
-        for rows in groups:
-            exact = len({byte_groups.get(row, -1 - row) for row in rows}) == 1
-            names = few([data.names[row] for row in rows], EXAMPLE_COPIES, " = ")
-            examples.append(f"{names} ({'the same bytes' if exact else 'looks the same'})")
-            items.append({"exact": exact, "videos": [data.video(row) for row in rows]})
-        if not all(item["exact"] for item in items):
-            remedy = f"look whether those of other bytes are copies indeed; {remedy}"
-        times = f"{len(groups)} video{'s' * (len(groups) > 1)}"
-        yield Finding(kind, level, f"{times} {what}", remedy, examples, items)
-
-    yield from finding(
-        "duplicates-across-classes", "error", found["classes"],
-        "stored more than once, in different classes: one of the labels is wrong.",
-        "keep each in its right class alone",
-    )  # fmt: skip
-    yield from finding(
-        "duplicates-across-split", "error", found["split"],
-        "on both sides of the split: validation would score what was trained on.",
-        "delete all but one of each",
-    )  # fmt: skip
-    yield from finding(
-        "duplicates", "warning", found["rest"],
-        "stored more than once in a class: they count more than others.",
-        "delete all but one of each",
-    )  # fmt: skip
+    delete = "delete all but one of each"
+    kinds: list[tuple[str, Level, list[list[int]], str, str]] = [
+        ("duplicates-across-classes", "error", found["classes"],
+         "stored more than once, in different classes: one of the labels is wrong.",
+         "keep each in its right class alone"),
+        ("duplicates-across-split", "error", found["split"],
+         "on both sides of the split: validation would score what was trained on.", delete),
+        ("duplicates", "warning", found["rest"],
+         "stored more than once in a class: they count more than others.", delete),
+    ]  # fmt: skip
+    for kind, level, groups, what, remedy in kinds:
+        if groups:
+            examples, items = [], []
+            for rows in groups:
+                exact = len({byte_groups.get(row, -1 - row) for row in rows}) == 1
+                names = few([data.names[row] for row in rows], EXAMPLE_COPIES, " = ")
+                examples.append(f"{names} ({'the same bytes' if exact else 'looks the same'})")
+                items.append({"exact": exact, "videos": [data.video(row) for row in rows]})
+            if not all(item["exact"] for item in items):
+                remedy = f"look whether those of other bytes are copies indeed; {remedy}"
+            times = f"{len(groups)} video{'s' * (len(groups) > 1)}"
+            yield Finding(kind, level, f"{times} {what}", remedy, examples, items)

@@ -10,13 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check.fingerprint import fingerprint
-from slowfast_dist.commands.check.near_copies import (
-    Fingerprints,
-    clusters,
-    find_near_copies,
-    same_background,
-)
+from slowfast_dist.commands.check.fingerprint import FINGERPRINT, Fingerprints, fingerprint
+from slowfast_dist.commands.check.near_copies import clusters, find_near_copies, same_background
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.thumbnails import PLACES, read_thumbnails
 from slowfast_dist.video.writer import write_video
@@ -24,7 +19,7 @@ from slowfast_dist.video.writer import write_video
 Frames = NDArray[np.uint8]
 
 
-def fingerprint_of(path: Path, full: bool = False) -> dict[str, Any]:
+def fingerprint_of(path: Path, full: bool = False) -> NDArray[np.void]:
     return fingerprint(read_thumbnails(path, full))
 
 
@@ -52,7 +47,7 @@ def clip(background: Frames, seed: int, frames: int = 20) -> Frames:
     return video
 
 
-def made(path: Path, video: Frames) -> dict[str, Any]:
+def made(path: Path, video: Frames) -> NDArray[np.void]:
     write_video(path, iter(video), fps=25)
     return fingerprint_of(path)
 
@@ -68,13 +63,13 @@ def test_a_copy_is_found_and_another_clip_of_its_place_is_none(
     tmp_path: Path, scale: float, gain: float
 ) -> None:
     first = clip(scene(0), 0)
-    prints = Fingerprints.of(
+    prints = np.stack(
         [
             made(tmp_path / "first.mp4", first),
             made(tmp_path / "other_clip.mp4", clip(scene(0), 1)),
             made(tmp_path / "copy.mp4", changed(first, scale, gain)),
             made(tmp_path / "other_place.mp4", clip(scene(1), 0)),
-            None,  # a file that cannot be read
+            np.zeros((), FINGERPRINT),  # a file that cannot be read
         ]
     )
     assert find_near_copies(prints).tolist() == [[0, 2]]
@@ -82,7 +77,7 @@ def test_a_copy_is_found_and_another_clip_of_its_place_is_none(
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_the_same_place_is_known_behind_what_moves(tmp_path: Path, scale: float) -> None:
-    prints = Fingerprints.of(
+    prints = np.stack(
         [
             *(made(tmp_path / f"{i}.mp4", changed(clip(scene(0), i), scale, 1)) for i in range(4)),
             *(made(tmp_path / f"{i}.mp4", clip(scene(i), i)) for i in range(4, 8)),
@@ -95,8 +90,8 @@ def test_the_same_place_is_known_behind_what_moves(tmp_path: Path, scale: float)
 def test_black_videos_are_no_copies_of_each_other(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 3, (20, 64, 64, 3)).astype(np.uint8) for _ in range(2)]
-    prints = Fingerprints.of([made(tmp_path / f"{i}.mp4", video) for i, video in enumerate(noise)])
-    assert not prints.textured.any()
+    prints = np.stack([made(tmp_path / f"{i}.mp4", video) for i, video in enumerate(noise)])
+    assert not prints["textured"].any()
     assert not len(find_near_copies(prints))
     assert not same_background(prints, np.array([0]), np.array([1])).any()
 
@@ -107,7 +102,7 @@ def test_a_still_picture_is_no_copy_of_a_clip_before_it_nor_of_another(tmp_path:
     for number, frame in enumerate(moving):
         frame[40:60, 4 * number : 4 * number + 20] = 10
     both = [still, moving, still]
-    prints = Fingerprints.of([made(tmp_path / f"{i}.mp4", video) for i, video in enumerate(both)])
+    prints = np.stack([made(tmp_path / f"{i}.mp4", video) for i, video in enumerate(both)])
     assert not len(find_near_copies(prints))
 
 
@@ -119,7 +114,7 @@ def test_frames_are_found_without_decoding_all(videos: Any, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["H.264 AVI", "H.264 MPEG-TS", "H.264 mkv", "H.264 mov"])
 def test_a_video_is_a_copy_of_itself_in_another_container(videos: Any, kind: str) -> None:
-    prints = Fingerprints.of([fingerprint_of(videos.path(name)) for name in ("H.264", kind)])
+    prints = np.stack([fingerprint_of(videos.path(name)) for name in ("H.264", kind)])
     assert find_near_copies(prints).tolist() == [[0, 1]]
 
 
@@ -135,7 +130,7 @@ def test_a_turned_video_is_looked_at_upright(tmp_path: Path) -> None:
             stored = np.ascontiguousarray(np.rot90(frame, -1))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="rgb24")))
         container.mux(stream.encode(None))
-    prints = Fingerprints.of([made(tmp_path / "upright.mp4", upright), fingerprint_of(path)])
+    prints = np.stack([made(tmp_path / "upright.mp4", upright), fingerprint_of(path)])
     assert find_near_copies(prints).tolist() == [[0, 1]]
 
 
@@ -150,7 +145,7 @@ def test_damage_in_the_middle_is_met_by_full_decoding_alone(tmp_path: Path) -> N
     content[start + 8 : start + size] = bytes(size - 8)
     path.write_bytes(content)
     assert all(round(place * 119) not in range(36, 48) or place == 0.3 for place in PLACES)
-    assert fingerprint_of(path)["frames"]
+    assert fingerprint_of(path)["textured"].any()
     with pytest.raises(DecodeError, match="decoding failed at frame 4"):
         fingerprint_of(path, full=True)
 
@@ -161,12 +156,13 @@ def random_fingerprints(count: int) -> Fingerprints:
     def hashes(*shape: int) -> NDArray[np.uint64]:
         return rng.integers(0, 2**64, shape, np.uint64)
 
-    return Fingerprints(
-        hashes(count, 5), np.ones((count, 5), bool), hashes(count), np.ones(count, bool),
-        rng.integers(-99, 99, (count, 256)).astype(np.int8),
-        rng.integers(0, 30, (count, 512)).astype(np.uint8),
-        rng.integers(0, 256, (count, 256)).astype(np.uint8),
-    )  # fmt: skip
+    prints = np.zeros(count, FINGERPRINT)
+    prints["frames"], prints["background"] = hashes(count, 5), hashes(count)
+    prints["textured"] = prints["has_background"] = True
+    prints["changes"] = rng.integers(-99, 99, (count, 256))
+    prints["colours"] = rng.integers(0, 30, (count, 512))
+    prints["place"] = rng.integers(0, 256, (count, 256))
+    return prints
 
 
 def test_few_of_all_pairs_are_compared() -> None:
@@ -178,8 +174,8 @@ def test_few_of_all_pairs_are_compared() -> None:
         for place in range(5):
             wrong = rng.choice(64, 6, replace=False)
             flips = np.bitwise_or.reduce(np.uint64(1) << wrong.astype(np.uint64))
-            prints.frames[second, place] = prints.frames[first, place] ^ flips
-        prints.changes[second] = prints.changes[first]
+            prints["frames"][second, place] = prints["frames"][first, place] ^ flips
+        prints["changes"][second] = prints["changes"][first]
     begin = time.process_time()
     found = {tuple(pair) for pair in find_near_copies(prints).tolist()}
     assert time.process_time() - begin < 10
@@ -189,7 +185,7 @@ def test_few_of_all_pairs_are_compared() -> None:
 
 def test_a_great_many_of_the_same_do_not_take_for_ever() -> None:
     prints = random_fingerprints(2_000)
-    for column in (prints.frames, prints.changes, prints.background):
+    for column in (prints["frames"], prints["changes"], prints["background"]):
         column[:] = column[0]
     begin = time.process_time()
     pairs = find_near_copies(prints)

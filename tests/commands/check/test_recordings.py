@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from slowfast_dist.commands.check.fingerprint import fingerprint
-from slowfast_dist.commands.check.near_copies import Fingerprints
+from slowfast_dist.commands.check.fingerprint import FINGERPRINT, Fingerprints, fingerprint
 from slowfast_dist.commands.check.recordings import Codes, find_recordings, numbered
 from slowfast_dist.video.thumbnails import THUMBNAIL_SIDE as SIDE
 
@@ -30,7 +29,7 @@ def fingerprints_of(recordings: list[str], tints: list[str] | None = None) -> Fi
             frame[y : y + 8, x : x + 8] = own.integers(0, 255, 3)
             frames.append(frame)
         answers.append(fingerprint(frames))
-    return Fingerprints.of(answers)
+    return np.stack(answers)
 
 
 def classes_of(names: list[str]) -> Codes:
@@ -125,7 +124,7 @@ def test_a_finer_pattern_of_the_user_does_not_hide_the_recordings() -> None:
 
 def test_few_and_unreadable_videos_give_no_recordings() -> None:
     names = [f"{label}/seq{number}.mp4" for label in CLASSES for number in range(3)]
-    unread = Fingerprints.of([None] * 9)
+    unread = np.zeros(9, FINGERPRINT)
     assert find_recordings(names, classes_of(names), alone(names), unread) == []
     one = names[:1]
-    assert find_recordings(one, classes_of(one), alone(one), Fingerprints.of([None])) == []
+    assert find_recordings(one, classes_of(one), alone(one), np.zeros(1, FINGERPRINT)) == []
