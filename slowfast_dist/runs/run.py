@@ -190,9 +190,7 @@ def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
 
 
 def _intervals(value: Any) -> dict[str, tuple[float, float]]:
-    return {
-        name: found for name, one in mapping(value).items() if (found := pair(one)) is not None
-    }
+    return {name: found for name, one in mapping(value).items() if (found := pair(one)) is not None}
 
 
 def versions(environment: Mapping[str, Any]) -> dict[str, str]:
