@@ -19,6 +19,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.summary import summarise
 from slowfast_dist.report.cache import Cache, read_cache, write_cache
+from slowfast_dist.report.charts import px
 from slowfast_dist.report.format import FILTERS, size
 from slowfast_dist.report.run_page import picture_size, run_context
 from slowfast_dist.report.thumbnails import (
@@ -198,7 +199,7 @@ def _templates() -> jinja2.Environment:
         finalize=shown,
     )
     environment.filters["base64"] = lambda content: b64encode(content).decode()
-    environment.filters |= {form.__name__: form for form in (*FILTERS, number, picture_size)}
+    environment.filters |= {form.__name__: form for form in (*FILTERS, number, picture_size, px)}
     return environment
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from slowfast_dist.metrics.summary import Cells, class_scores, confused_pairs, matrix_cells
-from slowfast_dist.report.charts import reliability_chart
+from slowfast_dist.report.charts import Axes
 from slowfast_dist.report.curves import (
     MOST_IN_GRID,
     class_curves,
@@ -63,7 +63,8 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
         "grid": grid(cells, size) if cells and size <= MOST_IN_GRID else [],
         "heat": heat_map(cells, size) if cells and size > MOST_IN_GRID else "",
         "summary": summary,
-        "calibration": reliability_chart(summary.bins) if summary else "",
+        "calibration": [one for one in summary.bins if one.count] if summary else [],
+        "calibration_axes": Axes(400, 236, 0.0, 1.0, 0.0, 1.0, left=54, bottom=10),
         "many_videos": MANY_VIDEOS,
         "thumbnails": thumbnails,
         "unread": Thumbnails((), "they were not read"),
