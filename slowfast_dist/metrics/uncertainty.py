@@ -33,9 +33,7 @@ class Bin:
     accuracy: float
 
 
-def reliability(
-    labels: NDArray[Any], probabilities: NDArray[Any], bins: int = BINS
-) -> list[Bin]:
+def reliability(labels: NDArray[Any], probabilities: NDArray[Any], bins: int = BINS) -> list[Bin]:
     """Bins of equal width of the confidence, which is the highest probability of a sample.
 
     ``labels`` int (N,), ``probabilities`` (N, K).

@@ -1,4 +1,4 @@
-"""Charts as inline SVG of a few kilobytes: curves, and the diagram of calibration.
+"""Curves as inline SVG of a few kilobytes.
 
 Colours come from the page's style sheet by class, so that they follow light and dark. A value is
 shown where the pointer rests, by <title>: no script.
@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from slowfast_dist.metrics.uncertainty import Bin
-from slowfast_dist.report.format import count, score, short
+from slowfast_dist.report.format import short
 from slowfast_dist.runs.history import Point
 from slowfast_dist.system.text import clean
 
@@ -80,17 +79,13 @@ def line_chart(
         axes = Axes(*size, low_x, high_x, axes.low - 1, axes.high + 1)
     parts = [*_grid(axes, marks, tick), *_places(axes, places, x_name)]
     if mark is not None and axes.low_x <= mark <= axes.high_x:
-        x = _f(axes.x(mark))
-        parts.append(f'<path class="mark" d="M{x} {axes.top:g}V{_f(axes.height - axes.bottom)}"/>')
+        x = px(axes.x(mark))
+        parts.append(f'<path class="mark" d="M{x} {axes.top:g}V{px(axes.height - axes.bottom)}"/>')
     for one in shown:
         parts.append(_curve(axes, one))
         parts += _ring(axes, one)
     parts.append(_hits(axes, shown, x_name, form, mark, mark_name, hits))
-    return _svg(title, _described(shown, form), size, parts)
-
-
-def _svg(title: str, text: str, size: tuple[float, float], parts: Sequence[str]) -> str:
-    label = escape(clean(f"{title}. {text}"), quote=True)
+    label = escape(clean(f"{title}. {_described(shown, form)}"), quote=True)
     return (
         f'<svg class="chart" viewBox="0 0 {size[0]:g} {size[1]:g}" role="img" '
         f'aria-label="{label}">{"".join(parts)}</svg>'
@@ -143,10 +138,10 @@ class Axes:
 def _grid(axes: Axes, marks: Sequence[float], form: Callable[[float], str]) -> list[str]:
     inside = [value for value in marks if axes.low <= value <= axes.high]
     lines = "".join(
-        f"M{axes.left:g} {_f(axes.y(value))}H{axes.width - axes.right:g}" for value in inside
+        f"M{axes.left:g} {px(axes.y(value))}H{axes.width - axes.right:g}" for value in inside
     )
     labels = [
-        f'<text x="{axes.left - 6:g}" y="{_f(axes.y(value) + 4)}" text-anchor="end">'
+        f'<text x="{axes.left - 6:g}" y="{px(axes.y(value) + 4)}" text-anchor="end">'
         f"{escape(form(value))}</text>"
         for value in inside
     ]
@@ -162,12 +157,12 @@ def _places(axes: Axes, places: Sequence[float], name: str) -> list[str]:
     ]
     y = axes.height - axes.bottom + 16
     labels = [
-        f'<text x="{_f(axes.x(value))}" y="{_f(y)}" text-anchor="middle">{short(value)}</text>'
+        f'<text x="{px(axes.x(value))}" y="{px(y)}" text-anchor="middle">{short(value)}</text>'
         for value in marks
         if axes.x(value) < axes.width - 62 or len(marks) == 1
     ]
     end = axes.width - axes.right
-    return [*labels, f'<text x="{end:g}" y="{_f(y)}" text-anchor="end">{escape(name)}</text>']
+    return [*labels, f'<text x="{end:g}" y="{px(y)}" text-anchor="end">{escape(name)}</text>']
 
 
 def _curve(axes: Axes, series: Series) -> str:
@@ -178,7 +173,7 @@ def _curve(axes: Axes, series: Series) -> str:
         if y is None:
             pen_down = False
             continue
-        place = f"{_f(axes.x(x))} {_f(axes.y(y))}"
+        place = f"{px(axes.x(x))} {px(axes.y(y))}"
         path.append(f"{' ' if pen_down else 'M'}{place}")
         after = points[index + 1][1] if index + 1 < len(points) else None
         if dotted or (not pen_down and after is None):
@@ -192,7 +187,7 @@ def _ring(axes: Axes, series: Series) -> list[str]:
     found = [y for x, y in series.finite if x == series.best]
     if not found or series.best is None:
         return []
-    x, y = _f(axes.x(series.best)), _f(axes.y(found[0]))
+    x, y = px(axes.x(series.best)), px(axes.y(found[0]))
     return [f'<circle class="ring {series.css}" cx="{x}" cy="{y}" r="4.5"/>']
 
 
@@ -215,66 +210,18 @@ def _hits(
     stride = -(-len(places) // most)
     chosen = [x for i, x in enumerate(places) if not i % stride or x == mark or x == places[-1]]
     width = (axes.width - axes.left - axes.right) / max(len(chosen), 1)
-    down = _f(axes.height - axes.bottom)
+    down = px(axes.height - axes.bottom)
     bars = "".join(
-        f'<path d="M{_f(axes.x(x))} {axes.top:g}V{down}"><title>'
+        f'<path d="M{px(axes.x(x))} {axes.top:g}V{down}"><title>'
         + escape(clean(f"{x_name} {short(x)}{f' ({mark_name})' if x == mark else ''}"))
         + "".join(f"\n{escape(clean(line))}" for line in table[x])
         + "</title></path>"
         for x in chosen
     )
-    return f'<g class="hits" stroke-width="{_f(max(width, 2))}">{bars}</g>'
+    return f'<g class="hits" stroke-width="{px(max(width, 2))}">{bars}</g>'
 
 
-def reliability_chart(bins: Sequence[Bin], size: tuple[float, float] = (400, 300)) -> str:
-    """Accuracy over confidence: a bar a bin, the diagonal of perfect calibration, the gap to it,
-    and how many videos each bin has, as bars below."""
-    most = max((one.count for one in bins), default=0)
-    if not most:
-        return ""
-    axes = Axes(size[0], size[1] - 64, 0.0, 1.0, 0.0, 1.0, left=54, bottom=10)
-    parts = _grid(axes, [0, 0.25, 0.5, 0.75, 1], lambda value: f"{100 * value:.0f} %")
-    zero, base = axes.y(0), size[1] - 28
-    for one in bins:
-        if not one.count:
-            continue
-        x, width = axes.x(one.low) + 1, axes.x(one.high) - axes.x(one.low) - 2
-        top, middle = axes.y(one.accuracy), axes.y(one.confidence)
-        tall = 26 * one.count / most
-        low, gap = max(top, middle), "over" if one.confidence > one.accuracy else "under"
-        text = (
-            f"confidence {one.low:.2f} to {one.high:.2f}: {count(one.count, 'video')}\n"
-            f"mean confidence {score(one.confidence)}\naccuracy {score(one.accuracy)}"
-        )
-        parts.append(
-            f'<g><title>{text}</title><rect class="bin" x="{_f(x)}" y="{_f(low)}" '
-            f'width="{_f(width)}" height="{_f(zero - low)}"/>'
-            f'<rect class="{gap}" x="{_f(x)}" y="{_f(min(top, middle))}" width="{_f(width)}" '
-            f'height="{_f(abs(top - middle))}"/>'
-            f'<rect class="many" x="{_f(x)}" y="{_f(base - tall)}" width="{_f(width)}" '
-            f'height="{_f(tall)}"/></g>'
-        )
-    diagonal = f"M{_f(axes.x(0))} {_f(axes.y(0))}L{_f(axes.x(1))} {_f(axes.y(1))}"
-    parts.append(f'<path class="diagonal" d="{diagonal}"/>')
-    parts.append(f'<path class="grid" d="M{axes.left:g} {base:g}H{size[0] - axes.right:g}"/>')
-    parts += [
-        f'<text x="{axes.left - 6:g}" y="{base - 4:g}" text-anchor="end">videos</text>',
-        *(
-            f'<text x="{_f(axes.x(value))}" y="{size[1] - 12:g}" '
-            f'text-anchor="{anchor}">{100 * value:.0f} %</text>'
-            for value, anchor in ((0, "start"), (0.5, "middle"), (1, "end"))
-        ),
-    ]
-    text = "; ".join(
-        f"{one.low:.2f} to {one.high:.2f}: {count(one.count, 'video')}, accuracy "
-        f"{score(one.accuracy)}"
-        for one in bins
-        if one.count
-    )
-    return _svg("Accuracy by confidence", text, size, parts)
-
-
-def _f(value: float) -> str:
+def px(value: float) -> str:
     """A coordinate, to a tenth of a pixel."""
     return f"{value:.1f}".removesuffix(".0")
 

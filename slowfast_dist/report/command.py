@@ -4,7 +4,7 @@ import errno
 import os
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
@@ -19,8 +19,9 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.summary import summarise
 from slowfast_dist.report.cache import Cache, read_cache, write_cache
-from slowfast_dist.report.format import interval, points, score, share, size, whole
-from slowfast_dist.report.run_page import run_context
+from slowfast_dist.report.charts import px
+from slowfast_dist.report.format import FILTERS, size
+from slowfast_dist.report.run_page import picture_size, run_context
 from slowfast_dist.report.thumbnails import (
     COMMAND_LIMIT,
     TRAINING_LIMIT,
@@ -30,7 +31,7 @@ from slowfast_dist.report.thumbnails import (
     draw_thumbnails,
 )
 from slowfast_dist.runs.predictions import find_predictions
-from slowfast_dist.runs.reading import file_stamp
+from slowfast_dist.runs.reading import file_stamp, number
 from slowfast_dist.runs.run import Run, is_run, read_run, read_split
 from slowfast_dist.runs.videos import data_root
 from slowfast_dist.system.files import atomic_write
@@ -184,10 +185,6 @@ HEAD_BYTES = 2048
 """The first bytes of a page, in which the marker is looked for; it stands in the first 200."""
 
 
-FILTERS: tuple[Callable[..., str], ...] = (interval, points, score, share, whole)
-"""How the templates write numbers."""
-
-
 @cache
 def _templates() -> jinja2.Environment:
     def shown(value: Any) -> Any:
@@ -202,7 +199,7 @@ def _templates() -> jinja2.Environment:
         finalize=shown,
     )
     environment.filters["base64"] = lambda content: b64encode(content).decode()
-    environment.filters |= {form.__name__: form for form in FILTERS}
+    environment.filters |= {form.__name__: form for form in (*FILTERS, number, picture_size, px)}
     return environment
 
 

@@ -14,20 +14,9 @@ from slowfast_dist.metrics.uncertainty import RESAMPLES
 from slowfast_dist.report.cache import read_cache
 from slowfast_dist.report.charts import Series, line_chart
 from slowfast_dist.report.curves import Chart, Key
-from slowfast_dist.report.format import (
-    ABSENT,
-    count,
-    duration,
-    interval,
-    percent,
-    score,
-    share,
-    short,
-    whole,
-)
-from slowfast_dist.report.notices import NAMED, Notice, worst_first
+from slowfast_dist.report.format import ABSENT, count, last_part, percent, score, share, short
+from slowfast_dist.report.notices import NAMED, Notice, note, problem, warning, worst_first
 from slowfast_dist.runs.predictions import find_predictions
-from slowfast_dist.runs.reading import number
 from slowfast_dist.runs.run import Run, read_run, read_split_names, versions
 from slowfast_dist.runs.settings import same_setting
 from slowfast_dist.system.text import few, shell
@@ -38,12 +27,28 @@ VIEWS = ("evaluation.temporal-views", "evaluation.spatial-crops")
 ALL_PAIRS = 6
 """Runs of which every two are compared, 15 pairs; of more, the best with each."""
 
+CURVES = (
+    ("Validation loss", "val/loss", short, short, None, None),
+    ("Validation accuracy", "val/accuracy", share, percent, 0.0, 1.0),
+    ("Validation macro F1", "val/f1_macro", score, short, 0.0, 1.0),
+    ("Training loss", "train/loss", short, short, None, None),
+    ("Training accuracy", "train/accuracy", share, percent, 0.0, 1.0),
+    ("Clips a second", "clips_per_second", short, short, 0.0, None),
+)
+"""Title, name in metrics.jsonl, how numbers and scale are written, the scale's ends."""
+
+COLOURS = 6
+"""Colours for curves in the style sheet (s0 to s5)."""
+DASHES = 4
+"""Dashes for curves there (d0 to d3): the 25th run looks like the first again."""
+
 
 @dataclass(frozen=True)
 class Compared:
-    """A run, the shortest name that no other has, and its predictions."""
+    """A run, the shortest name that no other has, the class of its curves, and its predictions."""
 
     label: str
+    css: str
     run: Run
     predictions: Predictions | None
     sides: dict[str, str]
@@ -65,21 +70,17 @@ class Paired:
     only_first: int
     only_second: int
 
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.interval[0] > 0 or self.interval[1] < 0
-
 
 def read_runs(folders: Sequence[Path]) -> list[Compared]:
     """Read all that is compared; what is missing or damaged is absent."""
     found = []
-    for label, folder in zip(labels(folders), folders, strict=True):
+    for index, (label, folder) in enumerate(zip(labels(folders), folders, strict=True)):
         run = read_run(folder, read_cache(folder).history)
         predictions = find_predictions(run.predictions)
         summary = None if predictions is None else summarise(predictions)
         sides = read_split_names(folder / "split.csv")
-        found.append(Compared(label, replace(run, summary=summary), predictions, sides))
+        css = f"s{index % COLOURS} d{index // COLOURS % DASHES}"
+        found.append(Compared(label, css, replace(run, summary=summary), predictions, sides))
     return found
 
 
@@ -193,13 +194,8 @@ def fairness(runs: Sequence[Compared]) -> list[Notice]:
     for first, second in combinations(runs, 2):
         found += [*_trained_on(first, second), *_trained_on(second, first)]
     if not _differ(runs, "seed") and not found:
-        found.append(
-            Notice(
-                "note",
-                "All runs have the same seed. How much a score changes with the seed alone, only "
-                "runs that differ in --seed tell.",
-            )
-        )
+        text = "All runs have the same seed. How much a score changes with the seed alone, only "
+        found.append(note(f"{text}runs that differ in --seed tell."))
     return worst_first(found)
 
 
@@ -207,29 +203,25 @@ def _different_runs(runs: Sequence[Compared]) -> Iterator[Notice]:
     known = [one for one in runs if one.run.classes]
     if len({tuple(one.run.classes) for one in known}) > 1:
         sizes = ", ".join(f"{one.label} {len(one.run.classes)}" for one in known)
-        yield Notice(
-            "problem",
-            f"The runs have different classes ({sizes}): their scores answer different "
-            "questions.",
+        yield problem(
+            f"The runs have different classes ({sizes}): their scores answer different questions."
         )
     missing = [one.label for one in runs if one.predictions is None]
     if missing:
-        yield Notice(
-            "warning",
+        yield warning(
             f"Without predictions of a validation: {few(missing, NAMED)}. They have no intervals "
-            "and are not compared video by video.",
+            "and are not compared video by video."
         )
     if any(_differ(runs, flag) for flag in VIEWS):
-        yield Notice(
-            "warning",
+        yield warning(
             "The validations look at different numbers of views or crops, which alone changes "
-            "scores: evaluate each run with the same --temporal-views and --spatial-crops.",
+            "scores: evaluate each run with the same --temporal-views and --spatial-crops."
         )
     if _differ(runs, "checkpoint.monitor"):
-        yield Notice("warning", "The best epochs were chosen by different metrics.")
+        yield warning("The best epochs were chosen by different metrics.")
     going = [one.label for one in runs if one.run.status != "finished"]
     if going:
-        yield Notice("warning", f"Not finished: {few(going, NAMED)}.")
+        yield warning(f"Not finished: {few(going, NAMED)}.")
 
 
 def _different_videos(runs: Sequence[Compared]) -> Iterator[Notice]:
@@ -238,12 +230,11 @@ def _different_videos(runs: Sequence[Compared]) -> Iterator[Notice]:
         return
     common = set.intersection(*names)
     if any(own != common for own in names):
-        yield Notice(
-            "problem",
+        yield problem(
             f"The runs were validated on different videos: {len(common):,} of up to "
             f"{max(map(len, names)):,} are the same. Give the runs the same --seed and "
             "--data.val-fraction, or --data.train-dir and --data.val-dir; or evaluate all of them "
-            "on videos that none was trained on.",
+            "on videos that none was trained on."
         )
 
 
@@ -253,30 +244,10 @@ def _trained_on(one: Compared, other: Compared) -> Iterator[Notice]:
         return
     seen = sum(other.sides.get(name) == "train" for name in one.predictions.names)
     if seen:
-        yield Notice(
-            "problem",
+        yield problem(
             f"{count(seen, 'validation video')} of {one.label} were among the training videos of "
-            f"{other.label}.",
+            f"{other.label}."
         )
-
-
-# The page that compares runs: scores with intervals, curves over each other, what differs.
-
-
-CURVES = (
-    ("Validation loss", "val/loss", short, short, None, None),
-    ("Validation accuracy", "val/accuracy", share, percent, 0.0, 1.0),
-    ("Validation macro F1", "val/f1_macro", score, short, 0.0, 1.0),
-    ("Training loss", "train/loss", short, short, None, None),
-    ("Training accuracy", "train/accuracy", share, percent, 0.0, 1.0),
-    ("Clips a second", "clips_per_second", short, short, 0.0, None),
-)
-"""Title, name in metrics.jsonl, how numbers and scale are written, the scale's ends."""
-
-COLOURS = 6
-"""Colours for curves in the style sheet (s0 to s5)."""
-DASHES = 4
-"""Dashes for curves there (d0 to d3): the 25th run looks like the first again."""
 
 
 def comparison_context(folders: Sequence[Path]) -> dict[str, Any]:
@@ -288,7 +259,7 @@ def comparison_context(folders: Sequence[Path]) -> dict[str, Any]:
         "lead": _lead(runs),
         "found": fairness(runs),
         "names": names,
-        "runs": [_row(one, _css(index)) for index, one in enumerate(runs)],
+        "runs": runs,
         "pairs": pairs(runs),
         "curves": _curves(runs),
         "settings": different_settings(runs),
@@ -297,46 +268,21 @@ def comparison_context(folders: Sequence[Path]) -> dict[str, Any]:
     }
 
 
-def _css(index: int) -> str:
-    return f"s{index % COLOURS} d{index // COLOURS % DASHES}"
-
-
 def _lead(runs: Sequence[Compared]) -> str:
     parts = [count(len(runs), "run")]
     for flag, title in (("model.name", ""), ("data.root", "on ")):
         values = list(dict.fromkeys(one.run.settings.get(flag, "none") for one in runs))
         if values != ["none"]:
-            shown = dict.fromkeys(value.rstrip("/").rpartition("/")[2] for value in values)
-            parts.append(title + ", ".join(shown))
+            parts.append(title + ", ".join(dict.fromkeys(map(last_part, values))))
     return " · ".join(parts)
-
-
-def _row(one: Compared, css: str) -> dict[str, Any]:
-    run, row = one.run, one.run.best_row
-    scored = run.summary is not None or "val/accuracy" in row
-    return {
-        "name": one.label,
-        "css": css,
-        "status": run.status or "unknown",
-        "accuracy": share(number(row.get("val/accuracy"))) if scored else ABSENT,
-        "accuracy_interval": interval(run.intervals.get("accuracy")),
-        "f1": score(number(row.get("val/f1_macro"))),
-        "f1_interval": interval(run.intervals.get("f1_macro"), False),
-        "loss": short(number(row.get("val/loss"))),
-        "ece": score(run.summary.ece if run.summary else None),
-        "videos": whole(run.summary.videos if run.summary else None),
-        "best": whole(run.best_epoch),
-        "epochs": f"{run.history.epochs[-1]['epoch']:,}" if run.history.epochs else "0",
-        "time": duration(run.history.total("epoch_seconds")),
-    }
 
 
 def _curves(runs: Sequence[Compared]) -> list[Chart]:
     found = []
     for title, name, form, tick, low, high in CURVES:
         series = [
-            Series(one.label, _css(index), one.run.history.points(name), one.run.best_epoch)
-            for index, one in enumerate(runs)
+            Series(one.label, one.css, one.run.history.points(name), one.run.best_epoch)
+            for one in runs
         ]
         svg = line_chart(title, series, form=form, tick=tick, low=low, high=high)
         if svg:

@@ -64,3 +64,12 @@ def duration(seconds: float | None) -> str:
 def size(number: int) -> str:
     """Bytes as kB or MB."""
     return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
+
+
+def last_part(path: str) -> str:
+    """The name of a folder or file: clips of data/clips/."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
+FILTERS = (count, duration, interval, last_part, points, score, share, short, whole)
+"""How the templates write numbers and names."""

@@ -1,10 +1,10 @@
 """What a person should look at: signs that a run could be better, or its numbers mean less."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, get_args
+from statistics import fmean
+from typing import Any, Literal, NamedTuple, get_args
 
 from slowfast_dist.metrics.summary import class_support
 from slowfast_dist.report.format import count, share
@@ -36,12 +36,14 @@ LARGE_ECE = 0.10
 """Expected calibration error from which probabilities are said to mislead."""
 
 
-@dataclass(frozen=True)
-class Notice:
+class Notice(NamedTuple):
     """``level`` says how much it matters, ``text`` what and what to do."""
 
     level: Level
     text: str
+
+
+problem, warning, note = (partial(Notice, level) for level in get_args(Level))
 
 
 def worst_first(found: Iterable[Notice]) -> list[Notice]:
@@ -58,57 +60,47 @@ def _status(run: Run) -> Iterator[Notice]:
     last = run.history.epochs[-1]["epoch"] if run.history.epochs else 0
     so_far = f"after {count(last, 'epoch')}" + (f" of {run.epochs:,}" if run.epochs else "")
     if run.status == "failed":
-        yield Notice(
-            "problem",
+        yield problem(
             f"The training failed {so_far}: what it printed says why. The same command with "
-            "--resume auto goes on from the last checkpoint.",
+            "--resume auto goes on from the last checkpoint."
         )
     if run.status == "preempted":
-        yield Notice(
-            "warning",
-            f"The training was asked to stop {so_far}: the same command with --resume auto "
-            "goes on.",
+        yield warning(
+            f"The training was asked to stop {so_far}: the same command with --resume auto goes on."
         )
     if run.status == "running":
-        yield Notice(
-            "note",
+        yield note(
             f"The training goes on, {so_far}: each epoch writes this page anew. (Or it was "
-            "killed: then its status stays at running, and --resume auto goes on.)",
+            "killed: then its status stays at running, and --resume auto goes on.)"
         )
     if run.status is None:
-        yield Notice("warning", "The file status is missing: how the training ended is unknown.")
+        yield warning("The file status is missing: how the training ended is unknown.")
 
 
 def _missing(run: Run) -> Iterator[Notice]:
     history = run.history
     if not history.epochs:
-        yield Notice("note", "No epoch is complete yet: scores come with the first one.")
+        yield note("No epoch is complete yet: scores come with the first one.")
     elif not any(history.points("val/loss") + history.points("val/accuracy")):
         every = run.settings.get("evaluation.every", "")
         when = f" (--evaluation.every {every})" if every not in ("", "1") else ""
-        yield Notice("note", f"No validation has been done yet{when}.")
+        yield note(f"No validation has been done yet{when}.")
     elif run.summary is None and not _had_numbers(run):
-        yield Notice(
-            "problem",
+        yield problem(
             f"No epoch had a finite {run.monitor}, so there is no best model: a smaller "
-            "--optimizer.lr may help.",
+            "--optimizer.lr may help."
         )
     elif run.summary is None:
-        yield Notice(
-            "warning",
+        yield warning(
             "predictions/val_best.csv is missing or damaged: calibration, intervals and the "
-            "hardest videos cannot be shown.",
+            "hardest videos cannot be shown."
         )
     if history.damaged:
-        lines = count(history.damaged, "line")
-        yield Notice("warning", f"{lines} of metrics.jsonl cannot be read.")
-    for name, there in (
-        ("config.yaml", run.settings),
-        ("environment.json", run.environment),
-        ("classes.json", run.classes),
-    ):
-        if not there:
-            yield Notice("warning", f"{name} is missing or damaged.")
+        yield warning(f"{count(history.damaged, 'line')} of metrics.jsonl cannot be read.")
+    files = ("config.yaml", "environment.json", "classes.json")
+    for name, content in zip(files, (run.settings, run.environment, run.classes), strict=True):
+        if not content:
+            yield warning(f"{name} is missing or damaged.")
 
 
 def _had_numbers(run: Run) -> bool:
@@ -121,55 +113,45 @@ def _had_numbers(run: Run) -> bool:
 
 def _course(run: Run) -> Iterator[Notice]:
     """What the curves tell."""
-    history = run.history
-    monitor = run.monitor
+    history, monitor, best = run.history, run.monitor, run.best_epoch
     scored = [epoch for epoch, value in history.points(monitor) if value is not None]
-    best = run.best_epoch
     if len(scored) > 1 and best == scored[-1] and run.status == "finished":
-        yield Notice(
-            "warning",
+        yield warning(
             f"The best epoch is the last one: {monitor} was still getting better. More "
-            "--epochs may help.",
+            "--epochs may help."
         )
     if best is not None and scored:
         since = scored[-1] - best
         if since >= max(STALE_EPOCHS, STALE_SHARE * scored[-1]):
-            yield Notice(
-                "warning",
+            yield warning(
                 f"{monitor} was best in epoch {best:,} and has not been better in the "
                 f"{count(round(since), 'epoch')} since: the model overfits, or the training is "
-                "longer than it needs to be. The saved model is that of the best epoch.",
+                "longer than it needs to be. The saved model is that of the best epoch."
             )
     row = run.best_row
     train, val = number(row.get("train/accuracy")), number(row.get("val/accuracy"))
     if train is not None and val is not None and train - val > ACCURACY_GAP:
-        yield Notice(
-            "warning",
+        yield warning(
             f"Accuracy is {share(train)} in training and {share(val)} in validation: more "
             "videos, more --model.dropout, --optimizer.weight-decay or --loss.label-smoothing, "
-            "or fewer trained stages (--model.freeze) narrow such a gap.",
+            "or fewer trained stages (--model.freeze) narrow such a gap."
         )
     for name in ("train/loss", "val/loss"):
         bad = [f"{epoch:,}" for epoch, value in history.points(name) if value is None]
         if bad:
-            yield Notice("problem", f"{name} is not a number in epoch {few(bad, NAMED)}.")
+            yield problem(f"{name} is not a number in epoch {few(bad, NAMED)}.")
     if skipped := round(history.total("skipped_steps")):
-        yield Notice(
-            "warning",
+        yield warning(
             f"{count(skipped, 'optimizer step')} had a gradient that is not finite and changed "
-            "nothing: a smaller --optimizer.lr or --mixed-precision no helps.",
+            "nothing: a smaller --optimizer.lr or --mixed-precision no helps."
         )
-    waits = [
-        value
-        for epoch, value in history.points("data_wait_fraction")[-WAITING_EPOCHS:]
-        if value is not None
-    ]
-    if waits and sum(waits) / len(waits) > WAITING_SHARE:
-        yield Notice(
-            "warning",
-            f"{share(sum(waits) / len(waits))} of the time of the last "
+    last = history.points("data_wait_fraction")[-WAITING_EPOCHS:]
+    waits = [value for _, value in last if value is not None]
+    if waits and fmean(waits) > WAITING_SHARE:
+        yield warning(
+            f"{share(fmean(waits))} of the time of the last "
             f"{count(len(waits), 'epoch')} went into waiting for videos: more CPUs and "
-            "--data.num-workers, or python -m slowfast_dist prepare.",
+            "--data.num-workers, or python -m slowfast_dist prepare."
         )
 
 
@@ -177,78 +159,69 @@ def _numbers(run: Run) -> Iterator[Notice]:
     """How far the scores can be trusted."""
     summary, bounds = run.summary, run.intervals.get("accuracy")
     if bounds and summary and bounds[1] - bounds[0] > WIDE_INTERVAL:
-        yield Notice(
-            "warning",
+        yield warning(
             f"With {count(summary.videos, 'validation video')} the accuracy is known to within "
             f"{100 * bounds[0]:.0f} to {100 * bounds[1]:.0f} %: differences smaller than that "
-            "may be chance.",
+            "may be chance."
         )
     if summary and summary.videos >= CALIBRATED_VIDEOS and summary.ece > LARGE_ECE:
         which = "more" if summary.confidence > summary.accuracy else "less"
-        yield Notice(
-            "warning",
+        yield warning(
             f"The model is {which} confident than right: {share(summary.confidence)} confidence "
             f"for {share(summary.accuracy)} accuracy on average. Probabilities are not to be taken "
-            "at face value.",
+            "at face value."
         )
 
 
 def _classes(run: Run, scores: list[dict[str, Any]]) -> Iterator[Notice]:
     small = [str(row["class"]) for row in scores if row["support"] < FEW_VIDEOS]
     if small:
-        yield Notice(
-            "warning",
+        yield warning(
             f"{len(small):,} of {count(len(scores), 'class', 'classes')} have fewer than "
-            f"{FEW_VIDEOS} validation videos, so their scores say little: {few(small, NAMED)}.",
+            f"{FEW_VIDEOS} validation videos, so their scores say little: {few(small, NAMED)}."
         )
     lost = [str(row["class"]) for row in scores if row["support"] and not row["recall"]]
     if lost and len(lost) < len(scores):
-        yield Notice(
-            "warning",
+        yield warning(
             f"Of {count(len(lost), 'class', 'classes')} not one video was recognised: "
-            f"{few(lost, NAMED)}.",
+            f"{few(lost, NAMED)}."
         )
     train = {name: number for name, number in run.split.train.items() if number}
     if len(train) > 1 and max(train.values()) >= 10 * min(train.values()):
         least = min(train, key=train.__getitem__)
         most = max(train, key=train.__getitem__)
         if run.settings.get("loss.class-weights", "none") == "none":
-            yield Notice(
-                "warning",
+            yield warning(
                 f"{most} has {train[most]:,} training videos, {least} {train[least]:,}: "
-                "--loss.class-weights balanced gives small classes the same weight.",
+                "--loss.class-weights balanced gives small classes the same weight."
             )
 
 
 def _data(run: Run) -> Iterator[Notice]:
     if run.unreadable:
-        yield Notice(
-            "warning",
-            f"{count(len(run.unreadable), 'video')} could not be read; they are listed below.",
+        yield warning(
+            f"{count(len(run.unreadable), 'video')} could not be read; they are listed below."
         )
     replaced = round(run.history.total("train/samples_replaced"))
     if replaced:
-        yield Notice(
-            "note",
+        yield note(
             f"{count(replaced, 'time')} another video took the place of one that failed to "
-            "decode in training.",
+            "decode in training."
         )
     pattern = run.settings.get("data.group-pattern", "none")
     if run.split.val and not run.split.grouped and pattern == "none":
-        yield Notice(
-            "note",
+        yield note(
             "Training and validation were parted at random. Where several clips come from one "
             "recording, validation is too good: python -m slowfast_dist check-data "
             f"{operand(run.data or 'DIR')} tells, and --data.group-pattern keeps them "
-            "together.",
+            "together."
         )
     if run.summary and run.summary.videos:
         support = class_support(run.summary.cells, len(run.summary.classes))
         chance = max(support) / run.summary.videos
         accuracy = run.summary.metrics.get("accuracy")
         if accuracy is not None and accuracy <= chance and sum(map(bool, support)) > 1:
-            yield Notice(
-                "problem",
+            yield problem(
                 f"The accuracy, {share(accuracy)}, is no better than always naming the most "
-                f"frequent class, {share(chance)}: the model has learnt nothing yet.",
+                f"frequent class, {share(chance)}: the model has learnt nothing yet."
             )

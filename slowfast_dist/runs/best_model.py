@@ -27,27 +27,21 @@ WEIGHTS = "best_model_weights.pth"
 def clip_facts(data: DataConfig) -> dict[str, Any]:
     """How a clip is cut out of a video, in JSON's types."""
     return {
-        "num_frames": data.num_frames,
-        "sampling": data.sampling,
-        "sampling_rate": data.sampling_rate,
-        "resize": data.resize,
-        "short_side": data.short_side[0],
-        "crop_size": data.crop_size,
-    }
+        "num_frames": data.num_frames, "sampling": data.sampling,
+        "sampling_rate": data.sampling_rate, "resize": data.resize,
+        "short_side": data.short_side[0], "crop_size": data.crop_size,
+    }  # fmt: skip
 
 
 def describe_best(
     network: SlowFast, classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig
 ) -> dict[str, Any]:
     """The part of best_model.json that `read_best` needs, in JSON's types."""
+    views = {name: getattr(evaluation, name) for name in ("temporal_views", "spatial_crops")}
     return {
         "model": describe(network),
         "classes": list(classes),
-        "clip": {
-            **clip_facts(data),
-            "temporal_views": evaluation.temporal_views,
-            "spatial_crops": evaluation.spatial_crops,
-        },
+        "clip": clip_facts(data) | views,
     }
 
 
@@ -76,18 +70,10 @@ class BestModel:
         own = self.evaluation
         clips = own.temporal_views if temporal_views is None else temporal_views
         crops = own.spatial_crops if spatial_crops is None else spatial_crops
-        require(
-            clips == 1 or self.data.sampling != "uniform",
-            "temporal-views",
-            clips,
-            "the run samples uniform, where every clip is the whole video: give 1",
-        )
-        require(
-            crops == 1 or self.data.resize != "square",
-            "spatial-crops",
-            crops,
-            "the run resizes square, where every crop is the whole frame: give 1",
-        )
+        require(clips == 1 or self.data.sampling != "uniform", "temporal-views", clips,
+                "the run samples uniform, where every clip is the whole video: give 1")  # fmt: skip
+        require(crops == 1 or self.data.resize != "square", "spatial-crops", crops,
+                "the run resizes square, where every crop is the whole frame: give 1")  # fmt: skip
         return EvaluationConfig(clips, crops)
 
     def load(self) -> SlowFast:
@@ -135,9 +121,8 @@ def read_description(models: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise UserError(
-            f"RUN {path}: cannot be read ({error.strerror}): change its permissions"
-        ) from None
+        reason = f"cannot be read ({error.strerror}): change its permissions"
+        raise UserError(f"RUN {path}: {reason}") from None
     except (ValueError, TypeError, RecursionError) as error:
         raise _damaged(models, str(error)) from None
 
@@ -167,10 +152,10 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     for name in (*numbers, "temporal_views", "spatial_crops"):
         if not isinstance(clip[name], int) or clip[name] < 1:
             raise ValueError(f"{name} is {clip[name]!r}")
-    if clip["sampling"] not in ("dense", "uniform"):
-        raise ValueError(f"sampling is {clip['sampling']!r}")
-    if clip["resize"] not in ("short-side", "square"):
-        raise ValueError(f"resize is {clip['resize']!r}")
+    words = {"sampling": ("dense", "uniform"), "resize": ("short-side", "square")}
+    for name, known in words.items():
+        if clip[name] not in known:
+            raise ValueError(f"{name} is {clip[name]!r}")
     outputs, dropout = model["num_classes"], model["dropout"]
     if not isinstance(model["name"], str) or not isinstance(outputs, int) or outputs < 1:
         raise ValueError(f"model is {model!r}")
@@ -180,14 +165,8 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         raise ValueError("classes are not names")
     if len(set(classes)) != model["num_classes"] or len(classes) != model["num_classes"]:
         raise ValueError(f"{len(classes)} classes for {model['num_classes']} outputs")
-    data = DataConfig(
-        num_frames=clip["num_frames"],
-        sampling=clip["sampling"],
-        sampling_rate=clip["sampling_rate"],
-        resize=clip["resize"],
-        short_side=(clip["short_side"], clip["short_side"]),
-        crop_size=clip["crop_size"],
-    )
+    settings = {name: clip[name] for name in (*numbers, "sampling", "resize")}
+    data = DataConfig(**settings | {"short_side": (clip["short_side"],) * 2})
     views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
     seconds = content.get("data", {}).get("median_seconds")
     if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
@@ -210,6 +189,5 @@ def save_best(
             torch.save(full, file)
         write_json(models / DESCRIPTION, description)
     except (OSError, RuntimeError) as error:
-        raise RunError(
-            f"cannot save the best model in {models}: {disk_fault(error, models)}"
-        ) from error
+        reason = disk_fault(error, models)
+        raise RunError(f"cannot save the best model in {models}: {reason}") from error

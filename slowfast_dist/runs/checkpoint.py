@@ -6,7 +6,6 @@ SHA-256 of each. It is written under a hidden name, fsynced, renamed and verifie
 one goes.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.system.files import sync_folder, write_json
+from slowfast_dist.system.files import file_sha256, sync_folder, write_json
 
 FORMAT = 2
 """Of the files of a checkpoint; another one is refused."""
@@ -61,7 +60,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     name = f"step_{checkpoint.state['global_step']:08d}"
     final, temporary = folder / name, folder / f".{name}.{os.getpid()}.tmp"
     try:
-        _remove_leftovers(folder)
+        for leftover in folder.glob(".step_*.tmp"):  # of a run that was killed while it saved
+            shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir(parents=True)
         _write_files(temporary, checkpoint)
         verify_checkpoint(temporary)
@@ -100,14 +100,8 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
         with open(folder / name, "rb") as file:
             os.fsync(file.fileno())
     write_json(folder / "state.json", checkpoint.state)
-    sums = {name: _sha256(folder / name) for name in FILES}
+    sums = {name: file_sha256(folder / name) for name in FILES}
     write_json(folder / "manifest.json", {"format": FORMAT, "sha256": sums})
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Temporary folders of a run that was killed while it saved."""
-    for leftover in folder.glob(".step_*.tmp"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _put_back(folder: Path) -> None:
@@ -117,11 +111,6 @@ def _put_back(folder: Path) -> None:
         if not final.exists():
             with suppress(OSError):  # in a folder of somebody else's
                 os.replace(aside, final)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -141,9 +130,8 @@ def verify_checkpoint(path: Path) -> None:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
             raise RunError(f"{path}: format {manifest['format']}, this version reads {FORMAT}")
-        expected = {name: manifest["sha256"][name] for name in FILES}
-        for name, digest in expected.items():
-            if _sha256(path / name) != digest:
+        for name, digest in {name: manifest["sha256"][name] for name in FILES}.items():
+            if file_sha256(path / name) != digest:
                 raise RunError(f"{path}: {name} is damaged")
     except OSError as error:
         raise RunError(f"{path}: {Path(error.filename or path).name} cannot be read") from error

@@ -232,20 +232,14 @@ def _continue_or_begin(folder: RunFolder) -> Start:
     messages = [f"{problem}: skipped" for problem in problems]
     if checkpoint is not None:
         return Start(folder, checkpoint, False, (*messages, f"resuming from {checkpoint}"))
-    if list_checkpoints(folder.checkpoints) or _recorded_checkpoint(folder.metrics):
+    metrics = folder.metrics.read_bytes() if folder.metrics.exists() else b""
+    if list_checkpoints(folder.checkpoints) or b'"kind": "checkpoint"' in metrics:
         raise UserError(
             f"--resume auto: no checkpoint in {folder.checkpoints} is valid "
             f"({'; '.join(problems) or 'those recorded in metrics.jsonl are gone'}); restore one, "
             "or start over in a new --output-dir"
         )
     return Start(folder, None, False, (f"no checkpoint in {folder.root} yet: starting at step 0",))
-
-
-def _recorded_checkpoint(metrics: Path) -> bool:
-    """Whether metrics.jsonl says that a checkpoint was completed once."""
-    if not metrics.exists():
-        return False
-    return b'"kind": "checkpoint"' in metrics.read_bytes()
 
 
 def describe_environment(device: str, precision: str, processes: int) -> dict[str, Any]:
@@ -257,17 +251,11 @@ def describe_environment(device: str, precision: str, processes: int) -> dict[st
         except metadata.PackageNotFoundError:
             versions[package] = None
     return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "host": platform.node(),
-        "cpus": os.cpu_count(),
-        "device": device,
-        "mixed_precision": precision,
-        "processes": processes,
-        "git_commit": _git_commit(),
-        "versions": versions,
-    }
+        "command": sys.argv, "python": platform.python_version(),
+        "platform": platform.platform(), "host": platform.node(), "cpus": os.cpu_count(),
+        "device": device, "mixed_precision": precision, "processes": processes,
+        "git_commit": _git_commit(), "versions": versions,
+    }  # fmt: skip
 
 
 def _git_commit() -> str | None:

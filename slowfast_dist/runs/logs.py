@@ -4,7 +4,6 @@ import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -81,18 +80,15 @@ class SampleLog:
             return
         with (
             open(self.path, encoding="utf-8", errors="surrogateescape", newline="") as old,
-            atomic_write(self.path) as file,
+            atomic_write(self.path, "w", "surrogateescape") as file,
         ):
-            text = TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-            writer = csv.writer(text, lineterminator="\n")
+            writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self.header)
             for row in islice(_readable_rows(old), 1, None):
                 # A step is whole where something stands behind it; later ones are dropped anyway.
                 if len(row) < 2 or not row[0].isdecimal() or int(row[0][:18]) > global_step:
                     break
                 writer.writerow(row)
-            text.flush()
-            text.detach()
 
 
 def _readable_rows(file: Iterable[str]) -> Iterator[list[str]]:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from io import StringIO, TextIOWrapper
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,12 @@ def write_predictions(
     predictions, probabilities = predicted(logits), softmax(logits)
     header = ["path", "label", "prediction", *(f"prob_{name}" for name in classes)]
     # Paths that are not valid UTF-8 come as surrogates and go back to the bytes that they were.
-    with atomic_write(path) as file:
-        text = TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="")
-        writer = csv.writer(text, lineterminator="\n")
+    with atomic_write(path, "w", "surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        for name, label, prediction, row in zip(
-            names, labels, predictions, probabilities, strict=True
-        ):
+        rows = zip(names, labels, predictions, probabilities, strict=True)
+        for name, label, prediction, row in rows:
             writer.writerow([name, classes[label], classes[prediction], *row.tolist()])
-        text.flush()
-        text.detach()
 
 
 def read_predictions(path: Path) -> Predictions:

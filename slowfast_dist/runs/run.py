@@ -1,5 +1,6 @@
 """A run's folder as a page needs it. Whatever is missing or damaged there is absent here, too."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +43,6 @@ class Evaluation:
     """An evaluation-NAME/metrics.json; None for what it does not tell."""
 
     name: str
-    data: str
     epoch: int | None
     videos: int | None
     unreadable: int
@@ -106,10 +106,6 @@ class Run:
         return _intervals(self.best.get("intervals"))
 
     @property
-    def unreadable_in_validation(self) -> int:
-        return int(number(self.best_row.get("val/unreadable")) or 0)
-
-    @property
     def data(self) -> str | None:
         """The folder or CSV of the validation videos, as config.yaml has it."""
         return given(self.settings, "data.root", "data.val-dir")
@@ -147,14 +143,13 @@ def _index(text: str) -> tuple[int, str]:
 
 def read_split(path: Path) -> Split:
     """Count the rows of a split.csv."""
-    sides: dict[str, dict[str, int]] = {"train": {}, "val": {}}
-    groups: set[str] = set()
     rows = read_table(path, SPLIT)
-    for _, name, side, group in rows:
-        if side in sides:
-            sides[side][name] = sides[side].get(name, 0) + 1
-            groups.add(group)
-    return Split(sides["train"], sides["val"], 0 < len(groups) < len(rows))
+    train, val = (
+        dict(Counter(name for _, name, side, _ in rows if side == wanted))
+        for wanted in ("train", "val")
+    )
+    groups = {group for _, _, side, group in rows if side in ("train", "val")}
+    return Split(train, val, 0 < len(groups) < len(rows))
 
 
 def read_split_names(path: Path) -> dict[str, str]:
@@ -179,7 +174,6 @@ def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
     numbers = {key: number(value) for key, value in content.items()}
     return Evaluation(
         name,
-        str(content.get("data", "")),
         whole(content.get("epoch")),
         whole(content.get("videos")),
         whole(content.get("unreadable")) or 0,
@@ -190,9 +184,7 @@ def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
 
 
 def _intervals(value: Any) -> dict[str, tuple[float, float]]:
-    return {
-        name: found for name, one in mapping(value).items() if (found := pair(one)) is not None
-    }
+    return {name: found for name, one in mapping(value).items() if (found := pair(one)) is not None}
 
 
 def versions(environment: Mapping[str, Any]) -> dict[str, str]:

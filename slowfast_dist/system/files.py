@@ -15,15 +15,16 @@ from slowfast_dist.config.errors import UserError
 
 
 @contextmanager
-def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic_write(path: Path, mode: str = "wb", errors: str = "strict") -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path`` and rename it to ``path`` when the block succeeds.
 
     After a crash ``path`` holds the old content or the new, never a part; a failed block leaves
-    no temporary file. Raises OSError with the path in it.
+    no temporary file. Text is UTF-8, with ``errors`` as for ``open``. Raises OSError with the path
+    in it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text: dict[str, str] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": errors}
     try:
         with open(temporary, mode, **text) as file:  # type: ignore[call-overload]
             yield file

@@ -35,9 +35,7 @@ HARDEST = ("video", "clip", "class", "prediction", "confidence", "probability", 
 """Columns of the table of the hardest videos."""
 
 
-def hardest_table(
-    hardest: Sequence[HardVideo], videos: VideoTable, data: DataConfig
-) -> Any:
+def hardest_table(hardest: Sequence[HardVideo], videos: VideoTable, data: DataConfig) -> Any:
     """A wandb.Table of HARDEST, a row a video; ``videos`` are those of the validation.
 
     A video that cannot be read, hangs, or comes after TABLE_SECONDS has its row without a clip.
@@ -62,9 +60,7 @@ def hardest_table(
     return table
 
 
-def _excerpt(
-    videos: VideoTable, row: int, data: DataConfig, reader: GuardedReader
-) -> bytes | None:
+def _excerpt(videos: VideoTable, row: int, data: DataConfig, reader: GuardedReader) -> bytes | None:
     whole = data.sampling == "uniform"  # else the middle, as the model saw it
     try:
         content = excerpt(videos.path(row), videos.info(row), data.decoder, whole, reader)

@@ -51,22 +51,9 @@ class NullRun:
     def __init__(self, run_id: str | None) -> None:
         self.id = run_id
 
-    def log_step(self, values: Mapping[str, Any]) -> None: ...
-
-    def log_epoch(self, values: Mapping[str, Any]) -> None: ...
-
-    def log_confusion(self, matrix: NDArray[Any], classes: Sequence[str]) -> None: ...
-
-    def summarise_best(self, values: Mapping[str, Any]) -> None: ...
-
-    def log_per_class(self, epoch: int, rows: Sequence[Mapping[str, Any]]) -> None: ...
-
-    def log_hardest(self, epoch: int, draw: Callable[[], Any], at_end: bool = False) -> bool:
-        return True
-
-    def log_model(self, models_dir: Path, card: str) -> None: ...
-
-    def finish(self, exit_code: int = 0, seconds: float | None = None) -> None: ...
+    def __getattr__(self, name: str) -> Callable[..., bool]:
+        """Whatever a WandbRun does: here it does nothing, and nothing has to wait."""
+        return lambda *values, **options: True
 
 
 class WandbRun:
