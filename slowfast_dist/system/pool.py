@@ -20,12 +20,9 @@ exit code is told and not that of being killed."""
 
 
 def map_in_children(
-    answer: Callable[..., Any],
-    paths: Iterable[Path],
-    workers: int,
-    limit: Callable[[Path], float],
-    **arguments: Any,
-) -> Generator[tuple[Path, Any], None, None]:
+    answer: Callable[..., Any], paths: Iterable[Path], workers: int,
+    limit: Callable[[Path], float], **arguments: Any,
+) -> Generator[tuple[Path, Any], None, None]:  # fmt: skip
     """Each path with ``answer(path, **arguments)``, in any order, by up to ``workers`` children.
 
     ``answer`` is a function of a module; the arguments and what it returns are JSON values.
@@ -78,7 +75,7 @@ class _Worker(Child):
         super().__init__(serve, {"answer": self._name, "arguments": arguments})
         self.path: Path | None = None
         self.seconds_left = inf
-        """Seconds for which its answer is still waited for."""
+        """Of waiting for its answer."""
         self.answered = self.ended = self._ready = False
 
     def ask(self, path: Path, seconds: float) -> None:

@@ -33,10 +33,6 @@ DECODE_SECONDS = 20.0
 """Seconds of wall time in which a clip must be decoded: long, as a busy machine takes many times as
 long as an idle one. After it, the video counts as one that hangs."""
 
-READS_TO_TRIM = 50
-"""Clips after which the child gives free memory back: FFmpeg leaves its heap in pieces, which for
-one file or another may add tens of megabytes over some thousand clips."""
-
 WAITS = 20
 """Parts in which DECODE_SECONDS are waited for: while this process is stopped (SIGSTOP) only one
 part runs out."""
@@ -232,14 +228,17 @@ class _Child:
 def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
     """Answer until the parent ends. What other threads of the parent held is never used here:
     no torch, no log, no output."""
+    import resource  # of Unix alone
+
     signals.serve_parent(parent)
-    _forbid_core_file()
+    # No core file, which would be as large as the training process.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     gc.freeze()  # a collection would copy every page of the parent's objects
     _let_go_of_files(pipe.fileno())
     reads = 0
     while True:
         reads += 1
-        if reads % READS_TO_TRIM == 0:
+        if reads % 50 == 0:  # FFmpeg leaves the heap in pieces: tens of MB in some thousand clips
             give_back_free_memory()
         (path, indices, info, decoder, views), shape, offset = pipe.recv()
         answer: tuple[str, Any]
@@ -252,13 +251,6 @@ def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
         except Exception:
             answer = "bug", traceback.format_exc()
         pipe.send(answer)
-
-
-def _forbid_core_file() -> None:
-    """It would be as large as the training process."""
-    import resource  # of Unix alone
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _let_go_of_files(keep: int) -> None:

@@ -74,11 +74,6 @@ def _address(address: str) -> dict[str, Any]:
     return {"file": address, "format": None, "options": options}
 
 
-NOT_WHOLE = " (a video file on a server? download it, and give the file)"
-"""What FFmpeg calls an input or output error: an mp4 whose index lies at its end, on a server that
-sends files from their beginning only."""
-
-
 # --- in the process ------------------------------------------------------------------------------
 
 
@@ -89,12 +84,10 @@ def send_live(channel: Channel, request: dict[str, Any]) -> None:
     try:
         _find_host(request["file"])
         with av.open(
-            request["file"],
-            format=request["format"],
+            request["file"], format=request["format"], timeout=request["timeout"],
             options={**request["options"], "max_pixels": str(MAX_PIXELS)},
-            timeout=request["timeout"],
             metadata_errors="replace",
-        ) as container:
+        ) as container:  # fmt: skip
             data = DataConfig(**request["data"])
             for header, views in _frames(container, data, request["crops"]):
                 channel.send(header, views)
@@ -109,8 +102,12 @@ def send_live(channel: Channel, request: dict[str, Any]) -> None:
         # How FFmpeg says that a server which did not announce a length has closed the connection.
         over = frames and error.errno == errno.EIO if isinstance(error, OSError) else False
         if not over:
+            # An input or output error FFmpeg also calls an mp4 whose index lies at its end, on a
+            # server that sends files from their beginning only.
             unreadable = isinstance(error, OSError) and error.errno == errno.EIO
-            hint = NOT_WHOLE if unreadable and request["file"].startswith("http") else ""
+            hint = ""
+            if unreadable and request["file"].startswith("http"):
+                hint = " (a video file on a server? download it, and give the file)"
             channel.send({"failed": message(error) + hint})
             return
     channel.send({END: True})

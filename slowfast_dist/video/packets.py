@@ -148,17 +148,13 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
         undecodable = _undecodable(stream.codec_context, start, early)
     visible = np.flatnonzero(~hidden & ~np.isin(times, list(undecodable)) if usable else ~hidden)
     return PacketIndex(
-        times=times,
-        keys=np.flatnonzero(keys),
+        times=times, keys=np.flatnonzero(keys),
         order=visible[np.argsort(times[visible])] if usable else np.empty(0, np.int64),
-        states=np.array(states, np.int64),
-        undecodable=undecodable,
-        count=len(found),
-        false_keys=false_keys,
-        dropped=read - len(found),
+        states=np.array(states, np.int64), undecodable=undecodable, count=len(found),
+        false_keys=false_keys, dropped=read - len(found),
         ragged=before > 0 or bool(hidden[0]) or bool(leading.any()),
         kept=kept if kept is None else kept[: len(found)],
-    )
+    )  # fmt: skip
 
 
 def _packets(

@@ -39,9 +39,6 @@ clip (32 frames at rate 2, crop 224), both through the loader's path. H.264: 340
 variable frame rate 2.4, Matroska 1.8, real clips of 150 to 610 x 240 to 340 px 1.5 to 1.8. At
 720p, HEVC 1.8, VP9 1.4, MPEG-4 2.9."""
 
-_DECORD_PLACE = re.compile(r"\[\d+:\d+:\d+\] \S+:\d+: |Check failed: ")
-"""Time and place in Decord's source, with which its messages begin."""
-
 Frames = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 Decoder = Literal["auto", "decord", "pyav"]
@@ -265,7 +262,8 @@ def _decord_chunks(path: Path, wanted: list[int], info: VideoInfo) -> Iterator[F
     except ImportError as error:
         raise DecodeError(path, "Decord is not installed: use --data.decoder auto") from error
     except Exception as error:  # its own error is nothing narrower, and it asserts
-        line = _DECORD_PLACE.sub("", str(error).partition("\n")[0])
+        # Without time and place in Decord's source, with which its messages begin.
+        line = re.sub(r"\[[\d:]+\] \S+:\d+: |Check failed: ", "", str(error).partition("\n")[0])
         raise DecodeError(path, f"Decord: {line or type(error).__name__}") from error
 
 

@@ -101,10 +101,6 @@ def _even(length: float) -> int:
     return max(2, 2 * int(length / 2 + 0.5))
 
 
-_RGB = 0
-"""FFmpeg's AVCOL_SPC_RGB: the frame holds no luma that could be kept."""
-
-
 class _Resizer:
     """Makes yuv420p frames of one size, width and height, of a source's of any size and format."""
 
@@ -122,7 +118,8 @@ class _Resizer:
         """A frame as it came out of the decoder, upright, small, at its time from the first on."""
         small = self._scaler.reformat(
             frame, self._width, self._height, "yuv420p",  # 10 bits become 8, dithered
-            dst_colorspace=Colorspace.ITU709 if frame.colorspace == _RGB else None,
+            # 0 is FFmpeg's AVCOL_SPC_RGB: the frame holds no luma that could be kept.
+            dst_colorspace=Colorspace.ITU709 if frame.colorspace == 0 else None,
             dst_color_range=ColorRange.MPEG,  # players guess less wrong than with the full range
             interpolation=Interpolation.BICUBIC,  # as wide as the reduction asks: no aliasing
             threads=1,

@@ -159,16 +159,12 @@ class ViewConverter:
 
     def _stored_region(self, view: SpatialView) -> tuple[int, int, int, int]:
         """(top, left, height, width) of the view in the stored frame, before it is turned."""
-        height, width = self._size
-        top, left = view.top, view.left
-        bottom, right = top + view.height, left + view.width
-        if self._turns == 0:
-            return top, left, view.height, view.width
-        if self._turns == 1:
-            return left, width - bottom, view.width, view.height
-        if self._turns == 2:
-            return height - bottom, width - right, view.height, view.width
-        return height - right, top, view.width, view.height
+        top, left, height, width = view.top, view.left, view.height, view.width
+        above, beside = self._size[::-1] if self._turns % 2 else self._size
+        for _ in range(self._turns):  # back, clockwise
+            top, left, height, width = left, above - top - height, width, height
+            above, beside = beside, above
+        return top, left, height, width
 
     def _cut_for(self, frame: av.VideoFrame) -> "_Cut | None":
         """What cuts the region out before it is converted; None where that changes its pixels."""
