@@ -234,20 +234,16 @@ def _is_unchanged(path: Path, info: VideoInfo) -> bool:
 def _read_decord(
     path: Path, places: Places, info: VideoInfo, views: Sequence[View], out: Frames
 ) -> None:
-    size = (info.height, info.width)
-    wanted = sorted(places)
-    first = 0
-    for chunk in _decord_chunks(path, wanted, info):
-        if chunk.shape[1:3] != size:
-            raise DecodeError(path, f"Decord: frames of {chunk.shape[1:3]} in place of {size} px")
+    for numbers, frames in _decord_chunks(path, sorted(places), info):
         for view, seen in zip(views, out, strict=True):
-            placed = chunk if view is None else apply_view(chunk, view)
-            for number, frame in zip(wanted[first : first + CHUNK], placed, strict=True):
+            placed = frames if view is None else apply_view(frames, view)
+            for number, frame in zip(numbers, placed, strict=True):
                 seen[places[number]] = frame
-        first += CHUNK
 
 
-def _decord_chunks(path: Path, wanted: list[int], info: VideoInfo) -> Iterator[Frames]:
+def _decord_chunks(
+    path: Path, wanted: list[int], info: VideoInfo
+) -> Iterator[tuple[list[int], Frames]]:
     try:
         import decord  # there is none for some platforms, where PyAV reads everything
 
@@ -257,8 +253,13 @@ def _decord_chunks(path: Path, wanted: list[int], info: VideoInfo) -> Iterator[F
         reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
         if info.decord_exact and len(reader) != info.frames:
             raise ValueError(f"{len(reader)} frames in place of {info.frames}")
+        size = (info.height, info.width)
         for first in range(0, len(wanted), CHUNK):
-            yield reader.get_batch(wanted[first : first + CHUNK]).asnumpy()
+            numbers = wanted[first : first + CHUNK]
+            frames = reader.get_batch(numbers).asnumpy()
+            if frames.shape[1:3] != size:
+                raise ValueError(f"frames of {frames.shape[1:3]} in place of {size} px")
+            yield numbers, frames
     except ImportError as error:
         raise DecodeError(path, "Decord is not installed: use --data.decoder auto") from error
     except Exception as error:  # its own error is nothing narrower, and it asserts

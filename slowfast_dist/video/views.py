@@ -129,7 +129,7 @@ class ViewConverter:
         self._turns = rotation // 90 % 4
         self._size = (width, height) if self._turns % 2 else (height, width)
         self._view = view
-        self._region = None if view is None else self._stored_region(view)
+        self._region = None if view is None else _stored(view, height, width, self._turns)
         self._reformatter = VideoReformatter()
         self._kind: tuple[str, int, int] | None = None
         self._cut: _Cut | None = None
@@ -157,15 +157,6 @@ class ViewConverter:
             top, left = top - cut.top, left - cut.left
         return source[top : top + height, left : left + width]
 
-    def _stored_region(self, view: SpatialView) -> tuple[int, int, int, int]:
-        """(top, left, height, width) of the view in the stored frame, before it is turned."""
-        top, left, height, width = view.top, view.left, view.height, view.width
-        above, beside = self._size[::-1] if self._turns % 2 else self._size
-        for _ in range(self._turns):  # back, clockwise
-            top, left, height, width = left, above - top - height, width, height
-            above, beside = beside, above
-        return top, left, height, width
-
     def _cut_for(self, frame: av.VideoFrame) -> "_Cut | None":
         """What cuts the region out before it is converted; None where that changes its pixels."""
         if frame.interlaced_frame:
@@ -182,10 +173,18 @@ class ViewConverter:
     def _rgb(self, frame: av.VideoFrame, height: int, width: int) -> Pixels:
         """(height, width, 3), valid until the next frame."""
         # More threads than one only take the CPU from the loader's other processes.
-        rgb = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", threads=1
-        )
+        rgb = self._reformatter.reformat(frame, width, height, "rgb24", threads=1)
         return _rows(rgb.planes[0])[:height, : 3 * width].reshape(height, width, 3)
+
+
+def _stored(view: SpatialView, height: int, width: int, turns: int) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a view of the displayed frame in the stored one, which was
+    turned anticlockwise: each step turns it back by 90 degrees."""
+    top, left, rows, columns = view.top, view.left, view.height, view.width
+    for _ in range(turns):
+        top, left, rows, columns = left, height - top - rows, columns, rows
+        height, width = width, height
+    return top, left, rows, columns
 
 
 class _Cut:
