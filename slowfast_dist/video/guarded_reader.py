@@ -33,10 +33,6 @@ DECODE_SECONDS = 20.0
 """Seconds of wall time in which a clip must be decoded: long, as a busy machine takes many times as
 long as an idle one. After it, the video counts as one that hangs."""
 
-WAITS = 20
-"""Parts in which DECODE_SECONDS are waited for: while this process is stopped (SIGSTOP) only one
-part runs out."""
-
 SLOT_BYTES = 64 * 1024**2
 """Shared memory in which a child's clips lie until they are let go of. A batch of more is copied:
 copies cost a tenth of the time in which a small video is decoded."""
@@ -88,7 +84,11 @@ class GuardedReader:
         view = views[0]
         height, width = (info.height, info.width) if view is None else (view.size, view.size)
         shape = (len(views), len(indices), height, width, 3)
-        child = self._child_with(prod(shape))
+        child, size = self._child, prod(shape)
+        if child is None or child.owner != os.getpid() or child.size < size or child.is_gone():
+            self.close()
+            self._child = child = _Child(size)
+            self._finalizer = weakref.finalize(self, child.end)
         seconds = DECODE_SECONDS if self.seconds is None else self.seconds
         try:
             answer = child.ask((path, indices, info, decoder, views), shape, seconds)
@@ -116,15 +116,6 @@ class GuardedReader:
         if self._finalizer is not None:
             self._finalizer.detach()
         return child.end(patience)
-
-    def _child_with(self, size: int) -> "_Child":
-        """A child of this process, idle and well, that can hand ``size`` bytes over."""
-        child = self._child
-        if child is None or child.owner != os.getpid() or child.size < size or child.is_gone():
-            self.close()
-            self._child = child = _Child(size)
-            self._finalizer = weakref.finalize(self, child.end)
-        return child
 
 
 _unreaped: list[psutil.Process] = []
@@ -171,8 +162,7 @@ class _Slots:
 
 
 class _Child:
-    """A forked process that reads frames into memory shared with its parent, ``size`` bytes at
-    most."""
+    """A forked process that reads frames into shared memory, ``size`` bytes at most."""
 
     def __init__(self, size: int) -> None:
         self.owner = os.getpid()
@@ -198,8 +188,8 @@ class _Child:
     ) -> tuple[str, Any] | None:
         """Its answer, None if it takes longer; EOFError or ConnectionError if it dies of it."""
         self._pipe.send((request, shape, self.slots.free[-1]))
-        for _ in range(WAITS):
-            if self._pipe.poll(seconds / WAITS):
+        for _ in range(20):  # while this process is stopped (SIGSTOP) only one part runs out
+            if self._pipe.poll(seconds / 20):
                 return self._pipe.recv()
         return None
 

@@ -48,7 +48,6 @@ View = SpatialView | None
 Places = dict[int, list[int]]
 """Frame number -> where it goes in each view's part of the result."""
 
-
 @dataclass(frozen=True)
 class VideoInfo:
     """What a file holds, as the probe found it. Size and speed do not count in comparisons."""
@@ -99,17 +98,15 @@ def chosen_decoder(info: VideoInfo, decoder: Decoder) -> Literal["decord", "pyav
 
 
 def decoder_reasons(counts: Counter[tuple[str, bool]], decoder: Decoder) -> list[str]:
-    """Which library reads how many of the videos, and why: lines for people.
-
-    ``counts``: how many there are of each codec in which Decord is right (True), or is not.
-    """
+    """Which library reads how many of the videos, and why: lines for people. ``counts``: how many
+    there are of each codec in which Decord is right (True), or is not."""
     right = {codec: count for (codec, exact), count in sorted(counts.items()) if exact}
     wrong = sum(counts.values()) - sum(right.values())
     if decoder == "pyav":
         return [f"PyAV reads all {counts.total()} videos (--data.decoder pyav)"]
     if decoder == "decord":
         faults = f"; frames may be wrong in {wrong}: --data.decoder auto reads those right"
-        return [f"Decord reads all {counts.total()} videos" + (faults if wrong else "")]
+        return [f"Decord reads all {counts.total()} videos{faults if wrong else ''}"]
     lines = []
     for codec, count in right.items():
         times = SPEED_OVER_DECORD.get(codec, 0.0)

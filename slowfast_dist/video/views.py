@@ -37,10 +37,8 @@ class SpatialView:
 def training_view(
     height: int, width: int, data: DataConfig, rng: np.random.Generator
 ) -> SpatialView:
-    """A random short side within ``data.short_side``, a random crop, mirrored every second time.
-
-    With resize ``square`` the region is the whole frame. Always takes the same number of draws.
-    """
+    """A random short side within ``data.short_side``, a random crop, mirrored every second time;
+    with resize ``square`` the whole frame. Always takes the same number of draws."""
     low, high = data.short_side
     short_side = int(rng.integers(low, high + 1))
     vertical, horizontal, coin = rng.random(3)
@@ -135,10 +133,8 @@ class ViewConverter:
         self._cut: _Cut | None = None
 
     def write(self, frame: av.VideoFrame, out: Pixels) -> None:
-        """``out``: (H, W, 3), or (size, size, 3) with a view.
-
-        A frame of another size than the first one is scaled to that.
-        """
+        """``out``: (H, W, 3), or (size, size, 3) with a view. A frame of another size than the
+        first one is scaled to that."""
         if self._view is None:
             upright = turn(self._rgb(frame, *self._size), self._turns)
             out[:] = upright[:, ::-1] if self._mirrored else upright

@@ -13,12 +13,10 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-from numpy.typing import NDArray
 
 from slowfast_dist.video.container import FAULTS, message
 from slowfast_dist.video.sound import CopiedSound, Sound
-
-Picture = NDArray[np.uint8]
+from slowfast_dist.video.views import Pixels
 
 ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0", "flags": "+frame_duration"}
 """Options of x264: hardly told from the source. With B-frames and uneven times the file would say a
@@ -99,7 +97,7 @@ class VideoWriter:
                 with _raised_as(WriteError):
                     os.fsync(self._file)
 
-    def write(self, picture: Picture, time: float | None = None, seconds: float = 0.0) -> None:
+    def write(self, picture: Pixels, time: float | None = None, seconds: float = 0.0) -> None:
         """Show ``picture``, uint8 RGB (H, W, 3), from ``time`` on (rising; None: a tick after the
         last), for ``seconds`` if it is the last one."""
         if any(self._pad):
@@ -139,7 +137,7 @@ class VideoWriter:
 
 
 def write_video(
-    path: Path, pictures: Iterable[Picture], fps: int,
+    path: Path, pictures: Iterable[Pixels], fps: int,
     options: Mapping[str, str] = MADE_CLIP_ENCODER, threads: int = 1,
 ) -> None:  # fmt: skip
     """Encode pictures, each uint8 RGB (H, W, 3), evenly spaced in time.
