@@ -13,9 +13,6 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import FrameType
 from typing import Any
 
-CLOSED_PIPE = 141
-"""The exit code of a command that SIGPIPE ends, as ``| head`` does to most."""
-
 _ending = False
 
 
@@ -79,7 +76,7 @@ def ends_with_its_pipe() -> Iterator[None]:
         yield
     except BrokenPipeError:
         _silence()
-        raise SystemExit(CLOSED_PIPE) from None
+        raise SystemExit(141) from None  # as one that SIGPIPE ends, as ``| head`` does to most
     except OSError:
         _silence()  # or Python's own last flush fails once more, as on a full disk
         raise

@@ -12,9 +12,6 @@ import psutil
 PROC = Path("/proc/self")
 CGROUPS = Path("/sys/fs/cgroup")
 
-SAMPLE_SECONDS = 0.001
-"""Seconds between two looks at the memory where the kernel does not keep its peak."""
-
 
 def memory_now() -> int:
     """Bytes of RAM that this process holds."""
@@ -118,7 +115,7 @@ def sampled_growth(work: Callable[[], object], start: int) -> int:
 
     def watch() -> None:
         nonlocal peak
-        while not done.wait(SAMPLE_SECONDS):
+        while not done.wait(0.001):
             peak = max(peak, memory_now())
 
     watcher = threading.Thread(target=watch, daemon=True)

@@ -10,22 +10,11 @@ from typing import Any
 
 from slowfast_dist.system.child import CRASHES, HANGS, Channel, Child, function_of, name_of
 
-WAIT_SECONDS = 1.0
-"""The longest wait that counts at once against a file's time limit, in seconds. While this process
-is stopped (Ctrl-Z) only one such wait runs out, and no file is blamed for the pause."""
-
-CRASH_SECONDS = 5.0
-"""Seconds in which a child that has closed its output is given to end by itself, so that its own
-exit code is told and not that of being killed."""
-
 
 def map_in_children(
-    answer: Callable[..., Any],
-    paths: Iterable[Path],
-    workers: int,
-    limit: Callable[[Path], float],
-    **arguments: Any,
-) -> Generator[tuple[Path, Any], None, None]:
+    answer: Callable[..., Any], paths: Iterable[Path], workers: int,
+    limit: Callable[[Path], float], **arguments: Any,
+) -> Generator[tuple[Path, Any], None, None]:  # fmt: skip
     """Each path with ``answer(path, **arguments)``, in any order, by up to ``workers`` children.
 
     ``answer`` is a function of a module; the arguments and what it returns are JSON values.
@@ -59,8 +48,9 @@ def map_in_children(
 
 
 def _ready_or_late(busy: "list[_Worker]") -> "list[_Worker]":
-    """Wait for the first answer, and count the time against all."""
-    part = max(0.0, min(WAIT_SECONDS, *(worker.seconds_left for worker in busy)))
+    """Wait for the first answer, a second at most, and count the time against all: while this
+    process is stopped (Ctrl-Z) only one such wait runs out, and no file is blamed for the pause."""
+    part = max(0.0, min(1.0, *(worker.seconds_left for worker in busy)))
     begun = time.monotonic()
     answered = wait([worker.channel.reader.fileno() for worker in busy], part)
     waited = min(part, time.monotonic() - begun)
@@ -78,7 +68,7 @@ class _Worker(Child):
         super().__init__(serve, {"answer": self._name, "arguments": arguments})
         self.path: Path | None = None
         self.seconds_left = inf
-        """Seconds for which its answer is still waited for."""
+        """Of waiting for its answer."""
         self.answered = self.ended = self._ready = False
 
     def ask(self, path: Path, seconds: float) -> None:
@@ -101,7 +91,8 @@ class _Worker(Child):
         if self.seconds_left <= 0:
             self.end()
             return path, f"{HANGS}: given up after {limit(path):.0f} s"
-        return path, f"{CRASHES} (process ended with {self.end(CRASH_SECONDS)})"
+        code = self.end(5.0)  # seconds to end by itself, or its code would be that of being killed
+        return path, f"{CRASHES} (process ended with {code})"
 
     def end(self, patience: float = 0.0) -> int:
         self.ended = True

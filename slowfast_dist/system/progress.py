@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, Self, TextIO, TypeVar
 
-import psutil
 from tqdm import tqdm
 
+from slowfast_dist.system.memory import memory_now
 from slowfast_dist.system.text import clock
 
 LINE_SECONDS = 30.0
 """Seconds from one plain line to the next, where standard error is no terminal: a log of a day of
 training then has a few thousand lines."""
 
-BAR_SECONDS = 1.0
-"""Seconds from one refresh of the bar to the next: each asks the GPU for the loss, which waits."""
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -65,8 +63,8 @@ class Progress:
         if not self._silent and is_terminal(self._stream):
             self._bar = tqdm(
                 desc=self.title, total=self.total, initial=self.done, unit="step",
-                file=self._stream, dynamic_ncols=True, mininterval=BAR_SECONDS, miniters=1,
-                leave=False,
+                file=self._stream, dynamic_ncols=True, leave=False, miniters=1,
+                mininterval=1.0,  # seconds: each refresh asks the GPU for the loss, which waits
                 bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]",
             )  # fmt: skip
         return self
@@ -133,7 +131,7 @@ class Progress:
 
     def _facts(self) -> str:
         loss = "" if self._loss is None else f"loss {self._loss():.3f} "
-        memory = self._memory() if self._memory else psutil.Process().memory_info().rss
+        memory = self._memory() if self._memory else memory_now()
         return (
             f"{loss}{self.clips_per_second:.1f} clips/s "
             f"data-wait {self.data_wait_fraction:.0%} memory {memory / 1e9:.1f} GB"

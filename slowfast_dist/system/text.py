@@ -64,12 +64,9 @@ def operand(path: PathLike[str] | str) -> str:
 def _quoted(word: str) -> str:
     if word.isprintable():
         return shlex.quote(word)
-    raw = word.encode("utf-8", "surrogateescape" if _is_bytes(word) else "replace")
+    surrogates = [sign for sign in word if 0xD800 <= ord(sign) <= 0xDFFF]
+    are_bytes = all(0xDC80 <= ord(sign) <= 0xDCFF for sign in surrogates)  # that are no UTF-8
+    raw = word.encode("utf-8", "surrogateescape" if are_bytes else "replace")
     plain = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}"
              for byte in raw)  # fmt: skip
     return f"$'{''.join(plain)}'"
-
-
-def _is_bytes(word: str) -> bool:
-    """Whether its surrogates are those of bytes that are no UTF-8."""
-    return all(0xDC80 <= ord(sign) <= 0xDCFF for sign in word if 0xD800 <= ord(sign) <= 0xDFFF)

@@ -16,13 +16,6 @@ MAX_PIXELS = 8192 * 4608
 8192 x 4608). A file of kilobytes that claims more would take gigabytes: the decoder keeps up to 17
 such pictures."""
 
-_NOTHING_DECODED = {"skip_frame": "all"}
-"""Options for opening a file without decoding frames to learn what the probe found already, which
-costs 1 ms (340 x 256) to 10 ms (1920 x 1080)."""
-
-_ONE_PACKET = {"probesize": "32"}
-"""Options for opening an mp4, whose headers say it all, without reading more packets than one."""
-
 _INDIRECT_FORMATS = frozenset({
     "avisynth", "concat", "dash", "hls", "image2", "imf", "lavfi", "rtp", "rtsp", "sdp",
     "vapoursynth", "webm_dash_manifest",
@@ -66,10 +59,16 @@ def open_video(
     """
     # Not for a file that was probed: opened again and again with it, FFmpeg holds more memory.
     limits = {} if known else {"max_pixels": str(MAX_PIXELS)}
+    options, format = NO_OTHER_FILES | limits, None
     try:
-        options, format = NO_OTHER_FILES | (_NOTHING_DECODED if known else limits), None
-        if known and _is_mp4(path):  # told so, FFmpeg need not ask each of its formats
-            options, format = options | _ONE_PACKET, "mp4"
+        if known:
+            # To decode frames for what the probe found costs 1 ms (340 x 256) to 10 (1920 x 1080).
+            options["skip_frame"] = "all"
+            with open(path, "rb", buffering=0) as file:
+                # Told that it is an mp4, FFmpeg need not ask each of its formats; and the headers
+                # of one say it all, so that no more than one packet is read.
+                if file.read(8)[4:] == b"ftyp":
+                    format, options["probesize"] = "mp4", "32"
         url = file_url(path)
         container = av.open(url, format=format, metadata_errors="replace", options=options)
     except FAULTS as error:
@@ -95,11 +94,6 @@ def open_video(
 def file_url(path: Path) -> str:
     """The file's name as FFmpeg takes it: ``12:30.mp4`` alone would be of the protocol ``12``."""
     return f"file:{path}"
-
-
-def _is_mp4(path: Path) -> bool:
-    with open(path, "rb", buffering=0) as file:
-        return file.read(8)[4:] == b"ftyp"
 
 
 def message(error: Exception) -> str:

@@ -33,14 +33,6 @@ DECODE_SECONDS = 20.0
 """Seconds of wall time in which a clip must be decoded: long, as a busy machine takes many times as
 long as an idle one. After it, the video counts as one that hangs."""
 
-READS_TO_TRIM = 50
-"""Clips after which the child gives free memory back: FFmpeg leaves its heap in pieces, which for
-one file or another may add tens of megabytes over some thousand clips."""
-
-WAITS = 20
-"""Parts in which DECODE_SECONDS are waited for: while this process is stopped (SIGSTOP) only one
-part runs out."""
-
 SLOT_BYTES = 64 * 1024**2
 """Shared memory in which a child's clips lie until they are let go of. A batch of more is copied:
 copies cost a tenth of the time in which a small video is decoded."""
@@ -92,7 +84,11 @@ class GuardedReader:
         view = views[0]
         height, width = (info.height, info.width) if view is None else (view.size, view.size)
         shape = (len(views), len(indices), height, width, 3)
-        child = self._child_with(prod(shape))
+        child, size = self._child, prod(shape)
+        if child is None or child.owner != os.getpid() or child.size < size or child.is_gone():
+            self.close()
+            self._child = child = _Child(size)
+            self._finalizer = weakref.finalize(self, child.end)
         seconds = DECODE_SECONDS if self.seconds is None else self.seconds
         try:
             answer = child.ask((path, indices, info, decoder, views), shape, seconds)
@@ -120,15 +116,6 @@ class GuardedReader:
         if self._finalizer is not None:
             self._finalizer.detach()
         return child.end(patience)
-
-    def _child_with(self, size: int) -> "_Child":
-        """A child of this process, idle and well, that can hand ``size`` bytes over."""
-        child = self._child
-        if child is None or child.owner != os.getpid() or child.size < size or child.is_gone():
-            self.close()
-            self._child = child = _Child(size)
-            self._finalizer = weakref.finalize(self, child.end)
-        return child
 
 
 _unreaped: list[psutil.Process] = []
@@ -175,8 +162,7 @@ class _Slots:
 
 
 class _Child:
-    """A forked process that reads frames into memory shared with its parent, ``size`` bytes at
-    most."""
+    """A forked process that reads frames into shared memory, ``size`` bytes at most."""
 
     def __init__(self, size: int) -> None:
         self.owner = os.getpid()
@@ -202,8 +188,8 @@ class _Child:
     ) -> tuple[str, Any] | None:
         """Its answer, None if it takes longer; EOFError or ConnectionError if it dies of it."""
         self._pipe.send((request, shape, self.slots.free[-1]))
-        for _ in range(WAITS):
-            if self._pipe.poll(seconds / WAITS):
+        for _ in range(20):  # while this process is stopped (SIGSTOP) only one part runs out
+            if self._pipe.poll(seconds / 20):
                 return self._pipe.recv()
         return None
 
@@ -232,14 +218,17 @@ class _Child:
 def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
     """Answer until the parent ends. What other threads of the parent held is never used here:
     no torch, no log, no output."""
+    import resource  # of Unix alone
+
     signals.serve_parent(parent)
-    _forbid_core_file()
+    # No core file, which would be as large as the training process.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     gc.freeze()  # a collection would copy every page of the parent's objects
     _let_go_of_files(pipe.fileno())
     reads = 0
     while True:
         reads += 1
-        if reads % READS_TO_TRIM == 0:
+        if reads % 50 == 0:  # FFmpeg leaves the heap in pieces: tens of MB in some thousand clips
             give_back_free_memory()
         (path, indices, info, decoder, views), shape, offset = pipe.recv()
         answer: tuple[str, Any]
@@ -252,13 +241,6 @@ def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
         except Exception:
             answer = "bug", traceback.format_exc()
         pipe.send(answer)
-
-
-def _forbid_core_file() -> None:
-    """It would be as large as the training process."""
-    import resource  # of Unix alone
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _let_go_of_files(keep: int) -> None:

@@ -46,7 +46,13 @@ def live_frames(
     ``timeout`` seconds.
     Raises UserError for a camera that is not there.
     """
-    how = _camera(int(address)) if address.isdecimal() else _address(address)
+    if address.isdecimal():
+        how = _camera(int(address))
+    else:
+        options = {"fpsprobesize": "0"}  # twenty frames would be waited for to tell the rate
+        if address.lower().startswith(("rtsp:", "rtsps:")):
+            options["rtsp_flags"] = "prefer_tcp"  # over UDP pictures get lost, or none come through
+        how = {"file": address, "format": None, "options": options}
     shown = {name: getattr(data, name) for name in ("resize", "short_side", "crop_size")}
     request = {**how, "timeout": timeout, "crops": crops, "data": shown}
     return StreamProcess(send_live, request, deliver)
@@ -67,18 +73,6 @@ def _camera(number: int) -> dict[str, Any]:
     return {"file": device, "format": "v4l2", "options": {}}
 
 
-def _address(address: str) -> dict[str, Any]:
-    options = {"fpsprobesize": "0"}  # twenty frames would be waited for to tell the rate
-    if address.lower().startswith(("rtsp:", "rtsps:")):
-        options["rtsp_flags"] = "prefer_tcp"  # over UDP pictures get lost, or none come through
-    return {"file": address, "format": None, "options": options}
-
-
-NOT_WHOLE = " (a video file on a server? download it, and give the file)"
-"""What FFmpeg calls an input or output error: an mp4 whose index lies at its end, on a server that
-sends files from their beginning only."""
-
-
 # --- in the process ------------------------------------------------------------------------------
 
 
@@ -89,12 +83,10 @@ def send_live(channel: Channel, request: dict[str, Any]) -> None:
     try:
         _find_host(request["file"])
         with av.open(
-            request["file"],
-            format=request["format"],
+            request["file"], format=request["format"], timeout=request["timeout"],
             options={**request["options"], "max_pixels": str(MAX_PIXELS)},
-            timeout=request["timeout"],
             metadata_errors="replace",
-        ) as container:
+        ) as container:  # fmt: skip
             data = DataConfig(**request["data"])
             for header, views in _frames(container, data, request["crops"]):
                 channel.send(header, views)
@@ -106,11 +98,13 @@ def send_live(channel: Channel, request: dict[str, Any]) -> None:
         if late or isinstance(error, av.ExitError):
             channel.send({"failed": ""})
             return
-        # How FFmpeg says that a server which did not announce a length has closed the connection.
-        over = frames and error.errno == errno.EIO if isinstance(error, OSError) else False
-        if not over:
-            unreadable = isinstance(error, OSError) and error.errno == errno.EIO
-            hint = NOT_WHOLE if unreadable and request["file"].startswith("http") else ""
+        # How FFmpeg says that a server which did not announce a length has closed the connection;
+        # or that an mp4 has its index at its end, on a server that sends from the beginning only.
+        broken = isinstance(error, OSError) and error.errno == errno.EIO
+        if not (frames and broken):
+            hint = ""
+            if broken and request["file"].startswith("http"):
+                hint = " (a video file on a server? download it, and give the file)"
             channel.send({"failed": message(error) + hint})
             return
     channel.send({END: True})

@@ -63,25 +63,31 @@ class OrderedFrames:
     ) -> None:
         self.path, self.stream, self._info, self._index = path, stream, info, index
         # AVI has no times: FFmpeg makes some up, in the order of the packets.
-        self.timed = info.by_packets or "avi" not in stream.container.format.name
-        self._base = float(stream.time_base or 0) or 1e-3
-
-    def times(self) -> FrameTimes:
+        self._timed = info.by_packets or "avi" not in stream.container.format.name
+        step = 1 / (info.fps or 25.0)
+        starts = np.asarray(np.arange(info.frames) * step, np.float64)
+        if info.by_packets:
+            ticks = index.times[index.order]
+            starts = np.asarray((ticks - ticks[0]) * (float(stream.time_base or 0) or 1e-3))
+            step = float(np.median(np.diff(starts))) if info.frames > 1 else step
+        end = float(starts[-1]) + step if info.by_packets else info.frames * step
+        self.times = FrameTimes(starts, end)
         """From the packets, nothing is decoded."""
-        count = self._info.frames
-        if not self._info.by_packets:
-            step = 1 / (self._info.fps or 25.0)
-            return FrameTimes(np.asarray(np.arange(count) * step, np.float64), count * step)
-        ticks = self._index.times[self._index.order]
-        starts = np.asarray((ticks - ticks[0]) * self._base, np.float64)
-        last = float(np.median(np.diff(starts))) if count > 1 else 1 / (self._info.fps or 25.0)
-        return FrameTimes(starts, float(starts[-1]) + last)
 
-    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """The frames ``wanted`` (rising numbers) as they come out of the decoder.
+    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        """The frames ``wanted`` (rising numbers) as they come out of the decoder, each with the
+        seconds from the video's first frame to it: by its own time, where those rise. Raises
+        DecodeError at the first that does not decode whole."""
+        origin, last = None, -1.0
+        for number, frame in self._read(wanted):
+            time = expected = float(self.times.starts[number])
+            if self._timed and frame.time is not None:
+                origin = float(frame.time) - expected if origin is None else origin
+                time = float(frame.time) - origin
+            last = time if time > last else max(expected, last + 1e-6)
+            yield number, last, frame
 
-        Raises DecodeError at the first that does not decode whole.
-        """
+    def _read(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
         for first, end in _chunks(self._index) if self._info.by_packets else [(0, math.inf)]:
             low, high = np.searchsorted(wanted, [first, end])
             if low < high:
@@ -202,47 +208,24 @@ def send_video(channel: Channel, request: dict[str, Any]) -> None:
     views = [SpatialView(**view) for view in request["views"]]
     try:
         with open_in_order(path, info) as frames:
-            times = frames.times()
-            channel.send({"end": times.end}, times.starts.view(np.uint8))
+            channel.send({"end": frames.times.end}, frames.times.starts.view(np.uint8))
             asked = channel.receive()
             if asked is not None:
-                _send_frames(channel, frames, asked.header["wanted"], times, info, views)
+                _send_frames(channel, frames, asked.header["wanted"], info, views)
     except DecodeError as error:
         channel.send({"unreadable": error.reason})
 
 
 def _send_frames(
-    channel: Channel, frames: OrderedFrames, wanted: list[int], times: FrameTimes,
-    info: VideoInfo, views: list[SpatialView],
+    channel: Channel, frames: OrderedFrames, wanted: list[int], info: VideoInfo,
+    views: list[SpatialView],
 ) -> None:  # fmt: skip
     converters = [
         ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
         for view in views
     ]
     out = np.empty((len(views), views[0].size, views[0].size, 3), np.uint8)
-    clock = OwnTimes(times, frames.timed)
-    for number, frame in frames.read(wanted):
+    for number, time, frame in frames.read(wanted):
         for converter, target in zip(converters, out, strict=True):
             converter.write(frame, target)
-        header: dict[str, Any] = {"number": number, "time": clock.of(number, frame)}
-        channel.send(header, out)
-
-
-class OwnTimes:
-    """When the frames that were decoded are shown: as they say themselves, where that rises."""
-
-    def __init__(self, times: FrameTimes, timed: bool) -> None:
-        """``timed``: whether the frames can be trusted in that."""
-        self._expected, self._timed = times.starts, timed
-        self._origin: float | None = None
-        self._last = -1.0
-
-    def of(self, number: int, frame: av.VideoFrame) -> float:
-        """Seconds from the first frame of the video on."""
-        expected = float(self._expected[number])
-        given = float(frame.time) if self._timed and frame.time is not None else None
-        if self._origin is None and given is not None:
-            self._origin = given - expected
-        time = expected if given is None or self._origin is None else given - self._origin
-        self._last = time if time > self._last else max(expected, self._last + 1e-6)
-        return self._last
+        channel.send({"number": number, "time": time}, out)

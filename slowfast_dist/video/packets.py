@@ -18,9 +18,6 @@ from slowfast_dist.video.container import FAULTS, DecodeError, message, open_vid
 KEEP_BYTES = 128 * 1024**2
 """Compressed bytes held while a clip is read; a larger file is read a second time instead."""
 
-BLANK_BYTES = 64
-"""A packet that begins with so many zeros is none: no codec has such a header."""
-
 STATE_SIDE_DATA: tuple[Literal["palette", "new_extradata", "param_change"], ...] = (
     "palette", "new_extradata", "param_change",
 )  # fmt: skip
@@ -96,10 +93,8 @@ def _undecodable(
 
 
 def index_packets(path: Path, container: InputContainer, stream: VideoStream) -> PacketIndex:
-    """Read all packets of the stream; decoded are only those around an open beginning.
-
-    Raises DecodeError if there is no frame.
-    """
+    """Read all packets of the stream; decoded are only those around an open beginning. Raises
+    DecodeError if there is no frame."""
     kept: list[av.Packet] | None = []
     found: list[tuple[int | None, bool, bool, bool]] = []
     second: av.Packet | None = None
@@ -119,7 +114,8 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
             start.append(packet)
         if any(packet.has_sidedata(kind) for kind in STATE_SIDE_DATA):
             states.append(len(found))
-        broken = packet.is_corrupt or not any(memoryview(packet)[:BLANK_BYTES])
+        # One that begins with so many zeros is none: no codec has such a header.
+        broken = packet.is_corrupt or not any(memoryview(packet)[:64])
         found.append((packet.pts, packet.is_keyframe, packet.is_discard, broken))
         size += packet.size
         if kept is not None:
@@ -148,17 +144,13 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
         undecodable = _undecodable(stream.codec_context, start, early)
     visible = np.flatnonzero(~hidden & ~np.isin(times, list(undecodable)) if usable else ~hidden)
     return PacketIndex(
-        times=times,
-        keys=np.flatnonzero(keys),
+        times=times, keys=np.flatnonzero(keys),
         order=visible[np.argsort(times[visible])] if usable else np.empty(0, np.int64),
-        states=np.array(states, np.int64),
-        undecodable=undecodable,
-        count=len(found),
-        false_keys=false_keys,
-        dropped=read - len(found),
+        states=np.array(states, np.int64), undecodable=undecodable, count=len(found),
+        false_keys=false_keys, dropped=read - len(found),
         ragged=before > 0 or bool(hidden[0]) or bool(leading.any()),
         kept=kept if kept is None else kept[: len(found)],
-    )
+    )  # fmt: skip
 
 
 def _packets(
@@ -208,10 +200,8 @@ def packets_between(path: Path, index: PacketIndex, first: int, last: int) -> It
 def decode_frames(
     path: Path, context: VideoCodecContext, index: PacketIndex, wanted: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The frames ``wanted`` (numbers, each once) by their packets' times, in any order.
-
-    Raises DecodeError at the first that does not decode whole.
-    """
+    """The frames ``wanted`` (numbers, each once) by their packets' times, in any order. Raises
+    DecodeError at the first that does not decode whole."""
     total = len(index.order)
     for numbers, first, last in _segments(index, wanted):
         missing = {int(index.times[index.order[number]]): number for number in numbers}
@@ -257,9 +247,7 @@ def _decode_segment(
     context: VideoCodecContext, packets: Iterator[av.Packet], missing: dict[int, int], skip: bool
 ) -> Generator[tuple[int, av.VideoFrame], None, str]:
     """Yield the whole frames among those ``missing`` (time -> number), and take them out of it.
-
-    Returns why it ended before all were found.
-    """
+    Returns why it ended before all were found."""
     try:
         for frame in _feed(context, packets, set(missing) if skip else None):
             if frame.pts in missing and not frame.is_corrupt:

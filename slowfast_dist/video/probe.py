@@ -31,13 +31,6 @@ PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"})
 DECORD_CODECS = PACKET_IS_FRAME - {"av1"}
 """Those of them that Decord 0.6 decodes; it was right on every file of plain order."""
 
-TIMED_FRAMES = 8
-"""Frames whose decoding is timed: some milliseconds of work, a keyframe among them."""
-
-UNEVENNESS = 0.4
-"""Part of the time between two frames by which one may be early or late and still be told from
-its neighbours."""
-
 
 def probe_file(path: Path) -> VideoInfo:
     """Scan the packets of the file; decode its first frame and the last one that is a keyframe.
@@ -50,11 +43,8 @@ def probe_file(path: Path) -> VideoInfo:
         index = index_packets(path, container, stream)
         codec = stream.codec_context.codec.canonical_name
         reorder_depth = stream.codec_context.reorder_depth
-        plain = (
-            ("mp4" in formats or "matroska" in formats)
-            and codec in PACKET_IS_FRAME
-            and len(index.order) > 0
-        )
+        timed = codec in PACKET_IS_FRAME and ("mp4" in formats or "matroska" in formats)
+        plain = timed and len(index.order) > 0
         # A file without a list of keyframes calls all packets that: it cannot be sought in.
         listed = sum(entry.is_keyframe for entry in stream.index_entries)
         false_keys = index.false_keys or listed > len(index.keys)
@@ -64,38 +54,32 @@ def probe_file(path: Path) -> VideoInfo:
         timeline = _timeline(index) if may_seek else None
         if plain:
             frames, by_packets = len(index.order), True
-            wanted = sorted({0, _last_key(index)})
+            keys = np.flatnonzero(np.isin(index.order, index.keys)).tolist()
+            wanted = sorted({0, *keys[-1:]})
             first = dict(decode_frames(path, stream.codec_context, index, wanted))[0]
         else:
             frames, by_packets, first = _decode_and_count(path, index)
         key_interval = int(np.diff(index.keys, append=index.count).max())
         decode_ms = _decode_ms(path, stream.codec_context, index, key_interval)
         rotation, mirrored = _orientation(first)
-        turned = rotation in (90, 270)
-        return VideoInfo(
-            frames=frames,
-            fps=float(stream.average_rate or stream.guessed_rate or 0),
-            width=first.height if turned else first.width,
-            height=first.width if turned else first.height,
-            rotation=rotation,
-            codec=codec,
-            decord_exact=plain
-            and not false_keys
-            and not mirrored
-            and not len(index.states)
+        size = (first.height, first.width)
+        height, width = size[::-1] if rotation in (90, 270) else size
+        decord_exact = (
+            plain and not false_keys and not mirrored and not len(index.states)
             and codec in DECORD_CODECS
             and stream.frames in (0, frames)
             and (rotation == 0 or "mp4" in formats)  # in Matroska, Decord overlooks it
-            and _plain_order(index),
-            by_packets=by_packets,
-            key_interval=min(key_interval, frames),
-            decode_ms=decode_ms,
+            and _plain_order(index)
+        )  # fmt: skip
+        return VideoInfo(
+            frames=frames, fps=float(stream.average_rate or stream.guessed_rate or 0),
+            width=width, height=height, rotation=rotation, mirrored=mirrored, codec=codec,
+            decord_exact=decord_exact, by_packets=by_packets,
+            key_interval=min(key_interval, frames), decode_ms=decode_ms,
             first_time=timeline.first if timeline else 0,
             frame_time=timeline.step if timeline else 0.0,
-            reorder_depth=reorder_depth,
-            file_size=path.stat().st_size,
-            mirrored=mirrored,
-        )
+            reorder_depth=reorder_depth, file_size=path.stat().st_size,
+        )  # fmt: skip
 
 
 def _unknown_side_data(kind: Any, value: object) -> Any:
@@ -133,7 +117,8 @@ def _timeline(index: PacketIndex) -> Timeline | None:
     times = index.times[index.order]
     numbers = np.arange(len(times))
     step = float(times[-1] - times[0]) / max(1, len(times) - 1) or 1.0
-    if np.abs((times - times[0]) / step - numbers).max() > UNEVENNESS:
+    # Further off its place, in frames, one might be taken for its neighbour.
+    if np.abs((times - times[0]) / step - numbers).max() > 0.4:
         return None
     return Timeline(int(times[0]), step)
 
@@ -141,13 +126,12 @@ def _timeline(index: PacketIndex) -> Timeline | None:
 def _decode_ms(
     path: Path, context: VideoCodecContext, index: PacketIndex, key_interval: int
 ) -> float:
-    """CPU ms a frame, from the first ones of the last group; 0 if they do not decode alone.
+    """CPU ms a frame, from the first 8 of the last group; 0 if they do not decode alone.
 
     The keyframe, which takes longer, counts as often as there are keyframes.
     """
-    first = int(index.keys[-1])
-    last = min(first + TIMED_FRAMES, index.count) - 1
-    seconds: list[float] = []
+    first, seconds = int(index.keys[-1]), []
+    last = min(first + 8, index.count) - 1
     try:
         context.flush_buffers()
         context.skip_frame = "DEFAULT"
@@ -174,12 +158,6 @@ def _decode_and_count(path: Path, index: PacketIndex) -> tuple[int, bool, av.Vid
     if first is None:
         raise DecodeError(path, "no frame can be decoded")
     return len(times), times == index.times[index.order].tolist(), first
-
-
-def _last_key(index: PacketIndex) -> int:
-    """The number of the last frame that is a keyframe, 0 if there is none."""
-    keys = np.flatnonzero(np.isin(index.order, index.keys))
-    return int(keys[-1]) if len(keys) else 0
 
 
 def _plain_order(index: PacketIndex) -> bool:

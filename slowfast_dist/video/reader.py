@@ -39,9 +39,6 @@ clip (32 frames at rate 2, crop 224), both through the loader's path. H.264: 340
 variable frame rate 2.4, Matroska 1.8, real clips of 150 to 610 x 240 to 340 px 1.5 to 1.8. At
 720p, HEVC 1.8, VP9 1.4, MPEG-4 2.9."""
 
-_DECORD_PLACE = re.compile(r"\[\d+:\d+:\d+\] \S+:\d+: |Check failed: ")
-"""Time and place in Decord's source, with which its messages begin."""
-
 Frames = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 Decoder = Literal["auto", "decord", "pyav"]
@@ -50,7 +47,6 @@ View = SpatialView | None
 
 Places = dict[int, list[int]]
 """Frame number -> where it goes in each view's part of the result."""
-
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -102,17 +98,15 @@ def chosen_decoder(info: VideoInfo, decoder: Decoder) -> Literal["decord", "pyav
 
 
 def decoder_reasons(counts: Counter[tuple[str, bool]], decoder: Decoder) -> list[str]:
-    """Which library reads how many of the videos, and why: lines for people.
-
-    ``counts``: how many there are of each codec in which Decord is right (True), or is not.
-    """
+    """Which library reads how many of the videos, and why: lines for people. ``counts``: how many
+    there are of each codec in which Decord is right (True), or is not."""
     right = {codec: count for (codec, exact), count in sorted(counts.items()) if exact}
     wrong = sum(counts.values()) - sum(right.values())
     if decoder == "pyav":
         return [f"PyAV reads all {counts.total()} videos (--data.decoder pyav)"]
     if decoder == "decord":
         faults = f"; frames may be wrong in {wrong}: --data.decoder auto reads those right"
-        return [f"Decord reads all {counts.total()} videos" + (faults if wrong else "")]
+        return [f"Decord reads all {counts.total()} videos{faults if wrong else ''}"]
     lines = []
     for codec, count in right.items():
         times = SPEED_OVER_DECORD.get(codec, 0.0)
@@ -237,20 +231,16 @@ def _is_unchanged(path: Path, info: VideoInfo) -> bool:
 def _read_decord(
     path: Path, places: Places, info: VideoInfo, views: Sequence[View], out: Frames
 ) -> None:
-    size = (info.height, info.width)
-    wanted = sorted(places)
-    first = 0
-    for chunk in _decord_chunks(path, wanted, info):
-        if chunk.shape[1:3] != size:
-            raise DecodeError(path, f"Decord: frames of {chunk.shape[1:3]} in place of {size} px")
+    for numbers, frames in _decord_chunks(path, sorted(places), info):
         for view, seen in zip(views, out, strict=True):
-            placed = chunk if view is None else apply_view(chunk, view)
-            for number, frame in zip(wanted[first : first + CHUNK], placed, strict=True):
+            placed = frames if view is None else apply_view(frames, view)
+            for number, frame in zip(numbers, placed, strict=True):
                 seen[places[number]] = frame
-        first += CHUNK
 
 
-def _decord_chunks(path: Path, wanted: list[int], info: VideoInfo) -> Iterator[Frames]:
+def _decord_chunks(
+    path: Path, wanted: list[int], info: VideoInfo
+) -> Iterator[tuple[list[int], Frames]]:
     try:
         import decord  # there is none for some platforms, where PyAV reads everything
 
@@ -260,12 +250,18 @@ def _decord_chunks(path: Path, wanted: list[int], info: VideoInfo) -> Iterator[F
         reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
         if info.decord_exact and len(reader) != info.frames:
             raise ValueError(f"{len(reader)} frames in place of {info.frames}")
+        size = (info.height, info.width)
         for first in range(0, len(wanted), CHUNK):
-            yield reader.get_batch(wanted[first : first + CHUNK]).asnumpy()
+            numbers = wanted[first : first + CHUNK]
+            frames = reader.get_batch(numbers).asnumpy()
+            if frames.shape[1:3] != size:
+                raise ValueError(f"frames of {frames.shape[1:3]} in place of {size} px")
+            yield numbers, frames
     except ImportError as error:
         raise DecodeError(path, "Decord is not installed: use --data.decoder auto") from error
     except Exception as error:  # its own error is nothing narrower, and it asserts
-        line = _DECORD_PLACE.sub("", str(error).partition("\n")[0])
+        # Without time and place in Decord's source, with which its messages begin.
+        line = re.sub(r"\[[\d:]+\] \S+:\d+: |Check failed: ", "", str(error).partition("\n")[0])
         raise DecodeError(path, f"Decord: {line or type(error).__name__}") from error
 
 

@@ -41,14 +41,6 @@ class _State(Enum):
     DECODING = "one of the group was wanted: its packets go to the decoder as they come"
 
 
-class _After(Enum):
-    """What is to be done once no more packets are read in a row."""
-
-    SEEK = "the next wanted frame is sought"
-    END = "all wanted frames were read, or the file has ended"
-    GIVE_UP = "the timeline does not explain the file"
-
-
 class SeekingReader:
     """The frames ``wanted`` (numbers, each once) of an open video, in any order.
 
@@ -104,19 +96,18 @@ class SeekingReader:
 
     def _packets(self) -> Iterator[tuple[int, av.Packet | None]]:
         """Packets to decode, with the number of the frame in each; None where the decoder begins
-        afresh, and at the end.
+        afresh, and at the end. Raises ValueError where the timeline does not explain the file.
 
         From a keyframe on packets are held back until one is wanted: a group without any is not
         decoded. A group too far away to be read through is sought.
         """
-        after = _After.SEEK
-        while after is _After.SEEK:
-            after = yield from self._read_group_by_group()
-            if after is not _After.GIVE_UP:
-                yield -1, None
+        more = True
+        while more:
+            more = yield from self._read_group_by_group()
+            yield -1, None
 
-    def _read_group_by_group(self) -> Generator[tuple[int, av.Packet | None], None, "_After"]:
-        """As `_packets`, from one seek on until the next or the end."""
+    def _read_group_by_group(self) -> Generator[tuple[int, av.Packet | None], None, bool]:
+        """As `_packets`, from one seek on until the next (True) or the end."""
         start = max(0, min(self._unread) - self._back)
         self._container.seek(self._timeline.seek_time(start), stream=self._stream)
         state = _State.SEARCHING
@@ -128,14 +119,14 @@ class SeekingReader:
             if not packet.size:
                 continue  # the mark of the end
             if packet.pts is None:
-                return _After.GIVE_UP
+                raise ValueError("a packet without a time")
             number = self._timeline.number(packet.pts)
             # In an open group, what follows the keyframe in the file may precede it in time, and
             # leans on the group before, which then is not over.
             if packet.is_keyframe and number <= (soonest := min(self._unread)):
                 far = soonest - number > 2 * self._longest_group
                 if far and self._may_seek and state is not _State.SEARCHING:
-                    return _After.SEEK
+                    return True
                 # A later index may not be known yet: then the same keyframe comes again.
                 self._may_seek = self._may_seek and number > self._reached
                 continues = state is _State.DECODING
@@ -144,10 +135,10 @@ class SeekingReader:
                 if not packet.is_keyframe:
                     continue
                 if self._back:
-                    return _After.GIVE_UP
+                    raise ValueError("no keyframe where one was")
                 # It was sought by the time of decoding, which is earlier than that of showing.
                 self._back = self._stream.codec_context.reorder_depth + 1
-                return _After.SEEK
+                return True
             if state is _State.HOLDING:
                 held.append((number, packet))
                 held_bytes += packet.size
@@ -164,5 +155,5 @@ class SeekingReader:
                 if shown >= origin:
                     yield shown, one
             if not self._unread:
-                return _After.END
-        return _After.END
+                break
+        return False

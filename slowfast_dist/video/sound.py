@@ -12,18 +12,18 @@ from av.packet import Packet
 from slowfast_dist.video.container import FAULTS, NO_OTHER_FILES, file_url
 
 
-class Sound:
+class Sound(ExitStack):
     """The sound of a file: use as ``with Sound(path) as sound``."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.stream: AudioStream | None = None
         """None where there is none that can be read."""
         self.origin = 0.0
         """Seconds at which the first picture is shown in the file: to be set before one is
         written."""
-        self._files = ExitStack()
         try:
-            container = self._files.enter_context(
+            container = self.enter_context(
                 av.open(file_url(path), metadata_errors="replace", options=NO_OTHER_FILES)
             )
             found = container.streams.best("audio")
@@ -31,12 +31,6 @@ class Sound:
             self._packets = container.demux(self.stream) if self.stream is not None else iter(())
         except FAULTS:
             self.stream = None
-
-    def __enter__(self) -> "Sound":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._files.close()
 
     def packets(self) -> Iterator[Packet]:
         """All of it, up to damage."""
@@ -48,11 +42,8 @@ class Sound:
 
 def can_hold(stream: AudioStream) -> bool:
     """Whether an mp4 can hold such sound, and players play it there."""
-    return stream.codec_context is not None and stream.codec_context.name in _IN_MP4
-
-
-_IN_MP4 = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "flac", "opus", "libopus"})
-"""FFmpeg's names of decoders."""
+    decoders = {"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "flac", "opus", "libopus"}
+    return stream.codec_context is not None and stream.codec_context.name in decoders
 
 
 class CopiedSound:

@@ -45,16 +45,17 @@ def _places(total: int) -> list[int]:
 
 
 def _decode_all(path: Path, index: PacketIndex) -> list[Thumbnail]:
-    thumbs: list[Thumbnail] = []
-    expected = set(_places(len(index.order))) if len(index.order) else None
-    for number, frame in enumerate(decode_all(path, index)):
-        if expected is None or number in expected:
-            thumbs.append(_thumbnail(frame))
+    expected = _places(len(index.order)) if len(index.order) else None
+    thumbs = {
+        number: _thumbnail(frame)
+        for number, frame in enumerate(decode_all(path, index))
+        if expected is None or number in expected
+    }
     if not thumbs:
         raise DecodeError(path, "no frame can be decoded")
-    if expected is not None and len(thumbs) == len(expected):
-        return [thumbs[sorted(expected).index(place)] for place in _places(len(index.order))]
-    return [thumbs[place] for place in _places(len(thumbs))]
+    if expected is not None and thumbs.keys() >= set(expected):
+        return [thumbs[number] for number in expected]
+    return [list(thumbs.values())[place] for place in _places(len(thumbs))]
 
 
 def _thumbnail(frame: av.VideoFrame) -> Thumbnail:

@@ -16,13 +16,13 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.ordered_reader import open_in_order
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo, read_frames
+from slowfast_dist.video.views import Pixels
 from slowfast_dist.video.writer import EncodeError, VideoWriter, WriteError
 
 KEY_INTERVAL = 16
@@ -56,9 +56,8 @@ def transcode(
     source: Path, target: Path, short_side: int, key_interval: int = KEY_INTERVAL,
     encoder: Mapping[str, str] = ENCODER,
 ) -> Transcoded:  # fmt: skip
-    """Write all frames of ``source`` to ``target``, an mp4 without sound, and read it again.
-
-    The result has closed groups of ``key_interval`` frames, yuv420p, the time stamps of the source
+    """Write all frames of ``source`` to ``target``, an mp4 without sound, and read it again. The
+    result has closed groups of ``key_interval`` frames, yuv420p, the time stamps of the source
     from 0 on, its colour matrix in limited range. ``target`` is on the disk on return; after an
     error it holds anything. Raises DecodeError for a source that does not decode from its first
     frame to the last, WriteError where the result cannot be written.
@@ -75,7 +74,7 @@ def transcode(
                 target, size[1], size[0], resized.rate, options={**keys, **encoder},
                 time_base=resized.base, durable=True,
             ) as writer:  # fmt: skip
-                for _, frame in frames.read(range(info.frames)):
+                for *_, frame in frames.read(range(info.frames)):
                     writer.write_frame(resized.of(frame))
     except EncodeError as error:
         what = f"cannot be written as H.264 of {size[0]} x {size[1]} pixels"
@@ -94,23 +93,16 @@ def prepared_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     equally near the larger: the whole picture is stretched by less than a pixel, nothing is cut.
     """
     scale = min(1.0, short_side / min(width, height))
-    return _even(width * scale), _even(height * scale)
-
-
-def _even(length: float) -> int:
-    return max(2, 2 * int(length / 2 + 0.5))
-
-
-_RGB = 0
-"""FFmpeg's AVCOL_SPC_RGB: the frame holds no luma that could be kept."""
+    width, height = (max(2, 2 * int(side * scale / 2 + 0.5)) for side in (width, height))
+    return width, height
 
 
 class _Resizer:
     """Makes yuv420p frames of one size, width and height, of a source's of any size and format."""
 
     def __init__(self, source: VideoStream, info: VideoInfo, size: tuple[int, int]) -> None:
-        self._quarters, self._mirrored = info.rotation // 90, info.mirrored
-        self._width, self._height = size[::-1] if self._quarters % 2 else size
+        self._turns, self._mirrored = info.rotation // 90, info.mirrored
+        self._width, self._height = size[::-1] if self._turns % 2 else size
         self.rate = source.average_rate or source.guessed_rate or Fraction(25)
         self.base = source.time_base or 1 / self.rate
         self._step = max(1, round(1 / (self.rate * self.base)))
@@ -122,13 +114,14 @@ class _Resizer:
         """A frame as it came out of the decoder, upright, small, at its time from the first on."""
         small = self._scaler.reformat(
             frame, self._width, self._height, "yuv420p",  # 10 bits become 8, dithered
-            dst_colorspace=Colorspace.ITU709 if frame.colorspace == _RGB else None,
+            # 0 is FFmpeg's AVCOL_SPC_RGB: the frame holds no luma that could be kept.
+            dst_colorspace=Colorspace.ITU709 if frame.colorspace == 0 else None,
             dst_color_range=ColorRange.MPEG,  # players guess less wrong than with the full range
             interpolation=Interpolation.BICUBIC,  # as wide as the reduction asks: no aliasing
             threads=1,
         )  # fmt: skip
         planes = np.asarray(small.to_ndarray(), np.uint8)
-        planes = _upright(planes, self._height, self._quarters, self._mirrored)
+        planes = _upright(planes, self._height, self._turns, self._mirrored)
         # A new one: the type of the picture, its rotation and so on would go into the result.
         result = VideoFrame.from_ndarray(planes, format="yuv420p")
         result.colorspace, result.color_range = small.colorspace, ColorRange.MPEG
@@ -147,15 +140,12 @@ class _Resizer:
         return self._last
 
 
-def _upright(
-    planes: NDArray[np.uint8], height: int, quarters: int, mirrored: bool
-) -> NDArray[np.uint8]:
+def _upright(planes: Pixels, height: int, turns: int, mirrored: bool) -> Pixels:
     """yuv420p (3/2 H, W) turned anticlockwise, then mirrored left to right."""
-    if not quarters and not mirrored:
+    if not turns and not mirrored:
         return planes
-    width = planes.shape[1]
-    luma = np.rot90(planes[:height], quarters)
-    chroma = np.rot90(planes[height:].reshape(2, height // 2, width // 2), quarters, axes=(1, 2))
+    luma = np.rot90(planes[:height], turns)
+    chroma = np.rot90(planes[height:].reshape(2, height // 2, -1), turns, axes=(1, 2))
     if mirrored:
         luma, chroma = luma[:, ::-1], chroma[..., ::-1]
     return np.concatenate([luma.ravel(), chroma.ravel()]).reshape(-1, luma.shape[1])

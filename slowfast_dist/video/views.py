@@ -37,10 +37,8 @@ class SpatialView:
 def training_view(
     height: int, width: int, data: DataConfig, rng: np.random.Generator
 ) -> SpatialView:
-    """A random short side within ``data.short_side``, a random crop, mirrored every second time.
-
-    With resize ``square`` the region is the whole frame. Always takes the same number of draws.
-    """
+    """A random short side within ``data.short_side``, a random crop, mirrored every second time;
+    with resize ``square`` the whole frame. Always takes the same number of draws."""
     low, high = data.short_side
     short_side = int(rng.integers(low, high + 1))
     vertical, horizontal, coin = rng.random(3)
@@ -129,16 +127,14 @@ class ViewConverter:
         self._turns = rotation // 90 % 4
         self._size = (width, height) if self._turns % 2 else (height, width)
         self._view = view
-        self._region = None if view is None else self._stored_region(view)
+        self._region = None if view is None else _stored(view, height, width, self._turns)
         self._reformatter = VideoReformatter()
         self._kind: tuple[str, int, int] | None = None
         self._cut: _Cut | None = None
 
     def write(self, frame: av.VideoFrame, out: Pixels) -> None:
-        """``out``: (H, W, 3), or (size, size, 3) with a view.
-
-        A frame of another size than the first one is scaled to that.
-        """
+        """``out``: (H, W, 3), or (size, size, 3) with a view. A frame of another size than the
+        first one is scaled to that."""
         if self._view is None:
             upright = turn(self._rgb(frame, *self._size), self._turns)
             out[:] = upright[:, ::-1] if self._mirrored else upright
@@ -157,19 +153,6 @@ class ViewConverter:
             top, left = top - cut.top, left - cut.left
         return source[top : top + height, left : left + width]
 
-    def _stored_region(self, view: SpatialView) -> tuple[int, int, int, int]:
-        """(top, left, height, width) of the view in the stored frame, before it is turned."""
-        height, width = self._size
-        top, left = view.top, view.left
-        bottom, right = top + view.height, left + view.width
-        if self._turns == 0:
-            return top, left, view.height, view.width
-        if self._turns == 1:
-            return left, width - bottom, view.width, view.height
-        if self._turns == 2:
-            return height - bottom, width - right, view.height, view.width
-        return height - right, top, view.width, view.height
-
     def _cut_for(self, frame: av.VideoFrame) -> "_Cut | None":
         """What cuts the region out before it is converted; None where that changes its pixels."""
         if frame.interlaced_frame:
@@ -186,10 +169,18 @@ class ViewConverter:
     def _rgb(self, frame: av.VideoFrame, height: int, width: int) -> Pixels:
         """(height, width, 3), valid until the next frame."""
         # More threads than one only take the CPU from the loader's other processes.
-        rgb = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", threads=1
-        )
+        rgb = self._reformatter.reformat(frame, width, height, "rgb24", threads=1)
         return _rows(rgb.planes[0])[:height, : 3 * width].reshape(height, width, 3)
+
+
+def _stored(view: SpatialView, height: int, width: int, turns: int) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a view of the displayed frame in the stored one, which was
+    turned anticlockwise: each step turns it back by 90 degrees."""
+    top, left, rows, columns = view.top, view.left, view.height, view.width
+    for _ in range(turns):
+        top, left, rows, columns = left, height - top - rows, columns, rows
+        height, width = width, height
+    return top, left, rows, columns
 
 
 class _Cut:

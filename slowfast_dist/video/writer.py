@@ -13,15 +13,10 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-from numpy.typing import NDArray
 
 from slowfast_dist.video.container import FAULTS, message
 from slowfast_dist.video.sound import CopiedSound, Sound
-
-Picture = NDArray[np.uint8]
-
-TICKS = 90_000
-"""Ticks of a second in which times are written: all usual frame rates are whole numbers of them."""
+from slowfast_dist.video.views import Pixels
 
 ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0", "flags": "+frame_duration"}
 """Options of x264: hardly told from the source. With B-frames and uneven times the file would say a
@@ -30,15 +25,6 @@ wrong length, at which players stop; without the flag the last picture's length 
 MADE_CLIP_ENCODER = {"preset": "veryfast", "qp": "20", "g": "12", "bf": "0"}
 """Options of x264 for made clips: closed groups of 12 pictures. With a constant quantiser x264 does
 not look ahead, so the first frame's coding errors tell nothing about the motion that follows."""
-
-KEY_SECONDS = 2.0
-"""Seconds between keyframes, to which a player can jump."""
-
-HD_HEIGHT = 720
-"""Pixels of height from which on colours are BT.709, below BT.601, as players take for granted."""
-
-SOUND_AHEAD = 0.5
-"""Seconds by which the sound is written before the pictures, so that a player need not wait."""
 
 
 class WriteError(Exception):
@@ -61,28 +47,29 @@ class VideoWriter:
     def __init__(
         self, path: Path, height: int, width: int, fps: float | Fraction,
         sound: Sound | None = None, *, options: Mapping[str, str] | None = None,
-        time_base: Fraction | None = Fraction(1, TICKS), tag_colours: bool = True,
+        time_base: Fraction | None = Fraction(1, 90_000), tag_colours: bool = True,
         threads: int = 1, durable: bool = False,
     ) -> None:  # fmt: skip
         """``fps``: about how many pictures a second will come; ``sound`` is copied as it is.
 
-        ``options`` of x264, ENCODER with a keyframe every KEY_SECONDS if None; ``time_base``: one
-        tick in seconds, None: the time of a picture; ``tag_colours``: whether the file says of what
-        kind its colours are; ``threads`` of the encoder: one gives the same bytes everywhere, 0 as
-        many as it likes; ``durable``: on the disk when the block ends.
+        ``options`` of x264, ENCODER with a keyframe every 2 s, to which a player can jump, if None;
+        ``time_base``: one tick in seconds (90,000 a second are whole numbers of all usual frame
+        rates), None: the time of a picture; ``tag_colours``: whether the file says of what kind its
+        colours are; ``threads`` of the encoder: one gives the same bytes everywhere, 0 as many as
+        it likes; ``durable``: on the disk when the block ends.
         """
         self._pad = height % 2, width % 2
         size = height + height % 2, width + width % 2
         self._colours: Colorspace | None = None
-        if tag_colours:
-            self._colours = Colorspace.ITU709 if size[0] >= HD_HEIGHT else Colorspace.ITU601
+        if tag_colours:  # as players take for granted
+            self._colours = Colorspace.ITU709 if size[0] >= 720 else Colorspace.ITU601
         self._scaler = VideoReformatter()
         rate = fps if isinstance(fps, Fraction) else Fraction(fps).limit_denominator(1001)
         self._base = time_base or 1 / rate
         self._last = -1
         self._durable = durable
         if options is None:
-            options = {**ENCODER, "g": str(max(1, round(fps * KEY_SECONDS)))}
+            options = {**ENCODER, "g": str(max(1, round(2 * fps)))}
         with _raised_as(WriteError):
             self._file = _File(os.fspath(path), "w")
         with _raised_as(EncodeError):
@@ -110,7 +97,7 @@ class VideoWriter:
                 with _raised_as(WriteError):
                     os.fsync(self._file)
 
-    def write(self, picture: Picture, time: float | None = None, seconds: float = 0.0) -> None:
+    def write(self, picture: Pixels, time: float | None = None, seconds: float = 0.0) -> None:
         """Show ``picture``, uint8 RGB (H, W, 3), from ``time`` on (rising; None: a tick after the
         last), for ``seconds`` if it is the last one."""
         if any(self._pad):
@@ -118,7 +105,7 @@ class VideoWriter:
             picture = np.pad(picture, ((0, rows), (0, columns), (0, 0)), mode="edge")
         with _raised_as(EncodeError):
             if self._sound is not None and time is not None:
-                self._sound.copy(time + SOUND_AHEAD)
+                self._sound.copy(time + 0.5)  # so far ahead that a player need not wait for it
             frame = self._to_yuv(VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24"))
             wanted = 0 if time is None else round(time / self._base)
             frame.pts = self._last = max(wanted, self._last + 1)
@@ -150,7 +137,7 @@ class VideoWriter:
 
 
 def write_video(
-    path: Path, pictures: Iterable[Picture], fps: int,
+    path: Path, pictures: Iterable[Pixels], fps: int,
     options: Mapping[str, str] = MADE_CLIP_ENCODER, threads: int = 1,
 ) -> None:  # fmt: skip
     """Encode pictures, each uint8 RGB (H, W, 3), evenly spaced in time.

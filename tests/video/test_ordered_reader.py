@@ -22,7 +22,7 @@ def read(path: Path, wanted: list[int]) -> list[tuple[int, np.ndarray]]:
     converter = ViewConverter(info.height, info.width, info.rotation, None, info.mirrored)
     found = []
     with open_in_order(path, info) as frames:
-        for number, frame in frames.read(wanted):
+        for number, _, frame in frames.read(wanted):
             out = np.empty((info.height, info.width, 3), np.uint8)
             converter.write(frame, out)
             found.append((number, out))

@@ -27,12 +27,7 @@ from slowfast_dist.system.child import Channel, Ended, Message, StreamProcess
 from slowfast_dist.system.files import sync_folder, with_path
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
-from slowfast_dist.video.ordered_reader import (
-    BYTES_PER_SECOND,
-    OwnTimes,
-    next_message,
-    open_in_order,
-)
+from slowfast_dist.video.ordered_reader import BYTES_PER_SECOND, next_message, open_in_order
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.sound import Sound, can_hold
 from slowfast_dist.video.views import ViewConverter
@@ -153,18 +148,16 @@ def _write_copy(line: Channel, request: dict[str, Any]) -> str | None:
     rgb = np.empty((info.height, info.width, 3), np.uint8)
     overlay = CaptionOverlay(height, width)
     with Sound(path) as sound, open_in_order(path, info) as frames:
-        times = frames.times()
-        own_times = OwnTimes(times, frames.timed)
+        times = frames.times
         lengths = np.append(times.starts[1:], times.end) - times.starts
         copied = sound if sound.stream is not None and can_hold(sound.stream) else None
         fps = info.fps or 25.0
         with VideoWriter(part, height, width, fps, copied) as writer:
-            for number, frame in frames.read(range(info.frames)):
+            for number, time, frame in frames.read(range(info.frames)):
                 converter.write(frame, rgb)
                 large = rgb.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else rgb
                 if number == 0 and frame.time is not None:
                     sound.origin = float(frame.time)
-                time = own_times.of(number, frame)
                 overlay.draw(large, _caption_at(time, request["captions"], request["step"]))
                 writer.write(large, time, float(lengths[number]))
                 line.send({"number": number})

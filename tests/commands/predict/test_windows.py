@@ -50,7 +50,7 @@ class Recorded:
 
 def times_of(path: Path, info: VideoInfo) -> FrameTimes:
     with open_in_order(path, info) as frames:
-        return frames.times()
+        return frames.times
 
 
 @pytest.fixture(scope="module")
