@@ -14,10 +14,6 @@ from annotated_types import BaseMetadata, Ge, Gt, Interval, Le, Lt, MinLen, Mult
 
 from slowfast_dist.config.errors import UserError
 
-LONGEST_NUMBER = 20
-"""Characters shown of a number above its limit: a longer one is a slip, and its digits tell
-nothing."""
-
 
 @dataclass(frozen=True)
 class Remedy:
@@ -114,8 +110,8 @@ def _check_bounds(flag: str, hint: Any, value: Any) -> None:
             continue
         for one in values:
             shown = str(one)
-            if isinstance(bound, Le) and len(shown) > LONGEST_NUMBER:
-                shown = f"{shown[:LONGEST_NUMBER]}..."
+            if isinstance(bound, Le) and len(shown) > 20:  # a slip, whose digits tell nothing
+                shown = f"{shown[:20]}..."
             require(_holds(bound, one), flag, shown, remedy)
 
 

@@ -59,15 +59,9 @@ def _layout(x: Tensor) -> torch.memory_format | None:
 
 
 def convolve(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    *,
-    relu: bool = False,
-    residual: Tensor | None = None,
-) -> Tensor:
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    *, relu: bool = False, residual: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """relu(conv3d(x, weight, bias) + residual), in autocast's type where that is on.
 
     ``x`` (B, C, T, H, W), ``weight`` (D, C, t, h, w), ``residual`` as the result.
@@ -79,9 +73,8 @@ def convolve(
         bias = None if bias is None else bias.to(dtype)
         if residual is not None:
             residual = residual.to(dtype).contiguous(memory_format=layout)
-        geometry = tuple(stride), tuple(padding)
         return _FusedConvolution.apply(
-            x.to(dtype), weight.to(dtype), bias, residual, relu, *geometry
+            x.to(dtype), weight.to(dtype), bias, residual, relu, tuple(stride), tuple(padding)
         )
     y = F.conv3d(x, weight, bias, tuple(stride), tuple(padding))
     return add_relu(y, residual, relu)
@@ -129,15 +122,9 @@ class _FusedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        residual: Tensor | None,
-        relu: bool,
-        stride: tuple[int, ...],
-        padding: tuple[int, ...],
-    ) -> Tensor:
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
+        relu: bool, stride: tuple[int, ...], padding: tuple[int, ...],
+    ) -> Tensor:  # fmt: skip
         geometry = padding, stride, ONE, 1
         after = "relu" if relu else None
         if residual is None:
@@ -177,7 +164,6 @@ class _FusedConvolution(torch.autograd.Function):
 # on 2 threads) 525 with AVX2 and 94 with AVX512, the product 67 and 47. And on one thread torch
 # takes a convolution of its own for such kernels, which copies everything into the contiguous
 # layout.
-
 
 Size = Sequence[int]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]

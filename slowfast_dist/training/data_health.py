@@ -2,7 +2,8 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 
 from accelerate import Accelerator
 
@@ -25,9 +26,7 @@ class FailedVideos:
     """Training videos that failed to decode, ``state.failed``: shared, listed, counted."""
 
     def __init__(self, accelerator: Accelerator, state: TrainingState, loaders: Loaders) -> None:
-        self.accelerator = accelerator
-        self.state = state
-        self.loaders = loaders
+        self.accelerator, self.state, self.loaders = accelerator, state, loaders
 
     def exclude(self) -> None:
         """Never try those again that took a decoding process with them."""
@@ -71,14 +70,6 @@ hundreds of CPUs may have a disk that feeds no more."""
 NAMED_VIDEOS = 3
 """Slowest videos that are named: enough to see what they have in common."""
 
-PREPARED_SHORT_SIDE = 400
-"""Pixels of the short side above which a video would be read much faster after ``prepare``, which
-makes videos smaller."""
-
-PREPARED_KEY_INTERVAL = 32
-"""Frames from keyframe to keyframe above which a video would be read much faster after ``prepare``,
-which sets one every 16."""
-
 
 class DataWait:
     """The waiting of an epoch over all processes."""
@@ -98,7 +89,7 @@ class DataWait:
             for video, seconds in zip(batch.videos.tolist(), batch.seconds, strict=True):
                 self._slowest[video] = max(seconds, self._slowest.get(video, 0.0))
             if len(self._slowest) > 10 * NAMED_VIDEOS:
-                self._slowest = dict(self._most(list(self._slowest.items())))
+                self._slowest = dict(_most(self._slowest.items()))
             yield batch
 
     def end_epoch(self, epoch: int, progress: Progress) -> float:
@@ -108,17 +99,14 @@ class DataWait:
         """
         fraction = progress.data_wait_fraction
         steady = fraction - (progress.first_wait or 0.0) / max(progress.seconds, 1e-9)
-        slowest = self._most(list(self._slowest.items()))
+        slowest = _most(self._slowest.items())
         gathered = gather_list(self.accelerator, [(fraction, steady, slowest)])
         share = max(steady for _, steady, _ in gathered)
         if share > WAIT_LIMIT and not self._advised:
             self._advised = True
-            slow = self._most([pair for _, _, pairs in gathered for pair in pairs])
+            slow = _most(pair for _, _, pairs in gathered for pair in pairs)
             logger.info(self._advice(epoch, share, slow))
         return max(fraction for fraction, _, _ in gathered)
-
-    def _most(self, pairs: list[tuple[int, float]]) -> list[tuple[int, float]]:
-        return heapq.nlargest(NAMED_VIDEOS, pairs, key=lambda pair: pair[1])
 
     def _advice(self, epoch: int, share: float, slowest: list[tuple[int, float]]) -> str:
         cpus = max(1, available_cpus() // local_processes())
@@ -145,6 +133,12 @@ class DataWait:
         return "\n  ".join(lines)
 
     def _is_heavy(self, video: int) -> bool:
+        """Whether ``prepare``, which makes videos smaller and sets a keyframe every 16 frames,
+        would make it much faster to read."""
         info = self.videos.train.info(video)
-        side = min(info.width, info.height)
-        return side > PREPARED_SHORT_SIDE or info.key_interval > PREPARED_KEY_INTERVAL
+        return min(info.width, info.height) > 400 or info.key_interval > 32
+
+
+def _most(videos: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Those that took the most seconds."""
+    return heapq.nlargest(NAMED_VIDEOS, videos, key=itemgetter(1))

@@ -1,7 +1,6 @@
 """``--micro-batch-size auto``: the largest micro-batch whose training step fits into memory."""
 
 import time
-from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from math import inf
@@ -68,7 +67,8 @@ def largest_micro_batch(
     device = accelerator.device.type
     if device not in ("cpu", "cuda"):
         raise UserError(f"--micro-batch-size auto: give a number on the device {device}")
-    trials = (_GpuTrials if device == "cuda" else _CpuTrials)(network, config, accelerator)
+    kind = _GpuTrials if device == "cuda" else _CpuTrials
+    trials: _Trials = kind(network, config, accelerator)
     barrier(accelerator)  # no trial takes memory before every process has seen what is free
     sizes = micro_batch_sizes(config.global_batch_size, accelerator.num_processes, most)
     refusals: dict[int, str] = {}
@@ -78,13 +78,11 @@ def largest_micro_batch(
         barrier(accelerator)  # trials may differ by more than the group's timeout
         answer = torch.tensor([[fits, trials.available]], dtype=torch.float64)
         answers = gather_rows(accelerator, answer).tolist()
-        refused = [
-            (available, rank) for rank, (fitted, available) in enumerate(answers) if not fitted
-        ]
+        refused = [(free, rank) for rank, (fitted, free) in enumerate(answers) if not fitted]
         if refused:
-            available, rank = min(refused)
+            free, rank = min(refused)
             where = f" on process {rank}" if accelerator.num_processes > 1 else ""
-            whole = f"the {available / 2**30:.3g} GiB of {trials.what}{where}"
+            whole = f"the {free / 2**30:.3g} GiB of {trials.what}{where}"
             refusals[size] = f"{trials.share:.0%} of {whole}"
         return not refused
 
@@ -138,7 +136,7 @@ def _largest_that_fits(sizes: Sequence[int], fits: Callable[[int], bool]) -> int
     return sizes[good] if good >= 0 else None
 
 
-class _Trials(ABC):
+class _Trials:
     """What a process tries by itself: nothing here waits for another one."""
 
     share: float
@@ -153,9 +151,9 @@ class _Trials(ABC):
         # Gradients, which DistributedDataParallel keeps in its buckets, and the optimizer's.
         self.extra = self.trainable * (1 + values_per_parameter(config.optimizer))
 
-    @abstractmethod
     def fits(self, size: int) -> bool:
         """Whether a training step with ``size`` videos at once fits on this process."""
+        raise NotImplementedError
 
     def step(self, size: int, crop: int) -> None:
         """Forward and backward; on a CPU the frames are written to, so that they are in memory."""
@@ -180,15 +178,10 @@ class _GpuTrials(_Trials):
         self.available = min(allowed, free + torch.cuda.memory_reserved())
 
     def fits(self, size: int) -> bool:
-        try:
-            return self._peak(size) <= self.share * self.available
-        except Exception as error:
-            if not _is_out_of_memory(error):
-                raise
-            return False
-        finally:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        peak = _bytes_taken(lambda: self._peak(size))
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return peak <= self.share * self.available
 
     def _peak(self, size: int) -> int:
         """Bytes reserved at most, in the second of two steps.
@@ -225,7 +218,7 @@ class _CpuTrials(_Trials):
         held = sum(parameter.numel() * parameter.element_size() for parameter in self.extra)
         self.budget = self.share * self.available - held
         self.need_factor = 1.0 if address_space_left() == inf else ADDRESS_SPACE_FACTOR
-        self.measured: dict[int, tuple[int, float]] = {}
+        self.measured: dict[int, tuple[float, float]] = {}
         """Pixels of a frame of all videos -> the most bytes taken, and seconds."""
 
     def fits(self, size: int) -> bool:
@@ -254,18 +247,26 @@ class _CpuTrials(_Trials):
         return expected, seconds * pixels / near
 
     def _try(self, size: int, crop: int) -> bool:
-        started = time.perf_counter()
-        try:
+        def peak() -> float:
             with address_space_kept_back(self.available - self.budget):
-                need = peak_growth(lambda: self.step(size, crop), self.start)
-        except Exception as error:
-            if not _is_out_of_memory(error):
-                raise
-            return False
-        finally:
-            give_back_free_memory()
-        self.measured[size * crop**2] = need, time.perf_counter() - started
+                return peak_growth(lambda: self.step(size, crop), self.start)
+
+        started = time.perf_counter()
+        need = _bytes_taken(peak)
+        give_back_free_memory()
+        if need < inf:
+            self.measured[size * crop**2] = need, time.perf_counter() - started
         return need <= self.budget
+
+
+def _bytes_taken(measure: Callable[[], float]) -> float:
+    """What ``measure`` returns; infinitely many where memory ran out in it."""
+    try:
+        return measure()
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        return inf
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -29,9 +29,8 @@ from slowfast_dist.system.log import logger
 def compile_network(network: nn.Module) -> None:
     """torch.compile for shapes that do not change: a short last batch is compiled by itself.
 
-    What is compiled is kept, so that a second start is quick (slowfast_tiny on a CPU: 5 CPU seconds
-    in place of 148), in torch's TORCHINDUCTOR_CACHE_DIR; torch's own place for it, in /tmp, is not
-    there after a restart of the machine.
+    A second start is quick (slowfast_tiny on a CPU: 5 CPU seconds in place of 148), as the result
+    is not in torch's own place for it, /tmp, which a restart of the machine empties.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "slowfast_dist" / "compiled"))
@@ -40,7 +39,8 @@ def compile_network(network: nn.Module) -> None:
 
 def summary(accelerator: Accelerator, network: SlowFast, compiled: bool) -> str:
     """One line for the user: what a step is computed with on this machine."""
-    device = accelerator.device.type
+    device, threads = accelerator.device.type, torch.get_num_threads()
+    name = f"{device}, {threads} thread{'s' if threads > 1 else ''}"
     parts = [
         _describe_precision(device, accelerator.mixed_precision),
         "channels_last_3d" if network.channels_last else "contiguous",
@@ -52,14 +52,7 @@ def summary(accelerator: Accelerator, network: SlowFast, compiled: bool) -> str:
         parts.append("convolutions with sum and ReLU in one pass")
     if network.checkpoint_activations:
         parts.append("activations computed again")
-    return f"{_describe_device(device)}: {', '.join(parts)}"
-
-
-def _describe_device(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{torch.cuda.get_device_name() if device == 'cuda' else name}: {', '.join(parts)}"
 
 
 def _describe_precision(device: str, precision: str) -> str:
@@ -67,22 +60,19 @@ def _describe_precision(device: str, precision: str) -> str:
         return "fp32 (TF32)" if device == "cuda" else "fp32"
     if device != "cpu":
         return precision
-    for name, supported in (
-        ("AMX", torch.cpu._is_amx_tile_supported),
-        ("AVX512-bf16", torch.cpu._is_avx512_bf16_supported),
-    ):
-        if supported():
-            return f"{precision} ({name})"
+    if torch.cpu._is_amx_tile_supported():
+        return f"{precision} (AMX)"
+    if torch.cpu._is_avx512_bf16_supported():
+        return f"{precision} (AVX512-bf16)"
     return f"{precision} (emulated, so slow: --mixed-precision no is faster here)"
 
 
 def _describe_norm(network: SlowFast) -> str:
     if not any(live_batchnorms(network)):
         return "frozen BatchNorm folded into the convolutions"
-    words = "synchronised" if network.norm == "sync" else "local"
-    if network.frozen_stages:
-        return f"BatchNorm {words}, folded in the {network.frozen_stages} frozen stages"
-    return f"BatchNorm {words}"
+    words = f"BatchNorm {'synchronised' if network.norm == 'sync' else 'local'}"
+    stages = network.frozen_stages
+    return f"{words}, folded in the {stages} frozen stages" if stages else words
 
 
 def set_up_network(

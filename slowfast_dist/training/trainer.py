@@ -91,7 +91,8 @@ class Trainer:
             while position.step < sampler.steps_per_epoch and not self.checks.stop:
                 self.run_step(batches, progress)
                 if self.recorder is not None and position.global_step % config.log_every == 0:
-                    values = self._step_values()
+                    rates = {f"step/{name}": rate for name, rate in self.state.rates.items()}
+                    values = self.state.history.last_step() | rates
                     self.recorder.step(position.epoch + 1, position.global_step, values)
                 if position.step < sampler.steps_per_epoch and self._save_step_is_due():
                     self._save_checkpoint()
@@ -114,11 +115,6 @@ class Trainer:
         progress.update(self.sampler.samples(state.position.step))
         state.position.step += 1
         state.position.global_step += 1
-
-    def _step_values(self) -> dict[str, float]:
-        """Of the last step, by their names in metrics.jsonl."""
-        rates = {f"step/{name}": rate for name, rate in self.state.rates.items()}
-        return self.state.history.last_step() | rates
 
     def _check_steps(self, newest: int = 0) -> None:
         """Read what the steps not read before did, but for the ``newest`` last ones."""
@@ -157,20 +153,14 @@ class Trainer:
                 scores = self._validate()
                 if scores is None:
                     return False
-            result = EpochResult(
-                epoch=epoch,
-                global_step=position.global_step,
-                train_loss=state.history.loss(),
-                rows=rows,
-                scores=scores,
-                values=state.history.gradient_summary()
-                | {
-                    "lr": state.rates["lr"],
-                    "clips_per_second": progress.clips_per_second,
-                    "data_wait_fraction": waited,
-                    "epoch_seconds": time.perf_counter() - progress.started,
-                },
-            )
+            values = state.history.gradient_summary() | {
+                "lr": state.rates["lr"],
+                "clips_per_second": progress.clips_per_second,
+                "data_wait_fraction": waited,
+                "epoch_seconds": time.perf_counter() - progress.started,
+            }
+            loss = state.history.loss()
+            result = EpochResult(epoch, position.global_step, loss, rows, scores, values)
             self._record(lambda recorder: recorder.epoch(result, state.network))
         save = self._is_due(self.config.checkpoint.every_epochs) or self._save_step_is_due()
         position.epoch, position.step = epoch, 0
