@@ -65,10 +65,8 @@ def rank() -> int:
 
 
 def print_help(base: object, prog: str, description: str) -> None:
-    """Print every flag with its help and, as its default, the value that it has in ``base``.
-
-    Of several processes rank 0 alone prints.
-    """
+    """Print every flag with its help and, as its default, the value that it has in ``base``. Of
+    several processes rank 0 alone prints."""
     if rank() != 0:
         return
     try:

@@ -147,9 +147,7 @@ def read_flag(
     reserved: Collection[str],
 ) -> Setting:  # fmt: skip
     """The flag ``word``, as --x or --x=value, with its values, which are removed from ``words``.
-
-    ``others`` are flags of the command beside ``types``; ``reserved`` as for `take_values`.
-    """
+    ``others`` are flags of the command beside ``types``; ``reserved`` as for `take_values`."""
     flag, equals, value = word.partition("=")
     name = _flag_name(flag)
     if not flag.startswith("--") or name not in types:
@@ -168,9 +166,7 @@ def take_values(
     words: list[str], most: int | None, fewest: int, reserved: Collection[str]
 ) -> list[str]:
     """Remove and return the values at the start of ``words``: at most ``most``, None for all.
-
-    ``reserved`` words are no values where a value could as well be missing.
-    """
+    ``reserved`` words are no values where a value could as well be missing."""
     taken: list[str] = []
     while words and not is_flag(words[0]) and (most is None or len(taken) < most):
         if len(taken) >= fewest and words[0] in reserved:

@@ -15,23 +15,19 @@ from slowfast_dist.system.signals import die_with_parent
 
 
 def main(words: Sequence[str]) -> None:
-    """Run the command line ``words``, as `cli.main` does.
-
-    From here on a signal to a training asks it to stop, also while Python still imports, and no
-    process outlives its launcher.
-    """
+    """Run the command line ``words``, as `cli.main` does. From here on a signal to a training asks
+    it to stop, also while Python still imports, and no process outlives its launcher."""
     command = find(words)
-    if command is not None and command.trains:
+    if command and command.trains:
         signals.install(*signals.PREEMPT_SIGNALS)
-    if command is not None and command.launched:
+    if command and command.launched:
         try:
             adopt_slurm_ranks(os.environ)
         except UserError as error:  # every task's, and the first one's to say
             if os.environ.get("SLURM_PROCID") == "0":
                 print(f"error: {error}", file=sys.stderr, flush=True)
             sys.exit(2)
-    parent = launcher()
-    if parent is not None:
+    if (parent := launcher()) is not None:
         die_with_parent(parent)
         threading.Thread(target=watch_siblings, args=(parent,), daemon=True).start()
     usual = signal.getsignal(signal.SIGINT)

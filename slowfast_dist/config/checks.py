@@ -40,10 +40,8 @@ def require(condition: bool, flag: str, value: object, remedy: str) -> None:
 
 
 def flag_types(kind: type, prefix: str = "", annotated: bool = False) -> dict[str, Any]:
-    """Every flag of a tree of dataclasses, without dashes in front, with its type.
-
-    ``annotated``: with bounds and help, as the fields declare them, else the plain types.
-    """
+    """Every flag of a tree of dataclasses, without dashes in front, with its type. ``annotated``:
+    with bounds and help, as the fields declare them, else the plain types."""
     types: dict[str, Any] = {}
     hints = get_type_hints(kind, include_extras=annotated)
     for field in fields(kind):

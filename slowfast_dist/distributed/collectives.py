@@ -21,10 +21,6 @@ POLL_SECONDS = 0.05
 """Seconds from one look at the group's store to the next: short beside any step, and one request
 costs it microseconds."""
 
-MAX_STORE_BYTES = 1 << 20
-"""Bytes of a result that go through the group's store. It closes the connection at values of more
-than 8 MiB, and a million videos are 70, so larger results are broadcast."""
-
 _calls = 0
 
 
@@ -63,7 +59,8 @@ def run_on_main(accelerator: Accelerator, work: Callable[[], T], *, share: bool 
             store.set(key, pickle.dumps((None, problem)))
             raise
         content = pickle.dumps(result if share else None)
-        small = len(content) <= MAX_STORE_BYTES
+        # The store closes the connection at values above 8 MiB, and a million videos are 70.
+        small = len(content) <= 1 << 20
         store.set(key, pickle.dumps((content if small else len(content), None)))
         if not small:
             _broadcast(accelerator, bytearray(content))
@@ -117,21 +114,16 @@ def any_process(accelerator: Accelerator, here: bool) -> bool:
 
 
 def share_weights(accelerator: Accelerator, module: nn.Module) -> None:
-    """Collective: give every process the main one's parameters and buffers.
-
-    ``module`` is the same architecture everywhere, on the accelerator's device and in plain memory
-    order.
-    """
+    """Collective: give every process the main one's parameters and buffers. ``module`` is the same
+    architecture everywhere, on the accelerator's device and in plain memory order."""
     if accelerator.num_processes > 1:
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)
 
 
 def gather_rows(accelerator: Accelerator, rows: Tensor) -> Tensor:
-    """Concatenate tensors (n_r, ...) of all processes r; the n_r may differ, or be 0.
-
-    The trailing dimensions and the type must be the same everywhere.
-    """
+    """Concatenate tensors (n_r, ...) of all processes r; the n_r may differ, or be 0. The trailing
+    dimensions and the type must be the same everywhere."""
     if accelerator.num_processes == 1:
         return rows
     rows = rows.to(accelerator.device)  # NCCL gathers nothing else

@@ -13,10 +13,6 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
 from slowfast_dist.distributed.collectives import disk_faults_as_run_errors
 
-HEARTBEAT_HEAD_START = 5.0
-"""Seconds that an error of torch's about a broken connection waits: the heartbeat sees the break at
-nearly the same time, ends this process, and knows better than torch which process was lost."""
-
 
 def shutdown(accelerator: Accelerator) -> None:
     """Collective: the end of a run; none ends while another still asks it for a result."""
@@ -55,7 +51,9 @@ def faults_as_run_errors() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             if heartbeat.current() is not None:
-                time.sleep(HEARTBEAT_HEAD_START)
+                # The heartbeat sees the break of the connection at nearly the same time, ends this
+                # process, and knows better than torch which one was lost.
+                time.sleep(5.0)
             raise RunError(f"lost another process: {str(error).splitlines()[0]}") from error
         if "DataLoader" not in str(error):
             raise

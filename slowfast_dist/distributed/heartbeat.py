@@ -41,10 +41,6 @@ READ_BYTES = 1 << 16
 """Bytes read from a connection at once, and the most that an unknown client may send without a
 newline: no message is that long."""
 
-ORDER_SECONDS = 5.0
-"""Seconds that a process that failed waits for the first one's order to end, which comes at once
-where that process can still send it."""
-
 
 @dataclass
 class _Peer:
@@ -81,10 +77,8 @@ class Heartbeat:
         self._selector = selectors.DefaultSelector()
 
     def listen(self, address: str, reached_at: str | None = None) -> str:
-        """On the first process: open a port on ``address`` and return what `connect` needs.
-
-        "" is all addresses; ``reached_at`` is then the one that the others know.
-        """
+        """On the first process: open a port on ``address`` and return what `connect` needs. "" is
+        all addresses; ``reached_at`` is then the one that the others know."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._listener = socket.create_server((address, 0), family=family, backlog=self.world_size)
         self._listener.setblocking(False)
@@ -113,11 +107,8 @@ class Heartbeat:
             self._send_all(bye=True)
 
     def fail(self, message: str, code: int) -> None:
-        """End all processes with exit code ``code``, after printing ``message`` once.
-
-        Returns on the first process, which is to end itself then; elsewhere only if nobody could
-        be told.
-        """
+        """End all processes with exit code ``code``, after printing ``message`` once. Returns on
+        the first process, which is to end itself then; elsewhere only if nobody could be told."""
         with self._lock:  # never free again once the thread is ending this process
             if self.rank == 0:
                 self._failed = True
@@ -125,7 +116,8 @@ class Heartbeat:
                 self._send_all(end=code)
                 return
             self._send_all(failed=message, code=code)
-        time.sleep(OWN_FAILURE_SECONDS + ORDER_SECONDS)
+        # Then the first one's order to end comes at once, where that can still send it.
+        time.sleep(OWN_FAILURE_SECONDS + 5.0)
         _print(f"error: process {self.rank}: {message}")
 
     def _add(self, peer: _Peer) -> None:

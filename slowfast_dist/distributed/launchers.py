@@ -84,13 +84,6 @@ def _of_slurm(environ: Mapping[str, str], name: str) -> str:
     return environ[name]
 
 
-USER_ERROR_SECONDS = 3.0
-"""Seconds that a process waits after a sibling died: where the user's mistake ended that one, this
-one meets the same mistake by then and reports it itself."""
-
-WATCH_SECONDS = 0.5
-"""Seconds from one check of the sibling processes to the next: it takes no CPU time to speak of."""
-
 _LAUNCHERS = {
     "accelerate", "accelerate-launch", "accelerate.commands.launch", "torchrun",
     "torch.distributed.run", "torch.distributed.launch", "slurmstepd:",
@@ -99,10 +92,8 @@ _LAUNCHED = ("RANK", "ACCELERATE_MIXED_PRECISION", "SLURM_STEP_ID")
 
 
 def launcher() -> int | None:
-    """The process number of this process's parent, if that is a launcher of training processes.
-
-    A shell or a terminal is none: what was started in its background outlives it.
-    """
+    """The process number of this process's parent, if that is a launcher of training processes. A
+    shell or a terminal is none: what was started in its background outlives it."""
     if not any(name in os.environ for name in _LAUNCHED):
         return None
     parent = os.getppid()
@@ -124,10 +115,11 @@ def watch_siblings(launcher: int) -> None:
     siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     while siblings > 1 and heartbeat.current() is None:
         if signals.received() is not None and _running(launcher) < siblings:
-            time.sleep(USER_ERROR_SECONDS)
+            # Where the user's mistake ended the other one, this one meets and reports it by then.
+            time.sleep(3.0)
             os.write(2, b"error: another process of this host died before training began\n")
             os._exit(1)
-        time.sleep(WATCH_SECONDS)
+        time.sleep(0.5)  # a check takes no CPU time to speak of
 
 
 def _running(launcher: int) -> int:

@@ -29,10 +29,6 @@ LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
 """Seconds from one look for another process to the next: short beside their imports."""
 
-MIN_JOIN_SECONDS = 300.0
-"""Seconds that processes wait for others at the start, whatever --distributed.timeout is: on a
-cluster they import at unlike speeds."""
-
 STOP_SECONDS = 60.0
 """Seconds that one that was asked to stop waits for others, on slower hosts: a launcher also asks
 where one died (cli/start.py sees that on its own host)."""
@@ -57,7 +53,7 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
     # Debian lets a host know its own name as a loopback address, which no other host reaches.
     hidden = not one_host and ip_address(own).is_loopback and named not in ("localhost", first)
     _talk_through(_address_outwards() if hidden else own)
-    deadline = _Deadline(max(timeout, MIN_JOIN_SECONDS))
+    deadline = _Deadline(max(timeout, 300.0))  # on a cluster processes import at unlike speeds
     port = int(os.environ["MASTER_PORT"])
     listener = _listen("" if hidden else own, port) if rank == 0 and not by_agent else None
     if listener is None:
@@ -144,11 +140,8 @@ def _address_outwards() -> str:
 
 
 def _talk_through(address: str) -> None:
-    """Let gloo, and on one host NCCL, use the interface of ``address``.
-
-    gloo would take the one of the host's name, which on Debian is a loopback address that no other
-    host reaches.
-    """
+    """Let gloo, and on one host NCCL, use the interface of ``address``. gloo would take the one of
+    the host's name, which on Debian is a loopback address that no other host reaches."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(entry.address == address for entry in addresses):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)

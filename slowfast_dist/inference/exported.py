@@ -131,7 +131,8 @@ def _difference(found: Mapping[str, str], best: BestModel) -> str | None:
         sha256 = weights_sha256(best)
     except FileNotFoundError:  # the exported file and best_model.json alone go far, too
         sha256 = found.get("weights_sha256", "")
-    name = difference(found, as_strings(describe_export(best, sha256, input_type)))
+    expected = as_strings(describe_export(best, sha256, input_type))
+    name = next((name for name in IDENTITY if found.get(name) != expected[name]), None)
     if name != "weights_sha256":
         return name and f"{name} {found.get(name)}"
     return f"other weights; the file's are of epoch {found.get('epoch')}, now it is {best.epoch}"
@@ -201,8 +202,3 @@ def as_strings(metadata: Mapping[str, Any]) -> dict[str, str]:
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in metadata.items()
     }
-
-
-def difference(found: Mapping[str, str], expected: Mapping[str, str]) -> str | None:
-    """The first name in IDENTITY under which the two metadata, as strings, differ."""
-    return next((name for name in IDENTITY if found.get(name) != expected[name]), None)

@@ -62,10 +62,8 @@ def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
     *, relu: bool = False, residual: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """relu(conv3d(x, weight, bias) + residual), in autocast's type where that is on.
-
-    ``x`` (B, C, T, H, W), ``weight`` (D, C, t, h, w), ``residual`` as the result.
-    """
+    """relu(conv3d(x, weight, bias) + residual), in autocast's type where that is on. ``x`` (B, C,
+    T, H, W), ``weight`` (D, C, t, h, w), ``residual`` as the result."""
     x, padding = pad_short(x, weight.shape[2:], padding)
     layout = _layout(x)
     if layout is not None and is_fused(x):
@@ -178,9 +176,7 @@ def fp32_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, stride: Size, padding: Size, needed: Sequence[bool]
 ) -> Gradients:
     """Of ``x`` (B, C, T, H, W), ``weight`` (D, C, t, h, w) and the bias (D,), as ``needed``.
-
-    ``grad`` is the gradient of the result (B, D, T', H', W'). Layouts are channels last.
-    """
+    ``grad`` is the gradient of the result (B, D, T', H', W'). Layouts are channels last."""
     of_x, of_weight, of_bias = needed
     grad = grad.contiguous(memory_format=torch.channels_last_3d)
     size = tuple(weight.shape)
@@ -228,10 +224,8 @@ def channels_last_view(x: Tensor) -> Tensor:
 def _pointwise_weight_gradient(
     x: Tensor, grad: Tensor, size: Size, stride: Size, padding: int
 ) -> Tensor:
-    """A product for each of the t frames that a kernel of one pixel covers.
-
-    ``x`` (B, T, H, W, C), ``grad`` (B, T', H', W', D) -> (D, C, t, h, w), here as below.
-    """
+    """A product for each of the t frames that a kernel of one pixel covers. ``x`` (B, T, H, W, C),
+    ``grad`` (B, T', H', W', D) -> (D, C, t, h, w), here as below."""
     d, c, t, _, _ = size
     x = x[:, :, :: stride[1], :: stride[2]]
     if padding:

@@ -47,9 +47,7 @@ def pathways(
     frames: Tensor, memory_format: torch.memory_format = torch.contiguous_format,
     dtype: torch.dtype = torch.float32,
 ) -> list[Tensor]:  # fmt: skip
-    """uint8 frames (B, T, 3, H, W) -> normalised [slow (B, 3, T/4, H, W), fast (B, 3, T, H, W)].
-
-    A fresh list each time: pytorchvideo's blocks write into it.
-    """
+    """uint8 frames (B, T, 3, H, W) -> normalised [slow (B, 3, T/4, H, W), fast (B, 3, T, H, W)]. A
+    fresh list each time: pytorchvideo's blocks write into it."""
     slow = frames.index_select(1, slow_indices(frames.shape[1], frames.device))
     return [normalise(slow, memory_format, dtype), normalise(frames, memory_format, dtype)]

@@ -117,10 +117,8 @@ class SlowFast(nn.Module):
         return weight.is_contiguous(memory_format=torch.channels_last_3d)
 
     def _open_residual_branches(self) -> None:
-        """Start them at scale 1; pytorchvideo starts them at 0, which helps deep nets.
-
-        192 synthetic videos, batch 8, 10 epochs, one seed: validation accuracy .73 instead of .44.
-        """
+        """Start them at scale 1; pytorchvideo starts them at 0, which helps deep nets. 192
+        synthetic videos, batch 8, 10 epochs, one seed: validation accuracy .73 instead of .44."""
         for module in self.modules():
             if isinstance(module, _BatchNorm) and getattr(module, "block_final_bn", False):
                 nn.init.ones_(module.weight)

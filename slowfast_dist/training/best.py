@@ -149,10 +149,8 @@ def _name(path: Path) -> str:
 
 
 def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> dict[str, Any]:
-    """The settings behind the result, where the weights began, and with what it was made.
-
-    ``norm`` is the one that was used; ``environment`` that of environment.json.
-    """
+    """The settings behind the result, where the weights began, and with what it was made. ``norm``
+    is the one that was used; ``environment`` that of environment.json."""
     model, optimizer = config.model, config.optimizer
     start = "scratch"
     if model.weights is not None:

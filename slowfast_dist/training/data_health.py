@@ -1,60 +1,36 @@
-"""Training videos that fail to decode: every process knows them all, and too many end the run."""
+"""Training videos that fail to decode, of which too many end the run, and the wait for the rest."""
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
 from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.dataset import Batch, Failure
+from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import Loaders, VideoSet
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import gather_list
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.system.text import operand
-from slowfast_dist.training.recorder import Recorder
-from slowfast_dist.training.state import TrainingState
-from slowfast_dist.video.guarded_reader import is_fatal
 
 
-class FailedVideos:
-    """Training videos that failed to decode, ``state.failed``: shared, listed, counted."""
-
-    def __init__(self, accelerator: Accelerator, state: TrainingState, loaders: Loaders) -> None:
-        self.accelerator, self.state, self.loaders = accelerator, state, loaders
-
-    def exclude(self) -> None:
-        """Never try those again that took a decoding process with them."""
-        failed = self.state.failed.items()
-        self.loaders.give_up(video for video, reason in failed if is_fatal(reason))
-
-    def share(self, new: Sequence[Failure], recorder: Recorder | None) -> None:
-        """Collective: let every process know what the others met; ``new`` is this one's.
-
-        Raises RunError on every process if they are more than data.max_bad_fraction of all.
-        """
-        failed, videos = self.state.failed, self.state.videos.train
-        for failure in gather_list(self.accelerator, list(new)):
-            failed.setdefault(failure.video, failure.reason)
-        self.exclude()
-        if recorder is not None:
-            named = [(videos[video].name, reason) for video, reason in failed.items()]
-            recorder.add_unreadable(named, "training")
-        limit = self.state.config.data.max_bad_fraction
-        if len(failed) > limit * len(videos):
-            folders = Counter(str(videos[video].path.parent) for video in failed)
-            folder, count = folders.most_common(1)[0]
-            worst = next(v for v in failed if str(videos[v].path.parent) == folder)
-            raise RunError(
-                f"{len(failed)} of {len(videos)} training videos failed to decode, more than "
-                f"--data.max-bad-fraction {limit:g}; most of them, {count}, in {folder} "
-                f"(as {videos[worst].path.name}: {failed[worst]})"
-            )
+def require_few_failures(failed: dict[int, str], videos: VideoTable, limit: float) -> None:
+    """Raise RunError where more than the share ``limit`` of the training videos ``failed``."""
+    if len(failed) > limit * len(videos):
+        folders = Counter(str(videos[video].path.parent) for video in failed)
+        folder, count = folders.most_common(1)[0]
+        worst = next(v for v in failed if str(videos[v].path.parent) == folder)
+        raise RunError(
+            f"{len(failed)} of {len(videos)} training videos failed to decode, more than "
+            f"--data.max-bad-fraction {limit:g}; most of them, {count}, in {folder} "
+            f"(as {videos[worst].path.name}: {failed[worst]})"
+        )
 
 
 # How long training waits for its data, and what would help.
@@ -62,10 +38,6 @@ class FailedVideos:
 WAIT_LIMIT = 0.1
 """Share of an epoch's time spent waiting above which the user is told what would help: below it
 not even the best remedy would gain a tenth."""
-
-MAX_ADVISED_WORKERS = 32
-"""Decoding processes of one training process that are advised at most: a machine of
-hundreds of CPUs may have a disk that feeds no more."""
 
 NAMED_VIDEOS = 3
 """Slowest videos that are named: enough to see what they have in common."""
@@ -111,7 +83,7 @@ class DataWait:
     def _advice(self, epoch: int, share: float, slowest: list[tuple[int, float]]) -> str:
         cpus = max(1, available_cpus() // local_processes())
         lines = [f"epoch {epoch}: {share:.0%} of the time went into waiting for data; what helps:"]
-        useful = max(1, min(cpus - 1, MAX_ADVISED_WORKERS))
+        useful = max(1, min(cpus - 1, 32))  # a disk may feed no more, beside hundreds of CPUs
         if self.workers < useful:
             lines.append(
                 f"more decoding processes: --data.num-workers {useful} (now {self.workers}; "

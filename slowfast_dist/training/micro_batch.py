@@ -13,14 +13,7 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import barrier, gather_rows
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
-from slowfast_dist.system.memory import (
-    address_space_kept_back,
-    address_space_left,
-    available_memory,
-    give_back_free_memory,
-    memory_now,
-    peak_growth,
-)
+from slowfast_dist.system import memory
 from slowfast_dist.training.optim import values_per_parameter
 from slowfast_dist.training.sanity import gradients
 
@@ -41,13 +34,6 @@ ADDRESS_SPACE_FACTOR = 2.0
 """How many times an expected need counts below a ``ulimit -v``: libraries take address space that
 they do not touch, and without any may crash (SIGSEGV in a backward pass) in place of raising an
 error. 4 clips that took 207 MB of RAM did not fit into 390 MB."""
-
-MIN_TRIAL_BYTES = 64 << 20
-"""Bytes on a CPU without which nothing is tried: no model's step takes less."""
-
-MIN_PROBE_CROP = 48
-"""Pixels of the smallest crop that is tried: two by two of them are left at the network's end, and
-BatchNorm needs more than one."""
 
 
 def largest_micro_batch(
@@ -109,9 +95,7 @@ def largest_micro_batch(
 
 def micro_batch_sizes(global_batch: int, processes: int, most: int | None = None) -> list[int]:
     """The divisors of the global batch from 1 up: at most ``most``, else a process's share of it.
-
-    With larger ones than a share, rounded up, processes would have nothing to do.
-    """
+    With larger ones than a share, rounded up, processes would have nothing to do."""
     limit = -(-global_batch // processes) if most is None else most
     return [size for size in range(1, min(limit, global_batch) + 1) if global_batch % size == 0]
 
@@ -124,9 +108,8 @@ def _largest_that_fits(sizes: Sequence[int], fits: Callable[[int], bool]) -> int
     """
     good, bad = -1, len(sizes)
     while good < bad - 1:
-        if bad < len(sizes):
-            index = (good + bad) // 2
-        else:
+        index = (good + bad) // 2
+        if bad == len(sizes):
             twice = bisect_left(sizes, 2 * sizes[good]) if good >= 0 else 0
             index = min(twice, len(sizes) - 1)
         if fits(sizes[index]):
@@ -184,11 +167,8 @@ class _GpuTrials(_Trials):
         return peak <= self.share * self.available
 
     def _peak(self, size: int) -> int:
-        """Bytes reserved at most, in the second of two steps.
-
-        In the first one cuDNN tries its algorithms (``benchmark``), some with far more memory than
-        the one that it keeps.
-        """
+        """Bytes reserved at most, in the second of two steps. In the first one cuDNN tries its
+        algorithms (``benchmark``), some with far more memory than the one that it keeps."""
         held = [torch.empty_like(parameter) for parameter in self.extra]
         for _ in range(2):
             torch.cuda.empty_cache()
@@ -212,19 +192,22 @@ class _CpuTrials(_Trials):
 
     def __init__(self, network: SlowFast, config: Config, accelerator: Accelerator) -> None:
         super().__init__(network, config, accelerator)
-        give_back_free_memory()
-        self.start = memory_now()
-        self.available = available_memory(local_processes())
+        memory.give_back_free_memory()
+        self.start = memory.memory_now()
+        self.available = memory.available_memory(local_processes())
         held = sum(parameter.numel() * parameter.element_size() for parameter in self.extra)
         self.budget = self.share * self.available - held
-        self.need_factor = 1.0 if address_space_left() == inf else ADDRESS_SPACE_FACTOR
+        unlimited = memory.address_space_left() == inf
+        self.need_factor = 1.0 if unlimited else ADDRESS_SPACE_FACTOR
         self.measured: dict[int, tuple[float, float]] = {}
         """Pixels of a frame of all videos -> the most bytes taken, and seconds."""
 
     def fits(self, size: int) -> bool:
         crop = self.config.data.crop_size
-        probes = (crop // 4, crop // 2) if size == 1 and crop // 4 >= MIN_PROBE_CROP else ()
-        if self.budget < MIN_TRIAL_BYTES or not all(self._try(1, probe) for probe in probes):
+        # Of 48 pixels two by two are left at the network's end, and BatchNorm needs more than one.
+        probes = (crop // 4, crop // 2) if size == 1 and crop // 4 >= 48 else ()
+        no_step_fits = self.budget < 64 << 20  # bytes: no model takes less
+        if no_step_fits or not all(self._try(1, probe) for probe in probes):
             return False
         need, seconds = self._expected(size, size * crop**2)
         if need * self.need_factor > self.budget:
@@ -239,21 +222,20 @@ class _CpuTrials(_Trials):
             return 0.0, 0.0
         near = below[-1]
         need, seconds = self.measured[near]
+        expected = need * pixels / near
         if size == 1:
             far = below[-2]
             expected = need + (need - self.measured[far][0]) / (near - far) * (pixels - near)
-        else:
-            expected = need * pixels / near
         return expected, seconds * pixels / near
 
     def _try(self, size: int, crop: int) -> bool:
         def peak() -> float:
-            with address_space_kept_back(self.available - self.budget):
-                return peak_growth(lambda: self.step(size, crop), self.start)
+            with memory.address_space_kept_back(self.available - self.budget):
+                return memory.peak_growth(lambda: self.step(size, crop), self.start)
 
         started = time.perf_counter()
         need = _bytes_taken(peak)
-        give_back_free_memory()
+        memory.give_back_free_memory()
         if need < inf:
             self.measured[size * crop**2] = need, time.perf_counter() - started
         return need <= self.budget
@@ -270,10 +252,8 @@ def _bytes_taken(measure: Callable[[], float]) -> float:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Also where a library below torch says so in its own words, as oneDNN and cuDNN.
-
-    oneDNN remembers what it could not create, so that trials of that size fail ever after.
-    """
+    """Also where a library below torch says so in its own words, as oneDNN and cuDNN. oneDNN
+    remembers what it could not create, so that trials of that size fail ever after."""
     words = (
         "can't allocate memory", "out of memory", "bad_alloc", "could not create a primitive",
         "could not create a memory object", "status_alloc_failed", "unable to find an engine",

@@ -11,16 +11,9 @@ from torch import nn
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import ModelConfig
 from slowfast_dist.distributed.collectives import run_on_main
+from slowfast_dist.model import slowfast
 from slowfast_dist.model.convolution import fused_dtypes
-from slowfast_dist.model.slowfast import (
-    SlowFast,
-    build_model,
-    freeze,
-    live_batchnorms,
-    resolve_norm,
-    set_norm,
-    starts_pretrained,
-)
+from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
 from slowfast_dist.model.weights import hub_file
 from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.system.log import logger
@@ -86,17 +79,17 @@ def set_up_network(
     if checkpoint is not None:  # needs no other weights, and its norm is decided
         norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
         config = replace(config, pretrained=False, weights=None, norm=norm)
-    if starts_pretrained(config) and config.weights is None:
+    if slowfast.starts_pretrained(config) and config.weights is None:
         run_on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
-    network, report = build_model(config, num_classes)
+    network, report = slowfast.build_model(config, num_classes)
     for line in report if checkpoint is None else ():
         logger.info(line)
-    norm = resolve_norm(config, starts_pretrained(config))
+    norm = slowfast.resolve_norm(config, slowfast.starts_pretrained(config))
     if norm == "sync" and accelerator.device.type != "cuda":
         raise UserError("--model.norm sync needs GPUs: use local or frozen on a CPU")
     # All of it before prepare(): DistributedDataParallel would not notice the change later.
-    set_norm(network, norm)
-    freeze(network, config.freeze)
+    slowfast.set_norm(network, norm)
+    slowfast.freeze(network, config.freeze)
     network.to(accelerator.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     network.checkpoint_activations = config.checkpoint_activations
     if config.compile:

@@ -42,10 +42,8 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 def make_optimizer(
     groups: list[dict[str, Any]], config: OptimizerConfig, fused: bool | None = None
 ) -> Optimizer:
-    """The optimizer that ``config.name`` names, over groups with their "lr" and "weight_decay".
-
-    One more is a case here and a name in OptimizerConfig; nothing else knows the names.
-    """
+    """The optimizer that ``config.name`` names, over groups with their "lr" and "weight_decay". One
+    more is a case here and a name in OptimizerConfig; nothing else knows the names."""
     match config.name:
         case "adam":
             return Adam(groups, fused=fused)

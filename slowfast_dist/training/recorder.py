@@ -30,10 +30,6 @@ from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.training.best import BestModelTracker, Run
 from slowfast_dist.training.evaluation import Scores
 
-PREEMPT_SECONDS = 20.0
-"""Seconds that wandb's last upload may take in a run that was asked to stop: launchers kill
-what takes longer than 30 s, and the checkpoint comes first."""
-
 
 @dataclass(frozen=True)
 class EpochResult:
@@ -222,7 +218,8 @@ class Recorder:
         self.folder.set_status("preempted")
         self._draw_report()
         logger.info(preempted_message(self.folder, self.saved_at))
-        self.wandb.finish(0, PREEMPT_SECONDS)
+        # Launchers kill what takes longer than 30 s, and the checkpoint came first.
+        self.wandb.finish(0, 20.0)
         return self._summary("preempted")
 
     def _summary(self, status: str) -> dict[str, Any]:
@@ -241,22 +238,20 @@ class Recorder:
     def _closing_message(self) -> str:
         lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]
         if (best := self.best.state) is not None:
-            lines.append(f"  best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
-            lines.append("  models/best_model_weights.pth, models/best_model.json: the best model")
+            lines.append(f"best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
+            lines.append("models/best_model_weights.pth, models/best_model.json: the best model")
             if (self.folder.models / CARD).exists():  # not of a best model of an older version
-                lines.append("  models/README.md: its model card")
-            lines.append("  predictions/val_best.csv: what it says of each validation video")
+                lines.append("models/README.md: its model card")
+            lines.append("predictions/val_best.csv: what it says of each validation video")
         else:
             monitor = self.best.monitor
             both = monitor if monitor == "val/loss" else f"{monitor} and val/loss"
-            lines.append(
-                f"  no best model was written: no epoch had a finite {both} (a smaller "
-                "--optimizer.lr may help)"
-            )
+            needed = f"no best model was written: no epoch had a finite {both}"
+            lines.append(f"{needed} (a smaller --optimizer.lr may help)")
         if not self.report_failed:
-            lines.append("  report.html: all of it on one page")
-        lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
-        return "\n".join(lines)
+            lines.append("report.html: all of it on one page")
+        lines.append("metrics.jsonl, logs/training_log.txt: every epoch's metrics")
+        return "\n  ".join(lines)
 
 
 def preempted_message(folder: RunFolder, saved_at: int | None = None) -> str:

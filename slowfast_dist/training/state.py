@@ -32,12 +32,6 @@ CHANGEABLE_SETTINGS = (
 """Settings, or the beginnings of their names, that may differ when a run is resumed: they do not
 change what the steps compute."""
 
-ARCHITECTURE_SETTINGS = ("model.name", "model.freeze", "optimizer.name")
-"""Settings without which the tensors of a checkpoint do not fit."""
-
-SPLIT_SETTINGS = ("seed", "data.val_fraction", "data.group_pattern")
-"""Settings from which it follows which videos are for training."""
-
 
 @dataclass
 class Position:
@@ -155,7 +149,10 @@ class TrainingState:
             self._restore(checkpoint, accelerator, free)
         except (UserError, RunError, torch.OutOfMemoryError):
             raise
-        except _MALFORMED as error:
+        # What values of the wrong type or size raise, wherever they are used first.
+        except (
+            AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError,
+        ) as error:  # fmt: skip
             state = checkpoint.state if isinstance(checkpoint.state, dict) else {}
             step = f"{state.get('global_step', '?')!s:.20}"
             why = " ".join(f"{type(error).__name__}: {error}".split())
@@ -217,7 +214,8 @@ class TrainingState:
         }
         resume = f"--resume {self.config.resume}"
         if state["videos"] != self.videos.fingerprint():
-            if splitting := [changes[name] for name in SPLIT_SETTINGS if name in changes]:
+            decide = ("seed", "data.val_fraction", "data.group_pattern")
+            if splitting := [changes[name] for name in decide if name in changes]:
                 raise UserError(
                     f"{resume}: the split depends on {', '.join(splitting)}: set it back, or start "
                     "over in a new --output-dir"
@@ -226,9 +224,10 @@ class TrainingState:
                 f"{resume}: the videos, their classes or their split are not those of the "
                 "checkpoint: restore them, or start over in a new --output-dir"
             )
-        if architecture := [changes[name] for name in ARCHITECTURE_SETTINGS if name in changes]:
+        shaping = ("model.name", "model.freeze", "optimizer.name")  # of the checkpoint's tensors
+        if reshaped := [changes[name] for name in shaping if name in changes]:
             raise UserError(
-                f"{resume}: {architecture[0]}, which a checkpoint cannot change: set it back, or "
+                f"{resume}: {reshaped[0]}, which a checkpoint cannot change: set it back, or "
                 "start a new run with --model.weights of the old one"
             )
         if not changes:
@@ -240,11 +239,6 @@ class TrainingState:
                 "or add --resume-changed to go on all the same"
             )
         return f"resuming with changed settings: {listed}"
-
-
-_MALFORMED = (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
-"""Errors that values of the wrong type or size in a checkpoint's state raise, wherever they are
-used first: none of them is a bug of a training's."""
 
 
 def _read_count(state: Any, name: str | int) -> int:
