@@ -44,9 +44,9 @@ def apply(settings: Sequence[Setting], base: T, types: Mapping[str, Any]) -> T:
     if not settings:
         return base
     for setting in settings:
-        if not all(map(_is_text, setting.values)):
-            shown = ascii(" ".join(setting.values))
-            raise UserError(f"{setting.source} {shown}: give UTF-8 without null characters")
+        # Lone surrogates stand for the bytes of a word of the command line that are no UTF-8.
+        if re.search("[\0\ud800-\udfff]", shown := " ".join(setting.values)):
+            raise UserError(f"{setting.source} {shown!a}: give UTF-8 without null characters")
     try:
         return _parse([word for setting in settings for word in _words(setting, types)], base)
     except _RefusedError as refused:
@@ -54,18 +54,9 @@ def apply(settings: Sequence[Setting], base: T, types: Mapping[str, Any]) -> T:
             try:
                 _parse(_words(setting, types), base)
             except _RefusedError:
-                shown = " ".join(setting.values)
-                remedy = f"give {describe(types[setting.flag])}"
-                raise UserError(f"{setting.source} {shown}: {remedy}") from None
+                shown, remedy = " ".join(setting.values), describe(types[setting.flag])
+                raise UserError(f"{setting.source} {shown}: give {remedy}") from None
         raise UserError(str(refused)) from None
-
-
-def _is_text(value: str) -> bool:
-    """Whether it can be a file's name and be written to a file."""
-    try:
-        return b"\0" not in value.encode()
-    except UnicodeEncodeError:  # a word of the command line may hold any bytes
-        return False
 
 
 def rank() -> int:
@@ -74,10 +65,8 @@ def rank() -> int:
 
 
 def print_help(base: object, prog: str, description: str) -> None:
-    """Print every flag with its help and, as its default, the value that it has in ``base``.
-
-    Of several processes rank 0 alone prints.
-    """
+    """Print every flag with its help and, as its default, the value that it has in ``base``. Of
+    several processes rank 0 alone prints."""
     if rank() != 0:
         return
     try:
@@ -125,11 +114,6 @@ def most_values(kind: Any) -> int | None:
     return 1
 
 
-def fewest_values(kind: Any) -> int:
-    """How many words a flag of this type takes at least; two numbers may come as one word."""
-    return 0 if kind is bool or most_values(kind) is None else 1
-
-
 def describe(kind: Any) -> str:
     """What to give for a flag of this type, in words: ``a whole number or auto``."""
     *others, last = _alternatives(kind)
@@ -144,13 +128,9 @@ def _alternatives(kind: Any) -> list[str]:
     if get_origin(kind) is tuple:
         return ["any number of words"] if most_values(kind) is None else ["two whole numbers"]
     names = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        str: "a word",
-        Path: "a path",
-        NoneType: "none",
-    }
+        bool: "true or false", int: "a whole number", float: "a number", str: "a word",
+        Path: "a path", NoneType: "none",
+    }  # fmt: skip
     return [names[kind]]
 
 
@@ -193,13 +173,10 @@ def _spelling(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     else:
         return None
     return PrimitiveConstructorSpec(
-        nargs=nargs,
-        metavar=metavar,
-        instance_from_str=read,
+        nargs=nargs, metavar=metavar, choices=choices, instance_from_str=read,
         is_instance=lambda value: isinstance(value, kind),
         str_from_instance=lambda value: written(value).split(),
-        choices=choices,
-    )
+    )  # fmt: skip
 
 
 def _read_switch(words: list[str]) -> bool:

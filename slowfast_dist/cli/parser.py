@@ -6,18 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slowfast_dist.cli import flags
 from slowfast_dist.cli.commands import COMMANDS, MODULE, Command, load
-from slowfast_dist.cli.flags import (
-    SEE_HELP,
-    Setting,
-    apply,
-    describe,
-    did_you_mean,
-    fewest_values,
-    most_values,
-    print_help,
-    rank,
-)
+from slowfast_dist.cli.flags import Setting, apply, did_you_mean, most_values
 from slowfast_dist.cli.presets import preset_names, preset_path, preset_summary, read_config_file
 from slowfast_dist.config.checks import flag_types, validate
 from slowfast_dist.config.errors import UserError
@@ -52,7 +43,7 @@ def parse_command(command: Command, arguments: Sequence[str]) -> list[Any] | Non
         if command.trains and Path(sys.argv[0]).name == "train.py":
             usage = usage.replace(f"{MODULE} train", "python train.py")
         texts = (type(settings).__doc__, _preset_note() if command.trains else command.note)
-        print_help(settings, usage, "\n\n".join(filter(None, texts)))
+        flags.print_help(settings, usage, "\n\n".join(filter(None, texts)))
         return None
     for word in command.words[len(line.words) :]:
         if not word.startswith("["):
@@ -76,7 +67,7 @@ def defaults(command: Command, preset: str | None = None, files: Sequence[Path] 
 def _parse_words(command: Command, arguments: Sequence[str]) -> list[Any] | None:
     """As `parse_command`, for a command without flags."""
     if {"-h", "--help"} & set(arguments):
-        if rank() == 0:
+        if flags.rank() == 0:
             print(f"usage: {command.usage_line}")
         return None
     if len(arguments) != len(command.words) or arguments[0].startswith("-"):
@@ -108,10 +99,7 @@ class CommandLine:
 
 
 def read_command_line(
-    arguments: Sequence[str],
-    types: Mapping[str, Any],
-    most_words: int | None,
-    trains: bool = False,
+    arguments: Sequence[str], types: Mapping[str, Any], most_words: int | None, trains: bool = False
 ) -> CommandLine:
     """Split the arguments; ``types`` are those of `flag_types`; ``most_words`` None: any number.
 
@@ -155,36 +143,30 @@ def _flag_name(word: str) -> str:
 
 
 def read_flag(
-    word: str,
-    words: list[str],
-    types: Mapping[str, Any],
-    others: Collection[str] = ("help",),
-    reserved: Collection[str] = (),
-) -> Setting:
+    word: str, words: list[str], types: Mapping[str, Any], others: Collection[str],
+    reserved: Collection[str],
+) -> Setting:  # fmt: skip
     """The flag ``word``, as --x or --x=value, with its values, which are removed from ``words``.
-
-    ``others`` are flags of the command beside ``types``; ``reserved`` as for `take_values`.
-    """
+    ``others`` are flags of the command beside ``types``; ``reserved`` as for `take_values`."""
     flag, equals, value = word.partition("=")
     name = _flag_name(flag)
     if not flag.startswith("--") or name not in types:
-        hint = did_you_mean(name.lstrip("-"), (*others, *types), "--") or SEE_HELP
+        hint = did_you_mean(name.lstrip("-"), (*others, *types), "--") or flags.SEE_HELP
         raise UserError(f"{flag}: unknown flag{hint}")
     given = [value] if equals else []
-    most, fewest = most_values(types[name]), fewest_values(types[name])
+    most = most_values(types[name])
+    fewest = 0 if types[name] is bool or most is None else 1  # two numbers may come as one word
     given += take_values(words, most and most - len(given), fewest - len(given), reserved)
     if len(given) < fewest:
-        raise UserError(f"--{name}: a value is missing: give {describe(types[name])}")
+        raise UserError(f"--{name}: a value is missing: give {flags.describe(types[name])}")
     return Setting(name, tuple(given), f"--{name}")
 
 
 def take_values(
-    words: list[str], most: int | None, fewest: int, reserved: Collection[str] = ()
+    words: list[str], most: int | None, fewest: int, reserved: Collection[str]
 ) -> list[str]:
     """Remove and return the values at the start of ``words``: at most ``most``, None for all.
-
-    ``reserved`` words are no values where a value could as well be missing.
-    """
+    ``reserved`` words are no values where a value could as well be missing."""
     taken: list[str] = []
     while words and not is_flag(words[0]) and (most is None or len(taken) < most):
         if len(taken) >= fewest and words[0] in reserved:

@@ -85,46 +85,38 @@ def read_config_file(path: Path, flags: Collection[str]) -> list[Setting]:
         raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
     except RecursionError:
         raise UserError(f"{path}: nested too deeply: write one 'name: value' a line") from None
-    return [] if root is None else _Reader(path, flags).group(root, "")
+    return [] if root is None else _settings(root, path, flags)
 
 
-class _Reader:
-    """Turns the nodes of one file into settings, and remembers on which line it saw what."""
+def _settings(root: yaml.Node, path: Path, flags: Collection[str]) -> list[Setting]:
+    groups = {flag.rpartition(".")[0] for flag in flags} - {""}
+    lines: dict[str, int] = {}
+    settings: list[Setting] = []
 
-    def __init__(self, path: Path, flags: Collection[str]) -> None:
-        self.path = path
-        self.flags = flags
-        self.groups = {flag.rpartition(".")[0] for flag in flags} - {""}
-        self.lines: dict[str, int] = {}
-
-    def group(self, node: yaml.Node, prefix: str) -> list[Setting]:
+    def read(node: yaml.Node, prefix: str) -> None:
         if node.tag == _NULL:  # a group whose lines are all commented out
-            return []
+            return
         if not isinstance(node, yaml.MappingNode):
-            line = node.start_mark.line + 1
             what = f"{prefix.rstrip('.')} is a group" if prefix else "no settings"
-            raise UserError(f"{self.path}:{line}: {what}: write one 'name: value' a line")
-        settings: list[Setting] = []
+            place = f"{path}:{node.start_mark.line + 1}"
+            raise UserError(f"{place}: {what}: write one 'name: value' a line")
         for key, value in node.value:
-            line = key.start_mark.line + 1
-            written = f"{prefix}{key.value}"
-            name = written.replace("_", "-")
-            if name in self.lines:
-                raise UserError(
-                    f"{self.path}:{line}: {written}: given twice, first on line "
-                    f"{self.lines[name]}: keep one"
-                )
-            self.lines[name] = line
-            if name in self.groups:
-                settings += self.group(value, f"{written}.")
-            elif name in self.flags:
-                source = f"{self.path}:{line}: {written}:"
+            line, written = key.start_mark.line + 1, f"{prefix}{key.value}"
+            name, source = written.replace("_", "-"), f"{path}:{line}: {written}:"
+            if name in lines:
+                raise UserError(f"{source} given twice, first on line {lines[name]}: keep one")
+            lines[name] = line
+            if name in groups:
+                read(value, f"{written}.")
+            elif name in flags:
                 settings.append(Setting(name, _values(value, source), source))
             else:
-                names = [known.replace("-", "_") for known in (*self.groups, *self.flags)]
-                hint = did_you_mean(written.replace("-", "_"), sorted(names)) or SEE_HELP
-                raise UserError(f"{self.path}:{line}: {written}: unknown setting{hint}")
-        return settings
+                names = sorted(known.replace("-", "_") for known in (*groups, *flags))
+                hint = did_you_mean(written.replace("-", "_"), names) or SEE_HELP
+                raise UserError(f"{source} unknown setting{hint}")
+
+    read(root, "")
+    return settings
 
 
 def _values(node: yaml.Node, source: str) -> tuple[str, ...]:

@@ -4,36 +4,32 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 from slowfast_dist.cli.commands import find
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.distributed import heartbeat
-from slowfast_dist.distributed.launchers import adopt_slurm_ranks, end_when_a_sibling_died, launcher
+from slowfast_dist.distributed.launchers import adopt_slurm_ranks, launcher, watch_siblings
 from slowfast_dist.system import signals
 from slowfast_dist.system.signals import die_with_parent
 
-WATCH_SECONDS = 0.5
-"""Seconds from one check of the sibling processes to the next: it takes no CPU time to speak of."""
-
 
 def main(words: Sequence[str]) -> None:
-    """Run the command line ``words``, as `cli.main` does.
-
-    From here on a signal to a training asks it to stop, also while Python still imports, and no
-    process outlives its launcher.
-    """
+    """Run the command line ``words``, as `cli.main` does. From here on a signal to a training asks
+    it to stop, also while Python still imports, and no process outlives its launcher."""
     command = find(words)
-    if command is not None and command.trains:
+    if command and command.trains:
         signals.install(*signals.PREEMPT_SIGNALS)
-    if command is not None and command.launched:
-        _adopt_ranks()
-    parent = launcher()
-    if parent is not None:
+    if command and command.launched:
+        try:
+            adopt_slurm_ranks(os.environ)
+        except UserError as error:  # every task's, and the first one's to say
+            if os.environ.get("SLURM_PROCID") == "0":
+                print(f"error: {error}", file=sys.stderr, flush=True)
+            sys.exit(2)
+    if (parent := launcher()) is not None:
         die_with_parent(parent)
-        threading.Thread(target=_watch_siblings, args=(parent,), daemon=True).start()
+        threading.Thread(target=watch_siblings, args=(parent,), daemon=True).start()
     usual = signal.getsignal(signal.SIGINT)
     if usual is signal.default_int_handler:  # Ctrl-C during an import is no traceback
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -48,25 +44,3 @@ def main(words: Sequence[str]) -> None:
             with suppress(AttributeError, OSError):  # there may be none, or nobody reads it
                 sys.stdout.flush()
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _adopt_ranks() -> None:
-    """Take the rank from srun where it started this process; a mistake there is rank 0's to say."""
-    try:
-        adopt_slurm_ranks(os.environ)
-    except UserError as error:
-        if os.environ.get("SLURM_PROCID") == "0":
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-
-
-def _watch_siblings(parent: int) -> None:
-    """End this process once a sibling died, until the heartbeat watches over all of them."""
-    siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-    def asked() -> bool:
-        return signals.received() is not None and heartbeat.current() is None
-
-    while siblings > 1 and heartbeat.current() is None:
-        end_when_a_sibling_died(parent, siblings, asked)
-        time.sleep(WATCH_SECONDS)

@@ -27,9 +27,7 @@ Rate = Annotated[float, Gt(0), Le(fields.MOST)]
 def _is_size(size: str) -> bool:
     """Whether it is a width and a height that encoders take, as 1280x720."""
     sides = size.split("x")
-    return len(sides) == 2 and all(
-        side.isdecimal() and is_even_from_16(int(side)) for side in sides
-    )
+    return len(sides) == 2 and all(s.isdecimal() and is_even_from_16(int(s)) for s in sides)
 
 
 def _check_short_side(short_side: tuple[int, int], crop_size: int) -> None:
@@ -46,12 +44,9 @@ class BenchmarkLoader:
     synthetic: Annotated[int, Ge(0)] = 0
     """Make this many videos of each kind (size, keyframe interval), in place of DIR."""
     sizes: Annotated[
-        tuple[str, ...],
-        MinLen(1),
-        Remedy("give at least one, as 1280x720"),
-        Predicate(_is_size),
-        Remedy("give even numbers from 16 on, as 1280x720"),
-    ] = ("340x256", "1280x720", "1920x1080")
+        tuple[str, ...], MinLen(1), Remedy("give at least one, as 1280x720"),
+        Predicate(_is_size), Remedy("give even numbers from 16 on, as 1280x720"),
+    ] = ("340x256", "1280x720", "1920x1080")  # fmt: skip
     """Width and height of the videos that are made."""
     key_intervals: Annotated[tuple[int, ...], MinLen(1), Gt(0)] = (12, 250)
     """Frames from one keyframe to the next in the videos that are made."""
@@ -171,9 +166,7 @@ class BenchmarkScaling:
 
     processes: fields.Count = 2
     """Most processes measured on this machine."""
-    model: Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50", "slowfast_tiny"] = (
-        "slowfast_tiny"
-    )
+    model: fields.ModelName = "slowfast_tiny"
     """Model of the measurement; the modelled table is for slowfast_r50."""
     batch_size: fields.Count = 2
     """Clips of one process and step."""

@@ -14,10 +14,6 @@ from annotated_types import BaseMetadata, Ge, Gt, Interval, Le, Lt, MinLen, Mult
 
 from slowfast_dist.config.errors import UserError
 
-LONGEST_NUMBER = 20
-"""Characters shown of a number above its limit: a longer one is a slip, and its digits tell
-nothing."""
-
 
 @dataclass(frozen=True)
 class Remedy:
@@ -44,10 +40,8 @@ def require(condition: bool, flag: str, value: object, remedy: str) -> None:
 
 
 def flag_types(kind: type, prefix: str = "", annotated: bool = False) -> dict[str, Any]:
-    """Every flag of a tree of dataclasses, without dashes in front, with its type.
-
-    ``annotated``: with bounds and help, as the fields declare them, else the plain types.
-    """
+    """Every flag of a tree of dataclasses, without dashes in front, with its type. ``annotated``:
+    with bounds and help, as the fields declare them, else the plain types."""
     types: dict[str, Any] = {}
     hints = get_type_hints(kind, include_extras=annotated)
     for field in fields(kind):
@@ -114,8 +108,8 @@ def _check_bounds(flag: str, hint: Any, value: Any) -> None:
             continue
         for one in values:
             shown = str(one)
-            if isinstance(bound, Le) and len(shown) > LONGEST_NUMBER:
-                shown = f"{shown[:LONGEST_NUMBER]}..."
+            if isinstance(bound, Le) and len(shown) > 20:  # a slip, whose digits tell nothing
+                shown = f"{shown[:20]}..."
             require(_holds(bound, one), flag, shown, remedy)
 
 

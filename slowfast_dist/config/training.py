@@ -36,12 +36,9 @@ class DataConfig:
     """Regular expression searched in each path below the root, e.g. 'seq\\d+'.
     Videos with the same captured parts (or whole match) stay on one side of the split."""
     num_frames: Annotated[
-        int,
-        Gt(0),
-        Le(fields.MOST_FRAMES),
-        MultipleOf(RESNET_ALPHA),
+        int, Gt(0), Le(fields.MOST_FRAMES), MultipleOf(RESNET_ALPHA),
         Remedy(f"give a multiple of {RESNET_ALPHA}, as the slow pathway takes every fourth frame"),
-    ] = 32
+    ] = 32  # fmt: skip
     """Frames of a clip, as the fast pathway sees it; a multiple of 4."""
     sampling_rate: fields.Count = 2
     """Frames of the video from one sampled frame to the next (dense sampling only)."""
@@ -69,18 +66,16 @@ class DataConfig:
 
     def check(self) -> None:
         """Raise UserError for sources, a pattern, or sizes that do not go together."""
-        if self.root is not None and (self.train_dir or self.val_dir):
-            raise UserError(
-                f"--data.root {self.root}: give either --data.root, or --data.train-dir with "
-                "--data.val-dir, not both"
-            )
         given = self.train_dir or self.val_dir
-        if self.root is None and given is None:
+        if self.root is not None:
+            remedy = "give either --data.root, or --data.train-dir with --data.val-dir, not both"
+            require(given is None, "data.root", self.root, remedy)
+        elif given is None:
             raise UserError(
                 "no videos given: add --data.root FOLDER (class folders of videos), or try "
                 "'python train.py demo', which makes its own"
             )
-        if self.root is None and None in (self.train_dir, self.val_dir):
+        elif None in (self.train_dir, self.val_dir):
             missing = "val-dir" if self.val_dir is None else "train-dir"
             raise UserError(
                 f"--data.{missing} is missing beside {given}: give both, or one --data.root"
@@ -126,13 +121,9 @@ class ModelConfig:
 
     def check(self) -> None:
         """Raise UserError where both of two exclude each other."""
-        require(
-            not (self.compile and self.checkpoint_activations),
-            "model.checkpoint-activations",
-            "true",
-            "with --model.compile the compiler decides what is computed again: leave one of the "
-            "two off",
-        )
+        compiles = self.compile and self.checkpoint_activations
+        remedy = "with --model.compile the compiler decides what is computed again: leave one of "
+        require(not compiles, "model.checkpoint-activations", "true", f"{remedy}the two off")
 
 
 @dataclass(frozen=True)
@@ -272,18 +263,12 @@ class Config:
         warmup, remedy = self.schedule.warmup_epochs, f"give at most --epochs {self.epochs}"
         require(warmup <= self.epochs, "schedule.warmup-epochs", warmup, remedy)
         clips, crops = self.evaluation.temporal_views, self.evaluation.spatial_crops
-        require(
-            clips == 1 or self.data.sampling != "uniform",
-            "evaluation.temporal-views",
-            clips,
-            "with --data.sampling uniform every clip is the whole video: give 1, or sample dense",
-        )
-        require(
-            crops == 1 or self.data.resize != "square",
-            "evaluation.spatial-crops",
-            crops,
-            "with --data.resize square every crop is the whole frame: give 1, or resize short-side",
-        )
+        remedy = "with --data.sampling uniform every clip is the whole video: give 1, or sample "
+        differ = clips == 1 or self.data.sampling != "uniform"
+        require(differ, "evaluation.temporal-views", clips, f"{remedy}dense")
+        remedy = "with --data.resize square every crop is the whole frame: give 1, or resize "
+        differ = crops == 1 or self.data.resize != "square"
+        require(differ, "evaluation.spatial-crops", crops, f"{remedy}short-side")
 
 
 def config_dict(config: Config) -> dict[str, Any]:

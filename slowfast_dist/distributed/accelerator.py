@@ -1,6 +1,8 @@
-"""The Accelerator of a run: made here alone, on a rendezvous of our own."""
+"""The Accelerator of a run: made here alone, on a rendezvous of our own, with the precision and
+the threads with which this machine computes fastest."""
 
 import os
+import platform
 import warnings
 from datetime import timedelta
 from typing import Literal
@@ -13,8 +15,9 @@ from accelerate.utils import DDPCommunicationHookType
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.distributed.hardware import hardware_precision, share_cpus, uses_gpu
 from slowfast_dist.distributed.rendezvous import join
+from slowfast_dist.model.convolution import fused_dtypes
+from slowfast_dist.system.cpus import available_cpus
 
 SLOW_PROCESS_SECONDS = 600.0
 """Seconds beyond --distributed.timeout, after which a silent process counts as lost, that a
@@ -49,7 +52,7 @@ def make_accelerator(
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
                 comm_hook=DDPCommunicationHookType(compression.replace("none", "no")),
-            ),
+            )
         ],
     )
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
@@ -71,12 +74,10 @@ def make_accelerator(
 def _make_group(world_size: int, timeout: float) -> None:
     """The process group, which Accelerate then takes as it is."""
     store, _ = join(timeout)
-    backend = "gloo"
     if uses_gpu():
-        backend = "nccl"
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group(
-        backend,
+        "nccl" if uses_gpu() else "gloo",
         store=PrefixStore("group", store),
         rank=int(os.environ["RANK"]),
         world_size=world_size,
@@ -88,11 +89,34 @@ def _precision(choice: str) -> str | None:
     """None leaves the decision to the launcher."""
     if choice == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         raise UserError("--mixed-precision bf16: this GPU has no bf16: use fp16 or no")
-    if choice != "auto":
-        return choice
-    if "ACCELERATE_MIXED_PRECISION" in os.environ:
-        return None
-    return hardware_precision()
+    if choice == "auto":
+        return None if "ACCELERATE_MIXED_PRECISION" in os.environ else hardware_precision()
+    return choice
+
+
+def uses_gpu() -> bool:
+    """Whether there is a GPU, and the launcher's environment does not keep Accelerate off it."""
+    use_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "y", "on")
+    return torch.cuda.is_available() and not use_cpu
+
+
+def hardware_precision() -> str:
+    """The fastest mixed precision that this machine computes natively."""
+    if uses_gpu():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    has_bf16 = platform.machine() in ("x86_64", "AMD64") and torch.cpu._is_avx512_bf16_supported()
+    # oneDNN does not compute it everywhere: ONEDNN_MAX_CPU_ISA can forbid what the CPU has.
+    return "bf16" if has_bf16 and torch.bfloat16 in fused_dtypes() else "no"
+
+
+def share_cpus(processes: int) -> None:
+    """Give this process its share of the CPUs, of ``processes`` on this host, as torch's threads.
+
+    torch takes all CPUs for each process, which then wait for each other. OMP_NUM_THREADS, the
+    user's or torchrun's, decides where it is set. On a GPU threads hardly matter.
+    """
+    if not uses_gpu() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, available_cpus() // processes))
 
 
 def local_processes() -> int:

@@ -2,7 +2,8 @@
 
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, overload
 
 import torch
@@ -19,10 +20,6 @@ T = TypeVar("T")
 POLL_SECONDS = 0.05
 """Seconds from one look at the group's store to the next: short beside any step, and one request
 costs it microseconds."""
-
-MAX_STORE_BYTES = 1 << 20
-"""Bytes of a result that go through the group's store. It closes the connection at values of more
-than 8 MiB, and a million videos are 70, so larger results are broadcast."""
 
 _calls = 0
 
@@ -47,24 +44,25 @@ def run_on_main(accelerator: Accelerator, work: Callable[[], T], *, share: bool 
     """
     global _calls
     if accelerator.num_processes == 1:
-        return _without_disk_errors(work)
+        with disk_faults_as_run_errors():
+            return work()
     _calls += 1
     key = f"slowfast_dist/run_on_main/{_calls}"
-    store = dist.distributed_c10d._get_default_store()
+    store: Any = dist.distributed_c10d._get_default_store()
     if accelerator.is_main_process:
         try:
-            result = _without_disk_errors(work)
-        except (UserError, RunError, StopRequested) as error:
-            _post(store, key, (None, error))
-            raise
+            with disk_faults_as_run_errors():
+                result = work()
         except BaseException as error:
-            _post(store, key, (None, RunError(f"the main process failed: {error!r}")))
+            known = isinstance(error, (UserError, RunError, StopRequested))
+            problem = error if known else RunError(f"the main process failed: {error!r}")
+            store.set(key, pickle.dumps((None, problem)))
             raise
         content = pickle.dumps(result if share else None)
-        if len(content) <= MAX_STORE_BYTES:
-            _post(store, key, (content, None))
-        else:
-            _post(store, key, (len(content), None))
+        # The store closes the connection at values above 8 MiB, and a million videos are 70.
+        small = len(content) <= 1 << 20
+        store.set(key, pickle.dumps((content if small else len(content), None)))
+        if not small:
             _broadcast(accelerator, bytearray(content))
         return result
     while not store.check([key]):
@@ -72,31 +70,29 @@ def run_on_main(accelerator: Accelerator, work: Callable[[], T], *, share: bool 
     shared, problem = pickle.loads(store.get(key))
     if problem is not None:
         raise problem
-    return pickle.loads(
-        _broadcast(accelerator, bytearray(shared)) if isinstance(shared, int) else shared
-    )
+    if isinstance(shared, int):
+        shared = _broadcast(accelerator, bytearray(shared))
+    return pickle.loads(shared)
 
 
 def _broadcast(accelerator: Accelerator, content: bytearray) -> memoryview:
     """Collective: the main process's ``content``, which has the same size everywhere."""
-    buffer = torch.frombuffer(content, dtype=torch.uint8)
-    buffer = buffer.to(accelerator.device)  # NCCL sends nothing else
+    # NCCL sends nothing but what is on the device.
+    buffer = torch.frombuffer(content, dtype=torch.uint8).to(accelerator.device)
     dist.broadcast(buffer, 0)
     return buffer.cpu().numpy().data
 
 
-def _without_disk_errors(work: Callable[[], T]) -> T:
-    """What the disk refuses is no bug of ours."""
+@contextmanager
+def disk_faults_as_run_errors() -> Iterator[None]:
+    """What the disk refuses is no bug of ours: RunError in place of OSError."""
     try:
-        return work()
+        yield
     except OSError as error:
-        raise _disk_error(error) from error
-
-
-def _disk_error(error: OSError) -> RunError:
-    if isinstance(error, BrokenPipeError) and error.filename is None:
-        return RunError("standard output was closed (| head?); trainings go on with --resume auto")
-    return RunError(f"{error.filename or 'a file'}: {error.strerror or error}")
+        line = f"{error.filename or 'a file'}: {error.strerror or error}"
+        if isinstance(error, BrokenPipeError) and error.filename is None:
+            line = "standard output was closed (| head?); trainings go on with --resume auto"
+        raise RunError(line) from error
 
 
 def barrier(accelerator: Accelerator) -> None:
@@ -112,42 +108,31 @@ def barrier(accelerator: Accelerator) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _post(store: Any, key: str, value: object) -> None:
-    store.set(key, pickle.dumps(value))
-
-
 def any_process(accelerator: Accelerator, here: bool) -> bool:
     """Collective: whether ``here`` is true on any process."""
     return bool(accelerator.reduce(torch.tensor(int(here), device=accelerator.device)).item())
 
 
 def share_weights(accelerator: Accelerator, module: nn.Module) -> None:
-    """Collective: give every process the main one's parameters and buffers.
-
-    ``module`` is the same architecture everywhere, on the accelerator's device and in plain memory
-    order.
-    """
+    """Collective: give every process the main one's parameters and buffers. ``module`` is the same
+    architecture everywhere, on the accelerator's device and in plain memory order."""
     if accelerator.num_processes > 1:
         for tensor in module.state_dict().values():
             dist.broadcast(tensor, 0)
 
 
 def gather_rows(accelerator: Accelerator, rows: Tensor) -> Tensor:
-    """Concatenate tensors (n_r, ...) of all processes r; the n_r may differ, or be 0.
-
-    The trailing dimensions and the type must be the same everywhere.
-    """
+    """Concatenate tensors (n_r, ...) of all processes r; the n_r may differ, or be 0. The trailing
+    dimensions and the type must be the same everywhere."""
     if accelerator.num_processes == 1:
         return rows
     rows = rows.to(accelerator.device)  # NCCL gathers nothing else
     count = torch.tensor([len(rows)], device=accelerator.device)
     counts = accelerator.gather(count).tolist()
-    longest = max(counts)
-    padded = rows.new_zeros((longest, *rows.shape[1:]))
+    padded = rows.new_zeros((max(counts), *rows.shape[1:]))
     padded[: len(rows)] = rows
-    gathered = accelerator.gather(padded.contiguous())
-    parts = [gathered[r * longest : r * longest + n] for r, n in enumerate(counts)]
-    return torch.cat(parts)
+    parts = accelerator.gather(padded).split(max(counts)) if max(counts) else [rows]
+    return torch.cat([part[:n] for part, n in zip(parts, counts, strict=False)])
 
 
 def gather_list(accelerator: Accelerator, items: list[T]) -> list[T]:

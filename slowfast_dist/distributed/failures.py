@@ -11,11 +11,7 @@ from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
-from slowfast_dist.distributed.collectives import _disk_error
-
-HEARTBEAT_HEAD_START = 5.0
-"""Seconds that an error of torch's about a broken connection waits: the heartbeat sees the break at
-nearly the same time, ends this process, and knows better than torch which process was lost."""
+from slowfast_dist.distributed.collectives import disk_faults_as_run_errors
 
 
 def shutdown(accelerator: Accelerator) -> None:
@@ -36,11 +32,10 @@ def on_peer_loss(work: Callable[[], object] | None) -> None:
 def faults_as_run_errors() -> Iterator[None]:
     """One line for what ends runs most often through no bug: RunError in its place."""
     try:
-        yield
+        with disk_faults_as_run_errors():
+            yield
     except (UserError, RunError):
         raise
-    except OSError as error:
-        raise _disk_error(error) from error
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"out of GPU memory ({str(error).splitlines()[0]}): lower --micro-batch-size (or "
@@ -56,7 +51,9 @@ def faults_as_run_errors() -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             if heartbeat.current() is not None:
-                time.sleep(HEARTBEAT_HEAD_START)
+                # The heartbeat sees the break of the connection at nearly the same time, ends this
+                # process, and knows better than torch which one was lost.
+                time.sleep(5.0)
             raise RunError(f"lost another process: {str(error).splitlines()[0]}") from error
         if "DataLoader" not in str(error):
             raise

@@ -41,10 +41,6 @@ READ_BYTES = 1 << 16
 """Bytes read from a connection at once, and the most that an unknown client may send without a
 newline: no message is that long."""
 
-ORDER_SECONDS = 5.0
-"""Seconds that a process that failed waits for the first one's order to end, which comes at once
-where that process can still send it."""
-
 
 @dataclass
 class _Peer:
@@ -66,9 +62,7 @@ class Heartbeat:
 
     def __init__(self, rank: int, world_size: int, timeout: float) -> None:
         """``timeout``: seconds without a sign of life after which a process counts as lost."""
-        self.rank = rank
-        self.world_size = world_size
-        self.timeout = timeout
+        self.rank, self.world_size, self.timeout = rank, world_size, timeout
         self.on_peer_loss: Callable[[], object] | None = None
         """Called before this process is ended because of another one."""
         self.token = ""
@@ -83,10 +77,8 @@ class Heartbeat:
         self._selector = selectors.DefaultSelector()
 
     def listen(self, address: str, reached_at: str | None = None) -> str:
-        """On the first process: open a port on ``address`` and return what `connect` needs.
-
-        "" is all addresses; ``reached_at`` is then the one that the others know.
-        """
+        """On the first process: open a port on ``address`` and return what `connect` needs. "" is
+        all addresses; ``reached_at`` is then the one that the others know."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._listener = socket.create_server((address, 0), family=family, backlog=self.world_size)
         self._listener.setblocking(False)
@@ -112,25 +104,20 @@ class Heartbeat:
         """This process needs the others no longer, nor they it: from here on all may end."""
         self._shut_down = True
         with self._lock:
-            for peer in self._peers:
-                self._send(peer, bye=True)
+            self._send_all(bye=True)
 
     def fail(self, message: str, code: int) -> None:
-        """End all processes with exit code ``code``, after printing ``message`` once.
-
-        Returns on the first process, which is to end itself then; elsewhere only if nobody could
-        be told.
-        """
+        """End all processes with exit code ``code``, after printing ``message`` once. Returns on
+        the first process, which is to end itself then; elsewhere only if nobody could be told."""
         with self._lock:  # never free again once the thread is ending this process
             if self.rank == 0:
                 self._failed = True
                 _print(f"error: {message}")
-                for peer in self._peers:
-                    self._send(peer, end=code)
+                self._send_all(end=code)
                 return
-            for peer in self._peers:
-                self._send(peer, failed=message, code=code)
-        time.sleep(OWN_FAILURE_SECONDS + ORDER_SECONDS)
+            self._send_all(failed=message, code=code)
+        # Then the first one's order to end comes at once, where that can still send it.
+        time.sleep(OWN_FAILURE_SECONDS + 5.0)
         _print(f"error: process {self.rank}: {message}")
 
     def _add(self, peer: _Peer) -> None:
@@ -143,6 +130,11 @@ class Heartbeat:
     def _send(self, peer: _Peer, **message: Any) -> None:
         with suppress(OSError):  # that it is gone is what reading tells
             peer.connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def _send_all(self, **message: Any) -> None:
+        """To be called with the lock held."""
+        for peer in self._peers:
+            self._send(peer, **message)
 
     def _close(self) -> None:
         for connection in (self._listener, *(peer.connection for peer in self._peers)):
@@ -224,8 +216,7 @@ class Heartbeat:
         if name is not None and not self._stop_sent:
             self._stop_sent = True
             with self._lock:
-                for peer in self._peers:
-                    self._send(peer, stop=name)
+                self._send_all(stop=name)
 
     def _check_peers(self, now: float) -> None:
         for since, peer, message in self._failures:
@@ -236,14 +227,9 @@ class Heartbeat:
         for peer in self._peers:
             if not peer.finished and now - peer.last_seen > self.timeout:
                 if peer.rank < 0:
-                    self._drop(peer)
-                    return
-                self._end(
-                    f"{peer} gave no sign of life for {self.timeout:g} s: stopped, or not to be "
-                    "reached (--distributed.timeout)",
-                    1,
-                    peer,
-                )
+                    return self._drop(peer)
+                silent = f"{peer} gave no sign of life for {self.timeout:g} s: stopped, or not to "
+                self._end(f"{silent}be reached (--distributed.timeout)", 1, peer)
 
     def _end(self, message: str, code: int, peer: _Peer) -> None:
         """End this process, and from the first one all, because of ``peer``."""
@@ -256,8 +242,7 @@ class Heartbeat:
             if message and (self.rank < 2 or local == "0"):
                 _print(f"error: {message}")
             if self.rank == 0:
-                for other in self._peers:
-                    self._send(other, end=code)
+                self._send_all(end=code)
             if self.on_peer_loss is not None:
                 with suppress(Exception):
                     self.on_peer_loss()

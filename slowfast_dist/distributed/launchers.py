@@ -3,12 +3,13 @@
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from itertools import chain, repeat
 from pathlib import Path
 
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.distributed import heartbeat
+from slowfast_dist.system import signals
 
 FIRST_PORT = 20_000
 """The lowest port for a step's rendezvous: those below are more often taken by services."""
@@ -42,10 +43,10 @@ def adopt_slurm_ranks(environ: MutableMapping[str, str]) -> None:
         )
     # A task that SLURM shows its own GPU alone (--gpus-per-task) finds it as the first one.
     sees_one_gpu = re.fullmatch(r"[^,]+", environ.get("CUDA_VISIBLE_DEVICES", ""))
-    environ["RANK"] = str(rank)
-    environ["WORLD_SIZE"] = tasks
-    environ["LOCAL_RANK"] = "0" if sees_one_gpu else str(local)
-    environ["LOCAL_WORLD_SIZE"] = str(per_node[node])
+    environ.update(
+        RANK=str(rank), WORLD_SIZE=tasks, LOCAL_RANK="0" if sees_one_gpu else str(local),
+        LOCAL_WORLD_SIZE=str(per_node[node]),
+    )  # fmt: skip
     first = first_host(_of_slurm(environ, "SLURM_STEP_NODELIST"))
     environ.setdefault("MASTER_ADDR", "127.0.0.1" if len(per_node) == 1 else first)
     # Every step of a cluster has its own, and each task can tell it without asking.
@@ -67,7 +68,7 @@ def _tasks_per_node(shortened: str) -> list[int]:
             f"SLURM_STEP_TASKS_PER_NODE {shortened}: not understood: set RANK, WORLD_SIZE, "
             "LOCAL_RANK and LOCAL_WORLD_SIZE, or use torchrun"
         )
-    return list(chain(*(repeat(int(part[1]), int(part[2] or 1)) for part in parts if part)))
+    return [int(part[1]) for part in parts if part for _ in range(int(part[2] or 1))]
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:
@@ -83,10 +84,6 @@ def _of_slurm(environ: Mapping[str, str], name: str) -> str:
     return environ[name]
 
 
-USER_ERROR_SECONDS = 3.0
-"""Seconds that a process waits after a sibling died: where the user's mistake ended that one, this
-one meets the same mistake by then and reports it itself."""
-
 _LAUNCHERS = {
     "accelerate", "accelerate-launch", "accelerate.commands.launch", "torchrun",
     "torch.distributed.run", "torch.distributed.launch", "slurmstepd:",
@@ -95,10 +92,8 @@ _LAUNCHED = ("RANK", "ACCELERATE_MIXED_PRECISION", "SLURM_STEP_ID")
 
 
 def launcher() -> int | None:
-    """The process number of this process's parent, if that is a launcher of training processes.
-
-    A shell or a terminal is none: what was started in its background outlives it.
-    """
+    """The process number of this process's parent, if that is a launcher of training processes. A
+    shell or a terminal is none: what was started in its background outlives it."""
     if not any(name in os.environ for name in _LAUNCHED):
         return None
     parent = os.getppid()
@@ -111,17 +106,20 @@ def launcher() -> int | None:
     return parent if names & _LAUNCHERS else None
 
 
-def end_when_a_sibling_died(launcher: int, siblings: int, asked: Callable[[], bool]) -> None:
-    """End this process once it was ``asked`` to stop while fewer than ``siblings`` processes run.
+def watch_siblings(launcher: int) -> None:
+    """End this process once a sibling died, until the heartbeat watches over all of them.
 
     A launcher asks its processes to stop also when one of them died, and kills them half a minute
     later; there is no other way to know it before they have met.
     """
-    if not asked() or _running(launcher) >= siblings:
-        return
-    time.sleep(USER_ERROR_SECONDS)
-    os.write(2, b"error: another process of this host died before training began\n")
-    os._exit(1)
+    siblings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    while siblings > 1 and heartbeat.current() is None:
+        if signals.received() is not None and _running(launcher) < siblings:
+            # Where the user's mistake ended the other one, this one meets and reports it by then.
+            time.sleep(3.0)
+            os.write(2, b"error: another process of this host died before training began\n")
+            os._exit(1)
+        time.sleep(0.5)  # a check takes no CPU time to speak of
 
 
 def _running(launcher: int) -> int:

@@ -5,7 +5,6 @@ the first process makes it on a socket that is bound before. Only where the laun
 already (torchrun's agent does, by default) that one is used.
 """
 
-import ipaddress
 import json
 import os
 import socket
@@ -13,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from ipaddress import ip_address
 from itertools import chain
 from typing import Any
 
@@ -28,10 +28,6 @@ LOOPBACK = "127.0.0.1"
 
 POLL_SECONDS = 0.05
 """Seconds from one look for another process to the next: short beside their imports."""
-
-MIN_JOIN_SECONDS = 300.0
-"""Seconds that processes wait for others at the start, whatever --distributed.timeout is: on a
-cluster they import at unlike speeds."""
 
 STOP_SECONDS = 60.0
 """Seconds that one that was asked to stop waits for others, on slower hosts: a launcher also asks
@@ -55,21 +51,17 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
     first = LOOPBACK if one_host and not by_agent else _resolve(named)
     own = LOOPBACK if one_host else _address_towards(first)
     # Debian lets a host know its own name as a loopback address, which no other host reaches.
-    hidden = not one_host and _is_loopback(own) and not (named == "localhost" or named == first)
+    hidden = not one_host and ip_address(own).is_loopback and named not in ("localhost", first)
     _talk_through(_address_outwards() if hidden else own)
-    deadline = _Deadline(max(timeout, MIN_JOIN_SECONDS))
+    deadline = _Deadline(max(timeout, 300.0))  # on a cluster processes import at unlike speeds
     port = int(os.environ["MASTER_PORT"])
     listener = _listen("" if hidden else own, port) if rank == 0 and not by_agent else None
     if listener is None:
         deadline.wait(lambda: _answers(first, port), lambda: "process 0")
     store = TCPStore(
-        first,
-        port,
-        is_master=listener is not None,
-        master_listen_fd=listener,
-        wait_for_workers=False,
-        timeout=timedelta(seconds=timeout),
-    )
+        first, port, is_master=listener is not None, master_listen_fd=listener,
+        wait_for_workers=False, timeout=timedelta(seconds=timeout),
+    )  # fmt: skip
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     shared = PrefixStore(f"slowfast_dist/{restarts}/{_joined}", store)
     heartbeat = Heartbeat(rank, world_size, timeout)
@@ -78,7 +70,16 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
         shared.set("heartbeat", heartbeat.listen("" if hidden else own, reached_at))
     else:
         deadline.wait(lambda: shared.check(["heartbeat"]), lambda: "process 0")
-        _connect(heartbeat, shared.get("heartbeat").decode())
+        where = shared.get("heartbeat").decode()
+        try:
+            heartbeat.connect(where)
+        except OSError as error:
+            place = json.loads(where)
+            raise RunError(
+                f"process 0 is not reached at {place['address']}, port {place['port']} "
+                f"({error.strerror or error}): hosts must reach each other on all ports, not on "
+                "MASTER_PORT alone"
+            ) from None
     heartbeat.start()
     shared.set(f"joined/{rank}", "")
     keys = [f"joined/{other}" for other in range(world_size)]
@@ -89,30 +90,16 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
     return shared, heartbeat
 
 
-def _connect(heartbeat: Heartbeat, where: str) -> None:
-    try:
-        heartbeat.connect(where)
-    except OSError as error:
-        raise RunError(
-            f"process 0 is not reached at {json.loads(where)['address']}, port "
-            f"{json.loads(where)['port']} ({error.strerror or error}): hosts must reach each other "
-            "on all ports, not on MASTER_PORT alone"
-        ) from None
-
-
 class _Deadline:
     """Waits for other processes: long, but short once this one was asked to stop."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.until = time.monotonic() + seconds
+        self.seconds, self.until = seconds, time.monotonic() + seconds
 
     def wait(self, ready: Callable[[], bool], name: Callable[[], str]) -> None:
         """Until ``ready``; raises RunError, naming the process ``name``, when it takes too long."""
-        stopping = False
         while not ready():
-            if signals.received() is not None and not stopping:
-                stopping = True
+            if signals.received() is not None and self.seconds != STOP_SECONDS:
                 self.seconds = STOP_SECONDS
                 self.until = min(self.until, time.monotonic() + STOP_SECONDS)
             if time.monotonic() > self.until:
@@ -143,25 +130,18 @@ def _address_towards(other: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
-
-
 def _address_outwards() -> str:
     """This host's address on its default route, else any that is not loopback."""
     with suppress(RunError):
         return _address_towards("192.0.2.1")  # RFC 5737: no host has it
     addresses = chain.from_iterable(psutil.net_if_addrs().values())
-    usable = (a.address for a in addresses if a.family == socket.AF_INET)
-    return next((address for address in usable if not _is_loopback(address)), LOOPBACK)
+    usable = (ip_address(a.address) for a in addresses if a.family == socket.AF_INET)
+    return next((str(address) for address in usable if not address.is_loopback), LOOPBACK)
 
 
 def _talk_through(address: str) -> None:
-    """Let gloo, and on one host NCCL, use the interface of ``address``.
-
-    gloo would take the one of the host's name, which on Debian is a loopback address that no other
-    host reaches.
-    """
+    """Let gloo, and on one host NCCL, use the interface of ``address``. gloo would take the one of
+    the host's name, which on Debian is a loopback address that no other host reaches."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(entry.address == address for entry in addresses):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", name)

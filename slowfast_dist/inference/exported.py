@@ -3,14 +3,13 @@
 Its threads are torch's: OMP_NUM_THREADS, else the CPUs that the process may use.
 """
 
-import hashlib
 import json
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,23 +18,16 @@ from numpy.typing import NDArray
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.model.inputs import NORMALISATION
 from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts
+from slowfast_dist.system.files import file_sha256
 from slowfast_dist.system.interrupts import quiet
 from slowfast_dist.system.text import operand
 
 InputType = Literal["uint8", "float32"]
-
 Backend = Literal["onnx", "pt2"]
+Format = Literal["onnx", "pt2", "safetensors"]
 
 
-class ExportedNetwork(Protocol):
-    """A predictor.Network whose file says what it is: ``metadata``, in strings."""
-
-    metadata: Mapping[str, str]
-
-    def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]: ...
-
-
-def load_exported(best: BestModel, backend: Backend) -> ExportedNetwork:
+def load_exported(best: BestModel, backend: Backend) -> "OnnxNetwork | Pt2Network":
     """The network of best_model.onnx or .pt2 beside ``best``, on a GPU where there is one.
 
     Logits float32 (B, K) of uint8 clips (B, T, H, W, 3), any B. Raises UserError where the file is
@@ -65,12 +57,13 @@ def load_exported(best: BestModel, backend: Backend) -> ExportedNetwork:
     return network
 
 
-def open_exported(path: Path, backend: Backend, on_gpu: bool = True) -> ExportedNetwork:
-    """The network of any exported file, of whatever model; ``on_gpu``: where there is one.
+def open_exported(path: Path, backend: Backend, on_gpu: bool = True) -> "OnnxNetwork | Pt2Network":
+    """The network of any exported file, of whatever model; ``on_gpu``: where there is one. Its
+    ``metadata`` is what the file says of itself.
 
     Raises UserError where onnxruntime is missing, and nearly anything for a damaged file.
     """
-    return NETWORKS[backend](path, on_gpu)
+    return (OnnxNetwork if backend == "onnx" else Pt2Network)(path, on_gpu)
 
 
 class OnnxNetwork:
@@ -121,13 +114,6 @@ class Pt2Network:
         return logits.float().cpu().numpy()
 
 
-NETWORKS: dict[Backend, Callable[[Path, bool], ExportedNetwork]] = {
-    "onnx": OnnxNetwork,
-    "pt2": Pt2Network,
-}
-"""What runs the files of each backend."""
-
-
 def _as_input(clips: NDArray[np.uint8], metadata: Mapping[str, str]) -> NDArray[Any]:
     """The pixels (B, 3, T, H, W) as the file takes them, of clips (B, T, H, W, 3)."""
     video = np.ascontiguousarray(clips.transpose(0, 4, 1, 2, 3))
@@ -145,16 +131,14 @@ def _difference(found: Mapping[str, str], best: BestModel) -> str | None:
         sha256 = weights_sha256(best)
     except FileNotFoundError:  # the exported file and best_model.json alone go far, too
         sha256 = found.get("weights_sha256", "")
-    name = difference(found, as_strings(describe_export(best, sha256, input_type)))
+    expected = as_strings(describe_export(best, sha256, input_type))
+    name = next((name for name in IDENTITY if found.get(name) != expected[name]), None)
     if name != "weights_sha256":
         return name and f"{name} {found.get(name)}"
     return f"other weights; the file's are of epoch {found.get('epoch')}, now it is {best.epoch}"
 
 
 # What every exported file says about itself: enough to feed it, and to know whose it is.
-
-
-Format = Literal["onnx", "pt2", "safetensors"]
 
 PT2_FILE = "metadata.json"
 """The name, inside a .pt2, of the JSON object with the metadata."""
@@ -178,8 +162,7 @@ def weights_sha256(best: BestModel) -> str:
     """
     path = best.folder / WEIGHTS
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -199,19 +182,18 @@ def is_export(path: Path) -> bool:
 def describe_export(best: BestModel, sha256: str, input_type: InputType) -> dict[str, Any]:
     """The metadata, in JSON's types. ``normalisation`` is what is done to the input's values."""
     divide_by = NORMALISATION["divide_by"] if input_type == "uint8" else 1.0
+    own_version = "(not installed)"  # as when run from a checkout
+    with suppress(PackageNotFoundError):
+        own_version = version("slowfast_dist")
     return {
-        "made_by": f"slowfast_dist {_version()}, torch {torch.__version__}",
-        "model": best.model["name"],
-        "epoch": best.epoch,
-        "weights_sha256": sha256,
-        "classes": list(best.classes),
-        "input_type": input_type,
+        "made_by": f"slowfast_dist {own_version}, torch {torch.__version__}",
+        "model": best.model["name"], "epoch": best.epoch, "weights_sha256": sha256,
+        "classes": list(best.classes), "input_type": input_type,
         "layout": "RGB (batch, 3, num_frames, crop_size, crop_size)",
         **clip_facts(best.data),
         "normalisation": {**NORMALISATION, "divide_by": divide_by},
-        "alpha": best.model["alpha"],
-        "dropout": best.model["dropout"],
-    }
+        "alpha": best.model["alpha"], "dropout": best.model["dropout"],
+    }  # fmt: skip
 
 
 def as_strings(metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -220,15 +202,3 @@ def as_strings(metadata: Mapping[str, Any]) -> dict[str, str]:
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in metadata.items()
     }
-
-
-def difference(found: Mapping[str, str], expected: Mapping[str, str]) -> str | None:
-    """The first name in IDENTITY under which the two metadata, as strings, differ."""
-    return next((name for name in IDENTITY if found.get(name) != expected[name]), None)
-
-
-def _version() -> str:
-    try:
-        return version("slowfast_dist")
-    except PackageNotFoundError:  # run from a checkout
-        return "(not installed)"

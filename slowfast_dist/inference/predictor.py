@@ -1,9 +1,10 @@
 """A run's best model on one device, from frames to class probabilities, whatever runs it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,11 +15,8 @@ from slowfast_dist.metrics.scores import softmax
 from slowfast_dist.model.folding import folded
 from slowfast_dist.runs.best_model import BestModel, read_best
 
-
-class Network(Protocol):
-    """Logits float (B, K) of uint8 clips (B, T, H, W, 3), T, H and W as the model's own."""
-
-    def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Logits (B, K) of clips (B, T, H, W, 3), T, H and W as the model's own."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +46,27 @@ def open_predictor(
     """
     best = read_best(run)
     if backend == "torch":
-        return Predictor(best, _TorchNetwork(best, mixed_precision))
+        return Predictor(best, _torch_network(best, mixed_precision))
     from slowfast_dist.inference.exported import load_exported
 
     return Predictor(best, load_exported(best, backend))
 
 
-class _TorchNetwork:
-    def __init__(
-        self, best: BestModel, mixed_precision: Literal["auto", "no", "bf16", "fp16"]
-    ) -> None:
-        accelerator = make_accelerator(mixed_precision, 120.0)
-        self.device = accelerator.device
-        # Not the Accelerator's autocast, which computes as the newest one of the process does: a
-        # training in another precision may come between two predictions.
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
-        self.autocast = partial(torch.autocast, self.device.type, kind, enabled=kind is not None)
-        network = best.load().to(self.device)
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        with self.autocast():
-            self.network = folded(network)
+def _torch_network(best: BestModel, mixed_precision: str) -> Network:
+    accelerator = make_accelerator(mixed_precision, 120.0)
+    device = accelerator.device
+    # Not the Accelerator's autocast, which computes as the newest one of the process does: a
+    # training in another precision may come between two predictions.
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
+    autocast = partial(torch.autocast, device.type, kind, enabled=kind is not None)
+    plain = best.load().to(device)
+    plain.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    with autocast():
+        network = folded(plain)
 
-    def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode(), self.autocast():
-            frames = torch.from_numpy(clips).to(self.device).permute(0, 1, 4, 2, 3)
-            return self.network(frames).float().cpu().numpy()
+    def logits(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode(), autocast():
+            frames = torch.from_numpy(clips).to(device).permute(0, 1, 4, 2, 3)
+            return network(frames).float().cpu().numpy()
+
+    return logits

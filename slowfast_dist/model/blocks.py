@@ -83,11 +83,7 @@ def residual_block(block: Any, x: Tensor) -> Tensor:
 
 
 def conv_norm(
-    conv: nn.Conv3d,
-    norm: Any,
-    x: Tensor,
-    relu: bool = False,
-    residual: Tensor | None = None,
+    conv: nn.Conv3d, norm: Any, x: Tensor, relu: bool = False, residual: Tensor | None = None
 ) -> Tensor:
     """relu(norm(conv(x)) + residual), folded where ``norm`` is constant."""
     assert conv.groups == 1 and conv.dilation == (1, 1, 1) and not isinstance(conv.padding, str)

@@ -59,19 +59,11 @@ def _layout(x: Tensor) -> torch.memory_format | None:
 
 
 def convolve(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    *,
-    relu: bool = False,
-    residual: Tensor | None = None,
-) -> Tensor:
-    """relu(conv3d(x, weight, bias) + residual), in autocast's type where that is on.
-
-    ``x`` (B, C, T, H, W), ``weight`` (D, C, t, h, w), ``residual`` as the result.
-    """
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    *, relu: bool = False, residual: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """relu(conv3d(x, weight, bias) + residual), in autocast's type where that is on. ``x`` (B, C,
+    T, H, W), ``weight`` (D, C, t, h, w), ``residual`` as the result."""
     x, padding = pad_short(x, weight.shape[2:], padding)
     layout = _layout(x)
     if layout is not None and is_fused(x):
@@ -79,9 +71,8 @@ def convolve(
         bias = None if bias is None else bias.to(dtype)
         if residual is not None:
             residual = residual.to(dtype).contiguous(memory_format=layout)
-        geometry = tuple(stride), tuple(padding)
         return _FusedConvolution.apply(
-            x.to(dtype), weight.to(dtype), bias, residual, relu, *geometry
+            x.to(dtype), weight.to(dtype), bias, residual, relu, tuple(stride), tuple(padding)
         )
     y = F.conv3d(x, weight, bias, tuple(stride), tuple(padding))
     return add_relu(y, residual, relu)
@@ -129,15 +120,9 @@ class _FusedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        residual: Tensor | None,
-        relu: bool,
-        stride: tuple[int, ...],
-        padding: tuple[int, ...],
-    ) -> Tensor:
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
+        relu: bool, stride: tuple[int, ...], padding: tuple[int, ...],
+    ) -> Tensor:  # fmt: skip
         geometry = padding, stride, ONE, 1
         after = "relu" if relu else None
         if residual is None:
@@ -178,7 +163,6 @@ class _FusedConvolution(torch.autograd.Function):
 # takes a convolution of its own for such kernels, which copies everything into the contiguous
 # layout.
 
-
 Size = Sequence[int]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -192,9 +176,7 @@ def fp32_gradients(
     grad: Tensor, x: Tensor, weight: Tensor, stride: Size, padding: Size, needed: Sequence[bool]
 ) -> Gradients:
     """Of ``x`` (B, C, T, H, W), ``weight`` (D, C, t, h, w) and the bias (D,), as ``needed``.
-
-    ``grad`` is the gradient of the result (B, D, T', H', W'). Layouts are channels last.
-    """
+    ``grad`` is the gradient of the result (B, D, T', H', W'). Layouts are channels last."""
     of_x, of_weight, of_bias = needed
     grad = grad.contiguous(memory_format=torch.channels_last_3d)
     size = tuple(weight.shape)
@@ -242,10 +224,8 @@ def channels_last_view(x: Tensor) -> Tensor:
 def _pointwise_weight_gradient(
     x: Tensor, grad: Tensor, size: Size, stride: Size, padding: int
 ) -> Tensor:
-    """A product for each of the t frames that a kernel of one pixel covers.
-
-    ``x`` (B, T, H, W, C), ``grad`` (B, T', H', W', D) -> (D, C, t, h, w), here as below.
-    """
+    """A product for each of the t frames that a kernel of one pixel covers. ``x`` (B, T, H, W, C),
+    ``grad`` (B, T', H', W', D) -> (D, C, t, h, w), here as below."""
     d, c, t, _, _ = size
     x = x[:, :, :: stride[1], :: stride[2]]
     if padding:

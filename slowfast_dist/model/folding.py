@@ -20,9 +20,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 def is_constant(norm: nn.Module | None) -> bool:
     """Whether ``norm`` is nothing, or a BatchNorm that normalises by its running statistics."""
-    if norm is None:
-        return True
-    return isinstance(norm, _BatchNorm) and not norm.training and norm.running_mean is not None
+    return norm is None or (
+        isinstance(norm, _BatchNorm) and not norm.training and norm.running_mean is not None
+    )
 
 
 def fold(conv: nn.Conv3d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor | None]:
@@ -41,13 +41,9 @@ def fold(conv: nn.Conv3d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor | Non
 
 
 CONV_NORM_PAIRS = {
-    "conv": "norm",
-    "conv_fast_to_slow": "norm",
-    "conv_a": "norm_a",
-    "conv_b": "norm_b",
-    "conv_c": "norm_c",
-    "branch1_conv": "branch1_norm",
-}
+    "conv": "norm", "conv_fast_to_slow": "norm", "conv_a": "norm_a", "conv_b": "norm_b",
+    "conv_c": "norm_c", "branch1_conv": "branch1_norm",
+}  # fmt: skip
 """Convolution and BatchNorm in pytorchvideo's modules, by the names of their attributes."""
 
 

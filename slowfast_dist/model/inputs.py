@@ -13,10 +13,9 @@ NORMALISATION = {"divide_by": 255.0, "mean": MEAN, "std": STD}
 
 
 def normalise(
-    frames: Tensor,
-    memory_format: torch.memory_format = torch.contiguous_format,
+    frames: Tensor, memory_format: torch.memory_format = torch.contiguous_format,
     dtype: torch.dtype = torch.float32,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """uint8 frames (B, T, 3, H, W) in 0..255 -> clip (B, 3, T, H, W), (x/255 - mean)/std.
 
     In float32 also under autocast, as elementwise arithmetic is not autocast; then rounded to
@@ -26,9 +25,7 @@ def normalise(
     assert frames.dtype == torch.uint8 and frames.ndim == 5, (frames.dtype, frames.shape)
     if dtype != torch.float32 and frames.is_cuda and not torch.compiler.is_compiling():
         source = frames.permute(0, 2, 1, 3, 4)
-        out = torch.empty(
-            source.shape, dtype=dtype, device=frames.device, memory_format=memory_format
-        )
+        out = torch.empty_like(source, dtype=dtype, memory_format=memory_format)
         # On a CPU this gives, for bf16 and fp16, all 256 values of the exact formula, rounded.
         black = torch.full((), -MEAN / STD, device=frames.device)
         return torch.add(black, source, alpha=1 / (255 * STD), out=out)
@@ -47,13 +44,10 @@ def slow_indices(num_frames: int, device: torch.device | None = None) -> Tensor:
 
 
 def pathways(
-    frames: Tensor,
-    memory_format: torch.memory_format = torch.contiguous_format,
+    frames: Tensor, memory_format: torch.memory_format = torch.contiguous_format,
     dtype: torch.dtype = torch.float32,
-) -> list[Tensor]:
-    """uint8 frames (B, T, 3, H, W) -> normalised [slow (B, 3, T/4, H, W), fast (B, 3, T, H, W)].
-
-    A fresh list each time: pytorchvideo's blocks write into it.
-    """
+) -> list[Tensor]:  # fmt: skip
+    """uint8 frames (B, T, 3, H, W) -> normalised [slow (B, 3, T/4, H, W), fast (B, 3, T, H, W)]. A
+    fresh list each time: pytorchvideo's blocks write into it."""
     slow = frames.index_select(1, slow_indices(frames.shape[1], frames.device))
     return [normalise(slow, memory_format, dtype), normalise(frames, memory_format, dtype)]

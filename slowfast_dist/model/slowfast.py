@@ -65,19 +65,16 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "slowfast_r50": {"model_depth": 50, "slowfast_fusion_conv_kernel_size": (7, 1, 1)},
     "slowfast_r101": {"model_depth": 101, "slowfast_fusion_conv_kernel_size": (5, 1, 1)},
     "slowfast_16x8_r101_50_50": {
-        "model_depth": 101,
-        "slowfast_fusion_conv_kernel_size": (5, 1, 1),
+        "model_depth": 101, "slowfast_fusion_conv_kernel_size": (5, 1, 1),
         "stage_conv_a_kernel_sizes": (_CONV_A_16X8, _CONV_A_16X8_FAST),
     },
     # One block a stage, a quarter of the slow channels. Forward and backward of 16 clips of 16
     # frames at 64 x 64: .24 s on 2 CPU cores. Twice the fast channels: slower, and no better.
     "slowfast_tiny": {
-        "model_depth": 18,
-        "slowfast_fusion_conv_kernel_size": (7, 1, 1),
-        "stem_dim_outs": (16, 4),
-        "slowfast_channel_reduction_ratio": 4,
+        "model_depth": 18, "slowfast_fusion_conv_kernel_size": (7, 1, 1),
+        "stem_dim_outs": (16, 4), "slowfast_channel_reduction_ratio": 4,
     },
-}
+}  # fmt: skip
 
 
 class SlowFast(nn.Module):
@@ -97,11 +94,9 @@ class SlowFast(nn.Module):
         self.norm: Norm = "local"
         self.frozen_stages = 0
         network = create_slowfast(
-            model_num_class=num_classes,
-            dropout_rate=dropout,
-            head_pool=nn.AdaptiveAvgPool3d,
+            model_num_class=num_classes, dropout_rate=dropout, head_pool=nn.AdaptiveAvgPool3d,
             **ARCHITECTURES[name],
-        )
+        )  # fmt: skip
         self.blocks = network.blocks
         self.head.proj.reset_parameters()
         for module in self.modules():
@@ -122,10 +117,8 @@ class SlowFast(nn.Module):
         return weight.is_contiguous(memory_format=torch.channels_last_3d)
 
     def _open_residual_branches(self) -> None:
-        """Start them at scale 1; pytorchvideo starts them at 0, which helps deep nets.
-
-        192 synthetic videos, batch 8, 10 epochs, one seed: validation accuracy .73 instead of .44.
-        """
+        """Start them at scale 1; pytorchvideo starts them at 0, which helps deep nets. 192
+        synthetic videos, batch 8, 10 epochs, one seed: validation accuracy .73 instead of .44."""
         for module in self.modules():
             if isinstance(module, _BatchNorm) and getattr(module, "block_final_bn", False):
                 nn.init.ones_(module.weight)
@@ -167,20 +160,15 @@ def head_parameters(model: nn.Module) -> list[nn.Parameter]:
 def live_batchnorms(model: nn.Module) -> Iterator[_BatchNorm]:
     """The BatchNorms whose statistics update in training, whatever the mode is now."""
     net = slowfast(model)
-    if net.norm == "frozen":
-        return
-    for block in net.blocks[net.frozen_stages :]:
-        for module in block.modules():
-            if isinstance(module, _BatchNorm):
-                yield module
+    if net.norm != "frozen":
+        modules = net.blocks[net.frozen_stages :].modules()
+        yield from (module for module in modules if isinstance(module, _BatchNorm))
 
 
 def freeze(model: nn.Module, what: int | Literal["none", "backbone"]) -> None:
     """No gradients and no new BatchNorm statistics for the first `what` of 5 stages, or for all."""
     net = slowfast(model)
-    if isinstance(what, str):
-        what = 0 if what == "none" else STAGES
-    net.frozen_stages = what
+    net.frozen_stages = {"none": 0, "backbone": STAGES}[what] if isinstance(what, str) else what
     for index, block in enumerate(net.blocks):
         block.requires_grad_(index >= net.frozen_stages)
     net.train(net.training)
@@ -228,12 +216,9 @@ def describe(model: nn.Module) -> dict[str, Any]:
     """What `rebuild` needs, and how the model takes its frames, in JSON's types."""
     net = slowfast(model)
     return {
-        "name": net.name,
-        "num_classes": net.num_classes,
-        "dropout": net.dropout,
-        "alpha": RESNET_ALPHA,
-        "normalisation": NORMALISATION,
-    }
+        "name": net.name, "num_classes": net.num_classes, "dropout": net.dropout,
+        "alpha": RESNET_ALPHA, "normalisation": NORMALISATION,
+    }  # fmt: skip
 
 
 def rebuild(description: Mapping[str, Any]) -> SlowFast:

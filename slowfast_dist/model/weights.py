@@ -40,10 +40,15 @@ def load_weights(model: nn.Module, config: ModelConfig) -> list[str]:
     path = config.weights or hub_file(config.name)
     state = read_state_dict(path, flag)
     own = model.state_dict()
-    fits = {key: value for key, value in state.items() if _same_shape(value, own.get(key))}
+    shapes = {key: value.shape for key, value in own.items()}
+    fits = {key: value for key, value in state.items() if value.shape == shapes.get(key)}
     if not all(key in fits for key in _HEAD):
         fits = {key: value for key, value in fits.items() if key not in _HEAD}
-    _require_backbone(f"{flag} {path}", config.name, own, state, fits)
+    if lacking := [key for key in own if key not in fits and key not in _HEAD]:
+        raise UserError(
+            f"{flag} {path}: does not fit --model.name {config.name}, as it "
+            f"{_misfits(own, state, lacking)}: give the --model.name that the file was saved from"
+        )
     model.load_state_dict(fits, strict=False)
     left_out = [key for key in state if key not in own]
     report = [f"{config.name}: loaded {len(fits)} of {len(own)} tensors from {path}"]
@@ -102,11 +107,8 @@ def read_state_dict(path: Path, flag: str = "--model.weights") -> dict[str, Tens
             f"{flag} {path}: holds no tensors by name: give a file written by "
             "torch.save(model.state_dict(), ...), or a pytorchvideo hub file"
         )
-    return {
-        _WRAPPERS.sub("", str(key)): value
-        for key, value in content.items()
-        if isinstance(value, Tensor)
-    }
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    return {_WRAPPERS.sub("", str(key)): value for key, value in tensors.items()}
 
 
 def _reason(error: Exception) -> str:
@@ -124,32 +126,16 @@ def _reason(error: Exception) -> str:
     return f"is damaged, or no file of weights ({said}): replace it"
 
 
-def _same_shape(value: Tensor, own: Tensor | None) -> bool:
-    return own is not None and value.shape == own.shape
-
-
-def _require_backbone(
-    source: str,
-    name: str,
-    own: dict[str, Tensor],
-    state: dict[str, Tensor],
-    fits: dict[str, Tensor],
-) -> None:
-    lacking = [key for key in own if key not in fits and key not in _HEAD]
-    if not lacking:
-        return
+def _misfits(own: dict[str, Tensor], state: dict[str, Tensor], lacking: list[str]) -> str:
+    missing = [key for key in lacking if key not in state]
     shapes = [
         f"{key} {tuple(state[key].shape)} for {tuple(own[key].shape)}"
         for key in lacking
         if key in state
     ]
-    missing = [key for key in lacking if key not in state]
     what = [f"lacks {_few(missing)}"] if missing else []
     what += [f"has another shape for {_few(shapes)}"] if shapes else []
-    raise UserError(
-        f"{source}: does not fit --model.name {name}, as it {' and '.join(what)}: "
-        "give the --model.name that the file was saved from"
-    )
+    return " and ".join(what)
 
 
 def _head_line(own: dict[str, Tensor], state: dict[str, Tensor], loaded: bool) -> str:

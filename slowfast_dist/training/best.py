@@ -46,54 +46,48 @@ class BestModelTracker:
         """``state``: a checkpoint's; it counts if its model is still in models/ and the metric and
         the mode are still the same."""
         self.run, self.config, self.folder, self.videos = run, run.config, run.folder, run.videos
+        self.monitor, self.mode = run.config.checkpoint.monitor, run.config.checkpoint.mode
         self._card_was_kept = False
-        now = (self.config.checkpoint.monitor, self.config.checkpoint.mode)
         here = (self.folder.models / DESCRIPTION).exists()
-        known = state and here and (state["monitor"], state["mode"]) == now
-        self.state = state if known else None
+        same = state and (state["monitor"], state["mode"]) == (self.monitor, self.mode)
+        self.state = state if here and same else None
 
     def is_worse_than(self, row: Mapping[str, Any]) -> bool:
         """Whether an epoch's row of metrics.jsonl is better; with a loss that is no number never,
         whatever the monitored metric makes of such outputs."""
-        value = row.get(self.config.checkpoint.monitor)
+        value = row.get(self.monitor)
         if value is None or not isfinite(value) or not isfinite(row.get("val/loss", 0.0)):
             return False
         if self.state is None:
             return True
-        if self.config.checkpoint.mode == "min":
-            return value < self.state["value"]
-        return value > self.state["value"]
+        best = self.state["value"]
+        return value < best if self.mode == "min" else value > best
 
     def save(self, row: Mapping[str, Any], scores: Scores | None, network: SlowFast) -> None:
         """Write the files of models/, and predictions/val_best.csv where there are ``scores``."""
-        monitor = self.config.checkpoint.monitor
+        config, classes = self.config, self.videos.classes
         self.state = {
-            "monitor": monitor,
-            "mode": self.config.checkpoint.mode,
-            "value": row[monitor],
-            "epoch": row["epoch"],
-            "global_step": row["global_step"],
-        }
-        metrics = {name: row[name] for name in row if name.startswith(("train/", "val/"))}
+            "monitor": self.monitor, "mode": self.mode, "value": row[self.monitor],
+            "epoch": row["epoch"], "global_step": row["global_step"],
+        }  # fmt: skip
         description = {
-            **describe_best(network, self.videos.classes, self.config.data, self.config.evaluation),
+            **describe_best(network, classes, config.data, config.evaluation),
             **self.state,
-            "metrics": metrics,
-            "data": data_facts(self.config.data, self.videos),
-            "training": training_facts(self.config, network.norm, self.run.environment),
+            "metrics": {name: row[name] for name in row if name.startswith(("train/", "val/"))},
+            "data": data_facts(config.data, self.videos),
+            "training": training_facts(config, network.norm, self.run.environment),
         }
         if scores is not None:
-            description |= result_facts(scores.labels, scores.logits, self.videos.classes)
+            description |= result_facts(scores.labels, scores.logits, classes)
         weights: dict[str, Tensor] = portable(network.state_dict())
         full = rebuild(description["model"])
         full.load_state_dict(weights)
         save_best(self.folder.models, weights, full, description)
         self._write_card()
         if scores is not None:
-            names = [self.videos.val[video].name for video in scores.videos]
-            write_predictions(
-                self.folder.predictions, names, scores.labels, scores.logits, self.videos.classes
-            )
+            path, val = self.folder.predictions, self.videos.val
+            names = [val[video].name for video in scores.videos]
+            write_predictions(path, names, scores.labels, scores.logits, classes)
 
     def _write_card(self) -> None:
         if write_card(self.folder.models) or self._card_was_kept:
@@ -108,20 +102,11 @@ class BestModelTracker:
 # What best_model.json tells beside what rebuilds the model: its data, its training, its scores.
 # With these facts models/ alone makes the model card. They name no folder of the machine.
 
-MEASURED_VIDEOS = 1000
-"""Videos of which the median duration is taken; more change it little, and a million take long."""
-
-LISTED_CONFUSIONS = 10
-"""Pairs of classes listed of those most often taken for one another: the model card shows them all,
-and ten are read at a glance."""
-
 
 def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
     """The dataset's name, how many videos of each class, and how they were split."""
-    counts = [
-        np.bincount(side.labels, minlength=len(videos.classes)).tolist()
-        for side in (videos.train, videos.val)
-    ]
+    sides, num_classes = (videos.train, videos.val), len(videos.classes)
+    counts = [np.bincount(side.labels, minlength=num_classes).tolist() for side in sides]
     facts: dict[str, Any] = {
         "name": dataset_name(data),
         "train_videos": len(videos.train),
@@ -140,9 +125,9 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
 
 
 def median_seconds(videos: VideoTable) -> float | None:
-    """How long a video is, by the files that say how fast they play; of many, of a thousand."""
-    chosen = range(0, len(videos), max(1, len(videos) // MEASURED_VIDEOS))
-    infos = [videos.info(index) for index in chosen]
+    """How long a video is, by the files that say how fast they play; of many, by a thousand: more
+    change it little, and a million take long."""
+    infos = map(videos.info, range(0, len(videos), max(1, len(videos) // 1000)))
     seconds = [info.frames / info.fps for info in infos if info.fps > 0]
     return round(median(seconds), 3) if seconds else None
 
@@ -164,44 +149,33 @@ def _name(path: Path) -> str:
 
 
 def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> dict[str, Any]:
-    """The settings behind the result, where the weights began, and with what it was made.
-
-    ``norm`` is the one that was used; ``environment`` that of environment.json.
-    """
+    """The settings behind the result, where the weights began, and with what it was made. ``norm``
+    is the one that was used; ``environment`` that of environment.json."""
     model, optimizer = config.model, config.optimizer
     start = "scratch"
     if model.weights is not None:
         start = _name(model.weights)
     elif model.pretrained and model.name in HUB_FILES:
         start = HUB_FILES[model.name]
+    versions = environment.get("versions", {})
     return {
         "started_from": start,
         "pretrained_on": "Kinetics-400" if start in HUB_FILES.values() else None,
         "epochs": config.epochs,
-        "global_batch_size": config.global_batch_size,
-        "micro_batch_size": config.micro_batch_size,
-        "optimizer": optimizer.name,
-        "lr": optimizer.lr,
+        "global_batch_size": config.global_batch_size, "micro_batch_size": config.micro_batch_size,
+        "optimizer": optimizer.name, "lr": optimizer.lr,
         "backbone_lr_scale": optimizer.backbone_lr_scale,
-        "weight_decay": optimizer.weight_decay,
-        "clip_norm": optimizer.clip_norm,
-        "schedule": config.schedule.name,
-        "warmup_epochs": config.schedule.warmup_epochs,
+        "weight_decay": optimizer.weight_decay, "clip_norm": optimizer.clip_norm,
+        "schedule": config.schedule.name, "warmup_epochs": config.schedule.warmup_epochs,
         "label_smoothing": config.loss.label_smoothing,
         "class_weights": config.loss.class_weights,
-        "freeze": model.freeze,
-        "norm": norm,
-        "short_side": list(config.data.short_side),
-        "flip": config.data.flip,
+        "freeze": model.freeze, "norm": norm,
+        "short_side": list(config.data.short_side), "flip": config.data.flip,
         "seed": config.seed,
-        "processes": environment.get("processes"),
-        "device": environment.get("device"),
-        "mixed_precision": environment.get("mixed_precision"),
-        "versions": {
-            name: environment.get("versions", {}).get(name) for name in ("slowfast_dist", "torch")
-        },
+        **{name: environment.get(name) for name in ("processes", "device", "mixed_precision")},
+        "versions": {name: versions.get(name) for name in ("slowfast_dist", "torch")},
         "git_commit": environment.get("git_commit"),
-    }
+    }  # fmt: skip
 
 
 def result_facts(
@@ -215,13 +189,10 @@ def result_facts(
     """
     unnamed = [""] * len(labels)
     summary = summarise(Predictions.from_logits(unnamed, labels, logits, classes))
-    pairs = confused_pairs(summary.cells, classes)[:LISTED_CONFUSIONS]
+    # The model card shows all that are listed, and ten are read at a glance.
+    pairs = confused_pairs(summary.cells, classes)[:10]
     return {
-        "intervals": summary.intervals,
-        "ece": summary.ece,
-        "per_class": summary.per_class,
-        "confusions": [
-            {"class": pair.label, "prediction": pair.prediction, "count": pair.count}
-            for pair in pairs
-        ],
-    }
+        "intervals": summary.intervals, "ece": summary.ece, "per_class": summary.per_class,
+        "confusions": [{"class": pair.label, "prediction": pair.prediction, "count": pair.count}
+                       for pair in pairs],
+    }  # fmt: skip

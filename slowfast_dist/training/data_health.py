@@ -1,61 +1,36 @@
-"""Training videos that fail to decode: every process knows them all, and too many end the run."""
+"""Training videos that fail to decode, of which too many end the run, and the wait for the rest."""
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
 from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.dataset import Batch, Failure
+from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import Loaders, VideoSet
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import gather_list
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.system.text import operand
-from slowfast_dist.training.recorder import Recorder
-from slowfast_dist.training.state import TrainingState
-from slowfast_dist.video.guarded_reader import is_fatal
 
 
-class FailedVideos:
-    """Training videos that failed to decode, ``state.failed``: shared, listed, counted."""
-
-    def __init__(self, accelerator: Accelerator, state: TrainingState, loaders: Loaders) -> None:
-        self.accelerator = accelerator
-        self.state = state
-        self.loaders = loaders
-
-    def exclude(self) -> None:
-        """Never try those again that took a decoding process with them."""
-        failed = self.state.failed.items()
-        self.loaders.give_up(video for video, reason in failed if is_fatal(reason))
-
-    def share(self, new: Sequence[Failure], recorder: Recorder | None) -> None:
-        """Collective: let every process know what the others met; ``new`` is this one's.
-
-        Raises RunError on every process if they are more than data.max_bad_fraction of all.
-        """
-        failed, videos = self.state.failed, self.state.videos.train
-        for failure in gather_list(self.accelerator, list(new)):
-            failed.setdefault(failure.video, failure.reason)
-        self.exclude()
-        if recorder is not None:
-            named = [(videos[video].name, reason) for video, reason in failed.items()]
-            recorder.add_unreadable(named, "training")
-        limit = self.state.config.data.max_bad_fraction
-        if len(failed) > limit * len(videos):
-            folders = Counter(str(videos[video].path.parent) for video in failed)
-            folder, count = folders.most_common(1)[0]
-            worst = next(v for v in failed if str(videos[v].path.parent) == folder)
-            raise RunError(
-                f"{len(failed)} of {len(videos)} training videos failed to decode, more than "
-                f"--data.max-bad-fraction {limit:g}; most of them, {count}, in {folder} "
-                f"(as {videos[worst].path.name}: {failed[worst]})"
-            )
+def require_few_failures(failed: dict[int, str], videos: VideoTable, limit: float) -> None:
+    """Raise RunError where more than the share ``limit`` of the training videos ``failed``."""
+    if len(failed) > limit * len(videos):
+        folders = Counter(str(videos[video].path.parent) for video in failed)
+        folder, count = folders.most_common(1)[0]
+        worst = next(v for v in failed if str(videos[v].path.parent) == folder)
+        raise RunError(
+            f"{len(failed)} of {len(videos)} training videos failed to decode, more than "
+            f"--data.max-bad-fraction {limit:g}; most of them, {count}, in {folder} "
+            f"(as {videos[worst].path.name}: {failed[worst]})"
+        )
 
 
 # How long training waits for its data, and what would help.
@@ -64,20 +39,8 @@ WAIT_LIMIT = 0.1
 """Share of an epoch's time spent waiting above which the user is told what would help: below it
 not even the best remedy would gain a tenth."""
 
-MAX_ADVISED_WORKERS = 32
-"""Decoding processes of one training process that are advised at most: a machine of
-hundreds of CPUs may have a disk that feeds no more."""
-
 NAMED_VIDEOS = 3
 """Slowest videos that are named: enough to see what they have in common."""
-
-PREPARED_SHORT_SIDE = 400
-"""Pixels of the short side above which a video would be read much faster after ``prepare``, which
-makes videos smaller."""
-
-PREPARED_KEY_INTERVAL = 32
-"""Frames from keyframe to keyframe above which a video would be read much faster after ``prepare``,
-which sets one every 16."""
 
 
 class DataWait:
@@ -98,7 +61,7 @@ class DataWait:
             for video, seconds in zip(batch.videos.tolist(), batch.seconds, strict=True):
                 self._slowest[video] = max(seconds, self._slowest.get(video, 0.0))
             if len(self._slowest) > 10 * NAMED_VIDEOS:
-                self._slowest = dict(self._most(list(self._slowest.items())))
+                self._slowest = dict(_most(self._slowest.items()))
             yield batch
 
     def end_epoch(self, epoch: int, progress: Progress) -> float:
@@ -108,22 +71,19 @@ class DataWait:
         """
         fraction = progress.data_wait_fraction
         steady = fraction - (progress.first_wait or 0.0) / max(progress.seconds, 1e-9)
-        slowest = self._most(list(self._slowest.items()))
+        slowest = _most(self._slowest.items())
         gathered = gather_list(self.accelerator, [(fraction, steady, slowest)])
         share = max(steady for _, steady, _ in gathered)
         if share > WAIT_LIMIT and not self._advised:
             self._advised = True
-            slow = self._most([pair for _, _, pairs in gathered for pair in pairs])
+            slow = _most(pair for _, _, pairs in gathered for pair in pairs)
             logger.info(self._advice(epoch, share, slow))
         return max(fraction for fraction, _, _ in gathered)
-
-    def _most(self, pairs: list[tuple[int, float]]) -> list[tuple[int, float]]:
-        return heapq.nlargest(NAMED_VIDEOS, pairs, key=lambda pair: pair[1])
 
     def _advice(self, epoch: int, share: float, slowest: list[tuple[int, float]]) -> str:
         cpus = max(1, available_cpus() // local_processes())
         lines = [f"epoch {epoch}: {share:.0%} of the time went into waiting for data; what helps:"]
-        useful = max(1, min(cpus - 1, MAX_ADVISED_WORKERS))
+        useful = max(1, min(cpus - 1, 32))  # a disk may feed no more, beside hundreds of CPUs
         if self.workers < useful:
             lines.append(
                 f"more decoding processes: --data.num-workers {useful} (now {self.workers}; "
@@ -145,6 +105,12 @@ class DataWait:
         return "\n  ".join(lines)
 
     def _is_heavy(self, video: int) -> bool:
+        """Whether ``prepare``, which makes videos smaller and sets a keyframe every 16 frames,
+        would make it much faster to read."""
         info = self.videos.train.info(video)
-        side = min(info.width, info.height)
-        return side > PREPARED_SHORT_SIDE or info.key_interval > PREPARED_KEY_INTERVAL
+        return min(info.width, info.height) > 400 or info.key_interval > 32
+
+
+def _most(videos: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Those that took the most seconds."""
+    return heapq.nlargest(NAMED_VIDEOS, videos, key=itemgetter(1))

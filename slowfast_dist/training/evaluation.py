@@ -58,11 +58,8 @@ def evaluate(
     logits: list[Tensor] = [torch.empty(0, network.num_classes, device=accelerator.device)]
     rows: list[Tensor] = [torch.empty(0, 3, dtype=torch.int64, device=accelerator.device)]
     failures: list[Failure] = []
-    with (
-        Progress(title, len(loader), silent=silent) as progress,
-        torch.inference_mode(),
-        accelerator.autocast(),
-    ):
+    progress = Progress(title, len(loader), silent=silent)
+    with progress, torch.inference_mode(), accelerator.autocast():
         scorer = folded(network)
         for host_batch in progress.over(loader, accelerator.num_processes):
             if signals.received() is not None:
@@ -79,25 +76,22 @@ def evaluate(
         return None
     all_logits = gather_rows(accelerator, torch.cat(logits)).cpu().double().numpy()
     all_rows = gather_rows(accelerator, torch.cat(rows)).cpu().numpy()
-    failed: dict[int, Failure] = {}
-    for failure in gather_list(accelerator, failures):
-        failed.setdefault(failure.video, failure)  # of several views the first says why
-    return _score(all_rows, all_logits, failed, len(clips.videos), clips.views)
+    # Of several views the first says why.
+    failed = {failure.video: failure for failure in reversed(gather_list(accelerator, failures))}
+    return _score(all_rows, all_logits, failed, clips)
 
 
 def _score(
-    rows: NDArray[np.int64],
-    logits: NDArray[np.float64],
-    failed: dict[int, Failure],
-    num_videos: int,
-    views: int,
-) -> Scores:
+    rows: NDArray[np.int64], logits: NDArray[np.float64], failed: dict[int, Failure],
+    clips: EvaluationClips,
+) -> Scores:  # fmt: skip
     """``rows`` int64 (R, 3): video, view, label; ``logits`` (R, K). A video needs all its views."""
+    views = clips.views
     readable = ~np.isin(rows[:, 0], list(failed))
     rows, logits = rows[readable], logits[readable]
     order = np.lexsort((rows[:, 1], rows[:, 0]))
     rows, logits = rows[order], logits[order]
-    scored = [video for video in range(num_videos) if video not in failed]
+    scored = [video for video in range(len(clips.videos)) if video not in failed]
     expected = np.repeat(np.array(scored, dtype=np.int64), views)
     assert np.array_equal(rows[:, 0], expected), "a video was not scored exactly once"
     assert np.array_equal(rows[:, 1], np.tile(np.arange(views), len(scored)))

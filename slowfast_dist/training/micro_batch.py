@@ -1,7 +1,6 @@
 """``--micro-batch-size auto``: the largest micro-batch whose training step fits into memory."""
 
 import time
-from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from math import inf
@@ -14,14 +13,7 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import barrier, gather_rows
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
-from slowfast_dist.system.memory import (
-    address_space_kept_back,
-    address_space_left,
-    available_memory,
-    give_back_free_memory,
-    memory_now,
-    peak_growth,
-)
+from slowfast_dist.system import memory
 from slowfast_dist.training.optim import values_per_parameter
 from slowfast_dist.training.sanity import gradients
 
@@ -43,13 +35,6 @@ ADDRESS_SPACE_FACTOR = 2.0
 they do not touch, and without any may crash (SIGSEGV in a backward pass) in place of raising an
 error. 4 clips that took 207 MB of RAM did not fit into 390 MB."""
 
-MIN_TRIAL_BYTES = 64 << 20
-"""Bytes on a CPU without which nothing is tried: no model's step takes less."""
-
-MIN_PROBE_CROP = 48
-"""Pixels of the smallest crop that is tried: two by two of them are left at the network's end, and
-BatchNorm needs more than one."""
-
 
 def largest_micro_batch(
     network: SlowFast, config: Config, accelerator: Accelerator, most: int | None = None
@@ -68,7 +53,8 @@ def largest_micro_batch(
     device = accelerator.device.type
     if device not in ("cpu", "cuda"):
         raise UserError(f"--micro-batch-size auto: give a number on the device {device}")
-    trials = (_GpuTrials if device == "cuda" else _CpuTrials)(network, config, accelerator)
+    kind = _GpuTrials if device == "cuda" else _CpuTrials
+    trials: _Trials = kind(network, config, accelerator)
     barrier(accelerator)  # no trial takes memory before every process has seen what is free
     sizes = micro_batch_sizes(config.global_batch_size, accelerator.num_processes, most)
     refusals: dict[int, str] = {}
@@ -78,13 +64,11 @@ def largest_micro_batch(
         barrier(accelerator)  # trials may differ by more than the group's timeout
         answer = torch.tensor([[fits, trials.available]], dtype=torch.float64)
         answers = gather_rows(accelerator, answer).tolist()
-        refused = [
-            (available, rank) for rank, (fitted, available) in enumerate(answers) if not fitted
-        ]
+        refused = [(free, rank) for rank, (fitted, free) in enumerate(answers) if not fitted]
         if refused:
-            available, rank = min(refused)
+            free, rank = min(refused)
             where = f" on process {rank}" if accelerator.num_processes > 1 else ""
-            whole = f"the {available / 2**30:.3g} GiB of {trials.what}{where}"
+            whole = f"the {free / 2**30:.3g} GiB of {trials.what}{where}"
             refusals[size] = f"{trials.share:.0%} of {whole}"
         return not refused
 
@@ -111,9 +95,7 @@ def largest_micro_batch(
 
 def micro_batch_sizes(global_batch: int, processes: int, most: int | None = None) -> list[int]:
     """The divisors of the global batch from 1 up: at most ``most``, else a process's share of it.
-
-    With larger ones than a share, rounded up, processes would have nothing to do.
-    """
+    With larger ones than a share, rounded up, processes would have nothing to do."""
     limit = -(-global_batch // processes) if most is None else most
     return [size for size in range(1, min(limit, global_batch) + 1) if global_batch % size == 0]
 
@@ -126,9 +108,8 @@ def _largest_that_fits(sizes: Sequence[int], fits: Callable[[int], bool]) -> int
     """
     good, bad = -1, len(sizes)
     while good < bad - 1:
-        if bad < len(sizes):
-            index = (good + bad) // 2
-        else:
+        index = (good + bad) // 2
+        if bad == len(sizes):
             twice = bisect_left(sizes, 2 * sizes[good]) if good >= 0 else 0
             index = min(twice, len(sizes) - 1)
         if fits(sizes[index]):
@@ -138,7 +119,7 @@ def _largest_that_fits(sizes: Sequence[int], fits: Callable[[int], bool]) -> int
     return sizes[good] if good >= 0 else None
 
 
-class _Trials(ABC):
+class _Trials:
     """What a process tries by itself: nothing here waits for another one."""
 
     share: float
@@ -153,9 +134,9 @@ class _Trials(ABC):
         # Gradients, which DistributedDataParallel keeps in its buckets, and the optimizer's.
         self.extra = self.trainable * (1 + values_per_parameter(config.optimizer))
 
-    @abstractmethod
     def fits(self, size: int) -> bool:
         """Whether a training step with ``size`` videos at once fits on this process."""
+        raise NotImplementedError
 
     def step(self, size: int, crop: int) -> None:
         """Forward and backward; on a CPU the frames are written to, so that they are in memory."""
@@ -180,22 +161,14 @@ class _GpuTrials(_Trials):
         self.available = min(allowed, free + torch.cuda.memory_reserved())
 
     def fits(self, size: int) -> bool:
-        try:
-            return self._peak(size) <= self.share * self.available
-        except Exception as error:
-            if not _is_out_of_memory(error):
-                raise
-            return False
-        finally:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        peak = _bytes_taken(lambda: self._peak(size))
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return peak <= self.share * self.available
 
     def _peak(self, size: int) -> int:
-        """Bytes reserved at most, in the second of two steps.
-
-        In the first one cuDNN tries its algorithms (``benchmark``), some with far more memory than
-        the one that it keeps.
-        """
+        """Bytes reserved at most, in the second of two steps. In the first one cuDNN tries its
+        algorithms (``benchmark``), some with far more memory than the one that it keeps."""
         held = [torch.empty_like(parameter) for parameter in self.extra]
         for _ in range(2):
             torch.cuda.empty_cache()
@@ -219,19 +192,22 @@ class _CpuTrials(_Trials):
 
     def __init__(self, network: SlowFast, config: Config, accelerator: Accelerator) -> None:
         super().__init__(network, config, accelerator)
-        give_back_free_memory()
-        self.start = memory_now()
-        self.available = available_memory(local_processes())
+        memory.give_back_free_memory()
+        self.start = memory.memory_now()
+        self.available = memory.available_memory(local_processes())
         held = sum(parameter.numel() * parameter.element_size() for parameter in self.extra)
         self.budget = self.share * self.available - held
-        self.need_factor = 1.0 if address_space_left() == inf else ADDRESS_SPACE_FACTOR
-        self.measured: dict[int, tuple[int, float]] = {}
+        unlimited = memory.address_space_left() == inf
+        self.need_factor = 1.0 if unlimited else ADDRESS_SPACE_FACTOR
+        self.measured: dict[int, tuple[float, float]] = {}
         """Pixels of a frame of all videos -> the most bytes taken, and seconds."""
 
     def fits(self, size: int) -> bool:
         crop = self.config.data.crop_size
-        probes = (crop // 4, crop // 2) if size == 1 and crop // 4 >= MIN_PROBE_CROP else ()
-        if self.budget < MIN_TRIAL_BYTES or not all(self._try(1, probe) for probe in probes):
+        # Of 48 pixels two by two are left at the network's end, and BatchNorm needs more than one.
+        probes = (crop // 4, crop // 2) if size == 1 and crop // 4 >= 48 else ()
+        no_step_fits = self.budget < 64 << 20  # bytes: no model takes less
+        if no_step_fits or not all(self._try(1, probe) for probe in probes):
             return False
         need, seconds = self._expected(size, size * crop**2)
         if need * self.need_factor > self.budget:
@@ -246,33 +222,38 @@ class _CpuTrials(_Trials):
             return 0.0, 0.0
         near = below[-1]
         need, seconds = self.measured[near]
+        expected = need * pixels / near
         if size == 1:
             far = below[-2]
             expected = need + (need - self.measured[far][0]) / (near - far) * (pixels - near)
-        else:
-            expected = need * pixels / near
         return expected, seconds * pixels / near
 
     def _try(self, size: int, crop: int) -> bool:
+        def peak() -> float:
+            with memory.address_space_kept_back(self.available - self.budget):
+                return memory.peak_growth(lambda: self.step(size, crop), self.start)
+
         started = time.perf_counter()
-        try:
-            with address_space_kept_back(self.available - self.budget):
-                need = peak_growth(lambda: self.step(size, crop), self.start)
-        except Exception as error:
-            if not _is_out_of_memory(error):
-                raise
-            return False
-        finally:
-            give_back_free_memory()
-        self.measured[size * crop**2] = need, time.perf_counter() - started
+        need = _bytes_taken(peak)
+        memory.give_back_free_memory()
+        if need < inf:
+            self.measured[size * crop**2] = need, time.perf_counter() - started
         return need <= self.budget
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Also where a library below torch says so in its own words, as oneDNN and cuDNN.
+def _bytes_taken(measure: Callable[[], float]) -> float:
+    """What ``measure`` returns; infinitely many where memory ran out in it."""
+    try:
+        return measure()
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        return inf
 
-    oneDNN remembers what it could not create, so that trials of that size fail ever after.
-    """
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also where a library below torch says so in its own words, as oneDNN and cuDNN. oneDNN
+    remembers what it could not create, so that trials of that size fail ever after."""
     words = (
         "can't allocate memory", "out of memory", "bad_alloc", "could not create a primitive",
         "could not create a memory object", "status_alloc_failed", "unable to find an engine",

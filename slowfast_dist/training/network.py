@@ -11,16 +11,9 @@ from torch import nn
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import ModelConfig
 from slowfast_dist.distributed.collectives import run_on_main
+from slowfast_dist.model import slowfast
 from slowfast_dist.model.convolution import fused_dtypes
-from slowfast_dist.model.slowfast import (
-    SlowFast,
-    build_model,
-    freeze,
-    live_batchnorms,
-    resolve_norm,
-    set_norm,
-    starts_pretrained,
-)
+from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
 from slowfast_dist.model.weights import hub_file
 from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.system.log import logger
@@ -29,9 +22,8 @@ from slowfast_dist.system.log import logger
 def compile_network(network: nn.Module) -> None:
     """torch.compile for shapes that do not change: a short last batch is compiled by itself.
 
-    What is compiled is kept, so that a second start is quick (slowfast_tiny on a CPU: 5 CPU seconds
-    in place of 148), in torch's TORCHINDUCTOR_CACHE_DIR; torch's own place for it, in /tmp, is not
-    there after a restart of the machine.
+    A second start is quick (slowfast_tiny on a CPU: 5 CPU seconds in place of 148), as the result
+    is not in torch's own place for it, /tmp, which a restart of the machine empties.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "slowfast_dist" / "compiled"))
@@ -40,7 +32,8 @@ def compile_network(network: nn.Module) -> None:
 
 def summary(accelerator: Accelerator, network: SlowFast, compiled: bool) -> str:
     """One line for the user: what a step is computed with on this machine."""
-    device = accelerator.device.type
+    device, threads = accelerator.device.type, torch.get_num_threads()
+    name = f"{device}, {threads} thread{'s' if threads > 1 else ''}"
     parts = [
         _describe_precision(device, accelerator.mixed_precision),
         "channels_last_3d" if network.channels_last else "contiguous",
@@ -52,14 +45,7 @@ def summary(accelerator: Accelerator, network: SlowFast, compiled: bool) -> str:
         parts.append("convolutions with sum and ReLU in one pass")
     if network.checkpoint_activations:
         parts.append("activations computed again")
-    return f"{_describe_device(device)}: {', '.join(parts)}"
-
-
-def _describe_device(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    threads = torch.get_num_threads()
-    return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{torch.cuda.get_device_name() if device == 'cuda' else name}: {', '.join(parts)}"
 
 
 def _describe_precision(device: str, precision: str) -> str:
@@ -67,22 +53,19 @@ def _describe_precision(device: str, precision: str) -> str:
         return "fp32 (TF32)" if device == "cuda" else "fp32"
     if device != "cpu":
         return precision
-    for name, supported in (
-        ("AMX", torch.cpu._is_amx_tile_supported),
-        ("AVX512-bf16", torch.cpu._is_avx512_bf16_supported),
-    ):
-        if supported():
-            return f"{precision} ({name})"
+    if torch.cpu._is_amx_tile_supported():
+        return f"{precision} (AMX)"
+    if torch.cpu._is_avx512_bf16_supported():
+        return f"{precision} (AVX512-bf16)"
     return f"{precision} (emulated, so slow: --mixed-precision no is faster here)"
 
 
 def _describe_norm(network: SlowFast) -> str:
     if not any(live_batchnorms(network)):
         return "frozen BatchNorm folded into the convolutions"
-    words = "synchronised" if network.norm == "sync" else "local"
-    if network.frozen_stages:
-        return f"BatchNorm {words}, folded in the {network.frozen_stages} frozen stages"
-    return f"BatchNorm {words}"
+    words = f"BatchNorm {'synchronised' if network.norm == 'sync' else 'local'}"
+    stages = network.frozen_stages
+    return f"{words}, folded in the {stages} frozen stages" if stages else words
 
 
 def set_up_network(
@@ -96,17 +79,17 @@ def set_up_network(
     if checkpoint is not None:  # needs no other weights, and its norm is decided
         norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
         config = replace(config, pretrained=False, weights=None, norm=norm)
-    if starts_pretrained(config) and config.weights is None:
+    if slowfast.starts_pretrained(config) and config.weights is None:
         run_on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
-    network, report = build_model(config, num_classes)
+    network, report = slowfast.build_model(config, num_classes)
     for line in report if checkpoint is None else ():
         logger.info(line)
-    norm = resolve_norm(config, starts_pretrained(config))
+    norm = slowfast.resolve_norm(config, slowfast.starts_pretrained(config))
     if norm == "sync" and accelerator.device.type != "cuda":
         raise UserError("--model.norm sync needs GPUs: use local or frozen on a CPU")
     # All of it before prepare(): DistributedDataParallel would not notice the change later.
-    set_norm(network, norm)
-    freeze(network, config.freeze)
+    slowfast.set_norm(network, norm)
+    slowfast.freeze(network, config.freeze)
     network.to(accelerator.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     network.checkpoint_activations = config.checkpoint_activations
     if config.compile:

@@ -22,33 +22,28 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     """
     head = {id(parameter) for parameter in head_parameters(model)}
     rates = {"backbone": config.lr * config.backbone_lr_scale, "head": config.lr}
-    decays = {"decay": config.weight_decay, "no_decay": 0.0}
-    members: dict[tuple[str, str], list[nn.Parameter]] = {
-        (part, decay): [] for part in rates for decay in decays
+    groups: dict[tuple[str, bool], dict[str, Any]] = {
+        (part, decays): {
+            "name": f"{part}/{'decay' if decays else 'no_decay'}",
+            "params": [],
+            "lr": rates[part],
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for part in rates
+        for decays in (True, False)
     }
     for parameter in model.parameters():
         if parameter.requires_grad:
             part = "head" if id(parameter) in head else "backbone"
-            members[part, "decay" if parameter.ndim > 1 else "no_decay"].append(parameter)
-    return [
-        {
-            "name": f"{part}/{decay}",
-            "params": parameters,
-            "lr": rates[part],
-            "weight_decay": decays[decay],
-        }
-        for (part, decay), parameters in members.items()
-        if parameters
-    ]
+            groups[part, parameter.ndim > 1]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
 
 
 def make_optimizer(
     groups: list[dict[str, Any]], config: OptimizerConfig, fused: bool | None = None
 ) -> Optimizer:
-    """The optimizer that ``config.name`` names, over groups with their "lr" and "weight_decay".
-
-    One more is a case here and a name in OptimizerConfig; nothing else knows the names.
-    """
+    """The optimizer that ``config.name`` names, over groups with their "lr" and "weight_decay". One
+    more is a case here and a name in OptimizerConfig; nothing else knows the names."""
     match config.name:
         case "adam":
             return Adam(groups, fused=fused)

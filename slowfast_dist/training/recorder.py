@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import config_dict
 from slowfast_dist.data.split import write_split
-from slowfast_dist.metrics.scores import (
-    TOP_K,
-    classification_metrics,
-    confusion,
-    per_class,
-    predicted,
-)
+from slowfast_dist.metrics import scores as metrics
 from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.report.card import CARD, card_body
@@ -35,10 +29,6 @@ from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.training.best import BestModelTracker, Run
 from slowfast_dist.training.evaluation import Scores
-
-PREEMPT_SECONDS = 20.0
-"""Seconds that wandb's last upload may take in a run that was asked to stop: launchers kill
-what takes longer than 30 s, and the checkpoint comes first."""
 
 
 @dataclass(frozen=True)
@@ -62,32 +52,33 @@ class Recorder:
         Raises UserError for a metric to monitor that this number of classes does not have.
         """
         config, folder, videos, environment = run.config, run.folder, run.videos, run.environment
-        classes = videos.classes
-        monitor = config.checkpoint.monitor
-        if monitor.endswith("top5_accuracy") and len(classes) <= TOP_K:
+        classes, monitor = videos.classes, config.checkpoint.monitor
+        if monitor.endswith("top5_accuracy") and len(classes) <= metrics.TOP_K:
             raise UserError(
                 f"--checkpoint.monitor {monitor}: there are only {len(classes)} classes; use "
                 f"{monitor.replace('top5_', '')}"
             )
         self.config, self.folder, self.videos = config, folder, videos
+        # A new run is one that goes on from before its first step.
         earlier = state["recorder"] if state else {}
+        epoch, step, global_step = (
+            (state["epoch"], state["step"], state["global_step"]) if state else (0, 0, 0)
+        )
         self.best = BestModelTracker(run, earlier.get("best"))
         self.earlier_seconds: float = earlier.get("seconds", 0.0)
         self.started = time.monotonic()
-        self.saved_at: int | None = state["global_step"] if state else None
+        self.saved_at: int | None = global_step if state else None
         folder.describe(config, classes, environment)
         if videos.was_split:
             write_split(folder.root / "split.csv", classes, videos.train, videos.val)
         self.unreadable = list(videos.rejected) + (folder.read_unreadable() if state else [])
         folder.list_unreadable(self.unreadable)
         self.metrics = MetricsFile(folder.metrics)
-        self.metrics.truncate_after(
-            state["global_step"] if state else 0, state["epoch"] if state else 0
-        )
+        self.metrics.truncate_after(global_step, epoch)
         self.log = TrainingLog(folder.training_log)
         self.samples = SampleLog(folder.samples, videos.train.names)
         # Its rows come an epoch at a time: those of the running one are in the checkpoint.
-        self.samples.truncate_after(state["global_step"] - state["step"] if state else 0)
+        self.samples.truncate_after(global_step - step)
         self.wandb = open_wandb(
             config.wandb, folder.root, config_dict(config) | {"environment": environment},
             earlier.get("wandb_id"),
@@ -127,53 +118,48 @@ class Recorder:
 
     def _draw_report(self) -> None:
         """Once all is written; a page that cannot be written costs a line, once."""
+        failed_before, self.report_failed = self.report_failed, False
         try:
             write_report(self.folder.root, videos=self.videos.val)
         except Exception as error:  # whatever is wrong with the page, the training is worth more
-            if not self.report_failed:
+            self.report_failed = True
+            if not failed_before:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 logger.info(f"report.html: cannot be written ({reason})")
-            self.report_failed = True
-        else:
-            self.report_failed = False
 
     def _train_metrics(self, result: EpochResult) -> dict[str, Any]:
-        rows, classes = result.rows, len(self.videos.classes)
-        metrics = classification_metrics(rows[:, 2], rows[:, 3], classes, int(rows[:, 4].sum()))
-        seen = np.bincount(rows[:, 0], minlength=len(self.videos.train))
-        audit = {
-            "once": int(np.sum(seen == 1)),
-            "more": int(np.sum(seen > 1)),
-            "never": int(np.sum(seen == 0)),
-            "replaced": int(np.sum(rows[:, 0] != rows[:, 1])),
+        samples, videos, labels, predictions, hits, _ = result.rows.T
+        of_classes = metrics.classification_metrics(
+            labels, predictions, len(self.videos.classes), int(hits.sum())
+        )
+        seen = np.bincount(samples, minlength=len(self.videos.train))
+        return {
+            "train/loss": result.train_loss,
+            **{f"train/{name}": value for name, value in of_classes.items()},
+            "train/samples_once": int(np.sum(seen == 1)),
+            "train/samples_more": int(np.sum(seen > 1)),
+            "train/samples_never": int(np.sum(seen == 0)),
+            "train/samples_replaced": int(np.sum(samples != videos)),
         }
-        named = {f"train/{name}": value for name, value in metrics.items()}
-        samples = {f"train/samples_{name}": count for name, count in audit.items()}
-        return {"train/loss": result.train_loss, **named, **samples}
 
     def _record_classes(self, result: EpochResult, scores: Scores, best: bool) -> None:
-        classes, predictions = self.videos.classes, predicted(scores.logits)
-        matrix = confusion(scores.labels, predictions, len(classes))
-        of_classes = per_class(scores.labels, predictions, classes)
+        classes, val, labels = self.videos.classes, self.videos.val, scores.labels
+        predictions = metrics.predicted(scores.logits)
+        matrix = metrics.confusion(labels, predictions, len(classes))
+        of_classes = metrics.per_class(labels, predictions, classes)
         self.metrics.write(
-            "classes",
-            epoch=result.epoch,
-            global_step=result.global_step,
-            per_class=of_classes,
+            "classes", epoch=result.epoch, global_step=result.global_step, per_class=of_classes,
             confusion=matrix.tolist(),
-        )
+        )  # fmt: skip
         self.wandb.log_confusion(matrix, classes)
         if best:
             self.wandb.log_per_class(result.epoch, of_classes)
-            most = self.config.wandb.hardest
-            names = [self.videos.val[video].name for video in scores.videos]
-            hardest = hardest_videos(
-                Predictions.from_logits(names, scores.labels, scores.logits, classes), most
-            )
-            self.hardest = (result.epoch, hardest)
+            names = [val[video].name for video in scores.videos]
+            scored = Predictions.from_logits(names, labels, scores.logits, classes)
+            self.hardest = result.epoch, hardest_videos(scored, self.config.wandb.hardest)
             self._show_hardest()
         if scores.unreadable:
-            videos = [(self.videos.val[f.video].name, f.reason) for f in scores.unreadable]
+            videos = [(val[failure.video].name, failure.reason) for failure in scores.unreadable]
             self.add_unreadable(videos, "validation")
             logger.info(
                 f"validation: {len(scores.unreadable)} videos could not be read: "
@@ -186,9 +172,7 @@ class Recorder:
             return
         epoch, hardest = self.hardest
         videos, data = self.videos.val, self.config.data
-        if self.wandb.log_hardest(
-            epoch, lambda: hardest_table(hardest, videos, data), at_end
-        ):
+        if self.wandb.log_hardest(epoch, lambda: hardest_table(hardest, videos, data), at_end):
             self.hardest = None
 
     def add_unreadable(self, videos: list[tuple[str, str]], where: str) -> None:
@@ -201,19 +185,16 @@ class Recorder:
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """Save a resumable checkpoint, with what this recorder needs to go on in its state."""
-        checkpoint.state["recorder"] = {
-            "best": self.best.state,
-            "wandb_id": self.wandb.id,
-            "seconds": self.seconds,
-        }
+        state = checkpoint.state
+        state["recorder"] = {
+            "best": self.best.state, "wandb_id": self.wandb.id, "seconds": self.seconds,
+        }  # fmt: skip
         path = save_checkpoint(self.folder.checkpoints, checkpoint, self.config.checkpoint.keep)
-        self.saved_at = checkpoint.state["global_step"]
+        self.saved_at = state["global_step"]
         self.metrics.write(
-            "checkpoint",
-            epoch=checkpoint.state["epoch"],
-            global_step=checkpoint.state["global_step"],
+            "checkpoint", epoch=state["epoch"], global_step=state["global_step"],
             path=str(path.relative_to(self.folder.root)),
-        )
+        )  # fmt: skip
 
     @property
     def seconds(self) -> float:
@@ -237,7 +218,8 @@ class Recorder:
         self.folder.set_status("preempted")
         self._draw_report()
         logger.info(preempted_message(self.folder, self.saved_at))
-        self.wandb.finish(0, PREEMPT_SECONDS)
+        # Launchers kill what takes longer than 30 s, and the checkpoint came first.
+        self.wandb.finish(0, 20.0)
         return self._summary("preempted")
 
     def _summary(self, status: str) -> dict[str, Any]:
@@ -256,22 +238,20 @@ class Recorder:
     def _closing_message(self) -> str:
         lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]
         if (best := self.best.state) is not None:
-            lines.append(f"  best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
-            lines.append("  models/best_model_weights.pth, models/best_model.json: the best model")
+            lines.append(f"best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
+            lines.append("models/best_model_weights.pth, models/best_model.json: the best model")
             if (self.folder.models / CARD).exists():  # not of a best model of an older version
-                lines.append("  models/README.md: its model card")
-            lines.append("  predictions/val_best.csv: what it says of each validation video")
+                lines.append("models/README.md: its model card")
+            lines.append("predictions/val_best.csv: what it says of each validation video")
         else:
-            monitor = self.config.checkpoint.monitor
+            monitor = self.best.monitor
             both = monitor if monitor == "val/loss" else f"{monitor} and val/loss"
-            lines.append(
-                f"  no best model was written: no epoch had a finite {both} (a smaller "
-                "--optimizer.lr may help)"
-            )
+            needed = f"no best model was written: no epoch had a finite {both}"
+            lines.append(f"{needed} (a smaller --optimizer.lr may help)")
         if not self.report_failed:
-            lines.append("  report.html: all of it on one page")
-        lines.append("  metrics.jsonl, logs/training_log.txt: every epoch's metrics")
-        return "\n".join(lines)
+            lines.append("report.html: all of it on one page")
+        lines.append("metrics.jsonl, logs/training_log.txt: every epoch's metrics")
+        return "\n  ".join(lines)
 
 
 def preempted_message(folder: RunFolder, saved_at: int | None = None) -> str:

@@ -93,10 +93,7 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
 
 
 def build_trainer(
-    config: Config,
-    accelerator: Accelerator,
-    videos: VideoSet,
-    checkpoint: Checkpoint | None = None,
+    config: Config, accelerator: Accelerator, videos: VideoSet, checkpoint: Checkpoint | None = None
 ) -> Trainer:
     """Collective: model, loaders and optimizer, ready to train from the first step.
 
@@ -110,12 +107,9 @@ def build_trainer(
         size, line = largest_micro_batch(network, config, accelerator, most)
         logger.info(line)
         config = replace(config, micro_batch_size=size)
-    rank, world_size, device = (
-        accelerator.process_index, accelerator.num_processes, accelerator.device
-    )  # fmt: skip
-    loaders = make_loaders(
-        config, videos, rank, world_size, local_processes(), pin=device.type == "cuda"
-    )
+    rank, world_size = accelerator.process_index, accelerator.num_processes
+    device, pin = accelerator.device, accelerator.device.type == "cuda"
+    loaders = make_loaders(config, videos, rank, world_size, local_processes(), pin=pin)
     # Accelerate does not notice when a fused optimizer skips a step for fp16's scaler.
     fused = accelerator.mixed_precision != "fp16"
     optimizer = build_optimizer(network, config.optimizer, fused)

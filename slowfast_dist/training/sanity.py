@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.model.slowfast import SlowFast, head_parameters, live_batchnorms, slowfast
 
+Autocast = Callable[[], AbstractContextManager[object]]
+
 
 def check_gradients(
-    model: nn.Module,
-    frames: Tensor,
-    labels: Tensor,
-    autocast: Callable[[], AbstractContextManager[object]],
+    model: nn.Module, frames: Tensor, labels: Tensor, autocast: Autocast
 ) -> tuple[float, float]:
     """Forward ``frames`` uint8 (B, T, 3, H, W) and backward from ``labels`` int64 (B,); returns the
     cross-entropy and the norm of the head's gradient.
@@ -28,29 +27,27 @@ def check_gradients(
     named = {name: p for name, p in net.named_parameters() if p.requires_grad}
     loss, grads = gradients(net, list(named.values()), frames, labels, autocast)
     head = {id(parameter) for parameter in head_parameters(net)}
-    norms, faults = [], []
-    for (name, parameter), grad in zip(named.items(), grads, strict=True):
-        if id(parameter) in head:
-            if grad is None or (fault := _fault(grad)):
-                faults.append(f"{name} is {'missing' if grad is None else fault}")
-            else:
-                norms.append(grad.norm())
-    if faults:
+    of_head = {
+        name: grad
+        for (name, parameter), grad in zip(named.items(), grads, strict=True)
+        if id(parameter) in head
+    }
+    if faults := [
+        f"{name} is {fault}" for name, grad in of_head.items() if (fault := _fault(grad))
+    ]:
         raise UserError(
             f"sanity check: the gradient of {' and '.join(faults)} in the first micro-batch (loss "
             f"{loss.item():g}), so the head would learn nothing: check that --model.weights "
             "holds finite numbers, or try --mixed-precision no"
         )
+    norms = [grad.norm() for grad in of_head.values() if grad is not None]
     return loss.item(), torch.stack(norms).norm().item()
 
 
 def gradients(
-    net: SlowFast,
-    parameters: list[nn.Parameter],
-    frames: Tensor,
-    labels: Tensor,
-    autocast: Callable[[], AbstractContextManager[object]],
-) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    net: SlowFast, parameters: list[nn.Parameter], frames: Tensor, labels: Tensor,
+    autocast: Autocast,
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:  # fmt: skip
     """The loss of a micro-batch as in `check_gradients`, and the gradients of ``parameters``.
 
     It takes the memory of a training step, and it too leaves no trace, waits for no other process
@@ -89,7 +86,9 @@ def _training_mode(net: SlowFast) -> Iterator[None]:
             module.training = training
 
 
-def _fault(grad: Tensor) -> str | None:
+def _fault(grad: Tensor | None) -> str | None:
+    if grad is None:
+        return "missing"
     if not grad.isfinite().all():
         return "not finite"
     return None if grad.any() else "zero"

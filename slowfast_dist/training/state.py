@@ -32,12 +32,6 @@ CHANGEABLE_SETTINGS = (
 """Settings, or the beginnings of their names, that may differ when a run is resumed: they do not
 change what the steps compute."""
 
-ARCHITECTURE_SETTINGS = ("model.name", "model.freeze", "optimizer.name")
-"""Settings without which the tensors of a checkpoint do not fit."""
-
-SPLIT_SETTINGS = ("seed", "data.val_fraction", "data.group_pattern")
-"""Settings from which it follows which videos are for training."""
-
 
 @dataclass
 class Position:
@@ -75,22 +69,21 @@ class EpochHistory:
         losses, weights = self.all_steps().double()[:, :2].unbind(dim=1)
         return float(losses.sum() / weights.sum().clamp(min=1e-12))
 
-    def recent_loss(self) -> float:
-        """As `loss`, over the last optimizer steps, at most 10."""
-        losses, weights = torch.stack(self.steps[-10:]).sum(dim=0).tolist()[:2]
+    def recent_loss(self, steps: int = 10) -> float:
+        """As `loss`, over the last optimizer steps alone."""
+        losses, weights = torch.stack(self.steps[-steps:]).sum(dim=0).tolist()[:2]
         return losses / max(weights, 1e-12)
 
     def last_step(self) -> dict[str, float]:
         """Loss and gradient norm, by their names in metrics.jsonl."""
-        losses, weights, norm, _ = self.steps[-1].tolist()
-        return {"step/loss": losses / max(weights, 1e-12), "step/grad_norm": norm}
+        return {"step/loss": self.recent_loss(1), "step/grad_norm": self.steps[-1][2].item()}
 
     def gradient_summary(self) -> dict[str, Any]:
         """Over the epoch's steps so far, by the names in metrics.jsonl."""
         steps = self.all_steps().double()
         norms = steps[:, 2][steps[:, 2].isfinite()]
         return {
-            "grad_norm": float(norms.mean()) if len(norms) else float("nan"),
+            "grad_norm": float(norms.mean()),  # of none it is NaN
             "grad_norm_max": float(norms.max()) if len(norms) else float("nan"),
             "skipped_steps": int(steps[:, 3].sum()),
         }
@@ -119,11 +112,10 @@ class TrainingState:
     def capture(self, accelerator: Accelerator) -> Checkpoint:
         """Collective: the state of all processes, the same on every one."""
         statistics = self.statistics
-        tensors = {
-            "rows": self.history.all_rows(accelerator),
-            "steps": self.history.all_steps(),
-            "statistics": self._all_parts(accelerator),
-        }
+        parts = torch.empty(accelerator.num_processes, 0)  # of BatchNorm's statistics, (W, n)
+        if statistics.layers:
+            parts = gather_rows(accelerator, statistics.part()[None])
+        rows, steps = self.history.all_rows(accelerator), self.history.all_steps()
         counted = gather_list(accelerator, [statistics.decayed])
         with statistics.merged():
             model = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -136,20 +128,13 @@ class TrainingState:
             "schedule": self.schedule.last_epoch,
             "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
             "statistics": {
-                "tracked": statistics.tracked,
-                "happened": statistics.batches,
-                "counted": counted,
+                "tracked": statistics.tracked, "happened": statistics.batches, "counted": counted,
             },
             "rates": self.rates,
             "failed": {str(video): reason for video, reason in self.failed.items()},
-        }
+        }  # fmt: skip
+        tensors = {"rows": rows, "steps": steps, "statistics": parts}
         return Checkpoint(model, self.optimizer.state_dict(), tensors, state)
-
-    def _all_parts(self, accelerator: Accelerator) -> Tensor:
-        """Collective: all processes' parts of BatchNorm's statistics, (W, n), or (W, 0)."""
-        if not self.statistics.layers:
-            return torch.empty(accelerator.num_processes, 0)
-        return gather_rows(accelerator, self.statistics.part()[None])
 
     def restore(
         self, checkpoint: Checkpoint, accelerator: Accelerator, free: Collection[str] = ()
@@ -164,7 +149,10 @@ class TrainingState:
             self._restore(checkpoint, accelerator, free)
         except (UserError, RunError, torch.OutOfMemoryError):
             raise
-        except _MALFORMED as error:
+        # What values of the wrong type or size raise, wherever they are used first.
+        except (
+            AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError,
+        ) as error:  # fmt: skip
             state = checkpoint.state if isinstance(checkpoint.state, dict) else {}
             step = f"{state.get('global_step', '?')!s:.20}"
             why = " ".join(f"{type(error).__name__}: {error}".split())
@@ -202,20 +190,16 @@ class TrainingState:
 
     def _restore_optimizer(self, checkpoint: Checkpoint) -> None:
         """The moments are the checkpoint's; rates, decay and so on follow from the settings."""
-        groups = self.optimizer.param_groups
         settings = [
             {name: value for name, value in group.items() if name not in ("params", "lr")}
-            for group in groups
+            for group in self.optimizer.param_groups
         ]
         self.optimizer.load_state_dict(checkpoint.optimizer)
-        schedule = self.schedule
+        schedule, groups = self.schedule, self.optimizer.param_groups
         schedule.last_epoch = _read_count(checkpoint.state, "schedule")
-        factors = [factor(schedule.last_epoch) for factor in schedule.lr_lambdas]
-        groups = self.optimizer.param_groups
-        for group, own, base, factor in zip(
-            groups, settings, schedule.base_lrs, factors, strict=True
-        ):
-            group.update(own, lr=base * factor)
+        rates = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        for group, own, (base, factor) in zip(groups, settings, rates, strict=True):
+            group.update(own, lr=base * factor(schedule.last_epoch))
         schedule._last_lr = [group["lr"] for group in groups]
 
     def _refuse_changes(self, state: Mapping[str, Any], free: Collection[str]) -> str | None:
@@ -223,17 +207,15 @@ class TrainingState:
         # What a checkpoint of an older version does not name was then as it is by default now.
         before = _flat(config_dict(Config())) | _flat(state["config"])
         now = _flat(config_dict(self.config))
-        changed = [
-            name
+        changes = {
+            name: f"--{name.replace('_', '-')} {value} (was {before[name]})"
             for name, value in now.items()
             if not name.startswith((*CHANGEABLE_SETTINGS, *free)) and before[name] != value
-        ]
-        changes = {
-            name: f"--{name.replace('_', '-')} {now[name]} (was {before[name]})" for name in changed
         }
         resume = f"--resume {self.config.resume}"
         if state["videos"] != self.videos.fingerprint():
-            if splitting := [changes[name] for name in SPLIT_SETTINGS if name in changes]:
+            decide = ("seed", "data.val_fraction", "data.group_pattern")
+            if splitting := [changes[name] for name in decide if name in changes]:
                 raise UserError(
                     f"{resume}: the split depends on {', '.join(splitting)}: set it back, or start "
                     "over in a new --output-dir"
@@ -242,9 +224,10 @@ class TrainingState:
                 f"{resume}: the videos, their classes or their split are not those of the "
                 "checkpoint: restore them, or start over in a new --output-dir"
             )
-        if architecture := [changes[name] for name in ARCHITECTURE_SETTINGS if name in changes]:
+        shaping = ("model.name", "model.freeze", "optimizer.name")  # of the checkpoint's tensors
+        if reshaped := [changes[name] for name in shaping if name in changes]:
             raise UserError(
-                f"{resume}: {architecture[0]}, which a checkpoint cannot change: set it back, or "
+                f"{resume}: {reshaped[0]}, which a checkpoint cannot change: set it back, or "
                 "start a new run with --model.weights of the old one"
             )
         if not changes:
@@ -256,11 +239,6 @@ class TrainingState:
                 "or add --resume-changed to go on all the same"
             )
         return f"resuming with changed settings: {listed}"
-
-
-_MALFORMED = (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
-"""Errors that values of the wrong type or size in a checkpoint's state raise, wherever they are
-used first: none of them is a bug of a training's."""
 
 
 def _read_count(state: Any, name: str | int) -> int:

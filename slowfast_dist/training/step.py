@@ -37,9 +37,9 @@ class StepResult:
     skipped: bool
     """Whether the gradient scaler of fp16 skipped the update, as a gradient was infinite."""
     learning_rates: dict[str, float]
-    """Those of the update: "lr", the head's, and "lr_backbone" if that trains."""
+    """Of the update, as `TrainingState.rates`."""
     rows: list[Tensor]
-    """int64 (B, 6) for each micro-batch of this process, as `EpochHistory.rows`."""
+    """One for each micro-batch of this process, as `EpochHistory.rows`."""
     failures: list[Failure]
     """Videos that did not decode on this process."""
 
@@ -53,17 +53,12 @@ class TrainingStep:
     """Does the step at ``state.position`` with ``model``, the prepared ``state.network``."""
 
     def __init__(
-        self,
-        accelerator: Accelerator,
-        sampler: DistributedBatchSampler,
-        model: nn.Module,
-        state: TrainingState,
-        class_weights: Tensor,
-    ) -> None:
+        self, accelerator: Accelerator, sampler: DistributedBatchSampler, model: nn.Module,
+        state: TrainingState, class_weights: Tensor,
+    ) -> None:  # fmt: skip
         """``class_weights``: float32 (K,), on the device."""
         self.accelerator, self.sampler, self.model = accelerator, sampler, model
-        self.state, self.config = state, state.config
-        self.class_weights = class_weights
+        self.state, self.config, self.class_weights = state, state.config, class_weights
         self.parameters = [p for p in state.network.parameters() if p.requires_grad]
         self._copies = DeviceCopies(accelerator.device)
         self._last_frames: Tensor | None = None
@@ -168,14 +163,14 @@ class StepChecks:
         RunError, on every process, if a loss or gradient is not finite.
         """
         videos_failed = False
+        fp16 = self.mixed_precision == "fp16"  # its scaler skips infinite gradients
         while len(self._unread) > newest:
             global_step, values = self._unread.popleft()
             losses, _, failed, stops, norm = values.read()
             videos_failed |= failed > 0
             self.stop |= stops > 0
-            fp16 = self.mixed_precision == "fp16"  # its scaler skips infinite gradients
-            if not isfinite(losses) or not (fp16 or isfinite(norm)):
-                what = "loss" if not isfinite(losses) else "gradient"
+            what = "gradient" if isfinite(losses) else "loss"
+            if what == "loss" or not (fp16 or isfinite(norm)):
                 raise RunError(
                     f"step {global_step}: the {what} is not a finite number: lower "
                     f"--optimizer.lr ({self.learning_rate:g}), set --optimizer.clip-norm, or "

@@ -16,16 +16,17 @@ from accelerate import Accelerator
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.data.loaders import Loaders
-from slowfast_dist.distributed.collectives import run_on_main
+from slowfast_dist.distributed.collectives import gather_list, run_on_main
 from slowfast_dist.distributed.failures import on_peer_loss
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
-from slowfast_dist.training.data_health import DataWait, FailedVideos
+from slowfast_dist.training.data_health import DataWait, require_few_failures
 from slowfast_dist.training.evaluation import Scores, evaluate
 from slowfast_dist.training.recorder import EpochResult, Recorder
 from slowfast_dist.training.sanity import check_gradients
 from slowfast_dist.training.state import EpochHistory, Position, TrainingState
 from slowfast_dist.training.step import StepChecks, TrainingStep
+from slowfast_dist.video.guarded_reader import is_fatal
 
 T = TypeVar("T")
 
@@ -40,7 +41,6 @@ class Trainer:
         self.accelerator, self.loaders, self.state, self.step = accelerator, loaders, state, step
         self.config, self.videos, self.sampler = state.config, state.videos, loaders.sampler
         self.checks = StepChecks(self.config.optimizer.lr, accelerator.mixed_precision)
-        self.failed_videos = FailedVideos(accelerator, state, loaders)
         self.data_wait = DataWait(self.config, accelerator, self.videos, loaders)
         self.recorder: Recorder | None = None
         self._new_failures: list[Failure] = []
@@ -55,7 +55,7 @@ class Trainer:
         its best epoch.
         """
         self.recorder = recorder
-        self.failed_videos.exclude()
+        self._give_up_fatal()
         end = Recorder.finish
         while self.state.position.epoch < self.config.epochs:
             progress = self._train_epoch()
@@ -91,7 +91,8 @@ class Trainer:
             while position.step < sampler.steps_per_epoch and not self.checks.stop:
                 self.run_step(batches, progress)
                 if self.recorder is not None and position.global_step % config.log_every == 0:
-                    values = self._step_values()
+                    rates = {f"step/{name}": rate for name, rate in self.state.rates.items()}
+                    values = self.state.history.last_step() | rates
                     self.recorder.step(position.epoch + 1, position.global_step, values)
                 if position.step < sampler.steps_per_epoch and self._save_step_is_due():
                     self._save_checkpoint()
@@ -115,29 +116,37 @@ class Trainer:
         state.position.step += 1
         state.position.global_step += 1
 
-    def _step_values(self) -> dict[str, float]:
-        """Of the last step, by their names in metrics.jsonl."""
-        rates = {f"step/{name}": rate for name, rate in self.state.rates.items()}
-        return self.state.history.last_step() | rates
-
     def _check_steps(self, newest: int = 0) -> None:
-        """Read what the steps not read before did, but for the ``newest`` last ones."""
+        """Read what the steps not read before did, but for the ``newest`` last ones.
+
+        Collective where videos failed: every process then knows what the others met.
+        """
         if self.checks.read(newest):
-            self.failed_videos.share(self._new_failures, self.recorder)
+            failed, videos = self.state.failed, self.videos.train
+            for failure in gather_list(self.accelerator, self._new_failures):
+                failed.setdefault(failure.video, failure.reason)
             self._new_failures = []
+            self._give_up_fatal()
+            if self.recorder is not None:
+                named = [(videos[video].name, reason) for video, reason in failed.items()]
+                self.recorder.add_unreadable(named, "training")
+            require_few_failures(failed, videos, self.config.data.max_bad_fraction)
+
+    def _give_up_fatal(self) -> None:
+        """Never try those videos again that took a decoding process with them."""
+        failed = self.state.failed.items()
+        self.loaders.give_up(video for video, reason in failed if is_fatal(reason))
 
     def _check_sanity(self, batch: Batch) -> None:
         """One forward and backward on the first micro-batch, on the main process alone."""
 
         def check() -> None:
             if len(batch):
-                first, network = batch.to(self.accelerator.device), self.state.network
-                loss, head_norm = check_gradients(
-                    network, first.frames, first.labels, self.accelerator.autocast
+                first, autocast = batch.to(self.accelerator.device), self.accelerator.autocast
+                loss, norm = check_gradients(
+                    self.state.network, first.frames, first.labels, autocast
                 )
-                logger.info(
-                    f"sanity check: loss {loss:.4f}, gradient norm of the head {head_norm:.4g}"
-                )
+                logger.info(f"sanity check: loss {loss:.4f}, gradient norm of the head {norm:.4g}")
 
         run_on_main(self.accelerator, check)
 
@@ -157,20 +166,14 @@ class Trainer:
                 scores = self._validate()
                 if scores is None:
                     return False
-            result = EpochResult(
-                epoch=epoch,
-                global_step=position.global_step,
-                train_loss=state.history.loss(),
-                rows=rows,
-                scores=scores,
-                values=state.history.gradient_summary()
-                | {
-                    "lr": state.rates["lr"],
-                    "clips_per_second": progress.clips_per_second,
-                    "data_wait_fraction": waited,
-                    "epoch_seconds": time.perf_counter() - progress.started,
-                },
-            )
+            values = state.history.gradient_summary() | {
+                "lr": state.rates["lr"],
+                "clips_per_second": progress.clips_per_second,
+                "data_wait_fraction": waited,
+                "epoch_seconds": time.perf_counter() - progress.started,
+            }
+            loss = state.history.loss()
+            result = EpochResult(epoch, position.global_step, loss, rows, scores, values)
             self._record(lambda recorder: recorder.epoch(result, state.network))
         save = self._is_due(self.config.checkpoint.every_epochs) or self._save_step_is_due()
         position.epoch, position.step = epoch, 0
@@ -183,10 +186,10 @@ class Trainer:
         """None where a process was asked to stop meanwhile."""
         scores = evaluate("validation", self.state.network, self.loaders.val, self.accelerator)
         if scores is not None and not len(scores.videos):
-            first = scores.unreadable[0]
+            val, first = self.videos.val, scores.unreadable[0]
             raise RunError(
-                f"none of the {len(self.videos.val)} validation videos can be read, as "
-                f"{self.videos.val[first.video].name}: {first.reason}"
+                f"none of the {len(val)} validation videos can be read, as "
+                f"{val[first.video].name}: {first.reason}"
             )
         return scores
 

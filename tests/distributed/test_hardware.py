@@ -9,9 +9,12 @@ from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, DataConfig, ModelConfig
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.distributed import hardware
-from slowfast_dist.distributed.accelerator import make_accelerator
-from slowfast_dist.distributed.hardware import hardware_precision, share_cpus
+from slowfast_dist.distributed import accelerator as accelerator_module
+from slowfast_dist.distributed.accelerator import (
+    hardware_precision,
+    make_accelerator,
+    share_cpus,
+)
 from slowfast_dist.model.slowfast import SlowFast, freeze, set_norm
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.training.network import summary
@@ -118,6 +121,6 @@ def test_bf16_is_chosen_only_where_the_cpu_computes_it(monkeypatch: pytest.Monke
     cases = (True, bf16, "bf16"), (False, bf16, "no"), (True, frozenset({torch.float32}), "no")
     for supported, types, expected in cases:
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=supported: has)
-        monkeypatch.setattr(hardware, "fused_dtypes", lambda which=types: which)
+        monkeypatch.setattr(accelerator_module, "fused_dtypes", lambda which=types: which)
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         assert hardware_precision() == expected

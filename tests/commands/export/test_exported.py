@@ -97,7 +97,7 @@ def test_a_gpu_gives_nearly_the_same(
     expected = open_predictor(run, mixed_precision="no").probabilities(clips)
     network = load_exported(read_best(run), backend)
     if backend == "pt2":
-        assert network.device.type == "cuda"  # type: ignore[attr-defined]
+        assert network.device.type == "cuda"  # type: ignore[union-attr]
     found = network(clips)
     shifted = np.exp(found - found.max(axis=1, keepdims=True))
     np.testing.assert_allclose(
