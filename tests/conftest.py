@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.helpers.browser import chromium
+from tests.helpers.cluster import Network, network, no_hosts_because
 from tests.helpers.video_kinds import Videos
 
 if TYPE_CHECKING:
@@ -33,6 +34,27 @@ def browser() -> "Iterator[Browser]":
     """Not for the session: while playwright is there, nothing else may use asyncio."""
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def on_cpu() -> Iterator[None]:
+    """Models answer and train in this process as in a new one, on the CPU."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Network]:
+    """Two hosts with addresses of their own on this machine."""
+    if why := no_hosts_because():
+        pytest.skip(why)
+    with network("h1", "h2") as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

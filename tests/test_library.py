@@ -6,14 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 
 import slowfast_dist
 from slowfast_dist.cli.parser import parse_training
@@ -36,13 +34,7 @@ CLOCK = {"epoch_seconds", "clips_per_second", "data_wait_fraction"}
 """What no two runs have alike in metrics.jsonl."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def on_cpu() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_USE_CPU", "true")
-        yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+pytestmark = pytest.mark.usefixtures("on_cpu")
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from slowfast_dist.data.synthetic import make_videos
-from tests.helpers.cluster import Network, network, no_hosts_because, wait_for
+from tests.helpers.cluster import Network, wait_for
 from tests.helpers.training_runs import ROOT, TINY, living, rows, show_measured, trained
 
 pytestmark = pytest.mark.slow
@@ -21,14 +20,6 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
 }
 TIMEOUT = 10
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[Network]:
-    if why := no_hosts_because():
-        pytest.skip(why)
-    with network("h1", "h2") as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from slowfast_dist.commands.benchmark.roofline import (
     all_reduce_seconds,
     exposed_seconds,
 )
-from tests.helpers.cluster import Host, Network, network, no_hosts_because
+from tests.helpers.cluster import Host, Network
 from tests.helpers.training_runs import launch
 
 SMALL = ("--num-frames", "8", "--crop-size", "64", "--batch-size", "2", "--json")
@@ -69,14 +68,6 @@ def test_one_and_two_processes_are_measured_and_many_modelled():
     assert [row["gpus"] for row in modelled][-1] == 512
     assert all(0 < row["efficiency"] <= 1 for row in modelled)
     assert "A MODEL, not measured" in "\n".join(text)
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[Network]:
-    if why := no_hosts_because():
-        pytest.skip(why)
-    with network("h1", "h2") as found:
-        yield found
 
 
 @pytest.mark.slow

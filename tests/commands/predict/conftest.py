@@ -1,23 +1,13 @@
 """What the tests of predict share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 
 from tests.helpers.predictors import MOTIONS
 from tests.helpers.small_model import write_model
-
-
-@pytest.fixture(scope="module")
-def on_cpu() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACCELERATE_USE_CPU", "true")
-        yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.fixture(scope="module")
