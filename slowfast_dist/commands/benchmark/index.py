@@ -57,9 +57,6 @@ BATCHES = 100
 """Batches that the workers read before their memory is looked at: 25,600 random videos, so that
 what grew with each would be seen."""
 
-MEGABYTE = 1e6
-"""Bytes, as memory is printed."""
-
 
 def run_benchmark(command: BenchmarkIndex) -> None:
     """Print a table, a line for each number of files; with ``json`` the last line is an object."""
@@ -127,7 +124,7 @@ def _measure(folder: Path, count: int, probe: dict[str, Any]) -> dict[str, Any]:
     with _timed(row, "index"):
         memory.save()
     memory.merge()
-    row["index_mb"] = sum(file.stat().st_size for file in cache.glob("*/*")) / MEGABYTE
+    row["index_mb"] = sum(file.stat().st_size for file in cache.glob("*/*")) / 1e6
     row["first_start_probe_cpu_hours_extrapolated"] = count * probe["cpu_ms_per_file"] / 3.6e6
     del videos, infos, memory
     row |= in_own_process(second_start, folder)
@@ -156,9 +153,9 @@ def second_start(folder: Path) -> dict[str, Any]:
             write_split(folder / "split.csv", videos.classes, videos.train, videos.val)
         with _timed(row, "pickling"):
             content = pickle.dumps(videos)
-    row["main_peak_mb"] = (_peak() - before) / MEGABYTE
-    row["main_mb"] = (_memory().rss - before) / MEGABYTE
-    row["broadcast_mb"] = len(content) / MEGABYTE
+    row["main_peak_mb"] = (_peak() - before) / 1e6
+    row["main_mb"] = (_memory().rss - before) / 1e6
+    row["broadcast_mb"] = len(content) / 1e6
     (folder / "videos.pickle").write_bytes(content)
     return row
 
@@ -170,12 +167,12 @@ def other_rank(folder: Path) -> dict[str, Any]:
     before = _memory().uss
     with _timed(row, "unpickling"):
         videos: VideoSet = pickle.loads(content)
-    row["rank_mb"] = (_memory().uss - before) / MEGABYTE
+    row["rank_mb"] = (_memory().uss - before) / 1e6
     sampler = DistributedBatchSampler(len(videos.train), BATCH, BATCH, seed=0)
     with _timed(row, "epoch"):
         keys = iter(sampler)
         next(keys)
-        row["sampler_mb"] = (_memory().uss - before) / MEGABYTE - row["rank_mb"]
+        row["sampler_mb"] = (_memory().uss - before) / 1e6 - row["rank_mb"]
         assert sum(1 for _ in keys) == len(sampler) - 1
     del keys
     return row | _worker_memory(videos.train, sampler)
@@ -196,8 +193,8 @@ def _worker_memory(videos: VideoTable, sampler: DistributedBatchSampler) -> dict
                 break
     used = [psutil.Process(w.pid).memory_full_info() for w in loader._iterator._workers]
     return {
-        "worker_uss_mb": max(memory.uss for memory in used) / MEGABYTE,
-        "worker_rss_mb": max(memory.rss for memory in used) / MEGABYTE,
+        "worker_uss_mb": max(memory.uss for memory in used) / 1e6,
+        "worker_rss_mb": max(memory.rss for memory in used) / 1e6,
         "worker_videos_read": BATCH * BATCHES // WORKERS,
     }
 
