@@ -1,5 +1,6 @@
 """CPU time to read a clip: ours by decoder, the plain way, the bare decode; and where ours goes."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from slowfast_dist.commands.benchmark.baselines import (
     SEED,
+    STAGES,
     PlainClips,
     decode_bare,
     drawn_clip,
@@ -37,11 +39,12 @@ PREPARED = "auto, after prepare"
 
 @dataclass
 class GroupCosts:
-    """Of each clip that all ways could read: its cost by way, and our stages' CPU seconds."""
+    """Of each clip that all ways could read: its cost by way, and where the pyav reader's goes."""
 
     costs: dict[str, list[Cost]] = field(default_factory=dict)
-    stages: list[dict[str, float] | None] = field(default_factory=list)
-    """None where they cannot be told apart."""
+    stages: list[dict[str, float]] = field(default_factory=list)
+    """CPU milliseconds of clips whose stages can be told apart: "cpu_ms" in all, those of STAGES,
+    and what they leave as "rest": handing over from the reader's process, and the unforeseen."""
     unreadable: list[str] = field(default_factory=list)
     """Why clips were left out."""
 
@@ -71,17 +74,21 @@ class ClipBenchmark:
         for turn, key in enumerate(group.keys(clips)):
             try:
                 ways = self._ways(key)
-                names = list(ways)
-                order = names[turn % len(names) :] + names[: turn % len(names)]
+                order = deque(ways)
+                order.rotate(-turn)
                 if turn % 2:  # none comes always after the same one
                     order.reverse()
                 costs = {name: cost_of(ways[name]) for name in order}
             except DecodeError as error:
                 result.unreadable.append(str(error))
                 continue
-            for name in names:
+            for name in ways:
                 result.costs.setdefault(name, []).append(costs[name])
-            result.stages.append(self._stages(key))
+            if seconds := self._stages(key):
+                parts = {name: 1e3 * seconds[name] for name in STAGES}
+                whole = 1e3 * costs["pyav"].cpu
+                rest = whole - sum(parts.values())
+                result.stages.append({"cpu_ms": whole, **parts, "rest": rest})
         # A way that some videos rule out has no place beside those that read them all.
         done = max(map(len, result.costs.values()), default=0)
         result.costs = {name: all_ for name, all_ in result.costs.items() if len(all_) == done}
@@ -116,18 +123,6 @@ def _read(clips: TrainingClips, key: ClipKey) -> None:
 
 
 # --- clips a second by the loader's processes, and what handing batches over costs ---------------
-
-HANDED_OVER = 32
-"""Clips that are handed over to find out what one costs."""
-
-REPEATS = 5
-"""Measurements of handing over, of which the median is taken."""
-
-BATCH = 4
-"""Clips of a batch that is handed over."""
-
-PAGE = 4096
-"""Bytes of a page of memory, of which one read maps the whole page."""
 
 Batches = list[list[ClipKey]]
 
@@ -194,15 +189,17 @@ class _Ready(Dataset[Tensor]):
 def _collate_and_transfer(
     clip: Tensor, collate_fn: Callable[[list[Tensor]], Any]
 ) -> tuple[float, float]:
-    clips = [clip.clone() for _ in range(BATCH)]
-    batches = [[ClipKey(0, 0)] * BATCH] * (HANDED_OVER // BATCH)
+    # Clips of a batch, batches that are handed over, and measurements, of which the median counts.
+    batch_size, count, repeats = 4, 8, 5
+    clips = [clip.clone() for _ in range(batch_size)]
+    batches = [[ClipKey(0, 0)] * batch_size] * count
 
     def cpu_seconds(workers: int) -> float:
         return _steady_cost(_plain_loader(_Ready(clip), batches, workers, collate_fn), workers).cpu
 
-    beyond = [cpu_seconds(1) - cpu_seconds(0) for _ in range(REPEATS)]
-    collated = [cost_of(lambda: collate_fn(clips)).cpu for _ in range(2 * REPEATS)]
-    return 1e3 * median(collated) / BATCH, 1e3 * median(beyond) / HANDED_OVER
+    beyond = [cpu_seconds(1) - cpu_seconds(0) for _ in range(repeats)]
+    collated = [cost_of(lambda: collate_fn(clips)).cpu for _ in range(2 * repeats)]
+    return 1e3 * median(collated) / batch_size, 1e3 * median(beyond) / (batch_size * count)
 
 
 def _plain_loader(
@@ -225,12 +222,12 @@ def _stack(clips: list[Tensor]) -> Tensor:
 
 def _steady_cost(loader: DataLoader[Any], workers: int) -> Cost:
     """Of all batches but the first one of each worker, which tells that it has started. Each page
-    of a batch is met by this process."""
+    of 4096 bytes of a batch is met by this process: one read maps the whole page."""
     batches = iter(loader)
     for _ in range(max(1, workers)):
         next(batches)
     meter = Meter()
     for batch in batches:
         frames = batch.frames if isinstance(batch, Batch) else batch
-        frames.flatten()[:: PAGE // frames.element_size()].max()
+        frames.flatten()[:: 4096 // frames.element_size()].max()
     return meter.cost()

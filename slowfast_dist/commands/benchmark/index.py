@@ -5,7 +5,6 @@ video, from which the rate of a real probe is taken. All else is what a training
 listing, cache, split, sampler and loader, in processes of their own.
 """
 
-import json
 import os
 import pickle
 import resource
@@ -15,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import psutil
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from slowfast_dist.commands.benchmark.output import Meter, print_json
 from slowfast_dist.commands.benchmark.processes import in_own_process
 from slowfast_dist.config.benchmark import BenchmarkIndex
 from slowfast_dist.config.errors import RunError
@@ -43,12 +44,6 @@ from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.views import SpatialView
 from slowfast_dist.video.writer import write_video
 
-SIZES = (10_000, 100_000)
-"""Numbers of files that are measured beside the one that was asked for, to see how it grows."""
-
-FILES_PER_CLASS = 1000
-"""Files in a class folder, as in the larger public datasets."""
-
 PROBED = 400
 """Links to the real video, from whose probe the rate is taken: some seconds of it."""
 
@@ -62,9 +57,6 @@ BATCHES = 100
 """Batches that the workers read before their memory is looked at: 25,600 random videos, so that
 what grew with each would be seen."""
 
-MEGABYTE = 1e6
-"""Bytes, as memory is printed."""
-
 
 def run_benchmark(command: BenchmarkIndex) -> None:
     """Print a table, a line for each number of files; with ``json`` the last line is an object."""
@@ -75,10 +67,10 @@ def run_benchmark(command: BenchmarkIndex) -> None:
             f"files a second on {probe['workers']} CPUs ({probe['video']}; {PROBED} links to it)"
         )
         print("seconds (CPU seconds in brackets); memory in MB; empty files, made probe results")
-        print("\n" + "".join(f"{title:>15}" for title in _TITLES))
+        print("\n" + "".join(f"{title:>15}" for title in _COLUMNS))
         rows = []
-        made = 0
-        for count in (*(size for size in SIZES if size < command.files), command.files):
+        fewer = [count for count in (10_000, 100_000) if count < command.files]  # how it grows
+        for made, count in pairwise((0, *fewer, command.files)):
             try:
                 _make_files(Path(folder, "videos"), made, count, command.files)
             except OSError as error:
@@ -86,9 +78,9 @@ def run_benchmark(command: BenchmarkIndex) -> None:
                     f"{folder}: cannot make {count} files ({error.strerror}): let TMPDIR name a "
                     "folder with room for them"
                 ) from error
-            made = count
             row = _measure(Path(folder), count, probe)
-            print("".join(f"{shown:>15}" for shown in _shown(row)), flush=True)
+            shown = (column.format(**row) for column in _COLUMNS.values())
+            print("".join(f"{cell:>15}" for cell in shown), flush=True)
             rows.append(row)
         print(
             "\nlisting, index: of the first start, which probes besides: extrapolated, "
@@ -100,22 +92,20 @@ def run_benchmark(command: BenchmarkIndex) -> None:
             f"worker: memory of a loader's worker alone (USS) after {BATCH * BATCHES} random videos"
         )
     if command.json:
-        print(json.dumps({"benchmark": "index", "probe": probe, "rows": rows}))
+        print_json({"benchmark": "index", "probe": probe, "rows": rows})
 
 
-_TITLES = (
-    "files", "listing", "index", "2nd start", "unpickling", "an epoch", "main MB", "rank MB",
-    "worker MB",
-)  # fmt: skip
-
-
-def _shown(row: dict[str, Any]) -> Iterator[str]:
-    yield f"{row['files']:,}"
-    for name in ("listing", "index", "second_start", "unpickling", "epoch"):
-        yield f"{row[f'{name}_seconds']:.2f} ({row[f'{name}_cpu_seconds']:.2f})"
-    yield f"{row['main_peak_mb']:.0f}"
-    yield f"{row['rank_mb']:.0f}"
-    yield f"{row['worker_uss_mb']:.1f}"
+_COLUMNS = {
+    "files": "{files:,}",
+    "listing": "{listing_seconds:.2f} ({listing_cpu_seconds:.2f})",
+    "index": "{index_seconds:.2f} ({index_cpu_seconds:.2f})",
+    "2nd start": "{second_start_seconds:.2f} ({second_start_cpu_seconds:.2f})",
+    "unpickling": "{unpickling_seconds:.2f} ({unpickling_cpu_seconds:.2f})",
+    "an epoch": "{epoch_seconds:.2f} ({epoch_cpu_seconds:.2f})",
+    "main MB": "{main_peak_mb:.0f}",
+    "rank MB": "{rank_mb:.0f}",
+    "worker MB": "{worker_uss_mb:.1f}",
+}
 
 
 def _measure(folder: Path, count: int, probe: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +124,7 @@ def _measure(folder: Path, count: int, probe: dict[str, Any]) -> dict[str, Any]:
     with _timed(row, "index"):
         memory.save()
     memory.merge()
-    row["index_mb"] = sum(file.stat().st_size for file in cache.glob("*/*")) / MEGABYTE
+    row["index_mb"] = sum(file.stat().st_size for file in cache.glob("*/*")) / 1e6
     row["first_start_probe_cpu_hours_extrapolated"] = count * probe["cpu_ms_per_file"] / 3.6e6
     del videos, infos, memory
     row |= in_own_process(second_start, folder)
@@ -163,9 +153,9 @@ def second_start(folder: Path) -> dict[str, Any]:
             write_split(folder / "split.csv", videos.classes, videos.train, videos.val)
         with _timed(row, "pickling"):
             content = pickle.dumps(videos)
-    row["main_peak_mb"] = (_peak() - before) / MEGABYTE
-    row["main_mb"] = (_memory().rss - before) / MEGABYTE
-    row["broadcast_mb"] = len(content) / MEGABYTE
+    row["main_peak_mb"] = (_peak() - before) / 1e6
+    row["main_mb"] = (_memory().rss - before) / 1e6
+    row["broadcast_mb"] = len(content) / 1e6
     (folder / "videos.pickle").write_bytes(content)
     return row
 
@@ -177,12 +167,12 @@ def other_rank(folder: Path) -> dict[str, Any]:
     before = _memory().uss
     with _timed(row, "unpickling"):
         videos: VideoSet = pickle.loads(content)
-    row["rank_mb"] = (_memory().uss - before) / MEGABYTE
+    row["rank_mb"] = (_memory().uss - before) / 1e6
     sampler = DistributedBatchSampler(len(videos.train), BATCH, BATCH, seed=0)
     with _timed(row, "epoch"):
         keys = iter(sampler)
         next(keys)
-        row["sampler_mb"] = (_memory().uss - before) / MEGABYTE - row["rank_mb"]
+        row["sampler_mb"] = (_memory().uss - before) / 1e6 - row["rank_mb"]
         assert sum(1 for _ in keys) == len(sampler) - 1
     del keys
     return row | _worker_memory(videos.train, sampler)
@@ -203,8 +193,8 @@ def _worker_memory(videos: VideoTable, sampler: DistributedBatchSampler) -> dict
                 break
     used = [psutil.Process(w.pid).memory_full_info() for w in loader._iterator._workers]
     return {
-        "worker_uss_mb": max(memory.uss for memory in used) / MEGABYTE,
-        "worker_rss_mb": max(memory.rss for memory in used) / MEGABYTE,
+        "worker_uss_mb": max(memory.uss for memory in used) / 1e6,
+        "worker_rss_mb": max(memory.rss for memory in used) / 1e6,
         "worker_videos_read": BATCH * BATCHES // WORKERS,
     }
 
@@ -231,7 +221,7 @@ def _peak() -> int:
 
 def _make_files(root: Path, first: int, last: int, total: int) -> None:
     """Empty files ``first`` to ``last`` of ``total``, in class folders."""
-    per_class = min(FILES_PER_CLASS, total // 10)
+    per_class = min(1000, total // 10)  # as in the larger public datasets
     for number in range(first, last):
         label, clip = divmod(number, per_class)
         path = f"{root}/class_{label:05d}/clip_{clip:07d}_of_a_dataset.mp4"
@@ -260,18 +250,13 @@ def _probe_rate(folder: Path) -> dict[str, Any]:
     for number in range(1, PROBED):
         os.link(root / "0.mp4", root / f"{number}.mp4")
     videos = VideoTable.of_paths([root / f"{number}.mp4" for number in range(PROBED)])
-    before, start = _cpu_with_children(), time.perf_counter()
+    meter = Meter()
     found = probe_videos(videos, available_cpus(), None, show_progress=False)
-    seconds, cpu = time.perf_counter() - start, _cpu_with_children() - before
+    cost = meter.cost()
     assert found.readable.all(), found.reasons
     return {
-        "files_per_second": PROBED / seconds,
-        "cpu_ms_per_file": 1000 * cpu / PROBED,
+        "files_per_second": PROBED / cost.wall,
+        "cpu_ms_per_file": 1000 * cost.cpu / PROBED,
         "workers": available_cpus(),
         "video": f"H.264, {size} x {size} px, {frames} frames",
     }
-
-
-def _cpu_with_children() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system

@@ -25,7 +25,7 @@ from slowfast_dist.commands.benchmark.output import (
 )
 from slowfast_dist.commands.benchmark.videos import (
     Group,
-    data_config,
+    clip_settings,
     groups_of,
     make_videos,
     prepare,
@@ -33,10 +33,8 @@ from slowfast_dist.commands.benchmark.videos import (
 )
 from slowfast_dist.config.benchmark import BenchmarkLoader
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.video_table import VideoTable
-
-WORKER_SHARE = 3
-"""Factor by which fewer clips are read with workers, as the plain way takes so long."""
 
 
 def run_benchmark(root: Path | None, command: BenchmarkLoader) -> None:
@@ -74,7 +72,7 @@ def _measure(
     command: BenchmarkLoader,
 ) -> dict[str, Any]:
     torch.set_num_threads(1)  # as torch has it in the processes of a loader
-    data = data_config(command)
+    data = DataConfig(**clip_settings(command))
     benchmark = ClipBenchmark(videos, prepared, data)
     benchmark.warm_up(next(groups[0].keys(1)))
     clips: list[dict[str, Any]] = []
@@ -88,9 +86,10 @@ def _measure(
             rows = clip_rows(group, result)
             print_progress("\n".join(map(_short, rows)))
             clips += rows
-            stages += filter(None, [stage_row(group, result)])
+        if result.stages:
+            stages.append(stage_row(group, result.stages))
     del benchmark  # with its readers' processes
-    few = max(2, command.clips // WORKER_SHARE)
+    few = max(2, command.clips // 3)  # as the plain way takes so long
     workers = []
     for group in groups:
         for count in command.workers:
@@ -99,10 +98,7 @@ def _measure(
     return {
         "benchmark": "loader",
         "machine": machine_facts(),
-        "num_frames": data.num_frames,
-        "sampling_rate": data.sampling_rate,
-        "short_side": list(data.short_side),
-        "crop_size": data.crop_size,
+        **clip_settings(command),
         "plain_reader": sorted(
             {plain_reader(videos.path(row), videos.info(row)) for row in range(len(videos))}
         ),
@@ -136,23 +132,10 @@ def clip_rows(group: Group, result: GroupCosts) -> list[dict[str, Any]]:
     ]
 
 
-def stage_row(group: Group, result: GroupCosts) -> dict[str, Any] | None:
-    """CPU milliseconds a clip by stage, medians, with what the stages leave of the pyav reader's:
-    handing over from its own process, and what was not foreseen."""
-    both = zip(result.costs.get("pyav", ()), result.stages, strict=True)
-    pairs = [(cost, seconds) for cost, seconds in both if seconds is not None]
-    if not pairs:
-        return None
-    whole = [1e3 * cost.cpu for cost, _ in pairs]
-    stages = [{name: 1e3 * seconds[name] for name in STAGES} for _, seconds in pairs]
-    rest = [all_ - sum(parts.values()) for all_, parts in zip(whole, stages, strict=True)]
-    return {
-        "videos": group.name,
-        "cpu_ms": median(whole),
-        **{name: median(parts[name] for parts in stages) for name in STAGES},
-        "rest": median(rest),
-        "rest_share": median(rest) / median(whole),
-    }
+def stage_row(group: Group, stages: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """CPU milliseconds a clip by stage, medians of one clip or more."""
+    medians = {name: median(clip[name] for clip in stages) for name in stages[0]}
+    return {"videos": group.name, **medians, "rest_share": medians["rest"] / medians["cpu_ms"]}
 
 
 def _short(row: dict[str, Any]) -> str:

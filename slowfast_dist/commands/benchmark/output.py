@@ -16,8 +16,6 @@ import torch
 
 from slowfast_dist.system.cpus import available_cpus
 
-Row = Mapping[str, Any]
-
 
 def machine_facts() -> dict[str, Any]:
     """CPUs, and the versions of the libraries that decide the speed; None where one is missing."""
@@ -39,22 +37,18 @@ def _version(package: str) -> str | None:
         return None
 
 
-def print_table(title: str, columns: Mapping[str, str], rows: Sequence[Row]) -> None:
+def print_table(title: str, columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
     """``columns``: heading -> key of the rows. What a row lacks, or is None, stays empty."""
     cells = [list(columns), *([_text(row.get(key)) for key in columns.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    numbers = [all(_is_number(row.get(key)) for row in rows) for key in columns.values()]
+    text = [any(isinstance(row.get(key), str) for row in rows) for key in columns.values()]
     print(f"\n{title}")
     for line in cells:
         padded = [
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(line, widths, numbers, strict=True)
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width, left in zip(line, widths, text, strict=True)
         ]
         print("  ".join(padded).rstrip())
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _text(value: object) -> str:

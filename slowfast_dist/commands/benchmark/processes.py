@@ -13,10 +13,6 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.system.child import Bytes, Channel, Child
 from slowfast_dist.system.log import log_to_console
 
-END_SECONDS = 60.0
-"""Seconds in which a measuring process whose work is done is given to end by itself, so that the
-processes of its loaders end and their files are removed."""
-
 T = TypeVar("T")
 
 
@@ -33,7 +29,9 @@ class MeasuringProcess:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._child.end(END_SECONDS if kind is None else 0.0)
+        # One whose work is done has a minute to end by itself, so that the processes of its loaders
+        # end and their files are removed.
+        self._child.end(60.0 if kind is None else 0.0)
         self._child.channel.reader.close()
 
     def call(self, work: Callable[..., T], *arguments: Any) -> T:

@@ -7,6 +7,7 @@ network on the meta device, where nothing is computed.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import log2
 from typing import Any
 
@@ -37,13 +38,6 @@ GPUS = {
     "Tesla T4": (65.0, 8.1, 320.0),
     "Tesla V100": (125.0, 15.7, 900.0),
 }
-
-MEASURED_SIDE = 2048
-"""Rows of the square matrices whose product tells what a CPU computes; a GPU gets four times as
-many, to be busy."""
-
-MEASURED_BYTES = 1 << 28
-"""Bytes that are copied to find what a device's memory moves: more than any cache holds."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +148,7 @@ def evaluation_roofline(work: Work, batch_size: int, precision: str, peak: Peak)
     return peak.roofline(batch_size * work.forward_flops, numbers + 4 * work.parameters)
 
 
+@cache
 def find_peak(
     device: torch.device, precision: str, tflops: float | None, gbytes: float | None
 ) -> Peak:
@@ -177,18 +172,17 @@ def _known(device: torch.device, precision: str) -> Peak | None:
 
 
 def _measured(device: torch.device, precision: str) -> Peak:
-    dtype, side = DTYPES[precision], MEASURED_SIDE
-    if device.type == "cuda":
-        side *= 4
-    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    side = 8192 if device.type == "cuda" else 2048  # enough to be busy
+    size = 1 << 28  # bytes: more than any cache holds
+    a, b = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
     seconds = _median_seconds(lambda: a @ b)
-    source = torch.empty(MEASURED_BYTES, dtype=torch.uint8, device=device)
+    source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copied = _median_seconds(lambda: target.copy_(source))
     return Peak(
         2 * side**3 / seconds / 1e12,
-        2 * MEASURED_BYTES / copied / 1e9,
-        f"measured: product of {side} x {side} matrices, copy of {MEASURED_BYTES >> 20} MiB",
+        2 * size / copied / 1e9,
+        f"measured: product of {side} x {side} matrices, copy of {size >> 20} MiB",
     )
 
 
@@ -211,18 +205,11 @@ BUCKET_BYTES = 25 * 2**20
 """Bytes of gradients that DistributedDataParallel sends together, by default."""
 
 
-@dataclass(frozen=True)
-class Links:
-    """What connects the processes: rates in 1e9 bytes a second, of each process and each way."""
-
-    per_node: int
-    """Processes of a node."""
-    node_gbytes: float
-    network_gbytes: float
-
-
-def all_reduce_seconds(gradient_bytes: float, processes: int, links: Links) -> float:
-    """Of gradients over processes that fill their nodes one after the other.
+def all_reduce_seconds(
+    gradient_bytes: float, processes: int, per_node: int, node_gbytes: float, network_gbytes: float
+) -> float:
+    """Of gradients over processes that fill nodes of ``per_node`` one after the other; the rates
+    within a node and between nodes are in 1e9 bytes a second, of each process and each way.
 
     First within a node, where each process sends and gets (g-1)/g of the bytes to leave it with the
     sum of a g-th part, then that part in a ring over the m nodes, 2 (m-1)/m of it, then within the
@@ -231,10 +218,10 @@ def all_reduce_seconds(gradient_bytes: float, processes: int, links: Links) -> f
     """
     if processes == 1:
         return 0.0
-    local = min(processes, links.per_node)
-    nodes = -(-processes // links.per_node)
-    inside = 2 * (local - 1) / local * gradient_bytes / (links.node_gbytes * 1e9)
-    between = 2 * (nodes - 1) / nodes * gradient_bytes / local / (links.network_gbytes * 1e9)
+    local = min(processes, per_node)
+    nodes = -(-processes // per_node)
+    inside = 2 * (local - 1) / local * gradient_bytes / (node_gbytes * 1e9)
+    between = 2 * (nodes - 1) / nodes * gradient_bytes / local / (network_gbytes * 1e9)
     buckets = max(1.0, gradient_bytes / BUCKET_BYTES)
     return inside + between + buckets * 2 * log2(processes) * HOP_SECONDS
 

@@ -3,14 +3,15 @@
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from torch import nn
 from torch.nn import functional
 
 from slowfast_dist.commands.benchmark.output import (
@@ -21,7 +22,6 @@ from slowfast_dist.commands.benchmark.output import (
 )
 from slowfast_dist.commands.benchmark.processes import in_own_processes
 from slowfast_dist.commands.benchmark.roofline import (
-    Links,
     Peak,
     all_reduce_seconds,
     count_work,
@@ -43,16 +43,6 @@ CLASSES = 400
 H100 = Peak(989.0, 3350.0, "data sheet of H100 SXM")
 MODELLED = "slowfast_r50"
 """The network of the table for many GPUs, and the GPU that it is made for."""
-
-GPU_COUNTS = (1, 8, 16, 32, 64, 128, 256, 512)
-"""Numbers of GPUs that are modelled."""
-
-SLOWER = {"_100_gbits": 100 / 8 / 8, "_10_gbits": 10 / 8 / 8}
-"""Slower networks that the table has beside the one of the flags, in 1e9 bytes a second of each of
-the 8 GPUs of a node that share one."""
-
-TIMEOUT = 120.0
-"""Seconds that a collective may take before the benchmark is given up: no step takes a minute."""
 
 
 def run_benchmark(command: BenchmarkScaling) -> None:
@@ -116,7 +106,7 @@ def _measure(command: BenchmarkScaling, environment: dict[str, str] | None) -> d
         os.environ.update(environment)
         if not torch.cuda.is_available():
             torch.set_num_threads(_threads(command))
-    accelerator = make_accelerator(command.mixed_precision, TIMEOUT)
+    accelerator = make_accelerator(command.mixed_precision, 120.0)  # no step takes a minute
     config = ModelConfig(command.model, pretrained=False, norm="frozen")
     network = set_up_network(config, CLASSES, accelerator, None)
     optimizer = build_optimizer(
@@ -127,14 +117,20 @@ def _measure(command: BenchmarkScaling, environment: dict[str, str] | None) -> d
     frames = torch.zeros(shape, dtype=torch.uint8, device=accelerator.device)
     labels = torch.zeros(command.batch_size, dtype=torch.int64, device=accelerator.device)
     gradient = torch.zeros(sum(p.numel() for p in network.parameters()), device=accelerator.device)
-    rounds: list[tuple[float, float, float]] = []
-    for _ in range(command.steps + 1):
-        whole = _timed(accelerator, lambda: _step(accelerator, model, optimizer, frames, labels))
-        alone = _timed(
-            accelerator, lambda: _step(accelerator, model, optimizer, frames, labels, sync=False)
-        )
-        reduced = _timed(accelerator, lambda: _all_reduce(accelerator, gradient))
-        rounds.append((whole, alone, reduced))
+
+    def step(sync: bool) -> None:
+        optimizer.zero_grad()
+        with nullcontext() if sync else accelerator.no_sync(model):
+            loss = functional.cross_entropy(model(frames).float(), labels)
+            accelerator.backward(loss)
+        optimizer.step()
+
+    def all_reduce() -> None:
+        if accelerator.num_processes > 1:
+            dist.all_reduce(gradient)
+
+    works = (partial(step, True), partial(step, False), all_reduce)
+    rounds = [[_timed(accelerator, work) for work in works] for _ in range(command.steps + 1)]
     gathered = gather_list(accelerator, [rounds[1:]])
     facts = {
         "rank": accelerator.process_index,
@@ -150,31 +146,11 @@ def _measure(command: BenchmarkScaling, environment: dict[str, str] | None) -> d
     return facts | dict(zip(names, medians, strict=True))
 
 
-def _timed(accelerator: Accelerator, work: Any) -> float:
+def _timed(accelerator: Accelerator, work: Callable[[], None]) -> float:
     barrier(accelerator)
     started = time.perf_counter()
     work()
     return device_time(accelerator.device) - started
-
-
-def _step(
-    accelerator: Accelerator,
-    model: nn.Module,
-    optimizer: Any,
-    frames: torch.Tensor,
-    labels: torch.Tensor,
-    sync: bool = True,
-) -> None:
-    optimizer.zero_grad()
-    with nullcontext() if sync else accelerator.no_sync(model):
-        loss = functional.cross_entropy(model(frames).float(), labels)
-        accelerator.backward(loss)
-    optimizer.step()
-
-
-def _all_reduce(accelerator: Accelerator, gradient: torch.Tensor) -> None:
-    if accelerator.num_processes > 1:
-        dist.all_reduce(gradient)
 
 
 # --- what is printed -----------------------------------------------------------------------------
@@ -188,14 +164,14 @@ def _row(measured: dict[str, Any], command: BenchmarkScaling) -> dict[str, Any]:
     processes, size = measured["processes"], measured["gradient_bytes"]
     whole, alone = measured["step_seconds"], measured["compute_seconds"]
     reduced = measured["all_reduce_seconds"] if processes > 1 else 0.0
-    links = Links(measured["per_node"], command.node_gbytes, command.network_gbytes)
+    links = measured["per_node"], command.node_gbytes, command.network_gbytes
     rate = 2 * (processes - 1) / processes * size / reduced / 1e9 if processes > 1 else None
     return measured | {
         "clips_per_second": processes * command.batch_size / whole,
         "all_reduce_share": max(0.0, 1 - alone / whole) if processes > 1 else 0.0,
         "bus_gbytes": rate,
         "modelled_step_seconds": alone + exposed_seconds(alone, reduced, size, command.overlap),
-        "modelled_all_reduce_seconds": all_reduce_seconds(size, processes, links),
+        "modelled_all_reduce_seconds": all_reduce_seconds(size, processes, *links),
     }
 
 
@@ -209,12 +185,15 @@ def _modelled(command: BenchmarkScaling) -> dict[str, Any]:
         seconds = roofline.slower / command.floor_share
         source = f"assumed: {command.floor_share:.0%} of the slower floor of an H100"
     size = 4 * work.parameters
+    # By column: beside the network of the flags slower ones, in 1e9 bytes a second of each of the 8
+    # GPUs of a node that share one.
+    networks = {"": command.network_gbytes, "_100_gbits": 100 / 8 / 8, "_10_gbits": 10 / 8 / 8}
     rows = []
-    for gpus in GPU_COUNTS:
+    for gpus in (1, 8, 16, 32, 64, 128, 256, 512):
         row: dict[str, Any] = {"gpus": gpus, "nodes": -(-gpus // command.gpus_per_node)}
-        for network, rate in (("", command.network_gbytes), *SLOWER.items()):
-            links = Links(command.gpus_per_node, command.node_gbytes, rate)
-            reduced = all_reduce_seconds(size, gpus, links)
+        for network, rate in networks.items():
+            links = command.gpus_per_node, command.node_gbytes, rate
+            reduced = all_reduce_seconds(size, gpus, *links)
             exposed = exposed_seconds(seconds, reduced, size, command.overlap)
             row[f"efficiency{network}"] = seconds / (seconds + exposed)
             if not network:

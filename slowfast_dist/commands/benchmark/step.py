@@ -29,12 +29,10 @@ from slowfast_dist.commands.benchmark.roofline import (
     find_peak,
     training_roofline,
 )
-from slowfast_dist.commands.benchmark.step_ways import PARTS, Way, do, set_up, take_turn
+from slowfast_dist.commands.benchmark.step_ways import PARTS, PROCESS_WAY, set_up, take_turn
 from slowfast_dist.config.benchmark import BenchmarkStep
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.system.files import atomic_write
-
-KINDS = {"train": "training step", "score": "evaluation"}
 
 
 def run_benchmark(command: BenchmarkStep) -> None:
@@ -47,12 +45,15 @@ def run_benchmark(command: BenchmarkStep) -> None:
     work = count_work(command.model, command.num_classes, command.num_frames, command.crop_size)
     rows: list[dict[str, Any]] = []
     peaks: dict[str, Peak] = {}
-    profiles: list[dict[str, Any]] = []
     for batch_size in command.batch_sizes:
-        rows += _measure(command, batch_size, work, peaks, profiles)
+        measured, profiled = _measure(command, batch_size, work, peaks)
+        rows += measured
+    machine = machine_facts()
+    if torch.cuda.is_available():
+        machine |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
     result = {
         "benchmark": "step",
-        "machine": machine_facts() | _gpu_facts(),
+        "machine": machine,
         "settings": {name: getattr(command, name) for name in _SETTINGS},
         "work_per_clip": {
             "forward_gflop": work.forward_flops / 1e9,
@@ -62,14 +63,11 @@ def run_benchmark(command: BenchmarkStep) -> None:
         "peaks": {precision: vars(peak) for precision, peak in peaks.items()},
         "rows": rows,
     }
-    if profiles:
-        (result["profile"],) = profiles
-    if command.against == "plain":
-        ratios = [row["ratio"] for row in rows if row["what"] == "train" and "ratio" in row]
-        scores = [row["ratio"] for row in rows if row["what"] == "score" and "ratio" in row]
-        result["ratio"] = median(ratios)
-        if scores:
-            result["evaluation_ratio"] = median(scores)
+    if profiled is not None:  # there is one batch size alone
+        result["profile"] = profiled
+    for name, kind in (("ratio", "train"), ("evaluation_ratio", "score")):
+        if ratios := [row["ratio"] for row in rows if row["what"] == kind and "ratio" in row]:
+            result[name] = median(ratios)
     _print(result, command)
     if command.json:
         print_json(result)
@@ -82,13 +80,10 @@ _SETTINGS = (
 
 
 def _measure(
-    command: BenchmarkStep,
-    batch_size: int,
-    work: Work,
-    peaks: dict[str, Peak],
-    profiles: list[dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """A row for each way and for training and scoring; those of ours have the ratio to plain."""
+    command: BenchmarkStep, batch_size: int, work: Work, peaks: dict[str, Peak]
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """A row for each way and for training and scoring, of which those of ours have the ratio to
+    plain; and the profile, if one is asked for."""
     names = ["ours"] + (["plain"] if command.against == "plain" else [])
     kinds = ["train"] + (["score"] if command.evaluation else [])
     turns: dict[tuple[str, str], list[dict[str, float]]] = {
@@ -103,22 +98,20 @@ def _measure(
         for round_ in range(command.steps + 1):
             print(f"batch {batch_size}: round {round_}/{command.steps}", file=sys.stderr)
             for (name, kind), taken in turns.items():
-                taken.append(processes[name].call(do, take_turn, kind))
+                taken.append(processes[name].call(take_turn, kind))
+        profiled = None
         if command.profile is not None:  # only now, as it slows the steps down
-            profiles.append(processes["ours"].call(do, profile_steps, command.profile))
+            profiled = processes["ours"].call(profile_steps, command.profile)
     rows = {}
     for (name, kind), (first, *measured) in turns.items():
-        precision = facts[name]["precision"]
-        if precision not in peaks:
-            device = torch.device(facts[name]["device"])
-            peaks[precision] = find_peak(
-                device, precision, command.peak_tflops, command.peak_gbytes
-            )
+        device, precision = torch.device(facts[name]["device"]), facts[name]["precision"]
+        peak = find_peak(device, precision, command.peak_tflops, command.peak_gbytes)
+        peaks[precision] = peak
         if kind == "train":
             optimizer = command.optimizer if name == "ours" else "adam"
-            roofline = training_roofline(work, batch_size, precision, optimizer, peaks[precision])
+            roofline = training_roofline(work, batch_size, precision, optimizer, peak)
         else:
-            roofline = evaluation_roofline(work, batch_size, precision, peaks[precision])
+            roofline = evaluation_roofline(work, batch_size, precision, peak)
         row = _row(name, kind, batch_size, measured, roofline) | facts[name]
         row["first_seconds"] = first["seconds"]  # compiles, chooses algorithms, takes memory
         rows[name, kind] = row
@@ -126,7 +119,7 @@ def _measure(
         ours, plain = (rows[name, kind] for name in names)
         ours["ratio"] = ours["seconds"] / plain["seconds"]
         ours["cpu_ratio"] = ours["cpu_seconds"] / plain["cpu_seconds"]
-    return list(rows.values())
+    return list(rows.values()), profiled
 
 
 def _row(
@@ -148,12 +141,6 @@ def _row(
     }
 
 
-def _gpu_facts() -> dict[str, Any]:
-    if not torch.cuda.is_available():
-        return {}
-    return {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-
-
 def _print(result: dict[str, Any], command: BenchmarkStep) -> None:
     machine, rows = result["machine"], result["rows"]
     where = machine.get("gpu") or f"{machine['cpus']} CPUs, {rows[0]['threads']} threads"
@@ -168,7 +155,7 @@ def _print(result: dict[str, Any], command: BenchmarkStep) -> None:
             f"  at most ({precision}): {peak['tflops']:.3g} TFLOP/s, {peak['gbytes']:.4g} GB/s "
             f"({peak['source']})"
         )
-    for kind, title in KINDS.items():
+    for kind, title in (("train", "training step"), ("score", "evaluation")):
         shown = [row for row in rows if row["what"] == kind]
         if not shown:
             continue
@@ -195,9 +182,6 @@ def _print(result: dict[str, Any], command: BenchmarkStep) -> None:
 STEPS = 3
 """Steps that are profiled: more would only make the file larger."""
 
-MOST = 15
-"""Operators in the table, which take nearly all of the time; all are in the file."""
-
 
 def require_writable(path: Path) -> None:
     """Raise UserError where `profile_steps` could not write ``path``, before anything is timed."""
@@ -213,13 +197,14 @@ def require_writable(path: Path) -> None:
         raise UserError(f"{flag}: {folder} may not be written to: give another folder")
 
 
-def profile_steps(way: Way, path: Path) -> dict[str, Any]:
-    """Train ``way`` for STEPS steps under torch's profiler, after one that warms it up.
+def profile_steps(path: Path) -> dict[str, Any]:
+    """Train this process's way for STEPS steps under torch's profiler, after one that warms it up.
 
-    ``path`` becomes a Chrome trace, which ui.perfetto.dev opens. Returns the MOST operators with
-    the largest self time, on the GPU where ``way`` has one: that is the time of the kernels which
+    ``path`` becomes a Chrome trace, which ui.perfetto.dev opens. Returns the 15 operators with
+    the largest self time, on the GPU where it has one: that is the time of the kernels which
     the operator itself launched. Raises RunError where the file cannot be written.
     """
+    (way,) = PROCESS_WAY
     on_gpu = way.device.type == "cuda"
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
     plan = schedule(wait=0, warmup=1, active=STEPS, repeat=1)
@@ -246,7 +231,7 @@ def _operators(profiler: profile, on_gpu: bool) -> list[dict[str, Any]]:
     whole = sum(seconds for seconds, _, _ in found)
     return [
         {"operator": key, "calls": calls, "seconds": seconds, "share": seconds / (whole or 1)}
-        for seconds, calls, key in sorted(found, reverse=True)[:MOST]
+        for seconds, calls, key in sorted(found, reverse=True)[:15]  # nearly all of the time
     ]
 
 

@@ -4,9 +4,8 @@ Ours is what `training` sets up; plain is what a script with pytorchvideo and Ac
 """
 
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -139,31 +138,28 @@ def random_frames(command: BenchmarkStep, batch_size: int) -> Tensor:
 
 # --- in a process of its own, where neither sees the other's settings of torch, or its memory ----
 
-T = TypeVar("T")
-
-_own: list[Way] = []
+PROCESS_WAY: list[Way] = []
 """The way of this process, once it is set up."""
 
 
 def set_up(name: str, command: BenchmarkStep, batch_size: int) -> dict[str, Any]:
     """Make the way "ours" or "plain" that of this process; returns facts for its rows."""
     way = OurStep(command, batch_size) if name == "ours" else PlainStep(command, batch_size)
-    _own.append(way)
+    PROCESS_WAY.append(way)
     threads = torch.get_num_threads()
     return {
         "device": way.device.type, "precision": way.accelerator.mixed_precision, "threads": threads
     }  # fmt: skip
 
 
-def do(work: Callable[..., T], *arguments: object) -> T:
-    """What ``work(way, *arguments)`` returns, with the way of this process."""
-    return work(_own[0], *arguments)
+def take_turn(what: str) -> dict[str, float]:
+    """Do one "train" step or one "score" of this process's way.
 
-
-def take_turn(way: Way, what: str) -> dict[str, float]:
-    """Do one "train" step or one "score". What it cost: "seconds", "cpu_seconds" of the process, of
-    a training step also those of PARTS, as "copy_seconds", and "peak_gbytes": the most memory that
-    was held meanwhile, of tensors on the GPU, or the process's RAM on a CPU."""
+    What it cost: "seconds", "cpu_seconds" of the process, of a training step also those of PARTS,
+    as "copy_seconds", and "peak_gbytes": the most memory that was held meanwhile, of tensors on the
+    GPU, or the process's RAM on a CPU.
+    """
+    (way,) = PROCESS_WAY
     turn: dict[str, float] = {}
 
     def work() -> None:

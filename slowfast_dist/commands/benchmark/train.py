@@ -24,7 +24,7 @@ from slowfast_dist.commands.benchmark.output import (
 )
 from slowfast_dist.commands.benchmark.processes import in_own_process
 from slowfast_dist.commands.benchmark.step_ways import plain_training
-from slowfast_dist.commands.benchmark.videos import data_config
+from slowfast_dist.commands.benchmark.videos import clip_settings
 from slowfast_dist.config.benchmark import BenchmarkTrain
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, DataConfig, ModelConfig
@@ -42,9 +42,6 @@ from slowfast_dist.video.container import DecodeError
 GPU_RATES = (100, 200, 400, 800, 1600)
 """Clips a second of a GPU's step for which the table counts the cores that feed it: from an older
 GPU to several."""
-
-SPARE = 1.25
-"""Cores to have over those that reading takes on average: some videos take longer than others."""
 
 
 def run_benchmark(root: Path, command: BenchmarkTrain) -> None:
@@ -84,7 +81,8 @@ def cores_row(clips_per_second: float, read_seconds: float) -> dict[str, Any]:
     return {
         "clips_per_second": clips_per_second,
         "reading_cores": cores,
-        "cores": ceil(SPARE * cores) + 1,
+        # A quarter more than reading takes on average: some videos take longer than others.
+        "cores": ceil(1.25 * cores) + 1,
     }
 
 
@@ -116,9 +114,6 @@ def _print(root: Path, command: BenchmarkTrain, result: dict[str, Any]) -> None:
 
 # --- the two ways to train on videos, end to end -------------------------------------------------
 
-READ_CLIPS = 8
-"""Clips whose reading is timed by itself: a second of work or two."""
-
 
 def train_ours(root: Path, command: BenchmarkTrain) -> dict[str, Any]:
     """Steps of `training.Trainer` with its own loaders, after one that is not timed: their row.
@@ -129,7 +124,7 @@ def train_ours(root: Path, command: BenchmarkTrain) -> dict[str, Any]:
     config = Config(
         global_batch_size=command.batch_size,
         micro_batch_size=command.batch_size,
-        data=data_config(command, root=root, num_workers=command.num_workers),
+        data=DataConfig(root, num_workers=command.num_workers, **clip_settings(command)),
         model=ModelConfig(command.model, pretrained=False, norm="frozen"),
         mixed_precision=command.mixed_precision,
     )
@@ -169,7 +164,7 @@ def train_plain(root: Path, command: BenchmarkTrain) -> dict[str, Any]:
     Decord reads all frames at full size in a worker, which makes them float32, normalised, resized
     and cropped; pytorchvideo's model, Accelerate, Adam.
     """
-    data = data_config(command, root=root)
+    data = DataConfig(root, **clip_settings(command))
     videos = find_videos(data, SEED)
     accelerator, model, optimizer = plain_training(command, len(videos.classes))
     workers = decoding_workers(command.num_workers, 1)
@@ -229,10 +224,11 @@ def _row(
 
 
 def reading_cost(root: Path, command: BenchmarkTrain) -> float:
-    """Median CPU seconds to read one clip as training does, over videos spread over the dataset."""
-    data = data_config(command, root=root)
+    """Median CPU seconds to read one clip as training does, over eight videos spread over the
+    dataset or a few more: a second of work or two."""
+    data = DataConfig(root, **clip_settings(command))
     table = find_videos(data, SEED).train
-    videos = table.select(range(0, len(table), max(1, len(table) // READ_CLIPS)))
+    videos = table.select(range(0, len(table), max(1, len(table) // 8)))
     clips = TrainingClips(videos, data, SEED)
     clips[ClipKey(0, 0)]  # starts the reading process
     keys = [ClipKey(1, index) for index in range(len(videos))]

@@ -18,9 +18,8 @@ from slowfast_dist.commands.benchmark.baselines import (
 )
 from slowfast_dist.commands.benchmark.clips import GroupCosts
 from slowfast_dist.commands.benchmark.loader import clip_rows
-from slowfast_dist.commands.benchmark.made_videos import write_benchmark_video
 from slowfast_dist.commands.benchmark.output import Cost
-from slowfast_dist.commands.benchmark.videos import Group
+from slowfast_dist.commands.benchmark.videos import Group, write_benchmark_video
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import TrainingClips

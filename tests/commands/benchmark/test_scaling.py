@@ -11,7 +11,6 @@ from slowfast_dist.commands.benchmark.roofline import (
     BACKWARD_SHARE,
     BUCKET_BYTES,
     HOP_SECONDS,
-    Links,
     all_reduce_seconds,
     exposed_seconds,
 )
@@ -26,19 +25,19 @@ STEPS = 3
 
 
 def test_a_ring_moves_twice_the_share_of_the_others():
-    links = Links(per_node=1, node_gbytes=300, network_gbytes=2)
+    links = {"per_node": 1, "node_gbytes": 300, "network_gbytes": 2}
     hops = 2 * 2 * HOP_SECONDS
-    assert all_reduce_seconds(1e6, 4, links) == pytest.approx(2 * 3 / 4 * 1e6 / 2e9 + hops)
-    assert all_reduce_seconds(1e6, 1, links) == 0
+    assert all_reduce_seconds(1e6, 4, **links) == pytest.approx(2 * 3 / 4 * 1e6 / 2e9 + hops)
+    assert all_reduce_seconds(1e6, 1, **links) == 0
 
 
 def test_nodes_share_what_leaves_them():
-    links = Links(per_node=8, node_gbytes=300, network_gbytes=50)
+    links = {"per_node": 8, "node_gbytes": 300, "network_gbytes": 50}
     hops = 4 * 2 * 4 * HOP_SECONDS
     inside, between = 2 * 7 / 8 * 4 / 300e9, 2 * 1 / 2 * 4 / 8 / 50e9
     size = 4 * BUCKET_BYTES
     expected = (inside + between) * BUCKET_BYTES + hops
-    assert all_reduce_seconds(size, 16, links) == pytest.approx(expected)
+    assert all_reduce_seconds(size, 16, **links) == pytest.approx(expected)
 
 
 def test_a_step_waits_for_what_does_not_hide_and_for_the_last_bucket():
