@@ -5,7 +5,6 @@ them share their memory: looking at an element changes nothing in it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
 from itertools import pairwise
 from math import isfinite
 from typing import Any, get_type_hints, overload
@@ -191,11 +190,8 @@ class InfoColumns:
         return texts.index(text)
 
 
-FIELDS = tuple(field.name for field in fields(VideoInfo))
+FIELDS = tuple(_TYPES)
 """Names of the fields of a VideoInfo."""
-
-LONGEST_TEXT = 64
-"""Most characters of a codec's name; FFmpeg's own have fewer than 20."""
 
 _LEAST = {"frames": 1, "width": 1, "height": 1, "first_time": -(1 << 63)}
 """Least value of a field that holds a number; of those that are not named here it is 0."""
@@ -204,7 +200,8 @@ _LEAST = {"frames": 1, "width": 1, "height": 1, "first_time": -(1 << 63)}
 def _is_possible(name: str, value: object) -> bool:
     kind = _TYPES[name]
     if isinstance(value, str):
-        return kind is str and len(value) <= LONGEST_TEXT and value.isprintable()
+        # Names of codecs: FFmpeg's own have fewer than 20 characters.
+        return kind is str and len(value) <= 64 and value.isprintable()
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if isinstance(value, int):

@@ -111,11 +111,6 @@ def _stack(clips: Sequence[Tensor]) -> Tensor:
     return torch.stack(pixels, out=out).permute(0, 1, 4, 2, 3)
 
 
-def _as_tensor(frames: Frames) -> Tensor:
-    """uint8 (T, H, W, 3) as (T, 3, H, W), over the same memory."""
-    return torch.from_numpy(frames).permute(0, 3, 1, 2)
-
-
 class ClipDataset:
     """What training and evaluation share: reading the frames of one clip of one video.
 
@@ -193,7 +188,7 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
                 continue
             label = int(self.videos.labels[video])
             seconds = time.perf_counter() - started
-            clip = _as_tensor(frames)
+            clip = torch.from_numpy(frames).permute(0, 3, 1, 2)  # over the same memory
             return Sample(clip, label, key.sample, video, 0, tuple(failures), seconds)
         return Sample(None, 0, key.sample, video, failures=tuple(failures))
 
@@ -205,11 +200,7 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
     """
 
     def __init__(
-        self,
-        videos: VideoTable,
-        data: DataConfig,
-        temporal_views: int = 1,
-        spatial_crops: int = 1,
+        self, videos: VideoTable, data: DataConfig, temporal_views: int = 1, spatial_crops: int = 1
     ) -> None:
         super().__init__(videos, data)
         self.temporal_views = temporal_views
@@ -279,8 +270,9 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
             failures = (Failure(video, error.reason),)
             yield from (Sample(None, label, video, video, key.view, failures) for key in run)
             return
-        for key, clip in zip(run, clips, strict=True):
+        for key, indices in zip(run, clips, strict=True):
             frames = read[crops.index(key.view % self.spatial_crops)]
             if not alike:
-                frames = frames[np.searchsorted(numbers, clip)]
-            yield Sample(_as_tensor(frames), label, video, video, key.view)
+                frames = frames[np.searchsorted(numbers, indices)]
+            clip = torch.from_numpy(frames).permute(0, 3, 1, 2)
+            yield Sample(clip, label, video, video, key.view)

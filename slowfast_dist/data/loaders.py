@@ -26,7 +26,7 @@ from slowfast_dist.data.manifest import (
     list_videos,
     require_same_classes,
     usable,
-)
+)  # fmt: skip
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler, EvaluationSampler
@@ -214,12 +214,9 @@ def batch_seconds(batch_size: int) -> float:
 
 
 def _loader(
-    clips: TrainingClips | EvaluationClips,
-    batches: Sampler[Any],
-    batch_size: int,
-    workers: int,
+    clips: TrainingClips | EvaluationClips, batches: Sampler[Any], batch_size: int, workers: int,
     pin: bool,
-) -> Any:
+) -> Any:  # fmt: skip
     if workers:
         share_socket_folder()
     return DataLoader(

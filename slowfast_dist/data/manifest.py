@@ -44,13 +44,11 @@ def list_videos(
             found = list_folders(root, flag)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
-                raise UserError(
-                    f"--{flag} {root}: its folders lie too deep in each other; move the videos up"
-                ) from None
-            raise UserError(
-                f"--{flag} {root}: {os.fsdecode(error.filename)} cannot be read "
-                f"({error.strerror}); change its permissions, or move it away"
-            ) from None
+                why = "its folders lie too deep in each other; move the videos up"
+            else:
+                why = f"{os.fsdecode(error.filename)} cannot be read ({error.strerror}); change "
+                why += "its permissions, or move it away"
+            raise UserError(f"--{flag} {root}: {why}") from None
     elif root.suffix.lower() == ".csv" and root.is_file():
         found = list_csv(root, flag)
     elif root.exists():

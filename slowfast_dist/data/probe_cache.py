@@ -33,9 +33,6 @@ MOST_SEGMENTS = 8
 READS = 3
 """Times that a folder is read in which another run is just making many segments one."""
 
-KEY_SIZE = 8
-"""Bytes of the digest of a root's path, by which its folder is named."""
-
 SUFFIX = ".probe"
 
 
@@ -96,8 +93,9 @@ class ProbeCache:
         """Fill in the infos of ``files`` (N,), by name and stamp, where they are known."""
         self._root = os.path.abspath(root)
         self._files = files
+        # For people, and what tells roots of one name apart.
         name = re.sub(r"[^\w.-]", "_", os.path.basename(self._root), flags=re.ASCII)[:40]
-        key = hashlib.blake2b(os.fsencode(self._root), digest_size=KEY_SIZE).hexdigest()
+        key = hashlib.blake2b(os.fsencode(self._root), digest_size=8).hexdigest()
         self._folder = cache and cache / f"{name}-{key}"
         segments = _segments(self._folder)
         self._paths = list(segments)

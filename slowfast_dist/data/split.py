@@ -34,9 +34,6 @@ drawn at random: their number balances them."""
 MOST_VIDEOS = 100_000
 """Videos up to which scikit-learn deals their groups out, at a second a million videos."""
 
-QUOTED = '",\r\n'
-"""What a CSV has in quotes."""
-
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.int32]
 Groups = NDArray[np.int64]
@@ -70,23 +67,23 @@ def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
             f"--data.val-fraction {val_fraction}: leaves no video for validation; give more "
             "videos, or a larger fraction"
         )
-    left = set(train.labels.tolist())
-    untrained = [name for label, name in enumerate(listing.classes) if label not in left]
-    if untrained:
+    if untrained := _absent(train, listing.classes):
         raise UserError(
-            f"--data.val-fraction {val_fraction}: leaves no training video of class "
-            f"{', '.join(map(repr, untrained))}; give it more videos or groups, a smaller "
-            "fraction, or another --seed"
+            f"--data.val-fraction {val_fraction}: leaves no training video of class {untrained}; "
+            "give it more videos or groups, a smaller fraction, or another --seed"
         )
-    shown = set(val.labels.tolist())
-    unseen = [name for label, name in enumerate(listing.classes) if label not in shown]
-    if not unseen:
-        return Split(train, val, ())
+    unseen = _absent(val, listing.classes)
     warning = (
-        f"no validation video of class {', '.join(map(repr, unseen))}: it is scored with support "
-        "0; give it more videos or groups, or another --data.val-fraction"
+        f"no validation video of class {unseen}: it is scored with support 0; give it more videos "
+        "or groups, or another --data.val-fraction"
     )
-    return Split(train, val, (warning,))
+    return Split(train, val, (warning,) if unseen else ())
+
+
+def _absent(videos: VideoTable, classes: Sequence[str]) -> str:
+    """The classes of which there is no video, for a message; empty if there is none."""
+    counts = np.bincount(videos.labels, minlength=len(classes))
+    return ", ".join(repr(classes[label]) for label in np.flatnonzero(counts == 0).tolist())
 
 
 def _group_codes(videos: VideoTable) -> Groups | None:
@@ -188,7 +185,7 @@ def write_split(path: Path, classes: Sequence[str], train: VideoTable, val: Vide
                 shown = [classes[label] for label in part.labels]
                 rows = zip(names, shown, repeat(side), groups)
                 joined = "".join([*names, *shown, *groups])
-                if any(mark in joined for mark in QUOTED):
+                if any(mark in joined for mark in '",\r\n'):  # a CSV has these in quotes
                     writer.writerows(rows)
                 else:  # what the writer would write, but faster
                     file.writelines(f"{a},{b},{c},{d}\r\n" for a, b, c, d in rows)

@@ -54,15 +54,9 @@ MOTIONS: Mapping[str, Motion] = {
 
 
 def make_videos(
-    root: Path,
-    clips_per_class: int,
-    seed: int,
-    *,
-    size: int = DEMO_SIZE,
-    frames: int = DEMO_FRAMES,
-    fps: int = 15,
-    classes: tuple[str, ...] = tuple(MOTIONS),
-) -> None:
+    root: Path, clips_per_class: int, seed: int, *, size: int = DEMO_SIZE,
+    frames: int = DEMO_FRAMES, fps: int = 15, classes: tuple[str, ...] = tuple(MOTIONS),
+) -> None:  # fmt: skip
     """Write ``root/CLASS/clip_000.mp4`` and so on: square H.264 videos of ``size`` x ``size`` px.
 
     The same arguments give the same pixels; a clip does not depend on how many others there are.

@@ -39,9 +39,6 @@ from slowfast_dist.video.transcode import sha256_or_nothing
 PIXELS_PER_SECOND = 2e7
 """Pixels that a file's time limit grants a second for: a tenth of what one CPU decodes."""
 
-READERS = 4
-"""Threads that hash files: more would not help, as the disk sets the pace."""
-
 Side = Literal["train", "val"]
 
 
@@ -207,7 +204,7 @@ def _same_bytes(paths: Sequence[Path], reasons: dict[int, str]) -> list[list[int
                 sizes[path.stat().st_size].append(row)
     rows = [row for same in sizes.values() if len(same) > 1 for row in same]
     equal: dict[str, list[int]] = defaultdict(list)
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(4) as pool:  # more would not help, as the disk sets the pace
         digests = pool.map(sha256_or_nothing, [paths[row] for row in rows])
         for row, digest in zip(rows, digests, strict=True):
             if digest is not None:

@@ -74,13 +74,10 @@ def short_clips(data: Dataset, command: CheckData) -> Iterator[Finding]:
         f"{command.num_frames}, every {_ordinal(command.sampling_rate)}); their last frame is "
         "repeated.",
         f"{remedy}; --data.sampling uniform spreads a clip over each video",
-        [f"{data.names[row]}: {_frames(count)}" for row, count in sorted(short, key=itemgetter(1))],
+        [f"{data.names[row]}: {count} frame{'s' * (count != 1)}"
+         for row, count in sorted(short, key=itemgetter(1))],
         [{**data.video(row), "frames": count} for row, count in short],
     )  # fmt: skip
-
-
-def _frames(count: int) -> str:
-    return f"{count} frame{'s' * (count != 1)}"
 
 
 def _ordinal(number: int) -> str:
@@ -91,9 +88,7 @@ def class_sizes(data: Dataset) -> Iterator[Finding]:
     counts = Counter({name: 0 for name in data.classes})
     counts.update(data.classes[data.labels[row]] for row, _ in data.readable())
     (most, top), (least, bottom) = counts.most_common()[0], counts.most_common()[-1]
-    items: list[dict[str, Any]] = [
-        {"class": name, "videos": count} for name, count in counts.items()
-    ]
+    items: list[dict[str, Any]] = [{"class": name, "videos": n} for name, n in counts.items()]
     if bottom and top >= IMBALANCE * bottom:
         yield Finding(
             "class-imbalance", "warning",
@@ -127,13 +122,10 @@ def frame_rates(data: Dataset) -> Iterator[Finding]:
             f"{len(odd)} of {len(known)} videos have another frame rate than the others' "
             f"{middle:g} a second: their clips span another time, as frames are counted.",
             "convert them to one rate, or --data.sampling uniform where each shows one action",
-            [f"{data.names[row]}: {_rate(fps)}" for row, fps in odd],
+            [f"{data.names[row]}: " + (f"{fps:.4g} a second" if fps > 0 else "it does not say")
+             for row, fps in odd],
             [{**data.video(row), "fps": fps} for row, fps in odd],
         )  # fmt: skip
-
-
-def _rate(fps: float) -> str:
-    return f"{fps:.4g} a second" if fps > 0 else "it does not say"
 
 
 def frame_sizes(data: Dataset, command: CheckData) -> Iterator[Finding]:

@@ -67,7 +67,11 @@ def find_near_copies(videos: Fingerprints) -> Pairs:
             bits = np.where(both, np.bitwise_count(hashes[first] ^ hashes[second]), 0).sum(1)
             alike = bits / np.maximum(common, 1) <= COPY_BITS
             pairs = pairs[(common >= LEAST_COMMON_FRAMES) & alike]
-            found.append(pairs[_same_changes(videos["changes"], *pairs.T)])
+            one, other = (videos["changes"][rows].astype(np.float32) for rows in pairs.T)
+            norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+            # Of two in which nothing happens, as before a camera on a stand, equal pictures say
+            # nothing: their norms are 0.
+            found.append(pairs[(one * other).sum(1) > COPY_CORRELATION * norms])
     return np.unique(np.concatenate(found), axis=0)
 
 
@@ -97,13 +101,6 @@ def _candidates(hashes: Hashes, known: Mask) -> Iterator[Pairs]:
             if not len(pairs):
                 break  # in sorted order a longer reach finds no more
             yield np.sort(pairs, axis=1)
-
-
-def _same_changes(changes: NDArray[np.int8], first: Rows, second: Rows) -> Mask:
-    one, other = (changes[rows].astype(np.float32) for rows in (first, second))
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    # Of two in which nothing happens, equal pictures say nothing: a camera on a stand gives those.
-    return np.asarray((one * other).sum(1) > COPY_CORRELATION * norms)
 
 
 def clusters(pairs: Pairs, total: int) -> list[list[int]]:

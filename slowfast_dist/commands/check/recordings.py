@@ -222,9 +222,8 @@ def candidate_patterns(names: Sequence[str]) -> set[str]:
     often = len(sample) / 2
 
     # Words with a number: seq01, g03, person12; pairs of them; and within a class.
-    words: Counter[str] = Counter()
-    for name in sample:
-        words.update(set(re.findall(r"([A-Za-z]+)\d", _stem(name))))
+    stems = [PurePosixPath(name).stem for name in sample]
+    words = Counter(word for stem in stems for word in set(re.findall(r"([A-Za-z]+)\d", stem)))
     common = [word for word, count in words.most_common(8) if count >= often]
     for word in common:
         patterns |= {rf"{word}\d+", rf"(?<![A-Za-z]){word}\d+", rf"^([^/]+)/.*({word}\d+)"}
@@ -232,16 +231,15 @@ def candidate_patterns(names: Sequence[str]) -> set[str]:
         patterns |= {rf"({one}\d+).*({other}\d+)", rf"({other}\d+).*({one}\d+)"}
 
     # Long numbers: dates, times, ids.
-    lengths: Counter[int] = Counter()
-    for name in sample:
-        lengths.update({len(digits) for digits in re.findall(r"\d+", _stem(name))})
+    numbers = (set(map(len, re.findall(r"\d+", stem))) for stem in stems)
+    lengths = Counter(length for each in numbers for length in each)
     for length, count in lengths.items():
         if length >= 6 and count >= often:
             patterns.add(rf"(?<!\d)\d{{{length}}}(?!\d)")
 
     # Fields of the file name: one, the first few, all but the last few (Kinetics: id_from_to).
     for mark in "_- ":
-        if sum(mark in _stem(name) for name in sample) < often:
+        if sum(mark in stem for stem in stems) < often:
             continue
         field = f"[^{mark}/]+"
         for count in range(5):
@@ -257,7 +255,3 @@ def candidate_patterns(names: Sequence[str]) -> set[str]:
     if sum(name.count("/") > 1 for name in sample) >= often:
         patterns |= {r"^[^/]+/([^/]+)/", r"^([^/]+/[^/]+)/"}
     return patterns
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem

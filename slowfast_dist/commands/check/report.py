@@ -18,13 +18,8 @@ from slowfast_dist.system.files import sync_folder
 from slowfast_dist.video.reader import chosen_decoder
 
 EXAMPLES = 3
-"""Names under a finding, so that a report of ten findings fits on a screen."""
-
-SLOWEST = 3
-"""Videos that are named as the slowest to decode."""
-
-COLUMNS = 80
-"""Width of the report in characters, as terminals have it."""
+"""Names under a finding, and of videos that are slow to decode: a report of ten findings then fits
+on a screen."""
 
 STEP_TFLOP = 0.3
 """TFLOP to train on one clip of 32 frames of 224 x 224 px with SlowFast-R50: 50.3 GMAC forward, two
@@ -60,7 +55,7 @@ def facts(data: Dataset, command: CheckData, seconds: float | None, workers: int
     ]
     stats["slowest"] = [
         {"path": name, "decode_ms_a_clip": round(cost, 1)}
-        for cost, name in nlargest(SLOWEST, costs)
+        for cost, name in nlargest(EXAMPLES, costs)
     ]
     if seconds:
         stats["loader"] = {
@@ -183,7 +178,7 @@ def _most_common(counts: dict[str, int]) -> str:
 
 def _wrapped(value: str, first: str, rest: str) -> Iterator[str]:
     yield from textwrap.wrap(
-        shown(value), COLUMNS, initial_indent=first, subsequent_indent=rest,
+        shown(value), 80, initial_indent=first, subsequent_indent=rest,
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 

@@ -19,14 +19,6 @@ from slowfast_dist.commands.check.recordings import (
 from slowfast_dist.data.manifest import group_of
 from slowfast_dist.system.text import few
 
-LEAST_SHARED_PLACES = 3
-"""Validation videos with a background of the training videos that are worth a finding at least:
-fewer may be chance."""
-
-LEAST_SHARED_SHARE = 0.05
-"""The same as a share of the validation videos, for datasets in which chance finds more than three.
-"""
-
 CHANCE_PAIRS = 4000
 """Pairs of a training and a validation video drawn at random, to find how often the two have the
 same background by chance: enough to tell a share of .1 from .12."""
@@ -38,9 +30,6 @@ recording: the finding is an error."""
 ONE_PLACE = 0.5
 """Share of those pairs from which a dataset has one place, as a single camera's, whose sight says
 nothing about recordings. Between the two, as with a few cameras, the finding is a warning."""
-
-EXAMPLE_COPIES = 3
-"""Names of one copied video that an example gives; more would fill the report."""
 
 NAMED = {
     "Kinetics (id_start_end)": r"([\w-]{11})_\d{6}_\d{6}",
@@ -139,7 +128,7 @@ def _places(data: Dataset) -> Iterator[Finding]:
             pairs |= {tuple(pair) for pair in rows.tolist()} - copies
     groups = clusters(np.array(sorted(pairs), np.int64).reshape(-1, 2), len(data.names))
     seen = sum(data.sides[row] == "val" for rows in groups for row in rows)
-    if seen < max(LEAST_SHARED_PLACES, LEAST_SHARED_SHARE * len(queries)):
+    if seen < max(3, 0.05 * len(queries)):  # so few may be chance
         return
     by_chance = same_background(
         data.fingerprints, rng.choice(val, CHANCE_PAIRS), rng.choice(train, CHANCE_PAIRS)
@@ -190,7 +179,7 @@ def copies(data: Dataset) -> Iterator[Finding]:
             examples, items = [], []
             for rows in groups:
                 exact = len({byte_groups.get(row, -1 - row) for row in rows}) == 1
-                names = few([data.names[row] for row in rows], EXAMPLE_COPIES, " = ")
+                names = few([data.names[row] for row in rows], 3, " = ")
                 examples.append(f"{names} ({'the same bytes' if exact else 'looks the same'})")
                 items.append({"exact": exact, "videos": [data.video(row) for row in rows]})
             if not all(item["exact"] for item in items):

@@ -4,14 +4,12 @@ import csv
 import signal
 import statistics
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, open_folder
 from slowfast_dist.commands.prepare.sources import (
-    BYTES_PER_SECOND,
     TIME_LIMIT,
     Source,
     done_before,
@@ -23,7 +21,7 @@ from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.data.clip_cost import clip_costs
 from slowfast_dist.data.probe_cache import default_cache
-from slowfast_dist.data.probing import probe_videos
+from slowfast_dist.data.probing import BYTES_PER_SECOND, probe_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import atomic_write
@@ -31,12 +29,7 @@ from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.system.text import option
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.transcode import (
-    KEY_INTERVAL,
-    VERSION,
-    part_name,
-    transcode_or_reason,
-)
+from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, part_name, transcode_or_reason
 
 PIXELS_PER_SECOND = 2e6
 """Pixels of all frames together for which a video may take a second: a twentieth of what one CPU
@@ -67,14 +60,10 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
         done = done_before(videos, folder, workers)
         before = len(done)
         todo = [video for video in videos if video.name not in done]
-        todo, infos = _probed(todo, workers, unreadable)
-        with closing(_transcode(todo, infos, folder, command.short_side, workers)) as answers:
-            for video, answer in answers:
-                if isinstance(answer, str):
-                    unreadable[video.name] = answer
-                    continue
-                folder.publish(part_name(video.path), _entry(video, answer, command.short_side))
-                done.add(video.name)
+        infos = _probed(todo, workers, unreadable)
+        todo = [video for video in todo if video.path in infos]
+        _transcode(todo, infos, folder, command.short_side, workers, unreadable)
+        done |= {video.name for video in todo} - set(unreadable)
         for video in videos:
             if video.name in unreadable:
                 folder.remove(video.target)
@@ -109,29 +98,22 @@ def _interruptible(folder: PreparedFolder) -> Iterator[None]:
 
 def _probed(
     videos: list[Source], workers: int, unreadable: dict[str, str]
-) -> tuple[list[Source], dict[Path, VideoInfo]]:
-    """Those that can be read with what they hold; the others join the ``unreadable``."""
+) -> dict[Path, VideoInfo]:
+    """What those hold that can be read; the others join the ``unreadable``."""
     table = VideoTable.of_paths([video.path for video in videos])
     found = probe_videos(table, workers, default_cache(), show_progress=True)
-    infos: dict[Path, VideoInfo] = {}
-    for video, info in zip(videos, found, strict=True):
-        if isinstance(info, str):
-            unreadable[video.name] = info
-        else:
-            infos[video.path] = info
-    return [video for video in videos if video.path in infos], infos
+    unreadable |= {videos[row].name: reason for row, reason in found.reasons.items()}
+    pairs = zip(videos, found, strict=True)
+    return {video.path: info for video, info in pairs if isinstance(info, VideoInfo)}
 
 
 def _transcode(
-    videos: list[Source],
-    infos: dict[Path, VideoInfo],
-    folder: PreparedFolder,
-    short_side: int,
-    workers: int,
-) -> Generator[tuple[Source, dict[str, Any] | str], None, None]:
-    """Each video with what its process wrote to the parts, or why it cannot be read.
+    videos: list[Source], infos: dict[Path, VideoInfo], folder: PreparedFolder, short_side: int,
+    workers: int, unreadable: dict[str, str],
+) -> None:  # fmt: skip
+    """Publish what a process makes of each video; what cannot be read joins the ``unreadable``.
 
-    Raises RunError where that cannot be written.
+    Raises RunError where a result cannot be written.
     """
     by_path = {video.path: video for video in videos}
 
@@ -146,25 +128,18 @@ def _transcode(
     )
     with closing(answers):
         for path, answer in over_files(answers, len(videos), "preparing"):
-            if not isinstance(answer, str) and "write_error" in answer:
-                what = f"{folder.path / by_path[path].target}: {answer['write_error']}"
+            video = by_path[path]
+            if isinstance(answer, str):
+                unreadable[video.name] = answer
+            elif "write_error" in answer:
+                what = f"{folder.path / video.target}: {answer['write_error']}"
                 raise RunError(f"{what}; the same command goes on once that is mended")
-            yield by_path[path], answer
-
-
-def _entry(video: Source, answer: dict[str, Any], short_side: int) -> Prepared:
-    return Prepared(
-        path=video.target,
-        source=video.name,
-        source_size=video.size,
-        source_mtime_ns=video.mtime_ns,
-        source_sha256=answer["sha256"],
-        frames=answer["frames"],
-        short_side=short_side,
-        key_interval=KEY_INTERVAL,
-        version=VERSION,
-        size=answer["size"],
-    )
+            else:
+                entry = Prepared(
+                    video.target, video.name, video.size, video.mtime_ns, answer["sha256"],
+                    answer["frames"], short_side, KEY_INTERVAL, VERSION, answer["size"],
+                )  # fmt: skip
+                folder.publish(part_name(path), entry)
 
 
 # --- the end -------------------------------------------------------------------------------------
@@ -214,12 +189,9 @@ def _gain(prepared: list[Source], out: Path) -> str:
 
 
 def _print_missing(
-    prepared: list[Source],
-    videos: list[Source],
-    unreadable: dict[str, str],
-    folder: PreparedFolder,
-    base: Path,
-) -> None:
+    prepared: list[Source], videos: list[Source], unreadable: dict[str, str],
+    folder: PreparedFolder, base: Path,
+) -> None:  # fmt: skip
     if unreadable:
         name, reason = min(unreadable.items())
         total = len(prepared) + len(unreadable)

@@ -97,12 +97,11 @@ class PreparedFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.holds(entry):  # as large, of an earlier source: the line must not hold for it
             target.unlink()
-        self._write(entry)
+        self.note(entry)
         os.replace(self.parts / part, target)
-        self.entries[entry.path] = entry
 
     def note(self, entry: Prepared) -> None:
-        """Add a line for a video that is there."""
+        """Add a line for a video that is there, or will be."""
         self._write(entry)
         self.entries[entry.path] = entry
 
@@ -149,7 +148,11 @@ def open_folder(path: Path) -> Iterator[PreparedFolder]:
         if path.is_dir() and not (path / RECORD).exists() and any(path.iterdir()):
             raise UserError(f"{path}: holds other files; give a new folder as OUT")
         path.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
+        try:
+            lock = RunLock(path, path)
+        except UserError:
+            what = "another prepare works there; wait for it, or give another OUT"
+            raise UserError(f"{path}: {what}") from None
         folder = PreparedFolder(path)
         shutil.rmtree(folder.parts, ignore_errors=True)  # of a process that was killed
         folder.parts.mkdir()
@@ -161,12 +164,3 @@ def open_folder(path: Path) -> Iterator[PreparedFolder]:
         if lock is not None:
             shutil.rmtree(path / PARTS, ignore_errors=True)
             lock.release()
-
-
-def _lock(path: Path) -> RunLock:
-    try:
-        return RunLock(path, path)
-    except UserError:
-        raise UserError(
-            f"{path}: another prepare works there; wait for it, or give another OUT"
-        ) from None

@@ -8,15 +8,13 @@ from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, targ
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.manifest import list_folder
+from slowfast_dist.data.probing import BYTES_PER_SECOND
 from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, sha256_or_nothing
 
 TIME_LIMIT = 60.0
 """Seconds that a video may take, beside those for its size and its pixels."""
-
-BYTES_PER_SECOND = 1e6
-"""Bytes of a file for which it may take a second longer: slower than any disk."""
 
 
 @dataclass(frozen=True)
