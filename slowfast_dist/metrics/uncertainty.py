@@ -92,12 +92,8 @@ def bootstrap_intervals(
         right = _sums(times[:, diagonal], truth[diagonal], num_classes)
         accuracy[draws] = right.sum(axis=1) / len(labels)
         f1[draws] = (2 * right / np.maximum(in_class, 1)).mean(axis=1)
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    found = {"accuracy": accuracy, "f1_macro": f1}
-    return {
-        name: (float(low), float(high))
-        for name, (low, high) in ((name, np.quantile(v, tails)) for name, v in found.items())
-    }
+    low, high = np.quantile([accuracy, f1], [(1 - level) / 2, (1 + level) / 2], axis=1).tolist()
+    return {"accuracy": (low[0], high[0]), "f1_macro": (low[1], high[1])}
 
 
 def _sums(

@@ -22,18 +22,10 @@ from slowfast_dist.report.cache import Cache, read_cache, write_cache
 from slowfast_dist.report.charts import px
 from slowfast_dist.report.format import FILTERS, size
 from slowfast_dist.report.run_page import picture_size, run_context
-from slowfast_dist.report.thumbnails import (
-    COMMAND_LIMIT,
-    TRAINING_LIMIT,
-    Clip,
-    Thumbnails,
-    TimeLimit,
-    draw_thumbnails,
-)
+from slowfast_dist.report.thumbnails import COMMAND_LIMIT, TRAINING_LIMIT, TimeLimit, thumbnails_of
 from slowfast_dist.runs.predictions import find_predictions
 from slowfast_dist.runs.reading import file_stamp, number
-from slowfast_dist.runs.run import Run, is_run, read_run, read_split
-from slowfast_dist.runs.videos import data_root
+from slowfast_dist.runs.run import is_run, read_run, read_split
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import clean
 
@@ -145,35 +137,9 @@ def _page(
         summary = None if predictions is None else summarise(predictions, hardest)
     split = cache.split if split_now == cache.split_stamp else None
     run = replace(run, summary=summary, split=split or read_split(folder / "split.csv"))
-    thumbnails = _thumbnails(run, cache.thumbnails, limit, videos)
+    thumbnails = thumbnails_of(run, cache.thumbnails, limit, videos)
     content = render("run.html", run_context(run, thumbnails))
     return content, Cache(run.history, summary, now, hardest, run.split, split_now, thumbnails)
-
-
-def _thumbnails(
-    run: Run, known: Mapping[str, Thumbnails], limit: TimeLimit, videos: VideoTable | None
-) -> dict[str, Thumbnails]:
-    if run.summary is None or not run.summary.hardest:
-        return {}
-    names = list(dict.fromkeys(one.path for one in run.summary.hardest))
-    if limit is COMMAND_LIMIT:  # what a training had no time for, or could not read then
-        known = {name: drawn for name, drawn in known.items() if drawn.pictures}
-    if videos is None and run.data is None:
-        reason = "config.yaml does not say where the videos are"
-        return {name: known.get(name, Thumbnails((), reason)) for name in names}
-    root = videos.root if videos is not None else data_root(run.data or "", run.folder)
-    return draw_thumbnails(root, names, _clip(run), known, limit, videos)
-
-
-def _clip(run: Run) -> Clip:
-    """What validation looked at; where config.yaml does not tell, the defaults."""
-
-    def at_least_1(flag: str, default: int) -> int:
-        text = run.settings.get(flag, "")
-        return int(text) if text.isdecimal() and 0 < int(text[:9]) <= 10_000 else default
-
-    uniform = run.settings.get("data.sampling") == "uniform"
-    return Clip(at_least_1("data.num-frames", 32), at_least_1("data.sampling-rate", 2), uniform)
 
 
 # From facts to one HTML file: the templates, the page's policy, and whose file it is.

@@ -156,20 +156,10 @@ def epoch_table(run: Run) -> dict[str, Any]:
         row for index, row in enumerate(epochs)
         if index % stride == 0 or row is epochs[-1] or row["epoch"] == run.best_epoch
     ]  # fmt: skip
-    shown = [column for column in COLUMNS if any(column[1] in row for row in epochs)]
     return {
-        "epoch_heads": ["Epoch", *(title for title, _, _ in shown)],
+        "epoch_columns": [column for column in COLUMNS if any(column[1] in row for row in epochs)],
+        "epoch_rows": chosen,
         "epochs_left_out": len(chosen) < len(epochs),
-        "epoch_rows": [
-            {
-                "epoch": row["epoch"],
-                "best": row["epoch"] == run.best_epoch,
-                "cells": [
-                    form(number(row[name])) if name in row else "" for _, name, form in shown
-                ],
-            }
-            for row in chosen
-        ],
     }
 
 

@@ -16,6 +16,8 @@ from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.runs.reading import file_stamp
+from slowfast_dist.runs.run import Run
+from slowfast_dist.runs.videos import data_root
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GuardedReader
@@ -60,37 +62,24 @@ class Thumbnails:
     stamp: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Clip:
-    """Which frames the model's validation looked at."""
-
-    num_frames: int
-    sampling_rate: int
-    uniform: bool
-
-    def indices(self, video_frames: int) -> NDArray[np.int64]:
-        """FRAMES of them, evenly spread, (FRAMES,)."""
-        if self.uniform:
-            clip = uniform_indices(video_frames, self.num_frames)
-        else:
-            clip = dense_indices(video_frames, self.num_frames, self.sampling_rate, 0.5)
-        return clip[np.linspace(0, len(clip) - 1, FRAMES).astype(np.int64)]
-
-
-def draw_thumbnails(
-    root: Path,
-    names: Sequence[str],
-    clip: Clip,
-    known: Mapping[str, Thumbnails],
-    limit: TimeLimit,
-    videos: VideoTable | None = None,
+def thumbnails_of(
+    run: Run, known: Mapping[str, Thumbnails], limit: TimeLimit, videos: VideoTable | None = None
 ) -> dict[str, Thumbnails]:
-    """The thumbnails of the videos of these ``names`` below ``root``.
+    """The thumbnails of the run's hardest videos, by their names.
 
     What is ``known`` of a file that has not changed, or is gone, is taken over. ``videos`` are
     those of a training, whose probe says what they hold; without them a file that the
     probe's cache does not know is probed, in a process of its own and for as long as that takes.
     """
+    names = list(dict.fromkeys(one.path for one in run.summary.hardest)) if run.summary else []
+    if not names:
+        return {}
+    if limit is COMMAND_LIMIT:  # what a training had no time for, or could not read then
+        known = {name: drawn for name, drawn in known.items() if drawn.pictures}
+    if videos is None and run.data is None:
+        reason = "config.yaml does not say where the videos are"
+        return {name: known.get(name, Thumbnails((), reason)) for name in names}
+    root = videos.root if videos is not None else data_root(run.data or "", run.folder)
     stamps = {name: file_stamp(root / name) or () for name in names}
     done: dict[str, Thumbnails] = {}
     for name in names:
@@ -113,7 +102,8 @@ def draw_thumbnails(
             elif reader.seconds < LEAST_SECONDS:
                 done[name] = Thumbnails((), LATE, stamps[name])
             else:
-                done[name] = _draw(reader, root / name, info, clip, stamps[name])
+                indices = _indices(run.settings, info.frames)
+                done[name] = _draw(reader, root / name, info, indices, stamps[name])
     finally:
         reader.close()
     return done
@@ -134,14 +124,34 @@ def _infos(
     return found
 
 
+def _indices(settings: Mapping[str, str], video_frames: int) -> NDArray[np.int64]:
+    """FRAMES of those that validation looked at, evenly spread, (FRAMES,); where config.yaml does
+    not tell, of a clip by default."""
+
+    def at_least_1(flag: str, default: int) -> int:
+        text = settings.get(flag, "")
+        return int(text) if text.isdecimal() and 0 < int(text[:9]) <= 10_000 else default
+
+    num_frames = at_least_1("data.num-frames", 32)
+    if settings.get("data.sampling") == "uniform":
+        clip = uniform_indices(video_frames, num_frames)
+    else:
+        clip = dense_indices(video_frames, num_frames, at_least_1("data.sampling-rate", 2), 0.5)
+    return clip[np.linspace(0, len(clip) - 1, FRAMES).astype(np.int64)]
+
+
 def _draw(
-    reader: GuardedReader, path: Path, info: VideoInfo, clip: Clip, stamp: tuple[int, ...]
+    reader: GuardedReader,
+    path: Path,
+    info: VideoInfo,
+    indices: NDArray[np.int64],
+    stamp: tuple[int, ...],
 ) -> Thumbnails:
     width, height = thumbnail_size(info.width, info.height)
     # The whole frame as a square, which is all that a view can be, and then of its own shape.
     view = SpatialView(0, 0, info.height, info.width, max(width, height), flip=False)
     try:
-        frames = reader.read(path, clip.indices(info.frames), info, "auto", view)
+        frames = reader.read(path, indices, info, "auto", view)
     except DecodeError as error:
         return Thumbnails((), error.reason, stamp)
     return Thumbnails(tuple(_jpeg(frame, width, height) for frame in frames), "", stamp)

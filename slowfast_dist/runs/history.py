@@ -7,9 +7,10 @@ lines that were written since.
 
 import json
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from slowfast_dist.runs.reading import mapping, number, sequence, whole
 
@@ -128,27 +129,21 @@ def read_history(path: Path, known: History | None = None) -> History:
     ``known``: what an earlier call found. Where the file still begins with all that was read then,
     that is gone on with; after a resume, say, which takes rows back, it is read from the start.
     """
-    history = known if known is not None and _begins_as(path, known) else History()
-    try:
+    history = History()
+    with suppress(OSError, ValueError):
         if path.is_file():
             with open(path, "rb") as file:
+                if known is not None and _begins_as(file, known):
+                    history = known
                 file.seek(history.read_bytes)
                 # Not a last line that a crash has torn, or that is just being written.
                 while (line := file.readline(MOST_LINE)).endswith(b"\n"):
                     history.add(line)
-    except (OSError, ValueError):
-        pass
     return history
 
 
-def _begins_as(path: Path, known: History) -> bool:
+def _begins_as(file: BinaryIO, known: History) -> bool:
     checksum, left = 0, known.read_bytes
-    try:
-        if not path.is_file():
-            return False
-        with open(path, "rb") as file:
-            while left and (block := file.read(min(left, 1024**2))):
-                checksum, left = zlib.crc32(block, checksum), left - len(block)
-    except (OSError, ValueError):
-        return False
+    while left and (block := file.read(min(left, 1024**2))):
+        checksum, left = zlib.crc32(block, checksum), left - len(block)
     return not left and checksum == known.checksum
