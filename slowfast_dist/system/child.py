@@ -25,9 +25,8 @@ from slowfast_dist.system import signals
 
 Bytes = NDArray[np.uint8]
 
-HANGS = "hangs the decoder"
-CRASHES = "crashes the decoder"
-"""With which the reasons begin that are told of a file whose process was late, or died."""
+HANGS, CRASHES = "hangs the decoder", "crashes the decoder"
+"""How the reasons begin that are given for a file whose process was late, or died."""
 
 
 @dataclass(frozen=True)
