@@ -25,9 +25,8 @@ from slowfast_dist.system import signals
 
 Bytes = NDArray[np.uint8]
 
-HANGS = "hangs the decoder"
-CRASHES = "crashes the decoder"
-"""With which the reasons begin that are told of a file whose process was late, or died."""
+HANGS, CRASHES = "hangs the decoder", "crashes the decoder"
+"""How the reasons begin that are given for a file whose process was late, or died."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +38,20 @@ class Message:
 
 
 class Channel:
-    """One end of the two pipes between a process and its child.
-
-    A message is a line of JSON and, where that gives a "shape", as many bytes behind it.
-    """
+    """One end of the two pipes between a process and its child. A message is a line of JSON and,
+    where that gives a "shape", as many bytes behind it."""
 
     def __init__(self, reader: IO[bytes], writer: IO[bytes]) -> None:
-        self.reader, self._writer = reader, writer
+        self.reader, self.writer = reader, writer
 
     def send(self, header: Mapping[str, Any], data: Bytes | None = None) -> None:
         """Returns when the other end has taken most of it; raises BrokenPipeError where that has
         ended."""
         shape = {} if data is None else {"shape": list(data.shape)}
-        self._writer.write(json.dumps({**header, **shape}).encode() + b"\n")
+        self.writer.write(json.dumps({**header, **shape}).encode() + b"\n")
         if data is not None:
-            self._writer.write(np.ascontiguousarray(data).reshape(-1).data)
-        self._writer.flush()
+            self.writer.write(np.ascontiguousarray(data).reshape(-1).data)
+        self.writer.flush()
 
     def receive(self) -> Message | None:
         """The next message; None at the end, also in the middle of a message."""
@@ -66,18 +63,8 @@ class Channel:
         if shape is None:
             return Message(header, None)
         data = np.empty(shape, np.uint8)
-        rest = data.reshape(-1).data
-        while rest:
-            read = self.reader.readinto(rest)  # type: ignore[attr-defined]
-            if not read:
-                return None
-            rest = rest[read:]
-        return Message(header, data)
-
-    def close_writer(self) -> None:
-        """Let the other end see that nothing more will come."""
-        with contextlib.suppress(BrokenPipeError):  # it has ended, with something unread
-            self._writer.close()
+        read = self.reader.readinto(data.reshape(-1).data)  # type: ignore[attr-defined]
+        return Message(header, data) if read == data.size else None
 
 
 Work = Callable[[Channel, dict[str, Any]], None]
@@ -114,10 +101,9 @@ class Child:
 
     def end(self, patience: float = 0.0) -> int:
         """Kill it, unless it ends in so many seconds, as it does when it waits for a message.
-
-        Returns its exit code, minus the number of a signal.
-        """
-        self.channel.close_writer()
+        Returns its exit code, minus the number of a signal."""
+        with contextlib.suppress(BrokenPipeError):  # it has ended, with something unread
+            self.channel.writer.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(patience)
         self._process.kill()

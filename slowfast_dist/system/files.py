@@ -42,9 +42,7 @@ def atomic_write(path: Path, mode: str = "wb", errors: str = "strict") -> Iterat
 @contextmanager
 def append(path: Path, errors: str = "strict") -> Iterator[IO[str]]:
     """Open ``path`` to append UTF-8 text, its folder made. Raises OSError with the path in it.
-
-    ``errors``: what happens to what UTF-8 has not, as for ``open``.
-    """
+    ``errors``: what happens to what UTF-8 has not, as for ``open``."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8", errors=errors, newline="") as file:

@@ -74,21 +74,17 @@ def ends_with_its_pipe() -> Iterator[None]:
     """Raise SystemExit in here where nobody reads any more what is printed."""
     try:
         yield
-    except BrokenPipeError:
-        _silence()
-        raise SystemExit(141) from None  # as one that SIGPIPE ends, as ``| head`` does to most
-    except OSError:
-        _silence()  # or Python's own last flush fails once more, as on a full disk
+    except OSError as error:
+        # What still waits to be printed, and cannot be, goes nowhere: else Python's own last flush
+        # fails once more, as on a full disk.
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(141) from None  # as one that SIGPIPE ends, as ``| head`` does to most
         raise
-
-
-def _silence() -> None:
-    """Let what still waits to be printed, and cannot be, go nowhere."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 # --- for libraries that print and log much, and take Ctrl-C for a fault of theirs ----------------
@@ -109,9 +105,7 @@ def quiet() -> Iterator[None]:
 @contextmanager
 def ends_at_ctrl_c() -> Iterator[None]:
     """Let Ctrl-C come out of the block as KeyboardInterrupt, whatever a library makes of it.
-
-    torch.export catches one and raises an error of its own. For the main thread.
-    """
+    torch.export catches one and raises an error of its own. For the main thread."""
     came = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:

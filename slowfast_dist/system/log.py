@@ -8,13 +8,8 @@ logger = logging.getLogger("slowfast_dist")
 """Every message of the package, of the main process alone. A program that uses the package decides
 what becomes of them; if it sets nothing up, Python shows warnings on standard error."""
 
-
-def _is_from_main_process(_: logging.LogRecord) -> bool:
-    """Accelerate's own logger and print speak once a host; here one of all processes does."""
-    return int(os.environ.get("RANK") or 0) == 0
-
-
-logger.addFilter(_is_from_main_process)
+# Accelerate's own logger and print speak once a host; here one of all processes does.
+logger.addFilter(lambda record: int(os.environ.get("RANK") or 0) == 0)
 
 
 class ConsoleHandler(logging.Handler):

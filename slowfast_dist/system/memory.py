@@ -72,10 +72,8 @@ def cgroup_headroom(membership: Path, mount: Path) -> list[int]:
 
 
 def _group_headroom(folder: Path) -> Iterator[int]:
-    """From the files of either version; none where there is no limit.
-
-    As the kubelet counts it, what lies in the cache for files and was not used lately is free.
-    """
+    """From the files of either version; none where there is no limit. As the kubelet counts it,
+    what lies in the cache for files and was not used lately is free."""
     stat = dict(line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines())
     for limit, usage, cached in (
         ("memory.max", "memory.current", "inactive_file"),

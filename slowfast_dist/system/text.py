@@ -14,9 +14,7 @@ spelled wrong."""
 
 def clean(text: str) -> str:
     """``text`` with its control characters, lone surrogates and bidi overrides made visible.
-
-    Whatever bytes a class or a path has, the result is UTF-8 text that steers nothing.
-    """
+    Whatever bytes a class or a path has, the result is UTF-8 text that steers nothing."""
     if text.isprintable():
         return text
     return "".join(
@@ -31,10 +29,8 @@ def few(names: Sequence[str], most: int = 3, joint: str = ", ", quoted: bool = F
 
 
 def clock(seconds: float, digits: int = 0, padded: bool = False) -> str:
-    """m:ss, or h:mm:ss from an hour on, with ``digits`` behind the seconds.
-
-    ``padded``: always hh:mm:ss, so that lines stay of one width; --:--:-- for NaN.
-    """
+    """m:ss, or h:mm:ss from an hour on, with ``digits`` behind the seconds. ``padded``: always
+    hh:mm:ss, so that lines stay of one width; --:--:-- for NaN."""
     if seconds != seconds:
         return "--:--:--"
     minutes, rest = divmod(round(max(0.0, seconds), digits), 60)

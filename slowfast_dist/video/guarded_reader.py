@@ -69,10 +69,8 @@ class GuardedReader:
     def read(
         self, path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, view: View
     ) -> Frames:
-        """As `read_frames`. Raises DecodeError, for a hang or a crash with a fatal reason.
-
-        The frames are the caller's for as long as it holds them, or anything made over them.
-        """
+        """As `read_frames`. Raises DecodeError, for a hang or a crash with a fatal reason. The
+        frames are the caller's for as long as it holds them, or anything made over them."""
         return self.read_views(path, indices, info, decoder, (view,))[0]
 
     def read_views(
@@ -85,7 +83,8 @@ class GuardedReader:
         height, width = (info.height, info.width) if view is None else (view.size, view.size)
         shape = (len(views), len(indices), height, width, 3)
         child, size = self._child, prod(shape)
-        if child is None or child.owner != os.getpid() or child.size < size or child.is_gone():
+        # It may also have ended while nothing was asked of it, so through no video's fault.
+        if not child or child.owner != os.getpid() or child.size < size or child.pipe.poll(0):
             self.close()
             self._child = child = _Child(size)
             self._finalizer = weakref.finalize(self, child.end)
@@ -168,7 +167,7 @@ class _Child:
         self.owner = os.getpid()
         self.size = size
         self.slots = _Slots(size)
-        self._pipe, theirs = Pipe()
+        self.pipe, theirs = Pipe()
         _, _unreaped[:] = psutil.wait_procs(_unreaped, timeout=0)
         pid = os.fork()
         if not pid:
@@ -179,23 +178,19 @@ class _Child:
         self.process = psutil.Process(pid)
         theirs.close()  # so that the end of the child is the end of the pipe
 
-    def is_gone(self) -> bool:
-        """Whether it ended while nothing was asked of it, so through no video's fault."""
-        return self._pipe.poll(0)
-
     def ask(
         self, request: tuple[Any, ...], shape: tuple[int, ...], seconds: float
     ) -> tuple[str, Any] | None:
         """Its answer, None if it takes longer; EOFError or ConnectionError if it dies of it."""
-        self._pipe.send((request, shape, self.slots.free[-1]))
+        self.pipe.send((request, shape, self.slots.free[-1]))
         for _ in range(20):  # while this process is stopped (SIGSTOP) only one part runs out
-            if self._pipe.poll(seconds / 20):
-                return self._pipe.recv()
+            if self.pipe.poll(seconds / 20):
+                return self.pipe.recv()
         return None
 
     def end(self, patience: float = 0.0) -> str:
         """Kill it, unless it ends by itself in that many seconds; returns how it ended."""
-        self._pipe.close()
+        self.pipe.close()
         if self.owner != os.getpid():
             return ""
         code: int | None = None
@@ -245,9 +240,7 @@ def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
 
 def _let_go_of_files(keep: int) -> None:
     """Close the parent's files: a child that cannot be killed would hold its locks, sockets, pipes.
-
-    Standard streams go to the null device, so that a library that prints does not break them.
-    """
+    Standard streams go to the null device, so that a library that prints does not break them."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)

@@ -170,10 +170,8 @@ def _converters(frame: av.VideoFrame, data: DataConfig, crops: int) -> list[View
 
 
 class Pace:
-    """How far behind a source it is read.
-
-    ``is_file``: what knows its end is none that happens now; it is not read faster than it plays.
-    """
+    """How far behind a source it is read. ``is_file``: what knows its end is none that happens now;
+    it is not read faster than it plays."""
 
     def __init__(self, is_file: bool) -> None:
         self.skipped = 0

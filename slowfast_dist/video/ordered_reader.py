@@ -32,9 +32,6 @@ file too large to be kept in memory is opened again for each chunk."""
 BYTES_PER_SECOND = 1e6
 """Bytes for which a file may take a second longer to be looked through: slower than any disk."""
 
-FRAME_SECONDS = 0.5
-"""Seconds that a frame may take beyond DECODE_SECONDS for each one that is left out before it."""
-
 AHEAD_BYTES = 32 * 1024**2
 """Bytes of decoded frames that wait here until they are asked for: some batches of clips."""
 
@@ -88,20 +85,17 @@ class OrderedFrames:
             yield number, last, frame
 
     def _read(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        for first, end in _chunks(self._index) if self._info.by_packets else [(0, math.inf)]:
-            low, high = np.searchsorted(wanted, [first, end])
-            if low < high:
-                yield from self._chunk(wanted[low:high])
-
-    def _chunk(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """They come nearly in order: what is early waits."""
+        """They come nearly in order from the decoder: what is early waits."""
         early: dict[int, av.VideoFrame] = {}
-        place, info = 0, self._info
-        for number, frame in frames_by_index(self.path, self.stream, self._index, info, wanted):
-            early[number] = frame
-            while place < len(wanted) and wanted[place] in early:
-                yield wanted[place], early.pop(wanted[place])
-                place += 1
+        place, info, index = 0, self._info, self._index
+        for first, end in _chunks(index) if info.by_packets else [(0, math.inf)]:
+            low, high = np.searchsorted(wanted, [first, end])
+            part = wanted[low:high]
+            for number, frame in frames_by_index(self.path, self.stream, index, info, part):
+                early[number] = frame
+                while place < high and wanted[place] in early:
+                    yield wanted[place], early.pop(wanted[place])
+                    place += 1
 
 
 def _chunks(index: PacketIndex) -> Iterator[tuple[int, int]]:
@@ -125,10 +119,8 @@ def open_in_order(path: Path, info: VideoInfo) -> Iterator[OrderedFrames]:
 
 
 class VideoReader:
-    """One video's frames in order, decoded in a process of their own while this one works.
-
-    Use as ``with VideoReader(...) as reader``; then `times`, then `read`, once each.
-    """
+    """One video's frames in order, decoded in a process of their own while this one works. Use as
+    ``with VideoReader(...) as reader``; then `times`, then `read`, once each."""
 
     def __init__(
         self, path: Path, info: VideoInfo, views: Sequence[SpatialView],
@@ -163,7 +155,8 @@ class VideoReader:
         self._process.send({"wanted": list(map(int, wanted))})
         last = 0
         for number in wanted:
-            message = self._next(DECODE_SECONDS + FRAME_SECONDS * (number - last))
+            # So many seconds longer for each frame that is left out before it.
+            message = self._next(DECODE_SECONDS + 0.5 * (number - last))
             assert message.header["number"] == number and message.data is not None
             last = number
             yield number, message.header["time"], message.data
@@ -210,22 +203,16 @@ def send_video(channel: Channel, request: dict[str, Any]) -> None:
         with open_in_order(path, info) as frames:
             channel.send({"end": frames.times.end}, frames.times.starts.view(np.uint8))
             asked = channel.receive()
-            if asked is not None:
-                _send_frames(channel, frames, asked.header["wanted"], info, views)
+            if asked is None:
+                return
+            converters = [
+                ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
+                for view in views
+            ]
+            out = np.empty((len(views), views[0].size, views[0].size, 3), np.uint8)
+            for number, time, frame in frames.read(asked.header["wanted"]):
+                for converter, target in zip(converters, out, strict=True):
+                    converter.write(frame, target)
+                channel.send({"number": number, "time": time}, out)
     except DecodeError as error:
         channel.send({"unreadable": error.reason})
-
-
-def _send_frames(
-    channel: Channel, frames: OrderedFrames, wanted: list[int], info: VideoInfo,
-    views: list[SpatialView],
-) -> None:  # fmt: skip
-    converters = [
-        ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
-        for view in views
-    ]
-    out = np.empty((len(views), views[0].size, views[0].size, 3), np.uint8)
-    for number, time, frame in frames.read(wanted):
-        for converter, target in zip(converters, out, strict=True):
-            converter.write(frame, target)
-        channel.send({"number": number, "time": time}, out)

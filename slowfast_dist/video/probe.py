@@ -126,10 +126,8 @@ def _timeline(index: PacketIndex) -> Timeline | None:
 def _decode_ms(
     path: Path, context: VideoCodecContext, index: PacketIndex, key_interval: int
 ) -> float:
-    """CPU ms a frame, from the first 8 of the last group; 0 if they do not decode alone.
-
-    The keyframe, which takes longer, counts as often as there are keyframes.
-    """
+    """CPU ms a frame, from the first 8 of the last group; 0 if they do not decode alone. The
+    keyframe, which takes longer, counts as often as there are keyframes."""
     first, seconds = int(index.keys[-1]), []
     last = min(first + 8, index.count) - 1
     try:

@@ -179,8 +179,10 @@ def read_views(
     if chosen_decoder(info, decoder) == "pyav":
         _read_pyav(path, places, info, views, frames)
         return frames
-    if decoder == "decord":
-        _refuse_endless(path, info)
+    if decoder == "decord" and not info.decord_exact:
+        with open_video(path) as (container, _):  # a name tells nothing
+            if "mpegts" in container.format.name:
+                raise DecodeError(path, "MPEG-TS, on which Decord hangs: use --data.decoder auto")
     try:
         _read_decord(path, places, info, views, frames)
     except DecodeError:  # Decord cannot, say, frames under 32 pixels or WebM without a duration
@@ -263,11 +265,3 @@ def _decord_chunks(
         # Without time and place in Decord's source, with which its messages begin.
         line = re.sub(r"\[[\d:]+\] \S+:\d+: |Check failed: ", "", str(error).partition("\n")[0])
         raise DecodeError(path, f"Decord: {line or type(error).__name__}") from error
-
-
-def _refuse_endless(path: Path, info: VideoInfo) -> None:
-    """Decord never comes back from an MPEG transport stream, whatever it is named."""
-    if not info.decord_exact:
-        with open_video(path) as (container, _):
-            if "mpegts" in container.format.name:
-                raise DecodeError(path, "MPEG-TS, on which Decord hangs: use --data.decoder auto")

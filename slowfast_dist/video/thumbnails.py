@@ -21,10 +21,8 @@ Thumbnail = NDArray[np.uint8]
 
 
 def read_thumbnails(path: Path, full: bool) -> list[Thumbnail]:
-    """The frames at PLACES, uint8 RGB (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), as displayed.
-
-    ``full``: decode every frame on the way. Raises DecodeError for damage that is met.
-    """
+    """The frames at PLACES, uint8 RGB (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), as displayed. ``full``:
+    decode every frame on the way. Raises DecodeError for damage that is met."""
     with open_video(path) as (container, stream):
         index = index_packets(path, container, stream)
         formats = container.format.name.split(",")

@@ -126,18 +126,15 @@ class _Resizer:
         result = VideoFrame.from_ndarray(planes, format="yuv420p")
         result.colorspace, result.color_range = small.colorspace, ColorRange.MPEG
         result.color_primaries, result.color_trc = frame.color_primaries, frame.color_trc
-        result.pts, result.time_base = self._time(frame.pts), self.base
+        if self._first is None:
+            self._first = frame.pts or 0
+        # Where the source does not say its time, or goes back, it comes a step after the last one.
+        time = self._last if frame.pts is None else frame.pts - self._first
+        self._last = time if time > self._last else self._last + self._step
+        result.pts, result.time_base = self._last, self.base
         if frame.duration:
             result.duration = frame.duration
         return result
-
-    def _time(self, given: int | None) -> int:
-        """From the first frame on; where the source does not say, or goes back, a step later."""
-        if self._first is None:
-            self._first = given or 0
-        own = self._last if given is None else given - self._first
-        self._last = own if own > self._last else self._last + self._step
-        return self._last
 
 
 def _upright(planes: Pixels, height: int, turns: int, mirrored: bool) -> Pixels:

@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Self
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from slowfast_dist.video.container import FAULTS, message
-from slowfast_dist.video.sound import CopiedSound, Sound
+from slowfast_dist.video.container import FAULTS, NO_OTHER_FILES, file_url, message
 from slowfast_dist.video.views import Pixels
 
 ENCODER = {"preset": "veryfast", "crf": "20", "bf": "0", "flags": "+frame_duration"}
@@ -25,6 +27,76 @@ wrong length, at which players stop; without the flag the last picture's length 
 MADE_CLIP_ENCODER = {"preset": "veryfast", "qp": "20", "g": "12", "bf": "0"}
 """Options of x264 for made clips: closed groups of 12 pictures. With a constant quantiser x264 does
 not look ahead, so the first frame's coding errors tell nothing about the motion that follows."""
+
+
+# --- the sound of a video file, copied packet by packet beside new pictures -----------------------
+
+
+class Sound(ExitStack):
+    """The sound of a file: use as ``with Sound(path) as sound``."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.stream: AudioStream | None = None
+        """None where there is none that can be read."""
+        self.origin = 0.0
+        """Seconds at which the first picture is shown in the file: to be set before one is
+        written."""
+        try:
+            container = self.enter_context(
+                av.open(file_url(path), metadata_errors="replace", options=NO_OTHER_FILES)
+            )
+            found = container.streams.best("audio")
+            self.stream = found if isinstance(found, AudioStream) else None
+            self._packets = container.demux(self.stream) if self.stream is not None else iter(())
+        except FAULTS:
+            self.stream = None
+
+    def packets(self) -> Iterator[Packet]:
+        """All of it, up to damage."""
+        try:
+            yield from (packet for packet in self._packets if packet.size)
+        except FAULTS:
+            return
+
+
+def can_hold(stream: AudioStream) -> bool:
+    """Whether an mp4 can hold such sound, and players play it there."""
+    decoders = {"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "flac", "opus", "libopus"}
+    return stream.codec_context is not None and stream.codec_context.name in decoders
+
+
+class CopiedSound:
+    """The packets of a sound, brought into another container in step with its pictures."""
+
+    def __init__(self, sound: Sound, container: OutputContainer) -> None:
+        assert sound.stream is not None
+        self._stream = container.add_stream_from_template(sound.stream)
+        self._container, self._sound = container, sound
+        self._packets = sound.packets()
+        self._waiting: Packet | None = None
+        self._last: int | None = None
+
+    def copy(self, until: float) -> None:
+        """Those that are heard before that time, in seconds from the first picture on."""
+        origin = self._sound.origin
+        while (packet := self._waiting or next(self._packets, None)) is not None:
+            self._waiting = packet
+            base = packet.time_base
+            if packet.pts is not None and base:
+                if float(packet.pts * base) - origin > until:
+                    return
+                shift = round(origin / float(base))
+                packet.pts -= shift
+                packet.dts = packet.pts if packet.dts is None else packet.dts - shift
+                if self._last is None or packet.dts > self._last:  # times that go back: left out
+                    self._last = packet.dts
+                    packet.stream = self._stream
+                    self._container.mux_one(packet)
+            self._waiting = None
+
+
+# --- pictures -------------------------------------------------------------------------------------
 
 
 class WriteError(Exception):
@@ -140,10 +212,8 @@ def write_video(
     path: Path, pictures: Iterable[Pixels], fps: int,
     options: Mapping[str, str] = MADE_CLIP_ENCODER, threads: int = 1,
 ) -> None:  # fmt: skip
-    """Encode pictures, each uint8 RGB (H, W, 3), evenly spaced in time.
-
-    Raises WriteError where ``path`` cannot be written.
-    """
+    """Encode pictures, each uint8 RGB (H, W, 3), evenly spaced in time. Raises WriteError where
+    ``path`` cannot be written."""
     following = iter(pictures)
     first = next(following)
     height, width, _ = first.shape

@@ -9,8 +9,7 @@ from PIL import Image
 
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.probe import probe_file
-from slowfast_dist.video.sound import Sound
-from slowfast_dist.video.writer import VideoWriter
+from slowfast_dist.video.writer import Sound, VideoWriter
 
 
 @pytest.mark.parametrize("ending", ["mp4", "m3u8", "ffconcat"])

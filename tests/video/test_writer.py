@@ -10,8 +10,7 @@ import pytest
 
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames
-from slowfast_dist.video.sound import Sound, can_hold
-from slowfast_dist.video.writer import VideoWriter, WriteError
+from slowfast_dist.video.writer import Sound, VideoWriter, WriteError, can_hold
 from tests.helpers.video_kinds import picture
 
 TIMES = [0.0, 0.04, 0.05, 0.3, 0.3000001, 0.9]

@@ -29,9 +29,8 @@ from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 from slowfast_dist.video.ordered_reader import BYTES_PER_SECOND, next_message, open_in_order
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.sound import Sound, can_hold
 from slowfast_dist.video.views import ViewConverter
-from slowfast_dist.video.writer import VideoWriter, WriteError
+from slowfast_dist.video.writer import Sound, VideoWriter, WriteError, can_hold
 
 SegmentCaption = tuple[float, str, str, list[float]]
 """Of a segment: its end in seconds, label, colour, and the label's probability at the moments, a
