@@ -97,7 +97,10 @@ def train(config: Config) -> dict[str, Any]:
     root = Path(summary["output_dir"])
     rows = read_history(root / "metrics.jsonl").epochs
     last = {name: value for name, value in (rows or [{}])[-1].items() if name != "kind"}
-    return {**last, "best": _best(root), **summary}
+    description = mapping(read_json(root / "models" / "best_model.json"))
+    names = ("monitor", "mode", "value", "epoch", "global_step")
+    best = {name: description.get(name) for name in names} if description else None
+    return {**last, "best": best, **summary}
 
 
 def _as_parsed(config: Config) -> Config:
@@ -113,13 +116,6 @@ def _as_parsed(config: Config) -> Config:
                 yield Setting(flag, tuple("none" if v is None else str(v) for v in items), flag)
 
     return apply(list(settings(config_dict(config))), Config(), flag_types(Config))
-
-
-def _best(root: Path) -> dict[str, Any] | None:
-    """What models/best_model.json says of the epoch that made it."""
-    description = mapping(read_json(root / "models" / "best_model.json"))
-    names = ("monitor", "mode", "value", "epoch", "global_step")
-    return {name: description.get(name) for name in names} if description else None
 
 
 @contextmanager

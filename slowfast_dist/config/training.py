@@ -3,6 +3,7 @@
 The text under a field is its help on the command line. No torch here, so that ``--help`` is fast.
 """
 
+import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -273,12 +274,4 @@ class Config:
 
 def config_dict(config: Config) -> dict[str, Any]:
     """The settings as plain nested dicts of YAML and JSON types; paths become strings."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return plain(asdict(config))
+    return json.loads(json.dumps(asdict(config), default=str))

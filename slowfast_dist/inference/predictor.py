@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.inference.exported import load_exported
 from slowfast_dist.metrics.scores import softmax
 from slowfast_dist.model.folding import folded
 from slowfast_dist.runs.best_model import BestModel, read_best
@@ -47,8 +48,6 @@ def open_predictor(
     best = read_best(run)
     if backend == "torch":
         return Predictor(best, _torch_network(best, mixed_precision))
-    from slowfast_dist.inference.exported import load_exported
-
     return Predictor(best, load_exported(best, backend))
 
 

@@ -38,10 +38,8 @@ def run_training(config: Config) -> dict[str, Any]:
     """
     validate(config)
     with faults_as_run_errors():
-        distributed = config.distributed
-        accelerator = make_accelerator(
-            config.mixed_precision, distributed.timeout, distributed.compression
-        )
+        timeout, compression = config.distributed.timeout, config.distributed.compression
+        accelerator = make_accelerator(config.mixed_precision, timeout, compression)
         start = run_on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
         for message in start.messages:
             logger.info(message)
@@ -124,17 +122,14 @@ def build_trainer(
     if config.loss.class_weights == "balanced":
         weights = torch.tensor(videos.balanced_weights(), dtype=torch.float32, device=device)
     step = TrainingStep(accelerator, loaders.sampler, model, state, weights)
-    _warn_of_idle_processes(loaders.sampler.micro_batches(0), world_size)
-    return Trainer(accelerator, loaders, state, step)
-
-
-def _warn_of_idle_processes(micro_batches: int, processes: int) -> None:
-    if idle := -micro_batches % processes:
+    micro_batches = loaders.sampler.micro_batches(0)
+    if idle := -micro_batches % world_size:
         logger.warning(
-            f"a step has {micro_batches} micro-batches for {processes} processes, so "
-            f"{idle} of them wait at its end: a multiple of {processes} would be faster "
+            f"a step has {micro_batches} micro-batches for {world_size} processes, so "
+            f"{idle} of them wait at its end: a multiple of {world_size} would be faster "
             "(--global-batch-size over --micro-batch-size)"
         )
+    return Trainer(accelerator, loaders, state, step)
 
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:

@@ -117,10 +117,8 @@ class Trainer:
         state.position.global_step += 1
 
     def _check_steps(self, newest: int = 0) -> None:
-        """Read what the steps not read before did, but for the ``newest`` last ones.
-
-        Collective where videos failed: every process then knows what the others met.
-        """
+        """Read what the steps not read before did, but for the ``newest`` last ones. Collective
+        where videos failed: every process then knows what the others met."""
         if self.checks.read(newest):
             failed, videos = self.state.failed, self.videos.train
             for failure in gather_list(self.accelerator, self._new_failures):
