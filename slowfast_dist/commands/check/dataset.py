@@ -11,12 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check.fingerprint import (
+from slowfast_dist.commands.check.near_copies import (
     FINGERPRINT,
     Fingerprints,
+    Pairs,
+    find_near_copies,
     fingerprint_or_reason,
 )
-from slowfast_dist.commands.check.near_copies import Pairs, find_near_copies
 from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError

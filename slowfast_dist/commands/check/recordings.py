@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check.fingerprint import Fingerprints
+from slowfast_dist.commands.check.near_copies import Fingerprints
 from slowfast_dist.data.columns import Categorical
 from slowfast_dist.data.manifest import group_of
 

@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.check.fingerprint import FINGERPRINT, Fingerprints, fingerprint
-from slowfast_dist.commands.check.near_copies import clusters, find_near_copies, same_background
+from slowfast_dist.commands.check.near_copies import (
+    FINGERPRINT,
+    Fingerprints,
+    clusters,
+    find_near_copies,
+    fingerprint,
+    same_background,
+)
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.thumbnails import PLACES, read_thumbnails
 from slowfast_dist.video.writer import write_video

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from slowfast_dist.commands.check.fingerprint import FINGERPRINT, Fingerprints, fingerprint
+from slowfast_dist.commands.check.near_copies import FINGERPRINT, Fingerprints, fingerprint
 from slowfast_dist.commands.check.recordings import Codes, find_recordings, numbered
 from slowfast_dist.video.thumbnails import THUMBNAIL_SIDE as SIDE
 
