@@ -171,11 +171,8 @@ def main() -> None:
         return
     signals.serve_parent(first.header["parent"])  # one that hangs sees no end of its input
     if first.header["quiet"]:
-        silent = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silent, 2)
-        os.dup2(silent, 1)
-    else:
-        os.dup2(2, 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    os.dup2(2, 1)
     try:
         function_of(first.header["work"])(channel, first.header["request"])
     except BrokenPipeError:  # nobody listens any more

@@ -13,8 +13,6 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import FrameType
 from typing import Any
 
-_ending = False
-
 
 @contextmanager
 def _handled(
@@ -49,24 +47,23 @@ def interrupted_at_once() -> Iterator[None]:
 def ends_at_signals() -> Iterator[None]:
     """Let a signal raise SystemExit in here, with the exit code that a shell gives it; a second one
     ends the process wherever it is. For the main thread."""
-    global _ending
-    _ending = False
-    with _handled(_end, ("SIGINT", "SIGTERM", "SIGHUP")):
+    ending = False
+
+    def end(number: int, frame: FrameType | None) -> None:
+        nonlocal ending
+        if ending:
+            os._exit(128 + number)
+        ending = True
+        # Before anything else: a loader's worker that is just handing a clip over would print how
+        # that broke off. And torch's handler would take their end for a fault.
+        if hasattr(signal, "SIGCHLD"):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        raise SystemExit(128 + number)
+
+    with _handled(end, ("SIGINT", "SIGTERM", "SIGHUP")):
         yield
-
-
-def _end(number: int, frame: FrameType | None) -> Any:
-    global _ending
-    if _ending:
-        os._exit(128 + number)
-    _ending = True
-    # Before anything else: a loader's worker that is just handing a clip over would print how that
-    # broke off. And torch's handler would take their end for a fault.
-    if hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for worker in multiprocessing.active_children():
-        worker.kill()
-    raise SystemExit(128 + number)
 
 
 @contextmanager

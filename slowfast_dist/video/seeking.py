@@ -6,7 +6,6 @@ follows which frame each packet holds, so only those that lead to the wanted fra
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 
 import av
 from av.container import InputContainer
@@ -31,14 +30,6 @@ class Timeline:
     def seek_time(self, number: int) -> int:
         """A time that the frame's own packet, if it is a keyframe, does not exceed."""
         return self.first + int((number + 0.499) * self.step)
-
-
-class _State(Enum):
-    """What is done with the packets that come."""
-
-    SEARCHING = "no keyframe has come from which on the wanted frames decode"
-    HOLDING = "none of the group is wanted so far: its packets are held back"
-    DECODING = "one of the group was wanted: its packets go to the decoder as they come"
 
 
 class SeekingReader:
@@ -110,8 +101,9 @@ class SeekingReader:
         """As `_packets`, from one seek on until the next (True) or the end."""
         start = max(0, min(self._unread) - self._back)
         self._container.seek(self._timeline.seek_time(start), stream=self._stream)
-        state = _State.SEARCHING
-        held: list[tuple[int, av.Packet]] = []
+        searching = True  # no keyframe has come from which on the wanted frames decode
+        # The packets of the group while none of it is wanted; then they are decoded as they come.
+        held: list[tuple[int, av.Packet]] | None = None
         held_bytes = 0
         continues = False  # the decoder has just decoded the group before: no fresh start
         origin = 0  # frames before it lean on what was not decoded
@@ -125,13 +117,13 @@ class SeekingReader:
             # leans on the group before, which then is not over.
             if packet.is_keyframe and number <= (soonest := min(self._unread)):
                 far = soonest - number > 2 * self._longest_group
-                if far and self._may_seek and state is not _State.SEARCHING:
+                if far and self._may_seek and not searching:
                     return True
                 # A later index may not be known yet: then the same keyframe comes again.
                 self._may_seek = self._may_seek and number > self._reached
-                continues = state is _State.DECODING
-                state, self._reached, held, held_bytes = _State.HOLDING, number, [], 0
-            elif state is _State.SEARCHING:
+                continues = not searching and held is None
+                searching, self._reached, held, held_bytes = False, number, [], 0
+            elif searching:
                 if not packet.is_keyframe:
                     continue
                 if self._back:
@@ -139,7 +131,7 @@ class SeekingReader:
                 # It was sought by the time of decoding, which is earlier than that of showing.
                 self._back = self._stream.codec_context.reorder_depth + 1
                 return True
-            if state is _State.HOLDING:
+            if held is not None:
                 held.append((number, packet))
                 held_bytes += packet.size
                 if number not in self._unread and held_bytes <= KEEP_BYTES:
@@ -147,7 +139,7 @@ class SeekingReader:
                 if not continues:
                     yield -1, None
                     origin = self._reached
-                ready, held, state = held, [], _State.DECODING
+                ready, held = held, None
             else:
                 ready = [(number, packet)]
             for shown, one in ready:
