@@ -27,7 +27,7 @@ from slowfast_dist.distributed.accelerator import local_processes, make_accelera
 from slowfast_dist.distributed.collectives import run_on_main, share_weights
 from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
 from slowfast_dist.metrics.scores import top_k_accuracies
-from slowfast_dist.metrics.summary import Predictions, Summary, summarise
+from slowfast_dist.metrics.summary import Predictions, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.runs.best_model import BestModel, read_best
 from slowfast_dist.runs.folder import RunFolder, write_unreadable
@@ -42,17 +42,13 @@ from slowfast_dist.training.evaluation import Scores, evaluate
 from slowfast_dist.video.reader import decoder_reasons
 
 
+@faults_as_run_errors()
 def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     """Score the videos with the best model of ``run``; returns what metrics.json then holds.
 
     Collective: every process calls it with the same arguments. Raises UserError for mistakes of
     the user's and RunError for what ends it from outside.
     """
-    with faults_as_run_errors():
-        return _evaluate(run, command)
-
-
-def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     accelerator = make_accelerator(command.mixed_precision, DistributedConfig().timeout)
     best = run_on_main(accelerator, lambda: read_best(run))
     views = best.views(command.temporal_views, command.spatial_crops)
@@ -65,14 +61,11 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         accelerator, lambda: make_output(best.folder, data, name, command.output, asked)
     )
     clips = EvaluationClips(found.videos, best.data, views.temporal_views, views.spatial_crops)
+    workers = decoding_workers(command.num_workers, local_processes())
     loader = make_evaluation_loader(
-        clips,
-        command.batch_size,
-        decoding_workers(command.num_workers, local_processes()),
-        accelerator.process_index,
-        accelerator.num_processes,
+        clips, command.batch_size, workers, accelerator.process_index, accelerator.num_processes,
         pin=accelerator.device.type == "cuda",
-    )
+    )  # fmt: skip
     try:
         scores = evaluate("evaluation", network, loader, accelerator)
     finally:
@@ -80,11 +73,9 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     if scores is None:
         raise RunError("the evaluation was asked to stop; nothing was written")
     facts = {
-        "data": os.path.abspath(data),
-        "epoch": best.epoch,
-        "mixed_precision": accelerator.mixed_precision,
-        **asked,
-    }
+        "data": os.path.abspath(data), "epoch": best.epoch,
+        "mixed_precision": accelerator.mixed_precision, **asked,
+    }  # fmt: skip
     content = run_on_main(
         accelerator, lambda: _write(output, best, found, scores, command, name, facts)
     )
@@ -95,7 +86,9 @@ def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
 def _find(best: BestModel, data: Path | None) -> tuple[Path, str, LabelledVideos]:
     """What names the videos, what they are called, and those that can be read."""
     if data is not None:
-        return data, data_name(data), find_labelled_videos(data, "data", best.classes)
+        path = Path(os.path.abspath(data))  # "." has no name
+        name = path.stem if path.is_file() else path.name
+        return data, name, find_labelled_videos(data, "data", best.classes)
     place, listing = own_validation(best.folder, best.classes)
     return place, "val", readable_videos(listing, place, "data")
 
@@ -112,25 +105,22 @@ def _load(best: BestModel, accelerator: Accelerator) -> SlowFast:
 
 
 def _write(
-    output: Path,
-    best: BestModel,
-    found: LabelledVideos,
-    scores: Scores,
-    command: EvaluateCommand,
-    name: str,
-    facts: dict[str, Any],
-) -> dict[str, Any]:
+    output: Path, best: BestModel, found: LabelledVideos, scores: Scores,
+    command: EvaluateCommand, name: str, facts: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     """Write the results, metrics.json last, and print them; returns metrics.json's content."""
     failed = [(found.videos[f.video].name, f.reason, "evaluation") for f in scores.unreadable]
     unreadable = [*found.rejected, *failed]
     names = [found.videos[video].name for video in scores.videos]
     predictions = Predictions.from_logits(names, scores.labels, scores.logits, best.classes)
+    summary = summarise(predictions, command.hardest, command.resamples)
     content = _plain({
-        **scores.metrics(),
-        "unreadable": len(unreadable),
-        **facts,
+        **scores.metrics(), "unreadable": len(unreadable), **facts,
         **top_k_accuracies(scores.labels, scores.logits, command.top_k),
-        **_summary_facts(summarise(predictions, command.hardest, command.resamples)),
+        "ece": summary.ece, "intervals": summary.intervals, "per_class": summary.per_class,
+        "confusion": summary.confusion.tolist(),
+        "calibration": [asdict(one) for one in summary.bins],
+        "hardest": [asdict(one) for one in summary.hardest],
     })  # fmt: skip
     listed = output / "unreadable_videos.csv"
     try:
@@ -162,18 +152,6 @@ def _write(
     return content
 
 
-def _summary_facts(summary: Summary) -> dict[str, Any]:
-    """What metrics.json has of it beside a row of metrics.jsonl."""
-    return {
-        "ece": summary.ece,
-        "intervals": summary.intervals,
-        "per_class": summary.per_class,
-        "confusion": summary.confusion.tolist(),
-        "calibration": [asdict(one) for one in summary.bins],
-        "hardest": [asdict(one) for one in summary.hardest],
-    }
-
-
 def _plain(value: Any) -> Any:
     """As JSON can hold it; NaN and infinity, which a model that diverged may give, become null."""
     if isinstance(value, dict):
@@ -198,9 +176,6 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
         print(f"  {', '.join(useless)} left out: there are {classes} classes")
 
 
-# Where ``evaluate`` puts its results: never over another evaluation's, nor over a user's files.
-
-
 WRITTEN = {
     "predictions.csv": b"path,label,prediction,",
     "unreadable_videos.csv": b"path,reason,where",
@@ -222,7 +197,14 @@ def make_output(
     if output is None:
         run = Path(os.path.normpath(models / ".."))
         place = (run if RunFolder(run).holds_run() else models) / f"evaluation-{name}"
-        output = _free(place, {"data": asked, **views})
+        wanted = {"data": asked, **views}.items()
+        later = (place.with_name(f"{place.name}-{number}") for number in count(2))
+        # The first of these that holds no evaluation, or one of the same.
+        output = next(
+            folder
+            for folder in chain([place], later)
+            if not (facts := _evaluation(folder / "metrics.json")) or wanted <= facts.items()
+        )
     elif RunFolder(output).holds_run():
         raise UserError(f"--output {output} holds a run, whose files are kept: give a new folder")
     try:
@@ -242,22 +224,6 @@ def make_output(
             f"--output {output}: holds the evaluation of {other}, which is kept: give another"
         )
     return output
-
-
-def data_name(data: Path) -> str:
-    """Of a folder its name, of a CSV the name without the ending; also where data is ``.``."""
-    path = Path(os.path.abspath(data))
-    return path.stem if path.is_file() else path.name
-
-
-def _free(place: Path, asked: Mapping[str, Any]) -> Path:
-    """``place``, or the first after it that holds no evaluation, or one of what is ``asked``."""
-    later = (place.with_name(f"{place.name}-{number}") for number in count(2))
-    for folder in chain([place], later):
-        content = _evaluation(folder / "metrics.json")
-        if not content or all(content.get(name) == value for name, value in asked.items()):
-            return folder
-    raise AssertionError("count() ends")
 
 
 def _evaluation(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from json import JSONDecodeError
 from pathlib import Path
-from typing import Any
 
 from slowfast_dist.config.commands import ModelCard
 from slowfast_dist.config.errors import RunError, UserError
@@ -43,7 +42,12 @@ def push_to_hub(models: Path, repository: str, private: bool) -> str:
     ``repository`` is USER/NAME; where there is none yet, it is made, ``private`` or not.
     Raises UserError for a name or login that the hub refuses, RunError where it does not answer.
     """
-    hub = _library(repository)
+    try:
+        import huggingface_hub as hub
+    except ImportError:
+        raise UserError(
+            f"--push-to-hub {repository}: huggingface_hub is not installed: pip install '.[hub]'"
+        ) from None
     if hub.get_token() is None:
         raise UserError(f"--push-to-hub {repository}: not logged in: {_LOGIN}")
     files = [name for name in UPLOADED if (models / name).is_file()]
@@ -51,7 +55,13 @@ def push_to_hub(models: Path, repository: str, private: bool) -> str:
     if others:
         print(f"stays here: {', '.join(others)}")
     try:
-        _bound_waiting(hub)
+        # Its client would wait for ever for a hub that does not answer.
+        make, hooks = type(hub.get_session()), hub.get_session().event_hooks
+        # To connect, to read, to write, and for a connection of the pool.
+        waits = (CONNECT_SECONDS, SILENT_SECONDS, SILENT_SECONDS, None)
+        hub.set_client_factory(
+            lambda: make(timeout=waits, event_hooks=hooks, follow_redirects=True)
+        )
         api = hub.HfApi()
         address = api.create_repo(repository, private=private, exist_ok=True)
         api.create_commit(
@@ -62,26 +72,6 @@ def push_to_hub(models: Path, repository: str, private: bool) -> str:
     except Exception as error:  # the library's own, those of its HTTP client, and of its threads
         raise _explained(error, repository) from error
     return str(address)
-
-
-def _library(repository: str) -> Any:
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise UserError(
-            f"--push-to-hub {repository}: huggingface_hub is not installed: pip install '.[hub]'"
-        ) from None
-    return huggingface_hub
-
-
-def _bound_waiting(hub: Any) -> None:
-    """Its client would wait for ever for a hub that does not answer."""
-    make = type(hub.get_session())
-    hooks = hub.get_session().event_hooks
-    waits = (CONNECT_SECONDS, SILENT_SECONDS, SILENT_SECONDS, None)  # connect, read, write, pool
-    hub.set_client_factory(
-        lambda: make(timeout=waits, event_hooks=hooks, follow_redirects=True)
-    )
 
 
 def _explained(error: Exception, repository: str) -> UserError | RunError:
@@ -110,14 +100,15 @@ def _explained(error: Exception, repository: str) -> UserError | RunError:
 
 def _refused(what: str, status: int, error: BaseException) -> UserError | RunError:
     said = getattr(error, "server_message", None) or _first_line(error)
-    if status == 401:
-        return UserError(f"{what}: the hub does not know this login: {_LOGIN}")
-    if status in (403, 404):
-        return UserError(
-            f"{what}: this login may not write there: give a repository of your own, or {_LOGIN}"
-        )
-    if status == 400:
-        return UserError(f"{what}: the hub refuses it ({said}): change what it names")
+    elsewhere = f"this login may not write there: give a repository of your own, or {_LOGIN}"
+    mistakes = {
+        400: f"the hub refuses it ({said}): change what it names",
+        401: f"the hub does not know this login: {_LOGIN}",
+        403: elsewhere,
+        404: elsewhere,
+    }
+    if status in mistakes:
+        return UserError(f"{what}: {mistakes[status]}")
     return RunError(f"{what}: the hub failed with {status} ({said}): try again later")
 
 

@@ -9,11 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist.commands.export.formats import (
-    FORMATS,
-    check_safetensors,
-    require_libraries,
-)
+from slowfast_dist.commands.export.formats import FORMATS, check_safetensors, require_libraries
 from slowfast_dist.commands.export.parity import Parity, Speed, compare, find_clips
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import RunError, UserError
@@ -58,11 +54,16 @@ def run_export(run: Path, command: Export) -> Exported:
     of the user's, and RunError for a file that differs from the original by more than the
     tolerance, or that cannot be written.
     """
-    _refuse_what_has_no_effect(command)
+    backend = FORMATS[command.format].backend
+    if backend is None and command.data is not None:
+        raise UserError(
+            f"--data: {command.format} are compared bit by bit, without videos: leave it out"
+        )
+    if backend is None and command.input_type != "uint8":
+        raise UserError(f"--input-type: {command.format} hold weights alone: leave it out")
     best = read_best(run)
     path = _output(best, command)
     require_libraries(command.format)
-    backend = FORMATS[command.format].backend
     clips = find_clips(best, command.data) if backend else None
     print(f"{best.model['name']} of epoch {best.epoch} to {command.format} ...", flush=True)
     # Opened before all that takes long: a folder that cannot be written is said at once.
@@ -74,34 +75,35 @@ def run_export(run: Path, command: Export) -> Exported:
         file.write(content)
         file.flush()
         seconds, written = time.perf_counter() - begin, Path(file.name)
-        lines = [size_line(path, len(content), seconds)]
+        lines = [f"{path}: {len(content) / 1e6:.1f} MB, made in {seconds:.1f} s"]
         if clips is None or backend is None:
             state = network.state_dict()
             check_safetensors(written, state, as_strings(metadata))
-            lines.append(bits_line(len(state)))
+            lines.append(_line("parity", f"{len(state)} tensors, read back and equal bit for bit"))
             done = Exported(path)
         else:
             exported = open_exported(written, backend, on_gpu=False)
             parity, speed = compare(network, exported, clips.frames)
-            _require_parity(parity, command.tolerance, path)
-            lines += shape_lines(best, command.input_type)
-            lines += [parity_line(parity, clips.source), speed_line(speed, command.format)]
+            if not parity.within(command.tolerance):
+                raise RunError(
+                    f"{path}: not written, as it differs from the original by {parity.logits:.1e} "
+                    f"in a logit, {parity.probabilities:.1e} in a probability, more than "
+                    f"--tolerance {command.tolerance:g}"
+                    + "; the one that was there is kept"
+                    * path.exists()
+                )
+            lines += [
+                *_shape_lines(best, command.input_type),
+                _parity_line(parity, clips.source),
+                _speed_line(speed, command.format),
+            ]
             done = Exported(path, parity, speed)
     print("\n".join(lines))
     print("\nTo use it without slowfast_dist:\n")
-    print(use_lines(best, path, command.format, command.input_type), flush=True)
+    t, s, dtype = best.data.num_frames, best.data.crop_size, command.input_type
+    usage = FORMATS[command.format].usage
+    print(usage.format(path=str(path), dtype=dtype, t=t, s=s, extra=PT2_FILE), flush=True)
     return done
-
-
-def _refuse_what_has_no_effect(command: Export) -> None:
-    if FORMATS[command.format].backend:
-        return
-    if command.data is not None:
-        raise UserError(
-            f"--data: {command.format} are compared bit by bit, without videos: leave it out"
-        )
-    if command.input_type != "uint8":
-        raise UserError(f"--input-type: {command.format} hold weights alone: leave it out")
 
 
 def _output(best: BestModel, command: Export) -> Path:
@@ -164,27 +166,7 @@ def _content(
         ) from error
 
 
-def _require_parity(parity: Parity, tolerance: float, path: Path) -> None:
-    if parity.within(tolerance):
-        return
-    earlier = "; the one that was there is kept" if path.exists() else ""
-    raise RunError(
-        f"{path}: not written, as it differs from the original by {parity.logits:.1e} in a logit, "
-        f"{parity.probabilities:.1e} in a probability, more than --tolerance {tolerance:g}{earlier}"
-    )
-
-
-# What ``export`` prints about the file that it wrote.
-
-
-def use_lines(best: BestModel, path: Path, format: Format, input_type: InputType) -> str:
-    """Python that uses this file and nothing of slowfast_dist."""
-    t, s = best.data.num_frames, best.data.crop_size
-    return FORMATS[format].usage.format(path=str(path), dtype=input_type, t=t, s=s, extra=PT2_FILE)
-
-
-def shape_lines(best: BestModel, input_type: InputType) -> list[str]:
-    """Input and output, for people."""
+def _shape_lines(best: BestModel, input_type: InputType) -> list[str]:
     t, s = best.data.num_frames, best.data.crop_size
     values = {"uint8": "0 to 255", "float32": "0 to 1"}[input_type]
     return [
@@ -193,11 +175,7 @@ def shape_lines(best: BestModel, input_type: InputType) -> list[str]:
     ]
 
 
-def size_line(path: Path, size: int, seconds: float) -> str:
-    return f"{path}: {size / 1e6:.1f} MB, made in {seconds:.1f} s"
-
-
-def parity_line(parity: Parity, source: str) -> str:
+def _parity_line(parity: Parity, source: str) -> str:
     clips, batches = "1 clip", ""
     if parity.clips > 1:
         clips, batches = f"{parity.clips} clips", f", one by one and {parity.batch} at once"
@@ -209,18 +187,14 @@ def parity_line(parity: Parity, source: str) -> str:
     )
 
 
-def speed_line(speed: Speed, format: Format) -> str:
+def _speed_line(speed: Speed, format: Format) -> str:
     threads = f"{speed.threads} thread" + "s" * (speed.threads > 1)
     return _line(
         "speed",
         f"{speed.exported:.0f} ms a clip (median, CPU, {threads}, {FORMATS[format].engine}); eager "
         f"{speed.eager:.0f} ms, in channels_last_3d {speed.channels_last:.0f} ms: "
-        f"{speed.ratio:.2f} of the faster one's time",
+        f"{speed.exported / min(speed.eager, speed.channels_last):.2f} of the faster one's time",
     )
-
-
-def bits_line(tensors: int) -> str:
-    return _line("parity", f"{tensors} tensors, read back and equal bit for bit")
 
 
 def _line(name: str, text: str) -> str:

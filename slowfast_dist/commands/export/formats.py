@@ -77,15 +77,10 @@ def write_onnx(
 
     graph = ExportGraph(network, best.data.num_frames, input_type)
     program = torch.onnx.export(
-        graph,
-        (graph.example(best.data.crop_size),),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["video"],
-        output_names=["logits"],
+        graph, (graph.example(best.data.crop_size),), dynamo=True, opset_version=OPSET,
+        input_names=["video"], output_names=["logits"], verbose=False,
         dynamic_shapes={"video": {0: torch.export.Dim("batch", min=1)}},
-        verbose=False,
-    )
+    )  # fmt: skip
     assert program is not None
     model = program.model_proto
     _forget_the_source(model)
@@ -112,10 +107,9 @@ def write_pt2(
     (batch, K). The metadata is its extra file PT2_FILE."""
     graph = ExportGraph(network, best.data.num_frames, input_type)
     program = torch.export.export(
-        graph,
-        (graph.example(best.data.crop_size),),
+        graph, (graph.example(best.data.crop_size),),
         dynamic_shapes={"video": {0: torch.export.Dim("batch", min=1)}},
-    )
+    )  # fmt: skip
     program.example_inputs = None  # or they would be stored
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # lines and paths of the code it came from
@@ -134,9 +128,7 @@ def write_safetensors(
     return save(tensors, {**as_strings(metadata), "format": "pt"})
 
 
-def check_safetensors(
-    path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]
-) -> None:
+def check_safetensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Raise RunError unless the file at ``path`` holds these tensors, bit for bit, and metadata."""
     with safe_open(path, framework="pt") as file:
         if not metadata.items() <= (file.metadata() or {}).items():
@@ -145,17 +137,15 @@ def check_safetensors(
         wrong = [
             name
             for name, tensor in state.items()
-            if name not in names or not _same_bits(file.get_tensor(name), tensor)
+            if name not in names or _bits(file.get_tensor(name)) != _bits(tensor)
         ]
-    if wrong or len(names) != len(state):
-        named = wrong or sorted(names - state.keys())
+    if named := wrong or sorted(names - state.keys()):
         raise RunError(f"{path}: {named[0]} is not as it was written ({len(named)} such tensors)")
 
 
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    return torch.equal(*(x.reshape(-1).contiguous().view(torch.uint8) for x in (a, b)))
+def _bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
+    content = tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+    return tensor.dtype, tensor.shape, content
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ViewKey
-from slowfast_dist.data.scan import VIDEO_SUFFIXES
+from slowfast_dist.data.scan import is_video
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.scores import predicted, softmax
 from slowfast_dist.model.slowfast import SlowFast
@@ -73,11 +73,6 @@ class Speed:
     channels_last: float
     exported: float
 
-    @property
-    def ratio(self) -> float:
-        """Exported over the faster of the eager ones."""
-        return self.exported / min(self.eager, self.channels_last)
-
 
 def compare(
     network: SlowFast, exported: Compute, clips: NDArray[np.uint8], seconds: float = MOST_SECONDS
@@ -90,8 +85,7 @@ def compare(
         compute(clips[:1])
     begin = time.perf_counter()
     times: list[list[float]] = [[], [], []]
-    expected: list[NDArray[np.float32]] = []
-    found: list[NDArray[np.float32]] = []
+    expected, found = list[NDArray[np.float32]](), list[NDArray[np.float32]]()
     for row in itertools.count():
         passed = time.perf_counter() - begin
         if passed > (LEAST_SECONDS if row >= len(clips) else seconds) and row > 0:
@@ -104,28 +98,18 @@ def compare(
         if row < len(clips):
             expected.append(outputs[0])
             found.append(outputs[2])
-    batch = min(LARGE_BATCH, len(expected))
-    parity = _parity(
-        np.concatenate([*expected, *expected[:batch]]),
-        np.concatenate([*found, exported(clips[:batch])]),
-        len(expected),
-    )
-    eager, channels_last, own = (1000 * median(taken) for taken in times)
-    return parity, Speed(torch.get_num_threads(), eager, channels_last, own)
-
-
-def _parity(expected: NDArray[np.float32], found: NDArray[np.float32], clips: int) -> Parity:
-    """Rows: the clips one by one, then those that were given at once."""
-    same = predicted(expected) == predicted(found)
-    batch = len(expected) - clips
-    same[:batch] &= same[clips:]
-    return Parity(
-        clips,
-        batch,
-        float(np.abs(expected - found).max()),
-        float(np.abs(softmax(expected) - softmax(found)).max()),
-        int(same[:clips].sum()),
-    )
+    count, batch = len(expected), min(LARGE_BATCH, len(expected))
+    # Rows: the clips one by one, then those that are given at once.
+    right = np.concatenate([*expected, *expected[:batch]])
+    own = np.concatenate([*found, exported(clips[:batch])])
+    same = predicted(right) == predicted(own)
+    same[:batch] &= same[count:]
+    parity = Parity(
+        clips=count, batch=batch, same=int(same[:count].sum()),
+        logits=float(np.abs(right - own).max()),
+        probabilities=float(np.abs(softmax(right) - softmax(own)).max()),
+    )  # fmt: skip
+    return parity, Speed(torch.get_num_threads(), *(1000 * median(taken) for taken in times))
 
 
 def _eager(network: SlowFast) -> Compute:
@@ -134,9 +118,6 @@ def _eager(network: SlowFast) -> Compute:
             return network(torch.from_numpy(clips).permute(0, 1, 4, 2, 3)).numpy()
 
     return compute
-
-
-# Clips on which an exported file is compared with the original: real ones where there are some.
 
 
 MOST = 6
@@ -182,20 +163,15 @@ def _videos_of(data: Path) -> list[Path]:
         return [data]
     if not data.is_dir():
         raise UserError(f"--data {data}: there is no such file or folder: give videos that exist")
-    found = sorted(
-        Path(folder, name)
-        for folder, _, names in os.walk(data)
-        for name in names
-        if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
-    )
+    paths = (Path(folder, name) for folder, _, names in os.walk(data) for name in names)
+    found = sorted(path for path in paths if is_video(os.fsencode(path.name)))
     if not found:
         raise UserError(f"--data {data}: holds no video: give a video, or a folder of videos")
     return found
 
 
 def _own_videos(best: BestModel) -> tuple[list[Path], str]:
-    """The run's validation videos that are still there; the reason, in words, where there are none.
-    """
+    """The run's validation videos that are still there; in words why, where there are none."""
     try:
         videos = own_validation(best.folder, best.classes)[1].videos
     except UserError as error:
@@ -229,9 +205,8 @@ def _read(paths: Sequence[Path], data: DataConfig) -> tuple[NDArray[np.uint8], s
 
 def _spread(paths: Sequence[Path]) -> Iterator[list[Path]]:
     """Up to MOST at a time, first those spread evenly from the first to the last, then others."""
-    rows = range(len(paths))
-    first = sorted({int(row) for row in np.linspace(0, len(paths) - 1, MOST)})
-    others = [row for row in rows if row not in set(first)][: MOST_TRIED - len(first)]
-    yield [paths[row] for row in first]
-    for start in range(0, len(others), MOST):
-        yield [paths[row] for row in others[start : start + MOST]]
+    first = {int(row): None for row in np.linspace(0, len(paths) - 1, MOST)}
+    rows = iter([*first, *(row for row in range(len(paths)) if row not in first)][:MOST_TRIED])
+    yield [paths[row] for row in itertools.islice(rows, len(first))]
+    while some := [paths[row] for row in itertools.islice(rows, MOST)]:
+        yield some

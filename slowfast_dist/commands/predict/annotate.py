@@ -4,7 +4,7 @@ import os
 import queue
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -67,13 +67,11 @@ def annotate(
     part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     duration = video.scores.duration
     step = max(CAPTION_SECONDS, duration / MAX_CAPTIONS)
+    captions = _captions(video, np.arange(0.0, duration + step, step))
     request = {
-        "path": str(path),
-        "part": str(part),
-        "info": asdict(info),
-        "step": step,
-        "captions": _captions(video, np.arange(0.0, duration + step, step)),
-    }
+        "path": str(path), "part": str(part), "info": asdict(info), "step": step,
+        "captions": captions,
+    }  # fmt: skip
     messages: queue.Queue[Message | Ended] = queue.Queue()
     limit = DECODE_SECONDS + info.file_size / BYTES_PER_SECOND
     try:
@@ -111,22 +109,15 @@ def _captions(video: SegmentedVideo, moments: NDArray[np.float64]) -> list[Segme
 # --- in the process ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Caption:
-    label: str
-    colour: str
-    probability: float
-    time: float
-
-
-def _caption_at(time: float, captions: list[SegmentCaption], step: float) -> Caption:
+def _caption_at(time: float, captions: list[SegmentCaption], step: float) -> tuple[str, str, float]:
+    """Label, colour and probability."""
     number = min(bisect_right(captions, time, key=itemgetter(0)), len(captions) - 1)
     start = captions[number - 1][0] if number else 0.0
     _, label, colour, values = captions[number]
     # The first of the moments at or after the segment's start.
     first = int(np.ceil(start / step - 1e-9))
     place = int(time / step + 1e-9) - first
-    return Caption(label, colour, values[max(0, min(place, len(values) - 1))], time)
+    return label, colour, values[max(0, min(place, len(values) - 1))]
 
 
 def serve_annotate(line: Channel, request: dict[str, Any]) -> None:
@@ -157,7 +148,8 @@ def _write_copy(line: Channel, request: dict[str, Any]) -> str | None:
                 large = rgb.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else rgb
                 if number == 0 and frame.time is not None:
                     sound.origin = float(frame.time)
-                overlay.draw(large, _caption_at(time, request["captions"], request["step"]))
+                caption = _caption_at(time, request["captions"], request["step"])
+                overlay.draw(large, time, *caption)
                 writer.write(large, time, float(lengths[number]))
                 line.send({"number": number})
         if sound.stream is None or copied is not None:
@@ -174,27 +166,27 @@ class CaptionOverlay:
         self._height = min(height, round(3.2 * self._size))
         self._width = width
 
-    def draw(self, picture: NDArray[np.uint8], caption: Caption) -> None:
+    def draw(
+        self, picture: NDArray[np.uint8], time: float, label: str, colour: str, probability: float
+    ) -> None:
         """Into ``picture`` uint8 RGB (H, W, 3)."""
         size, pad, width = self._size, self._pad, self._width
         region = picture[-self._height :]
         dark = Image.fromarray((region * SHADE).astype(np.uint8))
         pen = ImageDraw.Draw(dark)
         upper, lower = round(1.05 * size), round(2.35 * size)
-        time = format_time(caption.time, 0.1)
-        time_width = text_width(time, size)
+        clock = format_time(time, 0.1)
+        clock_width = text_width(clock, size)
         space: float = width - 2 * pad
-        if space > 3 * time_width:
-            draw_text(pen, (width - pad, upper), time, size, "#cccccc", "rm")
-            space -= time_width + pad
-        label = ellipsized(printable(caption.label), size, space)
-        draw_text(pen, (pad, upper), label, size, "#ffffff")
+        if space > 3 * clock_width:
+            draw_text(pen, (width - pad, upper), clock, size, "#cccccc", "rm")
+            space -= clock_width + pad
+        draw_text(pen, (pad, upper), ellipsized(printable(label), size, space), size, "#ffffff")
         right = width - 2 * pad - text_width("100%", size)
         box = (pad, lower - size * 0.3, right, lower + size * 0.3)
         pen.rectangle(box, fill="#555555")
-        end = pad + (right - pad) * caption.probability
+        end = pad + (right - pad) * probability
         if end - pad >= 1:
-            pen.rectangle((box[0], box[1], end, box[3]), fill=caption.colour)
-        percent = f"{caption.probability:.0%}"
-        draw_text(pen, (width - pad, lower), percent, size, "#ffffff", "rm")
+            pen.rectangle((box[0], box[1], end, box[3]), fill=colour)
+        draw_text(pen, (width - pad, lower), f"{probability:.0%}", size, "#ffffff", "rm")
         region[:] = np.asarray(dark)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from slowfast_dist.commands.predict.inputs import Inputs, find_inputs
 from slowfast_dist.commands.predict.output import JsonLines, Table, note, terminal_columns, top
@@ -13,7 +13,6 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.reader import VideoInfo
 
 if TYPE_CHECKING:
     from slowfast_dist.inference.predictor import Predictor
@@ -25,11 +24,21 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
     Exits with code 1 where a video could not be read. Raises UserError for mistakes of the user's
     and RunError for what ends it from outside.
     """
-    _require_one_process()
+    if (count := os.environ.get("WORLD_SIZE") or "1") != "1":
+        raise UserError(
+            f"predict is one process, but the launcher started {count} (WORLD_SIZE): start it with "
+            "python -m slowfast_dist predict"
+        )
     found = find_inputs(words)
     _refuse_unused_flags(command, found.live is not None)
     if found.live is None and (command.segments or command.annotate):
-        _make_folder(command.output)
+        try:  # now, and not after minutes
+            command.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--output {command.output}: cannot create it ({error.strerror}): give another "
+                "folder"
+            ) from None
     with interrupted_at_once():  # torch comes only now: a mistake above does not wait for it
         from slowfast_dist.distributed.failures import faults_as_run_errors
         from slowfast_dist.inference.predictor import open_predictor
@@ -66,28 +75,6 @@ def _refuse_unused_flags(command: Predict, live: bool) -> None:
             raise UserError(f"{given}: {reason}")
 
 
-def _require_one_process() -> None:
-    count = os.environ.get("WORLD_SIZE") or "1"
-    if count != "1":
-        raise UserError(
-            f"predict is one process, but the launcher started {count} (WORLD_SIZE): start it with "
-            "python -m slowfast_dist predict"
-        )
-
-
-def _make_folder(folder: Path) -> None:
-    """Make the folder for what is written now, and not after minutes."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--output {folder}: cannot create it ({error.strerror}): give another folder"
-        ) from None
-
-
-# --- files ---------------------------------------------------------------------------------------
-
-
 def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> int:
     """Print what the model says of each file, and do what --segments and --annotate ask for;
     returns how many could not be read."""
@@ -106,7 +93,11 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
             try:
                 if one.probabilities is None or one.info is None:
                     raise DecodeError(one.path, one.reason or "")
-                more = _segment(predictor, one.path, one.info, command)
+                more = {}
+                if command.segments or command.annotate:
+                    from slowfast_dist.commands.predict.segment_files import write_segment_files
+
+                    more = write_segment_files(predictor, one.path, one.info, command)
             except DecodeError as error:
                 out.failure(one.path, error.reason)
                 failed += 1
@@ -116,14 +107,3 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
     if failed and len(files) > 1:
         note(f"{failed} of {len(files)} could not be read")
     return failed
-
-
-def _segment(
-    predictor: "Predictor", path: Path, info: VideoInfo, command: Predict
-) -> dict[str, Any]:
-    """The "segments" and "files" of --segments and --annotate. Raises DecodeError."""
-    if not (command.segments or command.annotate):
-        return {}
-    from slowfast_dist.commands.predict.segment_files import write_segment_files
-
-    return write_segment_files(predictor, path, info, command, command.output)

@@ -62,8 +62,7 @@ class FrameBuffer:
         self._seconds = UNIFORM_SECONDS if window is None else window
         self._frames: deque[LiveFrame] = deque()
         self._changed = threading.Condition()
-        self._received = self._covered = self._skipped = 0
-        self._dropped = 0
+        self._received = self._covered = self._skipped = self._dropped = 0
         self.silence = 0.0
         """Seconds waited in vain since something came; none while this process is stopped."""
         self.ready = self.begun = self.full = False
@@ -77,13 +76,12 @@ class FrameBuffer:
             self.silence = 0.0
             if isinstance(message, Ended):
                 self.end = self.end or {"ended": message.how}
-            elif message.data is None:
-                if "ready" in message.header:
-                    self.ready = True
-                else:
-                    self.end = message.header
-            else:
+            elif message.data is not None:
                 self._add_frame(message.header, message.data)
+            elif "ready" in message.header:
+                self.ready = True
+            else:
+                self.end = message.header
             self._changed.notify_all()
 
     def _add_frame(self, header: dict[str, Any], views: Frames) -> None:
@@ -102,20 +100,16 @@ class FrameBuffer:
         if not self._dense and len(frames) > 1 and frame.time - frames[-2].time < least:
             frames.pop()
         frames.append(frame)
-        while self._is_past(frames[0], frame):
-            self._drop_oldest()
-        self.full = self.full or self._is_whole()
-
-    def _is_past(self, oldest: LiveFrame, newest: LiveFrame) -> bool:
         if self._dense:
-            return len(self._frames) > self._clip
-        return oldest.time <= newest.time - self._seconds
-
-    def _is_whole(self) -> bool:
-        count, span = len(self._frames), self._frames[-1].time - self._frames[0].time
-        if self._dense:
-            return count == self._clip
-        return count > 1 and span * count / (count - 1) >= 0.999 * self._seconds
+            while len(frames) > self._clip:
+                self._drop_oldest()
+            whole = len(frames) == self._clip
+        else:
+            while frames[0].time <= frame.time - self._seconds:
+                self._drop_oldest()
+            count, span = len(frames), frame.time - frames[0].time
+            whole = count > 1 and span * count / (count - 1) >= 0.999 * self._seconds
+        self.full = self.full or whole
 
     def _drop_oldest(self) -> None:
         """Count it and the frames up to the next one held, unless a window had them."""
@@ -140,9 +134,8 @@ class FrameBuffer:
         with self._changed:
             if not self._frames:
                 return None
-            held = list(self._frames)
+            held, dropped = list(self._frames), self._dropped
             self._covered = self._received
-            dropped = self._dropped
         places = window_indices(len(held), self._data, self._dense, position=1.0)
         clips = np.stack([held[place].views for place in places.tolist()], axis=1)
         return Window(clips, held[0].time, held[-1], dropped)

@@ -9,11 +9,12 @@ The first rule that fits decides:
 """
 
 import errno
+import glob
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 from slowfast_dist.config.errors import UserError
@@ -100,11 +101,11 @@ def _at_path(word: str) -> list[Input]:
     """The file at a path that exists, or the videos below that folder."""
     if not os.path.isdir(word):
         return [Input(Path(word))]
-    found = _in_folder(word)
-    if not found:
+    if not (found := _in_folder(word)):
+        *endings, last = sorted(suffix[1:] for suffix in VIDEO_SUFFIXES)
         raise UserError(
             f"INPUT {word}: no video below this folder: give one that holds files ending in "
-            f"{_endings()}, or name a file itself"
+            f"{', '.join(endings)} or {last}, or name a file itself"
         )
     return found
 
@@ -144,11 +145,6 @@ def _is_video(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
-def _endings() -> str:
-    first, *others = sorted(suffix[1:] for suffix in VIDEO_SUFFIXES)
-    return ", ".join((first, *others[:-1])) + f" or {others[-1]}"
-
-
 # --- globs ---------------------------------------------------------------------------------------
 
 
@@ -175,44 +171,25 @@ def _matching(pattern: str) -> list[Input]:
 def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
     """Paths below ``folder`` ("" for the current one) that match; as in a shell, ``*`` matches no
     name that begins with a dot."""
-    if not parts:
-        yield folder
-        return
-    part, rest = parts[0], parts[1:]
-    if part == "**":
-        if not rest:  # the folder stands for all that is below it
-            yield folder or "."
-            return
-        for here, _ in _walk(folder or "."):
-            yield from _matches("" if here == "." else here.removeprefix("./"), rest)
-    elif _MAGIC.search(part):
-        try:
-            names = os.listdir(folder or ".")
-        except OSError:  # not a folder, or one that is closed to us: a shell passes over it too
-            return
-        for name in names:
-            if fnmatchcase(name, part) and (part.startswith(".") or not name.startswith(".")):
-                yield from _matches(os.path.join(folder, name), rest)
-    elif os.path.lexists(path := os.path.join(folder, part)):
-        yield from _matches(path, rest)
-
-
-# --- repeats -------------------------------------------------------------------------------------
+    place = parts.index("**") if "**" in parts else len(parts)
+    begin, rest = parts[:place], parts[place + 1 :]
+    found = glob.glob(os.path.join(glob.escape(folder), *begin)) if begin else [folder]
+    if place == len(parts):
+        yield from found
+    elif not rest:  # a folder stands for all that is below it
+        yield from (top or "." for top in found)
+    else:
+        for top in found:
+            for here, _ in _walk(top or "."):
+                yield from _matches("" if here == "." else here.removeprefix("./"), rest)
 
 
 def _without_repeats(files: Sequence[Input]) -> list[Input]:
     """Each file the first time it is met, by whatever path."""
-    folders: dict[str, str] = {}
-    seen: set[str] = set()
-    once = []
+    real_folder = cache(os.path.realpath)
+    once: dict[str, Input] = {}
     for given in files:
         folder, name = os.path.split(given.path)
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        real = os.path.join(folders[folder], name)
-        if os.path.islink(real):
-            real = os.path.realpath(real)
-        if real not in seen:
-            seen.add(real)
-            once.append(given)
-    return once
+        real = os.path.join(real_folder(folder), name)
+        once.setdefault(os.path.realpath(real) if os.path.islink(real) else real, given)
+    return list(once.values())

@@ -97,12 +97,10 @@ class _LinePrinter:
             "source": self._name,
             "clock": datetime.now().astimezone().isoformat(timespec="milliseconds"),
             "time": round(window.last.time - self._first, 3),
-            "prediction": ranked[0][0],
-            "confidence": round(ranked[0][1], 6),
+            "prediction": ranked[0][0], "confidence": round(ranked[0][1], 6),
             "top": [{"class": label, "probability": round(chance, 6)} for label, chance in ranked],
-            "dropped": window.dropped,
-            "lag": round(lag, 3),
-        }
+            "dropped": window.dropped, "lag": round(lag, 3),
+        }  # fmt: skip
         return json.dumps(facts, ensure_ascii=False)
 
 

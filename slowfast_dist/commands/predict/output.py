@@ -43,18 +43,13 @@ def seconds_of(info: VideoInfo) -> float | None:
 class JsonLines:
     """Prints one object a line: path, prediction, confidence, top, seconds; or path and error."""
 
-    def prediction(
-        self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]
-    ) -> None:
+    def prediction(self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]) -> None:
         """``more``: the "segments" and "files" of a long video, or nothing."""
         name, confidence = ranked[0]
         self._print({
-            "path": str(path),
-            "prediction": name,
-            "confidence": confidence,
+            "path": str(path), "prediction": name, "confidence": confidence,
             "top": [{"class": name, "probability": value} for name, value in ranked],
-            "seconds": seconds_of(info),
-            **more,
+            "seconds": seconds_of(info), **more,
         })  # fmt: skip
 
     def failure(self, path: Path, reason: str) -> None:
@@ -68,9 +63,7 @@ class JsonLines:
 class Table:
     """Prints path, class, probability in percent, then the other classes; nothing is cut off."""
 
-    def __init__(
-        self, paths: Sequence[Path], classes: Sequence[str], columns: int | None
-    ) -> None:
+    def __init__(self, paths: Sequence[Path], classes: Sequence[str], columns: int | None) -> None:
         """``columns`` of the terminal; None: no terminal, and one line a video."""
         self.columns = columns
         files = [width(clean(str(path))) for path in paths]
@@ -83,9 +76,7 @@ class Table:
         )
         """Whether the other classes are written beside the first, or below."""
 
-    def prediction(
-        self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]
-    ) -> None:
+    def prediction(self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]) -> None:
         print(*self.lines(path, ranked), sep="\n", flush=True)
         for segment in more.get("segments", []):
             span = f"{segment['start']:9.2f} to {segment['end']:9.2f} s"
@@ -145,25 +136,14 @@ def wrapped(words: Sequence[str], columns: int) -> list[str]:
     return lines
 
 
-# --- text of any script --------------------------------------------------------------------------
-
-
 def width(text: str) -> int:
-    """Columns that it takes on a terminal."""
-    return sum(map(_columns, text))
-
-
-def _columns(sign: str) -> int:
-    if unicodedata.category(sign) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+    """Columns that it takes on a terminal, in any script."""
+    drawn = [sign for sign in text if unicodedata.category(sign) not in ("Mn", "Me", "Cf")]
+    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in drawn)
 
 
 def padded(text: str, columns: int) -> str:
     return text + " " * (columns - width(text))
-
-
-# --- streams -------------------------------------------------------------------------------------
 
 
 def note(text: str) -> None:

@@ -6,7 +6,8 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +36,17 @@ names need some."""
 
 
 def write_segment_files(
-    predictor: "Predictor", path: Path, info: VideoInfo, command: Predict, folder: Path
+    predictor: "Predictor", path: Path, info: VideoInfo, command: Predict
 ) -> dict[str, Any]:
     """Do what --segments and --annotate ask for with one video.
 
-    Files called after the video go into ``folder``; they replace those of an earlier prediction of
+    Files called after the video go into --output; they replace those of an earlier prediction of
     the same video, never another file. Returns {"segments": [{"start", "end", "class",
     "confidence"}, ...], "files": [path, ...]}. Raises DecodeError for a video that cannot be read,
     UserError for a folder that cannot be made, RunError for what cannot be written.
     """
-    with _ProgressBar(path, 1 + command.annotate) as progress:
+    folder = command.output
+    with _progress_bar(path, 1 + command.annotate) as progress:
         scores = score_windows(
             predictor, path, info, command.window, command.stride, command.batch_size, progress
         )
@@ -58,33 +60,25 @@ def write_segment_files(
                 files = [folder / (name + suffix) for suffix in SUFFIXES[:3]]
                 about = {"video": _utf8(path), "duration": round(scores.duration, 3)}
                 write_json(files[0], {**about, "segments": rows})
-                _write_csv(files[1], rows)
+                with atomic_write(files[1], "w") as file:
+                    writer = csv.DictWriter(file, ["start", "end", "class", "confidence"])
+                    writer.writeheader()
+                    writer.writerows(rows)
                 draw_timeline(files[2], video, path.name)
             if command.annotate:
                 files.append(folder / (name + SUFFIXES[3]))
-                progress.next()
-                lost_sound = annotate(path, info, files[-1], video, progress)
-                if lost_sound:
-                    print(f"{_utf8(path)}: {lost_sound}", file=sys.stderr)
+                lost = annotate(path, info, files[-1], video, lambda done: progress(1 + done))
+                if lost:
+                    print(f"{_utf8(path)}: {lost}", file=sys.stderr)
         except OSError as error:
             where = error.filename or folder
             raise RunError(f"{where}: cannot be written ({error.strerror or error})") from error
     return {"segments": rows, "files": [str(file) for file in files]}
 
 
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with atomic_write(path, "w") as file:
-        writer = csv.DictWriter(file, ["start", "end", "class", "confidence"])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def _utf8(path: Path) -> str:
     """What of its name UTF-8 does not have is written as numbers."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-# --- names ---------------------------------------------------------------------------------------
 
 
 def claim_name(folder: Path, path: Path) -> str:
@@ -100,12 +94,8 @@ def claim_name(folder: Path, path: Path) -> str:
     stem = stem.encode("utf-8", "replace").decode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        number = 1
-        while True:
-            name = stem if number == 1 else f"{stem}-{number}"
-            if _is_claimed(folder, name, digest):
-                return name
-            number += 1
+        names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        return next(name for name in names if _is_claimed(folder, name, digest))
     except OSError as error:
         raise UserError(
             f"--output {folder}: cannot be written ({error.strerror}): give a folder that can"
@@ -122,31 +112,22 @@ def _is_claimed(folder: Path, name: str, digest: bytes) -> bool:
     return claim.read_bytes() == digest
 
 
-class _ProgressBar:
+@contextlib.contextmanager
+def _progress_bar(path: Path, parts: int) -> Iterator[Callable[[float], None]]:
     """Progress of the work on one video, on standard error: a bar on a terminal, elsewhere a line
-    every 30 s. Called with the fraction of each of its ``parts`` in turn."""
+    every 30 s. What it yields is called with how many of the ``parts`` are done."""
+    title, printed = _utf8(Path(path.name)), time.monotonic()
+    with tqdm(
+        total=100, desc=title, unit="%", leave=False, dynamic_ncols=True,
+        disable=not is_terminal(sys.stderr), bar_format="{l_bar}{bar}| {remaining}",
+    ) as bar:  # fmt: skip
 
-    def __init__(self, path: Path, parts: int) -> None:
-        self._title, self._parts, self._part = _utf8(Path(path.name)), parts, 0
-        self._printed = time.monotonic()
-        self._bar = tqdm(
-            total=100, desc=self._title, unit="%", leave=False, dynamic_ncols=True,
-            disable=not is_terminal(sys.stderr), bar_format="{l_bar}{bar}| {remaining}",
-        )  # fmt: skip
+        def show(done: float) -> None:
+            nonlocal printed
+            percent = min(100, int(100 * done / parts))
+            bar.update(percent - bar.n)
+            if bar.disable and time.monotonic() - printed >= LINE_SECONDS:
+                printed = time.monotonic()
+                print(f"{title}: {percent} %", file=sys.stderr, flush=True)
 
-    def __call__(self, fraction: float) -> None:
-        percent = int(100 * (self._part + min(1.0, fraction)) / self._parts)
-        self._bar.update(percent - self._bar.n)
-        if self._bar.disable and time.monotonic() - self._printed >= LINE_SECONDS:
-            self._printed = time.monotonic()
-            print(f"{self._title}: {percent} %", file=sys.stderr, flush=True)
-
-    def next(self) -> None:
-        """The next part begins."""
-        self._part += 1
-
-    def __enter__(self) -> "_ProgressBar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        yield show

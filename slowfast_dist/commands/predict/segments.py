@@ -40,11 +40,9 @@ class Segment:
     def as_json(self, digits: int) -> dict[str, Any]:
         """In JSON's types; times to milliseconds, the probability to so many ``digits``."""
         return {
-            "start": round(self.start, 3),
-            "end": round(self.end, 3),
-            "class": self.label,
-            "confidence": round(self.probability, digits),
-        }
+            "start": round(self.start, 3), "end": round(self.end, 3),
+            "class": self.label, "confidence": round(self.probability, digits),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,7 @@ class SegmentedVideo:
             seconds[segment.label] = seconds.get(segment.label, 0.0) + segment.end - segment.start
         return dict(sorted(seconds.items(), key=lambda item: (-item[1], item[0])))
 
-    def curves(
-        self, labels: Sequence[str], moments: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def curves(self, labels: Sequence[str], moments: NDArray[np.float64]) -> NDArray[np.float64]:
         """The probabilities (N, len(labels)) at ``moments`` (N,) in seconds."""
         columns = [list(self.classes).index(label) for label in labels]
         return probabilities_at(self.scores.of_classes(columns), moments, self.smoothing)
@@ -144,15 +140,12 @@ def find_segments(
     chances = probabilities_at(scores.of_classes(ever), moments, smoothing)
     steps = window / (edges[1] - edges[0])
     min_length = min(count, max(1, round(MIN_WINDOWS * steps)))
-    return [
-        Segment(
-            start=float(edges[first]),
-            end=float(edges[end]),
-            label=classes[ever[label]],
-            probability=float(chances[first:end, label].mean()),
-        )
-        for first, end, label in best_cut(chances, min_length, CHANGE_COST * steps)
-    ]
+    segments = []
+    for first, end, label in best_cut(chances, min_length, CHANGE_COST * steps):
+        probability = float(chances[first:end, label].mean())
+        start, stop = edges[[first, end]].tolist()
+        segments.append(Segment(start, stop, classes[ever[label]], probability))
+    return segments
 
 
 def best_cut(

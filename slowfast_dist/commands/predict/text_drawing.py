@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from bisect import bisect_right
 from functools import lru_cache
 
 from PIL import ImageDraw, ImageFont
@@ -37,8 +38,11 @@ def font_for(text: str, size: int) -> Font:
         return own
     best: tuple[int, Font] = len(missing), own
     for file in _font_files("".join(sorted(missing))):
-        font = _load(file, size)
-        if font is not None and (left := len(_missing(font, wanted))) < best[0]:
+        try:
+            font = ImageFont.truetype(file, size)
+        except (OSError, ValueError):  # one that is not there, or holds pictures of another size
+            continue
+        if (left := len(_missing(font, wanted))) < best[0]:
             best = left, font
             if not left:
                 break
@@ -51,13 +55,6 @@ def _missing(font: ImageFont.FreeTypeFont, characters: set[str]) -> set[str]:
         return {char for char in characters if bytes(font.getmask(char)) == nothing}
     except (OSError, ValueError):
         return characters
-
-
-def _load(file: str, size: int) -> ImageFont.FreeTypeFont | None:
-    try:
-        return ImageFont.truetype(file, size)
-    except (OSError, ValueError):  # one that is not there, or holds pictures of another size
-        return None
 
 
 @lru_cache(maxsize=64)
@@ -88,24 +85,19 @@ def ellipsized(text: str, size: int, width: float) -> str:
     where nothing fits."""
     if text_width(text, size) <= width:
         return text
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if text_width(text[:middle].rstrip() + "…", size) <= width:
-            low = middle
-        else:
-            high = middle - 1
-    return text[:low].rstrip() + "…" if low else ""
+
+    def shortened(length: int) -> str:
+        return text[:length].rstrip() + "…"
+
+    lengths = range(1, len(text) + 1)
+    length = bisect_right(lengths, width, key=lambda length: text_width(shortened(length), size))
+    return shortened(length) if length else ""
 
 
 def draw_text(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[float, float],
-    text: str,
-    size: int,
-    colour: str,
+    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, colour: str,
     anchor: str = "lm",
-) -> None:
+) -> None:  # fmt: skip
     """``anchor`` as Pillow's: lm is the middle of the left edge."""
     font = font_for(text, size)
     if not isinstance(font, ImageFont.FreeTypeFont):

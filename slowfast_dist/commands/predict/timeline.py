@@ -28,8 +28,9 @@ INK, SOFT, LINES, PAPER = "#1a1a1a", "#5c5c5c", "#dddddd", "#ffffff"
 """Colours of text, of less important text, of grid lines and of the background."""
 
 WIDTH, MARGIN, LEFT = 1600, 48, 96
-"""Pixels of the picture's width, its margins, and the left edge of bar and curves: sharp on a slide
-and a screen, and a hundred kilobytes at most."""
+RIGHT = WIDTH - MARGIN
+"""Pixels of the picture's width, its margins, and the left and right edges of bar and curves: sharp
+on a slide and a screen, and a hundred kilobytes at most."""
 TITLE, TEXT, SMALL = 34, 26, 22
 """Sizes of type in pixels: readable where the picture is shown at half its size."""
 BAR, CURVES, ROW = 120, 300, 44
@@ -44,6 +45,9 @@ marks' texts do not touch."""
 
 Scale = Callable[[float], float]
 """From seconds of the video to pixels from the left."""
+
+LegendEntry = tuple[int, float, str, str]
+"""Row, left edge in pixels, label ("" for all others) and text."""
 
 
 class Palette:
@@ -60,16 +64,13 @@ class Palette:
         place = self._places[label]
         return COLOURS[place % len(COLOURS)] if place < 2 * len(COLOURS) else OTHER
 
-    def striped(self, label: str) -> bool:
-        return len(COLOURS) <= self._places[label] < 2 * len(COLOURS)
-
     def fill(
         self, draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], label: str
     ) -> None:
         left, top, right, bottom = map(round, box)
         right = max(right, left + 1)
         draw.rectangle((left, top, right - 1, bottom - 1), fill=self.colour(label))
-        if not self.striped(label):
+        if not len(COLOURS) <= self._places[label] < 2 * len(COLOURS):
             return
         height = bottom - top
         stripes = Image.new("L", (right - left, height), 0)
@@ -90,10 +91,9 @@ def draw_timeline(path: Path, video: SegmentedVideo, title: str) -> None:
     image = Image.new("RGB", (WIDTH, curves + CURVES + 64 + MARGIN // 2), PAPER)
     draw = ImageDraw.Draw(image)
     duration = max(video.scores.duration, 1e-6)
-    plot = (LEFT, WIDTH - MARGIN)
 
     def x(time: float) -> float:
-        return plot[0] + (plot[1] - plot[0]) * min(1.0, time / duration)
+        return LEFT + (RIGHT - LEFT) * min(1.0, time / duration)
 
     length = format_time(duration, _precision(duration))
     head = ellipsized(printable(title), TITLE, WIDTH - 3 * MARGIN - text_width(length, TITLE))
@@ -102,7 +102,7 @@ def draw_timeline(path: Path, video: SegmentedVideo, title: str) -> None:
     _draw_legend(draw, palette, legend, MARGIN + TITLE + 24)
     _draw_bar(draw, palette, video.segments, x, bar)
     _draw_axis(draw, duration, x, bar + BAR, curves + CURVES)
-    _draw_curves(image, draw, palette, video, plot, curves)
+    _draw_curves(image, draw, palette, video, curves)
     with atomic_write(path) as file:
         image.save(file, "PNG", optimize=True)
 
@@ -111,10 +111,8 @@ def _precision(seconds: float) -> float:
     return 0.01 if seconds < 1 else 0.1 if seconds < 60 else 1
 
 
-def _place_legend(
-    palette: Palette, seconds: dict[str, float]
-) -> list[tuple[int, float, str, str]]:
-    """(row, left edge, label, text) of each entry, as many in a row as fit."""
+def _place_legend(palette: Palette, seconds: dict[str, float]) -> list[LegendEntry]:
+    """As many in a row as fit."""
     entries = []
     precision = _precision(max(seconds.values()))  # the same for all: they are compared
     for label in palette.shown:
@@ -123,7 +121,7 @@ def _place_legend(
         entries.append((label, ellipsized(printable(label), TEXT, min(space, 640)) + text))
     if others := len(seconds) - len(palette.shown):
         entries.append(("", f"{others} more classes"))
-    placed: list[tuple[int, float, str, str]] = []
+    placed: list[LegendEntry] = []
     row, left = 0, float(MARGIN)
     for label, text in entries:
         width = ROW + text_width(text, TEXT) + 32
@@ -135,10 +133,7 @@ def _place_legend(
 
 
 def _draw_legend(
-    draw: ImageDraw.ImageDraw,
-    palette: Palette,
-    placed: list[tuple[int, float, str, str]],
-    above: float,
+    draw: ImageDraw.ImageDraw, palette: Palette, placed: list[LegendEntry], above: float
 ) -> None:
     for row, left, label, text in placed:
         top = above + ROW * row
@@ -151,11 +146,7 @@ def _draw_legend(
 
 
 def _draw_bar(
-    draw: ImageDraw.ImageDraw,
-    palette: Palette,
-    segments: Sequence[Segment],
-    x: Scale,
-    top: float,
+    draw: ImageDraw.ImageDraw, palette: Palette, segments: Sequence[Segment], x: Scale, top: float
 ) -> None:
     for number, segment in enumerate(segments):
         left, right = x(segment.start), x(segment.end)
@@ -180,7 +171,7 @@ def _draw_axis(
     """Marks under the bar and under the curves, with lines between."""
     for step in STEPS:
         wide = text_width(format_time(duration, step), SMALL) + 40
-        if step / duration * (x(duration) - x(0)) >= wide:
+        if step / duration * (RIGHT - LEFT) >= wide:
             break
     for number in range(int(duration / step + 1e-6) + 1):
         place = x(number * step)
@@ -191,14 +182,9 @@ def _draw_axis(
 
 
 def _draw_curves(
-    image: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    palette: Palette,
-    video: SegmentedVideo,
-    plot: tuple[int, int],
-    top: int,
+    image: Image.Image, draw: ImageDraw.ImageDraw, palette: Palette, video: SegmentedVideo, top: int
 ) -> None:
-    left, right = plot
+    left, right = LEFT, RIGHT
     for share in (0.0, 0.5, 1.0):
         y = top + CURVES * (1 - share)
         draw.line((left, y, right, y), fill=LINES if share else SOFT, width=2)

@@ -52,23 +52,16 @@ def probe_video(path: Path) -> VideoInfo:
 
 
 def predict_video(
-    predictor: Predictor,
-    path: Path,
-    info: VideoInfo | None = None,
-    temporal_views: int | None = None,
-    spatial_crops: int | None = None,
-    batch_size: int = 8,
+    predictor: Predictor, path: Path, info: VideoInfo | None = None,
+    temporal_views: int | None = None, spatial_crops: int | None = None, batch_size: int = 8,
     stop: Callable[[], bool] = lambda: False,
-) -> NDArray[np.float64]:
-    """Class probabilities float64 (K,) of one video file, in the order of ``predictor.classes``.
+) -> NDArray[np.float64]:  # fmt: skip
+    """Class probabilities float64 (K,) of one video file: the mean over ``temporal_views`` clips
+    times ``spatial_crops`` crops, ``batch_size`` at once; None: as many as in the run's validation.
 
-    The mean over ``temporal_views`` clips times ``spatial_crops`` crops; None: as many as in the
-    run's own validation. ``batch_size`` of them are scored at once, and one other process decodes.
-    ``info``: what `probe_video` says of the file; None: it is asked here.
-
-    Raises DecodeError (path, reason) for a file that cannot be read, hangs or crashes its decoder,
-    or for which the model's output is not a number; UserError for views that would all be the
-    same; Stopped, within a batch's time, once ``stop`` returns true.
+    ``info``: what `probe_video` says of the file; None: it is asked here. Raises DecodeError for a
+    file that cannot be read or scored; UserError for views that would all be the same; Stopped,
+    within a batch's time, once ``stop`` returns true.
     """
     info = probe_video(path) if info is None else info
     views = predictor.best.views(temporal_views, spatial_crops)
@@ -80,30 +73,15 @@ def predict_video(
 
 
 def predict_segments(
-    predictor: Predictor,
-    path: Path,
-    window: float | None = None,
-    stride: float | None = None,
-    smoothing: float | None = None,
-    info: VideoInfo | None = None,
-    batch_size: int = 8,
+    predictor: Predictor, path: Path, window: float | None = None, stride: float | None = None,
+    smoothing: float | None = None, info: VideoInfo | None = None, batch_size: int = 8,
     on_progress: Callable[[float], None] = lambda fraction: None,
     stop: Callable[[], bool] = lambda: False,
-) -> list[Segment]:
-    """What happens when in one video file: segments in their order, from the video's start to its
-    end without gaps, each with ``start`` and ``end`` in seconds from the first frame on, ``label``,
-    a class's name, and ``probability``, its mean within the segment.
+) -> list[Segment]:  # fmt: skip
+    """What happens when in one video file, as `find_segments` cuts what `score_windows` says.
 
-    Clips of ``window`` seconds, one every ``stride`` seconds, are scored, ``batch_size`` at once;
-    their probabilities are averaged over ``smoothing`` seconds. All three are positive, but that a
-    smoothing of 0 does none. None is the usual value: as long a window as the clips of the
-    training, a half of it (with sampling uniform a quarter), one window. ``info``: what
-    `probe_video` says of the file; None: it is asked here. ``on_progress`` is given the fraction
-    that is done, 0 to 1.
-
-    Raises DecodeError (path, reason) for a video that is damaged anywhere, hangs or crashes its
-    decoder, or for which the model's output is not a number; Stopped, within a batch's time, once
-    ``stop`` returns true.
+    ``info``: what `probe_video` says of the file; None: it is asked here. Raises what
+    `score_windows` raises.
     """
     info = probe_video(path) if info is None else info
     scores = score_windows(predictor, path, info, window, stride, batch_size, on_progress, stop)
@@ -148,22 +126,17 @@ def _probe(files: Sequence[Input], workers: int) -> list[VideoInfo | str]:
 
 
 _KINDS_OF_FILE = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
 
 
 def _not_a_file(path: Path) -> str | None:
     """What else it is, as a read might wait for ever or never come to an end; None for a file."""
     try:
         mode = os.stat(path).st_mode
-    except OSError as error:
-        return error.strerror or str(error)
-    except ValueError as error:  # a null character
-        return str(error)
+    except (OSError, ValueError) as error:  # the latter of a null character
+        return getattr(error, "strerror", None) or str(error)
     if stat.S_ISREG(mode):
         return None
     return f"{_KINDS_OF_FILE.get(stat.S_IFMT(mode), 'not')}, no file"
@@ -175,13 +148,9 @@ def _table(paths: Sequence[Path]) -> VideoTable:
 
 
 def _score(
-    predictor: Predictor,
-    files: Sequence[tuple[Path, VideoInfo]],
-    views: EvaluationConfig,
-    batch_size: int,
-    workers: int,
-    stop: Callable[[], bool] = lambda: False,
-) -> Generator[NDArray[np.float64] | str, None, None]:
+    predictor: Predictor, files: Sequence[tuple[Path, VideoInfo]], views: EvaluationConfig,
+    batch_size: int, workers: int, stop: Callable[[], bool] = lambda: False,
+) -> Generator[NDArray[np.float64] | str, None, None]:  # fmt: skip
     """Of each file the mean probabilities (K,) over its ``views``, or why not.
 
     The clips of one file and the next are scored together, ``batch_size`` at once.

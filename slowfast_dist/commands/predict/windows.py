@@ -1,7 +1,8 @@
 """Score a long video window by window: each frame is decoded once, and few are held."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,17 +60,16 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class WindowScores:
-    """What a model says of W windows of a video, in their order; times in seconds from its first
-    frame on."""
+    """What a model says of W windows of a video, in their order: ``probabilities`` (W, K).
+
+    In seconds from the video's first frame on: ``starts`` and ``ends`` (W,), when each window's
+    first frame appears and its last one disappears; ``duration``, when the video's last one does.
+    """
 
     starts: NDArray[np.float64]
-    """(W,): when each window's first frame appears."""
     ends: NDArray[np.float64]
-    """(W,): when its last one disappears."""
     probabilities: NDArray[np.float64]
-    """(W, K)."""
     duration: float
-    """When the video's last frame disappears."""
 
     def of_classes(self, columns: Sequence[int] | NDArray[np.int64]) -> "WindowScores":
         """Of these classes alone, in this order: probabilities (W, len(columns))."""
@@ -122,15 +122,11 @@ def window_indices(
 
 
 def score_windows(
-    predictor: "Predictor",
-    path: Path,
-    info: VideoInfo,
-    window: float | None,
-    stride: float | None,
-    batch_size: int,
+    predictor: "Predictor", path: Path, info: VideoInfo, window: float | None,
+    stride: float | None, batch_size: int,
     on_progress: Callable[[float], None] = lambda fraction: None,
     stop: Callable[[], bool] = lambda: False,
-) -> WindowScores:
+) -> WindowScores:  # fmt: skip
     """Score the windows of a video that `plan_windows` places, ``batch_size`` clips at once.
 
     One centre crop, or the mean of three where the run's validation took three. ``on_progress`` is
@@ -151,9 +147,10 @@ def score_windows(
         windows = plan_windows(times, data, window, stride)
         shown = times.starts.copy()
         scores: list[NDArray[np.float64]] = []
-        for batch in _batches(_clips(windows, reader, shown), batch_size):
+        clips = _clips(windows, reader, shown)
+        while batch := list(islice(clips, batch_size)):
             raise_if_stopped()
-            scores.append(predictor.probabilities(batch))
+            scores.append(predictor.probabilities(np.stack(batch)))
             on_progress(sum(map(len, scores)) / (crops * len(windows)))
     rows = np.concatenate(scores)
     if not np.isfinite(rows).all():
@@ -182,14 +179,3 @@ def _clips(
             following += 1
             first = windows[following, 0] if following < len(windows) else number + 1
             held = {place: views for place, views in held.items() if place >= first}
-
-
-def _batches(clips: Iterable[Frames], size: int) -> Iterator[Frames]:
-    batch: list[Frames] = []
-    for clip in clips:
-        batch.append(clip)
-        if len(batch) == size:
-            yield np.stack(batch)
-            batch = []
-    if batch:
-        yield np.stack(batch)

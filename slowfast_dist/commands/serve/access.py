@@ -54,9 +54,7 @@ def json_line(value: Mapping[str, Any]) -> bytes:
     return f"{text}\n".encode(errors="replace")
 
 
-def error_response(
-    status: int, text: str, headers: Mapping[str, str] | None = None
-) -> Response:
+def error_response(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
     """An answer that says in one line of ``text``, which the page shows as it is, what is wrong."""
     return Response(json_line({"error": text}), status, headers, "application/json")
 
@@ -83,13 +81,12 @@ class SameOriginMiddleware:
 
     def _refusal(self, method: str, headers: Headers) -> str | None:
         host = headers.get("host", "").lower()  # the HTTP parser sees to it that there is only one
-        name = _host_name(host)
+        # Without the port, and the brackets of an IPv6 address.
+        name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         # An address is what the browser really connected to: only a name can be made to lie.
         if name not in self.names and not (self.any_address and _address(name) is not None):
-            return (
-                f"not under the name {name[:80] or 'of nobody'}: use the address that the server "
-                "printed"
-            )
+            shown = name[:80] or "of nobody"
+            return f"not under the name {shown}: use the address that the server printed"
         if method in ("GET", "HEAD") or headers.getlist("sec-fetch-site") == ["same-origin"]:
             return None
         # A program sends none. The scheme may differ, behind what adds https.
@@ -97,10 +94,3 @@ class SameOriginMiddleware:
             if origin.lower().partition("://")[2] != host:
                 return "not from the page of another site"
         return None
-
-
-def _host_name(host: str) -> str:
-    """The name in a Host header: without the port, and the brackets of an IPv6 address."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]

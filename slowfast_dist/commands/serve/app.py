@@ -47,12 +47,9 @@ def make_app(predict: "PredictEndpoint", facts: Mapping[str, Any], host: str) ->
     async def forget_client(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # which nobody reads
 
+    predicting = Route("/predict", predict, methods=["POST"])
     app = Starlette(
-        routes=[
-            Route("/", show_page),
-            Route("/model", show_facts),
-            Route("/predict", predict, methods=["POST"]),
-        ],
+        routes=[Route("/", show_page), Route("/model", show_facts), predicting],
         middleware=[Middleware(SameOriginMiddleware, host=host)],
         exception_handlers={HTTPException: show_error, ClientDisconnect: forget_client},
     )
@@ -64,9 +61,7 @@ class PredictEndpoint:
     """POST /predict: takes a video as the body, answers with what the work on its job sends."""
 
     def __init__(self, jobs: JobQueue, max_bytes: int, time_limit: float) -> None:
-        self.jobs = jobs
-        self.max_bytes = max_bytes
-        self.time_limit = time_limit
+        self.jobs, self.max_bytes, self.time_limit = jobs, max_bytes, time_limit
         self._shutting_down = False
         self._uploading: set[asyncio.Task[Any]] = set()
 
@@ -172,12 +167,11 @@ def _shutdown_error() -> HTTPException:
 # --- the page: one HTML file with its style and script inside, which loads nothing from anywhere --
 
 
-def _part(name: str) -> str:
-    return (files(__package__) / name).read_text(encoding="utf-8")
-
-
-STYLE, SCRIPT = _part("page.css"), _part("page.js")
-PAGE = _part("page.html").replace("/*STYLE*/", STYLE).replace("/*SCRIPT*/", SCRIPT)
+PAGE, STYLE, SCRIPT = (
+    (files(__package__) / f"page.{ending}").read_text(encoding="utf-8")
+    for ending in ("html", "css", "js")
+)
+PAGE = PAGE.replace("/*STYLE*/", STYLE).replace("/*SCRIPT*/", SCRIPT)
 
 
 def _hash(text: str) -> str:
@@ -186,15 +180,9 @@ def _hash(text: str) -> str:
 
 
 POLICY = "; ".join((
-    "default-src 'none'",
-    f"script-src {_hash(SCRIPT)}",
-    f"style-src {_hash(STYLE)}",
-    "img-src data:",
-    "media-src blob:",
-    "connect-src 'self'",
-    "base-uri 'none'",
-    "form-action 'none'",
-    "frame-ancestors 'none'",
+    "default-src 'none'", f"script-src {_hash(SCRIPT)}", f"style-src {_hash(STYLE)}",
+    "img-src data:", "media-src blob:", "connect-src 'self'",
+    "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
 ))  # fmt: skip
 """Content-Security-Policy: this script and this style run, nothing else does, and nothing is
 fetched but from this server."""

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +19,7 @@ def run_serve(run: Path, command: Serve) -> NoReturn:
     Raises UserError where the run has no best model, the port is taken, or the extra is missing.
     """
     try:
-        from slowfast_dist.commands.serve.app import PredictEndpoint, make_app
+        from slowfast_dist.commands.serve.access import is_loopback, is_wildcard
         from slowfast_dist.commands.serve.server import listen, serve
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("slowfast_dist"):
@@ -29,42 +28,36 @@ def run_serve(run: Path, command: Serve) -> NoReturn:
             f"serve: the package {error.name} is missing: pip install '.[demo]'"
         ) from None
     listener = listen(command.host, command.port)  # before the model is loaded, which takes longer
-    from slowfast_dist.commands.serve.jobs import JobQueue
-    from slowfast_dist.commands.serve.scoring import TOP, score_video
+    from slowfast_dist.commands.serve.app import PredictEndpoint, make_app
+    from slowfast_dist.commands.serve.jobs import TOP, JobQueue
     from slowfast_dist.inference.predictor import open_predictor
 
     predictor = open_predictor(run, command.backend, command.mixed_precision)
-    best = predictor.best
-    folder = best.folder.resolve()
+    best, folder = predictor.best, predictor.best.folder.resolve()
     facts: dict[str, Any] = {
         "run": folder.parent.name if folder.name == "models" else folder.name,
-        "model": best.model["name"],
-        "classes": list(best.classes),
-        "top": TOP,
+        "model": best.model["name"], "classes": list(best.classes), "top": TOP,
         "max_bytes": int(command.max_megabytes * 1e6),
-        "max_seconds": command.max_seconds,
-        "time_limit": command.time_limit,
-    }
-    jobs = JobQueue(partial(score_video, predictor, command.max_seconds))
+        "max_seconds": command.max_seconds, "time_limit": command.time_limit,
+    }  # fmt: skip
+    jobs = JobQueue(predictor, command.max_seconds)
     predict = PredictEndpoint(jobs, facts["max_bytes"], command.time_limit)
     app = make_app(predict, facts, command.host)
-    port = listener.getsockname()[1]
-    serve(app, listener, lambda: _print_address(command.host, port), predict.shutdown)
+    host, port = command.host, listener.getsockname()[1]
+
+    def print_address() -> None:
+        if not is_loopback(host):
+            print(
+                f"warning: --host {host}: there is no login: whoever reaches port {port} may use "
+                "this", file=sys.stderr, flush=True,
+            )  # fmt: skip
+        name = "localhost" if is_wildcard(host) else f"[{host}]" if ":" in host else host
+        print(f"open http://{name}:{port}/ in a browser (Ctrl-C ends this)", flush=True)
+
+    serve(app, listener, print_address, predict.shutdown)
     jobs.shutdown(END_SECONDS)
     # At once: a batch that is computed cannot be interrupted, and Python takes seconds to take
     # torch apart. What has no name on the disk the kernel deletes, and it ends the decoders.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _print_address(host: str, port: int) -> None:
-    from slowfast_dist.commands.serve.access import is_loopback, is_wildcard
-
-    if not is_loopback(host):
-        print(
-            f"warning: --host {host}: there is no login: whoever reaches port {port} may use this",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
-    name = "localhost" if is_wildcard(host) else f"[{host}]" if ":" in host else host
-    print(f"open http://{name}:{port}/ in a browser (Ctrl-C ends this)", flush=True)

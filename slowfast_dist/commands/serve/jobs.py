@@ -3,16 +3,19 @@
 import asyncio
 import contextlib
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from slowfast_dist.commands.predict.output import seconds_of, top
+from slowfast_dist.commands.predict.videos import predict_segments, predict_video, probe_video
 from slowfast_dist.commands.predict.windows import Stopped
 from slowfast_dist.commands.serve.upload import Upload
+from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.video.container import DecodeError
 
@@ -20,8 +23,18 @@ MAX_UPLOADS = 8
 """Videos that are being uploaded, wait or are scored at one time: a ninth is refused. So many
 temporary files, each of --max-megabytes, there are at most."""
 
-Work = Callable[[Path, Callable[[dict[str, Any]], None], Callable[[], bool]], None]
-"""Score the file at a path; send what is found, in JSON's types; when asked to, raise Stopped."""
+TOP = 5
+"""Classes in an answer, the most probable first: as many as `predict` prints."""
+
+BATCH_SIZE = 4
+"""Clips scored at once: between two batches the work can be stopped, and on a laptop's CPU a batch
+of four takes about a second."""
+
+ASSUMED_FPS = 25.0
+"""Frames a second of a file that does not say, to estimate its length: European television's."""
+
+PROGRESS_STEP = 0.01
+"""Fraction of the work after which progress is sent again: the page's bar has no finer one."""
 
 Event = dict[str, Any] | HTTPException | None
 """A part of the answer, or {"progress": 0 to 1}; at the end None where it is complete, else why
@@ -50,8 +63,9 @@ class Job:
 class JobQueue:
     """All methods but `shutdown` are called in the event loop's thread."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(self, predictor: Predictor, max_seconds: float) -> None:
+        """``max_seconds``: longer videos are refused."""
+        self._predictor, self._max_seconds = predictor, max_seconds
         self._free = MAX_UPLOADS
         self._jobs: list[Job] = []
         """Those that are scored or wait, the oldest first."""
@@ -119,7 +133,7 @@ class JobQueue:
         """In the thread; returns the last event."""
         job.send({"progress": 0.0})
         try:
-            self._work(job.upload.path, job.send, job.dropped.is_set)
+            _score_video(self._predictor, self._max_seconds, job)
         except DecodeError as error:
             return HTTPException(422, f"cannot be read: {error.reason}")
         except HTTPException as error:
@@ -128,9 +142,45 @@ class JobQueue:
             pass
         except Exception as error:
             traceback.print_exc()
-            return HTTPException(
-                500, f"the server failed ({type(error).__name__}): see its terminal"
-            )
+            text = f"the server failed ({type(error).__name__}): see its terminal"
+            return HTTPException(500, text)
         finally:
             give_back_free_memory()
         return None
+
+
+def _score_video(predictor: Predictor, max_seconds: float, job: Job) -> None:
+    """Send parts of the answer as they are known, and {"progress": 0 to 1}: the most probable
+    classes, then the segments.
+
+    Raises DecodeError for a video that cannot be read, HTTPException (422) for one that is longer
+    than ``max_seconds``, Stopped once the job is dropped.
+    """
+    start, path, stop = time.monotonic(), job.upload.path, job.dropped.is_set
+    info = probe_video(path)
+    duration = seconds_of(info) or info.frames / ASSUMED_FPS
+    if duration > max_seconds:
+        raise HTTPException(
+            422, f"{duration:.0f} s long, more than the {max_seconds:g} s taken here: give a part "
+            "of it",
+        )  # fmt: skip
+    probabilities = predict_video(predictor, path, info, batch_size=BATCH_SIZE, stop=stop)
+    best = top(probabilities, predictor.classes, TOP)
+    classes = [{"class": name, "probability": round(value, 6)} for name, value in best]
+    job.send({"duration": round(duration, 3), "top": classes})
+    shown = 0.0
+
+    def on_progress(done: float) -> None:
+        nonlocal shown
+        if done - shown >= PROGRESS_STEP:
+            shown = done
+            job.send({"progress": round(done, 3)})
+
+    segments = predict_segments(
+        predictor, path, info=info, batch_size=BATCH_SIZE, on_progress=on_progress, stop=stop
+    )
+    job.send({
+        "duration": round(segments[-1].end, 3),
+        "segments": [segment.as_json(digits=6) for segment in segments],
+        "seconds": round(time.monotonic() - start, 3),
+    })  # fmt: skip

@@ -34,23 +34,18 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=kind, backlog=MAX_CONNECTIONS)
-    except (socket.gaierror, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        text = f"--host {host}: no address of this machine ({reason}): give 127.0.0.1"
-    except OSError as error:
-        text = _listen_error(host, port, error)
+    except (OSError, UnicodeError) as error:
+        reason, number = getattr(error, "strerror", None) or str(error), getattr(error, "errno", 0)
+        text = f"--host {host} --port {port}: {reason}: give others"
+        if isinstance(error, socket.gaierror | UnicodeError):
+            text = f"--host {host}: no address of this machine ({reason}): give 127.0.0.1"
+        elif number == errno.EADDRINUSE:
+            text = f"--port {port}: another program listens there: give another one, or 0 for any"
+        elif number in (errno.EACCES, errno.EPERM):
+            text = f"--port {port}: not permitted ({reason}): give one from 1024 on"
+        elif number == errno.EADDRNOTAVAIL:
+            text = f"--host {host}: no address of this machine: give 127.0.0.1"
     raise UserError(text)
-
-
-def _listen_error(host: str, port: int, error: OSError) -> str:
-    reason = error.strerror or str(error)
-    if error.errno == errno.EADDRINUSE:
-        return f"--port {port}: another program listens there: give another one, or 0 for any"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"--port {port}: not permitted ({reason}): give one from 1024 on"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"--host {host}: no address of this machine: give 127.0.0.1"
-    return f"--host {host} --port {port}: {reason}: give others"
 
 
 def serve(
@@ -64,20 +59,11 @@ def serve(
     # What people send is not the server's fault: of it nothing is said.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
-        app,
-        http=_Protocol,
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        headers=list(SECURITY_HEADERS.items()),
-        backlog=MAX_CONNECTIONS,
+        app, http=_Protocol, ws="none", loop="asyncio", lifespan="off", interface="asgi3",
+        log_config=None, access_log=False, proxy_headers=False, server_header=False,
+        headers=list(SECURITY_HEADERS.items()), backlog=MAX_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+    )  # fmt: skip
     server = _Server(config, on_start, on_end)
     # uvicorn puts these handlers back at its end, and then raises the signal once more: so that
     # does nothing, and one that comes before the start is not lost.

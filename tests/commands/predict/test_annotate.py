@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist.commands.predict.annotate import Caption, CaptionOverlay
+from slowfast_dist.commands.predict.annotate import CaptionOverlay
 from slowfast_dist.commands.predict.segment_files import claim_name, write_segment_files
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError, UserError
@@ -42,8 +42,8 @@ def shown(path: Path) -> list[float]:
 def test_the_copy_shows_the_same_at_the_same_times(kind, tmp_path):
     source = write(tmp_path / f"video{kind.suffix}", kind)
     info = probe_file(source)
-    command = replace(BOTH, segments=False)
-    done = write_segment_files(predictor(), source, info, command, tmp_path / "out")
+    command = replace(BOTH, segments=False, output=tmp_path / "out")
+    done = write_segment_files(predictor(), source, info, command)
     (name,) = done["files"]
     copy = probe_file(Path(name))
     factor = max(1, -(-160 // info.width), -(-96 // info.height))
@@ -66,8 +66,7 @@ def test_the_bar_is_as_long_as_the_probability(size):
     lengths = []
     for probability in (0.0, 0.5, 1.0):
         picture = np.full((height, width, 3), 200, np.uint8)
-        caption = Caption("a name that is longer than most", "#0000ff", probability, 5.0)
-        overlay.draw(picture, caption)
+        overlay.draw(picture, 5.0, "a name that is longer than most", "#0000ff", probability)
         lengths.append(int((picture == (0, 0, 255)).all(axis=2).any(axis=0).sum()))
         assert (picture[: height // 3] == 200).all()
     assert lengths[0] == 0 and lengths[1] == pytest.approx(lengths[2] / 2, abs=2)
@@ -76,8 +75,8 @@ def test_the_bar_is_as_long_as_the_probability(size):
 
 def test_the_files_say_the_same_and_sound_is_copied(tmp_path):
     source = with_sound(tmp_path / "tone.mp4", "aac")
-    command = replace(BOTH, smoothing=0.0)
-    done = write_segment_files(predictor(), source, probe_file(source), command, tmp_path / "out")
+    command = replace(BOTH, smoothing=0.0, output=tmp_path / "out")
+    done = write_segment_files(predictor(), source, probe_file(source), command)
     names = ["segments.json", "segments.csv", "timeline.png", "annotated.mp4"]
     assert done["files"] == [str(tmp_path / "out" / f"tone.{name}") for name in names]
     content = json.loads((tmp_path / "out" / "tone.segments.json").read_text())
@@ -93,8 +92,8 @@ def test_the_files_say_the_same_and_sound_is_copied(tmp_path):
 @pytest.mark.slow
 def test_a_sound_that_does_not_fit_is_left_out_with_a_word(tmp_path, capfd):
     source = with_sound(tmp_path / "tone.mkv", "pcm_s16le")
-    command = replace(BOTH, segments=False)
-    done = write_segment_files(predictor(), source, probe_file(source), command, tmp_path / "out")
+    command = replace(BOTH, segments=False, output=tmp_path / "out")
+    done = write_segment_files(predictor(), source, probe_file(source), command)
     assert "its sound (pcm_s16le) does not go into an mp4" in capfd.readouterr().err
     with av.open(done["files"][0]) as container:
         assert not container.streams.audio
@@ -106,9 +105,9 @@ def test_a_copy_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
     (tmp_path / "out").mkdir()
     claim_name(tmp_path / "out", source)
     (tmp_path / "out" / "video.annotated.mp4").mkdir()  # it cannot be replaced
-    command = replace(BOTH, segments=False)
+    command = replace(BOTH, segments=False, output=tmp_path / "out")
     with pytest.raises(RunError, match="video.annotated.mp4: cannot be written"):
-        write_segment_files(predictor(), source, probe_file(source), command, tmp_path / "out")
+        write_segment_files(predictor(), source, probe_file(source), command)
     assert sorted(os.listdir(tmp_path / "out")) == [".video.source", "video.annotated.mp4"]
 
 
