@@ -147,7 +147,7 @@ class Export:
     the sampling, as metadata.
     """
 
-    format: Literal["onnx", "pt2", "safetensors"] = "onnx"
+    format: fields.Format = "onnx"
     """onnx: for onnxruntime and other engines; pt2: torch.export's, which loads with torch alone;
     safetensors: the weights with the description, for slowfast_dist."""
     output: Path | None = None

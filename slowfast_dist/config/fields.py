@@ -45,6 +45,7 @@ ModelName = Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50",
 OptimizerName = Literal["adam", "adamw", "sgd"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Backend = Literal["torch", "onnx", "pt2"]
+Format = Literal["onnx", "pt2", "safetensors"]
 
 
 def is_even_from_16(side: int) -> bool:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.fields import Format
 from slowfast_dist.model.inputs import NORMALISATION
 from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts
 from slowfast_dist.system.files import file_sha256
@@ -24,7 +25,6 @@ from slowfast_dist.system.text import operand
 
 InputType = Literal["uint8", "float32"]
 Backend = Literal["onnx", "pt2"]
-Format = Literal["onnx", "pt2", "safetensors"]
 
 
 def load_exported(best: BestModel, backend: Backend) -> "OnnxNetwork | Pt2Network":

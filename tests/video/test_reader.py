@@ -170,6 +170,48 @@ def test_a_recording_that_starts_in_the_middle_gives_what_follows_its_first_keyf
         assert [videos.number(frame) for frame in frames] == (first + indices).tolist()
 
 
+def test_leading_pictures_that_decode_are_frames(videos: Any, tmp_path: Path) -> None:
+    """As in the segments of a stream: RADL pictures come after their keyframe and are shown before
+    it, and lean on nothing that was cut away."""
+    x265 = "open-gop=0:radl=2:keyint=12:min-keyint=12:bframes=3:pools=1:log-level=none"
+    kind = replace(videos.kinds["HEVC closed GOP"], options={"x265-params": x265})
+    whole = videos.write(tmp_path / "whole.ts", replace(kind, format="mpegts"))
+    path = tmp_path / "segment.ts"
+    with av.open(str(whole)) as source, av.open(str(path), "w", format="mpegts") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        keyframes = 0
+        for packet in source.demux(stream):
+            keyframes += packet.is_keyframe
+            if packet.size and keyframes > 1:
+                packet.stream = copy
+                target.mux(packet)
+    expected = [videos.number(frame) for frame in videos.whole(path)]
+    assert expected[0] < 12 and expected == list(range(expected[0], 40))
+    info = probe_file(path)
+    assert info.frames == len(expected)
+    for indices in selections(info.frames):
+        frames = read_frames(path, indices, info, "auto", None)
+        assert [videos.number(frame) for frame in frames] == [expected[i] for i in indices]
+
+
+@pytest.mark.parametrize("suffix", [".mpg", ".ts"])
+def test_a_recording_that_was_cut_off_loses_its_damaged_picture_alone(
+    videos: Any, tmp_path: Path, suffix: str
+) -> None:
+    path = videos.write(tmp_path / f"a{suffix}", videos.kinds["MPEG-2"])
+    with av.open(str(path)) as container:
+        last = [packet for packet in container.demux(container.streams.video[0]) if packet.size][-1]
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - last.size // 2])
+    info = probe_file(path)
+    whole = [videos.number(frame) for frame in videos.whole(path)]
+    assert 38 <= info.frames <= len(whole)
+    frames = read_frames(path, np.arange(info.frames), info, "auto", None)
+    numbers = [videos.number(frame) for frame in frames]
+    assert numbers == sorted(set(numbers)) and set(numbers) <= set(range(40))
+
+
 @pytest.mark.parametrize("decoder", ["auto", "pyav", "decord"])
 def test_a_file_that_changed_since_it_was_probed_is_an_error(
     videos: Any, tmp_path: Path, decoder: Literal["auto", "pyav", "decord"]

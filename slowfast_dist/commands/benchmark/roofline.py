@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from slowfast_dist.config.training import RESNET_ALPHA
+from slowfast_dist.config.fields import OptimizerName
+from slowfast_dist.config.training import RESNET_ALPHA, OptimizerConfig
 from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
+from slowfast_dist.training.optim import values_per_parameter
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Of activations, by mixed precision."""
@@ -100,11 +102,6 @@ def count_work(name: str, num_classes: int, num_frames: int, crop_size: int) -> 
     )
 
 
-OPTIMIZER_PASSES = {"sgd": 5, "adam": 7, "adamw": 7}
-"""Reads and writes of a parameter's 4 bytes in an optimizer's step: the parameter and what it
-remembers both ways, the gradient once."""
-
-
 @dataclass(frozen=True)
 class Roofline:
     """The least seconds of a step of B clips by arithmetic and by memory."""
@@ -133,11 +130,13 @@ class Peak:
 
 
 def training_roofline(
-    work: Work, batch_size: int, precision: str, optimizer: str, peak: Peak
+    work: Work, batch_size: int, precision: str, optimizer: OptimizerName, peak: Peak
 ) -> Roofline:
     """Of a step of ``batch_size`` clips: forward, backward, and the optimizer's update."""
-    # Gradients are written and weights read in the forward and the backward pass, in float32.
-    weights = 4 * work.parameters * (3 + OPTIMIZER_PASSES[optimizer])
+    # In float32: gradients are written, and weights read in the forward and the backward pass; in
+    # the update the gradient is read, the weight and what the optimizer keeps of it go both ways.
+    passes = 3 + 3 + 2 * values_per_parameter(OptimizerConfig(optimizer))
+    weights = 4 * work.parameters * passes
     moved = batch_size * DTYPES[precision].itemsize * work.training_numbers + weights
     return peak.roofline(batch_size * work.training_flops, moved)
 

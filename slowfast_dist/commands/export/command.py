@@ -13,9 +13,9 @@ from slowfast_dist.commands.export.formats import FORMATS, check_safetensors, re
 from slowfast_dist.commands.export.parity import Parity, Speed, compare, find_clips
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.fields import Format
 from slowfast_dist.inference.exported import (
     PT2_FILE,
-    Format,
     InputType,
     as_strings,
     describe_export,

@@ -1,7 +1,7 @@
 """The formats of ``export``: how each file is written, and how other programs use it.
 
-A new format is a writer here with its entry in FORMATS, its name in config.commands.Export.format
-and inference.exported.Format, and a network in inference.exported if ``predict`` is to run it.
+A new format is a writer here with its entry in FORMATS, its name in config.fields.Format and a
+network in inference.exported if ``predict`` is to run it.
 """
 
 import copy
@@ -19,7 +19,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.inference.exported import PT2_FILE, Backend, Format, InputType, as_strings
+from slowfast_dist.config.fields import Format
+from slowfast_dist.inference.exported import PT2_FILE, Backend, InputType, as_strings
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import MEAN, STD, slow_indices
 from slowfast_dist.model.slowfast import SlowFast
