@@ -5,6 +5,7 @@ import os
 import stat
 from array import array
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -62,6 +63,24 @@ def is_video(name: bytes) -> bool:
     """Whether a file's name has a video's ending, and is not hidden."""
     _, dot, ending = name.rpartition(b".")
     return bool(dot) and ending.lower() in _ENDINGS and not name.startswith(b".")
+
+
+def walk_folders(
+    top: str, on_error: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """A folder and all below it, also behind links, with the names of the files in each; nothing
+    hidden.
+
+    Each once, however many links lead to it, so that links in a circle come to an end.
+    """
+    seen = set()
+    for here, folders, names in os.walk(top, onerror=on_error, followlinks=True):
+        real = os.path.realpath(here)
+        visible = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(visible)  # os.walk goes on to what is left in its own list
+        if real not in seen:
+            seen.add(real)
+            yield here, [name for name in names if not name.startswith(".")]
 
 
 def _is_folder(entry: "os.DirEntry[bytes]") -> bool:

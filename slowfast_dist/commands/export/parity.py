@@ -19,7 +19,7 @@ from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ViewKey
-from slowfast_dist.data.scan import is_video
+from slowfast_dist.data.scan import is_video, walk_folders
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.scores import predicted, softmax
 from slowfast_dist.model.slowfast import SlowFast
@@ -163,7 +163,7 @@ def _videos_of(data: Path) -> list[Path]:
         return [data]
     if not data.is_dir():
         raise UserError(f"--data {data}: there is no such file or folder: give videos that exist")
-    paths = (Path(folder, name) for folder, _, names in os.walk(data) for name in names)
+    paths = (Path(folder, name) for folder, names in walk_folders(str(data)) for name in names)
     found = sorted(path for path in paths if is_video(os.fsencode(path.name)))
     if not found:
         raise UserError(f"--data {data}: holds no video: give a video, or a folder of videos")

@@ -12,13 +12,13 @@ import errno
 import glob
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.scan import VIDEO_SUFFIXES
+from slowfast_dist.data.scan import VIDEO_SUFFIXES, is_video, walk_folders
 
 _CAMERA = re.compile(r"[0-9]+")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -118,31 +118,9 @@ def _in_folder(folder: str) -> list[Input]:
         reason = f"the folder cannot be read ({error.strerror})"
         found.append(Input(Path(error.filename), reason))
 
-    for here, names in _walk(folder, add_unreadable):
-        found += [Input(Path(here, name)) for name in names if _is_video(name)]
+    for here, names in walk_folders(folder, add_unreadable):
+        found += [Input(Path(here, name)) for name in names if is_video(os.fsencode(name))]
     return sorted(found, key=lambda given: os.fsencode(given.path))
-
-
-def _walk(
-    top: str, on_error: Callable[[OSError], None] | None = None
-) -> Iterator[tuple[str, list[str]]]:
-    """A folder and all below it, also behind links, with the names of the files in each; nothing
-    hidden.
-
-    Each once, however many links lead to it, so that links in a circle come to an end.
-    """
-    seen = set()
-    for here, folders, names in os.walk(top, onerror=on_error, followlinks=True):
-        real = os.path.realpath(here)
-        visible = [] if real in seen else [name for name in folders if not name.startswith(".")]
-        folders[:] = sorted(visible)  # os.walk goes on to what is left in its own list
-        if real not in seen:
-            seen.add(real)
-            yield here, [name for name in names if not name.startswith(".")]
-
-
-def _is_video(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 # --- globs ---------------------------------------------------------------------------------------
@@ -158,7 +136,7 @@ def _matching(pattern: str) -> list[Input]:
     for path in matches:
         if os.path.isdir(path):
             found += _in_folder(path)
-        elif _is_video(path):
+        elif os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES:
             found.append(Input(Path(path)))
     if not found:
         others = f"only what is no video, as {matches[0]}" if matches else "nothing"
@@ -180,7 +158,7 @@ def _matches(folder: str, parts: Sequence[str]) -> Iterator[str]:
         yield from (top or "." for top in found)
     else:
         for top in found:
-            for here, _ in _walk(top or "."):
+            for here, _ in walk_folders(top or "."):
                 yield from _matches("" if here == "." else here.removeprefix("./"), rest)
 
 
