@@ -1,6 +1,7 @@
 """``--micro-batch-size auto``: the largest micro-batch whose training step fits into memory."""
 
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from math import inf
@@ -119,7 +120,7 @@ def _largest_that_fits(sizes: Sequence[int], fits: Callable[[int], bool]) -> int
     return sizes[good] if good >= 0 else None
 
 
-class _Trials:
+class _Trials(ABC):
     """What a process tries by itself: nothing here waits for another one."""
 
     share: float
@@ -134,9 +135,9 @@ class _Trials:
         # Gradients, which DistributedDataParallel keeps in its buckets, and the optimizer's.
         self.extra = self.trainable * (1 + values_per_parameter(config.optimizer))
 
+    @abstractmethod
     def fits(self, size: int) -> bool:
         """Whether a training step with ``size`` videos at once fits on this process."""
-        raise NotImplementedError
 
     def step(self, size: int, crop: int) -> None:
         """Forward and backward; on a CPU the frames are written to, so that they are in memory."""
