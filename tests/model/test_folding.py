@@ -131,9 +131,10 @@ def test_in_bf16_clips_shorter_than_the_kernel_get_right_gradients(
 def test_in_bf16_it_is_no_further_from_the_truth_than_the_plain_step(norm: str) -> None:
     model = network(norm)
     model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    exact, truth = step(model, lambda x: plain_forward(model, x))
-    plain_loss, plain = step(model, lambda x: plain_forward(model, x), in_bf16)
-    loss, ours = step(model, model, in_bf16)
+    frames = random_frames(time=16)  # of fewer the plain step's gradients may be wrong: pad_short
+    exact, truth = step(model, lambda x: plain_forward(model, x), frames=frames)
+    plain_loss, plain = step(model, lambda x: plain_forward(model, x), in_bf16, frames)
+    loss, ours = step(model, model, in_bf16, frames)
     assert distance(ours, truth) < 1.2 * distance(plain, truth)
     # Over the few values of this batch local statistics are not smooth: .4 in bf16, plain or ours.
     assert distance(ours, truth) < (0.2 if norm == "frozen" else 0.6)

@@ -368,7 +368,7 @@ def test_the_report_does_without_torch(run: Path) -> None:
     """Which would double the time it takes."""
     code = f"""
 import sys
-from slowfast_dist.cli import main
+from slowfast_dist.cli.main import main
 main(["report", {str(run)!r}])
 assert "torch" not in sys.modules
 """

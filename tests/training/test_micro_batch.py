@@ -165,7 +165,8 @@ def test_what_it_finds_trains_within_the_limit_and_eight_times_as_much_does_not(
     assert run_under_limits(tmp_path, 850, TRY=str(found["size"])).returncode == 0
     # Some library may crash without memory, in place of raising an error.
     assert run_under_limits(tmp_path, 850, TRY=str(8 * found["size"])).returncode in (3, -6, -11)
-    assert f"({2 * found['size']} needs more than 80% of the 0.79" in found["line"]
+    # 850 MB are .79 GiB, of which an optimizer's first step has taken some.
+    assert f"({2 * found['size']} needs more than 80% of the 0.7" in found["line"]
 
 
 @linux
