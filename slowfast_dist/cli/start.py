@@ -15,8 +15,11 @@ from slowfast_dist.system.signals import die_with_parent
 
 
 def main(words: Sequence[str]) -> None:
-    """Run the command line ``words``, as `cli.main` does. From here on a signal to a training asks
-    it to stop, also while Python still imports, and no process outlives its launcher."""
+    """Run the command line ``words``, as `cli.main.main` does.
+
+    From here on a signal to a training asks it to stop, also while Python still imports, and no
+    process outlives its launcher.
+    """
     command = find(words)
     if command and command.trains:
         signals.install(*signals.PREEMPT_SIGNALS)

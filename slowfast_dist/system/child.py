@@ -102,6 +102,8 @@ class Child:
     def end(self, patience: float = 0.0) -> int:
         """Kill it, unless it ends in so many seconds, as it does when it waits for a message.
         Returns its exit code, minus the number of a signal."""
+        if not patience:  # first: what is still unsent would wait for one that hangs
+            self._process.kill()
         with contextlib.suppress(BrokenPipeError):  # it has ended, with something unread
             self.channel.writer.close()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -30,9 +30,10 @@ def map_in_children(
         while True:
             idle = [worker for worker in pool if worker.path is None]
             given = list(islice(following, max(1, workers) - len(pool) + len(idle)))
-            started = [_Worker(answer, arguments) for _ in given[len(idle) :]]
-            pool += started
-            for worker, path in zip([*idle, *started], given, strict=False):
+            for _ in given[len(idle) :]:
+                idle.append(_Worker(answer, arguments))
+                pool.append(idle[-1])  # at once, so that it ends also where the next cannot start
+            for worker, path in zip(idle, given, strict=False):
                 worker.ask(path, limit(path))
             busy = [worker for worker in pool if worker.path is not None]
             if not busy:

@@ -76,7 +76,7 @@ class GuardedReader:
     def read_views(
         self, path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, views: Sequence[View]
     ) -> Frames:
-        """As `video.read_views`, and otherwise as `read`."""
+        """As `reader.read_views`, and otherwise as `read`."""
         if sys.platform != "linux":  # without fork, or with libraries that do not survive it
             return read_views(path, indices, info, decoder, views)
         view = views[0]

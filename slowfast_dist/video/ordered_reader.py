@@ -1,7 +1,7 @@
 """The frames of one video file in their order, each decoded once, by a process of its own.
 
 However long the video is, no more than a few frames of it are held. They are those of
-`video.read_frames`, bit for bit: the packets say which frame is which, as the probe counted them.
+`reader.read_frames`, bit for bit: the packets say which frame is which, as the probe counted them.
 """
 
 import math

@@ -22,7 +22,7 @@ from slowfast_dist.video.packets import (
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import Timeline
 
-VERSION = f"2, av {av.__version__}"
+VERSION = f"3, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
 
 PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"})

@@ -28,7 +28,7 @@ as set anew, as where it goes back: a network's gap is shorter."""
 @dataclass(frozen=True)
 class LiveFrame:
     """One frame: its own ``time`` and when it ``arrived`` (of time.monotonic), seconds; ``late``
-    as in `live_source`; ``number``: how many came before it; ``views`` (crops, size, size, 3)."""
+    as in `live_frames`; ``number``: how many came before it; ``views`` (crops, size, size, 3)."""
 
     time: float
     arrived: float
