@@ -176,8 +176,9 @@ class Heartbeat:
             self._send(peer, **message)
 
     def _close(self) -> None:
-        others = [*self._peers, *self._strangers]
-        for connection in (self._listener, *(other.connection for other in others)):
+        connections = [other.connection for other in self._peers]
+        connections += [other.connection for other in self._strangers]
+        for connection in (self._listener, *connections):
             if connection is not None:
                 with suppress(OSError):
                     connection.close()
