@@ -23,6 +23,16 @@ STATE_SIDE_DATA: tuple[Literal["palette", "new_extradata", "param_change"], ...]
 )  # fmt: skip
 """Side data of a packet that changes the decoder for all packets behind it."""
 
+NEVER_BLANK = frozenset({
+    "av1", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "prores", "vp8", "vp9",
+    "vvc",
+})  # fmt: skip
+"""Codecs no packet of which begins with BLANK_BYTES zeros, as a black picture that is not
+compressed does."""
+
+BLANK_BYTES = 64
+"""Zeros at the beginning of a packet by which it counts as never written: more than any header."""
+
 SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "vp9"})
 """Codecs whose non-reference frames may be left undecoded without a change to the others."""
 
@@ -39,6 +49,8 @@ class PacketIndex:
     """Presentation times of the packets; empty where some are missing or equal."""
     keys: NDArray[np.int64]
     """Positions of the keyframes."""
+    ahead: bool
+    """Whether a keyframe is to be decoded no later than the one before it is shown."""
     order: NDArray[np.int64]
     """Frame number -> position of its packet. Those that an edit list hides have none, nor have
     those in ``undecodable``."""
@@ -52,12 +64,17 @@ class PacketIndex:
     """Packets."""
     false_keys: bool
     """Whether the file calls packets keyframes that lean on others."""
-    dropped: int
-    """Packets before the first keyframe and broken ones at the end, left out."""
+    before: int
+    """Packets before the first keyframe, left out."""
+    broken: int
+    """Packets at the end that are cut off or blank, left out."""
     ragged: bool
     """Whether it begins in the middle of something, so that its first group may not be whole."""
     kept: list[av.Packet] | None
     """The packets themselves, if not too large."""
+    times_tell: bool = True
+    """Whether the frames are shown in the order of their times; if not, ``order`` is the right one
+    all the same, and nothing else is to be concluded from the times."""
 
 
 def _stands_alone(context: VideoCodecContext, packet: av.Packet) -> bool:
@@ -97,32 +114,41 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
     DecodeError if there is no frame."""
     kept: list[av.Packet] | None = []
     found: list[tuple[int | None, bool, bool, bool]] = []
+    may_be_blank = stream.codec_context.codec.canonical_name in NEVER_BLANK
     second: av.Packet | None = None
     states: list[int] = []
+    key_dts: list[int | None] = []
     start: list[av.Packet] = []  # to the second keyframe: among them are all leading pictures
     read, before, size = 0, 0, 0
     for packet in container.demux(stream):
         if not packet.size:
             continue  # the mark of the end
         read += 1
-        if not found and not packet.is_keyframe:
-            before += 1
-            continue
+        is_key = packet.is_keyframe
+        if not found and not is_key:
+            # Some containers (WTV, SWF) mark no keyframe of codecs that FFmpeg does not parse.
+            is_key = _stands_alone(stream.codec_context, packet)
+            if not is_key:
+                before += 1
+                continue
         if len(found) == 1:
             second = packet
-        if len(start) == len(found) and not (found and packet.is_keyframe):
+        if len(start) == len(found) and not (found and is_key):
             start.append(packet)
         if any(packet.has_sidedata(kind) for kind in STATE_SIDE_DATA):
             states.append(len(found))
-        # One that begins with so many zeros is none: no codec has such a header.
-        broken = packet.is_corrupt or not any(memoryview(packet)[:64])
-        found.append((packet.pts, packet.is_keyframe, packet.is_discard, broken))
+        blank = may_be_blank and not any(memoryview(packet)[:BLANK_BYTES])
+        found.append((packet.pts, is_key, packet.is_discard, packet.is_corrupt or blank))
+        if is_key:
+            key_dts.append(packet.dts)
         size += packet.size
         if kept is not None:
             kept.append(packet)
             kept = kept if size <= KEEP_BYTES else None
-    while found and found[-1][3]:
-        found.pop()  # the packet in which a file ends that was truncated or not filled to the end
+    whole = len(found)
+    while whole and found[whole - 1][3]:
+        whole -= 1  # the packet in which a file ends that was truncated or not filled to the end
+    broken, found = len(found) - whole, found[:whole]
     if not found:
         if before < read:
             raise DecodeError(path, "all its packets are broken or blank: a download cut off?")
@@ -133,6 +159,9 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
     false_keys = bool(keys.all() and second and not _stands_alone(stream.codec_context, second))
     if false_keys:
         keys[1:] = False
+    shown = [time for time, key, _, _ in found if key][:-1]
+    pairs = zip(shown, key_dts[1 : len(shown) + 1], strict=True)
+    ahead = any(pts is None or dts is None or dts <= pts for pts, dts in pairs)
     given = [time for time, *_ in found if time is not None]
     usable = len(set(given)) == len(found)
     times = np.array(given if usable else [], np.int64)
@@ -144,10 +173,10 @@ def index_packets(path: Path, container: InputContainer, stream: VideoStream) ->
         undecodable = _undecodable(stream.codec_context, start, early)
     visible = np.flatnonzero(~hidden & ~np.isin(times, list(undecodable)) if usable else ~hidden)
     return PacketIndex(
-        times=times, keys=np.flatnonzero(keys),
+        times=times, keys=np.flatnonzero(keys), ahead=ahead,
         order=visible[np.argsort(times[visible])] if usable else np.empty(0, np.int64),
         states=np.array(states, np.int64), undecodable=undecodable, count=len(found),
-        false_keys=false_keys, dropped=read - len(found),
+        false_keys=false_keys, before=before, broken=broken,
         ragged=before > 0 or bool(hidden[0]) or bool(leading.any()),
         kept=kept if kept is None else kept[: len(found)],
     )  # fmt: skip
@@ -180,9 +209,9 @@ def packets_between(path: Path, index: PacketIndex, first: int, last: int) -> It
     with open_video(path) as (container, stream):
         if first:
             container.seek(int(index.times[first]), stream=stream)
-        position = -1
+        position = -1 if first else -1 - index.before
         for packet in container.demux(stream):
-            if not packet.size or (position < 0 and not packet.is_keyframe):
+            if not packet.size or (first and position < 0 and not packet.is_keyframe):
                 continue
             if first and packet.pts is not None:
                 position = positions.get(packet.pts, position)
@@ -207,7 +236,7 @@ def decode_frames(
         missing = {int(index.times[index.order[number]]): number for number in numbers}
         skip = context.codec.canonical_name in SKIPPABLE
         # Pictures that lead the file's first keyframe need nothing before it.
-        since = int(index.times[first]) if first else None
+        since = int(index.times[first]) if first and index.times_tell else None
         packets = _packets(path, index, first, last, since)
         problem = yield from _decode_segment(context, packets, missing, skip)
         earlier = index.keys[index.keys < first]
@@ -231,7 +260,7 @@ def _segments(index: PacketIndex, wanted: Sequence[int]) -> list[tuple[list[int]
         last = int(index.order[number])
         keys = index.keys[: np.searchsorted(index.keys, last, side="right")]
         # In an open GOP a frame may follow a keyframe in the file that it precedes in time.
-        before = keys[index.times[keys] <= index.times[last]]
+        before = keys[index.times[keys] <= index.times[last]] if index.times_tell else keys
         runs.append((int(before[-1]) if len(before) else 0, last, number))
     segments: list[tuple[list[int], int, int]] = []
     for first, last, number in sorted(runs):
@@ -259,9 +288,12 @@ def _decode_segment(
     return "damaged or missing"
 
 
-def decode_all(path: Path, index: PacketIndex) -> Iterator[av.VideoFrame]:
+def decode_all(
+    path: Path, index: PacketIndex, strict: bool = True
+) -> Generator[av.VideoFrame, None, int]:
     """All frames as they come out of the decoder, without a last picture that is damaged: there a
-    recording was cut off. Raises DecodeError at any other damage."""
+    recording was cut off. Returns the number of such pictures. Raises DecodeError at any other
+    damage, unless it is not ``strict``."""
     done = 0
     for packets in (index.count, index.count - 1):
         read = 0
@@ -272,21 +304,22 @@ def decode_all(path: Path, index: PacketIndex) -> Iterator[av.VideoFrame]:
                 read += 1
                 yield packet
 
-        with open_video(path, strict=not index.ragged) as (_, stream):
+        with open_video(path, strict=strict and not index.ragged) as (_, stream):
             try:
                 for number, frame in enumerate(_feed(stream.codec_context, counted())):
-                    if frame.is_corrupt:
+                    if frame.is_corrupt and strict:
                         raise ValueError("damaged")
                     if number >= done:
                         yield frame
                         done += 1
-                return
+                return index.count - packets
             except FAULTS as error:
                 # The decoder may hold whole pictures, and the damaged one: again, without its data.
                 only_the_last = done and read == index.count - len(index.undecodable)
                 if packets < index.count or not only_the_last:
                     at = f"decoding failed at frame {done + 1}"
                     raise DecodeError(path, f"{at}: {message(error)}") from error
+    return 1
 
 
 def _feed(

@@ -91,11 +91,7 @@ def make_videos(folder: Path, workers: int) -> str:
         size = _size(program, encoders[name], raw, trial)
         for muxer, ending in muxers if size else ():
             path = folder / f"{name}.{muxer}.{ending}"
-            if (
-                size is not None
-                and _takes(program, muxer, trial)
-                and _write(program, encoders[name], muxer, path, size, raw[size])
-            ):
+            if size and _write(program, encoders[name], muxer, path, trial, size, raw[size]):
                 made.add(muxer)
             else:
                 path.unlink(missing_ok=True)
@@ -153,27 +149,28 @@ def _size(
     return None
 
 
-def _takes(program: str, muxer: str, trial: Path) -> bool:
-    """Whether the container takes the packets of ``trial``: sooner told than by encoding again."""
-    if not trial.exists():
-        return True
-    target = trial.with_suffix(f".{muxer}.try")
-    command = [program, "-v", "error", "-y", "-nostdin", "-i", str(trial), "-c", "copy"]
-    command += ["-strict", "-2", "-f", muxer, str(target)]
-    taken = subprocess.run(command, capture_output=True).returncode == 0
-    target.unlink(missing_ok=True)
-    return taken
-
-
 def _write(
-    program: str, encoder: Encoder, muxer: str, path: Path, size: tuple[int, int], raw: bytes
-) -> bool:
-    """Whether the program writes the file, and reads frames of the same codec back."""
-    command = [*encoder.command(program, size), "-f", muxer, str(path)]
-    if subprocess.run(command, input=raw, capture_output=True).returncode or not path.exists():
-        return False
+    program: str, encoder: Encoder, muxer: str, path: Path, trial: Path, size: tuple[int, int],
+    raw: bytes,
+) -> bool:  # fmt: skip
+    """Whether the program writes the file, and reads all frames back. The packets of ``trial`` are
+    copied where that will do: some encoders are slow."""
+    target = ["-f", muxer, str(path)]
+    if trial.exists():
+        copy = [program, "-v", "error", "-y", "-nostdin", "-i", str(trial), "-c", "copy"]
+        if subprocess.run([*copy, "-strict", "-2", *target], capture_output=True).returncode:
+            return False
+        if _frames(program, encoder, path) == FRAMES:
+            return True
+    encode = [*encoder.command(program, size), *target]
+    written = subprocess.run(encode, input=raw, capture_output=True).returncode == 0
+    return written and _frames(program, encoder, path) > 0
+
+
+def _frames(program: str, encoder: Encoder, path: Path) -> int:
+    """That the program reads, as those of the encoder's codec."""
     command = [program, "-v", "verbose", "-nostdin", "-i", str(path), "-map", "0:v:0"]
-    back = subprocess.run([*command, "-f", "framecrc", "-"], capture_output=True)
-    frames = [line for line in back.stdout.splitlines() if not line.startswith(b"#")]
-    stream = re.search(r"Stream #0.*Video: (\w+)", back.stderr.decode(errors="replace"))
-    return bool(frames and stream and stream[1] == encoder.codec)
+    result = subprocess.run([*command, "-f", "framecrc", "-"], capture_output=True)
+    stream = re.search(r"Stream #0.*Video: (\w+)", result.stderr.decode(errors="replace"))
+    lines = [line for line in result.stdout.splitlines() if not line.startswith(b"#")]
+    return len(lines) if stream and stream[1] == encoder.codec else 0
