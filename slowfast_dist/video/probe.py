@@ -8,11 +8,13 @@ from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.video.container import FAULTS, DecodeError, open_video
+from slowfast_dist.video.container import FAULTS, DecodeError, obstacle, open_video
 from slowfast_dist.video.packets import (
     PacketIndex,
     decode_all,
@@ -41,6 +43,14 @@ def probe_file(path: Path) -> VideoInfo:
     shows that they do not) it decodes everything and compares. Raises DecodeError for what cannot
     be read.
     """
+    try:
+        return _probe(path)
+    except DecodeError as error:
+        named = obstacle(path)
+        raise DecodeError(path, named or error.reason) from error
+
+
+def _probe(path: Path) -> VideoInfo:
     with open_video(path) as (container, stream):
         formats = container.format.name.split(",")
         index = index_packets(path, container, stream)
@@ -89,8 +99,39 @@ def probe_file(path: Path) -> VideoInfo:
             first_time=timeline.first if timeline else 0,
             frame_time=timeline.step if timeline else 0.0,
             reorder_depth=reorder_depth, file_size=path.stat().st_size,
-            moved_frames=moved_frames, lost=index.broken + lost,
+            moved_frames=moved_frames,
+            lost=max(index.broken + lost, _never_read(path, container, stream, index)),
         )  # fmt: skip
+
+
+def _never_read(
+    path: Path, container: InputContainer, stream: VideoStream, index: PacketIndex
+) -> int:
+    """Pictures that the file's header lists, or has time for, and that are not there: it was cut
+    off. 0 where it does not tell."""
+    formats = container.format.name.split(",")
+    here = index.before + index.count
+    if "mp4" in formats:
+        return max(0, sum(entry.size > 0 for entry in stream.index_entries) - here)
+    if "avi" in formats and index.broken:
+        return max(0, stream.frames - here)
+    if "matroska" in formats and _segment_is_cut(path):
+        seconds = (container.duration or 0) / av.time_base
+        return max(0, round(seconds * float(stream.average_rate or 0)) - here)
+    return 0
+
+
+def _segment_is_cut(path: Path) -> bool:
+    """Whether a Matroska file is shorter than the one segment that it says to hold (RFC 9559)."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    place = head.find(b"\x18\x53\x80\x67") + 4
+    if place < 4 or not head[place : place + 1].strip(b"\0"):
+        return False
+    width = 9 - head[place].bit_length()  # of the size, whose leading zeros tell its bytes
+    size = int.from_bytes(head[place : place + width]) & (1 << 7 * width) - 1
+    unknown = size == (1 << 7 * width) - 1
+    return not unknown and place + width + size > path.stat().st_size
 
 
 def _unknown_side_data(kind: Any, value: object) -> Any:

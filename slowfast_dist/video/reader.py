@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
-from slowfast_dist.video.seeking import SeekingReader, Timeline, unpack_moved_frames
+from slowfast_dist.video.seeking import SeekingReader, Timeline, with_moved_frames
 from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view
 
 __all__ = [
@@ -134,8 +134,7 @@ def open_indexed(path: Path, info: VideoInfo) -> Iterator[tuple[PacketIndex, Vid
         if info.by_packets and len(index.order) != info.frames:
             raise DecodeError(path, f"{len(index.order)} frames, {info.frames} when it was probed")
         if info.by_packets and info.moved_frames:
-            ranks = unpack_moved_frames(info.moved_frames)
-            index = replace(index, order=index.order[ranks], times_tell=False)
+            index = with_moved_frames(path, index, info.moved_frames)
         yield index, stream
 
 

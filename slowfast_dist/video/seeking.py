@@ -7,7 +7,8 @@ follows which frame each packet holds, so only those that lead to the wanted fra
 import zlib
 from base64 import b85decode, b85encode
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import av
 import numpy as np
@@ -16,8 +17,8 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.video.container import FAULTS
-from slowfast_dist.video.packets import KEEP_BYTES, SKIPPABLE
+from slowfast_dist.video.container import FAULTS, DecodeError
+from slowfast_dist.video.packets import KEEP_BYTES, SKIPPABLE, PacketIndex
 
 
 @dataclass(frozen=True)
@@ -177,3 +178,12 @@ def unpack_moved_frames(text: str) -> NDArray[np.int64]:
     if not np.array_equal(np.sort(ranks), np.arange(len(moves))):
         raise ValueError("not an order of frames")
     return ranks
+
+
+def with_moved_frames(path: Path, index: PacketIndex, text: str) -> PacketIndex:
+    """The index with its frames in the order that the probe found. Raises DecodeError where they
+    are not as many as they were then."""
+    ranks = unpack_moved_frames(text)
+    if len(ranks) != len(index.order):
+        raise DecodeError(path, f"{len(index.order)} frames, {len(ranks)} when it was probed")
+    return replace(index, order=index.order[ranks], times_tell=False)
