@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.seeking import unpack_moved_frames
 
 CHUNK = 1 << 14
 """Texts that are Python objects at once, so that a million of them never are."""
@@ -203,6 +204,8 @@ _LEAST = {"frames": 1, "width": 1, "height": 1, "first_time": -(1 << 63)}
 
 def _is_possible(name: str, value: object) -> bool:
     kind = _TYPES[name]
+    if name == "moved_frames":
+        return isinstance(value, str) and (not value or _is_order(value))
     if isinstance(value, str):
         # Names of codecs: FFmpeg's own have fewer than 20 characters.
         return kind is str and len(value) <= 64 and value.isprintable()
@@ -211,6 +214,13 @@ def _is_possible(name: str, value: object) -> bool:
     if isinstance(value, int):
         return kind is not str and _LEAST.get(name, 0) <= value < 1 << 63
     return isinstance(value, float) and kind is float and isfinite(value) and value >= 0
+
+
+def _is_order(text: str) -> bool:
+    try:
+        return len(unpack_moved_frames(text)) > 1
+    except ValueError:
+        return False
 
 
 def _narrow(column: NDArray[Any]) -> NDArray[Any]:
