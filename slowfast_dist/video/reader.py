@@ -82,6 +82,8 @@ class VideoInfo:
     """Bytes."""
     mirrored: bool = False
     """Whether the frame is mirrored left to right once it is turned, as some cameras ask for."""
+    digest: int = field(default=0, compare=False)
+    """The first 63 bits of the SHA-256 of the file: equal for files that are so byte for byte."""
 
 
 def chosen_decoder(info: VideoInfo, decoder: Decoder) -> Literal["decord", "pyav"]:
