@@ -78,11 +78,11 @@ class Table:
 
     def remarks(self) -> Iterator[Remark]:
         if self._unused:
-            column = "column" if len(self._unused) == 1 else "columns"
+            one = len(self._unused) == 1
+            named = f"column{'s' * (not one)} {few(self._unused, 6, quoted=True)} of {self.path}"
             yield Remark(
-                "warning", "unused-columns",
-                f"{self.path}: {column} {few(self._unused, 6, quoted=True)} not used",
-                "path, label (or class), split and group are",
+                "warning", "unused-columns", f"{named} {'is' if one else 'are'} not used",
+                "only path, label (or class), split and group are",
             )  # fmt: skip
         if self._spelled:
             read = [f"{word!r} is taken as {side}" for word, side in self._spelled.items()]
@@ -164,8 +164,8 @@ class Table:
         if "split" in place:
             word = row[place["split"]]
             if (known := _SPELLINGS.get(word.casefold())) is None:
-                what = f"split {clean(word)[:40]!r} is none of" if word else "split is empty; give"
-                raise self._wrong(f"{what} train, val and test", line)
+                what = f"split {clean(word)[:40]!r} is none" if word else "split is empty"
+                raise self._wrong(f"{what}; give train, val or test", line)
             side = known
             if side != word and len(self._spelled) < len(_SPELLINGS):
                 self._spelled.setdefault(word, side)

@@ -168,15 +168,13 @@ def find_labelled_videos(
     ``flag``, for a class that the model does not know, and where no video can be read.
     """
     listing = list_videos(root, flag, start=start, single_class=True, may_be_empty=True)
-    if listing.sides is None:
-        if split is not None:
-            raise UserError(f"--split {split}: {root} has no column split; leave it out")
-    else:
-        if split is None:
-            sides: tuple[Side, ...] = ("test", "val")
-            split = next((side for side in sides if len(listing.rows_of(side))), "all")
-        if split != "all":
-            listing = of_side(listing, split, flag, root)
+    if listing.sides is None and split is not None:
+        raise UserError(f"--split {split}: {root} has no column split; leave it out")
+    if listing.sides is not None:
+        sides: tuple[Side, ...] = ("test", "val")
+        split = split or next((side for side in sides if len(listing.rows_of(side))), "all")
+    if split is not None and split != "all":
+        listing = of_side(listing, split, flag, root)
     listing = labelled_as(listing, classes, flag, root)
     log_remarks(listing.remarks)
     return replace(readable_videos(listing, root, flag), split=split)

@@ -101,8 +101,8 @@ def _given_split(listing: Listing, val_rows: Groups) -> Split:
         seen = sum(group in both for group in val_groups)
         remarks.append(Remark(
             "warning", "groups-cross-split",
-            f"{len(both)} groups are on both sides of the split, as {min(both)!r}, with {seen} of "
-            f"{len(val)} validation videos, so validation is too good",
+            f"{seen} of {len(val)} validation videos are of a group that is among the training "
+            f"videos too, as {min(both)!r}, so validation is too good",
             "correct the column split, or delete it: a split drawn here keeps groups whole",
         ))  # fmt: skip
     return Split(train, val, tuple(remarks), drawn=False)

@@ -52,7 +52,7 @@ def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> 
             continue
         label, stamp = listing.classes[video.label], (status.st_size, status.st_mtime_ns)
         side = None if listing.sides is None else SIDES[listing.sides[row]]
-        group = video.group if grouped else ""
+        group = video.group if grouped and video.group != video.name else ""
         target = names[video.name]
         videos.append(Source(video.path, video.name, target, label, side, group, *stamp))
     return videos
