@@ -57,10 +57,12 @@ def label_remarks(counts: Mapping[str, int], flip: bool) -> Iterator[Remark]:
     """What is odd about the names of classes; ``counts``: videos of each; ``flip``: whether clips
     are mirrored in training."""
     for names in _alike(counts):
-        shown = few([f"{name!r} ({counts[name]} videos)" for name in names], most=4)
+        shown = few(names, 4, " and ", quoted=True)
+        videos = few([str(counts[name]) for name in names], 4, " and ")
         yield Remark(
             "warning", "similar-classes",
-            f"classes that differ only in case, spaces or the spelling of a character: {shown}",
+            f"classes {shown} ({videos} videos) differ only in case, spaces or the spelling of a "
+            "character",
             "rename them alike where they are one class",
         )  # fmt: skip
     sided = [name for name in counts if any(w.lower() in _SIDED for w in _WORD.findall(name))]

@@ -237,8 +237,8 @@ def labelled_as_trained(val: Listing, train: Listing, root: Path) -> Listing:
     """
     if extra := [name for name in val.classes if name not in train.classes]:
         raise UserError(
-            f"--data.val-dir {root}: {few(extra, quoted=True)} are no classes of --data.train-dir; "
-            "rename them, or leave those videos out"
+            f"--data.val-dir {root}: has classes that --data.train-dir lacks, "
+            f"{few(extra, quoted=True)}; rename them, or leave those videos out"
         )
     return labelled_as(val, train.classes, "data.val-dir", root)
 

@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.video.container import FAULTS, DecodeError, open_video
@@ -73,7 +74,7 @@ def probe_file(path: Path) -> VideoInfo:
             and _plain_order(index)
         )  # fmt: skip
         return VideoInfo(
-            frames=frames, fps=float(stream.average_rate or stream.guessed_rate or 0),
+            frames=frames, fps=_frame_rate(stream, index),
             width=width, height=height, rotation=rotation, mirrored=mirrored, codec=codec,
             decord_exact=decord_exact, by_packets=by_packets,
             key_interval=min(key_interval, frames), decode_ms=decode_ms,
@@ -110,6 +111,16 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
             degrees = -math.degrees(math.atan2(b, -a))
     # A matrix without meaning gives any number at all.
     return round(degrees / 90) * 90 % 360 if abs(degrees) <= 360 else 0, mirrored
+
+
+def _frame_rate(stream: VideoStream, index: PacketIndex) -> float:
+    """Frames a second on average; 0 where the file does not say."""
+    rate, tick = float(stream.average_rate or stream.guessed_rate or 0), stream.time_base
+    if tick and rate * tick == 1 and len(index.order) > 1:
+        # A frame a tick is what FFmpeg says of DV and GXF, where a frame takes several.
+        shown = 1 / float(np.median(np.diff(index.times[index.order])) * tick)
+        return shown if shown < 0.6 * rate else rate
+    return rate
 
 
 def _timeline(index: PacketIndex) -> Timeline | None:
