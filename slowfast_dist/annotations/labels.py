@@ -9,6 +9,7 @@ from logging import INFO, WARNING
 from typing import Literal
 
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.text import few
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -24,6 +25,7 @@ _SIDED = frozenset({
 """Words that mean another thing in a mirror."""
 
 
+@sendable
 @dataclass(frozen=True)
 class Remark:
     """What a user should know of a list of videos: ``kind``, a fixed word for programs, ``what``,

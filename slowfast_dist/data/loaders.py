@@ -42,6 +42,7 @@ from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 
 MAX_WORKERS = 8
@@ -55,6 +56,7 @@ STALL_SECONDS = 60.0
 """Seconds for all that a worker does beside decoding: to start, and to hand a batch over."""
 
 
+@sendable
 @dataclass(frozen=True)
 class VideoSet:
     """The usable videos of a run.
@@ -147,6 +149,7 @@ def _remarks(
     return (*said, *label_remarks(named, flip), *identical(train, val))
 
 
+@sendable
 @dataclass(frozen=True)
 class LabelledVideos:
     """The readable videos of an evaluation; ``rejected`` as in VideoSet. ``split``: which rows they
