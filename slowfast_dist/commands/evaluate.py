@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from slowfast_dist.config.checks import require
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import DistributedConfig
@@ -34,7 +35,7 @@ from slowfast_dist.runs.folder import RunFolder, write_unreadable
 from slowfast_dist.runs.metrics_file import plain
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
-from slowfast_dist.runs.videos import own_validation, trained_on
+from slowfast_dist.runs.videos import own_validation, start_of_paths, trained_on
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.log import logger
 from slowfast_dist.tracking.console import print_scores
@@ -54,10 +55,14 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     best = run_on_main(accelerator, lambda: read_best(run))
     views = best.views(command.temporal_views, command.spatial_crops)
     network = _load(best, accelerator)
-    data, name, found = run_on_main(accelerator, lambda: _find(best, command.data))
+    data, name, found = run_on_main(accelerator, lambda: _find(best, command))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
         logger.info(line)
-    asked = {"temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops}
+    asked: dict[str, Any] = {
+        "temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops,
+    }  # fmt: skip
+    if found.split is not None:
+        asked["split"] = found.split
     output = run_on_main(
         accelerator, lambda: make_output(best.folder, data, name, command.output, asked)
     )
@@ -84,12 +89,16 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     return content
 
 
-def _find(best: BestModel, data: Path | None) -> tuple[Path, str, LabelledVideos]:
+def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, LabelledVideos]:
     """What names the videos, what they are called, and those that can be read."""
-    if data is not None:
+    if (data := command.data) is not None:
         path = Path(os.path.abspath(data))  # "." has no name
         name = path.stem if path.is_file() else path.name
-        return data, name, find_labelled_videos(data, "data", best.classes)
+        start = start_of_paths(data, command.videos)
+        found = find_labelled_videos(data, "data", best.classes, start, command.split)
+        return data, name, found
+    for flag, value in (("videos", command.videos), ("split", command.split)):
+        require(value is None, flag, value, "is for a CSV in --data: give that too")
     place, listing = own_validation(best.folder, best.classes)
     return place, "val", readable_videos(listing, place, "data")
 

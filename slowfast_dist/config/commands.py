@@ -24,6 +24,7 @@ class CheckData:
 
     val_dir: Path | None = None
     """Validation videos, where you made the split yourself and DIR holds the training videos."""
+    videos: fields.CsvStart = None
     val_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     """As --data.val-fraction of the training: its split is the one that is checked."""
     group_pattern: Annotated[str | None, as_training("data.group-pattern")] = None
@@ -31,6 +32,7 @@ class CheckData:
     num_frames: Annotated[_Frames, as_training("data.num-frames")] = 32
     sampling_rate: Annotated[_Rate, as_training("data.sampling-rate")] = 2
     crop_size: Annotated[_Pixels, as_training("data.crop-size")] = 224
+    flip: Annotated[bool, as_training("data.flip")] = True
     full: bool = False
     """Decode every frame of every video: finds damage in the middle of a file, in minutes or hours
     where the usual check takes seconds."""
@@ -56,6 +58,7 @@ class Prepare:
     and 40 ms of CPU time a clip, and .6, .7, .8 and 1.0 MB for 10 s."""
     num_workers: fields.ReaderProcesses = "auto"
     """Processes that transcode at once; auto: one a CPU."""
+    videos: fields.CsvStart = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,9 @@ class EvaluateCommand:
     """Folder for metrics.json and predictions.csv;
     none: evaluation-NAME in the run's folder, with the name of --data (else val)."""
     mixed_precision: fields.LaunchPrecision = "auto"
+    videos: fields.CsvStart = None
+    split: Literal["train", "val", "test", "all"] | None = None
+    """Which rows are scored of a CSV with a column split; none: test where it has any, else val."""
     num_workers: fields.LoaderWorkers = "auto"
     """Decoding processes of each scoring process; 0: none.
     auto: the CPUs shared out, at most 8."""

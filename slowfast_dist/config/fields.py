@@ -1,5 +1,6 @@
 """Types, bounds and help that several settings share."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, Le, Predicate
@@ -62,6 +63,14 @@ LaunchPrecision = Annotated[
     Precision, Doc("auto: what accelerate launch was told, else what the hardware has.")
 ]
 BackendPrecision = Annotated[Precision, Doc("auto: what the hardware has; backend torch only.")]
+
+CsvStart = Annotated[
+    Path | None,
+    Doc(
+        "Folder from which relative paths of a CSV start; none: the CSV's own, and for split.csv "
+        "of a run the videos of that run."
+    ),
+]
 
 SpatialCrops = Annotated[int, Predicate((1, 3).__contains__), Remedy("give 1 or 3")]
 TemporalViews = Annotated[int, Interval(ge=1, le=MOST_VIEWS)]

@@ -22,11 +22,15 @@ RESNET_ALPHA = 4
 @dataclass(frozen=True)
 class DataConfig:
     root: Path | None = None
-    """One folder of class folders, or a CSV of path,label; split into training and validation."""
+    """One folder of class folders, or a CSV of path,label; split into training and validation, by
+    the CSV's column split if it has one."""
     train_dir: Path | None = None
     """Training videos (class folders or a CSV), together with --data.val-dir, in place of root."""
     val_dir: Path | None = None
-    """Validation videos, with the same classes as --data.train-dir."""
+    """Validation videos, of classes that --data.train-dir has."""
+    videos: Path | None = None
+    """Folder from which relative paths of a CSV start; none: the CSV's own, and for split.csv of a
+    run the videos of that run."""
     synthetic: bool = False
     """Make the demo's small videos in --data.root if that folder does not exist yet."""
     val_fraction: Annotated[

@@ -48,6 +48,8 @@ class VideoTable(Sequence[VideoRecord]):
     @classmethod
     def of_paths(cls, paths: Sequence[Path]) -> "VideoTable":
         """Files of any folders, all with label 0; their names are below the deepest common one."""
+        if len({path.is_absolute() for path in paths}) > 1:
+            paths = [path.absolute() for path in paths]
         root = Path(os.path.commonpath([path.parent for path in paths])) if len(paths) else Path()
         names = [path.relative_to(root).as_posix() for path in paths]
         return cls(root, Texts.of(names), np.zeros(len(names), np.int32))

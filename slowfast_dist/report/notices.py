@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from slowfast_dist.metrics.summary import class_support
 from slowfast_dist.report.format import count, share
-from slowfast_dist.runs.reading import number
+from slowfast_dist.runs.reading import mapping, number
 from slowfast_dist.runs.run import Run
 from slowfast_dist.system.text import few, operand
 
@@ -209,7 +209,8 @@ def _data(run: Run) -> Iterator[Notice]:
             "decode in training."
         )
     pattern = run.settings.get("data.group-pattern", "none")
-    if run.split.val and not run.split.grouped and pattern == "none":
+    given = mapping(run.best.get("data")).get("split") == "given"
+    if run.split.val and not run.split.grouped and pattern == "none" and not given:
         yield note(
             "Training and validation were parted at random. Where several clips come from one "
             "recording, validation is too good: python -m slowfast_dist check-data "

@@ -79,7 +79,10 @@ def thumbnails_of(
     if videos is None and run.data is None:
         reason = "config.yaml does not say where the videos are"
         return {name: known.get(name, Thumbnails((), reason)) for name in names}
-    root = videos.root if videos is not None else data_root(run.data or "", run.folder)
+    if videos is not None:
+        root = videos.root
+    else:
+        root = data_root(run.data or "", run.folder, run.settings)
     stamps = {name: file_stamp(root / name) or () for name in names}
     done: dict[str, Thumbnails] = {}
     for name in names:

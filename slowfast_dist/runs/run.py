@@ -122,19 +122,28 @@ def read_run(folder: Path, known: History | None = None) -> Run:
     ``known``: what an earlier call found of metrics.jsonl, see `read_history`.
     """
     status = (read_text(folder / "status", 1000) or "").strip()
-    names = mapping(read_json(folder / "classes.json"))
-    classes = [str(name) for _, name in sorted(names.items(), key=lambda item: _index(item[0]))]
     return Run(
         folder=folder,
         status=status if status in STATUSES else None,
         settings=read_settings(folder / "config.yaml"),
         environment=mapping(read_json(folder / "environment.json")),
-        classes=classes,
+        classes=_classes(folder),
         best=mapping(read_json(folder / "models" / "best_model.json")),
         history=read_history(folder / "metrics.jsonl", known),
         unreadable=read_table(folder / "unreadable_videos.csv", ("path", "reason", "where")),
         evaluations=_evaluations(folder),
     )
+
+
+def stored_classes(checkpoint: Path) -> list[str]:
+    """The classes of the run that a checkpoint is of, in their order; empty where they are not
+    there."""
+    return _classes(checkpoint.parents[1])
+
+
+def _classes(folder: Path) -> list[str]:
+    names = mapping(read_json(folder / "classes.json"))
+    return [str(name) for _, name in sorted(names.items(), key=lambda item: _index(item[0]))]
 
 
 def _index(text: str) -> tuple[int, str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from slowfast_dist.config.training import Config, DataConfig
 from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.scan import LIST_SUFFIXES
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
@@ -117,10 +118,12 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
             {"class": name, "train": train, "val": val}
             for name, train, val in zip(videos.classes, *counts, strict=True)
         ],
-        "split": "random" if videos.was_split else "given",
+        "split": "random" if videos.drawn else "given",
     }
-    if videos.was_split:
+    if videos.drawn:
+        grouped = videos.train.groups is not None
         facts |= {"val_fraction": data.val_fraction, "group_pattern": data.group_pattern}
+        facts |= {"grouped": grouped}
     return facts
 
 
@@ -144,7 +147,7 @@ def dataset_name(data: DataConfig) -> str:
 
 def _name(path: Path) -> str:
     path = path.absolute()
-    name = path.stem if path.suffix.lower() == ".csv" else path.name
+    name = path.stem if path.suffix.lower() in LIST_SUFFIXES else path.name
     return name.encode("utf-8", "replace").decode() or "videos"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
@@ -19,6 +20,8 @@ from slowfast_dist.model.batchnorm import RunningStatistics
 from slowfast_dist.model.slowfast import live_batchnorms
 from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint
 from slowfast_dist.runs.folder import RunFolder, Start, describe_environment, open_run
+from slowfast_dist.runs.run import stored_classes
+from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
@@ -51,6 +54,8 @@ def run_training(config: Config) -> dict[str, Any]:
             config.mixed_precision, timeout, compression, config.output_dir
         )
         start = run_on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
+        videos = start_of_paths(config.data.root, config.data.videos)
+        config = replace(config, data=replace(config.data, videos=videos))
         for message in start.messages:
             logger.info(message)
         if start.finished:
@@ -68,7 +73,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         on_peer_loss(lambda: folder.set_status("failed"))
     recorder = trainer = None
     try:
-        videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed))
+        order = stored_classes(start.checkpoint) if start.checkpoint else None
+        videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed, order))
         _announce(videos, config, accelerator)
         _end_if_asked(accelerator)
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
@@ -143,8 +149,7 @@ def build_trainer(
 
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:
-    for warning in videos.warnings:
-        logger.warning(warning)
+    log_remarks(videos.remarks)
     for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), config.data.decoder):
         logger.info(line)
     logger.info(

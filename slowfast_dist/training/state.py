@@ -24,7 +24,7 @@ from slowfast_dist.system.log import logger
 
 CHANGEABLE_SETTINGS = (
     "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
-    "data.train_dir", "data.val_dir", "data.synthetic", "data.num_workers",
+    "data.train_dir", "data.val_dir", "data.videos", "data.synthetic", "data.num_workers",
     "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
     "distributed.preempt_signal", "wandb.",
     "model.weights", "model.pretrained", "model.checkpoint_activations",

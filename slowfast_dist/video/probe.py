@@ -14,6 +14,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from slowfast_dist.system.files import file_sha256
 from slowfast_dist.video.container import FAULTS, DecodeError, obstacle, open_video
 from slowfast_dist.video.packets import (
     PacketIndex,
@@ -25,7 +26,7 @@ from slowfast_dist.video.packets import (
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import Timeline, pack_moved_frames
 
-VERSION = f"4, av {av.__version__}"
+VERSION = f"5, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
 
 PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"})
@@ -92,13 +93,14 @@ def _probe(path: Path) -> VideoInfo:
             and _plain_order(index)
         )  # fmt: skip
         return VideoInfo(
-            frames=frames, fps=float(stream.average_rate or stream.guessed_rate or 0),
+            frames=frames, fps=_frame_rate(stream, index),
             width=width, height=height, rotation=rotation, mirrored=mirrored, codec=codec,
             decord_exact=decord_exact, by_packets=by_packets,
             key_interval=min(key_interval, frames), decode_ms=decode_ms,
             first_time=timeline.first if timeline else 0,
             frame_time=timeline.step if timeline else 0.0,
             reorder_depth=reorder_depth, file_size=path.stat().st_size,
+            digest=int(file_sha256(path)[:16], 16) >> 1,
             moved_frames=moved_frames,
             lost=max(index.broken + lost, _never_read(path, container, stream, index)),
         )  # fmt: skip
@@ -160,6 +162,16 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
             degrees = -math.degrees(math.atan2(b, -a))
     # A matrix without meaning gives any number at all.
     return round(degrees / 90) * 90 % 360 if abs(degrees) <= 360 else 0, mirrored
+
+
+def _frame_rate(stream: VideoStream, index: PacketIndex) -> float:
+    """Frames a second on average; 0 where the file does not say."""
+    rate, tick = float(stream.average_rate or stream.guessed_rate or 0), stream.time_base
+    if tick and rate * tick == 1 and len(index.order) > 1:
+        # A frame a tick is what FFmpeg says of DV and GXF, where a frame takes several.
+        shown = 1 / float(np.median(np.diff(index.times[index.order])) * tick)
+        return shown if shown < 0.6 * rate else rate
+    return rate
 
 
 def _timeline(index: PacketIndex) -> Timeline | None:

@@ -82,6 +82,8 @@ class VideoInfo:
     """Bytes."""
     mirrored: bool = False
     """Whether the frame is mirrored left to right once it is turned, as some cameras ask for."""
+    digest: int = field(default=0, compare=False)
+    """The first 63 bits of the SHA-256 of the file: equal for files that are so byte for byte."""
     moved_frames: str = ""
     """Which frame, counted by the packets' times, is shown in which place, as `pack_moved_frames`
     packs it; empty where the order is that of the times."""

@@ -13,6 +13,7 @@ from slowfast_dist.commands.check.sides import copies, shared_recordings
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.clip_cost import clip_costs
+from slowfast_dist.data.scan import path_below
 from slowfast_dist.system.child import HANGS
 from slowfast_dist.system.files import write_json
 
@@ -102,7 +103,7 @@ def _move_bad(data: Dataset, target: Path, roots: Sequence[Path]) -> list[dict[s
     for row in sorted(data.reasons):
         # Two videos of the same path below their roots are not the same.
         path, name = data.paths[row], data.names[row]
-        place = (target / data.roots[row] if data.roots else target) / name
+        place = (target / data.roots[row] if data.roots else target) / path_below(name)
         # A long video on a busy machine is no bad one.
         slow = data.reasons[row].startswith(HANGS)
         problem = "perhaps it is only slow: see for yourself" if slow else move(path, place)

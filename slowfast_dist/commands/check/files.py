@@ -65,9 +65,10 @@ def cut_off(data: Dataset) -> Iterator[Finding]:
 def refused(data: Dataset) -> Iterator[Finding]:
     if data.refused is not None:
         yield Finding("refused", "error", "Training would not start.", data.refused)
-    for note in data.notes:
-        what, _, remedy = note.partition(": ")
-        yield Finding("unscored-class", "warning", f"{what[0].upper()}{what[1:]}.", remedy)
+    for remark in data.remarks:
+        if remark.level == "warning":
+            what = f"{remark.what[0].upper()}{remark.what[1:]}."
+            yield Finding(remark.kind, "warning", what, remark.remedy)
 
 
 def short_clips(data: Dataset, command: CheckData) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from slowfast_dist.annotations.table import SIDES
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
@@ -81,13 +82,14 @@ def report(
 ) -> dict[str, Any]:  # fmt: skip
     """For programs; the keys stay."""
     counts = Counter(zip(data.labels.tolist(), data.sides, strict=True))
+    has_test = "test" in data.sides
     return {
         "data": shown(str(root.absolute())),
         "ok": not any(finding.level == "error" for finding in found),
         "videos": len(data.names),
         "readable": len(data.names) - len(data.reasons),
         "classes": {
-            name: {side: counts[label, side] for side in ("train", "val")}
+            name: {side: counts[label, side] for side in (*SIDES[:2], *SIDES[2:] * has_test)}
             for label, name in enumerate(data.classes)
         },
         "findings": [
@@ -103,6 +105,7 @@ def text(root: Path, data: Dataset, found: list[Finding], stats: dict[str, Any])
     """For people: the worst first, each finding with its remedy; then what the dataset is."""
     sides = Counter(side for side in data.sides if side)
     split = f"; {sides['train']} train, {sides['val']} validate" if sides else ""
+    split += f", {sides['test']} test" if sides["test"] else ""
     lines = [f"{shown(str(root))}: {len(data.names)} videos of {len(data.classes)} classes{split}"]
     for level, title in (("error", "ERRORS"), ("warning", "WARNINGS")):
         of_level = [finding for finding in found if finding.level == level]
@@ -111,6 +114,9 @@ def text(root: Path, data: Dataset, found: list[Finding], stats: dict[str, Any])
         for finding in of_level:
             lines += _finding(finding)
     lines += ["", "WHAT THERE IS" if found else "NOTHING WRONG WAS FOUND", *_facts(stats)]
+    for remark in data.remarks:
+        if remark.level == "info":
+            lines += _wrapped(str(remark), "  ", "    ")
     return "\n".join(lines)
 
 

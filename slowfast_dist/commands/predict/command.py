@@ -78,6 +78,8 @@ def _refuse_unused_flags(command: Predict, live: bool) -> None:
 def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> int:
     """Print what the model says of each file, and do what --segments and --annotate ask for;
     returns how many could not be read."""
+    if found.skipped:
+        note(str(found.skipped))
     if found.repeated:
         note(f"{found.repeated} of the inputs are files that were given already")
     from slowfast_dist.commands.predict.videos import predict_videos

@@ -23,6 +23,7 @@ from slowfast_dist.data.clip_cost import clip_costs
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import BYTES_PER_SECOND, probe_videos
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.pool import map_in_children
@@ -51,10 +52,11 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
     together, RunError where no video can be read or one cannot be written.
     """
     workers = available_cpus() if command.num_workers == "auto" else command.num_workers
-    base = root if root.is_dir() else root.parent
+    start = start_of_paths(root, command.videos)
+    base = root if root.is_dir() else start or root.parent
     unreadable: dict[str, str] = {}
-    videos = list_sources(root, unreadable)
-    refuse_overlap(base, out)
+    videos = list_sources(root, start, unreadable)
+    refuse_overlap(base, out, videos)
     with open_folder(out) as folder, _interruptible(folder):
         refuse_others(folder, command, videos, base)
         done = done_before(videos, folder, workers)
@@ -153,7 +155,16 @@ def _write_lists(root: Path, out: Path, prepared: list[Source], unreadable: dict
     else:
         listed.unlink(missing_ok=True)  # of an earlier start
     if root.is_file():
-        _write_csv(out / root.name, ("path", "label"), [(v.target, v.label) for v in prepared])
+        columns: dict[str, list[str]] = {
+            "path": [video.target for video in prepared],
+            "label": [video.label for video in prepared],
+        }
+        if any(video.side for video in prepared):
+            columns["split"] = [video.side or "" for video in prepared]
+        if any(video.group for video in prepared):
+            columns["group"] = [video.group for video in prepared]
+        rows = list(zip(*columns.values(), strict=True))
+        _write_csv(out / root.name, tuple(columns), rows)
 
 
 def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

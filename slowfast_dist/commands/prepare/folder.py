@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.data.scan import VIDEO_SUFFIXES
+from slowfast_dist.data.scan import VIDEO_SUFFIXES, path_below
 from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.system.files import append
 
@@ -43,16 +43,22 @@ def target_names(sources: Sequence[str]) -> dict[str, str]:
     """The prepared video's name for each source's: the ending becomes .mp4.
 
     Where two would have one name, those that had it not get .mp4 behind the whole of theirs: a.avi
-    beside a.mp4 becomes a.avi.mp4.
+    beside a.mp4 becomes a.avi.mp4. What a CSV names by an absolute path, /store/a.avi, becomes
+    store/a.mp4.
     """
-    names = {source: source for source in sources if PurePosixPath(source).suffix == ".mp4"}
+    names = {
+        source: source
+        for source in sources
+        if PurePosixPath(source).suffix == ".mp4" and not os.path.isabs(source)
+    }
     taken = set(names)
     for source in sorted(set(sources) - taken):
-        path = PurePosixPath(source)
+        whole = path_below(source)
+        path = PurePosixPath(whole)
         known = path.suffix.lower() in VIDEO_SUFFIXES  # a CSV may name files of any ending
-        name = str(path.with_suffix(".mp4")) if known else f"{source}.mp4"
+        name = str(path.with_suffix(".mp4")) if known else f"{whole}.mp4"
         if name in taken:
-            name = f"{source}.mp4"
+            name = f"{whole}.mp4"
         while name in taken:
             name += ".mp4"
         names[source] = name
