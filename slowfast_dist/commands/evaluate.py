@@ -26,7 +26,7 @@ from slowfast_dist.data.loaders import (
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
 from slowfast_dist.distributed.collectives import run_on_main, share_weights
 from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
-from slowfast_dist.metrics.scores import top_k_accuracies
+from slowfast_dist.metrics.scores import ALL_CLASSES, MACRO_CLASSES, top_k_accuracies
 from slowfast_dist.metrics.summary import Predictions, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.runs.best_model import BestModel, read_best
@@ -169,7 +169,8 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
     if missing:
         print(
             f"  {len(missing)} of the model's {classes} classes have no video here: "
-            "macro averages count them as 0"
+            f"macro averages are over the {content[MACRO_CLASSES]} that occur in labels or "
+            f"predictions; over all {classes}, F1 is {content['f1_macro' + ALL_CLASSES]:.4f}"
         )
     useless = [f"top-{k}" for k in sorted(set(command.top_k)) if k >= classes]
     if useless:

@@ -1,6 +1,6 @@
 """The best epoch so far: whether a new one is better, and what models/ then holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from slowfast_dist.config.training import Config, DataConfig
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.model.weights import HUB_FILES
@@ -21,6 +22,7 @@ from slowfast_dist.report.card import CARD, write_card
 from slowfast_dist.runs.best_model import DESCRIPTION, describe_best, save_best
 from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.runs.history import Row
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand
@@ -97,6 +99,25 @@ class BestModelTracker:
             f"{self.folder.shown / 'models' / CARD} was changed by hand and is kept; 'model-card "
             f"{operand(self.folder.shown)} --overwrite' writes a new one"
         )
+
+
+def macro_value_now(state: dict[str, Any] | None, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """``state`` of a `BestModelTracker` with its value as new epochs are measured.
+
+    Older versions' macro averages were over all classes, those that do not occur counted as 0: any
+    new epoch could seem better. The confusion matrix in ``rows``, those of metrics.jsonl, tells the
+    value over the classes that occur; in training all do.
+    """
+    if not state or not state["monitor"].startswith("val/") or "_macro" not in state["monitor"]:
+        return state
+    name, epoch = state["monitor"].removeprefix("val/"), state["epoch"]
+    of = {row["kind"]: row for row in rows if row.get("epoch") == epoch}
+    if f"val/{MACRO_CLASSES}" in of.get("epoch", {}) or "classes" not in of:
+        return state
+    matrix = np.array(of["classes"]["confusion"], np.int64)
+    places = np.repeat(np.arange(matrix.size), matrix.ravel())
+    labels, predictions = np.divmod(places, len(matrix))
+    return state | {"value": classification_metrics(labels, predictions, len(matrix))[name]}
 
 
 # What best_model.json tells beside what rebuilds the model: its data, its training, its scores.
