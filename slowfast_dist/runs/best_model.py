@@ -23,6 +23,9 @@ DESCRIPTION = "best_model.json"
 WEIGHTS = "best_model_weights.pth"
 """In models/: its state_dict."""
 
+ARCHITECTURE = "best_model_architecture.pth"
+"""In models/: the whole model, pickled."""
+
 
 def clip_facts(data: DataConfig) -> dict[str, Any]:
     """How a clip is cut out of a video, in JSON's types."""
@@ -185,7 +188,7 @@ def save_best(
     try:
         with atomic_write(models / WEIGHTS) as file:
             torch.save(portable(state), file)
-        with atomic_write(models / "best_model_architecture.pth") as file:
+        with atomic_write(models / ARCHITECTURE) as file:
             torch.save(full, file)
         write_json(models / DESCRIPTION, description)
     except (OSError, RuntimeError) as error:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from shutil import copyfileobj
 from statistics import median
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config, DataConfig
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.data.video_table import VideoTable
@@ -19,11 +21,19 @@ from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.model.weights import HUB_FILES
 from slowfast_dist.report.card import CARD, write_card
-from slowfast_dist.runs.best_model import DESCRIPTION, describe_best, save_best
-from slowfast_dist.runs.checkpoint import portable
+from slowfast_dist.runs.best_model import (
+    ARCHITECTURE,
+    DESCRIPTION,
+    WEIGHTS,
+    describe_best,
+    save_best,
+)
+from slowfast_dist.runs.checkpoint import disk_fault, portable
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.history import Row
 from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.runs.reading import mapping, read_json
+from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand
 from slowfast_dist.training.evaluation import Scores
@@ -99,6 +109,41 @@ class BestModelTracker:
             f"{self.folder.shown / 'models' / CARD} was changed by hand and is kept; 'model-card "
             f"{operand(self.folder.shown)} --overwrite' writes a new one"
         )
+
+
+def bring_best(checkpoint: Path, best: Mapping[str, Any] | None, run: Run) -> str | None:
+    """Copy the best model so far from the run of ``checkpoint``, which goes on in another folder.
+
+    ``best``: the state of the tracker at the checkpoint. A worse epoch then never becomes the best
+    here. Returns a line for the user where that model is there no more, as the other run went on to
+    a better one. Raises RunError when the disk refuses.
+    """
+    source, monitored = RunFolder(checkpoint.parent.parent), run.config.checkpoint
+    mine = run.folder.models / DESCRIPTION
+    if not best or source.root.resolve() == run.folder.root.resolve() or mine.exists():
+        return None
+    if (best["monitor"], best["mode"]) != (monitored.monitor, monitored.mode):
+        return None
+    theirs = mapping(read_json(source.models / DESCRIPTION))
+    if any(theirs.get(name) != value for name, value in best.items()):
+        return (
+            f"{source.models} no longer holds the best model up to this checkpoint "
+            f"({best['monitor']} {best['value']:.4f} in epoch {best['epoch']}): what is best "
+            "counts from here on"
+        )
+    copies = {source.predictions: run.folder.predictions} | {
+        source.models / name: run.folder.models / name
+        for name in (WEIGHTS, ARCHITECTURE, CARD, DESCRIPTION)  # that which makes it one, last
+    }
+    try:
+        for old, new in copies.items():
+            if old.exists():
+                with open(old, "rb") as content, atomic_write(new) as file:
+                    copyfileobj(content, file)
+    except OSError as error:
+        reason = disk_fault(error, run.folder.root)
+        raise RunError(f"cannot copy the best model from {source.models}: {reason}") from error
+    return None
 
 
 def macro_value_now(state: dict[str, Any] | None, rows: Sequence[Row]) -> dict[str, Any] | None:

@@ -74,7 +74,7 @@ class Recorder:
         folder.list_unreadable(self.unreadable)
         self.metrics = MetricsFile(folder.metrics)
         self.metrics.truncate_after(global_step, epoch)
-        rows = read_metrics(folder.metrics) if state else []
+        rows = read_metrics(folder.metrics) if folder.metrics.exists() else []
         self.best = BestModelTracker(run, macro_value_now(earlier.get("best"), rows))
         self.log = TrainingLog(folder.training_log)
         self.samples = SampleLog(folder.samples, videos.train.names)

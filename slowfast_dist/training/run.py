@@ -1,5 +1,6 @@
 """A training from its settings to its results: `run_training` is the table of contents."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from slowfast_dist.runs.folder import RunFolder, Start, describe_environment, op
 from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
-from slowfast_dist.training.best import Run
+from slowfast_dist.training.best import Run, bring_best
 from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import build_optimizer, build_schedule
@@ -40,7 +41,9 @@ def run_training(config: Config) -> dict[str, Any]:
     with faults_as_run_errors():
         timeout, compression = config.distributed.timeout, config.distributed.compression
         accelerator = make_accelerator(config.mixed_precision, timeout, compression)
-        start = run_on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
+        start = run_on_main(
+            accelerator, lambda: open_run(config.output_dir, config.resume, config.epochs)
+        )
         for message in start.messages:
             logger.info(message)
         if start.finished:
@@ -72,7 +75,7 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         )
         run = Run(trainer.config, folder, videos, environment)
         state = checkpoint.state if checkpoint else None
-        recorder = run_on_main(accelerator, lambda: Recorder(run, state), share=False)
+        recorder = run_on_main(accelerator, lambda: _open_recorder(run, start, state), share=False)
         _end_if_asked(accelerator)
         return trainer.fit(recorder)
     except StopRequested:
@@ -88,6 +91,16 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         start.release()
         if trainer is not None:
             end_workers(trainer.loaders.train, trainer.loaders.val)
+
+
+def _open_recorder(run: Run, start: Start, state: Mapping[str, Any] | None) -> Recorder:
+    """On the main process; ``state``: that of the checkpoint of ``start``, if it has one."""
+    line = None
+    if start.checkpoint is not None and state is not None:
+        line = bring_best(start.checkpoint, state["recorder"]["best"], run)
+    if line is not None:
+        logger.warning(line)
+    return Recorder(run, state)
 
 
 def build_trainer(
