@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from io import TextIOWrapper
 
 from slowfast_dist.cli.commands import COMMANDS, GROUPS, MODULE, Command, load
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     log_to_console()
-    with one_line_for_mistakes(), _too_long_paths_refused(words):
+    with one_line_for_mistakes(), _too_long_paths_refused(words), ends_with_its_pipe():
         chosen = choose(words)
         if chosen is not None:
             run_command(*chosen)
@@ -81,16 +81,17 @@ def run_command(command: Command, arguments: Sequence[str]) -> None:
     if parsed is None:
         return
     if command.trains:
+        from slowfast_dist.cli.paths import check_paths
         from slowfast_dist.runs.lock import refuse_if_held  # not for --help
 
         config = parsed[-1]
         signals.install(config.distributed.preempt_signal)
         refuse_if_held(config.output_dir)
+        if rank() == 0:
+            check_paths(config)
     if command.computes:
         let_threads_sleep()
-    run = load(command.run)
-    with ends_with_its_pipe() if command.ends_with_pipe else nullcontext():
-        run(*parsed)
+    load(command.run)(*parsed)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from slowfast_dist.runs.metrics_file import plain
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.runs.videos import own_validation, trained_on
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.tracking.console import print_scores
 from slowfast_dist.training.evaluation import Scores, evaluate
@@ -138,7 +138,7 @@ def _write(
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise RunError(f"cannot write the evaluation to {output}: {error.strerror}") from error
+        raise RunError(f"cannot write the evaluation to {output}: {reason_of(error)}") from error
     print_scores(name, content)
     _print_remarks(best, content, command)
     also = f"; {len(unreadable)} could not be read: unreadable_videos.csv" if unreadable else ""

@@ -19,7 +19,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.metrics.scores import ALL_CLASSES, over_classes
 from slowfast_dist.report.format import interval, score
 from slowfast_dist.runs.best_model import DESCRIPTION, read_description
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.text import clean
 
 CARD = "README.md"
@@ -77,8 +77,7 @@ def write_card(models: Path, overwrite: bool = False) -> bool:
         with atomic_write(path, "w") as file:
             file.write(text)
     except OSError as error:
-        reason = error.strerror or error
-        raise RunError(f"cannot write the model card {path}: {reason}") from error
+        raise RunError(f"cannot write the model card {path}: {reason_of(error)}") from error
     return True
 
 

@@ -14,7 +14,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import DataConfig, EvaluationConfig
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
-from slowfast_dist.runs.checkpoint import disk_fault, portable
+from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
 from slowfast_dist.system.files import atomic_write, write_json
 
 DESCRIPTION = "best_model.json"
@@ -192,5 +192,5 @@ def save_best(
             torch.save(full, file)
         write_json(models / DESCRIPTION, description)
     except (OSError, RuntimeError) as error:
-        reason = disk_fault(error, models)
+        reason = disk_fault(error, models, 2 * tensor_bytes(state))
         raise RunError(f"cannot save the best model in {models}: {reason}") from error

@@ -23,7 +23,7 @@ from slowfast_dist.runs.best_model import WEIGHTS
 from slowfast_dist.runs.checkpoint import find_checkpoint, list_checkpoints, newest_valid
 from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.runs.settings import read_settings
-from slowfast_dist.system.files import atomic_write, write_json
+from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.text import option
 
 Status = Literal["running", "finished", "preempted", "failed"]
@@ -203,12 +203,13 @@ def _lock(folder: RunFolder, output_dir: Path) -> RunLock:
     try:
         folder.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output-dir {output_dir}: cannot create it ({error.strerror})") from None
+        reason = reason_of(error, folder.root)
+        raise UserError(f"--output-dir {output_dir}: cannot create it ({reason})") from None
     try:
         return RunLock(folder.root, output_dir)
     except OSError as error:
         folder.remove_if_empty()
-        reason = error.strerror or error
+        reason = reason_of(error, folder.root)
         raise UserError(f"--output-dir {output_dir}: cannot write there ({reason})") from None
 
 

@@ -28,12 +28,12 @@ from slowfast_dist.runs.best_model import (
     describe_best,
     save_best,
 )
-from slowfast_dist.runs.checkpoint import disk_fault, portable
+from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.history import Row
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand
 from slowfast_dist.training.evaluation import Scores
@@ -141,7 +141,7 @@ def bring_best(checkpoint: Path, best: Mapping[str, Any] | None, run: Run) -> st
                 with open(old, "rb") as content, atomic_write(new) as file:
                     copyfileobj(content, file)
     except OSError as error:
-        reason = disk_fault(error, run.folder.root)
+        reason = reason_of(error, run.folder.models)
         raise RunError(f"cannot copy the best model from {source.models}: {reason}") from error
     return None
 

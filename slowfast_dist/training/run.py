@@ -1,6 +1,7 @@
 """A training from its settings to its results: `run_training` is the table of contents."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from slowfast_dist.config.checks import validate
+from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
@@ -38,7 +40,7 @@ def run_training(config: Config) -> dict[str, Any]:
     user's and RunError for what ends a run from outside; the run's status file then says failed.
     """
     validate(config)
-    with faults_as_run_errors():
+    with faults_as_run_errors(), _closed_output_said():
         timeout, compression = config.distributed.timeout, config.distributed.compression
         accelerator = make_accelerator(config.mixed_precision, timeout, compression)
         start = run_on_main(
@@ -91,6 +93,18 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         start.release()
         if trainer is not None:
             end_workers(trainer.loaders.train, trainer.loaders.val)
+
+
+@contextmanager
+def _closed_output_said() -> Iterator[None]:
+    """A training whose standard output is closed ends as one that fails, so that its folder says
+    how it stands; other commands end without a word."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise RunError(
+            "standard output was closed (| head?); trainings go on with --resume auto"
+        ) from error
 
 
 def _open_recorder(run: Run, start: Start, state: Mapping[str, Any] | None) -> Recorder:

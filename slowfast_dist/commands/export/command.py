@@ -26,7 +26,7 @@ from slowfast_dist.inference.exported import (
 )
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, read_best
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.interrupts import ends_at_ctrl_c, quiet
 from slowfast_dist.system.text import few
 
@@ -136,7 +136,7 @@ def _write_faults(path: Path) -> Iterator[None]:
             raise UserError(
                 f"--output {path}: cannot be written ({error.strerror}): give another place"
             ) from None
-        raise RunError(f"cannot write {path}: {error.strerror}") from error
+        raise RunError(f"cannot write {path}: {reason_of(error)}") from error
 
 
 def _load(best: BestModel) -> tuple[SlowFast, str]:
