@@ -19,6 +19,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import let_threads_sleep
+from slowfast_dist.system.files import FULL, reason_of
 from slowfast_dist.system.interrupts import ends_with_its_pipe
 from slowfast_dist.system.log import log_to_console
 
@@ -42,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     log_to_console()
-    with one_line_for_mistakes(), _too_long_paths_refused(words), ends_with_its_pipe():
+    with (
+        one_line_for_mistakes(), _full_disk_said(), _too_long_paths_refused(words),
+        ends_with_its_pipe(),
+    ):  # fmt: skip
         chosen = choose(words)
         if chosen is not None:
             run_command(*chosen)
@@ -124,6 +128,17 @@ def one_line_for_mistakes() -> Iterator[None]:
         traceback.print_exc()
         own.fail(f"{type(error).__name__}: {error}: a bug, see the traceback", 1)
         raise SystemExit(1) from None
+
+
+@contextmanager
+def _full_disk_said() -> Iterator[None]:
+    """Raise RunError for a disk that is full, whatever met it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise RunError(f"{error.filename or 'standard output'}: {reason_of(error)}") from None
 
 
 @contextmanager

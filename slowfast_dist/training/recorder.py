@@ -23,7 +23,7 @@ from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.logs import SampleLog, TrainingLog
 from slowfast_dist.runs.metrics_file import MetricsFile, read_metrics
 from slowfast_dist.system.log import logger
-from slowfast_dist.system.text import option
+from slowfast_dist.system.text import operand, option
 from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
@@ -253,7 +253,22 @@ class Recorder:
         if not self.report_failed:
             lines.append("report.html: all of it on one page")
         lines.append("metrics.jsonl, logs/training_log.txt: every epoch's metrics")
-        return "\n  ".join(lines)
+        return "\n".join(["\n  ".join(lines), *self._next_commands()])
+
+    def _next_commands(self) -> list[str]:
+        """Where the videos were made, as in the demo: what to do with the run, and with videos of
+        one's own. Right in the folder in which the training was started."""
+        data, run = self.config.data, operand(self.folder.shown)
+        if not data.synthetic or data.root is None or self.best.state is None:
+            return []
+        video = operand(data.root / self.videos.val.names[0])
+        return [
+            "next (in a new shell, first: source launch/setup.sh):",
+            f"  python -m slowfast_dist predict {run} {video}",
+            f"  python -m slowfast_dist report {run}",
+            "  python -m slowfast_dist check-data my_videos    # a folder of class folders",
+            "  python train.py --data.root my_videos",
+        ]
 
 
 def preempted_message(folder: RunFolder, saved_at: int | None = None) -> str:

@@ -16,16 +16,18 @@ from slowfast_dist.distributed.accelerator import local_processes, make_accelera
 from slowfast_dist.distributed.collectives import any_process, run_on_main
 from slowfast_dist.distributed.failures import faults_as_run_errors, on_peer_loss, shutdown
 from slowfast_dist.model.batchnorm import RunningStatistics
-from slowfast_dist.model.slowfast import live_batchnorms
-from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint
+from slowfast_dist.model.slowfast import SlowFast, live_batchnorms, starts_pretrained
+from slowfast_dist.model.weights import hub_file
+from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint, tensor_bytes
 from slowfast_dist.runs.folder import RunFolder, Start, describe_environment, open_run
+from slowfast_dist.runs.space import check_space
 from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.training.best import Run, bring_best
 from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import set_up_network
-from slowfast_dist.training.optim import build_optimizer, build_schedule
+from slowfast_dist.training.optim import build_optimizer, build_schedule, values_per_parameter
 from slowfast_dist.training.recorder import Recorder, preempted_message
 from slowfast_dist.training.state import TrainingState
 from slowfast_dist.training.step import TrainingStep
@@ -63,6 +65,9 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         on_peer_loss(lambda: folder.set_status("failed"))
     recorder = trainer = None
     try:
+        if starts_pretrained(config.model) and not (config.model.weights or start.checkpoint):
+            # Before the videos are looked at, which may take long.
+            run_on_main(accelerator, lambda: str(hub_file(config.model.name)))
         videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed))
         _announce(videos, config, accelerator)
         _end_if_asked(accelerator)
@@ -75,6 +80,7 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         environment = describe_environment(
             str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
         )
+        run_on_main(accelerator, lambda: _check_space(config, trainer.state.network, start))
         run = Run(trainer.config, folder, videos, environment)
         state = checkpoint.state if checkpoint else None
         recorder = run_on_main(accelerator, lambda: _open_recorder(run, start, state), share=False)
@@ -105,6 +111,18 @@ def _closed_output_said() -> Iterator[None]:
         raise RunError(
             "standard output was closed (| head?); trainings go on with --resume auto"
         ) from error
+
+
+def _check_space(config: Config, network: SlowFast, start: Start) -> None:
+    model = tensor_bytes(network.state_dict())
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    checkpoint = model + tensor_bytes(trained) * values_per_parameter(config.optimizer)
+    line = check_space(
+        start.folder.root, checkpoint, model, config.checkpoint.keep, start.checkpoint is not None,
+        start.folder.shown,
+    )  # fmt: skip
+    if line is not None:
+        logger.warning(line)
 
 
 def _open_recorder(run: Run, start: Start, state: Mapping[str, Any] | None) -> Recorder:

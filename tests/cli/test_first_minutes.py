@@ -3,16 +3,20 @@ output that nobody reads."""
 
 import ast
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from slowfast_dist.data.synthetic import make_videos
 from tests.helpers.model_folders import save_models, small_config
-from tests.helpers.training_runs import ROOT, launch
+from tests.helpers.training_runs import ROOT, TINY, launch
 
 BEFORE = (
     "train.py", "slowfast_dist/__init__.py", "slowfast_dist/__main__.py",
@@ -180,3 +184,87 @@ def test_a_command_whose_output_nobody_reads_ends_without_a_word(
     assert done.returncode in (0, 141), done.stderr
     assert "Traceback" not in done.stderr and "Error" not in done.stderr
     assert "rror:" not in done.stderr, done.stderr
+
+
+# A full disk
+
+
+@contextmanager
+def small_disk(tmp_path: Path, size: str) -> Iterator[Path]:
+    """A file system of that size, where one can be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() or os.system(f"mount -t tmpfs -o size={size} tmpfs '{disk}' 2>/dev/null"):
+        pytest.skip("mounts a small file system, so needs root")
+    try:
+        yield disk
+    finally:
+        os.system(f"umount '{disk}'")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "export {models} --format safetensors --output {disk}/a.safetensors",
+        pytest.param("export {models} --format pt2 --output {disk}/a.pt2", marks=pytest.mark.slow),
+        "evaluate {models} --data {videos} --output {disk}/e",
+        "check-data {videos} --json {disk}/a.json", "make-demo {disk}/demo",
+        "prepare {videos} {disk}/p",
+        pytest.param("predict {models} {videos} --segments --annotate --output {disk}/s",
+                     marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_a_full_disk_is_called_that(videos: Path, tmp_path: Path, words: str) -> None:
+    save_models(tmp_path / "models", CLASSES, small_config(videos))
+    with small_disk(tmp_path, "12k") as disk:
+        with suppress(OSError), open(disk / "full", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1024))
+        names = {"videos": videos, "models": tmp_path / "models", "disk": disk}
+        command = [word.format(**names) for word in words.split()]
+        done = launch("-m", "slowfast_dist", *command)
+        assert done.returncode in (1, 2), done.stdout + done.stderr
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
+        assert re.search(rf"disk full, \d+ kB are free in {disk}", lines[0]), lines
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_on_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "slowfast_dist", "--help"], cwd=ROOT, stdout=full,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "error: standard output: No space left on device: disk full\n"
+
+
+# After the demo
+
+
+def test_the_demo_ends_with_commands_that_work(videos: Path, tmp_path: Path) -> None:
+    """Its settings on fewer videos, in a folder with a space in its name."""
+    output = tmp_path / "a run"
+    done = launch(
+        str(ROOT / "train.py"), "demo", *TINY, "--data.root", videos, "--epochs", "1",
+        "--output-dir", output, "--data.val-fraction", "0.5",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
+    begin = next(n for n, line in enumerate(printed) if line.startswith("next ("))
+    assert "source launch/setup.sh" in printed[begin]
+    commands = [line.strip() for line in printed[begin + 1 :]]
+    assert [shlex.split(line)[:4] for line in commands][2:] == [
+        ["python", "-m", "slowfast_dist", "check-data"],
+        ["python", "train.py", "--data.root", "my_videos"],
+    ]
+    (output / "report.html").unlink()
+    for line in commands[:2]:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        again = subprocess.run(
+            line, shell=True, cwd=ROOT, env=os.environ | {"PATH": path}, capture_output=True,
+            text=True,
+        )  # fmt: skip
+        assert again.returncode == 0, again.stderr
+    assert (output / "report.html").exists()

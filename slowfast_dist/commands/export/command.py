@@ -72,8 +72,12 @@ def run_export(run: Path, command: Export) -> Exported:
         metadata = describe_export(best, sha256, command.input_type)
         begin = time.perf_counter()
         content = _content(network, best, command, metadata)
-        file.write(content)
-        file.flush()
+        try:
+            file.write(content)
+            file.flush()
+        except OSError as error:
+            reason = reason_of(error, path.parent, len(content))
+            raise OSError(error.errno, reason, str(path)) from error
         seconds, written = time.perf_counter() - begin, Path(file.name)
         lines = [f"{path}: {len(content) / 1e6:.1f} MB, made in {seconds:.1f} s"]
         if clips is None or backend is None:
