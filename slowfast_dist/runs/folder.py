@@ -24,6 +24,7 @@ from slowfast_dist.runs.checkpoint import find_checkpoint, list_checkpoints, new
 from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.runs.settings import read_settings
 from slowfast_dist.system.files import atomic_write, reason_of, write_json
+from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.text import option
 
 Status = Literal["running", "finished", "preempted", "failed"]
@@ -34,6 +35,7 @@ PACKAGES = (
 """Packages whose versions environment.json has: those that results may depend on."""
 
 
+@sendable
 @dataclass(frozen=True)
 class RunFolder:
     """Paths in a run's folder. They are an interface: see the README."""
@@ -128,6 +130,7 @@ def write_unreadable(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
         writer.writerows(sorted(first.values()))
 
 
+@sendable
 @dataclass(frozen=True)
 class Start:
     """How a run begins: where, from which checkpoint (None: step 0), and what to tell the user.
@@ -203,14 +206,14 @@ def _lock(folder: RunFolder, output_dir: Path) -> RunLock:
     try:
         folder.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = reason_of(error, folder.root)
-        raise UserError(f"--output-dir {output_dir}: cannot create it ({reason})") from None
+        why = reason_of(error, folder.root)
+        raise UserError(f"--output-dir {output_dir}: cannot create it ({why})") from None
     try:
         return RunLock(folder.root, output_dir)
     except OSError as error:
         folder.remove_if_empty()
-        reason = reason_of(error, folder.root)
-        raise UserError(f"--output-dir {output_dir}: cannot write there ({reason})") from None
+        why = reason_of(error, folder.root)
+        raise UserError(f"--output-dir {output_dir}: cannot write there ({why})") from None
 
 
 def _decide(folder: RunFolder, output_dir: Path, resume: str, epochs: int | None) -> Start:
@@ -242,8 +245,7 @@ def _nothing_to_do(folder: RunFolder, epochs: int | None) -> Start | None:
     if epochs is not None and done.isdecimal() and len(done) < 10 and epochs > int(done):
         return None
     more = f" (more --epochs than its {done} train it further)" if done else ""
-    message = f"{folder.root}: this run is finished, nothing to do{more}"
-    return Start(folder, None, True, (message,))
+    return Start(folder, None, True, (f"{folder.root}: this run is finished, nothing to do{more}",))
 
 
 def _continue_or_begin(folder: RunFolder, epochs: int | None) -> Start:

@@ -97,8 +97,9 @@ def claim_name(folder: Path, path: Path) -> str:
         names = chain([stem], (f"{stem}-{number}" for number in count(2)))
         return next(name for name in names if _is_claimed(folder, name, digest))
     except OSError as error:
+        reason = reason_of(error, folder)
         raise UserError(
-            f"--output {folder}: cannot be written ({error.strerror}): give a folder that can"
+            f"--output {folder}: cannot be written ({reason}): give a folder that can"
         ) from error
 
 
