@@ -215,8 +215,8 @@ def _class_scores(
         return ClassScores(0, 0, top5_hits, zeros, zeros, zeros, counts, zeros.astype(np.bool_))
     from sklearn.metrics import precision_recall_fscore_support
 
-    each = precision_recall_fscore_support(
+    precision, recall, f1, support = precision_recall_fscore_support(
         labels, predictions, labels=np.arange(num_classes), zero_division=0
     )
     occurs = np.isin(np.arange(num_classes), np.concatenate([labels, predictions]))
-    return ClassScores(len(labels), right, top5_hits, *each, occurs)
+    return ClassScores(len(labels), right, top5_hits, precision, recall, f1, support, occurs)
