@@ -35,7 +35,8 @@ def require_environment() -> None:
     else:
         return
     # Of several processes that a launcher starts alike one speaks.
-    if {os.environ.get(name) or "0" for name in ("RANK", "SLURM_PROCID")} == {"0"}:
+    ranks = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+    if {os.environ.get(name) or "0" for name in ranks} == {"0"}:
         print(f"error: {problem}: {remedy()}", file=sys.stderr)
     sys.exit(2)
 

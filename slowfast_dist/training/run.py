@@ -1,5 +1,6 @@
 """A training from its settings to its results: `run_training` is the table of contents."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,9 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
 from slowfast_dist.distributed.collectives import any_process, run_on_main
+from slowfast_dist.distributed.environment import asks_to_compile, lone_launch
 from slowfast_dist.distributed.failures import faults_as_run_errors, on_peer_loss, shutdown
+from slowfast_dist.distributed.launchers import parent_words
 from slowfast_dist.model.batchnorm import RunningStatistics
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms, starts_pretrained
 from slowfast_dist.model.weights import hub_file
@@ -41,6 +44,11 @@ def run_training(config: Config) -> dict[str, Any]:
     Collective: every process calls it with the same config. Raises UserError for mistakes of the
     user's and RunError for what ends a run from outside; the run's status file then says failed.
     """
+    if asks_to_compile(os.environ) and not config.model.compile:
+        config = replace(config, model=replace(config.model, compile=True))
+        logger.info("the launcher's dynamo backend is taken as --model.compile")
+    if line := lone_launch(parent_words()):
+        logger.warning(line)
     validate(config)
     with faults_as_run_errors(), _closed_output_said():
         timeout, compression = config.distributed.timeout, config.distributed.compression
