@@ -27,7 +27,7 @@ from slowfast_dist.data.loaders import (
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
 from slowfast_dist.distributed.collectives import run_on_main, share_weights
 from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
-from slowfast_dist.metrics.scores import top_k_accuracies
+from slowfast_dist.metrics.scores import ALL_CLASSES, MACRO_CLASSES, top_k_accuracies
 from slowfast_dist.metrics.summary import Predictions, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.runs.best_model import BestModel, read_best
@@ -36,7 +36,7 @@ from slowfast_dist.runs.metrics_file import plain
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.runs.videos import own_validation, start_of_paths, trained_on
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.tracking.console import print_scores
 from slowfast_dist.training.evaluation import Scores, evaluate
@@ -148,7 +148,7 @@ def _write(
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise RunError(f"cannot write the evaluation to {output}: {error.strerror}") from error
+        raise RunError(f"cannot write the evaluation to {output}: {reason_of(error)}") from error
     print_scores(name, content)
     _print_remarks(best, content, command)
     also = f"; {len(unreadable)} could not be read: unreadable_videos.csv" if unreadable else ""
@@ -179,7 +179,8 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
     if missing:
         print(
             f"  {len(missing)} of the model's {classes} classes have no video here: "
-            "macro averages count them as 0"
+            f"macro averages are over the {content[MACRO_CLASSES]} that occur in labels or "
+            f"predictions; over all {classes}, F1 is {content['f1_macro' + ALL_CLASSES]:.4f}"
         )
     useless = [f"top-{k}" for k in sorted(set(command.top_k)) if k >= classes]
     if useless:

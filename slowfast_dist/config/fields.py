@@ -31,6 +31,7 @@ MOST_SEED = 2**32 - 1
 
 METRICS = (
     "loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro",
+    "precision_macro_all_classes", "recall_macro_all_classes", "f1_macro_all_classes",
     "precision_weighted", "recall_weighted", "f1_weighted",
 )  # fmt: skip
 """Names below train/ and val/ in metrics.jsonl."""

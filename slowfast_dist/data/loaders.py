@@ -25,12 +25,11 @@ from slowfast_dist.data.columns import CHUNK
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
 from slowfast_dist.data.manifest import (
     Listing,
-    for_training,
     labelled_as,
-    labelled_as_trained,
+    list_root,
+    list_sides,
     list_videos,
     of_side,
-    require_two_classes,
     usable,
 )
 from slowfast_dist.data.probe_cache import default_cache
@@ -100,10 +99,7 @@ def find_videos(data: DataConfig, seed: int, order: Sequence[str] | None = None)
     if data.root is not None:
         if data.synthetic:
             make_demo_videos(data.root)
-        listing = list_videos(
-            data.root, "data.root", data.group_pattern, start=data.videos, order=order
-        )
-        listing = for_training(listing, "data.root", data.root)
+        listing = list_root(data, order)
         listing, readable, rejected = _probe(listing, "the run's folder")
         listing = usable(listing, readable, "data.root", data.root)
         split = split_videos(listing, data.val_fraction, seed)
@@ -112,17 +108,7 @@ def find_videos(data: DataConfig, seed: int, order: Sequence[str] | None = None)
             listing.classes, split.train, split.val, rejected, True, remarks, split.drawn
         )
     assert data.train_dir is not None and data.val_dir is not None
-    train = list_videos(
-        data.train_dir, "data.train-dir", start=_start(data, data.train_dir), order=order
-    )
-    train = of_side(train, "train", "data.train-dir", data.train_dir)
-    require_two_classes(train, "data.train-dir", data.train_dir)
-    val = list_videos(
-        data.val_dir, "data.val-dir", start=_start(data, data.val_dir), single_class=True,
-        may_be_empty=True,
-    )  # fmt: skip
-    val = of_side(val, "val", "data.val-dir", data.val_dir)
-    val = labelled_as_trained(val, train, data.val_dir)
+    train, val = list_sides(data, order)
     train, readable, rejected = _probe(train, "the run's folder")
     train = usable(train, readable, "data.train-dir", data.train_dir)
     val, readable, also_rejected = _probe(val, "the run's folder")
@@ -132,13 +118,6 @@ def find_videos(data: DataConfig, seed: int, order: Sequence[str] | None = None)
     remarks = _remarks(said, train.classes, train.videos, val.videos, data.flip)
     rejected += also_rejected
     return VideoSet(train.classes, train.videos, val.videos, rejected, False, remarks, False)
-
-
-def _start(data: DataConfig, root: Path) -> Path | None:
-    """Of two roots, one may be a CSV and the other a folder, which --data.videos is not for."""
-    both = (data.train_dir, data.val_dir)
-    lists = any(other is not None and not other.is_dir() for other in both)
-    return None if root.is_dir() and lists else data.videos
 
 
 def _remarks(

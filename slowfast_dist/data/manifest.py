@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from slowfast_dist.annotations.labels import Remark, sort_labels
 from slowfast_dist.annotations.table import SIDES, Side, Table
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.columns import Categorical, Texts
 from slowfast_dist.data.scan import LIST_SUFFIXES, Files, Skipped, list_csv, list_folders
 from slowfast_dist.data.video_table import VideoTable
@@ -108,6 +109,39 @@ def list_videos(
         np.concatenate([part.stamps for part in columns]),
     )
     return Listing(classes, videos, sides if (sides >= 0).any() else None, remarks)
+
+
+def list_root(data: DataConfig, order: Sequence[str] | None = None) -> Listing:
+    """The videos of ``data.root``, for training and validation. Raises UserError."""
+    assert data.root is not None
+    listing = list_videos(
+        data.root, "data.root", data.group_pattern, start=data.videos, order=order
+    )
+    return for_training(listing, "data.root", data.root)
+
+
+def list_sides(data: DataConfig, order: Sequence[str] | None = None) -> tuple[Listing, Listing]:
+    """The videos of ``data.train_dir`` and of ``data.val_dir``, both with the classes of the first.
+    Raises UserError."""
+    assert data.train_dir is not None and data.val_dir is not None
+    train = list_videos(
+        data.train_dir, "data.train-dir", start=_start(data, data.train_dir), order=order
+    )
+    train = of_side(train, "train", "data.train-dir", data.train_dir)
+    require_two_classes(train, "data.train-dir", data.train_dir)
+    val = list_videos(
+        data.val_dir, "data.val-dir", start=_start(data, data.val_dir), single_class=True,
+        may_be_empty=True,
+    )  # fmt: skip
+    val = of_side(val, "val", "data.val-dir", data.val_dir)
+    return train, labelled_as_trained(val, train, data.val_dir)
+
+
+def _start(data: DataConfig, root: Path) -> Path | None:
+    """Of two roots, one may be a CSV and the other a folder, which --data.videos is not for."""
+    both = (data.train_dir, data.val_dir)
+    lists = any(other is not None and not other.is_dir() for other in both)
+    return None if root.is_dir() and lists else data.videos
 
 
 def _found(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.data.columns import FIELDS, InfoColumns, Rows, Texts
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.video.probe import VERSION
 
@@ -156,7 +156,7 @@ class ProbeCache:
             self._paths.append(path)
         except OSError as error:
             logger.warning(
-                f"{self._folder}: {error.strerror or error}; the videos will be checked "
+                f"{self._folder}: {reason_of(error)}; the videos will be checked "
                 "again next time",
                 extra={"stderr": True},
             )

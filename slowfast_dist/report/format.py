@@ -61,11 +61,6 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60:,} h {minutes % 60:02} min"
 
 
-def size(number: int) -> str:
-    """Bytes as kB or MB."""
-    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
-
-
 def last_part(path: str) -> str:
     """The name of a folder or file: clips of data/clips/."""
     return path.rstrip("/").rpartition("/")[2]

@@ -6,6 +6,7 @@ from itertools import chain
 from statistics import fmean
 from typing import Any, Literal, NamedTuple, get_args
 
+from slowfast_dist.metrics.scores import MACRO_CLASSES
 from slowfast_dist.metrics.summary import class_support
 from slowfast_dist.report.format import count, share
 from slowfast_dist.runs.reading import mapping, number
@@ -52,7 +53,7 @@ def worst_first(found: Iterable[Notice]) -> list[Notice]:
 
 def notices(run: Run, scores: list[dict[str, Any]]) -> list[Notice]:
     """The worst first. ``scores``: those a class (`metrics.per_class`), empty where unknown."""
-    parts = (_status, _missing, _course, _numbers, partial(_classes, scores=scores), _data)
+    parts = (_status, _missing, _course, _numbers, _macro, partial(_classes, scores=scores), _data)
     return worst_first(chain.from_iterable(part(run) for part in parts))
 
 
@@ -170,6 +171,18 @@ def _numbers(run: Run) -> Iterator[Notice]:
             f"The model is {which} confident than right: {share(summary.confidence)} confidence "
             f"for {share(summary.accuracy)} accuracy on average. Probabilities are not to be taken "
             "at face value."
+        )
+
+
+def _macro(run: Run) -> Iterator[Notice]:
+    """Rows of older versions, whose macro averages are over all classes, where that matters."""
+    rows = [row for row in run.history.epochs if "val/f1_macro" in row]
+    old = [row["epoch"] for row in rows if f"val/{MACRO_CLASSES}" not in row]
+    if old and (run.macro_over or len(old) < len(rows)):
+        yield note(
+            f"Macro averages of {count(len(old), 'epoch')} (up to {old[-1]:,}), of an older "
+            "version, are over all classes in curves and tables; newer ones are over those that "
+            "occur in labels or predictions."
         )
 
 

@@ -14,7 +14,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import DataConfig, EvaluationConfig
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
-from slowfast_dist.runs.checkpoint import disk_fault, portable
+from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.messages import sendable
 
@@ -23,6 +23,9 @@ DESCRIPTION = "best_model.json"
 
 WEIGHTS = "best_model_weights.pth"
 """In models/: its state_dict."""
+
+ARCHITECTURE = "best_model_architecture.pth"
+"""In models/: the whole model, pickled."""
 
 
 def clip_facts(data: DataConfig) -> dict[str, Any]:
@@ -191,9 +194,9 @@ def save_best(
     try:
         with atomic_write(models / WEIGHTS) as file:
             torch.save(portable(state), file)
-        with atomic_write(models / "best_model_architecture.pth") as file:
+        with atomic_write(models / ARCHITECTURE) as file:
             torch.save(full, file)
         write_json(models / DESCRIPTION, description)
     except (OSError, RuntimeError) as error:
-        reason = disk_fault(error, models)
+        reason = disk_fault(error, models, 2 * tensor_bytes(state))
         raise RunError(f"cannot save the best model in {models}: {reason}") from error

@@ -21,7 +21,15 @@ import torch
 from torch import Tensor
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.system.files import file_sha256, sync_folder, write_json
+from slowfast_dist.system.files import (
+    disk_full,
+    file_sha256,
+    free_space,
+    reason_of,
+    sync_folder,
+    write_json,
+)
+from slowfast_dist.system.text import size
 
 FORMAT = 2
 """Of the files of a checkpoint; another one is refused."""
@@ -75,7 +83,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         _put_back(folder)
-        raise RunError(f"cannot save checkpoint {final}: {disk_fault(error, folder)}") from error
+        parts = (checkpoint.model, checkpoint.optimizer, checkpoint.tensors)
+        reason = disk_fault(error, folder, tensor_bytes(parts))
+        raise RunError(f"cannot save checkpoint {final}: {reason}") from error
     earlier = list_checkpoints(folder)
     # What is newer than this one was left behind by a resume from before it.
     later = [earlier.pop(0) for _ in range(earlier.index(final))]
@@ -84,12 +94,28 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     return final
 
 
-def disk_fault(error: Exception, folder: Path) -> str:
-    """What the disk said; torch.save does not say what is wrong, so also how much is free."""
+def disk_fault(error: Exception, folder: Path, needed: int) -> str:
+    """What the disk said that refused some of ``needed`` bytes, whose files are gone again.
+
+    torch.save and safetensors do not say what is wrong; with less free than is needed it is that.
+    """
     if isinstance(error, OSError):
-        return str(error.strerror or error)
-    free = shutil.disk_usage(folder).free / 1e6
-    return f"{str(error).splitlines()[0]} ({free:.0f} MB are free there)"
+        return reason_of(error, folder, needed)
+    said, free = str(error).splitlines()[0], free_space(folder)
+    if free is not None and free >= needed:
+        return f"{said} ({size(free)} are free there, and {size(needed)} needed)"
+    return f"{disk_full(folder, needed)} ({said})"
+
+
+def tensor_bytes(content: Any) -> int:
+    """Of the tensors in a state_dict, or whatever holds some: nearly all that its file takes."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, Mapping):
+        content = content.values()
+    elif not isinstance(content, list | tuple):
+        return 0
+    return sum(map(tensor_bytes, content))
 
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:

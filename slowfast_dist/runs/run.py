@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slowfast_dist.metrics.scores import MACRO_CLASSES, over_classes
 from slowfast_dist.metrics.summary import Summary
 from slowfast_dist.runs.history import History, read_history
 from slowfast_dist.runs.reading import (
@@ -104,6 +105,23 @@ class Run:
         if self.summary is not None:
             return self.summary.intervals
         return _intervals(self.best.get("intervals"))
+
+    @property
+    def macro_f1(self) -> float | None:
+        """The best epoch's in validation, as its interval means it; rows of older versions have it
+        over all classes."""
+        row = self.best_row
+        if self.summary is not None and row and f"val/{MACRO_CLASSES}" not in row:
+            return self.summary.metrics["f1_macro"]
+        return number(row.get("val/f1_macro"))
+
+    @property
+    def macro_over(self) -> str:
+        """As "over 2 of 6 classes", where that is not over all of them; else ""."""
+        row = self.best_row
+        if f"val/{MACRO_CLASSES}" in row or self.summary is None:
+            return over_classes(row, len(self.classes), "val/") if self.classes else ""
+        return over_classes(self.summary.metrics, len(self.summary.classes))
 
     @property
     def data(self) -> str | None:

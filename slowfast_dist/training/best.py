@@ -1,9 +1,10 @@
 """The best epoch so far: whether a new one is better, and what models/ then holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from shutil import copyfileobj
 from statistics import median
 from typing import Any
 
@@ -11,18 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config, DataConfig
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.data.scan import LIST_SUFFIXES
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.model.weights import HUB_FILES
 from slowfast_dist.report.card import CARD, write_card
-from slowfast_dist.runs.best_model import DESCRIPTION, describe_best, save_best
+from slowfast_dist.runs.best_model import (
+    ARCHITECTURE,
+    DESCRIPTION,
+    WEIGHTS,
+    describe_best,
+    save_best,
+)
 from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.runs.history import Row
 from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.runs.reading import mapping, read_json
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand
 from slowfast_dist.training.evaluation import Scores
@@ -98,6 +110,60 @@ class BestModelTracker:
             f"{self.folder.shown / 'models' / CARD} was changed by hand and is kept; 'model-card "
             f"{operand(self.folder.shown)} --overwrite' writes a new one"
         )
+
+
+def bring_best(checkpoint: Path, best: Mapping[str, Any] | None, run: Run) -> str | None:
+    """Copy the best model so far from the run of ``checkpoint``, which goes on in another folder.
+
+    ``best``: the state of the tracker at the checkpoint. A worse epoch then never becomes the best
+    here. Returns a line for the user where that model is there no more, as the other run went on to
+    a better one. Raises RunError when the disk refuses.
+    """
+    source, monitored = RunFolder(checkpoint.parent.parent), run.config.checkpoint
+    mine = run.folder.models / DESCRIPTION
+    if not best or source.root.resolve() == run.folder.root.resolve() or mine.exists():
+        return None
+    if (best["monitor"], best["mode"]) != (monitored.monitor, monitored.mode):
+        return None
+    theirs = mapping(read_json(source.models / DESCRIPTION))
+    if any(theirs.get(name) != value for name, value in best.items()):
+        return (
+            f"{source.models} no longer holds the best model up to this checkpoint "
+            f"({best['monitor']} {best['value']:.4f} in epoch {best['epoch']}): what is best "
+            "counts from here on"
+        )
+    copies = {source.predictions: run.folder.predictions} | {
+        source.models / name: run.folder.models / name
+        for name in (WEIGHTS, ARCHITECTURE, CARD, DESCRIPTION)  # that which makes it one, last
+    }
+    try:
+        for old, new in copies.items():
+            if old.exists():
+                with open(old, "rb") as content, atomic_write(new) as file:
+                    copyfileobj(content, file)
+    except OSError as error:
+        reason = reason_of(error, run.folder.models)
+        raise RunError(f"cannot copy the best model from {source.models}: {reason}") from error
+    return None
+
+
+def macro_value_now(state: dict[str, Any] | None, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """``state`` of a `BestModelTracker` with its value as new epochs are measured.
+
+    Older versions' macro averages were over all classes, those that do not occur counted as 0: any
+    new epoch could seem better. The confusion matrix in ``rows``, those of metrics.jsonl, tells the
+    value over the classes that occur; in training all do.
+    """
+    if not state or not state["monitor"].startswith("val/") or "_macro" not in state["monitor"]:
+        return state
+    name, epoch = state["monitor"].removeprefix("val/"), state["epoch"]
+    of = {row["kind"]: row for row in rows if row.get("epoch") == epoch}
+    if f"val/{MACRO_CLASSES}" in of.get("epoch", {}) or "classes" not in of:
+        return state
+    matrix = np.array(of["classes"]["confusion"], np.int64)
+    places = np.repeat(np.arange(matrix.size), matrix.ravel())
+    labels, predictions = np.divmod(places, len(matrix))
+    return state | {"value": classification_metrics(labels, predictions, len(matrix))[name]}
 
 
 # What best_model.json tells beside what rebuilds the model: its data, its training, its scores.

@@ -4,8 +4,11 @@ Random numbers are not in it: the order, the augmentation and dropout follow fro
 position alone (data/sampler.py, data/dataset.py, TrainingStep._dropout_seed).
 """
 
+import os
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +23,12 @@ from slowfast_dist.distributed.collectives import gather_list, gather_rows
 from slowfast_dist.model.batchnorm import RunningStatistics
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.checkpoint import Checkpoint
+from slowfast_dist.runs.run import command_words
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.text import shell
+
+ROOT = Path(__file__).absolute().parents[1]
+"""The package's folder."""
 
 CHANGEABLE_SETTINGS = (
     "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
@@ -233,12 +241,31 @@ class TrainingState:
         if not changes:
             return None
         listed = ", ".join(changes.values())
-        if not self.config.resume_changed:
+        constant = self.config.schedule.name == "constant"
+        # More epochs at a constant rate are what the same training with more of them would do.
+        if not self.config.resume_changed and not (constant and changes.keys() == {"epochs"}):
+            if changes.keys() == {"epochs"}:
+                raise UserError(
+                    f"{resume}: {listed} changes the learning rates, as those of --schedule.name "
+                    f"{self.config.schedule.name} follow the number of epochs; set it back, or go "
+                    f"on with the new rates: {_command_with('--resume-changed')}"
+                )
             raise UserError(
                 f"{resume}: settings that alter the result have changed: {listed}; set them back, "
                 "or add --resume-changed to go on all the same"
             )
         return f"resuming with changed settings: {listed}"
+
+
+def _command_with(flag: str) -> str:
+    """The command line of this process with one more flag, for a shell; of a process that was
+    started in another way, how to go on in words."""
+    program = Path(sys.argv[0]).absolute()
+    # Not a script of the user's own that is called so.
+    ours = program in (ROOT.parent / "train.py", ROOT / "__main__.py")
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 or not ours:
+        return f"the same with {flag}"
+    return shell([*command_words({"command": sys.argv}), flag])
 
 
 def _read_count(state: Any, name: str | int) -> int:

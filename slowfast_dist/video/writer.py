@@ -17,6 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from slowfast_dist.system.files import reason_of
 from slowfast_dist.video.container import FAULTS, NO_OTHER_FILES, file_url, message
 from slowfast_dist.video.views import Pixels
 
@@ -230,9 +231,11 @@ class _File(io.FileIO):
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         rest = memoryview(data)
-        with _raised_as(WriteError):
+        try:
             while rest:
                 rest = rest[super().write(rest) :]
+        except OSError as error:
+            raise WriteError(reason_of(error, Path(os.fsdecode(self.name)).parent)) from error
         return len(data)
 
 

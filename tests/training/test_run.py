@@ -314,8 +314,9 @@ def test_a_second_run_in_the_folder_is_refused(run: Path, videos: Path) -> None:
     assert len(line) == 1 and "--resume auto" in line[0] and "--output-dir" in line[0]
 
 
-def test_a_finished_run_is_left_alone(run: Path, videos: Path) -> None:
+def test_a_finished_run_is_left_alone(run: Path) -> None:
     before = (run / "metrics.jsonl").read_bytes()
-    done = train("--data.root", videos, "--output-dir", run, "--resume", "auto")
-    assert done.returncode == 0 and "finished" in done.stdout
+    done = train("--config", run / "config.yaml", "--output-dir", run, "--resume", "auto")
+    assert done.returncode == 0
+    assert "finished, nothing to do (more --epochs than its 2 train it further)" in done.stdout
     assert (run / "metrics.jsonl").read_bytes() == before

@@ -15,7 +15,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.clip_cost import clip_costs
 from slowfast_dist.data.scan import path_below
 from slowfast_dist.system.child import HANGS
-from slowfast_dist.system.files import write_json
+from slowfast_dist.system.files import reason_of, write_json
 
 SAMPLE = 20
 """Videos of which a clip is read, to estimate the loader's speed: some seconds of work."""
@@ -44,7 +44,7 @@ def run_check(root: Path, command: CheckData) -> None:
         try:
             write_json(command.json, report(root, data, found, stats, moved))
         except OSError as error:
-            raise RunError(f"--json {command.json}: {error.strerror or error}") from None
+            raise RunError(f"--json {command.json}: {reason_of(error)}") from None
     if any(finding.level == "error" for finding in found):
         raise SystemExit(1)
 

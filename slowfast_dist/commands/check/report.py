@@ -15,7 +15,7 @@ from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.system.files import sync_folder
+from slowfast_dist.system.files import reason_of, sync_folder
 from slowfast_dist.video.reader import chosen_decoder
 
 EXAMPLES = 3
@@ -221,7 +221,7 @@ def move(source: Path, target: Path) -> str | None:
     except FileExistsError:
         return f"{target}: something is there already"
     except OSError as error:
-        return f"{error.filename or target}: {error.strerror or error}"
+        return f"{error.filename or target}: {reason_of(error, target.parent)}"
     try:
         source.unlink()
     except OSError as error:  # a folder from which nothing may be taken

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.scan import VIDEO_SUFFIXES, path_below
 from slowfast_dist.runs.lock import RunLock
-from slowfast_dist.system.files import append
+from slowfast_dist.system.files import append, reason_of
 
 RECORD = "prepared.jsonl"
 """Name of the record in the folder: a JSON object a line, as Prepared; of several lines for a path
@@ -164,7 +164,9 @@ def open_folder(path: Path) -> Iterator[PreparedFolder]:
         folder.parts.mkdir()
         yield folder
     except OSError as error:
-        what = f"{error.filename or path}: {error.strerror or error}"
+        if isinstance(error, BrokenPipeError) and error.filename is None:
+            raise  # of standard output: nobody reads it any more
+        what = f"{error.filename or path}: {reason_of(error, path)}"
         raise RunError(f"{what}; the same command goes on once that is mended") from error
     finally:
         if lock is not None:
