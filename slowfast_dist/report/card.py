@@ -16,7 +16,7 @@ import jinja2
 import yaml
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.report.format import interval, score
+from slowfast_dist.report.format import head_parts, interval, score
 from slowfast_dist.runs.best_model import DESCRIPTION, read_description
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import clean
@@ -148,7 +148,7 @@ def _facts(description: Mapping[str, Any], files: Sequence[str]) -> dict[str, An
         "facts": description, "model": description["model"]["name"], "data": data, "val": val,
         "classes": description["classes"], "training": training, "clip": clip, "made": made,
         "dataset": clean(str(data.get("name", "videos"))), "pattern": data.get("group_pattern"),
-        "start": training.get("started_from"), "source": training.get("pretrained_on"),
+        "start": training.get("started_from"), "head": head_parts(training), "source": training.get("pretrained_on"),
         "monitor": str(description.get("monitor")), "intervals": description.get("intervals", {}),
         "videos": f"{val['videos']} validation videos" if "videos" in val else "validation videos",
         "views": clip["temporal_views"] * clip["spatial_crops"],
