@@ -66,12 +66,14 @@ def load_weights(
     shapes = {key: value.shape for key, value in own.items()}
     fits = {key: value for key, value in state.items() if value.shape == shapes.get(key)}
     if lacking := [key for key in own if key not in fits and key not in _HEAD]:
-        right = "the --model.name that the file was saved from"
-        if known.model is not None and known.model != config.name:
-            right = f"--model.name {known.model}, which the file was saved from"
+        if known.model not in (None, config.name):
+            raise UserError(
+                f"{flag} {path}: is a {known.model} and does not fit --model.name {config.name}: "
+                f"give --model.name {known.model}"
+            )
         raise UserError(
             f"{flag} {path}: does not fit --model.name {config.name}, as it "
-            f"{_misfits(own, state, lacking)}: give {right}"
+            f"{_misfits(own, state, lacking)}: give the --model.name that the file was saved from"
         )
     outputs = len(own[_HEAD[1]])
     head = match_rows(config.head, classes, outputs, known.classes, _head_rows(own, state), path)

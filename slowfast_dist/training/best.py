@@ -130,7 +130,7 @@ class Divergence:
         state."""
         if self.state is None:
             return
-        kept = "no best model was written, as no epoch had a finite val/loss that is not absurd"
+        kept = "no best model was written, as no epoch had a sound val/loss"
         if best is not None:
             kept = f"models/ holds the model of epoch {best['epoch']}, from before"
         guess = log(len(self.run.videos.classes))
