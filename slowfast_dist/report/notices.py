@@ -64,8 +64,8 @@ def _status(run: Run) -> Iterator[Notice]:
     so_far = f"after {count(last, 'epoch')}" + (f" of {run.epochs:,}" if run.epochs else "")
     if run.status == "failed" and _diverged(run):
         yield problem(
-            f"The training diverged {so_far}: the validation's last loss is that of no model. Train "
-            "anew with a smaller --optimizer.lr, or with --optimizer.clip-norm."
+            f"The training diverged {so_far}: the last val/loss is that of no model. Train anew "
+            "with a smaller --optimizer.lr, or with --optimizer.clip-norm."
         )
     elif run.status == "failed":
         yield problem(

@@ -57,8 +57,8 @@ class BestModelTracker:
         self.state = state if here and same else None
 
     def is_worse_than(self, row: Mapping[str, Any]) -> bool:
-        """Whether an epoch's row of metrics.jsonl is better; with a validation loss that is absurd or
-        no number never, whatever the monitored metric makes of such outputs."""
+        """Whether an epoch's row of metrics.jsonl is better; with a loss that is absurd or no
+        number never, whatever the monitored metric makes of such outputs."""
         value = row.get(self.monitor)
         if value is None or not isfinite(value) or not is_sound_loss(row.get("val/loss", 0.0)):
             return False

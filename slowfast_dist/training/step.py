@@ -200,8 +200,8 @@ class StepChecks:
             elif not (fp16 or isfinite(norm)):
                 what = "the gradient is not a finite number"
             elif broken_statistics or not isfinite(weight_norm):
-                broken = describe_broken(self.network.state_dict())
-                what = broken or "the norm of the weights or of BatchNorm's statistics is not finite"
+                what = describe_broken(self.network.state_dict())
+                what = what or "the norm of the weights or BatchNorm's statistics is not finite"
             if what is not None:
                 raise RunError(
                     f"step {global_step}: {what}: lower "

@@ -129,5 +129,7 @@ def test_classes_that_were_renamed_keep_their_rows_with_keep(file: Path) -> None
 
 def test_the_model_name_of_a_run_is_named_where_it_does_not_fit(file: Path) -> None:
     config = ModelConfig("slowfast_r50", weights=file)
-    with pytest.raises(UserError, match="is a slowfast_tiny and does not fit --model.name slowfast"):
+    with pytest.raises(
+        UserError, match="is a slowfast_tiny and does not fit --model.name slowfast"
+    ):
         build_model(config, 4, WeightsFile(file, KNOWN, "slowfast_tiny"))

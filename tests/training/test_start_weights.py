@@ -68,7 +68,9 @@ def test_a_description_that_tells_no_names_is_none(tmp_path: Path, text: str) ->
 def test_a_folder_without_a_best_model_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         find_weights(tmp_path)
-    assert str(caught.value).startswith(f"--model.weights {tmp_path}: neither models/best_model.json")
+    assert str(caught.value).startswith(
+        f"--model.weights {tmp_path}: neither models/best_model.json"
+    )
 
 
 def test_clips_that_differ_are_named_by_their_flags(run: Path) -> None:
