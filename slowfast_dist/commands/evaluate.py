@@ -8,6 +8,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -78,9 +79,16 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         end_workers(loader)
     if scores is None:
         raise RunError("the evaluation was asked to stop; nothing was written")
+    if len(broken := np.flatnonzero(~np.isfinite(scores.logits).all(axis=1))):
+        first = found.videos[scores.videos[broken[0]]].name
+        raise RunError(
+            f"the model's output is not a number for {len(broken)} of {len(scores.videos)} videos, "
+            f"the first is {first}: nothing was written; are its weights damaged? "
+            "--mixed-precision no may help"
+        )
     facts = {
         "data": os.path.abspath(data), "epoch": best.epoch,
-        "mixed_precision": accelerator.mixed_precision, **asked,
+        "mixed_precision": accelerator.mixed_precision, "trained_in": best.mixed_precision, **asked,
     }  # fmt: skip
     content = run_on_main(
         accelerator, lambda: _write(output, best, found, scores, command, name, facts)
@@ -175,6 +183,12 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
     if clips * crops > 1:
         shapes = f"{clips} clip{'s' * (clips > 1)} x {crops} crop{'s' * (crops > 1)}"
         print(f"  a video's probabilities are the mean of its {clips * crops} views: {shapes}")
+    precision, own = content["mixed_precision"], best.mixed_precision
+    if own is not None and precision != own:
+        print(
+            f"  scored in --mixed-precision {precision}, where the run trained and validated in "
+            f"{own}: scores may differ a little from the run's own"
+        )
     missing = [row["class"] for row in content["per_class"] if not row["support"]]
     if missing:
         print(

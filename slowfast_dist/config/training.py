@@ -109,7 +109,12 @@ class ModelConfig:
     pretrained: bool = True
     """Start from the Kinetics-400 weights (torch.hub's cache, else its download)."""
     weights: Path | None = None
-    """Start from this file: a hub checkpoint, a best_model_weights.pth or a bare state_dict."""
+    """Start from this file: a hub checkpoint, a best_model_weights.pth or a bare state_dict; or
+    from a run's best model: its folder, or its models/."""
+    head: Literal["auto", "new", "keep"] = "auto"
+    """The head of the weights. auto: classes of the same name keep their rows, others get new ones;
+    all are new where the weights' names are not known. keep: all rows as they are, also of classes
+    that were renamed since."""
     dropout: fields.BelowOne = 0.5
     """Dropout before the head."""
     freeze: fields.FrozenStages = "none"

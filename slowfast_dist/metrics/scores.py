@@ -5,6 +5,7 @@ Everything here is a pure function of arrays that were gathered from all process
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,11 @@ from numpy.typing import NDArray
 TOP_K = 5
 """top5_accuracy is reported where there are more classes than this; with fewer it is always 1."""
 
+
+ABSURD_LOSS = 103.3
+"""Cross-entropy, in nats, from which a model has diverged: the right class of a video then has, in
+the geometric mean, a probability below exp(-103.3) = 1.4e-45, the least that float32 has. Guessing
+among 400 classes gives 6.0; what a bad model gives stays far below."""
 
 PER_CLASS = ("class", "precision", "recall", "f1", "support")
 """What is said of each class, in this order."""
@@ -179,6 +185,11 @@ def cross_entropy(logits: NDArray[Any], labels: NDArray[Any]) -> float:
 def losses(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
     """-log p(label) of each sample, (N,)."""
     return -np.take_along_axis(log_softmax(logits), labels[:, None], axis=1)[:, 0]
+
+
+def is_sound_loss(loss: float) -> bool:
+    """Whether a cross-entropy is a finite number and below `ABSURD_LOSS`."""
+    return isfinite(loss) and loss < ABSURD_LOSS
 
 
 def per_class(

@@ -4,17 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from slowfast_dist.config.checks import require
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.fields import Precision
 from slowfast_dist.config.training import DataConfig, EvaluationConfig
+from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
+from slowfast_dist.runs.reading import mapping
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.messages import sendable
 
@@ -70,6 +73,8 @@ class BestModel:
     epoch: int
     video_seconds: float | None = None
     """Median length of the training videos; None in what older versions wrote."""
+    mixed_precision: str | None = None
+    """In which it was trained and validated: no, bf16 or fp16; None where that is not known."""
 
     def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
         """The views of each video that are scored; None: as many as in the run's own validation.
@@ -180,7 +185,11 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     seconds = content.get("data", {}).get("median_seconds")
     if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
         raise ValueError(f"median_seconds is {seconds!r}")
-    return BestModel(folder, tuple(classes), model, data, views, content["epoch"], seconds)
+    precision = mapping(content.get("training")).get("mixed_precision")
+    return BestModel(
+        folder, tuple(classes), model, data, views, content["epoch"], seconds,
+        precision if precision in get_args(Precision) else None,
+    )  # fmt: skip
 
 
 def save_best(
@@ -189,8 +198,14 @@ def save_best(
     """Write best_model_weights.pth, best_model_architecture.pth and best_model.json.
 
     ``full`` is the whole model on the CPU, ``state`` its state_dict; each file is replaced
-    atomically, best_model.json last. Raises RunError with the path when the disk refuses.
+    atomically, best_model.json last. Raises RunError with the path when the disk refuses, and,
+    before anything is written, for numbers that are not finite.
     """
+    if broken := describe_broken(state):
+        raise RunError(
+            f"the best model in {models} is not saved, as {broken}: lower --optimizer.lr, or set "
+            "--optimizer.clip-norm; what was saved before is from good steps"
+        )
     try:
         with atomic_write(models / WEIGHTS) as file:
             torch.save(portable(state), file)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, log
 from pathlib import Path
 from shutil import copyfileobj
 from statistics import median
@@ -17,7 +17,7 @@ from slowfast_dist.config.training import Config, DataConfig
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.data.scan import LIST_SUFFIXES
 from slowfast_dist.data.video_table import VideoTable
-from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics
+from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.model.weights import HUB_FILES
@@ -42,13 +42,15 @@ from slowfast_dist.training.evaluation import Scores
 
 @dataclass(frozen=True)
 class Run:
-    """What the files of a run tell of: its settings, its folder, its videos, and what
-    environment.json holds."""
+    """What the files of a run tell of: its settings, its folder, its videos, what environment.json
+    holds, and what became of the classes of the weights that it began with, as `HeadStart.facts`
+    (None: unknown, or there were none)."""
 
     config: Config
     folder: RunFolder
     videos: VideoSet
     environment: dict[str, Any]
+    head: dict[str, list[str]] | None = None
 
 
 class BestModelTracker:
@@ -66,10 +68,12 @@ class BestModelTracker:
         self.state = state if here and same else None
 
     def is_worse_than(self, row: Mapping[str, Any]) -> bool:
-        """Whether an epoch's row of metrics.jsonl is better; with a loss that is no number never,
-        whatever the monitored metric makes of such outputs."""
+        """Whether an epoch's row of metrics.jsonl is better; with a loss that is absurd or no
+        number never, whatever the monitored metric makes of such outputs."""
         value = row.get(self.monitor)
-        if value is None or not isfinite(value) or not isfinite(row.get("val/loss", 0.0)):
+        if value is None or not isfinite(value) or not is_sound_loss(row.get("val/loss", 0.0)):
+            return False
+        if self.monitor.endswith("/loss") and not is_sound_loss(value):
             return False
         if self.state is None:
             return True
@@ -88,7 +92,8 @@ class BestModelTracker:
             **self.state,
             "metrics": {name: row[name] for name in row if name.startswith(("train/", "val/"))},
             "data": data_facts(config.data, self.videos),
-            "training": training_facts(config, network.norm, self.run.environment),
+            "training": training_facts(config, network.norm, self.run.environment)
+            | ({"head": self.run.head} if self.run.head else {}),
         }
         if scores is not None:
             description |= result_facts(scores.labels, scores.logits, classes)
@@ -166,6 +171,46 @@ def macro_value_now(state: dict[str, Any] | None, rows: Sequence[Row]) -> dict[s
     return state | {"value": classification_metrics(labels, predictions, len(matrix))[name]}
 
 
+class Divergence:
+    """Whether the validation's loss is that of no model; ``state``, JSON for checkpoints: epoch and
+    loss (text) of the last validation where it was, else None."""
+
+    def __init__(self, run: Run, state: dict[str, Any] | None) -> None:
+        self.run, self.state = run, state
+
+    def judge(self, epoch: int, loss: float) -> None:
+        """Note a validation's loss; what is absurd or no number is said once in a row."""
+        before, self.state = self.state, None
+        if is_sound_loss(loss):
+            return
+        self.state = {"epoch": epoch, "loss": f"{loss:.4g}"}
+        if before is None:
+            logger.warning(
+                f"epoch {epoch}: val/loss is {loss:.4g}, that of a training that diverged: while "
+                f"it is so no epoch is the best. {self._remedy}"
+            )
+
+    def raise_if_diverged(self, best: Mapping[str, Any] | None) -> None:
+        """At the end: raise RunError where the last validation was so; ``best`` as the tracker's
+        state."""
+        if self.state is None:
+            return
+        kept = "no best model was written, as no epoch had a sound val/loss"
+        if best is not None:
+            kept = f"models/ holds the model of epoch {best['epoch']}, from before"
+        guess = log(len(self.run.videos.classes))
+        raise RunError(
+            f"{self.run.folder.shown}: the training diverged: val/loss of epoch "
+            f"{self.state['epoch']}, the last, is {self.state['loss']}, where guessing gives "
+            f"{guess:.2f}; {kept}. {self._remedy}, in a new --output-dir"
+        )
+
+    @property
+    def _remedy(self) -> str:
+        rate = self.run.config.optimizer.lr
+        return f"Train with a smaller --optimizer.lr than {rate:g}, or with --optimizer.clip-norm"
+
+
 # What best_model.json tells beside what rebuilds the model: its data, its training, its scores.
 # With these facts models/ alone makes the model card. They name no folder of the machine.
 
@@ -223,7 +268,8 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
     model, optimizer = config.model, config.optimizer
     start = "scratch"
     if model.weights is not None:
-        start = _name(model.weights)
+        models = model.weights.absolute().name == "models"
+        start = _name(model.weights.absolute().parent if models else model.weights)
     elif model.pretrained and model.name in HUB_FILES:
         start = HUB_FILES[model.name]
     versions = environment.get("versions", {})

@@ -27,7 +27,7 @@ from slowfast_dist.system.text import operand, option
 from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
-from slowfast_dist.training.best import BestModelTracker, Run, macro_value_now
+from slowfast_dist.training.best import BestModelTracker, Divergence, Run, macro_value_now
 from slowfast_dist.training.evaluation import Scores
 
 
@@ -64,6 +64,7 @@ class Recorder:
         epoch, step, global_step = (
             (state["epoch"], state["step"], state["global_step"]) if state else (0, 0, 0)
         )
+        self.divergence = Divergence(run, earlier.get("diverged"))
         self.earlier_seconds: float = earlier.get("seconds", 0.0)
         self.started = time.monotonic()
         self.saved_at: int | None = global_step if state else None
@@ -115,6 +116,7 @@ class Recorder:
         if row["best"]:
             self.wandb.summarise_best(written)
         if scores is not None:
+            self.divergence.judge(result.epoch, row["val/loss"])
             self._record_classes(result, scores, row["best"])
         self._draw_report()
 
@@ -190,6 +192,7 @@ class Recorder:
         state = checkpoint.state
         state["recorder"] = {
             "best": self.best.state, "wandb_id": self.wandb.id, "seconds": self.seconds,
+            "head": self.best.run.head, "diverged": self.divergence.state,
         }  # fmt: skip
         path = save_checkpoint(self.folder.checkpoints, checkpoint, self.config.checkpoint.keep)
         self.saved_at = state["global_step"]
@@ -204,8 +207,12 @@ class Recorder:
         return self.earlier_seconds + time.monotonic() - self.started
 
     def finish(self) -> dict[str, Any]:
-        """Close everything; returns where the run is and its best epoch."""
+        """Close everything; returns where the run is and its best epoch.
+
+        Raises RunError where the training diverged: such a run is none that finished.
+        """
         self.log.finish(self.seconds)
+        self.divergence.raise_if_diverged(self.best.state)
         self.folder.set_status("finished")
         self._draw_report()
         logger.info(self._closing_message())

@@ -24,6 +24,7 @@ from slowfast_dist.model.slowfast import SlowFast, live_batchnorms, starts_pretr
 from slowfast_dist.model.weights import hub_file
 from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint, tensor_bytes
 from slowfast_dist.runs.folder import RunFolder, Start, describe_environment, open_run
+from slowfast_dist.runs.reading import mapping
 from slowfast_dist.runs.run import stored_classes
 from slowfast_dist.runs.space import check_space
 from slowfast_dist.runs.videos import start_of_paths
@@ -97,8 +98,9 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
         )
         run_on_main(accelerator, lambda: _check_space(config, trainer.state.network, start))
-        run = Run(trainer.config, folder, videos, environment)
         state = checkpoint.state if checkpoint else None
+        head = mapping(state["recorder"]).get("head") if state else trainer.head
+        run = Run(trainer.config, folder, videos, environment, head)
         recorder = run_on_main(accelerator, lambda: _open_recorder(run, start, state), share=False)
         _end_if_asked(accelerator)
         return trainer.fit(recorder)
@@ -160,7 +162,9 @@ def build_trainer(
     config has a number in place of a micro-batch size ``auto``.
     """
     torch.manual_seed(config.seed)
-    network = set_up_network(config.model, len(videos.classes), accelerator, checkpoint)
+    network, head = set_up_network(
+        config.model, videos.classes, accelerator, checkpoint, config.data
+    )
     if config.micro_batch_size == "auto":
         most = checkpoint.state["config"]["micro_batch_size"] if checkpoint else None
         size, line = largest_micro_batch(network, config, accelerator, most)
@@ -190,7 +194,7 @@ def build_trainer(
             f"{idle} of them wait at its end: a multiple of {world_size} would be faster "
             "(--global-batch-size over --micro-batch-size)"
         )
-    return Trainer(accelerator, loaders, state, step)
+    return Trainer(accelerator, loaders, state, step, head.facts() if head else None)
 
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:

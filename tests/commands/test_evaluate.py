@@ -341,20 +341,32 @@ def test_the_summary_shows_intervals_and_the_hardest_mistakes(
 
 
 def test_a_model_that_diverged(models: Path, others: Path, tmp_path: Path) -> None:
-    """Null in the JSON, in which NaN is no number."""
     weights = models / "best_model_weights.pth"
     state = torch.load(weights, weights_only=True)
-    state["blocks.6.proj.bias"] = torch.full((3,), float("nan"))
+    key = "blocks.1.multipathway_blocks.0.res_blocks.0.branch2.conv_a.weight"
+    torch.save(state | {key: torch.full_like(state[key], torch.nan)}, weights)
+    line = mistake(models, others, tmp_path / "out")
+    assert line.startswith(f"RUN {weights}: {key} (") and "is not finite" in line
+    # Numbers, and so large that the output is none.
+    state["blocks.6.proj.weight"][0] = -3e38
     torch.save(state, weights)
-    evaluate(models, others, tmp_path / "out")
+    with pytest.raises(RunError, match="not a number for 7 of 7 videos, the first is ") as error:
+        evaluate(models, others, tmp_path / "out")
+    assert "\n" not in str(error.value) and not list((tmp_path / "out").iterdir())
 
-    def refuse(name: str) -> None:
-        raise AssertionError(name)
 
-    text = (tmp_path / "out" / "metrics.json").read_text(encoding="utf-8")
-    metrics = json.loads(text, parse_constant=refuse)
-    assert metrics["loss"] is None and metrics["ece"] is None
-    assert metrics["hardest"][0]["loss"] is None and metrics["videos"] == 7
+def test_another_precision_than_that_of_the_training_is_said(
+    models: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    description = models / "best_model.json"
+    facts = json.loads(description.read_text(encoding="utf-8"))
+    line = "scored in --mixed-precision no, where the run trained and validated in bf16"
+    for trained_in, said in (("no", 0), ("bf16", 1), (None, 0)):
+        facts["training"]["mixed_precision"] = trained_in
+        description.write_text(json.dumps(facts), encoding="utf-8")
+        content = evaluate(models, others, tmp_path / "out")
+        assert capsys.readouterr().out.count(line) == said
+        assert content["mixed_precision"] == "no" and content["trained_in"] == trained_in
 
 
 # Mistakes

@@ -12,12 +12,21 @@ import onnx
 import pytest
 import torch
 
+import slowfast_dist
 from slowfast_dist.commands.export.command import run_export
+from slowfast_dist.commands.export.formats import FORMATS
 from slowfast_dist.commands.export.parity import find_clips
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.inference.exported import Backend, OnnxNetwork, load_exported
+from slowfast_dist.inference.exported import (
+    Backend,
+    OnnxNetwork,
+    describe_export,
+    export_path,
+    load_exported,
+    weights_sha256,
+)
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import read_best
 from tests.commands.export.conftest import Done, make_models
@@ -103,6 +112,36 @@ def test_a_gpu_gives_nearly_the_same(
     np.testing.assert_allclose(
         shifted / shifted.sum(axis=1, keepdims=True), expected, rtol=0, atol=1e-2
     )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_weights_that_are_not_finite_are_refused_with_every_backend(
+    models: Path, backend: Backend
+) -> None:
+    """As a version that did not look would have exported them: onnxruntime's pooling and fused
+    convolutions make numbers of them."""
+    best, key = read_best(models), "blocks.0.multipathway_blocks.1.conv.weight"
+    network = best.load()
+    with torch.no_grad():
+        network.state_dict()[key][0, 0] = torch.nan
+    weights = models / "best_model_weights.pth"
+    torch.save(network.state_dict(), weights)
+    metadata = describe_export(best, weights_sha256(best), "uint8")
+    content = FORMATS[backend].write(network, best, "uint8", metadata)
+    export_path(models, backend).write_bytes(content)
+    for use in (
+        lambda: open_predictor(models, backend),
+        lambda: open_predictor(models, mixed_precision="no"),
+        lambda: run_export(models, Export(format=backend)),
+        lambda: slowfast_dist.load(models),
+    ):
+        with pytest.raises(UserError, match="is not finite") as error:
+            use()
+        assert str(error.value).startswith(f"RUN {weights}: {key} (")
+    if backend == "pt2":  # it tells its weights also where it lies without the file
+        weights.unlink()
+        with pytest.raises(UserError, match=r"best_model\.pt2: .* not finite.*: run 'python -m"):
+            open_predictor(models, backend)
 
 
 def test_onnxruntime_has_the_threads_of_torch(exports: dict[str, Done]) -> None:
