@@ -145,7 +145,7 @@ PT2_FILE = "metadata.json"
 
 IDENTITY = (
     "weights_sha256", "epoch", "model", "classes", "num_frames", "sampling", "sampling_rate",
-    "resize", "short_side", "crop_size", "normalisation",
+    "resize", "short_side", "crop_size", "pixel_aspect", "normalisation",
 )  # fmt: skip
 """What must be as in best_model.json for a file to be an export of that model."""
 

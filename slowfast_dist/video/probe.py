@@ -19,10 +19,11 @@ from slowfast_dist.video.packets import (
     index_packets,
     packets_between,
 )  # fmt: skip
+from slowfast_dist.video.pictures import picture_facts
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import Timeline
 
-VERSION = f"3, av {av.__version__}"
+VERSION = f"4, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
 
 PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"})
@@ -79,6 +80,7 @@ def probe_file(path: Path) -> VideoInfo:
             first_time=timeline.first if timeline else 0,
             frame_time=timeline.step if timeline else 0.0,
             reorder_depth=reorder_depth, file_size=path.stat().st_size,
+            **picture_facts(stream, first, rotation),
         )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.video.seeking import SeekingReader, Timeline
-from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view
+from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view, used_aspect
 
 __all__ = [
     "DecodeError", "VideoInfo", "chosen_decoder", "decoder_reasons", "read_frames", "read_views",
@@ -57,7 +57,7 @@ class VideoInfo:
     fps: float
     """Average frames per second; 0 where the file does not say."""
     width: int
-    """Pixels, as displayed: after the rotation."""
+    """Pixels, as displayed: after the rotation. They need not be square: see ``shown_width``."""
     height: int
     rotation: int
     """Degrees anticlockwise from the stored to the displayed frame: 0, 90, 180 or 270."""
@@ -82,6 +82,25 @@ class VideoInfo:
     """Bytes."""
     mirrored: bool = False
     """Whether the frame is mirrored left to right once it is turned, as some cameras ask for."""
+    stated_aspect: float = 1.0
+    """Width over height of a pixel of the displayed frame, as the file states it; 1 where it does
+    not."""
+    light: str = "sdr"
+    """How its numbers stand for light: sdr, pq or hlg; the last two are HDR, and read as if SDR."""
+    interlaced: bool = False
+    """Whether a frame holds two pictures, one in every second row; they are not parted."""
+    alpha: bool = False
+    """Whether it is transparent anywhere; what is behind is shown as it is stored."""
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width over height with which a player shows a pixel of the displayed frame."""
+        return used_aspect(self.stated_aspect)
+
+    @property
+    def shown_width(self) -> int:
+        """Columns of the displayed frame in square pixels; it keeps its ``height`` rows."""
+        return max(1, round(self.width * self.pixel_aspect))
 
 
 def chosen_decoder(info: VideoInfo, decoder: Decoder) -> Literal["decord", "pyav"]:
@@ -153,8 +172,9 @@ def read_frames(
     path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, view: View,
     out: Frames | None = None,
 ) -> Frames:  # fmt: skip
-    """The frames at ``indices`` (T,), as displayed: uint8 RGB (T, H, W, 3), (T, size, size, 3)
-    with a view. They are written into ``out`` if that is given, which has this shape.
+    """The frames at ``indices`` (T,), as displayed: uint8 RGB (T, H, W, 3), in the pixels that are
+    stored; (T, size, size, 3) with a view. They are written into ``out`` if that is given, which
+    has this shape.
 
     A repeated index is decoded once. Raises DecodeError for whatever is wrong with the file.
     """
