@@ -16,9 +16,11 @@ from PIL import Image
 
 import slowfast_dist
 from slowfast_dist.commands.predict.annotate import annotate
+from slowfast_dist.commands.predict.live import watch
 from slowfast_dist.commands.predict.segments import SegmentedVideo, find_segments
 from slowfast_dist.commands.predict.videos import predict_video
 from slowfast_dist.commands.predict.windows import score_windows
+from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.dataset import EvaluationClips, TrainingClips
 from slowfast_dist.data.probing import probe_videos
@@ -146,7 +148,7 @@ def test_a_turned_video_s_pixels_are_turned_too(
 
 def test_decord_s_frames_are_cut_in_the_same_shape(wide: Path) -> None:
     assert probe_file(wide).decord_exact
-    ours, theirs = (training(wide, replace(DATA, decoder=name)) for name in ("pyav", "decord"))  # type: ignore[arg-type]
+    ours, theirs = (training(wide, replace(DATA, decoder=name)) for name in ("pyav", "decord"))
     assert roundness(theirs[0]) == pytest.approx(1, abs=0.02)
     assert np.abs(ours.astype(int) - theirs).max() <= 4  # they round colours in other ways
 
@@ -281,3 +283,13 @@ def test_thumbnails_and_excerpts_are_for_people(wide: Path, tmp_path: Path) -> N
     [frame] = slowfast_dist.read_frames(target, [0])
     assert frame.shape == (144, 256, 3)
     assert roundness(frame) == pytest.approx(1, abs=0.02)
+
+
+def test_a_live_source_s_pixels_are_said_once(
+    wide: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch(predictor(data=STORED), str(wide), Predict(window=0.4, stride=0.4, json=True))
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) > 1
+    [line] = shown.err.splitlines()
+    assert "the video has pixels that are not square (16:11), read as they are stored" in line

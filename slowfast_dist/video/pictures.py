@@ -136,7 +136,8 @@ def picture_findings(
     if stored and (shapes_of := counts.not_square):
         worst = max(shapes_of, key=lambda shape: max(shape, 1 / shape))
         off = f"{max(worst, 1 / worst):.2f} times too {'narrow' if worst > 1 else 'wide'}"
-        shapes = ", ".join(ratio(shape) for shape, _ in shapes_of.most_common(3))
+        common = sorted(shapes_of, key=lambda shape: (-shapes_of[shape], -shape))[:3]
+        shapes = ", ".join(map(ratio, common))
         summary = f"{_have(shapes_of.total(), counts.videos)} pixels that are not square ({shapes})"
         notes.append(
             PictureNote("stored", f"{summary}, read as they are stored, up to {off}: {stored}", "")

@@ -47,7 +47,9 @@ def write_disc(
         for number in range(frames):
             picture = draw(number) if draw else disc(height, width, aspect, number)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            container.mux(stream.encode(frame.reformat(format=pix_fmt)))
+            frame = frame.reformat(format=pix_fmt)
+            frame.color_trc = context.get("color_trc", 2)  # which some encoders ask each frame for
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
 
