@@ -12,7 +12,9 @@ from typing import Any, get_type_hints, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.seeking import unpack_moved_frames
 
 CHUNK = 1 << 14
 """Texts that are Python objects at once, so that a million of them never are."""
@@ -20,6 +22,7 @@ CHUNK = 1 << 14
 Rows = NDArray[np.int64]
 
 
+@sendable
 class Texts(Sequence[str]):
     """Strings as one buffer of UTF-8, and of the other bytes that a file's name may have."""
 
@@ -97,6 +100,7 @@ def _decode(part: bytes) -> str:
     return part.decode("utf-8", "surrogateescape")
 
 
+@sendable
 class Categorical:
     """(N,) strings of which many are the same: ``codes`` int32 (N,), indices into ``texts``."""
 
@@ -126,6 +130,7 @@ _TYPES: dict[str, type] = get_type_hints(VideoInfo)
 _COLUMNS = {int: np.int64, float: np.float64, bool: np.bool_, str: np.int32}
 
 
+@sendable
 class InfoColumns:
     """(N,) VideoInfo, a column for each field; of a text the column has the index in ``texts``."""
 
@@ -199,6 +204,8 @@ _LEAST = {"frames": 1, "width": 1, "height": 1, "first_time": -(1 << 63)}
 
 def _is_possible(name: str, value: object) -> bool:
     kind = _TYPES[name]
+    if name == "moved_frames":
+        return isinstance(value, str) and (not value or _is_order(value))
     if isinstance(value, str):
         # Names of codecs: FFmpeg's own have fewer than 20 characters.
         return kind is str and len(value) <= 64 and value.isprintable()
@@ -207,6 +214,13 @@ def _is_possible(name: str, value: object) -> bool:
     if isinstance(value, int):
         return kind is not str and _LEAST.get(name, 0) <= value < 1 << 63
     return isinstance(value, float) and kind is float and isfinite(value) and value >= 0
+
+
+def _is_order(text: str) -> bool:
+    try:
+        return len(unpack_moved_frames(text)) > 1
+    except ValueError:
+        return False
 
 
 def _narrow(column: NDArray[Any]) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
-from slowfast_dist.video.seeking import SeekingReader, Timeline
+from slowfast_dist.video.seeking import SeekingReader, Timeline, with_moved_frames
 from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view, used_aspect
 
 __all__ = [
@@ -91,6 +91,12 @@ class VideoInfo:
     """Whether a frame holds two pictures, one in every second row; they are not parted."""
     alpha: bool = False
     """Whether it is transparent anywhere; what is behind is shown as it is stored."""
+    moved_frames: str = ""
+    """Which frame, counted by the packets' times, is shown in which place, as `pack_moved_frames`
+    packs it; empty where the order is that of the times."""
+    lost: int = 0
+    """Pictures at the end that are damaged or not there, where a recording was cut off, as far as
+    the file tells; they are no frames."""
 
     @property
     def pixel_aspect(self) -> float:
@@ -146,6 +152,8 @@ def open_indexed(path: Path, info: VideoInfo) -> Iterator[tuple[PacketIndex, Vid
         index = index_packets(path, container, stream)
         if info.by_packets and len(index.order) != info.frames:
             raise DecodeError(path, f"{len(index.order)} frames, {info.frames} when it was probed")
+        if info.by_packets and info.moved_frames:
+            index = with_moved_frames(path, index, info.moved_frames)
         yield index, stream
 
 
