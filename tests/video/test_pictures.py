@@ -74,6 +74,7 @@ def test_alpha_counts_where_something_is_transparent(
     options = {"profile": "4444"} if codec == "prores_ks" else {}
     with av.open(str(tmp_path / name), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
         for _ in range(3):
             frame = av.VideoFrame.from_ndarray(_rgba(alpha), format="rgba")
