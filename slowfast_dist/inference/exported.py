@@ -132,6 +132,7 @@ def _difference(found: Mapping[str, str], best: BestModel) -> str | None:
     except FileNotFoundError:  # the exported file and best_model.json alone go far, too
         sha256 = found.get("weights_sha256", "")
     expected = as_strings(describe_export(best, sha256, input_type))
+    found = {"pixel_aspect": "stored", **found}  # an older version's file, which knew no other
     name = next((name for name in IDENTITY if found.get(name) != expected[name]), None)
     if name != "weights_sha256":
         return name and f"{name} {found.get(name)}"
