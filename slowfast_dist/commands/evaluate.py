@@ -59,6 +59,8 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     data, name, found = run_on_main(accelerator, lambda: _find(best, command))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
         logger.info(line)
+    for line in best.picture_notes(found.videos.pictures()):
+        logger.warning(line)
     asked: dict[str, Any] = {
         "temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops,
     }  # fmt: skip

@@ -56,6 +56,9 @@ class Prepare:
     looks at 256; training (--data.short-side) enlarges up to 1.25 times beyond that, for which 320
     keeps all detail. Measured on videos of 432 to 1080 lines: 256, 288, 320 and 360 take 25, 31, 33
     and 40 ms of CPU time a clip, and .6, .7, .8 and 1.0 MB for 10 s."""
+    pixel_aspect: fields.PixelAspect = "square"
+    """square: where a video's pixels are not, its copy is made as wide as a player shows it.
+    stored: it keeps the stored picture's shape, and says of what shape its pixels are."""
     num_workers: fields.ReaderProcesses = "auto"
     """Processes that transcode at once; auto: one a CPU."""
     videos: fields.CsvStart = None

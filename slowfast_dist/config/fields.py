@@ -76,6 +76,8 @@ CsvStart = Annotated[
 SpatialCrops = Annotated[int, Predicate((1, 3).__contains__), Remedy("give 1 or 3")]
 TemporalViews = Annotated[int, Interval(ge=1, le=MOST_VIEWS)]
 
+PixelAspect = Literal["square", "stored"]
+
 LoaderWorkers = Annotated[
     int | Literal["auto"],
     Interval(ge=0, le=MOST_WORKERS),

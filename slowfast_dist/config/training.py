@@ -58,6 +58,10 @@ class DataConfig:
     resize: Literal["short-side", "square"] = "short-side"
     """short-side: keep the aspect ratio, then crop.
     square: squeeze the whole frame to crop_size."""
+    pixel_aspect: fields.PixelAspect = "square"
+    """square: pixels that a file says are wider or higher than square are shown as a player does.
+    stored: they are taken as square, as before this flag; for models that were trained so.
+    It matters for resize short-side alone."""
     flip: bool = True
     """Mirror half of the training clips; switch off where left and right are different classes."""
     num_workers: Annotated[int | Literal["auto"], Ge(0), Le(fields.MOST_WORKERS)] = "auto"

@@ -47,7 +47,7 @@ def clip_cost(
         for number in range(clips + 1):  # the first, which loads libraries, does not count
             rng = np.random.default_rng(number)
             indices = dense_indices(info.frames, num_frames, sampling_rate, rng.random())
-            view = training_view(info.height, info.width, data, rng)
+            view = training_view(info.height, info.width, data, rng, info.pixel_aspect)
             start = time.process_time()
             read_frames(path, indices, info, data.decoder, view)
             seconds.append(time.process_time() - start)

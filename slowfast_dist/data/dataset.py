@@ -181,7 +181,7 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         for _ in range(1 + REPLACEMENTS):
             info = self.videos.info(video)
             position = float(rng.random())
-            view = training_view(info.height, info.width, self.data, rng)
+            view = training_view(info.height, info.width, self.data, rng, info.pixel_aspect)
             try:
                 [frames] = self._read(video, self._indices(info, position), [view])
             except DecodeError as error:
@@ -260,7 +260,9 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
         info, label = self.videos.info(video), int(self.videos.labels[video])
         crops = sorted({key.view % self.spatial_crops for key in run})
         regions = [
-            evaluation_view(info.height, info.width, self.data, crop, self.spatial_crops)
+            evaluation_view(
+                info.height, info.width, self.data, crop, self.spatial_crops, info.pixel_aspect
+            )
             for crop in crops
         ]
         clips = [self._clip(key) for key in run]

@@ -5,14 +5,31 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slowfast_dist.data.columns import Categorical, InfoColumns, Texts
 from slowfast_dist.system.messages import sendable
+from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo
+
+
+def count_pictures(infos: InfoColumns) -> PictureCounts:
+    """Of how many of (N,) videos the pictures are of which kind."""
+    columns, names = infos.columns, infos.texts["light"]
+
+    def counted(name: str) -> Iterator[tuple[Any, int]]:
+        values, counts = np.unique(columns[name], return_counts=True)
+        return zip(values.tolist(), counts.tolist(), strict=True)
+
+    return PictureCounts(
+        len(infos),
+        {names[code]: count for code, count in counted("light")},
+        dict(counted("stated_aspect")),
+        int(columns["interlaced"].sum()), int(columns["alpha"].sum()),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,11 @@ class VideoTable(Sequence[VideoRecord]):
         found, counts = np.unique(pairs, axis=1, return_counts=True)
         kinds = zip(*found.tolist(), counts.tolist(), strict=True)
         return Counter({(codecs[codec], bool(exact)): count for codec, exact, count in kinds})
+
+    def pictures(self) -> PictureCounts:
+        """Of how many the pictures are of which kind."""
+        assert self.infos is not None
+        return count_pictures(self.infos)
 
     def group_names(self) -> Iterator[str]:
         """The group of each video, in order."""

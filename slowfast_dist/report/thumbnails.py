@@ -150,7 +150,7 @@ def _draw(
     indices: NDArray[np.int64],
     stamp: tuple[int, ...],
 ) -> Thumbnails:
-    width, height = thumbnail_size(info.width, info.height)
+    width, height = thumbnail_size(info.shown_width, info.height)
     # The whole frame as a square, which is all that a view can be, and then of its own shape.
     view = SpatialView(0, 0, info.height, info.width, max(width, height), flip=False)
     try:

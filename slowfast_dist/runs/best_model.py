@@ -20,6 +20,7 @@ from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
 from slowfast_dist.runs.reading import mapping
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.messages import sendable
+from slowfast_dist.video.pictures import PICTURE_FACTS, PictureCounts, picture_notes
 
 DESCRIPTION = "best_model.json"
 """In models/: all that rebuilds the best model and feeds it."""
@@ -37,6 +38,7 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
         "num_frames": data.num_frames, "sampling": data.sampling,
         "sampling_rate": data.sampling_rate, "resize": data.resize,
         "short_side": data.short_side[0], "crop_size": data.crop_size,
+        "pixel_aspect": data.pixel_aspect,
     }  # fmt: skip
 
 
@@ -75,6 +77,8 @@ class BestModel:
     """Median length of the training videos; None in what older versions wrote."""
     mixed_precision: str | None = None
     """In which it was trained and validated: no, bf16 or fp16; None where that is not known."""
+    pictures: dict[str, int] | None = None
+    """Of the training videos, as `PictureCounts.as_facts`; None in what older versions wrote."""
 
     def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
         """The views of each video that are scored; None: as many as in the run's own validation.
@@ -89,6 +93,12 @@ class BestModel:
         require(crops == 1 or self.data.resize != "square", "spatial-crops", crops,
                 "the run resizes square, where every crop is the whole frame: give 1")  # fmt: skip
         return EvaluationConfig(clips, crops)
+
+    def picture_notes(self, counts: PictureCounts) -> list[str]:
+        """What people should know of the pictures of videos that the model sees, a line each."""
+        stored = self.data.pixel_aspect == "stored" and self.data.resize == "short-side"
+        why = "as the model was trained (pixel-aspect stored)" if stored else None
+        return picture_notes(counts, why, self.pictures)
 
     def load(self) -> SlowFast:
         """The network with its weights, on the CPU, in evaluation mode.
@@ -166,7 +176,11 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     for name in (*numbers, "temporal_views", "spatial_crops"):
         if not isinstance(clip[name], int) or clip[name] < 1:
             raise ValueError(f"{name} is {clip[name]!r}")
-    words = {"sampling": ("dense", "uniform"), "resize": ("short-side", "square")}
+    clip = {"pixel_aspect": "stored", **clip}  # an older version knew no other
+    words = {
+        "sampling": ("dense", "uniform"), "resize": ("short-side", "square"),
+        "pixel_aspect": ("square", "stored"),
+    }  # fmt: skip
     for name, known in words.items():
         if clip[name] not in known:
             raise ValueError(f"{name} is {clip[name]!r}")
@@ -179,16 +193,19 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         raise ValueError("classes are not names")
     if len(set(classes)) != model["num_classes"] or len(classes) != model["num_classes"]:
         raise ValueError(f"{len(classes)} classes for {model['num_classes']} outputs")
-    settings = {name: clip[name] for name in (*numbers, "sampling", "resize")}
+    settings = {name: clip[name] for name in (*numbers, *words)}
     data = DataConfig(**settings | {"short_side": (clip["short_side"],) * 2})
     views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
     seconds = content.get("data", {}).get("median_seconds")
     if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
         raise ValueError(f"median_seconds is {seconds!r}")
+    pictures = mapping(content.get("data")).get("pictures")
+    if pictures is not None and not all(isinstance(pictures[name], int) for name in PICTURE_FACTS):
+        raise ValueError(f"pictures is {pictures!r}")
     precision = mapping(content.get("training")).get("mixed_precision")
     return BestModel(
         folder, tuple(classes), model, data, views, content["epoch"], seconds,
-        precision if precision in get_args(Precision) else None,
+        precision if precision in get_args(Precision) else None, pictures,
     )  # fmt: skip
 
 

@@ -225,6 +225,7 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
         "val_videos": len(videos.val),
         "unreadable": len(videos.rejected),
         "median_seconds": median_seconds(videos.train),
+        "pictures": videos.train.pictures().as_facts(),
         "per_class": [
             {"class": name, "train": train, "val": val}
             for name, train, val in zip(videos.classes, *counts, strict=True)

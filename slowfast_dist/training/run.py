@@ -36,9 +36,10 @@ from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import build_optimizer, build_schedule, values_per_parameter
 from slowfast_dist.training.recorder import Recorder, preempted_message
-from slowfast_dist.training.state import TrainingState
+from slowfast_dist.training.state import TrainingState, as_it_began
 from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
+from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import decoder_reasons
 
 
@@ -86,9 +87,10 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             run_on_main(accelerator, lambda: str(hub_file(config.model.name)))
         order = stored_classes(start.checkpoint) if start.checkpoint else None
         videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed, order))
+        checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
+        config = as_it_began(config, checkpoint)
         _announce(videos, config, accelerator)
         _end_if_asked(accelerator)
-        checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         trainer = build_trainer(config, accelerator, videos, checkpoint)
         if checkpoint is not None:
             # A smaller one than the checkpoint's is what `auto` is for.
@@ -199,6 +201,11 @@ def build_trainer(
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:
     log_remarks(videos.remarks)
+    data = config.data
+    stored = data.pixel_aspect == "stored" and data.resize == "short-side"
+    counts = videos.train.pictures() + videos.val.pictures()
+    for line in picture_notes(counts, "--data.pixel-aspect stored" if stored else None):
+        logger.warning(line)
     for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), config.data.decoder):
         logger.info(line)
     logger.info(

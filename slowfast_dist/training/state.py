@@ -7,7 +7,7 @@ position alone (data/sampler.py, data/dataset.py, TrainingStep._dropout_seed).
 import os
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,31 @@ CHANGEABLE_SETTINGS = (
 )  # fmt: skip
 """Settings, or the beginnings of their names, that may differ when a run is resumed: they do not
 change what the steps compute."""
+
+AS_BEFORE = {"data.pixel_aspect": "stored"}
+"""Settings that joined later with a default which changes what the steps compute, and the value
+that stands for how a run was trained whose checkpoint does not name them."""
+
+
+def as_it_began(config: Config, checkpoint: Checkpoint | None) -> Config:
+    """``config`` with the settings of AS_BEFORE as a resumed run of an older version began, unless
+    it may change (--resume-changed); says so."""
+    state = checkpoint.state if checkpoint and isinstance(checkpoint.state, dict) else {}
+    settings = state.get("config")
+    if config.resume_changed or not isinstance(settings, dict):
+        return config
+    saved, now = _flat(settings), _flat(config_dict(config))
+    for name, value in AS_BEFORE.items():
+        if name not in saved and now[name] != value:
+            group, _, field_name = name.partition(".")
+            changed = replace(getattr(config, group), **{field_name: value})
+            config = replace(config, **{group: changed})
+            flag = f"--{name.replace('_', '-')}"
+            logger.info(
+                f"resuming with {flag} {value}, as the run began under an older version; "
+                f"--resume-changed takes {flag} {now[name]}"
+            )
+    return config
 
 
 @dataclass
@@ -212,8 +237,9 @@ class TrainingState:
 
     def _refuse_changes(self, state: Mapping[str, Any], free: Collection[str]) -> str | None:
         """Raise UserError for what must not differ; returns what differs and was allowed to."""
-        # What a checkpoint of an older version does not name was then as it is by default now.
-        before = _flat(config_dict(Config())) | _flat(state["config"])
+        # What a checkpoint of an older version does not name was then as it is by default now, but
+        # for some settings.
+        before = _flat(config_dict(Config())) | AS_BEFORE | _flat(state["config"])
         now = _flat(config_dict(self.config))
         changes = {
             name: f"--{name.replace('_', '-')} {value} (was {before[name]})"

@@ -23,6 +23,7 @@ from slowfast_dist.video.packets import (
     index_packets,
     packets_between,
 )  # fmt: skip
+from slowfast_dist.video.pictures import picture_facts
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import Timeline, pack_moved_frames
 
@@ -103,6 +104,7 @@ def _probe(path: Path) -> VideoInfo:
             digest=int(file_sha256(path)[:16], 16) >> 1,
             moved_frames=moved_frames,
             lost=max(index.broken + lost, _never_read(path, container, stream, index)),
+            **picture_facts(stream, first, rotation),
         )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import os
 import pickle
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.uncertainty import bootstrap_intervals, reliability
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.runs.videos import own_validation, trained_on
+from tests.helpers.shapes import write_disc
 from tests.helpers.training_runs import TINY, launch, rows, trained
 
 CLASSES = ("moves left", "moves right", "turns clockwise")
@@ -565,3 +568,31 @@ def test_help_imports_nothing_heavy(capsys: pytest.CaptureFixture[str]) -> None:
     )
     loaded = set(launch("-c", code).stderr.split())
     assert "tyro" in loaded and not loaded & {"torch", "accelerate", "sklearn", "numpy", "av"}
+
+
+def test_pictures_unlike_those_of_the_training_are_counted(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, light in (("moves left", 16), ("moves right", 1)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        write_disc(
+            tmp_path / "data" / name / "a.mp4", 48, 64, Fraction(16, 11), codec="libx265",
+            pix_fmt="yuv420p10le", frames=12, color_trc=light,
+        )  # fmt: skip
+    old = Path(shutil.copytree(run / "models", tmp_path / "old"))
+    content = json.loads((old / "best_model.json").read_text())
+    assert content["clip"].pop("pixel_aspect") == "square"
+    assert content["data"].pop("pictures")["hdr"] == 0
+    (old / "best_model.json").write_text(json.dumps(content))
+    command = EvaluateCommand(data=tmp_path / "data", num_workers=0)
+    found: dict[Path, dict[str, Any]] = {}
+    for models in (run / "models", old):
+        caplog.clear()
+        output = tmp_path / f"output {models.name}"
+        found[models] = run_evaluation(models, replace(command, output=output))
+        lines = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        own = ", and of the 9 training videos none were" if models != old else ""
+        assert lines[0].startswith(f"1 of 2 videos is HDR (PQ 1), the others not{own}: ")
+        assert [line.startswith("2 of 2 videos have pixels that are not square (16:11)")
+                for line in lines[1:]] == [True] * (models == old)  # fmt: skip
+    assert found[old]["loss"] != found[run / "models"]["loss"]

@@ -54,7 +54,7 @@ def drawn_clip(
     """The frames (T,) and the region that ``TrainingClips`` draws for the key from SEED."""
     rng = np.random.default_rng([SEED, key.epoch, key.sample])
     position = float(rng.random())
-    view = training_view(info.height, info.width, data, rng)
+    view = training_view(info.height, info.width, data, rng, info.pixel_aspect)
     return dense_indices(info.frames, data.num_frames, data.sampling_rate, position), view
 
 
@@ -90,12 +90,12 @@ class PlainClips(Dataset[Tensor]):
             frames = _read_decord(path, indices)
         x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         x = (x - MEAN) / STD
-        scale = view.size / view.height
-        height = max(view.size, round(info.height * scale))
-        width = max(view.size, round(info.width * scale))
+        down, across = view.size / view.height, view.size / view.width
+        height = max(view.size, round(info.height * down))
+        width = max(view.size, round(info.width * across))
         x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
-        top = min(round(view.top * scale), height - view.size)
-        left = min(round(view.left * scale), width - view.size)
+        top = min(round(view.top * down), height - view.size)
+        left = min(round(view.left * across), width - view.size)
         x = x[:, :, top : top + view.size, left : left + view.size]
         return (x.flip(-1) if view.flip else x).permute(1, 0, 2, 3)
 

@@ -61,6 +61,7 @@ def _findings(data: Dataset, command: CheckData) -> list[Finding]:
         *files.class_sizes(data),
         *files.frame_rates(data),
         *files.frame_sizes(data, command),
+        *files.pictures(data),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
 

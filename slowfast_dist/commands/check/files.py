@@ -1,7 +1,7 @@
 """What is wrong with single files and classes of a dataset."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -9,6 +9,11 @@ import numpy as np
 
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.config.commands import CheckData
+from slowfast_dist.data.columns import InfoColumns
+from slowfast_dist.data.video_table import count_pictures
+from slowfast_dist.video.pictures import picture_findings
+from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.views import is_sensible
 
 IMBALANCE = 3.0
 """Videos of the largest class over those of the smallest, from which it is worth a word: training
@@ -145,11 +150,34 @@ def frame_rates(data: Dataset) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+_KINDS: dict[str, Callable[[VideoInfo], bool]] = {
+    "hdr": lambda info: info.light != "sdr",
+    "interlaced": lambda info: info.interlaced,
+    "alpha": lambda info: info.alpha,
+    "pixel-aspect": lambda info: not is_sensible(info.stated_aspect),
+}
+"""Of a kind of picture_findings: whether a video is meant."""
+
+
+def pictures(data: Dataset) -> Iterator[Finding]:
+    known = data.readable()
+    if not known:
+        return
+    for note in picture_findings(count_pictures(InfoColumns.of([info for _, info in known]))):
+        rows = [row for row, info in known if _KINDS[note.kind](info)]
+        yield Finding(
+            note.kind, "warning", f"{note.summary[0].upper()}{note.summary[1:]}.",
+            note.remedy or "harmless where they look right",
+            [data.names[row] for row in rows] if len(rows) < len(known) else [],
+            [data.video(row) for row in rows],
+        )  # fmt: skip
+
+
 def frame_sizes(data: Dataset, command: CheckData) -> Iterator[Finding]:
     known = data.readable()
     if not known:
         return
-    shorts = {row: min(info.width, info.height) for row, info in known}
+    shorts = {row: min(info.shown_width, info.height) for row, info in known}
     middle = float(np.median(list(shorts.values())))
     odd: list[tuple[int, str]] = []
     small: list[tuple[int, str]] = []
@@ -157,7 +185,7 @@ def frame_sizes(data: Dataset, command: CheckData) -> Iterator[Finding]:
         size, short = f"{info.width} x {info.height} px", shorts[row]
         if short < TINY:
             odd.append((row, f"{size}: too small to see anything in"))
-        elif max(info.width, info.height) > EXTREME_ASPECT * short:
+        elif max(info.shown_width, info.height) > EXTREME_ASPECT * short:
             odd.append((row, f"{size}: so long that a crop sees little of it"))
         elif not middle / ODD_SIZE < short < middle * ODD_SIZE:
             odd.append((row, f"{size}, where the others have a short side of {middle:g}"))

@@ -16,6 +16,7 @@ from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.system.files import reason_of, sync_folder
+from slowfast_dist.video.pictures import ratio
 from slowfast_dist.video.reader import chosen_decoder
 
 EXAMPLES = 3
@@ -47,6 +48,10 @@ def facts(data: Dataset, command: CheckData, seconds: float | None, workers: int
         "frame_rates": _counts(f"{info.fps:.4g}" for info in infos),
         "sizes": _counts(f"{info.width}x{info.height}" for info in infos),
         "rotated": sum(info.rotation != 0 for info in infos),
+        "pixel_aspects": _counts(ratio(info.pixel_aspect) for info in infos),
+        "lights": _counts(info.light for info in infos),
+        "interlaced": sum(info.interlaced for info in infos),
+        "alpha": sum(info.alpha for info in infos),
         "seconds": {"total": sum(lengths), "median": median(lengths) if lengths else None},
     }
     span = (command.num_frames - 1) * command.sampling_rate + 1
@@ -147,6 +152,9 @@ def _facts(stats: dict[str, Any]) -> Iterator[str]:
         yield from line("decoders", _most_common(decoders))
     if stats["rotated"]:
         yield from line("rotated", f"{stats['rotated']}; they are turned upright")
+    shapes = {name: count for name, count in stats["pixel_aspects"].items() if name != "1:1"}
+    if shapes:
+        yield from line("pixels", f"not square: {_most_common(shapes)}; shown as players do")
     total = stats["seconds"]
     if total["median"] is not None:
         minutes, seconds = divmod(round(total["total"]), 60)

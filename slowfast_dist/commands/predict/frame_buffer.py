@@ -67,6 +67,8 @@ class FrameBuffer:
         """Seconds waited in vain since something came; none while this process is stopped."""
         self.ready = self.begun = self.full = False
         """Whether the process runs, a frame has come, and a whole window of them."""
+        self.pictures: dict[str, Any] | None = None
+        """What the source's pictures are, once the first came, as `picture_facts` says."""
         self.end: dict[str, Any] | None = None
         """The header with which the source ended; {"ended": how} where its process did."""
 
@@ -80,6 +82,8 @@ class FrameBuffer:
                 self._add_frame(message.header, message.data)
             elif "ready" in message.header:
                 self.ready = True
+            elif "pictures" in message.header:
+                self.pictures = message.header["pictures"]
             else:
                 self.end = message.header
             self._changed.notify_all()

@@ -135,7 +135,10 @@ def score_windows(
     where the model's output is not a number.
     """
     data, crops = predictor.best.data, predictor.best.evaluation.spatial_crops
-    views = [evaluation_view(info.height, info.width, data, crop, crops) for crop in range(crops)]
+    views = [
+        evaluation_view(info.height, info.width, data, crop, crops, info.pixel_aspect)
+        for crop in range(crops)
+    ]
 
     def raise_if_stopped() -> None:
         if stop():

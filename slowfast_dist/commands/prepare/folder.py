@@ -37,6 +37,9 @@ class Prepared:
     """Of the program's way to prepare."""
     size: int
     """Bytes of the prepared file."""
+    pixel_aspect: str = "stored"
+    """square: its pixels are; stored: they have the shape of the source's. Version 1 knew but the
+    latter, and let the shape be forgotten."""
 
 
 def target_names(sources: Sequence[str]) -> dict[str, str]:

@@ -16,6 +16,9 @@ from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, sha256_or_nothing
 
+UNAWARE = 1
+"""Version that did not know of pixels that are not square; of all others it made the same."""
+
 TIME_LIMIT = 60.0
 """Seconds that a video may take, beside those for its size and its pixels."""
 
@@ -78,7 +81,12 @@ def refuse_others(
                 f"--short-side {command.short_side}: {folder.path} holds videos prepared with "
                 f"{entry.short_side}; give that, or another OUT"
             )
-        if (entry.key_interval, entry.version) != (KEY_INTERVAL, VERSION):
+        if entry.version != UNAWARE and entry.pixel_aspect != command.pixel_aspect:
+            raise UserError(
+                f"--pixel-aspect {command.pixel_aspect}: {folder.path} holds videos prepared with "
+                f"{entry.pixel_aspect}; give that, or another OUT"
+            )
+        if entry.key_interval != KEY_INTERVAL or entry.version not in (VERSION, UNAWARE):
             raise UserError(
                 f"{folder.path}: its videos were prepared by another version of this program; "
                 "give another OUT"

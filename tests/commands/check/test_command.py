@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video.writer import write_video
+from tests.helpers.shapes import write_disc
 from tests.helpers.training_runs import launch
 
 SMALL = CheckData(num_frames=8, sampling_rate=1, crop_size=32, num_workers=1)
@@ -399,3 +401,28 @@ def test_odd_files_do_not_break_the_report(full: bool, tmp_path: Path) -> None:
     assert {"audio_only.mp4", "derived_zero_byte.mp4", "lfs_pointer_not_video.mp4"} <= bad
     assert "corrupt_mid_stream.mp4" in bad or not full
     assert not bad & {"av1_24frames.mp4", "vfr_webcam_fall.mp4", "vp9_no_duration.webm"}
+
+
+def test_a_mix_of_lights_fields_and_shapes_is_counted(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def add(name: str, sar: Fraction | None, **more: Any) -> None:
+        pictures = list(clip(place(500 + len(name)), len(name)))
+        draw = pictures.__getitem__
+        write_disc(clean / name, 64, 64, sar, frames=12, draw=draw, **more)
+
+    add("a/hdr.mp4", None, codec="libx265", pix_fmt="yuv420p10le", color_trc=16)
+    fields = {"flags": "+ildct+ilme", "x264-params": "tff=1"}
+    add("b/fields.mp4", Fraction(16, 11), options=fields)
+    code, found = check(clean, SMALL, tmp_path)
+    assert code == 0
+    kinds = {one["kind"]: one for one in found["findings"]}
+    assert [one["path"] for one in kinds["hdr"]["items"]] == ["a/hdr.mp4"]
+    assert [one["path"] for one in kinds["interlaced"]["items"]] == ["b/fields.mp4"]
+    assert kinds["hdr"]["summary"].startswith("1 of 14 videos is HDR (PQ 1), the others not: ")
+    assert found["facts"]["pixel_aspects"] == {"1:1": 13, "16:11": 1}
+    assert found["facts"]["lights"] == {"sdr": 13, "pq": 1}
+    assert (found["facts"]["interlaced"], found["facts"]["alpha"]) == (1, 0)
+    said = capsys.readouterr().out
+    assert "not square: 16:11 (1); shown as players do" in said
+    assert "- 1 of 14 videos is interlaced, the others not:" in said

@@ -208,6 +208,23 @@ def test_a_file_that_says_nothing_of_itself(models: Path) -> None:
     assert "(it has no metadata of an export)" in refused(models, "onnx")
 
 
+def test_a_file_from_before_the_shape_of_pixels_goes_with_a_model_from_then(
+    models: Path, clips: np.ndarray
+) -> None:
+    expected = load_exported(read_best(models), "onnx")(clips)
+    path = models / "best_model.onnx"
+    model = onnx.load_model(path)
+    kept = [prop for prop in model.metadata_props if prop.key != "pixel_aspect"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    onnx.save_model(model, path)
+    assert "(pixel_aspect stored)" in refused(models, "onnx")
+    description = json.loads((models / "best_model.json").read_text())
+    del description["clip"]["pixel_aspect"]
+    (models / "best_model.json").write_text(json.dumps(description))
+    assert np.array_equal(load_exported(read_best(models), "onnx")(clips), expected)
+
+
 def test_without_the_weights_the_description_decides(models: Path, clips: np.ndarray) -> None:
     expected = load_exported(read_best(models), "onnx")(clips)
     (models / "best_model_weights.pth").unlink()

@@ -4,9 +4,11 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from slowfast_dist.commands.predict.output import Table, percent, top, width, wr
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.predictors import MOTIONS as CLASSES
+from tests.helpers.shapes import disc, write_disc
 from tests.helpers.training_runs import ROOT, command_of, hear_ctrl_c
 
 DATA = os.environ.get("SLOWFAST_DIST_TEST_DATA")
@@ -309,3 +312,47 @@ def test_every_odd_file_gives_a_prediction_or_one_line(model: Path) -> None:
         if one["seconds"] is not None:
             info = probe_file(path)
             assert one["seconds"] == pytest.approx(info.frames / info.fps)
+
+
+# Pictures that are not as usual
+
+WIDE = Fraction(16, 11)
+
+
+def _aged(model: Path, folder: Path) -> Path:
+    """The model as a version wrote it that knew nothing of the shape of pixels."""
+    copy = Path(shutil.copytree(model, folder / "old"))
+    [file] = copy.rglob("best_model.json")
+    content = json.loads(file.read_text())
+    del content["clip"]["pixel_aspect"]
+    content.get("data", {}).pop("pictures", None)
+    file.write_text(json.dumps(content))
+    return copy
+
+
+def test_an_old_model_sees_stored_pixels_and_says_so(model: Path, tmp_path: Path) -> None:
+    square = write_disc(tmp_path / "a.mp4", 48, 64, None)
+    wide = write_disc(tmp_path / "b.mp4", 48, 64, WIDE)
+    bare = tmp_path / "c.mp4"  # the same pictures, which do not say of what shape they are
+    write_disc(bare, 48, 64, None, draw=lambda n: disc(48, 64, float(WIDE), n))
+    code, out, err = predict(model, square, wide, "--json")
+    assert (code, err) == (0, "")
+    new = [json.loads(line)["top"] for line in out.splitlines()]
+    code, out, err = predict(_aged(model, tmp_path), square, wide, bare, "--json")
+    old = [json.loads(line)["top"] for line in out.splitlines()]
+    assert code == 0 and err.splitlines() == [
+        "1 of 3 videos has pixels that are not square (16:11), read as they are stored, up to 1.45 "
+        "times too narrow: as the model was trained (pixel-aspect stored)"
+    ]
+    assert old[0] == new[0] and old[1] != new[1] and old[1] == old[2]
+
+
+def test_hdr_is_said_once_with_its_count(model: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        write_disc(
+            tmp_path / f"{number}.mp4", 48, 64, None, codec="libx265", pix_fmt="yuv420p10le",
+            frames=8, color_trc=16 if number else 1,
+        )  # fmt: skip
+    code, _, err = predict(model, tmp_path)
+    [line] = err.splitlines()
+    assert code == 0 and line.startswith("2 of 3 videos are HDR (PQ 2), the others not")
