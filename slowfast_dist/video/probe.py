@@ -20,9 +20,9 @@ from slowfast_dist.video.packets import (
     packets_between,
 )  # fmt: skip
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import Timeline
+from slowfast_dist.video.seeking import Timeline, pack_uneven_times
 
-VERSION = f"3, av {av.__version__}"
+VERSION = f"4, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
 
 PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"})
@@ -54,11 +54,13 @@ def probe_file(path: Path) -> VideoInfo:
         timeline = _timeline(index) if may_seek else None
         if plain:
             frames, by_packets = len(index.order), True
+            times = index.times[index.order].tolist()
             keys = np.flatnonzero(np.isin(index.order, index.keys)).tolist()
             wanted = sorted({0, *keys[-1:]})
             first = dict(decode_frames(path, stream.codec_context, index, wanted))[0]
         else:
-            frames, by_packets, first = _decode_and_count(path, index)
+            times, by_packets, first = _decode_and_count(path, index)
+            frames = len(times)
         key_interval = int(np.diff(index.keys, append=index.count).max())
         decode_ms = _decode_ms(path, stream.codec_context, index, key_interval)
         rotation, mirrored = _orientation(first)
@@ -71,14 +73,18 @@ def probe_file(path: Path) -> VideoInfo:
             and (rotation == 0 or "mp4" in formats)  # in Matroska, Decord overlooks it
             and _plain_order(index)
         )  # fmt: skip
+        fps = float(stream.average_rate or stream.guessed_rate or 0)
+        # AVI has no times: FFmpeg makes some up, in the order of the packets.
+        told = [] if "avi" in formats and not by_packets else times
         return VideoInfo(
-            frames=frames, fps=float(stream.average_rate or stream.guessed_rate or 0),
+            frames=frames, fps=fps,
             width=width, height=height, rotation=rotation, mirrored=mirrored, codec=codec,
             decord_exact=decord_exact, by_packets=by_packets,
             key_interval=min(key_interval, frames), decode_ms=decode_ms,
             first_time=timeline.first if timeline else 0,
             frame_time=timeline.step if timeline else 0.0,
             reorder_depth=reorder_depth, file_size=path.stat().st_size,
+            uneven_times=pack_uneven_times(told, stream.time_base, fps),
         )  # fmt: skip
 
 
@@ -146,8 +152,11 @@ def _decode_ms(
     return round(1000 * mean, 3)
 
 
-def _decode_and_count(path: Path, index: PacketIndex) -> tuple[int, bool, av.VideoFrame]:
-    """Number of frames, whether they come in the order of the packets' times, the first frame."""
+def _decode_and_count(
+    path: Path, index: PacketIndex
+) -> tuple[list[int | None], bool, av.VideoFrame]:
+    """The frames' times in ticks, whether they come in the order of the packets' times, the first
+    frame."""
     first: av.VideoFrame | None = None
     times: list[int | None] = []
     for frame in decode_all(path, index):
@@ -155,7 +164,7 @@ def _decode_and_count(path: Path, index: PacketIndex) -> tuple[int, bool, av.Vid
         times.append(frame.pts)
     if first is None:
         raise DecodeError(path, "no frame can be decoded")
-    return len(times), times == index.times[index.order].tolist(), first
+    return times, times == index.times[index.order].tolist(), first
 
 
 def _plain_order(index: PacketIndex) -> bool:
