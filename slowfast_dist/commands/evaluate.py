@@ -56,6 +56,8 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     data, name, found = run_on_main(accelerator, lambda: _find(best, command.data))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
         logger.info(line)
+    for line in best.rate_notes(found.videos.rates(), found.videos.names.__getitem__):
+        logger.warning(line)
     asked = {"temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops}
     output = run_on_main(
         accelerator, lambda: make_output(best.folder, data, name, command.output, asked)

@@ -192,7 +192,8 @@ class InfoColumns:
             name: list(self.texts[name]) for name in TEXTS if name not in OWN_TEXTS
         }
         for name in OWN_TEXTS:
-            used, columns[name] = np.unique(columns[name], return_inverse=True)
+            used = np.union1d([0], columns[name])  # 0 stays the empty text
+            columns[name] = np.searchsorted(used, columns[name])
             texts[name] = Texts.of(self.texts[name][code] for code in used.tolist())
         return InfoColumns({name: _narrow(c) for name, c in columns.items()}, texts)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.clips import clip_indices
+from slowfast_dist.data.clips import clip_indices, view_positions
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.video.container import DecodeError
@@ -222,9 +222,7 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
 
     def _clip(self, key: ViewKey) -> NDArray[np.int64]:
         """Which frames of the video, (T,)."""
-        # One clip: the centre. Several: from the first possible start to the last.
-        last = self.temporal_views - 1
-        position = key.view // self.spatial_crops / last if last else 0.5
+        position = view_positions(self.temporal_views)[key.view // self.spatial_crops]
         return clip_indices(self.videos.info(key.video), self.data, position)
 
     def _runs(self, keys: Sequence[ViewKey]) -> Iterator[list[ViewKey]]:

@@ -1,17 +1,20 @@
 """models/best_model.json and the weights beside it: all that an evaluation or prediction needs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from slowfast_dist.config.checks import require
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import DataConfig, EvaluationConfig
+from slowfast_dist.data.clips import rate_notes, rates_as_words
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.checkpoint import disk_fault, portable
@@ -28,7 +31,7 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
     """How a clip is cut out of a video, in JSON's types."""
     return {
         "num_frames": data.num_frames, "sampling": data.sampling,
-        "sampling_rate": data.sampling_rate, "resize": data.resize,
+        "sampling_rate": data.sampling_rate, "frame_rate": data.frame_rate, "resize": data.resize,
         "short_side": data.short_side[0], "crop_size": data.crop_size,
     }  # fmt: skip
 
@@ -61,6 +64,8 @@ class BestModel:
     epoch: int
     video_seconds: float | None = None
     """Median length of the training videos; None in what older versions wrote."""
+    video_rates: tuple[float, ...] = ()
+    """Frames a second of the training videos, as `group_rates` has them; of older versions none."""
 
     def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
         """The views of each video that are scored; None: as many as in the run's own validation.
@@ -75,6 +80,12 @@ class BestModel:
         require(crops == 1 or self.data.resize != "square", "spatial-crops", crops,
                 "the run resizes square, where every crop is the whole frame: give 1")  # fmt: skip
         return EvaluationConfig(clips, crops)
+
+    def rate_notes(self, rates: NDArray[np.float64], name: Callable[[int], str]) -> list[str]:
+        """As `clips.rate_notes`, of videos that the model sees."""
+        whose = f"the training videos' {rates_as_words(self.video_rates or (0.0,))} a second"
+        remedy = "a training with --data.frame-rate 30 takes frames by their times"
+        return rate_notes(rates, name, self.data, self.video_rates, whose, remedy)
 
     def load(self) -> SlowFast:
         """The network with its weights, on the CPU, in evaluation mode.
@@ -156,6 +167,11 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     for name, known in words.items():
         if clip[name] not in known:
             raise ValueError(f"{name} is {clip[name]!r}")
+    frame_rate = clip.get("frame_rate", "video")  # an older version knew no other
+    if frame_rate != "video":
+        if not _is_rate(frame_rate):
+            raise ValueError(f"frame_rate is {frame_rate!r}")
+        frame_rate = float(frame_rate)
     outputs, dropout = model["num_classes"], model["dropout"]
     if not isinstance(model["name"], str) or not isinstance(outputs, int) or outputs < 1:
         raise ValueError(f"model is {model!r}")
@@ -166,12 +182,25 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     if len(set(classes)) != model["num_classes"] or len(classes) != model["num_classes"]:
         raise ValueError(f"{len(classes)} classes for {model['num_classes']} outputs")
     settings = {name: clip[name] for name in (*numbers, "sampling", "resize")}
-    data = DataConfig(**settings | {"short_side": (clip["short_side"],) * 2})
+    settings |= {"short_side": (clip["short_side"],) * 2, "frame_rate": frame_rate}
+    data = DataConfig(**settings)
     views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
     seconds = content.get("data", {}).get("median_seconds")
     if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
         raise ValueError(f"median_seconds is {seconds!r}")
-    return BestModel(folder, tuple(classes), model, data, views, content["epoch"], seconds)
+    rates = [one["rate"] for one in content.get("data", {}).get("frame_rates", [])]
+    if not all(map(_is_rate, rates)):
+        raise ValueError(f"frame_rates are {rates!r}")
+    return BestModel(
+        folder, tuple(classes), model, data, views, content["epoch"], seconds, tuple(rates)
+    )
+
+
+def _is_rate(value: object) -> bool:
+    """Whether it can be the frames a second of a video."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value < float("inf")
 
 
 def save_best(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slowfast_dist.config.training import Config, DataConfig
+from slowfast_dist.data.clips import group_rates
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
@@ -113,6 +114,7 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
         "val_videos": len(videos.val),
         "unreadable": len(videos.rejected),
         "median_seconds": median_seconds(videos.train),
+        "frame_rates": [vars(group) for group in group_rates(videos.train.rates())],
         "per_class": [
             {"class": name, "train": train, "val": val}
             for name, train, val in zip(videos.classes, *counts, strict=True)

@@ -20,11 +20,12 @@ from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.training.best import Run
+from slowfast_dist.training.data_health import frame_rate_notes
 from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import build_optimizer, build_schedule
 from slowfast_dist.training.recorder import Recorder, preempted_message
-from slowfast_dist.training.state import TrainingState
+from slowfast_dist.training.state import TrainingState, as_it_began
 from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
 from slowfast_dist.video.reader import decoder_reasons
@@ -59,9 +60,10 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
     recorder = trainer = None
     try:
         videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed))
+        checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
+        config = as_it_began(config, checkpoint)
         _announce(videos, config, accelerator)
         _end_if_asked(accelerator)
-        checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         trainer = build_trainer(config, accelerator, videos, checkpoint)
         if checkpoint is not None:
             # A smaller one than the checkpoint's is what `auto` is for.
@@ -135,6 +137,8 @@ def build_trainer(
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:
     for warning in videos.warnings:
         logger.warning(warning)
+    for line in frame_rate_notes(videos, config):
+        logger.warning(line)
     for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), config.data.decoder):
         logger.info(line)
     logger.info(

@@ -5,7 +5,7 @@ position alone (data/sampler.py, data/dataset.py, TrainingStep._dropout_seed).
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,6 +31,29 @@ CHANGEABLE_SETTINGS = (
 )  # fmt: skip
 """Settings, or the beginnings of their names, that may differ when a run is resumed: they do not
 change what the steps compute."""
+
+AS_BEFORE = {"data.frame_rate": "video"}
+"""Settings that joined later with a default which changes what the steps compute, and the value
+that stands for how a run was trained whose checkpoint does not name them."""
+
+
+def as_it_began(config: Config, checkpoint: Checkpoint | None) -> Config:
+    """``config`` with the settings of AS_BEFORE as a resumed run of an older version began, unless
+    it may change (--resume-changed); says so."""
+    if checkpoint is None or config.resume_changed or not isinstance(checkpoint.state, dict):
+        return config
+    saved, now = _flat(checkpoint.state.get("config", {})), _flat(config_dict(config))
+    for name, value in AS_BEFORE.items():
+        if name not in saved and now[name] != value:
+            group, _, field_name = name.partition(".")
+            changed = replace(getattr(config, group), **{field_name: value})
+            config = replace(config, **{group: changed})
+            flag = f"--{name.replace('_', '-')}"
+            logger.info(
+                f"resuming with {flag} {value}, as the run began under an older version; "
+                f"--resume-changed takes {flag} {now[name]}"
+            )
+    return config
 
 
 @dataclass
@@ -204,8 +227,9 @@ class TrainingState:
 
     def _refuse_changes(self, state: Mapping[str, Any], free: Collection[str]) -> str | None:
         """Raise UserError for what must not differ; returns what differs and was allowed to."""
-        # What a checkpoint of an older version does not name was then as it is by default now.
-        before = _flat(config_dict(Config())) | _flat(state["config"])
+        # What a checkpoint of an older version does not name was then as it is by default now, but
+        # for some settings.
+        before = _flat(config_dict(Config())) | AS_BEFORE | _flat(state["config"])
         now = _flat(config_dict(self.config))
         changes = {
             name: f"--{name.replace('_', '-')} {value} (was {before[name]})"

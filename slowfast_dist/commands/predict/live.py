@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from slowfast_dist.commands.predict.frame_buffer import FrameBuffer, Window
-from slowfast_dist.commands.predict.output import Ranked, top
+from slowfast_dist.commands.predict.output import Ranked, note, top
 from slowfast_dist.commands.predict.text_drawing import printable
 from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, default_window
 from slowfast_dist.config.commands import Predict
@@ -76,6 +76,11 @@ class _LinePrinter:
         """Score the newest window and print a line; returns in how many seconds the next is due."""
         window = newest.take()
         assert window is not None
+        if self.lines == 0:
+            for note_line in self._predictor.best.rate_notes(
+                np.array([window.rate]), lambda _: self._name
+            ):
+                note(note_line)
         chances = self._predictor.probabilities(window.clips).mean(axis=0)
         if not np.isfinite(chances).all():
             raise RunError(f"{self._name}: {NOT_A_NUMBER}")
