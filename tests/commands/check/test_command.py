@@ -113,7 +113,7 @@ def test_everything_wrong_is_named(
         write(clean / "b" / f"most{number}.mp4", 60 + number)
     for number in range(2):
         write(clean / "few" / f"{number}.mp4", 50 + number)
-    write(clean / "a" / "short.mp4", 70, frames=5)
+    write(clean / "a" / "short.mp4", 70, frames=2)  # .2 s: 8 frames of 30 a second last .27 s
     shutil.copy(clean / "a" / "clip0.mp4", clean / "a" / "again.mp4")
     shutil.copy(clean / "a" / "clip2.mp4", clean / "b" / "elsewhere.mp4")
     with av.open(str(clean / "b" / "clip1.mp4")) as source:
