@@ -60,7 +60,7 @@ def test_uniform_is_the_original_scripts_and_a_short_video_is_padded_with_its_la
                 assert clip == list(range(n)) + [n - 1] * (t - n)
 
 
-# --- by time ---------------------------------------------------------------------------------------
+# --- by time -------------------------------------------------------------------------------------
 
 
 def video(frames: int, fps: float, ticks: list[int] | None = None) -> VideoInfo:
@@ -174,7 +174,7 @@ def test_uniform_clips_do_not_ask_for_times() -> None:
     assert clip_indices(video(40, 10.0), data, 0.5).tolist() == uniform_indices(40, 8).tolist()
 
 
-# --- rates that differ -----------------------------------------------------------------------------
+# --- rates that differ ---------------------------------------------------------------------------
 
 
 def notes(rates: list[float], data: DataConfig, usual: float = 15.0) -> list[str]:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import clip_indices
-from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
+from slowfast_dist.data.dataset import Batch, EvaluationClips, Sample, TrainingClips, collate
 from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
 from slowfast_dist.data.synthetic import make_videos
@@ -209,9 +210,15 @@ def test_views_are_different_parts_of_the_video(records: list[VideoRecord]) -> N
     assert not torch.equal(frames[0], frames[2])  # type: ignore[arg-type]
 
 
-def numbers(sample: Any) -> list[int]:
+def numbers(sample: Sample) -> list[int]:
     """Of the pictures of a clip."""
-    return [read_number(frame.numpy()) for frame in sample.frames.permute(0, 2, 3, 1)]
+    return [read_number(frame) for frame in pixels(sample)]
+
+
+def pixels(sample: Sample) -> NDArray[np.uint8]:
+    """(T, H, W, 3)."""
+    assert sample.frames is not None
+    return np.asarray(sample.frames.permute(0, 2, 3, 1).numpy(), np.uint8)
 
 
 def write_numbered(path: Path, pictures: list[int], rate: int) -> VideoRecord:
@@ -260,4 +267,4 @@ def test_an_uneven_video_gives_the_frames_nearest_in_time(videos: Any, tmp_path:
         wanted = nearest_frames(times, int(first), 8, Fraction(2, 20))
         view = evaluation_view(info.height, info.width, data, 0, 1)
         expected = read_frames(path, np.array(wanted), info, "pyav", view)
-        assert np.array_equal(sample.frames.permute(0, 2, 3, 1).numpy(), expected)
+        assert np.array_equal(pixels(sample), expected)

@@ -12,8 +12,9 @@ def decoded_times(path: Path) -> list[Fraction]:
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         assert stream is not None
-        times = [frame.pts * frame.time_base for frame in container.decode(stream)]
-    return [time - times[0] for time in times]
+        ticks = [frame.pts or 0 for frame in container.decode(stream)]
+        base = Fraction(stream.time_base or 0)
+    return [(tick - ticks[0]) * base for tick in ticks]
 
 
 def nearest_frames(

@@ -1,4 +1,4 @@
-"""Trainings by time: the same where nothing differs, said where something does, kept by a resume."""
+"""Trainings by time: the same where no rate differs, said where one does, kept by a resume."""
 
 import json
 import shutil
@@ -77,8 +77,8 @@ def test_an_older_run_goes_on_as_it_began(tmp_path: Path) -> None:
     before = load_checkpoint(undisturbed / "checkpoints" / "step_00000002")
     del before.state["config"]["data"]["frame_rate"]
     save_checkpoint(start / "checkpoints", before, keep=1)
-    arguments = (*arguments, *BY_TIME, "--resume", start)
-    done = train(*arguments, "--output-dir", tmp_path / "resumed")
+    resume = (*arguments, *BY_TIME, "--resume", start, "--output-dir")
+    done = train(*resume, tmp_path / "resumed")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
         "resuming with --data.frame-rate video, as the run began under an older version; "
@@ -86,7 +86,7 @@ def test_an_older_run_goes_on_as_it_began(tmp_path: Path) -> None:
     ) in done.stdout + done.stderr
     assert weights(tmp_path / "resumed") == weights(undisturbed)
     assert "frame_rate: video" in (tmp_path / "resumed" / "config.yaml").read_text()
-    done = train(*arguments, "--output-dir", tmp_path / "new", "--resume-changed")
+    done = train(*resume, tmp_path / "new", "--resume-changed")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "--data.frame-rate 30.0 (was video)" in done.stdout + done.stderr
     assert weights(tmp_path / "new") != weights(undisturbed)

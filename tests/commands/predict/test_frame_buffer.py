@@ -62,11 +62,11 @@ def test_a_dense_window_by_time_takes_the_nearest_frames_of_an_uneven_source():
     rng = np.random.default_rng(0)
     newest = FrameBuffer(replace(SMALL, frame_rate=30.0), None)
     times = np.cumsum(rng.uniform(0.01, 0.12, 60))
-    for number, time in enumerate(times):
-        add(newest, number, time)
+    for number, moment in enumerate(times):
+        add(newest, number, moment)
         if number > 20:
             wanted = times[number] - 14 / 30 + np.arange(8) / 15
-            nearest = [int(np.abs(times[: number + 1] - moment).argmin()) for moment in wanted]
+            nearest = [int(np.abs(times[: number + 1] - one).argmin()) for one in wanted]
             assert taken(newest).clips[0, :, 0, 0, 0].tolist() == nearest
 
 
