@@ -4,7 +4,7 @@ Such arrays are pickled and written to files as they are, and processes forked f
 them share their memory: looking at an element changes nothing in it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import isfinite
 from typing import Any, get_type_hints, overload
@@ -12,8 +12,9 @@ from typing import Any, get_type_hints, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import unpack_uneven_times
+from slowfast_dist.video.seeking import unpack_moved_frames, unpack_uneven_times
 
 CHUNK = 1 << 14
 """Texts that are Python objects at once, so that a million of them never are."""
@@ -21,6 +22,7 @@ CHUNK = 1 << 14
 Rows = NDArray[np.int64]
 
 
+@sendable
 class Texts(Sequence[str]):
     """Strings as one buffer of UTF-8, and of the other bytes that a file's name may have."""
 
@@ -98,6 +100,7 @@ def _decode(part: bytes) -> str:
     return part.decode("utf-8", "surrogateescape")
 
 
+@sendable
 class Categorical:
     """(N,) strings of which many are the same: ``codes`` int32 (N,), indices into ``texts``."""
 
@@ -127,6 +130,7 @@ _TYPES: dict[str, type] = get_type_hints(VideoInfo)
 _COLUMNS = {int: np.int64, float: np.float64, bool: np.bool_, str: np.int32}
 
 
+@sendable
 class InfoColumns:
     """(N,) VideoInfo, a column for each field; of a text the column has the index in ``texts``.
 
@@ -215,8 +219,11 @@ FIELDS = tuple(_TYPES)
 TEXTS = tuple(name for name in FIELDS if _TYPES[name] is str)
 """Those that are texts."""
 
-OWN_TEXTS = ("uneven_times",)
-"""Those of them that hardly two videos have in common; most videos have the empty text."""
+OWN_TEXTS: dict[str, Callable[[str], Rows | NDArray[np.float64]]] = {
+    "moved_frames": unpack_moved_frames, "uneven_times": unpack_uneven_times,
+}  # fmt: skip
+"""Those of them that hardly two videos have in common, and what unpacks them; most videos have the
+empty text."""
 
 _LEAST = {"frames": 1, "width": 1, "height": 1, "first_time": -(1 << 63)}
 """Least value of a field that holds a number; of those that are not named here it is 0."""
@@ -225,7 +232,7 @@ _LEAST = {"frames": 1, "width": 1, "height": 1, "first_time": -(1 << 63)}
 def _is_possible(name: str, value: object) -> bool:
     kind = _TYPES[name]
     if isinstance(value, str) and name in OWN_TEXTS:
-        return not value or _are_times(value)
+        return not value or _unpacks(OWN_TEXTS[name], value)
     if isinstance(value, str):
         # Names of codecs: FFmpeg's own have fewer than 20 characters.
         return kind is str and len(value) <= 64 and value.isprintable()
@@ -236,9 +243,9 @@ def _is_possible(name: str, value: object) -> bool:
     return isinstance(value, float) and kind is float and isfinite(value) and value >= 0
 
 
-def _are_times(text: str) -> bool:
+def _unpacks(unpack: Callable[[str], Rows | NDArray[np.float64]], text: str) -> bool:
     try:
-        return len(unpack_uneven_times(text)) > 1
+        return len(unpack(text)) > 1
     except ValueError:
         return False
 

@@ -37,6 +37,7 @@ from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 
 MAX_WORKERS = 8
@@ -50,6 +51,7 @@ STALL_SECONDS = 60.0
 """Seconds for all that a worker does beside decoding: to start, and to hand a batch over."""
 
 
+@sendable
 @dataclass(frozen=True)
 class VideoSet:
     """The usable videos of a run.
@@ -106,6 +108,7 @@ def find_videos(data: DataConfig, seed: int) -> VideoSet:
     return VideoSet(train.classes, train.videos, val.videos, rejected + also_rejected, False, ())
 
 
+@sendable
 @dataclass(frozen=True)
 class LabelledVideos:
     """The readable videos of an evaluation; ``rejected`` as in VideoSet."""

@@ -20,9 +20,9 @@ from slowfast_dist.video.reader import VideoInfo
 TIME_LIMIT = 20.0
 """Seconds that the probe of a file may take, beside those for its size."""
 
-BYTES_PER_SECOND = 1e6
+BYTES_PER_SECOND = 2e5
 """Bytes of a file for which it may take a second longer: slower than any disk, and than decoding a
-file whose frames must be counted."""
+file whose frames must be counted, or their order compared, even a recording of a still screen."""
 
 FILES_WORTH_A_WORKER = 20
 """Files that are probed in the time in which a process starts."""

@@ -40,7 +40,9 @@ def run_training(config: Config) -> dict[str, Any]:
     validate(config)
     with faults_as_run_errors():
         timeout, compression = config.distributed.timeout, config.distributed.compression
-        accelerator = make_accelerator(config.mixed_precision, timeout, compression)
+        accelerator = make_accelerator(
+            config.mixed_precision, timeout, compression, config.output_dir
+        )
         start = run_on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
         for message in start.messages:
             logger.info(message)

@@ -118,6 +118,88 @@ def _why_not_opened(path: Path, error: Exception) -> str:
         return "filled with zeros: was its download or copy interrupted?"
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
         return "text file, not a video"
-    if head[4:8] == b"ftyp":
+    if head[4:8] == b"ftyp" and not _moov(path):
         return "mp4 without its index (moov): cut off while it was recorded or downloaded"
     return f"not a video that FFmpeg can open ({message(error)})"
+
+
+# --- whole files that FFmpeg cannot read, and calls invalid --------------------------------------
+
+ENCRYPTED = "encrypted (as MPEG-DASH's CENC does): it cannot be read without its key"
+
+MOST_MOOV_BYTES = 64 * 1024**2
+"""Bytes of the largest index of an mp4 that is looked into: that of some days of video."""
+
+_FOLDERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"dinf", b"rmra", b"rmda", b"stbl"})
+"""Boxes of boxes (ISO/IEC 14496-12, and QuickTime's of reference movies)."""
+
+
+def obstacle(path: Path) -> str | None:
+    """By its name what keeps a whole file from being read; None for any other fault."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(32)
+        if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20] & 2:
+            return "an animated WebP, which this build of FFmpeg cannot read: convert it to mp4"
+        boxes = list(_boxes(_moov(path)))
+    except (OSError, ValueError, IndexError):
+        return None
+    tracks = [list(_boxes(body)) for kind, body in boxes if kind == b"trak"]
+    for track in tracks:
+        if not any(kind == b"hdlr" and body[8:12] == b"vide" for kind, body in track):
+            continue
+        if any(kind == b"stsd" and body[12:16] == b"encv" for kind, body in track):
+            return ENCRYPTED
+        for kind, body in track:
+            if kind == b"dref" and len(body) >= 20 and not body[19] & 1:  # 1: in this file
+                return _reference(body[12:16], body[20:])
+    for kind, body in boxes:
+        if kind == b"rdrf":
+            return _reference(body[4:8], body[12:])
+    return None
+
+
+def _reference(kind: bytes, record: bytes) -> str:
+    """``kind``: of the data reference, alis (Mac OS's, a record with the file's name as a Pascal
+    string behind 50 bytes) or url."""
+    if kind == b"alis":
+        name = record[51 : 51 + record[50]] if len(record) > 50 else b""
+    else:
+        name = record.split(b"\0")[0].rpartition(b"/")[2]
+    text = name.decode("utf-8", "replace")
+    named = f" ({text})" if text and text.isprintable() else ""
+    return f"a QuickTime reference movie: its pictures are in another file{named}; use that one"
+
+
+def _moov(path: Path) -> bytes:
+    """What the moov box of an mp4 or QuickTime file holds; nothing where there is none."""
+    with open(path, "rb") as file:
+        end = file.seek(0, 2)
+        place = 0
+        while place + 8 <= end:
+            file.seek(place)
+            size, kind = int.from_bytes(file.read(4)), file.read(4)
+            header = 8
+            if size == 1:
+                size, header = int.from_bytes(file.read(8)), 16
+            size = size or end - place
+            if size < header or not kind.isalnum():
+                break
+            if kind == b"moov":
+                return file.read(min(size - header, MOST_MOOV_BYTES))
+            place += size
+    return b""
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the boxes in ``content``, those inside _FOLDERS too."""
+    place = 0
+    while place + 8 <= len(content):
+        size, kind = int.from_bytes(content[place : place + 4]), content[place + 4 : place + 8]
+        if size < 8:
+            break
+        body = content[place + 8 : place + size]
+        yield kind, body
+        if kind in _FOLDERS:
+            yield from _boxes(body)
+        place += size

@@ -76,7 +76,10 @@ class OrderedFrames:
         seconds from the video's first frame to it: by its own time, where those rise. Raises
         DecodeError at the first that does not decode whole."""
         origin, last = None, -1.0
+        ticks = np.sort(self._index.times[self._index.order])
         for number, frame in self._read(wanted):
+            if not self._index.times_tell:  # what is shown n-th is shown at the n-th time
+                frame.pts = int(ticks[number])
             time = expected = float(self.times.starts[number])
             if self._timed and frame.time is not None:
                 origin = float(frame.time) - expected if origin is None else origin

@@ -1,7 +1,7 @@
 """The frames of a video file by its packets, through PyAV: exact, and strict about damage."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,13 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.video.container import FAULTS, DecodeError, message, open_video
+from slowfast_dist.video.container import (
+    ENCRYPTED,
+    FAULTS,
+    DecodeError,
+    message,
+    open_video,
+)
 
 KEEP_BYTES = 128 * 1024**2
 """Compressed bytes held while a clip is read; a larger file is read a second time instead."""
@@ -22,6 +28,16 @@ STATE_SIDE_DATA: tuple[Literal["palette", "new_extradata", "param_change"], ...]
     "palette", "new_extradata", "param_change",
 )  # fmt: skip
 """Side data of a packet that changes the decoder for all packets behind it."""
+
+NEVER_BLANK = frozenset({
+    "av1", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "prores", "vp8", "vp9",
+    "vvc",
+})  # fmt: skip
+"""Codecs no packet of which begins with BLANK_BYTES zeros, as a black picture that is not
+compressed does."""
+
+BLANK_BYTES = 64
+"""Zeros at the beginning of a packet by which it counts as never written: more than any header."""
 
 SKIPPABLE = frozenset({"h264", "hevc", "mpeg4", "vp9"})
 """Codecs whose non-reference frames may be left undecoded without a change to the others."""
@@ -39,6 +55,8 @@ class PacketIndex:
     """Presentation times of the packets; empty where some are missing or equal."""
     keys: NDArray[np.int64]
     """Positions of the keyframes."""
+    ahead: bool
+    """Whether a keyframe is to be decoded no later than the one before it is shown."""
     order: NDArray[np.int64]
     """Frame number -> position of its packet. Those that an edit list hides have none, nor have
     those in ``undecodable``."""
@@ -52,15 +70,22 @@ class PacketIndex:
     """Packets."""
     false_keys: bool
     """Whether the file calls packets keyframes that lean on others."""
-    dropped: int
-    """Packets before the first keyframe and broken ones at the end, left out."""
+    before: int
+    """Packets before the first keyframe, left out."""
+    broken: int
+    """Packets at the end that are cut off or blank, left out."""
     ragged: bool
     """Whether it begins in the middle of something, so that its first group may not be whole."""
     kept: list[av.Packet] | None
     """The packets themselves, if not too large."""
+    times_tell: bool = True
+    """Whether the frames are shown in the order of their times; if not, ``order`` is the right one
+    all the same, and nothing else is to be concluded from the times."""
 
 
-def _stands_alone(context: VideoCodecContext, packet: av.Packet) -> bool:
+def _stands_alone(
+    context: VideoCodecContext, packet: av.Packet, first_of_file: bool = False
+) -> bool:
     """Whether the packet's picture needs no other one."""
     reorder_depth = context.reorder_depth
     try:
@@ -70,7 +95,10 @@ def _stands_alone(context: VideoCodecContext, packet: av.Packet) -> bool:
     finally:
         context.flush_buffers()
         context.reorder_depth = reorder_depth  # FFmpeg may forget it
-    return bool(frames) and (frames[0].key_frame or frames[0].pict_type == PictureType.I)
+    if not frames:
+        return False
+    untold = first_of_file and frames[0].pict_type == PictureType.NONE  # as CineForm leaves it
+    return frames[0].key_frame or frames[0].pict_type == PictureType.I or untold
 
 
 def _undecodable(
@@ -92,64 +120,118 @@ def _undecodable(
     return frozenset(leading - decoded)
 
 
+@dataclass
+class _Scan:
+    """What the packets of a stream say, from the first keyframe to the last whole one."""
+
+    times: list[int | None] = field(default_factory=list)
+    keys: list[bool] = field(default_factory=list)
+    hidden: list[bool] = field(default_factory=list)
+    whole: list[bool] = field(default_factory=list)
+    key_dts: list[int | None] = field(default_factory=list)
+    states: list[int] = field(default_factory=list)
+    start: list[av.Packet] = field(default_factory=list)
+    """To the second keyframe: among them are all leading pictures."""
+    second: av.Packet | None = None
+    kept: list[av.Packet] | None = field(default_factory=list)
+    before: int = 0
+    broken: int = 0
+
+
+def _demux(container: InputContainer, stream: VideoStream) -> Generator[av.Packet, None, bool]:
+    """The packets of the stream. Returns whether the file ends in what is none: there, as for the
+    ffmpeg program, is its end."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:  # not the mark of the end
+                yield packet
+    except av.PermissionError:  # how FFmpeg's GXF ends
+        return False
+    except FAULTS:
+        return True
+    return False
+
+
+def _scan(container: InputContainer, stream: VideoStream) -> _Scan:
+    scan, context, size = _Scan(), stream.codec_context, 0
+    may_be_blank = context.codec.canonical_name in NEVER_BLANK
+    packets = _demux(container, stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration as end:
+            scan.broken += end.value
+            break
+        if packet.has_sidedata("encryption_info"):
+            raise ValueError(ENCRYPTED)
+        is_key, count = packet.is_keyframe, len(scan.times)
+        if not count and not is_key:
+            # Some containers (WTV, SWF) mark no keyframe of codecs that FFmpeg does not parse.
+            is_key = _stands_alone(context, packet, first_of_file=not scan.before)
+            if not is_key:
+                scan.before += 1
+                continue
+        if count == 1:
+            scan.second = packet
+        if len(scan.start) == count and not (count and is_key):
+            scan.start.append(packet)
+        if any(packet.has_sidedata(kind) for kind in STATE_SIDE_DATA):
+            scan.states.append(count)
+        if is_key:
+            scan.key_dts.append(packet.dts)
+        blank = may_be_blank and not any(memoryview(packet)[:BLANK_BYTES])
+        scan.times.append(packet.pts)
+        scan.keys.append(is_key)
+        scan.hidden.append(packet.is_discard)
+        scan.whole.append(not packet.is_corrupt and not blank)
+        size += packet.size
+        if scan.kept is not None:
+            scan.kept.append(packet)
+            scan.kept = scan.kept if size <= KEEP_BYTES else None
+    # What is truncated, or was never written, is no packet at the end of a file that was cut off.
+    count = max((place + 1 for place, whole in enumerate(scan.whole) if whole), default=0)
+    scan.broken += len(scan.times) - count
+    for column in (scan.times, scan.keys, scan.hidden, scan.whole, scan.kept or []):
+        del column[count:]
+    return scan
+
+
 def index_packets(path: Path, container: InputContainer, stream: VideoStream) -> PacketIndex:
     """Read all packets of the stream; decoded are only those around an open beginning. Raises
     DecodeError if there is no frame."""
-    kept: list[av.Packet] | None = []
-    found: list[tuple[int | None, bool, bool, bool]] = []
-    second: av.Packet | None = None
-    states: list[int] = []
-    start: list[av.Packet] = []  # to the second keyframe: among them are all leading pictures
-    read, before, size = 0, 0, 0
-    for packet in container.demux(stream):
-        if not packet.size:
-            continue  # the mark of the end
-        read += 1
-        if not found and not packet.is_keyframe:
-            before += 1
-            continue
-        if len(found) == 1:
-            second = packet
-        if len(start) == len(found) and not (found and packet.is_keyframe):
-            start.append(packet)
-        if any(packet.has_sidedata(kind) for kind in STATE_SIDE_DATA):
-            states.append(len(found))
-        # One that begins with so many zeros is none: no codec has such a header.
-        broken = packet.is_corrupt or not any(memoryview(packet)[:64])
-        found.append((packet.pts, packet.is_keyframe, packet.is_discard, broken))
-        size += packet.size
-        if kept is not None:
-            kept.append(packet)
-            kept = kept if size <= KEEP_BYTES else None
-    while found and found[-1][3]:
-        found.pop()  # the packet in which a file ends that was truncated or not filled to the end
-    if not found:
-        if before < read:
+    scan = _scan(container, stream)
+    count = len(scan.times)
+    if not count:
+        if scan.broken:
             raise DecodeError(path, "all its packets are broken or blank: a download cut off?")
-        why = "none of its packets is a keyframe" if read else "it holds no video packet"
+        why = "none of its packets is a keyframe" if scan.before else "it holds no video packet"
         raise DecodeError(path, f"{why}: cut off, or cut out of a longer one?")
-    keys = np.array([key for _, key, _, _ in found])
+    keys, second = np.array(scan.keys), scan.second
     # An mp4 without a list of keyframes calls all packets that, and not every decoder minds.
     false_keys = bool(keys.all() and second and not _stands_alone(stream.codec_context, second))
     if false_keys:
         keys[1:] = False
-    given = [time for time, *_ in found if time is not None]
-    usable = len(set(given)) == len(found)
+    shown = [time for time, key in zip(scan.times, scan.keys, strict=True) if key][:-1]
+    ahead = any(
+        pts is None or dts is None or dts <= pts
+        for pts, dts in zip(shown, scan.key_dts[1:], strict=False)
+    )
+    given = [time for time in scan.times if time is not None]
+    usable = len(set(given)) == count
     times = np.array(given if usable else [], np.int64)
-    hidden = np.array([discard for _, _, discard, _ in found])
-    leading = times < times[0] if usable else np.zeros(len(found), bool)
+    hidden = np.array(scan.hidden)
+    leading = times < times[0] if usable else np.zeros(count, bool)
     undecodable: frozenset[int] = frozenset()
     if leading.any():
         early = set(times[leading].tolist())
-        undecodable = _undecodable(stream.codec_context, start, early)
+        undecodable = _undecodable(stream.codec_context, scan.start, early)
     visible = np.flatnonzero(~hidden & ~np.isin(times, list(undecodable)) if usable else ~hidden)
     return PacketIndex(
-        times=times, keys=np.flatnonzero(keys),
+        times=times, keys=np.flatnonzero(keys), ahead=ahead,
         order=visible[np.argsort(times[visible])] if usable else np.empty(0, np.int64),
-        states=np.array(states, np.int64), undecodable=undecodable, count=len(found),
-        false_keys=false_keys, dropped=read - len(found),
-        ragged=before > 0 or bool(hidden[0]) or bool(leading.any()),
-        kept=kept if kept is None else kept[: len(found)],
+        states=np.array(scan.states, np.int64), undecodable=undecodable, count=count,
+        false_keys=false_keys, before=scan.before, broken=scan.broken,
+        ragged=scan.before > 0 or bool(hidden[0]) or bool(leading.any()), kept=scan.kept,
     )  # fmt: skip
 
 
@@ -180,9 +262,9 @@ def packets_between(path: Path, index: PacketIndex, first: int, last: int) -> It
     with open_video(path) as (container, stream):
         if first:
             container.seek(int(index.times[first]), stream=stream)
-        position = -1
-        for packet in container.demux(stream):
-            if not packet.size or (position < 0 and not packet.is_keyframe):
+        position = -1 if first else -1 - index.before
+        for packet in _demux(container, stream):
+            if first and position < 0 and not packet.is_keyframe:
                 continue
             if first and packet.pts is not None:
                 position = positions.get(packet.pts, position)
@@ -207,7 +289,7 @@ def decode_frames(
         missing = {int(index.times[index.order[number]]): number for number in numbers}
         skip = context.codec.canonical_name in SKIPPABLE
         # Pictures that lead the file's first keyframe need nothing before it.
-        since = int(index.times[first]) if first else None
+        since = int(index.times[first]) if first and index.times_tell else None
         packets = _packets(path, index, first, last, since)
         problem = yield from _decode_segment(context, packets, missing, skip)
         earlier = index.keys[index.keys < first]
@@ -231,7 +313,7 @@ def _segments(index: PacketIndex, wanted: Sequence[int]) -> list[tuple[list[int]
         last = int(index.order[number])
         keys = index.keys[: np.searchsorted(index.keys, last, side="right")]
         # In an open GOP a frame may follow a keyframe in the file that it precedes in time.
-        before = keys[index.times[keys] <= index.times[last]]
+        before = keys[index.times[keys] <= index.times[last]] if index.times_tell else keys
         runs.append((int(before[-1]) if len(before) else 0, last, number))
     segments: list[tuple[list[int], int, int]] = []
     for first, last, number in sorted(runs):
@@ -259,9 +341,12 @@ def _decode_segment(
     return "damaged or missing"
 
 
-def decode_all(path: Path, index: PacketIndex) -> Iterator[av.VideoFrame]:
+def decode_all(
+    path: Path, index: PacketIndex, strict: bool = True
+) -> Generator[av.VideoFrame, None, int]:
     """All frames as they come out of the decoder, without a last picture that is damaged: there a
-    recording was cut off. Raises DecodeError at any other damage."""
+    recording was cut off. Returns the number of such pictures. Raises DecodeError at any other
+    damage, unless it is not ``strict``."""
     done = 0
     for packets in (index.count, index.count - 1):
         read = 0
@@ -272,21 +357,22 @@ def decode_all(path: Path, index: PacketIndex) -> Iterator[av.VideoFrame]:
                 read += 1
                 yield packet
 
-        with open_video(path, strict=not index.ragged) as (_, stream):
+        with open_video(path, strict=strict and not index.ragged) as (_, stream):
             try:
                 for number, frame in enumerate(_feed(stream.codec_context, counted())):
-                    if frame.is_corrupt:
+                    if frame.is_corrupt and strict:
                         raise ValueError("damaged")
                     if number >= done:
                         yield frame
                         done += 1
-                return
+                return index.count - packets
             except FAULTS as error:
                 # The decoder may hold whole pictures, and the damaged one: again, without its data.
                 only_the_last = done and read == index.count - len(index.undecodable)
                 if packets < index.count or not only_the_last:
                     at = f"decoding failed at frame {done + 1}"
                     raise DecodeError(path, f"{at}: {message(error)}") from error
+    return 1
 
 
 def _feed(

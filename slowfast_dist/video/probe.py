@@ -8,10 +8,13 @@ from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
-from slowfast_dist.video.container import FAULTS, DecodeError, open_video
+from slowfast_dist.video.container import FAULTS, DecodeError, obstacle, open_video
 from slowfast_dist.video.packets import (
     PacketIndex,
     decode_all,
@@ -20,7 +23,7 @@ from slowfast_dist.video.packets import (
     packets_between,
 )  # fmt: skip
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import Timeline, pack_uneven_times
+from slowfast_dist.video.seeking import Timeline, pack_moved_frames, pack_uneven_times
 
 VERSION = f"4, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
@@ -36,8 +39,18 @@ def probe_file(path: Path) -> VideoInfo:
     """Scan the packets of the file; decode its first frame and the last one that is a keyframe.
 
     Where the packets may not tell the frames (AVI, MPEG-TS, rare codecs, missing times) it decodes
-    everything and counts. Raises DecodeError for what cannot be read.
+    everything and counts; where their times may not tell the order (they are uneven, or the decoder
+    shows that they do not) it decodes everything and compares. Raises DecodeError for what cannot
+    be read.
     """
+    try:
+        return _probe(path)
+    except DecodeError as error:
+        named = obstacle(path)
+        raise DecodeError(path, named or error.reason) from error
+
+
+def _probe(path: Path) -> VideoInfo:
     with open_video(path) as (container, stream):
         formats = container.format.name.split(",")
         index = index_packets(path, container, stream)
@@ -52,22 +65,30 @@ def probe_file(path: Path) -> VideoInfo:
         one_video = len(container.streams.video) == 1
         may_seek = plain and not false_keys and one_video and not len(index.states)
         timeline = _timeline(index) if may_seek else None
+        key_interval = int(np.diff(index.keys, append=index.count).max())
+        moved_frames, lost = "", 0
         if plain:
             frames, by_packets = len(index.order), True
-            times = index.times[index.order].tolist()
+            times = np.sort(index.times[index.order]).tolist()
             keys = np.flatnonzero(np.isin(index.order, index.keys)).tolist()
             wanted = sorted({0, *keys[-1:]})
             first = dict(decode_frames(path, stream.codec_context, index, wanted))[0]
         else:
-            times, by_packets, first = _decode_and_count(path, index)
+            times, by_packets, first, lost = _decode_and_count(path, index)
             frames = len(times)
-        key_interval = int(np.diff(index.keys, append=index.count).max())
-        decode_ms = _decode_ms(path, stream.codec_context, index, key_interval)
+        decode_ms, rising = _decode_ms(path, stream.codec_context, index, key_interval)
+        if plain and not (_step(index.times) and rising and _sorts(index, reorder_depth)):
+            ranks, presented, lost = _presented_ranks(path, index)
+            frames, by_packets = len(ranks), sorted(ranks) == list(range(frames))
+            times = times if by_packets else presented
+            moved_frames = pack_moved_frames(ranks) if by_packets else ""
+            timeline = timeline if by_packets and not moved_frames else None
         rotation, mirrored = _orientation(first)
         size = (first.height, first.width)
         height, width = size[::-1] if rotation in (90, 270) else size
         decord_exact = (
-            plain and not false_keys and not mirrored and not len(index.states)
+            plain and by_packets and not moved_frames
+            and not false_keys and not mirrored and not len(index.states)
             and codec in DECORD_CODECS
             and stream.frames in (0, frames)
             and (rotation == 0 or "mp4" in formats)  # in Matroska, Decord overlooks it
@@ -85,7 +106,39 @@ def probe_file(path: Path) -> VideoInfo:
             frame_time=timeline.step if timeline else 0.0,
             reorder_depth=reorder_depth, file_size=path.stat().st_size,
             uneven_times=pack_uneven_times(told, stream.time_base, fps),
+            moved_frames=moved_frames,
+            lost=max(index.broken + lost, _never_read(path, container, stream, index)),
         )  # fmt: skip
+
+
+def _never_read(
+    path: Path, container: InputContainer, stream: VideoStream, index: PacketIndex
+) -> int:
+    """Pictures that the file's header lists, or has time for, and that are not there: it was cut
+    off. 0 where it does not tell."""
+    formats = container.format.name.split(",")
+    here = index.before + index.count
+    if "mp4" in formats:
+        return max(0, sum(entry.size > 0 for entry in stream.index_entries) - here)
+    if "avi" in formats and index.broken:
+        return max(0, stream.frames - here)
+    if "matroska" in formats and _segment_is_cut(path):
+        seconds = (container.duration or 0) / av.time_base
+        return max(0, round(seconds * float(stream.average_rate or 0)) - here)
+    return 0
+
+
+def _segment_is_cut(path: Path) -> bool:
+    """Whether a Matroska file is shorter than the one segment that it says to hold (RFC 9559)."""
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    place = head.find(b"\x18\x53\x80\x67") + 4
+    if place < 4 or not head[place : place + 1].strip(b"\0"):
+        return False
+    width = 9 - head[place].bit_length()  # of the size, whose leading zeros tell its bytes
+    size = int.from_bytes(head[place : place + width]) & (1 << 7 * width) - 1
+    unknown = size == (1 << 7 * width) - 1
+    return not unknown and place + width + size > path.stat().st_size
 
 
 def _unknown_side_data(kind: Any, value: object) -> Any:
@@ -118,62 +171,111 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
 
 def _timeline(index: PacketIndex) -> Timeline | None:
     """The times of the frames if they are even, and the file can be read by seeking."""
-    if index.dropped or index.ragged or len(index.order) < index.count:
+    if index.broken or index.ragged or len(index.order) < index.count:
         return None
-    times = index.times[index.order]
+    step = _step(index.times)
+    return Timeline(int(index.times.min()), step) if step else None
+
+
+def _step(times: NDArray[np.int64]) -> float:
+    """Ticks from one of the times to the next; 0 where they are uneven."""
+    times = np.sort(times)
     numbers = np.arange(len(times))
     step = float(times[-1] - times[0]) / max(1, len(times) - 1) or 1.0
     # Further off its place, in frames, one might be taken for its neighbour.
-    if np.abs((times - times[0]) / step - numbers).max() > 0.4:
-        return None
-    return Timeline(int(times[0]), step)
+    return step if np.abs((times - times[0]) / step - numbers).max() <= 0.4 else 0.0
 
 
 def _decode_ms(
     path: Path, context: VideoCodecContext, index: PacketIndex, key_interval: int
-) -> float:
+) -> tuple[float, bool]:
     """CPU ms a frame, from the first 8 of the last group; 0 if they do not decode alone. The
-    keyframe, which takes longer, counts as often as there are keyframes."""
+    keyframe, which takes longer, counts as often as there are keyframes. And whether these came in
+    the order of their times."""
     first, seconds = int(index.keys[-1]), []
     last = min(first + 8, index.count) - 1
+    times: list[int] = []
     try:
         context.flush_buffers()
         context.skip_frame = "DEFAULT"
-        for packet in packets_between(path, index, first, last):
+        for packet in (*packets_between(path, index, first, last), None):
             start = time.process_time()
-            context.decode(packet)
-            seconds.append(time.process_time() - start)
+            frames = context.decode(packet)
+            if packet is not None:
+                seconds.append(time.process_time() - start)
+            times += [frame.pts for frame in frames if frame.pts is not None]
     except FAULTS:  # of frames that lean on the group before; what matters is checked elsewhere
         pass
+    rising = times == sorted(times)
     if not seconds:
-        return 0.0
+        return 0.0, rising
     others = seconds[1:] or seconds
     mean = (seconds[0] + (key_interval - 1) * sum(others) / len(others)) / key_interval
-    return round(1000 * mean, 3)
+    return round(1000 * mean, 3), rising
+
+
+def _sorts(index: PacketIndex, reorder_depth: int) -> bool:
+    """Whether a decoder that holds back so many frames could bring the packets into the order of
+    their times."""
+    ranks = np.argsort(np.argsort(index.times))
+    return bool((np.arange(index.count) - ranks).max() <= reorder_depth)
+
+
+def _presented_ranks(
+    path: Path, index: PacketIndex
+) -> tuple[list[int], list[int | None], int]:
+    """Of each frame, in the order in which a decode of everything gives them, the place that its
+    packet's time has among all, -1 for what has no such place; their own times; and the number of
+    damaged ones at the end.
+
+    Where damage is met the order is that of a decode that overlooks it: whoever reads a damaged
+    frame is told then. Raises DecodeError where that is no order of all frames.
+    """
+    places: dict[int | None, int] = {int(time): place for place, time in enumerate(index.times[index.order])}
+    try:
+        times, _, lost = _decode_everything(path, index)
+    except DecodeError:
+        times, _, lost = _decode_everything(path, index, strict=False)
+        if sorted(places.get(time, -1) for time in times) != list(range(len(places))):
+            raise
+    return [places.get(time, -1) for time in times], times, lost
 
 
 def _decode_and_count(
     path: Path, index: PacketIndex
-) -> tuple[list[int | None], bool, av.VideoFrame]:
+) -> tuple[list[int | None], bool, av.VideoFrame, int]:
     """The frames' times in ticks, whether they come in the order of the packets' times, the first
-    frame."""
-    first: av.VideoFrame | None = None
-    times: list[int | None] = []
-    for frame in decode_all(path, index):
-        first = first or frame
-        times.append(frame.pts)
+    frame, and the number of damaged ones at the end."""
+    times, first, lost = _decode_everything(path, index)
     if first is None:
         raise DecodeError(path, "no frame can be decoded")
-    return times, times == index.times[index.order].tolist(), first
+    return times, times == index.times[index.order].tolist(), first, lost
+
+
+def _decode_everything(
+    path: Path, index: PacketIndex, strict: bool = True
+) -> tuple[list[int | None], av.VideoFrame | None, int]:
+    """The times of all frames, the first of them, and the number of damaged ones at the end."""
+    first: av.VideoFrame | None = None
+    times: list[int | None] = []
+    decoding = decode_all(path, index, strict)
+    while True:
+        try:
+            frame = next(decoding)
+        except StopIteration as end:
+            return times, first, end.value
+        first = first or frame
+        times.append(frame.pts)
 
 
 def _plain_order(index: PacketIndex) -> bool:
     """Whether Decord, which seeks by the rank of keyframes in the file, lands on the right ones.
 
-    Nothing left out or hidden by an edit list, and every keyframe's rank by time is its rank in the
-    file. On 46 files this told the ones in which Decord is right from the others.
+    Nothing left out or hidden by an edit list, every keyframe's rank by time is its rank in the
+    file, and none is to be decoded before the last one is shown: mp4 is sought in by the times of
+    decoding. On 46 files this told the ones in which Decord is right from the others.
     """
-    if index.dropped or len(index.order) < index.count:
+    if index.before or index.broken or index.ahead or len(index.order) < index.count:
         return False
     ranks = np.empty(index.count, np.int64)
     ranks[index.order] = np.arange(index.count)

@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
-from slowfast_dist.video.seeking import SeekingReader, Timeline, unpack_uneven_times
+from slowfast_dist.video.seeking import (
+    SeekingReader,
+    Timeline,
+    unpack_uneven_times,
+    with_moved_frames,
+)
 from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view
 
 __all__ = [
@@ -82,6 +87,12 @@ class VideoInfo:
     """Bytes."""
     mirrored: bool = False
     """Whether the frame is mirrored left to right once it is turned, as some cameras ask for."""
+    moved_frames: str = ""
+    """Which frame, counted by the packets' times, is shown in which place, as `pack_moved_frames`
+    packs it; empty where the order is that of the times."""
+    lost: int = 0
+    """Pictures at the end that are damaged or not there, where a recording was cut off, as far as
+    the file tells; they are no frames."""
     uneven_times: str = ""
     """When each frame is shown, as `pack_uneven_times` packs it; empty where frame n is shown n /
     ``fps`` seconds after the first, and where nothing tells."""
@@ -143,6 +154,8 @@ def open_indexed(path: Path, info: VideoInfo) -> Iterator[tuple[PacketIndex, Vid
         index = index_packets(path, container, stream)
         if info.by_packets and len(index.order) != info.frames:
             raise DecodeError(path, f"{len(index.order)} frames, {info.frames} when it was probed")
+        if info.by_packets and info.moved_frames:
+            index = with_moved_frames(path, index, info.moved_frames)
         yield index, stream
 
 

@@ -7,9 +7,10 @@ follows which frame each packet holds, so only those that lead to the wanted fra
 import zlib
 from base64 import b85decode, b85encode
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
+from pathlib import Path
 
 import av
 import numpy as np
@@ -18,8 +19,8 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.video.container import FAULTS
-from slowfast_dist.video.packets import KEEP_BYTES, SKIPPABLE
+from slowfast_dist.video.container import FAULTS, DecodeError
+from slowfast_dist.video.packets import KEEP_BYTES, SKIPPABLE, PacketIndex
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,39 @@ class SeekingReader:
             if not self._unread:
                 break
         return False
+
+
+# --- the order of frames, where it is not that of their times ------------------------------------
+
+
+def pack_moved_frames(ranks: Sequence[int]) -> str:
+    """A text for N frames of which number n is the one at place ``ranks[n]`` by its time; empty
+    where the order is that of the times."""
+    moves = np.asarray(ranks, np.int32) - np.arange(len(ranks), dtype=np.int32)
+    if not moves.any():
+        return ""
+    return b85encode(zlib.compress(moves.astype("<i4").tobytes(), 9)).decode()
+
+
+def unpack_moved_frames(text: str) -> NDArray[np.int64]:
+    """(N,) the ``ranks``. Raises ValueError for what is no such text."""
+    try:
+        moves = np.frombuffer(zlib.decompress(b85decode(text)), "<i4")
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    ranks = np.arange(len(moves)) + moves
+    if not np.array_equal(np.sort(ranks), np.arange(len(moves))):
+        raise ValueError("not an order of frames")
+    return ranks
+
+
+def with_moved_frames(path: Path, index: PacketIndex, text: str) -> PacketIndex:
+    """The index with its frames in the order that the probe found. Raises DecodeError where they
+    are not as many as they were then."""
+    ranks = unpack_moved_frames(text)
+    if len(ranks) != len(index.order):
+        raise DecodeError(path, f"{len(index.order)} frames, {len(ranks)} when it was probed")
+    return replace(index, order=index.order[ranks], times_tell=False)
 
 
 # --- the times of frames, where they do not follow from the frame rate ---------------------------

@@ -1,6 +1,7 @@
 """A few small pictures of one video, as it is shown: by which others that look the same are found.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
+from slowfast_dist.video.seeking import with_moved_frames
 
 PLACES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Where the frames lie that are looked at, as fractions of the video: not at its ends, which are
@@ -20,11 +22,16 @@ THUMBNAIL_SIDE = 32
 Thumbnail = NDArray[np.uint8]
 
 
-def read_thumbnails(path: Path, full: bool) -> list[Thumbnail]:
+def read_thumbnails(path: Path, full: bool, moved_frames: str | None = "") -> list[Thumbnail]:
     """The frames at PLACES, uint8 RGB (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), as displayed. ``full``:
-    decode every frame on the way. Raises DecodeError for damage that is met."""
+    decode every frame on the way. ``moved_frames``: as in VideoInfo; None where the frames are to
+    be counted. Raises DecodeError for damage that is met."""
     with open_video(path) as (container, stream):
         index = index_packets(path, container, stream)
+        if moved_frames is None:
+            index = replace(index, order=np.empty(0, np.int64))
+        elif moved_frames:
+            index = with_moved_frames(path, index, moved_frames)
         formats = container.format.name.split(",")
         timed = "mp4" in formats or "matroska" in formats  # AVI has no times of frames
         if timed and len(index.order) and not full:

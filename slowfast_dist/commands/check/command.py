@@ -54,6 +54,7 @@ def _findings(data: Dataset, command: CheckData) -> list[Finding]:
         *shared_recordings(data),
         *copies(data),
         *files.unreadable(data),
+        *files.cut_off(data),
         *files.refused(data),
         *files.short_clips(data, command),
         *files.class_sizes(data),

@@ -178,7 +178,12 @@ def _fingerprints(
         pixels = info.frames * info.width * info.height
         return TIME_LIMIT + info.file_size / BYTES_PER_SECOND + pixels / PIXELS_PER_SECOND
 
-    asked = map_in_children(fingerprint_or_reason, known, workers, limit, full=full)
+    orders = {
+        str(path): info.moved_frames if info.by_packets else None
+        for path, info in known.items()
+        if info.moved_frames or not info.by_packets
+    }
+    asked = map_in_children(fingerprint_or_reason, known, workers, limit, full=full, orders=orders)
     title = "decoding every frame" if full else "looking at the videos"
     answers: dict[Path, str | bytes] = {}
     with contextlib.closing(asked):

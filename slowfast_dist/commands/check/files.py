@@ -50,6 +50,22 @@ def unreadable(data: Dataset) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def cut_off(data: Dataset) -> Iterator[Finding]:
+    cut = [(row, info) for row, info in data.readable() if info.lost]
+    if cut:
+        lost = sum(info.lost for _, info in cut)
+        yield Finding(
+            "cut-off", "warning",
+            f"{len(cut)} of {len(data.readable())} videos were cut off while they were recorded or "
+            f"copied: {lost} pictures at their ends are damaged or not there, as far as the files "
+            "tell, and are left out.",
+            "copy them anew where there is a whole one",
+            [f"{data.names[row]}: {info.lost} of {info.frames + info.lost} pictures"
+             for row, info in cut],
+            [{**data.video(row), "lost": info.lost} for row, info in cut],
+        )  # fmt: skip
+
+
 def refused(data: Dataset) -> Iterator[Finding]:
     if data.refused is not None:
         yield Finding("refused", "error", "Training would not start.", data.refused)
