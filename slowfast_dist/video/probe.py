@@ -231,7 +231,8 @@ def _presented_ranks(
     Where damage is met the order is that of a decode that overlooks it: whoever reads a damaged
     frame is told then. Raises DecodeError where that is no order of all frames.
     """
-    places: dict[int | None, int] = {int(time): place for place, time in enumerate(index.times[index.order])}
+    shown = index.times[index.order].tolist()
+    places: dict[int | None, int] = {time: place for place, time in enumerate(shown)}
     try:
         times, _, lost = _decode_everything(path, index)
     except DecodeError:
