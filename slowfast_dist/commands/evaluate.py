@@ -61,6 +61,8 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         logger.info(line)
     for line in best.picture_notes(found.videos.pictures()):
         logger.warning(line)
+    for line in best.rate_notes(found.videos.rates(), found.videos.names.__getitem__):
+        logger.warning(line)
     asked: dict[str, Any] = {
         "temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops,
     }  # fmt: skip

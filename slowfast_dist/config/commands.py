@@ -31,6 +31,9 @@ class CheckData:
     seed: Annotated[int, Interval(ge=0, le=fields.MOST_SEED), as_training("seed")] = 0
     num_frames: Annotated[_Frames, as_training("data.num-frames")] = 32
     sampling_rate: Annotated[_Rate, as_training("data.sampling-rate")] = 2
+    frame_rate: Annotated[
+        fields.ClipRate, as_training("data.frame-rate", "; as the preset finetune")
+    ] = 30.0
     crop_size: Annotated[_Pixels, as_training("data.crop-size")] = 224
     flip: Annotated[bool, as_training("data.flip")] = True
     full: bool = False

@@ -17,6 +17,9 @@ MOST_FRAMES = 4096
 MOST_PIXELS = 4096
 """Pixels of a side of what the model sees, at most; more is a slip, and takes all memory."""
 
+MOST_RATE = 1000
+"""Frames a second of a clip at most; more is a slip: no camera takes so many for so long."""
+
 MOST_SHORT_SIDE = 8192
 """Pixels of the short side at most; more is a slip, and takes all memory."""
 
@@ -42,6 +45,8 @@ NotNegative = Annotated[float, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
 ListLength = Annotated[int, Interval(ge=0, le=MOST)]
+
+ClipRate = Annotated[float | Literal["video"], Gt(0), Le(MOST_RATE)]
 
 ModelName = Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50", "slowfast_tiny"]
 OptimizerName = Literal["adam", "adamw", "sgd"]

@@ -47,6 +47,10 @@ class DataConfig:
     """Frames of a clip, as the fast pathway sees it; a multiple of 4."""
     sampling_rate: fields.Count = 2
     """Frames of the video from one sampled frame to the next (dense sampling only)."""
+    frame_rate: fields.ClipRate = "video"
+    """Frames a second in which sampling_rate counts (dense sampling only): of the video, each has
+    its own; or a number: of any video those frames are taken that are nearest in time, so that
+    clips last equally long. Kinetics' pretrained networks saw 30."""
     sampling: Literal["dense", "uniform"] = "dense"
     """dense: num_frames at sampling_rate, random start in training, centre in validation.
     uniform: num_frames spread evenly over the whole video."""

@@ -103,6 +103,14 @@ class VideoTable(Sequence[VideoRecord]):
         assert self.infos is not None
         return self.infos[row]
 
+    def rates(self) -> NDArray[np.float64]:
+        """Frames a second of each video, on average over it, (N,); 0 where it does not tell."""
+        assert self.infos is not None
+        rates = self.infos.columns["fps"].astype(np.float64)
+        for row in np.flatnonzero(self.infos.columns["uneven_times"]).tolist():
+            rates[row] = self.infos[row].mean_rate()
+        return rates
+
     def kinds(self) -> "Counter[tuple[str, bool]]":
         """How many videos there are of each codec in which Decord is right (True), or is not."""
         assert self.infos is not None

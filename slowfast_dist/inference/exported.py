@@ -142,7 +142,7 @@ def _difference(found: Mapping[str, str], best: BestModel) -> str | None:
     except FileNotFoundError:  # the exported file and best_model.json alone go far, too
         sha256 = found.get("weights_sha256", "")
     expected = as_strings(describe_export(best, sha256, input_type))
-    found = {"pixel_aspect": "stored", **found}  # an older version's file, which knew no other
+    found = OLDER_EXPORTS | dict(found)
     name = next((name for name in IDENTITY if found.get(name) != expected[name]), None)
     if name != "weights_sha256":
         return name and f"{name} {found.get(name)}"
@@ -156,9 +156,12 @@ PT2_FILE = "metadata.json"
 
 IDENTITY = (
     "weights_sha256", "epoch", "model", "classes", "num_frames", "sampling", "sampling_rate",
-    "resize", "short_side", "crop_size", "pixel_aspect", "normalisation",
+    "frame_rate", "resize", "short_side", "crop_size", "pixel_aspect", "normalisation",
 )  # fmt: skip
 """What must be as in best_model.json for a file to be an export of that model."""
+
+OLDER_EXPORTS = {"frame_rate": "video"}
+"""What a file means that was exported before it said so."""
 
 
 def export_path(folder: Path, format: Format) -> Path:

@@ -1,18 +1,21 @@
 """models/best_model.json and the weights beside it: all that an evaluation or prediction needs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from slowfast_dist.config.checks import require
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Precision
 from slowfast_dist.config.training import DataConfig, EvaluationConfig
+from slowfast_dist.data.clips import rate_notes, rates_as_words
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
@@ -36,7 +39,7 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
     """How a clip is cut out of a video, in JSON's types."""
     return {
         "num_frames": data.num_frames, "sampling": data.sampling,
-        "sampling_rate": data.sampling_rate, "resize": data.resize,
+        "sampling_rate": data.sampling_rate, "frame_rate": data.frame_rate, "resize": data.resize,
         "short_side": data.short_side[0], "crop_size": data.crop_size,
         "pixel_aspect": data.pixel_aspect,
     }  # fmt: skip
@@ -79,6 +82,8 @@ class BestModel:
     """In which it was trained and validated: no, bf16 or fp16; None where that is not known."""
     pictures: dict[str, int] | None = None
     """Of the training videos, as `PictureCounts.as_facts`; None in what older versions wrote."""
+    video_rates: tuple[float, ...] = ()
+    """Frames a second of the training videos, as `group_rates` has them; of older versions none."""
 
     def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
         """The views of each video that are scored; None: as many as in the run's own validation.
@@ -99,6 +104,12 @@ class BestModel:
         stored = self.data.pixel_aspect == "stored" and self.data.resize == "short-side"
         why = "as the model was trained (pixel-aspect stored)" if stored else None
         return picture_notes(counts, why, self.pictures)
+
+    def rate_notes(self, rates: NDArray[np.float64], name: Callable[[int], str]) -> list[str]:
+        """As `clips.rate_notes`, of videos that the model sees."""
+        whose = f"the training videos' {rates_as_words(self.video_rates or (0.0,))} a second"
+        remedy = "a training with --data.frame-rate 30 takes frames by their times"
+        return rate_notes(rates, name, self.data, self.video_rates, whose, remedy)
 
     def load(self) -> SlowFast:
         """The network with its weights, on the CPU, in evaluation mode.
@@ -184,6 +195,11 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     for name, known in words.items():
         if clip[name] not in known:
             raise ValueError(f"{name} is {clip[name]!r}")
+    frame_rate = clip.get("frame_rate", "video")  # an older version knew no other
+    if frame_rate != "video":
+        if not _is_rate(frame_rate):
+            raise ValueError(f"frame_rate is {frame_rate!r}")
+        frame_rate = float(frame_rate)
     outputs, dropout = model["num_classes"], model["dropout"]
     if not isinstance(model["name"], str) or not isinstance(outputs, int) or outputs < 1:
         raise ValueError(f"model is {model!r}")
@@ -194,7 +210,8 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     if len(set(classes)) != model["num_classes"] or len(classes) != model["num_classes"]:
         raise ValueError(f"{len(classes)} classes for {model['num_classes']} outputs")
     settings = {name: clip[name] for name in (*numbers, *words)}
-    data = DataConfig(**settings | {"short_side": (clip["short_side"],) * 2})
+    settings |= {"short_side": (clip["short_side"],) * 2, "frame_rate": frame_rate}
+    data = DataConfig(**settings)
     views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
     seconds = content.get("data", {}).get("median_seconds")
     if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
@@ -202,11 +219,21 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     pictures = mapping(content.get("data")).get("pictures")
     if pictures is not None and not all(isinstance(pictures[name], int) for name in PICTURE_FACTS):
         raise ValueError(f"pictures is {pictures!r}")
+    rates = [one["rate"] for one in mapping(content.get("data")).get("frame_rates", [])]
+    if not all(map(_is_rate, rates)):
+        raise ValueError(f"frame_rates are {rates!r}")
     precision = mapping(content.get("training")).get("mixed_precision")
     return BestModel(
         folder, tuple(classes), model, data, views, content["epoch"], seconds,
-        precision if precision in get_args(Precision) else None, pictures,
+        precision if precision in get_args(Precision) else None, pictures, tuple(rates),
     )  # fmt: skip
+
+
+def _is_rate(value: object) -> bool:
+    """Whether it can be the frames a second of a video."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value < float("inf")
 
 
 def save_best(

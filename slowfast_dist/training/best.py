@@ -14,6 +14,7 @@ from torch import Tensor
 
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config, DataConfig
+from slowfast_dist.data.clips import group_rates
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.data.scan import LIST_SUFFIXES
 from slowfast_dist.data.video_table import VideoTable
@@ -226,6 +227,7 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
         "unreadable": len(videos.rejected),
         "median_seconds": median_seconds(videos.train),
         "pictures": videos.train.pictures().as_facts(),
+        "frame_rates": [vars(group) for group in group_rates(videos.train.rates())],
         "per_class": [
             {"class": name, "train": train, "val": val}
             for name, train, val in zip(videos.classes, *counts, strict=True)

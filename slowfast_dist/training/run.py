@@ -32,6 +32,7 @@ from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.training.best import Run, bring_best
+from slowfast_dist.training.data_health import frame_rate_notes
 from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import build_optimizer, build_schedule, values_per_parameter
@@ -205,6 +206,8 @@ def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> Non
     stored = data.pixel_aspect == "stored" and data.resize == "short-side"
     counts = videos.train.pictures() + videos.val.pictures()
     for line in picture_notes(counts, "--data.pixel-aspect stored" if stored else None):
+        logger.warning(line)
+    for line in frame_rate_notes(videos, config):
         logger.warning(line)
     for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), config.data.decoder):
         logger.info(line)

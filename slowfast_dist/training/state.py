@@ -40,7 +40,7 @@ CHANGEABLE_SETTINGS = (
 """Settings, or the beginnings of their names, that may differ when a run is resumed: they do not
 change what the steps compute."""
 
-AS_BEFORE = {"data.pixel_aspect": "stored"}
+AS_BEFORE = {"data.frame_rate": "video", "data.pixel_aspect": "stored"}
 """Settings that joined later with a default which changes what the steps compute, and the value
 that stands for how a run was trained whose checkpoint does not name them."""
 

@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
-from slowfast_dist.video.seeking import SeekingReader, Timeline, with_moved_frames
+from slowfast_dist.video.seeking import (
+    SeekingReader,
+    Timeline,
+    unpack_uneven_times,
+    with_moved_frames,
+)
 from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view, used_aspect
 
 __all__ = [
@@ -99,6 +104,22 @@ class VideoInfo:
     lost: int = 0
     """Pictures at the end that are damaged or not there, where a recording was cut off, as far as
     the file tells; they are no frames."""
+    uneven_times: str = ""
+    """When each frame is shown, as `pack_uneven_times` packs it; empty where frame n is shown n /
+    ``fps`` seconds after the first, and where nothing tells."""
+
+    def times(self) -> NDArray[np.float64] | None:
+        """Seconds from the first frame to each (N,); None where the file tells neither times nor a
+        frame rate."""
+        if self.uneven_times:
+            return unpack_uneven_times(self.uneven_times)
+        return np.arange(self.frames) / self.fps if self.fps > 0 else None
+
+    def mean_rate(self) -> float:
+        """Frames a second, on average over the video; 0 where the file does not tell."""
+        if self.uneven_times:
+            return (self.frames - 1) / float(unpack_uneven_times(self.uneven_times)[-1])
+        return self.fps
 
     @property
     def pixel_aspect(self) -> float:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from slowfast_dist.commands.benchmark.output import Laps
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.clips import dense_indices
+from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.model.inputs import MEAN, STD
@@ -55,7 +55,7 @@ def drawn_clip(
     rng = np.random.default_rng([SEED, key.epoch, key.sample])
     position = float(rng.random())
     view = training_view(info.height, info.width, data, rng, info.pixel_aspect)
-    return dense_indices(info.frames, data.num_frames, data.sampling_rate, position), view
+    return clip_indices(info, data, position), view
 
 
 def _read_decord(path: Path, indices: NDArray[np.int64]) -> NDArray[np.uint8]:

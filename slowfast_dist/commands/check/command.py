@@ -59,7 +59,7 @@ def _findings(data: Dataset, command: CheckData) -> list[Finding]:
         *files.refused(data),
         *files.short_clips(data, command),
         *files.class_sizes(data),
-        *files.frame_rates(data),
+        *files.frame_rates(data, command),
         *files.frame_sizes(data, command),
         *files.pictures(data),
     ]
@@ -70,7 +70,9 @@ def _read_cost(readable: Sequence[Path], command: CheckData) -> float | None:
     """Mean CPU seconds to read a clip of a few videos, spread evenly over all; None without any."""
     step = max(1, len(readable) // SAMPLE)
     chosen = readable[step // 2 :: step][:SAMPLE]
-    costs = clip_costs(chosen, 1, command.num_frames, command.sampling_rate, command.crop_size)
+    costs = clip_costs(
+        chosen, 1, command.num_frames, command.sampling_rate, command.crop_size, command.frame_rate
+    )
     return statistics.mean(costs.values()) if costs else None
 
 

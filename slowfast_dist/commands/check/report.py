@@ -12,9 +12,11 @@ from typing import Any
 
 from slowfast_dist.annotations.table import SIDES
 from slowfast_dist.commands.check.dataset import Dataset, Finding
+from slowfast_dist.commands.check.files import clip_config
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.clips import dense_clips
 from slowfast_dist.system.files import reason_of, sync_folder
 from slowfast_dist.video.pictures import ratio
 from slowfast_dist.video.reader import chosen_decoder
@@ -41,11 +43,12 @@ WORTH_PREPARING = 3.0
 def facts(data: Dataset, command: CheckData, seconds: float | None, workers: int) -> dict[str, Any]:
     """What the dataset is, wrong or not. ``seconds``: CPU time to read a clip."""
     infos = [info for _, info in data.readable()]
-    lengths = [info.frames / info.fps for info in infos if info.fps > 0]
+    rates = [info.mean_rate() for info in infos]
+    lengths = [info.frames / rate for info, rate in zip(infos, rates, strict=True) if rate > 0]
     stats: dict[str, Any] = {
         "codecs": _counts(info.codec for info in infos),
         "decoders": _counts(chosen_decoder(info, "auto") for info in infos),
-        "frame_rates": _counts(f"{info.fps:.4g}" for info in infos),
+        "frame_rates": _counts(f"{rate:.4g}" for rate in rates),
         "sizes": _counts(f"{info.width}x{info.height}" for info in infos),
         "rotated": sum(info.rotation != 0 for info in infos),
         "pixel_aspects": _counts(ratio(info.pixel_aspect) for info in infos),
@@ -54,10 +57,11 @@ def facts(data: Dataset, command: CheckData, seconds: float | None, workers: int
         "alpha": sum(info.alpha for info in infos),
         "seconds": {"total": sum(lengths), "median": median(lengths) if lengths else None},
     }
-    span = (command.num_frames - 1) * command.sampling_rate + 1
+    clip = clip_config(command)
     costs = [  # on average a clip begins in the middle between two keyframes
         (info.decode_ms * min(span + info.key_interval / 2, info.frames), data.names[row])
         for row, info in data.readable()
+        for span in (int(dense_clips(info, clip).at(0)[-1]) + 1,)
     ]
     stats["slowest"] = [
         {"path": name, "decode_ms_a_clip": round(cost, 1)}

@@ -82,14 +82,12 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
         note(str(found.skipped))
     if found.repeated:
         note(f"{found.repeated} of the inputs are files that were given already")
-    from slowfast_dist.commands.predict.videos import predict_videos
-    from slowfast_dist.data.columns import InfoColumns
-    from slowfast_dist.data.video_table import count_pictures
+    from slowfast_dist.commands.predict.videos import SeenVideos, predict_videos
 
     files, columns = found.files, terminal_columns()
     paths = [given.path for given in files]
     out = JsonLines() if command.json else Table(paths, predictor.classes, columns)
-    failed, infos = 0, []
+    failed, seen = 0, SeenVideos(predictor, command)
     with closing(predict_videos(predictor, files, command)) as predictions:
         # On a terminal the table itself shows how far it is.
         watched = columns is not None or len(files) == 1
@@ -106,12 +104,11 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
                 out.failure(one.path, error.reason)
                 failed += 1
                 continue
-            infos.append(one.info)
             ranked = top(one.probabilities, predictor.classes, command.top_k)
             out.prediction(one.path, ranked, one.info, more)
-    if infos:
-        for line in predictor.best.picture_notes(count_pictures(InfoColumns.of(infos))):
-            note(line)
+            seen.add(one.path, one.info)
+    for line in seen.notes():
+        note(line)
     if failed and len(files) > 1:
         note(f"{failed} of {len(files)} could not be read")
     return failed

@@ -81,6 +81,11 @@ class _LinePrinter:
                 note(f"{self._name}: {line}")
         window = newest.take()
         assert window is not None
+        if self.lines == 0:
+            for note_line in self._predictor.best.rate_notes(
+                np.array([window.rate]), lambda _: self._name
+            ):
+                note(note_line)
         chances = self._predictor.probabilities(window.clips).mean(axis=0)
         if not np.isfinite(chances).all():
             raise RunError(f"{self._name}: {NOT_A_NUMBER}")

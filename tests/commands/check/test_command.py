@@ -115,7 +115,7 @@ def test_everything_wrong_is_named(
         write(clean / "b" / f"most{number}.mp4", 60 + number)
     for number in range(2):
         write(clean / "few" / f"{number}.mp4", 50 + number)
-    write(clean / "a" / "short.mp4", 70, frames=5)
+    write(clean / "a" / "short.mp4", 70, frames=2)  # .2 s: 8 frames of 30 a second last .27 s
     shutil.copy(clean / "a" / "clip0.mp4", clean / "a" / "again.mp4")
     shutil.copy(clean / "a" / "clip2.mp4", clean / "b" / "elsewhere.mp4")
     with av.open(str(clean / "b" / "clip1.mp4")) as source:
@@ -146,6 +146,34 @@ def test_everything_wrong_is_named(
     assert levels == sorted(levels)  # errors first
     printed = capsys.readouterr().out
     assert printed.index("ERRORS") < printed.index("a/text.mp4") < printed.index("WARNINGS")
+
+
+@pytest.mark.parametrize("counts", [(3, 3), (4, 2)])
+def test_frame_rates_are_named_with_their_counts(tmp_path: Path, counts: tuple[int, int]) -> None:
+    """Also of an even mix, in which no video has the median."""
+    for number in range(6):
+        path = tmp_path / "videos" / "ab"[number % 2] / f"{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rate = 15 if number < counts[0] else 60
+        write_video(path, clip(place(number), number, 3 * rate), rate)
+    command = replace(SMALL, num_frames=32, sampling_rate=2)
+    report = check(tmp_path / "videos", command, tmp_path)[1]
+    finding = found(report)["frame-rates"]
+    assert finding["summary"] == (
+        f"{counts[1]} of 6 videos have another frame rate than the {counts[0]} of 15 a second: "
+        f"{counts[1]} have 60; at 60 a second a clip spans 1.1 s in place of 4.2, where frames are "
+        "counted."
+    )
+    assert "--data.frame-rate 30" in finding["remedy"]
+    assert {item["fps"] for item in finding["items"]} == {60.0}
+    assert "short-clips" not in found(report)  # 3 s, and a clip by time lasts 2.1
+    counted = check(tmp_path / "videos", replace(command, frame_rate="video"), tmp_path)[1]
+    summary = found(counted)["frame-rates"]["summary"]
+    assert "6 of 6 videos have another frame rate than the 30 a second that the pre" in summary
+    assert found(counted)["short-clips"]["items"] == [  # 45 frames, where a clip counts 63
+        {**item, "frames": 45} for item in found(counted)["short-clips"]["items"]
+    ]
+    assert len(found(counted)["short-clips"]["items"]) == counts[0]
 
 
 def recordings(root: Path, name: str) -> Path:

@@ -155,6 +155,21 @@ def test_onnxruntime_has_the_threads_of_torch(exports: dict[str, Done]) -> None:
         torch.set_num_threads(before)
 
 
+def test_an_export_without_a_frame_rate_is_of_a_model_that_counts_frames(models: Path) -> None:
+    """As older versions wrote it; and no model that goes by time takes it for its own."""
+    path, description = models / "best_model.onnx", models / "best_model.json"
+    model = onnx.load_model(path)
+    kept = [(prop.key, prop.value) for prop in model.metadata_props if prop.key != "frame_rate"]
+    assert len(kept) == len(model.metadata_props) - 1
+    onnx.helper.set_model_props(model, dict(kept))
+    onnx.save_model(model, path)
+    load_exported(read_best(models), "onnx")
+    content = json.loads(description.read_text())
+    content["clip"]["frame_rate"] = 30.0
+    description.write_text(json.dumps(content))
+    assert "another model than the one beside it (frame_rate video)" in refused(models, "onnx")
+
+
 # Files that must not be used
 
 
