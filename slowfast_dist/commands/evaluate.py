@@ -49,7 +49,8 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     Collective: every process calls it with the same arguments. Raises UserError for mistakes of
     the user's and RunError for what ends it from outside.
     """
-    accelerator = make_accelerator(command.mixed_precision, DistributedConfig().timeout)
+    timeout = DistributedConfig().timeout
+    accelerator = make_accelerator(command.mixed_precision, timeout, shared_folder=run)
     best = run_on_main(accelerator, lambda: read_best(run))
     views = best.views(command.temporal_views, command.spatial_crops)
     network = _load(best, accelerator)

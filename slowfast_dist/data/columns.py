@@ -12,6 +12,7 @@ from typing import Any, get_type_hints, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import unpack_moved_frames
 
@@ -21,6 +22,7 @@ CHUNK = 1 << 14
 Rows = NDArray[np.int64]
 
 
+@sendable
 class Texts(Sequence[str]):
     """Strings as one buffer of UTF-8, and of the other bytes that a file's name may have."""
 
@@ -98,6 +100,7 @@ def _decode(part: bytes) -> str:
     return part.decode("utf-8", "surrogateescape")
 
 
+@sendable
 class Categorical:
     """(N,) strings of which many are the same: ``codes`` int32 (N,), indices into ``texts``."""
 
@@ -127,6 +130,7 @@ _TYPES: dict[str, type] = get_type_hints(VideoInfo)
 _COLUMNS = {int: np.int64, float: np.float64, bool: np.bool_, str: np.int32}
 
 
+@sendable
 class InfoColumns:
     """(N,) VideoInfo, a column for each field; of a text the column has the index in ``texts``."""
 

@@ -15,6 +15,7 @@ from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import dense_indices, uniform_indices
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GIVEN_UP, GuardedReader, is_fatal
 from slowfast_dist.video.reader import Frames, VideoInfo
@@ -27,6 +28,7 @@ LONGEST_RUN = 2
 """How many times as long as a clip the part of a video is that an evaluation reads at once."""
 
 
+@sendable
 @dataclass(frozen=True)
 class Failure:
     """A video that could not be read: its index in the dataset, and why."""

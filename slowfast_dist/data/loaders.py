@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -37,6 +38,7 @@ from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 
 MAX_WORKERS = 8
@@ -50,6 +52,7 @@ STALL_SECONDS = 60.0
 """Seconds for all that a worker does beside decoding: to start, and to hand a batch over."""
 
 
+@sendable
 @dataclass(frozen=True)
 class VideoSet:
     """The usable videos of a run.
@@ -106,6 +109,7 @@ def find_videos(data: DataConfig, seed: int) -> VideoSet:
     return VideoSet(train.classes, train.videos, val.videos, rejected + also_rejected, False, ())
 
 
+@sendable
 @dataclass(frozen=True)
 class LabelledVideos:
     """The readable videos of an evaluation; ``rejected`` as in VideoSet."""
@@ -255,8 +259,10 @@ def end_workers(*loaders: DataLoader[Any]) -> None:
     """
     if not hasattr(signal, "SIGCHLD"):
         return
-    # torch's handler takes a worker that was killed for a fault, and raises wherever we are.
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # torch's handler takes a worker that was killed for a fault, and raises wherever we are. It is
+    # set by the first thread alone, which alone may alter it.
+    is_first = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_first else None
     try:
         for worker in multiprocessing.active_children():
             worker.kill()
@@ -265,4 +271,5 @@ def end_workers(*loaders: DataLoader[Any]) -> None:
             if isinstance(iterator, _MultiProcessingDataLoaderIter):
                 iterator._shutdown_workers()  # or torch would go on asking how they are
     finally:
-        signal.signal(signal.SIGCHLD, handler)
+        if is_first:
+            signal.signal(signal.SIGCHLD, handler)

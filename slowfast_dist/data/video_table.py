@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slowfast_dist.data.columns import Categorical, InfoColumns, Texts
+from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.reader import VideoInfo
 
 
@@ -24,6 +25,7 @@ class VideoRecord:
     group: str
 
 
+@sendable
 @dataclass(frozen=True, eq=False)
 class VideoTable(Sequence[VideoRecord]):
     """(N,) videos below one folder; a VideoRecord is made when it is asked for.

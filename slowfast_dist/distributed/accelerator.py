@@ -5,6 +5,7 @@ import os
 import platform
 import warnings
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from accelerate.utils import DDPCommunicationHookType
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.distributed.environment import refuse_unsupported
 from slowfast_dist.distributed.rendezvous import join
 from slowfast_dist.model.convolution import fused_dtypes
 from slowfast_dist.system.cpus import available_cpus
@@ -25,27 +27,35 @@ collective waits for one that lives: it may meet video after video that hangs th
 
 
 def make_accelerator(
-    mixed_precision: str, timeout: float, compression: Literal["none", "bf16", "fp16"] = "none"
+    mixed_precision: str,
+    timeout: float,
+    compression: Literal["none", "bf16", "fp16"] = "none",
+    shared_folder: Path | None = None,
 ) -> Accelerator:
     """The Accelerator of this process: device, process group and mixed precision.
 
     ``mixed_precision`` auto takes the launcher's choice, else what the hardware has; ``timeout``:
     seconds without a sign of life after which another process counts as lost; ``compression``:
-    in which gradients travel. BatchNorm buffers are not broadcast and gradient accumulation is left
-    to the training step. Raises UserError for fp16 without a GPU, which would silently be fp32, and
-    for bf16 gradients without one, which gloo cannot add up.
+    in which gradients travel; ``shared_folder``: one that all hosts see, as the run's is or will
+    be (None: where the processes were started). BatchNorm buffers are not broadcast and gradient
+    accumulation is left to the training step. Raises UserError for fp16 without a GPU, which would
+    silently be fp32, for bf16 gradients without one, which gloo cannot add up, and for what a
+    launcher asks for and is not there (fp8, FSDP, DeepSpeed, Megatron-LM).
     """
+    refuse_unsupported(os.environ)
+    precision = _precision(mixed_precision)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = not torch.cuda.is_available()
     if world_size > 1 and not dist.is_initialized():
-        _make_group(world_size, timeout)
+        _make_group(world_size, timeout, _existing(shared_folder))
     # Accelerate refuses another precision than that of a process's first Accelerator; a program
     # that trains and then predicts may need two.
     AcceleratorState._reset_state()
     accelerator = Accelerator(
         # Plain torchrun without a GPU would otherwise start N independent one-process runs.
         cpu=on_cpu and world_size > 1,
-        mixed_precision=_precision(mixed_precision),
+        mixed_precision=precision,
+        dynamo_backend="no",  # --model.compile does that, and leaves DDP's no_sync as it is
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[
             DistributedDataParallelKwargs(
@@ -71,9 +81,15 @@ def make_accelerator(
     return accelerator
 
 
-def _make_group(world_size: int, timeout: float) -> None:
+def _existing(folder: Path | None) -> Path:
+    """It, or the nearest folder above it that there is."""
+    path = (folder or Path()).absolute()
+    return next((one for one in (path, *path.parents) if one.is_dir()), Path("/"))
+
+
+def _make_group(world_size: int, timeout: float, shared_folder: Path) -> None:
     """The process group, which Accelerate then takes as it is."""
-    store, _ = join(timeout)
+    store, _ = join(timeout, shared_folder)
     if uses_gpu():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group(
@@ -89,6 +105,11 @@ def _precision(choice: str) -> str | None:
     """None leaves the decision to the launcher."""
     if choice == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         raise UserError("--mixed-precision bf16: this GPU has no bf16: use fp16 or no")
+    if choice == "auto" and os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp8":
+        raise UserError(
+            "the launcher's mixed precision fp8 is not supported (it would be computed in bf16): "
+            "give --mixed-precision bf16, fp16 or no"
+        )
     if choice == "auto":
         return None if "ACCELERATE_MIXED_PRECISION" in os.environ else hardware_precision()
     return choice

@@ -1,6 +1,6 @@
 """What all processes do together: barriers, results of the main process, gathered rows."""
 
-import pickle
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,10 +9,12 @@ from typing import Any, Literal, TypeVar, overload
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.distributed.rendezvous import seal, sealed_store
+from slowfast_dist.distributed.secret import SealedStore
+from slowfast_dist.system import messages
 from slowfast_dist.system.signals import StopRequested
 
 T = TypeVar("T")
@@ -35,7 +37,9 @@ def run_on_main(
 
 
 def run_on_main(accelerator: Accelerator, work: Callable[[], T], *, share: bool = True) -> Any:
-    """Run ``work`` on the main process and return its (picklable) result on every process.
+    """Run ``work`` on the main process and return its result on every process.
+
+    The result is plain data, as `messages` has it.
 
     Without ``share`` the result stays on the main process, and the others get None. They wait on
     the group's store, not inside a collective, so ``work`` may take longer than the group's
@@ -47,32 +51,43 @@ def run_on_main(accelerator: Accelerator, work: Callable[[], T], *, share: bool 
         with disk_faults_as_run_errors():
             return work()
     _calls += 1
-    key = f"slowfast_dist/run_on_main/{_calls}"
-    store: Any = dist.distributed_c10d._get_default_store()
+    name, store = f"run_on_main/{_calls}", _store(accelerator)
     if accelerator.is_main_process:
         try:
             with disk_faults_as_run_errors():
                 result = work()
         except BaseException as error:
             known = isinstance(error, (UserError, RunError, StopRequested))
-            problem = error if known else RunError(f"the main process failed: {error!r}")
-            store.set(key, pickle.dumps((None, problem)))
+            store.set(name, error if known else RunError(f"the main process failed: {error!r}"))
             raise
-        content = pickle.dumps(result if share else None)
+        content = messages.encode(result if share else None)
         # The store closes the connection at values above 8 MiB, and a million videos are 70.
-        small = len(content) <= 1 << 20
-        store.set(key, pickle.dumps((content if small else len(content), None)))
-        if not small:
+        if len(content) <= 1 << 20:
+            store.set(name, {"result": content})
+        else:
+            store.set(name, {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
             _broadcast(accelerator, bytearray(content))
         return result
-    while not store.check([key]):
+    while not store.has(name):
         time.sleep(POLL_SECONDS)
-    shared, problem = pickle.loads(store.get(key))
-    if problem is not None:
-        raise problem
-    if isinstance(shared, int):
-        shared = _broadcast(accelerator, bytearray(shared))
-    return pickle.loads(shared)
+    said = store.get(name)
+    if isinstance(said, Exception):
+        raise said
+    if "result" in said:
+        return messages.decode(said["result"])
+    received = _broadcast(accelerator, bytearray(said["bytes"]))
+    if hashlib.sha256(received).hexdigest() != said["sha256"]:
+        raise RunError("what the main process sent arrived changed: see the network between hosts")
+    return messages.decode(received)
+
+
+def _store(accelerator: Accelerator) -> SealedStore:
+    """Of the group that was made here; of one that a caller made, its store and a new secret."""
+    store = sealed_store()
+    if store is not None:
+        return store
+    rank, world_size = accelerator.process_index, accelerator.num_processes
+    return seal(dist.distributed_c10d._get_default_store(), rank, world_size)
 
 
 def _broadcast(accelerator: Accelerator, content: bytearray) -> memoryview:
@@ -101,11 +116,15 @@ def barrier(accelerator: Accelerator) -> None:
     if accelerator.num_processes == 1:
         return
     _calls += 1
-    key = f"slowfast_dist/barrier/{_calls}"
-    store = dist.distributed_c10d._get_default_store()
-    store.add(key, 1)
-    while store.add(key, 0) < accelerator.num_processes:
+    rank, others = accelerator.process_index, range(1, accelerator.num_processes)
+    name, store = f"barrier/{_calls}", _store(accelerator)
+    if rank:
+        store.set(f"{name}/{rank}", None)
+    names = [name] if rank else [f"{name}/{other}" for other in others]
+    while not all(map(store.has, names)):
         time.sleep(POLL_SECONDS)
+    if not rank:
+        store.set(name, None)
 
 
 def any_process(accelerator: Accelerator, here: bool) -> bool:
@@ -136,5 +155,10 @@ def gather_rows(accelerator: Accelerator, rows: Tensor) -> Tensor:
 
 
 def gather_list(accelerator: Accelerator, items: list[T]) -> list[T]:
-    """The items of all processes, in the order of the processes."""
-    return items if accelerator.num_processes == 1 else gather_object(items)
+    """Collective: the items of all processes, in their order; plain data, as `messages` has it."""
+    if accelerator.num_processes == 1:
+        return items
+    content = torch.frombuffer(bytearray(messages.encode(items)), dtype=torch.uint8)
+    sizes = gather_rows(accelerator, torch.tensor([len(content)])).tolist()
+    parts = gather_rows(accelerator, content).cpu().split(sizes)
+    return [item for part in parts for item in messages.decode(part.numpy().data)]

@@ -11,6 +11,7 @@ No torch here. A thread reads the connections; it ends its process with os._exit
 thread may hang in native code.
 """
 
+import hmac
 import json
 import os
 import selectors
@@ -38,13 +39,35 @@ OWN_FAILURE_SECONDS = 1.0
 first one's to print."""
 
 READ_BYTES = 1 << 16
-"""Bytes read from a connection at once, and the most that an unknown client may send without a
-newline: no message is that long."""
+"""Bytes read from a connection at once."""
+
+LONGEST_LINE = 1 << 20
+"""Bytes that a message of another process may have: the longest is an error's text."""
+
+BACKLOG = 4096
+"""Connections that wait to be accepted: all processes of a large run, and strangers among them."""
+
+MOST_STRANGERS = 16
+"""Connections that have not shown the token yet, at once: a process of the run shows it as it
+connects, so this many are never waiting without a reason. One more takes the oldest's place."""
+
+STRANGER_SECONDS = 10.0
+"""Seconds that a connection has for the token, which is sent with the first packet."""
 
 
-@dataclass
+@dataclass(eq=False)
+class _Stranger:
+    """The other end of a connection that has not shown the token."""
+
+    connection: socket.socket
+    since: float = field(default_factory=time.monotonic)
+    unread: bytes = b""
+
+
+@dataclass(eq=False)
 class _Peer:
-    """The other end of a connection; ``rank`` is -1 until it has said who it is."""
+    """The other end of a connection: another process of this run. ``rank`` is -1 until it has said
+    who it is."""
 
     connection: socket.socket
     rank: int = -1
@@ -65,8 +88,10 @@ class Heartbeat:
         self.rank, self.world_size, self.timeout = rank, world_size, timeout
         self.on_peer_loss: Callable[[], object] | None = None
         """Called before this process is ended because of another one."""
-        self.token = ""
+        self._token = b""
+        """What a process of the run sends first: random, and of a fixed length."""
         self._peers: list[_Peer] = []
+        self._strangers: list[_Stranger] = []
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
         self._shut_down = False
@@ -80,19 +105,33 @@ class Heartbeat:
         """On the first process: open a port on ``address`` and return what `connect` needs. "" is
         all addresses; ``reached_at`` is then the one that the others know."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listener = socket.create_server((address, 0), family=family, backlog=self.world_size)
+        self._listener = socket.create_server((address, 0), family=family, backlog=BACKLOG)
         self._listener.setblocking(False)
-        self.token = os.urandom(16).hex()
+        token = os.urandom(32).hex()
+        self._token = token.encode()
         port = self._listener.getsockname()[1]
-        return json.dumps({"address": reached_at or address, "port": port, "token": self.token})
+        return json.dumps({"address": reached_at or address, "port": port, "token": token})
 
     def connect(self, where: str) -> None:
         """On another process: connect to where the first one listens. Raises OSError."""
         place = json.loads(where)
-        self.token = place["token"]
-        connection = socket.create_connection((place["address"], place["port"]), self.timeout)
+        introduction = json.dumps({"rank": self.rank, "host": socket.gethostname()})
+        until = time.monotonic() + self.timeout
+        while True:
+            connection = socket.create_connection((place["address"], place["port"]), self.timeout)
+            try:
+                connection.sendall(f"{place['token']}{introduction}\n".encode())
+                # Not let in where more strangers came at that moment than there are places.
+                if connection.recv(1, socket.MSG_PEEK) or time.monotonic() > until:
+                    break
+            except TimeoutError:
+                break  # process 0 is silent, which the thread then says
+            except ConnectionError:
+                if time.monotonic() > until:
+                    raise
+            connection.close()
+            time.sleep(POLL_SECONDS)
         self._add(_Peer(connection, rank=0, host=place["address"]))
-        self._send(self._peers[0], token=self.token, rank=self.rank, host=socket.gethostname())
 
     def start(self) -> None:
         global _current
@@ -137,13 +176,26 @@ class Heartbeat:
             self._send(peer, **message)
 
     def _close(self) -> None:
-        for connection in (self._listener, *(peer.connection for peer in self._peers)):
+        connections = [other.connection for other in self._peers]
+        connections += [other.connection for other in self._strangers]
+        for connection in (self._listener, *connections):
             if connection is not None:
                 with suppress(OSError):
                     connection.close()
 
     def _watch(self) -> None:
-        """The thread: read, beat, and end this process when another is lost."""
+        """The thread, whose end would leave this process without signs of life of the others."""
+        try:
+            self._turn_forever()
+        except BaseException as error:
+            _print(f"error: the heartbeat of process {self.rank} failed: {error!r}")
+            if self.on_peer_loss is not None:
+                with suppress(Exception):
+                    self.on_peer_loss()
+            os._exit(1)
+
+    def _turn_forever(self) -> None:
+        """Read, beat, and end this process when another is lost."""
         if self._listener is not None:
             self._selector.register(self._listener, selectors.EVENT_READ, None)
         next_beat = now = time.monotonic()
@@ -157,8 +209,14 @@ class Heartbeat:
             for key, _ in ready:
                 if key.data is None:
                     self._accept()
+                elif isinstance(key.data, _Stranger):
+                    if key.data in self._strangers:  # not if sent away for one before it
+                        self._hear(key.data)
                 else:
                     self._read(key.data, now)
+            for stranger in self._strangers[:]:
+                if now - stranger.since > STRANGER_SECONDS:
+                    self._send_away(stranger)
             if now >= next_beat:
                 next_beat = now + min(BEAT_SECONDS, self.timeout / 5)
                 with self._lock:
@@ -172,7 +230,40 @@ class Heartbeat:
         assert self._listener is not None
         with suppress(OSError):
             connection, _ = self._listener.accept()
-            self._add(_Peer(connection))
+            connection.setblocking(False)
+            if len(self._strangers) == MOST_STRANGERS:
+                self._send_away(self._strangers[0])
+            stranger = _Stranger(connection)
+            self._strangers.append(stranger)
+            self._selector.register(connection, selectors.EVENT_READ, stranger)
+            self._hear(stranger)  # one of the run has sent all by now, and never waits for a place
+
+    def _hear(self, stranger: _Stranger) -> None:
+        """Take one that shows the token for a process of the run. Nothing else that strangers say
+        is looked at, nor is anything before all bytes of a token are there: an answer to a part of
+        it would tell whether that part is right."""
+        try:
+            said = stranger.connection.recv(len(self._token) - len(stranger.unread))
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        stranger.unread += said
+        if said and len(stranger.unread) < len(self._token):
+            return
+        if not hmac.compare_digest(stranger.unread, self._token):
+            return self._send_away(stranger)
+        self._strangers.remove(stranger)
+        self._selector.unregister(stranger.connection)
+        peer = _Peer(stranger.connection)
+        self._add(peer)
+        with self._lock:
+            self._send(peer)  # the first sign of life tells the other end that it was let in
+
+    def _send_away(self, stranger: _Stranger) -> None:
+        self._strangers.remove(stranger)
+        self._selector.unregister(stranger.connection)
+        stranger.connection.close()
 
     def _read(self, peer: _Peer, now: float) -> None:
         try:
@@ -184,12 +275,9 @@ class Heartbeat:
         peer.last_seen = now
         *lines, peer.unread = (peer.unread + content).split(b"\n")
         for line in lines:
-            message = _parse(line)
-            if peer.rank < 0 and message.get("token") != self.token:  # not one of the run
-                return self._drop(peer)
-            self._handle(peer, message)
-        if peer.rank < 0 and len(peer.unread) > READ_BYTES:
-            self._drop(peer)
+            self._handle(peer, json.loads(line))
+        if len(peer.unread) > LONGEST_LINE:
+            raise ValueError(f"a message of {peer} is longer than {LONGEST_LINE} bytes")
 
     def _drop(self, peer: _Peer) -> None:
         with self._lock:
@@ -226,8 +314,6 @@ class Heartbeat:
             return
         for peer in self._peers:
             if not peer.finished and now - peer.last_seen > self.timeout:
-                if peer.rank < 0:
-                    return self._drop(peer)
                 silent = f"{peer} gave no sign of life for {self.timeout:g} s: stopped, or not to "
                 self._end(f"{silent}be reached (--distributed.timeout)", 1, peer)
 
@@ -257,14 +343,6 @@ _current: Heartbeat | None = None
 def current() -> Heartbeat | None:
     """That of this process, from its start to the end of the process."""
     return _current
-
-
-def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}
 
 
 def _print(line: str) -> None:

@@ -1,26 +1,33 @@
 """How the processes of a run find each other: a store that all share, and the heartbeat.
 
-A run on one host listens on loopback alone. torch's own store would listen on every address, so
-the first process makes it on a socket that is bound before. Only where the launcher holds a store
-already (torchrun's agent does, by default) that one is used.
+On one host the store is a file in a folder of the user's own, and the heartbeat listens on loopback
+alone. On several it is torch's, which would listen on every address, so the first process makes it
+on a socket that is bound before; only where the launcher holds one already (torchrun's agent does,
+by default) that one is used. Whoever reaches it may write into it, but is not believed.
 """
 
+import hashlib
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 from itertools import chain
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import psutil
-from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed import FileStore, PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed.heartbeat import Heartbeat
+from slowfast_dist.distributed.meeting import close_meeting, find_meeting, open_meeting
+from slowfast_dist.distributed.secret import WAYS, SealedStore, offer_secret, take_secret
 from slowfast_dist.system import signals
 
 LOOPBACK = "127.0.0.1"
@@ -34,43 +41,49 @@ STOP_SECONDS = 60.0
 where one died (cli/start.py sees that on its own host)."""
 
 _joined = 0
+_sealed: SealedStore | None = None
 
 
-def join(timeout: float) -> tuple[Any, Heartbeat]:
+@dataclass(frozen=True)
+class _Meeting:
+    """Where the processes meet: ``store``, which all reach; ``folder``, which all of this user see;
+    ``listens_at`` and ``reached_at``: the addresses of process 0, its own and the others' words."""
+
+    store: Any
+    folder: Path
+    listens_at: str
+    reached_at: str
+
+
+def join(timeout: float, shared_folder: Path) -> tuple[Any, Heartbeat]:
     """Find the other processes; returns the store that all share, and this process's heartbeat.
 
     RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT are the launcher's; ``timeout``
-    in seconds. Raises UserError where those cannot be, RunError where a process does not come.
+    in seconds. Several hosts share the run's secret through a file in ``shared_folder``. Raises
+    UserError where those cannot be, RunError where a process does not come.
     """
-    global _joined
+    global _joined, _sealed
     _joined += 1
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    one_host = os.environ.get("LOCAL_WORLD_SIZE") == str(world_size)
-    by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    named = os.environ["MASTER_ADDR"]
-    first = LOOPBACK if one_host and not by_agent else _resolve(named)
-    own = LOOPBACK if one_host else _address_towards(first)
-    # Debian lets a host know its own name as a loopback address, which no other host reaches.
-    hidden = not one_host and ip_address(own).is_loopback and named not in ("localhost", first)
-    _talk_through(_address_outwards() if hidden else own)
-    deadline = _Deadline(max(timeout, 300.0))  # on a cluster processes import at unlike speeds
-    port = int(os.environ["MASTER_PORT"])
-    listener = _listen("" if hidden else own, port) if rank == 0 and not by_agent else None
-    if listener is None:
-        deadline.wait(lambda: _answers(first, port), lambda: "process 0")
-    store = TCPStore(
-        first, port, is_master=listener is not None, master_listen_fd=listener,
-        wait_for_workers=False, timeout=timedelta(seconds=timeout),
-    )  # fmt: skip
     restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    shared = PrefixStore(f"slowfast_dist/{restarts}/{_joined}", store)
-    heartbeat = Heartbeat(rank, world_size, timeout)
-    if rank == 0:
-        reached_at = named if hidden else own
-        shared.set("heartbeat", heartbeat.listen("" if hidden else own, reached_at))
+    one_host = os.environ.get("LOCAL_WORLD_SIZE") == str(world_size)
+    deadline = _Deadline(max(timeout, 300.0))  # on a cluster processes import at unlike speeds
+    launch = ""
+    if one_host and sys.platform != "win32":
+        launch = _launch(restarts)
+        meeting = _meet_in_folder(rank, launch, deadline)
     else:
-        deadline.wait(lambda: shared.check(["heartbeat"]), lambda: "process 0")
-        where = shared.get("heartbeat").decode()
+        meeting = _meet_at_port(rank, one_host, shared_folder, deadline)
+    meeting.store.set_timeout(timedelta(seconds=timeout))
+    shared = PrefixStore(f"slowfast_dist/{restarts}/{_joined}", meeting.store)
+    heartbeat = Heartbeat(rank, world_size, timeout)
+    secret_file: Path | None = None
+    if rank == 0:
+        sealed, secret_file = offer_secret(shared, meeting.folder)
+        sealed.set("heartbeat", heartbeat.listen(meeting.listens_at, meeting.reached_at))
+    else:
+        sealed = _take_secret(shared, deadline)
+        where = sealed.get("heartbeat")
         try:
             heartbeat.connect(where)
         except OSError as error:
@@ -81,13 +94,97 @@ def join(timeout: float) -> tuple[Any, Heartbeat]:
                 "MASTER_PORT alone"
             ) from None
     heartbeat.start()
-    shared.set(f"joined/{rank}", "")
-    keys = [f"joined/{other}" for other in range(world_size)]
+    sealed.set(f"joined/{rank}", None)
+    names = [f"joined/{other}" for other in range(world_size)]
     deadline.wait(
-        lambda: shared.check(keys),
-        lambda: f"process {[shared.check([key]) for key in keys].index(False)}",
+        lambda: shared.check(names) and all(map(sealed.has, names)),
+        lambda: f"process {[sealed.has(name) for name in names].index(False)}",
     )
+    if secret_file is not None:
+        secret_file.unlink(missing_ok=True)
+    if rank == 0 and launch:
+        close_meeting(launch)
+    _sealed = sealed
     return shared, heartbeat
+
+
+def sealed_store() -> SealedStore | None:
+    """Through which the processes of this group tell each other things, once they have met."""
+    return _sealed
+
+
+def seal(store: Any, rank: int, world_size: int) -> SealedStore:
+    """Collective: as `join`, in a process group that a caller of the library made on ``store``."""
+    global _sealed
+    shared, deadline = PrefixStore("slowfast_dist", store), _Deadline(300.0)
+    names = [f"joined/{other}" for other in range(world_size)]
+    if rank:
+        sealed = _take_secret(shared, deadline)
+    else:
+        sealed, file = offer_secret(shared, Path())
+        sealed.set("heartbeat", None)
+    sealed.set(f"joined/{rank}", None)
+    if rank == 0:
+        deadline.wait(lambda: all(map(sealed.has, names)), lambda: "a process")
+        if file is not None:
+            file.unlink(missing_ok=True)
+    _sealed = sealed
+    return sealed
+
+
+def _launch(restarts: str) -> str:
+    """A name of this start that all its processes on this host know, and no other start has."""
+    port, job = int(os.environ["MASTER_PORT"]), os.environ.get("TORCHELASTIC_RUN_ID")
+    digest = hashlib.sha256(repr((job, restarts, _joined)).encode()).hexdigest()
+    return f"{port}-{digest[:16]}"
+
+
+def _meet_in_folder(rank: int, launch: str, deadline: "_Deadline") -> _Meeting:
+    """On one host: nothing listens for it, and other users do not reach it."""
+    _talk_through(LOOPBACK)
+    if rank == 0:
+        folder = open_meeting(launch)
+    else:
+        deadline.wait(lambda: find_meeting(launch) is not None, lambda: "process 0")
+        folder = cast(Path, find_meeting(launch))
+    return _Meeting(FileStore(str(folder / "store")), folder, LOOPBACK, LOOPBACK)
+
+
+def _meet_at_port(
+    rank: int, one_host: bool, shared_folder: Path, deadline: "_Deadline"
+) -> _Meeting:
+    """On several hosts: process 0 listens on MASTER_PORT, where not the launcher does."""
+    by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    named = os.environ["MASTER_ADDR"]
+    first = LOOPBACK if one_host and not by_agent else _resolve(named)
+    own = LOOPBACK if one_host else _address_towards(first)
+    # Debian lets a host know its own name as a loopback address, which no other host reaches.
+    hidden = not one_host and ip_address(own).is_loopback and named not in ("localhost", first)
+    _talk_through(_address_outwards() if hidden else own)
+    port = int(os.environ["MASTER_PORT"])
+    listener = _listen("" if hidden else own, port) if rank == 0 and not by_agent else None
+    if listener is None:
+        deadline.wait(lambda: _answers(first, port), lambda: "process 0")
+    store = TCPStore(
+        first, port, is_master=listener is not None, master_listen_fd=listener,
+        wait_for_workers=False,
+    )  # fmt: skip
+    return _Meeting(store, shared_folder, "" if hidden else own, named if hidden else own)
+
+
+def _take_secret(shared: Any, deadline: "_Deadline") -> SealedStore:
+    """Wait for process 0, whose words are believed where it knows the same secret."""
+    found: list[SealedStore] = []
+
+    def ready() -> bool:
+        found[:] = [one for one in [take_secret(shared)] if one is not None]
+        return bool(found) and found[0].has("heartbeat")
+
+    def name() -> str:
+        return "process 0" if found else f"process 0, whose secret is not seen here ({WAYS}),"
+
+    deadline.wait(ready, name)
+    return found[0]
 
 
 class _Deadline:

@@ -16,6 +16,7 @@ from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.checkpoint import disk_fault, portable
 from slowfast_dist.system.files import atomic_write, write_json
+from slowfast_dist.system.messages import sendable
 
 DESCRIPTION = "best_model.json"
 """In models/: all that rebuilds the best model and feeds it."""
@@ -45,6 +46,11 @@ def describe_best(
     }
 
 
+for _settings in (DataConfig, EvaluationConfig):
+    sendable(_settings)
+
+
+@sendable
 @dataclass(frozen=True)
 class BestModel:
     """A run's best model, without its weights.

@@ -22,6 +22,7 @@ from slowfast_dist.config.training import Config, config_dict
 from slowfast_dist.runs.checkpoint import find_checkpoint, list_checkpoints, newest_valid
 from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.system.files import atomic_write, write_json
+from slowfast_dist.system.messages import sendable
 
 Status = Literal["running", "finished", "preempted", "failed"]
 PACKAGES = (
@@ -31,6 +32,7 @@ PACKAGES = (
 """Packages whose versions environment.json has: those that results may depend on."""
 
 
+@sendable
 @dataclass(frozen=True)
 class RunFolder:
     """Paths in a run's folder. They are an interface: see the README."""
@@ -119,6 +121,7 @@ def write_unreadable(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
         writer.writerows(sorted(first.values()))
 
 
+@sendable
 @dataclass(frozen=True)
 class Start:
     """How a run begins: where, from which checkpoint (None: step 0), and what to tell the user.

@@ -37,3 +37,35 @@ def test_all_processes_get_what_the_main_one_found_small_or_large(tmp_path: Path
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second and len(set(first.values())) == 4
     assert first["error"] == "--x 1: give 2"
+
+
+OWN_GROUP = """
+import json, sys
+import torch.distributed as dist
+from pathlib import Path
+dist.init_process_group("gloo")
+from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.distributed.collectives import barrier, gather_list, run_on_main
+
+accelerator = make_accelerator("no", 60)
+found = [run_on_main(accelerator, lambda: (3, "x")), run_on_main(accelerator, lambda: Path("y"))]
+barrier(accelerator)
+rank = accelerator.process_index
+found += gather_list(accelerator, [("of", rank)] * (rank * 2))
+with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
+    json.dump(found, file, default=str)
+barrier(accelerator)
+dist.destroy_process_group()
+"""
+
+
+def test_a_group_that_the_caller_made_serves_as_well(tmp_path: Path) -> None:
+    """As notebook_launcher's or Ray's."""
+    script = tmp_path / "own_group.py"
+    script.write_text(OWN_GROUP)
+    done = launch(str(script), tmp_path, processes=2, env={"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stdout + done.stderr
+    for rank in range(2):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert found == [[3, "x"], "y", ["of", 1], ["of", 1]]
+    assert not list(ROOT.glob(".slowfast_dist-secret-*"))

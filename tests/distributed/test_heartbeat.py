@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from slowfast_dist.distributed.heartbeat import MOST_STRANGERS, Heartbeat
 from tests.helpers.training_runs import ROOT
 
 MEMBER = """
@@ -168,19 +170,78 @@ def test_a_request_to_stop_reaches_all(members: Members) -> None:
     assert members.end()[0] == [0] * 4
 
 
-@pytest.mark.parametrize("members", [(2, LONG)], indirect=True)
-def test_strangers_change_nothing(members: Members) -> None:
-    """They do not know the token, and cannot end a run or stay connected."""
+def reach(members: Members) -> socket.socket:
     place = json.loads((members.folder / "place").read_text())
     assert place["address"] == "127.0.0.1"
-    forged = json.dumps({"token": "0" * 32, "rank": 1, "host": "x"}).encode()
-    for said in (b"5\n", b"\xff\xfe\n", b'{"end": 3}\n', forged + b"\n", b"x" * 300_000):
-        with socket.create_connection((place["address"], place["port"]), END_SECONDS) as stranger:
-            with suppress(ConnectionError):  # it may be sent away before it has said all
-                stranger.sendall(said)
-                assert stranger.recv(1) == b""
-    with socket.create_connection((place["address"], place["port"])):
-        pass
+    return socket.create_connection((place["address"], place["port"]), END_SECONDS)
+
+
+@pytest.mark.parametrize("members", [(2, LONG)], indirect=True)
+def test_strangers_change_nothing(members: Members) -> None:
+    """They do not know the token: they cannot end a run, stay connected, or hear of it."""
+    token = json.loads((members.folder / "place").read_text())["token"]
+    deep = b"[" * 100_000 + b"\n"
+    almost = token[:-1].encode() + b"x" + b'{"rank": 1, "host": "x"}\n'
+    part = token[:10].encode()  # what is right so far gets no other answer than what is wrong
+    sayings = (b"5\n", b"\xff\xfe\n", b'{"end": 3}\n', b"x" * 300_000, deep, almost, part, b"")
+    strangers = [reach(members) for _ in sayings]
+    begin = time.monotonic()
+    for stranger, said in zip(strangers, sayings, strict=True):
+        with suppress(ConnectionError):  # it may be sent away before it has said all
+            stranger.sendall(said)
+    answers = []
+    for stranger in strangers:
+        with suppress(ConnectionError):
+            answers.append(stranger.recv(1))
+        stranger.close()
+    assert not any(answers) and time.monotonic() - begin < END_SECONDS
     assert [process.poll() for process in members.processes] == [None, None]
     members.order("leave")
     assert members.end() == ([0, 0], [])
+
+
+@pytest.mark.parametrize("members", [(2, LONG)], indirect=True)
+def test_random_bytes_of_strangers_change_nothing(members: Members) -> None:
+    rng = random.Random(0)
+    for _ in range(300):
+        with reach(members) as stranger, suppress(ConnectionError):
+            stranger.sendall(rng.randbytes(rng.choice([1, 63, 64, 65, 2_000])))
+    members.order("signal1")
+    members.wait_for("stop")  # process 0 still hears, and tells
+    members.order("leave")
+    assert members.end()[0] == [0, 0]
+
+
+def test_a_process_is_let_in_while_strangers_take_all_places() -> None:
+    first = Heartbeat(0, 2, timeout=END_SECONDS)
+    place = json.loads(first.listen("127.0.0.1"))
+    strangers = [
+        socket.create_connection((place["address"], place["port"]))
+        for _ in range(3 * MOST_STRANGERS)
+    ]
+    first.start()
+    second = Heartbeat(1, 2, timeout=END_SECONDS)
+    second.connect(json.dumps(place))
+    until = time.monotonic() + END_SECONDS
+    while [peer.rank for peer in first._peers] != [1] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert [peer.rank for peer in first._peers] == [1]
+    assert len(first._strangers) <= MOST_STRANGERS
+    first.shutdown()
+    second.shutdown()
+    for stranger in strangers:
+        stranger.close()
+
+
+def test_a_fault_of_the_thread_ends_its_process() -> None:
+    """A process without its heartbeat would wait for others that are gone."""
+    program = (
+        "import time\nfrom slowfast_dist.distributed.heartbeat import Heartbeat\n"
+        "heartbeat = Heartbeat(0, 2, 100)\nheartbeat.listen('127.0.0.1')\n"
+        "heartbeat._check_peers = None\nheartbeat.start()\ntime.sleep(120)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: the heartbeat of process 0 failed: TypeError")

@@ -53,7 +53,7 @@ def test_the_kubernetes_job_is_valid() -> None:
         [PROGRAMS / "kubernetes-validate", "--strict", file], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    service, job = yaml.safe_load_all(file.read_text())
+    service, policy, job = yaml.safe_load_all(file.read_text())
     spec = job["spec"]
     pod = spec["template"]["spec"]
     [container] = pod["containers"]
@@ -63,7 +63,19 @@ def test_the_kubernetes_job_is_valid() -> None:
     assert pod["subdomain"] == service["metadata"]["name"]
     assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
     assert env["PET_MASTER_ADDR"] == f"{job['metadata']['name']}-0.{service['metadata']['name']}"
+    own = {"matchLabels": service["spec"]["selector"]}
+    assert policy["spec"]["podSelector"] == own
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": own}]}]
+    check_rights(pod, container)
     check_container(container, pod["volumes"])
+
+
+def check_rights(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    """The user is the image's, and never becomes root."""
+    image = (LAUNCH / "kubernetes" / "Dockerfile").read_text()
+    user = pod["securityContext"]["runAsUser"]
+    assert pod["securityContext"]["runAsNonRoot"] and image.rstrip().endswith(f"USER {user}")
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
 
 
 def check_container(container: dict[str, Any], volumes: list[dict[str, Any]]) -> None:
@@ -84,8 +96,11 @@ def list_of(schema: dict[str, Any]) -> dict[str, Any]:
 TEXT, OBJECT = {"type": "string", "minLength": 1}, {"type": "object"}
 POD_PATCH = closed(
     terminationGracePeriodSeconds={"type": "integer", "minimum": 0},
+    securityContext=OBJECT,
     containers=list_of(
-        closed(name=TEXT, env=list_of(OBJECT), volumeMounts=list_of(OBJECT))
+        closed(
+            name=TEXT, env=list_of(OBJECT), volumeMounts=list_of(OBJECT), securityContext=OBJECT
+        )
         | {"required": ["name"]}
     ),
     volumes=list_of(OBJECT),
