@@ -297,6 +297,9 @@ def _compare_with_program(path: Path, reference: Reference, found: Comparison) -
     if not theirs:
         found.notes.append("the ffmpeg program reads nothing")
         return
+    if len(theirs) < len(reference.stored):  # of another version, as some formats were later read
+        found.notes.append(f"the ffmpeg program reads no more than {len(theirs)} frames")
+        return
     found.program = True
     if theirs == reference.stored:
         return
@@ -306,8 +309,7 @@ def _compare_with_program(path: Path, reference: Reference, found: Comparison) -
     ours = np.stack(reference.thumbnails).astype(np.int16)
     if len(pictures) != len(ours):
         found.notes.append(f"the ffmpeg program reads {len(pictures)} frames")
-        found.missing += max(0, len(pictures) - len(ours))
-        found.wrong += max(0, len(ours) - len(pictures))
+        found.missing += len(pictures) - len(ours)
         return
     off = np.abs(pictures - ours).mean((1, 2))
     odd = [

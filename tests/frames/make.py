@@ -12,6 +12,9 @@ from tests.helpers.video_kinds import picture
 
 FRAMES = 30
 
+SECONDS = 120.0
+"""Seconds after which a call of the program counts as hanging, as SVT-AV1 sometimes does."""
+
 SIZES = ((176, 144), (720, 576), (1920, 1080), (48, 48))
 """Widths and heights, tried in this order: some encoders know only the sizes of television."""
 
@@ -106,6 +109,13 @@ def make_videos(folder: Path, workers: int) -> str:
     )
 
 
+def _run(command: list[str], content: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(command, input=content, capture_output=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, b"", b"")
+
+
 def _listing(program: str, *what: str) -> str:
     command = [program, "-hide_banner", *what]
     return subprocess.run(command, capture_output=True, text=True).stdout
@@ -142,8 +152,7 @@ def _size(
     for size, content in raw.items():
         command = [*encoder.command(program, size), "-flags:v", "+global_header"]
         for target in (["-f", "nut", str(trial)], ["-f", "framecrc", "-"]):
-            result = subprocess.run([*command, *target], input=content, capture_output=True)
-            if result.returncode == 0:
+            if _run([*command, *target], content).returncode == 0:
                 return size
             trial.unlink(missing_ok=True)
     return None
@@ -158,19 +167,19 @@ def _write(
     target = ["-f", muxer, str(path)]
     if trial.exists():
         copy = [program, "-v", "error", "-y", "-nostdin", "-i", str(trial), "-c", "copy"]
-        if subprocess.run([*copy, "-strict", "-2", *target], capture_output=True).returncode:
+        if _run([*copy, "-strict", "-2", *target]).returncode:
             return False
         if _frames(program, encoder, path) == FRAMES:
             return True
     encode = [*encoder.command(program, size), *target]
-    written = subprocess.run(encode, input=raw, capture_output=True).returncode == 0
+    written = _run(encode, raw).returncode == 0
     return written and _frames(program, encoder, path) > 0
 
 
 def _frames(program: str, encoder: Encoder, path: Path) -> int:
     """That the program reads, as those of the encoder's codec."""
     command = [program, "-v", "verbose", "-nostdin", "-i", str(path), "-map", "0:v:0"]
-    result = subprocess.run([*command, "-f", "framecrc", "-"], capture_output=True)
+    result = _run([*command, "-f", "framecrc", "-"])
     stream = re.search(r"Stream #0.*Video: (\w+)", result.stderr.decode(errors="replace"))
     lines = [line for line in result.stdout.splitlines() if not line.startswith(b"#")]
     return len(lines) if stream and stream[1] == encoder.codec else 0

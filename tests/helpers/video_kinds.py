@@ -64,6 +64,8 @@ class Kind:
     cut: bool = False
     key_list: bool = True
     """Whether an mp4 says which packets are keyframes; without, it calls all of them that."""
+    retimed: Callable[[list[int]], list[int]] | None = None
+    """What makes other presentation times of the packets' own, in the order of the file."""
 
 
 def write(path: Path, kind: Kind) -> Path:
@@ -91,6 +93,8 @@ def write(path: Path, kind: Kind) -> Path:
         container.mux(stream.encode(None))
     if not kind.key_list:
         path.write_bytes(path.read_bytes().replace(b"stss", b"free"))
+    if kind.retimed:
+        retime(path.rename(path.with_stem("timed")), path, kind.retimed)
     if kind.cut:
         whole = path.rename(path.with_stem("whole"))
         cut(whole, path, frames=5)
@@ -111,6 +115,30 @@ def cut(source: Path, target: Path, frames: int) -> None:
             assert packet.pts is not None and packet.dts is not None
             packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
             writer.mux(packet)
+
+
+def retime(source: Path, target: Path, retimed: Callable[[list[int]], list[int]]) -> None:
+    """The same packets in the same order with other presentation times."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        stream = reader.streams.video[0]
+        copy = writer.add_stream_from_template(stream)
+        packets = [packet for packet in reader.demux(stream) if packet.size]
+        times = retimed([packet.pts or 0 for packet in packets])
+        before = max(times)  # the times of decoding only have to be earlier, and to rise
+        for number, (packet, time) in enumerate(zip(packets, times, strict=True)):
+            packet.pts, packet.dts, packet.stream = time + before, number, copy
+            writer.mux(packet)
+
+
+def one_late(times: list[int]) -> list[int]:
+    """The frame that is shown fourth gets a time behind that of the seventh, as a camera did."""
+    fourth, seventh, eighth = (sorted(times)[number] for number in (3, 6, 7))
+    return [(seventh + eighth) // 2 if time == fourth else time for time in times]
+
+
+def as_decoded(times: list[int]) -> list[int]:
+    """They rise from packet to packet, as where a writer knows no times of presentation."""
+    return sorted(times)
 
 
 KINDS: dict[str, Kind] = {
@@ -184,6 +212,23 @@ KINDS: dict[str, Kind] = {
         {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8", "deadline": "realtime"},
     ),
     "AV1": Kind(".mp4", "libsvtav1", {"preset": "12"}, decord_exact=False),
+    # The order of the packets' times is not that in which the decoder shows them.
+    "H.264 a late time": Kind(".mkv", decord_exact=False, even=False, retimed=one_late),
+    "H.264 open GOP, a late time": Kind(
+        ".mp4", options=OPEN, decord_exact=False, even=False, retimed=one_late
+    ),
+    "HEVC a late time": Kind(
+        ".mkv", "libx265", {"x265-params": "keyint=12:bframes=3:pools=1:log-level=none"},
+        decord_exact=False, even=False, retimed=one_late,
+    ),
+    "MPEG-4 a late time": Kind(
+        ".mp4", "mpeg4", {}, b_frames=2, decord_exact=False, even=False, retimed=one_late
+    ),
+    "H.264 times of decoding": Kind(".mkv", decord_exact=False, even=False, retimed=as_decoded),
+    "HEVC times of decoding": Kind(
+        ".mp4", "libx265", {"x265-params": "keyint=12:bframes=3:pools=1:log-level=none"},
+        decord_exact=False, even=False, retimed=as_decoded,
+    ),
     # The palette of 8 bits a pixel is with the first packet alone, whatever is sought.
     "QuickTime Animation, gray": Kind(
         ".mov", "qtrle", {}, pix_fmt="gray", decord_exact=False, even=False

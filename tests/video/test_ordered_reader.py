@@ -30,8 +30,12 @@ def read(path: Path, wanted: list[int]) -> list[tuple[int, np.ndarray]]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["H.264 open GOP", "H.264 open GOP, cut", "H.264 many groups", "HEVC", "VP8", "AV1"]
-)
+    "kind",
+    [
+        "H.264 open GOP", "H.264 open GOP, cut", "H.264 many groups", "HEVC", "VP8", "AV1",
+        "H.264 open GOP, a late time", "HEVC times of decoding",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("kept", [True, False], ids=["kept", "read again"])
 def test_frames_come_in_order(videos: Any, kind: str, kept: bool, monkeypatch: Any) -> None:
     """Also in small chunks, and where a file is too large for its packets to be kept."""
@@ -45,6 +49,16 @@ def test_frames_come_in_order(videos: Any, kind: str, kept: bool, monkeypatch: A
         assert [number for number, _ in found] == wanted
         for number, frame in found:
             np.testing.assert_array_equal(frame, whole[number])
+
+
+@pytest.mark.parametrize("kind", ["HEVC a late time", "H.264 times of decoding"])
+def test_times_rise_also_where_those_of_the_packets_do_not(videos: Any, kind: str) -> None:
+    path = videos.path(kind)
+    with open_in_order(path, probe_file(path)) as frames:
+        starts = frames.times.starts
+        found = [time for _, time, _ in frames.read(range(len(starts)))]
+    assert (np.diff(starts) > 0).all() and starts[0] == 0
+    np.testing.assert_allclose(found, starts, atol=1e-3)
 
 
 def test_only_what_is_waited_counts_as_silence() -> None:

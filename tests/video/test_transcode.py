@@ -77,7 +77,8 @@ def test_frame_by_frame_it_is_the_source(videos: Any, kind: str, tmp_path: Path)
     assert psnr(shrunk(frames, result), result) > 25
     assert keyframes(target) == list(range(0, info.frames, KEY_INTERVAL))
     if before.by_packets:  # else the source does not say when
-        assert times(target) == times(source)
+        # Of those that are out of order, what is shown n-th has the n-th time.
+        assert times(target) == sorted(times(source))
 
 
 def test_variable_frame_rate_stays(videos: Any, tmp_path: Path) -> None:

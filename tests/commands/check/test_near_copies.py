@@ -20,6 +20,7 @@ from slowfast_dist.commands.check.near_copies import (
     same_background,
 )
 from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.thumbnails import PLACES, read_thumbnails
 from slowfast_dist.video.transcode import transcode
 from slowfast_dist.video.writer import write_video
@@ -128,6 +129,16 @@ def test_a_still_picture_is_no_copy_of_a_clip_before_it_nor_of_another(tmp_path:
 def test_frames_are_found_without_decoding_all(videos: Any, kind: str) -> None:
     path = videos.path(kind)
     assert fingerprint_of(path) == fingerprint_of(path, full=True)
+
+
+@pytest.mark.parametrize("kind", ["HEVC a late time", "H.264 times of decoding"])
+def test_frames_are_found_where_the_times_mislead(videos: Any, kind: str) -> None:
+    path = videos.path(kind)
+    moved = probe_file(path).moved_frames
+    for frames in (moved, None):
+        found = read_thumbnails(path, False, frames)
+        for picture, whole in zip(found, read_thumbnails(path, True), strict=True):
+            np.testing.assert_array_equal(picture, whole)
 
 
 @pytest.mark.parametrize("kind", ["H.264 AVI", "H.264 MPEG-TS", "H.264 mkv", "H.264 mov"])
