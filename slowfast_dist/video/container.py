@@ -27,7 +27,7 @@ ENDINGS = {
     "mov,mp4,m4a,3gp,3g2,mj2":
         "mp4 m4v mov 3gp 3g2 3gpp 3gp2 f4v qt mj2 mjp2 mp4v mpg4 ismv insv lrv 360 mqv",
     "matroska,webm": "mkv webm mk3d",
-    "avi": "avi divx xvid",
+    "avi": "avi divx xvid amv",
     "mpeg": "mpg mpeg mpe m2p vob vro mod evo",
     "mpegts": "ts m2ts mts m2t trp tp tod",
     "asf": "wmv asf wm dvr-ms",
@@ -42,7 +42,6 @@ ENDINGS = {
     "wtv": "wtv",
     "gif": "gif",
     "apng": "apng",
-    "amv": "amv",
     "bink": "bik",
     "smk": "smk",
     "flic": "flc fli",

@@ -267,8 +267,32 @@ def test_names_of_a_known_kind_are_a_warning_where_looks_say_nothing(tmp_path: P
 def test_independent_clips_raise_no_alarm(tmp_path: Path) -> None:
     root = tmp_path / "demo"
     make_videos(root, 8, seed=0, size=64, frames=12)
-    code, report = check(root, SMALL, tmp_path)
+    code, report = check(root, replace(SMALL, flip=False), tmp_path)
     assert (code, report["findings"]) == (0, [])
+    _, report = check(root, SMALL, tmp_path)
+    [finding] = report["findings"]  # the demo has moves left and right
+    assert finding["kind"] == "mirrored-classes" and finding["remedy"] == "--data.flip false"
+
+
+def test_a_list_is_checked_as_training_takes_it(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its split, also test's copies of training videos; a column without use; another folder."""
+    names = sorted(path.relative_to(clean).as_posix() for path in clean.rglob("*.mp4"))
+    shutil.copyfile(clean / names[0], clean / "a" / "copy.mp4")
+    sides = ["val" if number % 3 == 2 else "train" for number in range(len(names))]
+    rows = [f"{name};{name[0]};{side};x" for name, side in zip(names, sides, strict=True)]
+    table = tmp_path / "list.csv"
+    table.write_text("\n".join(["Path;Label;Split;Camera", *rows, "a/copy.mp4;a;test;x"]))
+    code, report = check(table, replace(SMALL, videos=clean), tmp_path)
+    found = {finding["kind"]: finding for finding in report["findings"]}
+    assert code == 1 and {"duplicates-across-split", "unused-columns"} <= found.keys()
+    [item] = found["duplicates-across-split"]["items"]
+    by_name = {video["path"]: video["split"] for video in item["videos"]}
+    assert item["exact"] and by_name == {names[0]: "train", "a/copy.mp4": "test"}
+    assert "'Camera'" in found["unused-columns"]["summary"]
+    assert sum(counts["test"] for counts in report["classes"].values()) == 1
+    assert ", 1 test" in capsys.readouterr().out.splitlines()[0]
 
 
 @pytest.mark.slow

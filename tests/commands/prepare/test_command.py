@@ -189,7 +189,30 @@ def test_a_csv_gives_a_csv(
     assert f"--data.root {out / 'mine.csv'}" in capsys.readouterr().out
 
 
+def test_a_prepared_list_keeps_split_and_group_and_absolute_paths_lie_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheaper(monkeypatch)
+    root, out = originals(tmp_path / "in", clips=1), tmp_path / "out"
+    other = tmp_path / "store" / "x.mp4"
+    other.parent.mkdir()
+    (root / "moves up" / "clip_000.mp4").rename(other)
+    (root / "moves down" / "clip_000.mp4").rename(root / "a.mkv")
+    table = tmp_path / "mine.csv"
+    table.write_text(f"path,label,split,group\na.mkv,down,train,g\n{other},up,test,\n")
+    run_prepare(table, out, replace(SMALL, videos=root))
+    below = str(other)[1:]
+    lines = (out / "mine.csv").read_text().splitlines()
+    assert lines == ["path,label,split,group", "a.mp4,down,train,g", f"{below},up,test,"]
+    assert (out / below).is_file() and other.is_file()
+    run_prepare(table, out, replace(SMALL, videos=root))  # again: all is there already
+    with pytest.raises(UserError, match="must lie apart"):
+        run_prepare(table, other.parent, replace(SMALL, videos=root))
+
+
 def test_names_that_would_meet_are_told_apart() -> None:
+    absolute = target_names(["/x/a.mp4", "x/a.mp4"])
+    assert absolute == {"x/a.mp4": "x/a.mp4", "/x/a.mp4": "x/a.mp4.mp4"}
     names = ["c/a.avi", "c/a.mp4", "c/a.MOV", "c/b.webm", "c/x.avi.mp4", "c/x.avi", "c/x.mp4"]
     assert target_names(names) == {
         "c/a.mp4": "c/a.mp4",
