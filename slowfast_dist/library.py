@@ -27,7 +27,7 @@ from slowfast_dist.commands.predict.segments import Segment
 from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config, config_dict
-from slowfast_dist.distributed.launchers import adopt_slurm_ranks
+from slowfast_dist.distributed.environment import adopt_ranks
 from slowfast_dist.runs.history import read_history
 from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.system import signals
@@ -88,7 +88,7 @@ def train(config: Config) -> dict[str, Any]:
     ends a run from outside; the run's status file then says failed.
     """
     config = _as_parsed(config)
-    adopt_slurm_ranks(os.environ)
+    adopt_ranks(os.environ)
     let_threads_sleep()
     from slowfast_dist.training.run import run_training
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from slowfast_dist.cli.commands import find
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.distributed.launchers import adopt_slurm_ranks, launcher, watch_siblings
+from slowfast_dist.distributed.environment import adopt_ranks
+from slowfast_dist.distributed.launchers import launcher, watch_siblings
 from slowfast_dist.system import signals
 from slowfast_dist.system.signals import die_with_parent
 
@@ -25,9 +26,10 @@ def main(words: Sequence[str]) -> None:
         signals.install(*signals.PREEMPT_SIGNALS)
     if command and command.launched:
         try:
-            adopt_slurm_ranks(os.environ)
-        except UserError as error:  # every task's, and the first one's to say
-            if os.environ.get("SLURM_PROCID") == "0":
+            adopt_ranks(os.environ)
+        except UserError as error:  # every process's, and the first one's to say
+            names = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+            if next((os.environ[name] for name in names if name in os.environ), "0") == "0":
                 print(f"error: {error}", file=sys.stderr, flush=True)
             sys.exit(2)
     if (parent := launcher()) is not None:

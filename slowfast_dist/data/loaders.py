@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -258,8 +259,10 @@ def end_workers(*loaders: DataLoader[Any]) -> None:
     """
     if not hasattr(signal, "SIGCHLD"):
         return
-    # torch's handler takes a worker that was killed for a fault, and raises wherever we are.
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # torch's handler takes a worker that was killed for a fault, and raises wherever we are. It is
+    # set by the first thread alone, which alone may alter it.
+    is_first = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_first else None
     try:
         for worker in multiprocessing.active_children():
             worker.kill()
@@ -268,4 +271,5 @@ def end_workers(*loaders: DataLoader[Any]) -> None:
             if isinstance(iterator, _MultiProcessingDataLoaderIter):
                 iterator._shutdown_workers()  # or torch would go on asking how they are
     finally:
-        signal.signal(signal.SIGCHLD, handler)
+        if is_first:
+            signal.signal(signal.SIGCHLD, handler)

@@ -16,6 +16,7 @@ from accelerate.utils import DDPCommunicationHookType
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.distributed.environment import refuse_unsupported
 from slowfast_dist.distributed.rendezvous import join
 from slowfast_dist.model.convolution import fused_dtypes
 from slowfast_dist.system.cpus import available_cpus
@@ -38,8 +39,11 @@ def make_accelerator(
     in which gradients travel; ``shared_folder``: one that all hosts see, as the run's is or will
     be (None: where the processes were started). BatchNorm buffers are not broadcast and gradient
     accumulation is left to the training step. Raises UserError for fp16 without a GPU, which would
-    silently be fp32, and for bf16 gradients without one, which gloo cannot add up.
+    silently be fp32, for bf16 gradients without one, which gloo cannot add up, and for what a
+    launcher asks for and is not there (fp8, FSDP, DeepSpeed, Megatron-LM).
     """
+    refuse_unsupported(os.environ)
+    precision = _precision(mixed_precision)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = not torch.cuda.is_available()
     if world_size > 1 and not dist.is_initialized():
@@ -50,7 +54,8 @@ def make_accelerator(
     accelerator = Accelerator(
         # Plain torchrun without a GPU would otherwise start N independent one-process runs.
         cpu=on_cpu and world_size > 1,
-        mixed_precision=_precision(mixed_precision),
+        mixed_precision=precision,
+        dynamo_backend="no",  # --model.compile does that, and leaves DDP's no_sync as it is
         step_scheduler_with_optimizer=False,
         kwargs_handlers=[
             DistributedDataParallelKwargs(
@@ -100,6 +105,11 @@ def _precision(choice: str) -> str | None:
     """None leaves the decision to the launcher."""
     if choice == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         raise UserError("--mixed-precision bf16: this GPU has no bf16: use fp16 or no")
+    if choice == "auto" and os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp8":
+        raise UserError(
+            "the launcher's mixed precision fp8 is not supported (it would be computed in bf16): "
+            "give --mixed-precision bf16, fp16 or no"
+        )
     if choice == "auto":
         return None if "ACCELERATE_MIXED_PRECISION" in os.environ else hardware_precision()
     return choice

@@ -86,7 +86,8 @@ def _of_slurm(environ: Mapping[str, str], name: str) -> str:
 
 _LAUNCHERS = {
     "accelerate", "accelerate-launch", "accelerate.commands.launch", "torchrun",
-    "torch.distributed.run", "torch.distributed.launch", "slurmstepd:",
+    "torch.distributed.run", "torch.distributed.launch", "slurmstepd:", "mpirun", "mpiexec",
+    "mpirun.openmpi", "mpiexec.openmpi", "orterun", "orted", "prterun", "prted", "hydra_pmi_proxy",
 }  # fmt: skip
 _LAUNCHED = ("RANK", "ACCELERATE_MIXED_PRECISION", "SLURM_STEP_ID")
 
@@ -96,14 +97,18 @@ def launcher() -> int | None:
     shell or a terminal is none: what was started in its background outlives it."""
     if not any(name in os.environ for name in _LAUNCHED):
         return None
-    parent = os.getppid()
-    try:
-        command = Path(f"/proc/{parent}/cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return None
-    words = command.split("\0")
+    words = parent_words()
     names = {Path(word).name for word in (*words, words[0].split(" ")[0])}  # or a process's title
-    return parent if names & _LAUNCHERS else None
+    return os.getppid() if names & _LAUNCHERS else None
+
+
+def parent_words() -> list[str]:
+    """The command line of this process's parent; one empty word where it cannot be seen."""
+    try:
+        command = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+    except OSError:
+        command = b""
+    return command.decode(errors="replace").split("\0")
 
 
 def watch_siblings(launcher: int) -> None:

@@ -1,5 +1,6 @@
 """A training from its settings to its results: `run_training` is the table of contents."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,9 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
 from slowfast_dist.distributed.collectives import any_process, run_on_main
+from slowfast_dist.distributed.environment import asks_to_compile, lone_launch
 from slowfast_dist.distributed.failures import faults_as_run_errors, on_peer_loss, shutdown
+from slowfast_dist.distributed.launchers import parent_words
 from slowfast_dist.model.batchnorm import RunningStatistics
 from slowfast_dist.model.slowfast import live_batchnorms
 from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint
@@ -37,6 +40,11 @@ def run_training(config: Config) -> dict[str, Any]:
     Collective: every process calls it with the same config. Raises UserError for mistakes of the
     user's and RunError for what ends a run from outside; the run's status file then says failed.
     """
+    if asks_to_compile(os.environ) and not config.model.compile:
+        config = replace(config, model=replace(config.model, compile=True))
+        logger.info("the launcher's dynamo backend is taken as --model.compile")
+    if line := lone_launch(parent_words()):
+        logger.warning(line)
     validate(config)
     with faults_as_run_errors():
         timeout, compression = config.distributed.timeout, config.distributed.compression
