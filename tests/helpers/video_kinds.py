@@ -229,6 +229,8 @@ KINDS: dict[str, Kind] = {
         ".mp4", "libx265", {"x265-params": "keyint=12:bframes=3:pools=1:log-level=none"},
         decord_exact=False, even=False, retimed=as_decoded,
     ),
+    # Its container marks no keyframes.
+    "Sorenson Spark, SWF": Kind(".swf", "flv", {}, decord_exact=False, even=False),
     # The palette of 8 bits a pixel is with the first packet alone, whatever is sought.
     "QuickTime Animation, gray": Kind(
         ".mov", "qtrle", {}, pix_fmt="gray", decord_exact=False, even=False

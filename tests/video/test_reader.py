@@ -234,6 +234,24 @@ def test_the_error_survives_the_way_out_of_a_loaders_process() -> None:
     assert str(error) == "a b/ü.mp4: empty file"
 
 
+def test_a_black_picture_that_is_not_compressed_is_a_frame(tmp_path: Path) -> None:
+    """Its packet begins with zeros, as one does that a download did not fill."""
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr24"
+        for brightness in (200, 100, 0, 0):
+            picture = np.full((48, 64, 3), brightness, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    info = probe_file(path)
+    assert (info.frames, info.lost) == (4, 0)
+    frames = read_frames(path, np.arange(4), info, "auto", None)
+    assert frames.mean((1, 2, 3)).round().tolist() == [200, 100, 0, 0]
+
+
 UNREADABLE = {
     "audio_only.mp4": "no video stream",
     "corrupt_mid_stream.mp4": "decoding failed at frame 29 of 50",

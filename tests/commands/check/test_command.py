@@ -315,6 +315,29 @@ def test_damage_in_the_middle_is_found_by_decoding_every_frame(clean: Path, tmp_
 # --- moving --------------------------------------------------------------------------------------
 
 
+def test_recordings_that_were_cut_off_are_told_with_what_they_lost(
+    clean: Path, tmp_path: Path, capsys: Any
+) -> None:
+    root = shutil.copytree(clean, tmp_path / "root")
+    path = next(root.rglob("*.mp4"))
+    with av.open(str(path)) as source, av.open(str(path.with_suffix(".mkv")), "w") as target:
+        copy = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                target.mux(packet)
+    path.unlink()
+    path = path.with_suffix(".mkv")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 4 // 5])
+    run_check(root, replace(SMALL, json=tmp_path / "report.json"))
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    [found] = [one for one in report["findings"] if one["kind"] == "cut-off"]
+    [item] = found["items"]
+    assert 0 < item["lost"] < 12 and item["path"] == path.relative_to(root).as_posix()
+    assert f"{item['lost']} of 12 pictures" in printed and "were cut off while" in printed
+
+
 def test_bad_files_are_moved_to_where_they_were_and_over_nothing(
     clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
