@@ -221,7 +221,9 @@ def _presented_ranks(path: Path, index: PacketIndex) -> tuple[list[int], int]:
     Where damage is met the order is that of a decode that overlooks it: whoever reads a damaged
     frame is told then. Raises DecodeError where that is no order of all frames.
     """
-    places = {int(time): place for place, time in enumerate(index.times[index.order])}
+    places: dict[int | None, int] = {
+        int(time): place for place, time in enumerate(index.times[index.order])
+    }
     try:
         times, _, lost = _decode_everything(path, index)
     except DecodeError:

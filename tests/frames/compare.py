@@ -182,7 +182,7 @@ def shower(info: VideoInfo) -> Callable[[av.VideoFrame], bytes]:
 
 
 def _digest(frame: NDArray[np.uint8]) -> bytes:
-    return blake2b(np.ascontiguousarray(frame), digest_size=16).digest()
+    return blake2b(frame.tobytes(), digest_size=16).digest()
 
 
 # --- the readers ---------------------------------------------------------------------------------
