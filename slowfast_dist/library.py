@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from slowfast_dist.system.cpus import let_threads_sleep
 from slowfast_dist.video import reader
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.views import square_pixels
 
 if TYPE_CHECKING:
     from slowfast_dist.inference import predictor
@@ -220,7 +221,8 @@ def _one_line_errors() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class VideoProperties:
-    """What a video file holds, as it is displayed: rotation and mirroring applied."""
+    """What a video file holds, as it is displayed: rotation and mirroring applied, square pixels.
+    """
 
     frames: int
     """Exactly those that a decode from the beginning to the end gives, whatever the header says."""
@@ -231,6 +233,16 @@ class VideoProperties:
     standing, the smaller number."""
     height: int
     """Pixels of the upright picture."""
+    pixel_aspect: float = 1.0
+    """Width over height with which a player shows a stored pixel of the upright picture; ``width``
+    is that many times the stored columns."""
+    light: str = "sdr"
+    """How its numbers stand for light: sdr, or HDR as pq or hlg, which is read as if it were SDR.
+    """
+    interlaced: bool = False
+    """Whether a frame holds two pictures, one in every second row, which are not parted."""
+    alpha: bool = False
+    """Whether it is partly transparent; alpha is dropped."""
 
 
 def probe(path: str | Path) -> VideoProperties:
@@ -240,17 +252,23 @@ def probe(path: str | Path) -> VideoProperties:
     this process. Raises UserError for a file that cannot be read.
     """
     info = _probed(Path(path))
-    return VideoProperties(info.frames, info.fps, info.width, info.height)
+    return VideoProperties(
+        info.frames, info.fps, info.shown_width, info.height, info.pixel_aspect, info.light,
+        info.interlaced, info.alpha,
+    )  # fmt: skip
 
 
 def read_frames(
-    path: str | Path, indices: Sequence[int] | NDArray[np.integer[Any]]
-) -> NDArray[np.uint8]:
+    path: str | Path, indices: Sequence[int] | NDArray[np.integer[Any]],
+    pixel_aspect: Literal["square", "stored"] = "square",
+) -> NDArray[np.uint8]:  # fmt: skip
     """The frames of a video file at ``indices``: uint8 (T, H, W, 3), RGB, upright.
 
     ``indices`` (T,) count from 0, in any order, also repeated; `probe` says how many frames there
     are. Frame i is the i-th of a decode from the beginning, to the bit, also where it is sought.
-    H and W are those of `probe`.
+
+    ``pixel_aspect`` square: as a player shows them, H and W are those of `probe`; a video whose
+    pixels are not square is made wider or narrower. stored: the pixels that the file holds.
 
     Raises UserError for an index that the video does not have, and for a file that cannot be read.
     """
@@ -261,10 +279,16 @@ def read_frames(
     missing = wanted[(wanted < 0) | (wanted >= info.frames)]
     if missing.size:
         raise UserError(f"{path}: index {missing[0]}: give numbers from 0 to {info.frames - 1}")
+    if pixel_aspect not in ("square", "stored"):
+        raise UserError(f"{path}: pixel_aspect {pixel_aspect!r}: give 'square' or 'stored'")
+    width = info.shown_width if pixel_aspect == "square" else info.width
     if not wanted.size:
-        return np.empty((0, info.height, info.width, 3), np.uint8)
+        return np.empty((0, info.height, width, 3), np.uint8)
     with _unreadable_as_user_error():
-        return reader.read_frames(path, wanted.astype(np.int64), info, "pyav", None)
+        frames = reader.read_frames(path, wanted.astype(np.int64), info, "pyav", None)
+    if width == info.width:
+        return frames
+    return np.stack([square_pixels(frame, width) for frame in frames])
 
 
 def _probed(path: Path) -> reader.VideoInfo:

@@ -1,5 +1,7 @@
 """Modules under the names that published model cards import them by, before folders held them."""
 
+from __future__ import annotations  # read by Pythons that are too old for all else
+
 import importlib
 import sys
 from collections.abc import Sequence

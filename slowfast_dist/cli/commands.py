@@ -36,8 +36,6 @@ class Command:
     """What its help says below the description of its settings."""
     computes: bool = False
     """Whether it computes with torch: its CPU threads then sleep while they wait."""
-    ends_with_pipe: bool = False
-    """Whether it ends without a word where nobody reads any more what it prints."""
     launched: bool = False
     """Whether a launcher may start it several times, as ranks of one computation."""
     trains: bool = False
@@ -87,13 +85,11 @@ _TABLE = (
             "Say what happens in videos or a live source: RUN INPUT... [flags].", computes=True),
     Command("export", "commands.export.command:run_export", "config.commands:Export", ("RUN",),
             "Write a run's best model as onnx, pt2 or safetensors: RUN --format FORMAT [flags].",
-            computes=True, ends_with_pipe=True),
+            computes=True),
     Command("report", "report.command:run_report", "config.commands:Report", ("RUN...",),
-            "Write an HTML page about a run, or one that compares several: RUN... [flags].",
-            ends_with_pipe=True),
+            "Write an HTML page about a run, or one that compares several: RUN... [flags]."),
     Command("model-card", "commands.hub:run_model_card", "config.commands:ModelCard", ("RUN",),
-            "Write, and with --push-to-hub upload, the card of a run's best model: RUN [flags].",
-            ends_with_pipe=True),
+            "Write, and with --push-to-hub upload, the card of a run's best model: RUN [flags]."),
     Command("serve", "commands.serve.command:run_serve", "config.commands:Serve", ("RUN",),
             "Show a run's best model in the browser: RUN [flags].", computes=True),
     Command("check-data", "commands.check.command:run_check", "config.commands:CheckData",

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from io import TextIOWrapper
 
 from slowfast_dist.cli.commands import COMMANDS, GROUPS, MODULE, Command, load
@@ -19,6 +19,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import let_threads_sleep
+from slowfast_dist.system.files import FULL, reason_of
 from slowfast_dist.system.interrupts import ends_with_its_pipe
 from slowfast_dist.system.log import log_to_console
 
@@ -42,7 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     log_to_console()
-    with one_line_for_mistakes(), _too_long_paths_refused(words):
+    with (
+        one_line_for_mistakes(), _full_disk_said(), _too_long_paths_refused(words),
+        ends_with_its_pipe(),
+    ):  # fmt: skip
         chosen = choose(words)
         if chosen is not None:
             run_command(*chosen)
@@ -81,16 +85,17 @@ def run_command(command: Command, arguments: Sequence[str]) -> None:
     if parsed is None:
         return
     if command.trains:
+        from slowfast_dist.cli.paths import check_paths
         from slowfast_dist.runs.lock import refuse_if_held  # not for --help
 
         config = parsed[-1]
         signals.install(config.distributed.preempt_signal)
         refuse_if_held(config.output_dir)
+        if rank() == 0:
+            check_paths(config)
     if command.computes:
         let_threads_sleep()
-    run = load(command.run)
-    with ends_with_its_pipe() if command.ends_with_pipe else nullcontext():
-        run(*parsed)
+    load(command.run)(*parsed)
 
 
 @contextmanager
@@ -123,6 +128,17 @@ def one_line_for_mistakes() -> Iterator[None]:
         traceback.print_exc()
         own.fail(f"{type(error).__name__}: {error}: a bug, see the traceback", 1)
         raise SystemExit(1) from None
+
+
+@contextmanager
+def _full_disk_said() -> Iterator[None]:
+    """Raise RunError for a disk that is full, whatever met it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise RunError(f"{error.filename or 'standard output'}: {reason_of(error)}") from None
 
 
 @contextmanager

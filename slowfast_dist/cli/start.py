@@ -1,5 +1,7 @@
 """The first moments of a process: what must come before anything slow is imported."""
 
+from __future__ import annotations  # read by Pythons that are too old for all else
+
 import os
 import signal
 import sys
@@ -7,12 +9,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-from slowfast_dist.cli.commands import find
-from slowfast_dist.config.errors import UserError
-from slowfast_dist.distributed.environment import adopt_ranks
-from slowfast_dist.distributed.launchers import launcher, watch_siblings
-from slowfast_dist.system import signals
-from slowfast_dist.system.signals import die_with_parent
+from slowfast_dist.cli.environment import require_environment
 
 
 def main(words: Sequence[str]) -> None:
@@ -21,6 +18,14 @@ def main(words: Sequence[str]) -> None:
     From here on a signal to a training asks it to stop, also while Python still imports, and no
     process outlives its launcher.
     """
+    require_environment()  # before what an older Python could not even read
+    from slowfast_dist.cli.commands import find
+    from slowfast_dist.config.errors import UserError
+    from slowfast_dist.distributed.environment import adopt_ranks
+    from slowfast_dist.distributed.launchers import launcher, watch_siblings
+    from slowfast_dist.system import signals
+    from slowfast_dist.system.signals import die_with_parent
+
     command = find(words)
     if command and command.trains:
         signals.install(*signals.PREEMPT_SIGNALS)
@@ -32,7 +37,8 @@ def main(words: Sequence[str]) -> None:
             if next((os.environ[name] for name in names if name in os.environ), "0") == "0":
                 print(f"error: {error}", file=sys.stderr, flush=True)
             sys.exit(2)
-    if (parent := launcher()) is not None:
+    parent = launcher()
+    if parent is not None:
         die_with_parent(parent)
         threading.Thread(target=watch_siblings, args=(parent,), daemon=True).start()
     usual = signal.getsignal(signal.SIGINT)

@@ -8,9 +8,11 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
+from slowfast_dist.config.checks import require
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import DistributedConfig
@@ -26,7 +28,7 @@ from slowfast_dist.data.loaders import (
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
 from slowfast_dist.distributed.collectives import run_on_main, share_weights
 from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
-from slowfast_dist.metrics.scores import top_k_accuracies
+from slowfast_dist.metrics.scores import ALL_CLASSES, MACRO_CLASSES, top_k_accuracies
 from slowfast_dist.metrics.summary import Predictions, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.runs.best_model import BestModel, read_best
@@ -34,8 +36,8 @@ from slowfast_dist.runs.folder import RunFolder, write_unreadable
 from slowfast_dist.runs.metrics_file import plain
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
-from slowfast_dist.runs.videos import own_validation, trained_on
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.runs.videos import own_validation, start_of_paths, trained_on
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.tracking.console import print_scores
 from slowfast_dist.training.evaluation import Scores, evaluate
@@ -54,10 +56,18 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     best = run_on_main(accelerator, lambda: read_best(run))
     views = best.views(command.temporal_views, command.spatial_crops)
     network = _load(best, accelerator)
-    data, name, found = run_on_main(accelerator, lambda: _find(best, command.data))
+    data, name, found = run_on_main(accelerator, lambda: _find(best, command))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
         logger.info(line)
-    asked = {"temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops}
+    for line in best.picture_notes(found.videos.pictures()):
+        logger.warning(line)
+    for line in best.rate_notes(found.videos.rates(), found.videos.names.__getitem__):
+        logger.warning(line)
+    asked: dict[str, Any] = {
+        "temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops,
+    }  # fmt: skip
+    if found.split is not None:
+        asked["split"] = found.split
     output = run_on_main(
         accelerator, lambda: make_output(best.folder, data, name, command.output, asked)
     )
@@ -73,9 +83,16 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         end_workers(loader)
     if scores is None:
         raise RunError("the evaluation was asked to stop; nothing was written")
+    if len(broken := np.flatnonzero(~np.isfinite(scores.logits).all(axis=1))):
+        first = found.videos[scores.videos[broken[0]]].name
+        raise RunError(
+            f"the model's output is not a number for {len(broken)} of {len(scores.videos)} videos, "
+            f"the first is {first}: nothing was written; are its weights damaged? "
+            "--mixed-precision no may help"
+        )
     facts = {
         "data": os.path.abspath(data), "epoch": best.epoch,
-        "mixed_precision": accelerator.mixed_precision, **asked,
+        "mixed_precision": accelerator.mixed_precision, "trained_in": best.mixed_precision, **asked,
     }  # fmt: skip
     content = run_on_main(
         accelerator, lambda: _write(output, best, found, scores, command, name, facts)
@@ -84,12 +101,16 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     return content
 
 
-def _find(best: BestModel, data: Path | None) -> tuple[Path, str, LabelledVideos]:
+def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, LabelledVideos]:
     """What names the videos, what they are called, and those that can be read."""
-    if data is not None:
+    if (data := command.data) is not None:
         path = Path(os.path.abspath(data))  # "." has no name
         name = path.stem if path.is_file() else path.name
-        return data, name, find_labelled_videos(data, "data", best.classes)
+        start = start_of_paths(data, command.videos)
+        found = find_labelled_videos(data, "data", best.classes, start, command.split)
+        return data, name, found
+    for flag, value in (("videos", command.videos), ("split", command.split)):
+        require(value is None, flag, value, "is for a CSV in --data: give that too")
     place, listing = own_validation(best.folder, best.classes)
     return place, "val", readable_videos(listing, place, "data")
 
@@ -139,7 +160,7 @@ def _write(
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             file.write(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise RunError(f"cannot write the evaluation to {output}: {error.strerror}") from error
+        raise RunError(f"cannot write the evaluation to {output}: {reason_of(error)}") from error
     print_scores(name, content)
     _print_remarks(best, content, command)
     also = f"; {len(unreadable)} could not be read: unreadable_videos.csv" if unreadable else ""
@@ -166,11 +187,18 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
     if clips * crops > 1:
         shapes = f"{clips} clip{'s' * (clips > 1)} x {crops} crop{'s' * (crops > 1)}"
         print(f"  a video's probabilities are the mean of its {clips * crops} views: {shapes}")
+    precision, own = content["mixed_precision"], best.mixed_precision
+    if own is not None and precision != own:
+        print(
+            f"  scored in --mixed-precision {precision}, where the run trained and validated in "
+            f"{own}: scores may differ a little from the run's own"
+        )
     missing = [row["class"] for row in content["per_class"] if not row["support"]]
     if missing:
         print(
             f"  {len(missing)} of the model's {classes} classes have no video here: "
-            "macro averages count them as 0"
+            f"macro averages are over the {content[MACRO_CLASSES]} that occur in labels or "
+            f"predictions; over all {classes}, F1 is {content['f1_macro' + ALL_CLASSES]:.4f}"
         )
     useless = [f"top-{k}" for k in sorted(set(command.top_k)) if k >= classes]
     if useless:

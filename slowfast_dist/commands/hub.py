@@ -5,6 +5,7 @@ from pathlib import Path
 
 from slowfast_dist.config.commands import ModelCard
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.report.card import CARD, EXPORTS, write_card
 from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, read_best
 
@@ -40,7 +41,8 @@ def push_to_hub(models: Path, repository: str, private: bool) -> str:
     """Upload UPLOADED, as far as it is there, in one commit; returns the repository's address.
 
     ``repository`` is USER/NAME; where there is none yet, it is made, ``private`` or not.
-    Raises UserError for a name or login that the hub refuses, RunError where it does not answer.
+    Raises UserError for a name or login that the hub refuses and for weights that cannot be read or
+    are not finite, RunError where it does not answer.
     """
     try:
         import huggingface_hub as hub
@@ -51,6 +53,8 @@ def push_to_hub(models: Path, repository: str, private: bool) -> str:
     if hub.get_token() is None:
         raise UserError(f"--push-to-hub {repository}: not logged in: {_LOGIN}")
     files = [name for name in UPLOADED if (models / name).is_file()]
+    if WEIGHTS in files:
+        read_state_dict(models / WEIGHTS, "RUN")
     others = sorted({path.name for path in models.iterdir()} - set(files))
     if others:
         print(f"stays here: {', '.join(others)}")

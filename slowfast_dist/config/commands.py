@@ -24,13 +24,18 @@ class CheckData:
 
     val_dir: Path | None = None
     """Validation videos, where you made the split yourself and DIR holds the training videos."""
+    videos: fields.CsvStart = None
     val_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     """As --data.val-fraction of the training: its split is the one that is checked."""
     group_pattern: Annotated[str | None, as_training("data.group-pattern")] = None
     seed: Annotated[int, Interval(ge=0, le=fields.MOST_SEED), as_training("seed")] = 0
     num_frames: Annotated[_Frames, as_training("data.num-frames")] = 32
     sampling_rate: Annotated[_Rate, as_training("data.sampling-rate")] = 2
+    frame_rate: Annotated[
+        fields.ClipRate, as_training("data.frame-rate", "; as the preset finetune")
+    ] = 30.0
     crop_size: Annotated[_Pixels, as_training("data.crop-size")] = 224
+    flip: Annotated[bool, as_training("data.flip")] = True
     full: bool = False
     """Decode every frame of every video: finds damage in the middle of a file, in minutes or hours
     where the usual check takes seconds."""
@@ -54,8 +59,12 @@ class Prepare:
     looks at 256; training (--data.short-side) enlarges up to 1.25 times beyond that, for which 320
     keeps all detail. Measured on videos of 432 to 1080 lines: 256, 288, 320 and 360 take 25, 31, 33
     and 40 ms of CPU time a clip, and .6, .7, .8 and 1.0 MB for 10 s."""
+    pixel_aspect: fields.PixelAspect = "square"
+    """square: where a video's pixels are not, its copy is made as wide as a player shows it.
+    stored: it keeps the stored picture's shape, and says of what shape its pixels are."""
     num_workers: fields.ReaderProcesses = "auto"
     """Processes that transcode at once; auto: one a CPU."""
+    videos: fields.CsvStart = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,9 @@ class EvaluateCommand:
     """Folder for metrics.json and predictions.csv;
     none: evaluation-NAME in the run's folder, with the name of --data (else val)."""
     mixed_precision: fields.LaunchPrecision = "auto"
+    videos: fields.CsvStart = None
+    split: Literal["train", "val", "test", "all"] | None = None
+    """Which rows are scored of a CSV with a column split; none: test where it has any, else val."""
     num_workers: fields.LoaderWorkers = "auto"
     """Decoding processes of each scoring process; 0: none.
     auto: the CPUs shared out, at most 8."""

@@ -1,5 +1,6 @@
 """Types, bounds and help that several settings share."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, Le, Predicate
@@ -16,6 +17,9 @@ MOST_FRAMES = 4096
 MOST_PIXELS = 4096
 """Pixels of a side of what the model sees, at most; more is a slip, and takes all memory."""
 
+MOST_RATE = 1000
+"""Frames a second of a clip at most; more is a slip: no camera takes so many for so long."""
+
 MOST_SHORT_SIDE = 8192
 """Pixels of the short side at most; more is a slip, and takes all memory."""
 
@@ -30,6 +34,7 @@ MOST_SEED = 2**32 - 1
 
 METRICS = (
     "loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro",
+    "precision_macro_all_classes", "recall_macro_all_classes", "f1_macro_all_classes",
     "precision_weighted", "recall_weighted", "f1_weighted",
 )  # fmt: skip
 """Names below train/ and val/ in metrics.jsonl."""
@@ -40,6 +45,8 @@ NotNegative = Annotated[float, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0)]
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
 ListLength = Annotated[int, Interval(ge=0, le=MOST)]
+
+ClipRate = Annotated[float | Literal["video"], Gt(0), Le(MOST_RATE)]
 
 ModelName = Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50", "slowfast_tiny"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
@@ -63,8 +70,18 @@ LaunchPrecision = Annotated[
 ]
 BackendPrecision = Annotated[Precision, Doc("auto: what the hardware has; backend torch only.")]
 
+CsvStart = Annotated[
+    Path | None,
+    Doc(
+        "Folder from which relative paths of a CSV start; none: the CSV's own, and for split.csv "
+        "of a run the videos of that run."
+    ),
+]
+
 SpatialCrops = Annotated[int, Predicate((1, 3).__contains__), Remedy("give 1 or 3")]
 TemporalViews = Annotated[int, Interval(ge=1, le=MOST_VIEWS)]
+
+PixelAspect = Literal["square", "stored"]
 
 LoaderWorkers = Annotated[
     int | Literal["auto"],

@@ -22,11 +22,15 @@ RESNET_ALPHA = 4
 @dataclass(frozen=True)
 class DataConfig:
     root: Path | None = None
-    """One folder of class folders, or a CSV of path,label; split into training and validation."""
+    """One folder of class folders, or a CSV of path,label; split into training and validation, by
+    the CSV's column split if it has one."""
     train_dir: Path | None = None
     """Training videos (class folders or a CSV), together with --data.val-dir, in place of root."""
     val_dir: Path | None = None
-    """Validation videos, with the same classes as --data.train-dir."""
+    """Validation videos, of classes that --data.train-dir has."""
+    videos: Path | None = None
+    """Folder from which relative paths of a CSV start; none: the CSV's own, and for split.csv of a
+    run the videos of that run."""
     synthetic: bool = False
     """Make the demo's small videos in --data.root if that folder does not exist yet."""
     val_fraction: Annotated[
@@ -43,6 +47,10 @@ class DataConfig:
     """Frames of a clip, as the fast pathway sees it; a multiple of 4."""
     sampling_rate: fields.Count = 2
     """Frames of the video from one sampled frame to the next (dense sampling only)."""
+    frame_rate: fields.ClipRate = "video"
+    """Frames a second in which sampling_rate counts (dense sampling only): of the video, each has
+    its own; or a number: of any video those frames are taken that are nearest in time, so that
+    clips last equally long. Kinetics' pretrained networks saw 30."""
     sampling: Literal["dense", "uniform"] = "dense"
     """dense: num_frames at sampling_rate, random start in training, centre in validation.
     uniform: num_frames spread evenly over the whole video."""
@@ -54,6 +62,10 @@ class DataConfig:
     resize: Literal["short-side", "square"] = "short-side"
     """short-side: keep the aspect ratio, then crop.
     square: squeeze the whole frame to crop_size."""
+    pixel_aspect: fields.PixelAspect = "square"
+    """square: pixels that a file says are wider or higher than square are shown as a player does.
+    stored: they are taken as square, as before this flag; for models that were trained so.
+    It matters for resize short-side alone."""
     flip: bool = True
     """Mirror half of the training clips; switch off where left and right are different classes."""
     num_workers: Annotated[int | Literal["auto"], Ge(0), Le(fields.MOST_WORKERS)] = "auto"
@@ -105,7 +117,12 @@ class ModelConfig:
     pretrained: bool = True
     """Start from the Kinetics-400 weights (torch.hub's cache, else its download)."""
     weights: Path | None = None
-    """Start from this file: a hub checkpoint, a best_model_weights.pth or a bare state_dict."""
+    """Start from this file: a hub checkpoint, a best_model_weights.pth or a bare state_dict; or
+    from a run's best model: its folder, or its models/."""
+    head: Literal["auto", "new", "keep"] = "auto"
+    """The head of the weights. auto: classes of the same name keep their rows, others get new ones;
+    all are new where the weights' names are not known. keep: all rows as they are, also of classes
+    that were renamed since."""
     dropout: fields.BelowOne = 0.5
     """Dropout before the head."""
     freeze: fields.FrozenStages = "none"

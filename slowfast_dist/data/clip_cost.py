@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from slowfast_dist.config.fields import ClipRate
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.clips import dense_indices
+from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.probe import probe_file
@@ -22,32 +23,36 @@ TIME_LIMIT = 60.0
 
 def clip_costs(
     paths: Sequence[Path], clips: int, num_frames: int = 32, sampling_rate: int = 2,
-    crop_size: int = 224,
+    crop_size: int = 224, frame_rate: ClipRate = "video",
 ) -> dict[Path, float]:  # fmt: skip
     """`clip_cost` of each file, one after the other; a file that cannot be measured is left out."""
     answers = map_in_children(
         clip_cost, paths, 1, lambda _: TIME_LIMIT, clips=clips, num_frames=num_frames,
-        sampling_rate=sampling_rate, crop_size=crop_size,
+        sampling_rate=sampling_rate, crop_size=crop_size, frame_rate=frame_rate,
     )  # fmt: skip
     with closing(answers):
         return {path: answer for path, answer in answers if isinstance(answer, float)}
 
 
 def clip_cost(
-    path: Path, clips: int, num_frames: int, sampling_rate: int, crop_size: int
-) -> float | None:
+    path: Path, clips: int, num_frames: int, sampling_rate: int, crop_size: int,
+    frame_rate: ClipRate,
+) -> float | None:  # fmt: skip
     """What a measuring process answers: CPU seconds from the path to a clip, the median of
     ``clips`` random ones, which are the same for every file of as many frames; None for a file that
     cannot be read."""
     low, high = DataConfig().short_side
-    data = DataConfig(short_side=(max(low, crop_size), max(high, crop_size)), crop_size=crop_size)
+    data = DataConfig(
+        num_frames=num_frames, sampling_rate=sampling_rate, frame_rate=frame_rate,
+        short_side=(max(low, crop_size), max(high, crop_size)), crop_size=crop_size,
+    )  # fmt: skip
     seconds = []
     try:
         info = probe_file(path)
         for number in range(clips + 1):  # the first, which loads libraries, does not count
             rng = np.random.default_rng(number)
-            indices = dense_indices(info.frames, num_frames, sampling_rate, rng.random())
-            view = training_view(info.height, info.width, data, rng)
+            indices = clip_indices(info, data, rng.random())
+            view = training_view(info.height, info.width, data, rng, info.pixel_aspect)
             start = time.process_time()
             read_frames(path, indices, info, data.decoder, view)
             seconds.append(time.process_time() - start)

@@ -1,7 +1,33 @@
-"""Which frames of a video make a clip: integers only, no I/O."""
+"""Which frames of a video make a clip, and how long clips last: numbers only, no I/O."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.seeking import unpack_uneven_times
+
+TIE = 1e-6
+"""Frames, or seconds, by which two distances count as the same: far below what tells frames apart,
+far above the rounding of the numbers."""
+
+
+def clip_indices(info: VideoInfo, data: DataConfig, position: float) -> NDArray[np.int64]:
+    """The frames (num_frames,) of a clip of a video, as ``data`` says; ``position`` in [0, 1] as in
+    `dense_indices`, for sampling dense alone."""
+    if data.sampling == "uniform":
+        return uniform_indices(info.frames, data.num_frames)
+    return dense_clips(info, data).at(position)
+
+
+def view_positions(temporal_views: int) -> list[float]:
+    """Where the clips of an evaluation lie: one in the centre; several from the first possible
+    start to the last."""
+    last = temporal_views - 1
+    return [view / last for view in range(temporal_views)] if last else [0.5]
 
 
 def dense_indices(
@@ -13,11 +39,112 @@ def dense_indices(
     video, 0.5 the centre, 1 the latest start whose clip fits, and a uniform draw makes every
     start equally likely.
     """
-    assert video_frames > 0 and num_frames > 0 and sampling_rate > 0 and 0 <= position <= 1
-    slack = max(0, video_frames - 1 - (num_frames - 1) * sampling_rate)
-    start = min(int(position * (slack + 1)), slack)
-    indices = start + sampling_rate * np.arange(num_frames, dtype=np.int64)
-    return np.minimum(indices, video_frames - 1)
+    assert sampling_rate > 0
+    offsets = sampling_rate * np.arange(num_frames, dtype=np.int64)
+    return EvenClips(video_frames, offsets).at(position)
+
+
+@dataclass(frozen=True)
+class EvenClips:
+    """Clips of a video whose frames are shown at even times: ``offsets`` (T,), rising from 0, from
+    a clip's first frame."""
+
+    video_frames: int
+    offsets: NDArray[np.int64]
+
+    @property
+    def fit(self) -> bool:
+        """Whether the video is as long as a clip."""
+        return int(self.offsets[-1]) < self.video_frames
+
+    @property
+    def latest(self) -> int:
+        """The last frame from which on a clip fits; 0 where none fits."""
+        return max(0, self.video_frames - 1 - int(self.offsets[-1]))
+
+    def at(self, position: float) -> NDArray[np.int64]:
+        """As in `dense_indices`."""
+        assert self.video_frames > 0 and 0 <= position <= 1
+        return self.starting_at(min(int(position * (self.latest + 1)), self.latest))
+
+    def starting_at(self, first: int) -> NDArray[np.int64]:
+        """The clip whose first frame is that one; beyond the end, the last frame."""
+        return np.minimum(first + self.offsets, self.video_frames - 1)
+
+
+@dataclass(frozen=True)
+class TimedClips:
+    """Clips of a video whose frames are shown at ``times`` (N,), seconds that rise from 0: the
+    frames nearest to ``offsets`` (T,) seconds, rising from 0, after a clip's first frame."""
+
+    times: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+
+    @property
+    def frame_seconds(self) -> float:
+        """From one frame to the next, in the median."""
+        return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
+
+    @property
+    def fit(self) -> bool:
+        """Whether the video is as long as a clip."""
+        return self._latest >= 0
+
+    @property
+    def latest(self) -> int:
+        """The last frame from which on a clip fits; 0 where none fits."""
+        return max(0, self._latest)
+
+    @property
+    def _latest(self) -> int:
+        # A clip's last moment is nearer to the last frame than to one that would follow.
+        end = self.times[-1] + self.frame_seconds / 2 + TIE
+        return int(np.searchsorted(self.times, end - self.offsets[-1], "right")) - 1
+
+    def at(self, position: float) -> NDArray[np.int64]:
+        """As in `dense_indices`, by time: what is shown at ``position`` of the possible starts. A
+        uniform draw makes every start as likely as it is shown long."""
+        assert 0 <= position <= 1
+        latest = self.latest
+        after = latest + 1 < len(self.times)
+        end = self.times[latest + 1] if after else self.times[-1] + self.frame_seconds
+        first = int(np.searchsorted(self.times, position * end, "right")) - 1
+        return self.starting_at(min(first, latest))
+
+    def starting_at(self, first: int) -> NDArray[np.int64]:
+        """The clip whose first frame is that one; beyond the end, the last frame."""
+        return nearest(self.times, self.times[first] + self.offsets)
+
+
+def nearest(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The places (T,) in rising ``times`` (N,) that are nearest to ``wanted`` (T,); of two that are
+    as near the earlier."""
+    after = np.clip(np.searchsorted(times, wanted), 0, len(times) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.where(wanted - times[before] <= times[after] - wanted + TIE, before, after)
+
+
+def dense_clips(info: VideoInfo, data: DataConfig) -> EvenClips | TimedClips:
+    """The clips of a video with sampling dense: every ``sampling_rate``-th frame, or, with a
+    ``frame_rate``, those nearest in time to every ``sampling_rate``-th of a video of that rate."""
+    numbers = data.sampling_rate * np.arange(data.num_frames, dtype=np.int64)
+    seconds = clip_offsets(info, data)
+    if seconds is None:
+        return EvenClips(info.frames, numbers)
+    if info.uneven_times:
+        return TimedClips(unpack_uneven_times(info.uneven_times), seconds)
+    offsets = np.ceil(seconds * info.fps - 0.5 - TIE).astype(np.int64)
+    return EvenClips(info.frames, offsets)
+
+
+def clip_offsets(info: VideoInfo | None, data: DataConfig) -> NDArray[np.float64] | None:
+    """Seconds (num_frames,) from a clip's beginning at which it takes frames; None where it counts
+    them: with a ``frame_rate`` video, and in a file that tells neither its own nor any times.
+    ``info``: None for a live source, whose frames all have times."""
+    untold = info is not None and info.mean_rate() <= 0
+    if data.sampling == "uniform" or data.frame_rate == "video" or untold:
+        return None
+    return data.sampling_rate * np.arange(data.num_frames) / data.frame_rate
 
 
 def uniform_indices(video_frames: int, num_frames: int) -> NDArray[np.int64]:
@@ -29,3 +156,113 @@ def uniform_indices(video_frames: int, num_frames: int) -> NDArray[np.int64]:
     if video_frames < num_frames:
         return np.minimum(np.arange(num_frames, dtype=np.int64), video_frames - 1)
     return np.linspace(0, video_frames - 1, num_frames).astype(np.int64)
+
+
+# --- frame rates that differ: what people should know of them -------------------------------------
+
+RATE_TOLERANCE = 0.1
+"""Share of a frame rate by which another may differ: 29.97 and 30 a second are alike, 24 and 25
+too, while 25 and 30 are not."""
+
+PRETRAINED_RATE = 30.0
+"""Frames a second that Kinetics' pretrained networks saw: PySlowFast decodes to DATA.TARGET_FPS, 30
+by default, and takes every DATA.SAMPLING_RATE-th."""
+
+NAMED_RATES = 4
+"""Frame rates that a line names: a data set of one source has one or two."""
+
+
+@dataclass(frozen=True)
+class RateGroup:
+    """``videos`` whose frame rates are about ``rate``, the most common one of them."""
+
+    rate: float
+    videos: int
+
+
+def group_rates(rates: NDArray[np.float64]) -> list[RateGroup]:
+    """The frame rates (N,) of videos in groups of those that are alike, the largest first; 0 stands
+    for one that is not known, and is in none."""
+    left = np.round(rates[rates > 0], 2)
+    groups: list[RateGroup] = []
+    while len(left):
+        values, counts = np.unique(left, return_counts=True)
+        rate = float(values[counts.argmax()])
+        alike = are_near(left, [rate])
+        groups.append(RateGroup(rate, int(alike.sum())))
+        left = left[~alike]
+    return sorted(groups, key=lambda group: -group.videos)
+
+
+def are_near(rates: NDArray[np.float64], others: Sequence[float]) -> NDArray[np.bool_]:
+    """Which of ``rates`` (N,) are about one of the ``others``."""
+    near = [np.abs(rates - other) <= RATE_TOLERANCE * other + 1e-9 for other in others]
+    return np.any([np.zeros(len(rates), np.bool_), *near], axis=0)
+
+
+def clip_seconds(data: DataConfig, rate: float) -> float:
+    """What a clip with sampling dense lasts where frames are counted, at ``rate`` a second."""
+    return ((data.num_frames - 1) * data.sampling_rate + 1) / rate
+
+
+def rate_notes(
+    rates: NDArray[np.float64], name: Callable[[int], str], data: DataConfig,
+    usual: Sequence[float], whose: str, remedy: str,
+) -> list[str]:  # fmt: skip
+    """What people should know of the frame rates (N,) of videos, of which ``name`` tells what they
+    are called, a line each; 0 stands for a rate that is not known.
+
+    ``usual``: the rates that the network saw, or sees; ``whose`` they are, and the ``remedy`` where
+    frames are counted (``frame_rate`` video) and others have other rates.
+    """
+    if data.sampling != "dense" or not len(rates):
+        return []
+    known = rates > 0
+    if data.frame_rate == "video":
+        line = other_rates(rates, data, usual, whose, name)
+        return [f"{line}: {remedy}"] if line else []
+    lines = []
+    if untold := np.flatnonzero(~known).tolist():
+        lines.append(
+            f"{len(untold)} of {len(rates)} videos tell neither a frame rate nor times, as "
+            f"{name(untold[0])}: of these every {data.sampling_rate}. frame is taken, whatever "
+            f"its time (frame rate {data.frame_rate:g})"
+        )
+    least = data.frame_rate / data.sampling_rate
+    if slow := np.flatnonzero(known & (rates < (1 - 1e-3) * least)).tolist():
+        lines.append(
+            f"{len(slow)} of {len(rates)} videos have fewer frames a second than the {least:g} "
+            f"that a clip takes, as {name(slow[0])} ({rates[slow[0]]:.4g}): frames are repeated"
+        )
+    return lines
+
+
+def other_rates(
+    rates: NDArray[np.float64], data: DataConfig, usual: Sequence[float], whose: str,
+    name: Callable[[int], str],
+) -> str | None:  # fmt: skip
+    """How many videos have other frame rates (N,) than the ``usual`` ones, ``whose`` they are, and
+    how long their clips last where frames are counted; None where there is none. For ``name`` see
+    `rate_notes`."""
+    others = rates[(rates > 0) & ~are_near(rates, usual)] if usual else rates[:0]
+    if not len(others):
+        return None
+    groups = group_rates(others)
+    named = [f"{group.videos} have {group.rate:g}" for group in groups[:NAMED_RATES]]
+    if rest := sum(group.videos for group in groups[NAMED_RATES:]):
+        named.append(f"{rest} still others")
+    first = groups[0].rate
+    which = f"{len(others)} of {len(rates)} videos have"
+    if len(rates) == 1:
+        which, named = f"{name(0)} has", [f"{first:g}"]
+    return (
+        f"{which} another frame rate than {whose}: {', '.join(named)}; at {first:g} a second a "
+        f"clip spans {clip_seconds(data, first):.1f} s in place of "
+        f"{clip_seconds(data, usual[0]):.1f}"
+    )
+
+
+def rates_as_words(rates: Sequence[float]) -> str:
+    """As 15, or 15 and 60."""
+    *others, last = [f"{rate:g}" for rate in rates[:NAMED_RATES]]
+    return f"{', '.join(others)} and {last}" if others else last

@@ -4,7 +4,7 @@ Such arrays are pickled and written to files as they are, and processes forked f
 them share their memory: looking at an element changes nothing in it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import isfinite
 from typing import Any, get_type_hints, overload
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import unpack_moved_frames
+from slowfast_dist.video.seeking import unpack_moved_frames, unpack_uneven_times
 
 CHUNK = 1 << 14
 """Texts that are Python objects at once, so that a million of them never are."""
@@ -132,9 +132,12 @@ _COLUMNS = {int: np.int64, float: np.float64, bool: np.bool_, str: np.int32}
 
 @sendable
 class InfoColumns:
-    """(N,) VideoInfo, a column for each field; of a text the column has the index in ``texts``."""
+    """(N,) VideoInfo, a column for each field; of a text the column has the index in ``texts``.
 
-    def __init__(self, columns: dict[str, NDArray[Any]], texts: dict[str, list[str]]) -> None:
+    Those in OWN_TEXTS, which hardly two videos have in common, are one buffer once `take` made it.
+    """
+
+    def __init__(self, columns: dict[str, NDArray[Any]], texts: dict[str, Sequence[str]]) -> None:
         self.columns, self.texts = columns, texts
 
     @classmethod
@@ -143,7 +146,8 @@ class InfoColumns:
         columns: dict[str, NDArray[Any]] = {
             name: np.zeros(count, _COLUMNS[_TYPES[name]]) for name in FIELDS
         }
-        return cls(columns, {name: [] for name in FIELDS if _TYPES[name] is str})
+        # Of rows that were not set, as of files that cannot be read, such a text is the empty one.
+        return cls(columns, {name: [""] * (name in OWN_TEXTS) for name in TEXTS})
 
     @classmethod
     def of(cls, infos: Sequence[VideoInfo]) -> "InfoColumns":
@@ -179,18 +183,32 @@ class InfoColumns:
         for name, column in self.columns.items():
             values = other.columns[name][places]
             if name in self.texts:
-                codes = [self._code(name, text) for text in other.texts[name]]
+                used, values = np.unique(values, return_inverse=True)
+                texts = other.texts[name]
+                codes = [self._code(name, texts[code]) for code in used.tolist() if texts]
                 values = np.array(codes or [0], np.int32)[values]
             column[rows] = values
 
     def take(self, rows: Rows) -> "InfoColumns":
         """Those of ``rows``, each column of the smallest integers that hold it."""
-        columns = {name: _narrow(column[rows]) for name, column in self.columns.items()}
-        return InfoColumns(columns, {name: list(texts) for name, texts in self.texts.items()})
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        texts: dict[str, Sequence[str]] = {
+            name: list(self.texts[name]) for name in TEXTS if name not in OWN_TEXTS
+        }
+        for name in OWN_TEXTS:
+            used = np.union1d([0], columns[name])  # 0 stays the empty text
+            columns[name] = np.searchsorted(used, columns[name])
+            texts[name] = Texts.of(self.texts[name][code] for code in used.tolist())
+        return InfoColumns({name: _narrow(c) for name, c in columns.items()}, texts)
 
     def _code(self, name: str, text: str) -> int:
-        texts = self.texts[name]  # a handful: codecs
-        if text not in texts:
+        texts = self.texts[name]
+        assert isinstance(texts, list)  # of `empty` columns
+        if name in OWN_TEXTS:
+            if text:
+                texts.append(text)
+            return len(texts) - 1 if text else 0
+        if text not in texts:  # of a handful: codecs
             texts.append(text)
         return texts.index(text)
 
@@ -198,14 +216,23 @@ class InfoColumns:
 FIELDS = tuple(_TYPES)
 """Names of the fields of a VideoInfo."""
 
+TEXTS = tuple(name for name in FIELDS if _TYPES[name] is str)
+"""Those that are texts."""
+
+OWN_TEXTS: dict[str, Callable[[str], Rows | NDArray[np.float64]]] = {
+    "moved_frames": unpack_moved_frames, "uneven_times": unpack_uneven_times,
+}  # fmt: skip
+"""Those of them that hardly two videos have in common, and what unpacks them; most videos have the
+empty text."""
+
 _LEAST = {"frames": 1, "width": 1, "height": 1, "first_time": -(1 << 63)}
 """Least value of a field that holds a number; of those that are not named here it is 0."""
 
 
 def _is_possible(name: str, value: object) -> bool:
     kind = _TYPES[name]
-    if name == "moved_frames":
-        return isinstance(value, str) and (not value or _is_order(value))
+    if isinstance(value, str) and name in OWN_TEXTS:
+        return not value or _unpacks(OWN_TEXTS[name], value)
     if isinstance(value, str):
         # Names of codecs: FFmpeg's own have fewer than 20 characters.
         return kind is str and len(value) <= 64 and value.isprintable()
@@ -216,9 +243,9 @@ def _is_possible(name: str, value: object) -> bool:
     return isinstance(value, float) and kind is float and isfinite(value) and value >= 0
 
 
-def _is_order(text: str) -> bool:
+def _unpacks(unpack: Callable[[str], Rows | NDArray[np.float64]], text: str) -> bool:
     try:
-        return len(unpack_moved_frames(text)) > 1
+        return len(unpack(text)) > 1
     except ValueError:
         return False
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.clips import dense_indices, uniform_indices
+from slowfast_dist.data.clips import clip_indices, view_positions
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GIVEN_UP, GuardedReader, is_fatal
-from slowfast_dist.video.reader import Frames, VideoInfo
+from slowfast_dist.video.reader import Frames
 from slowfast_dist.video.views import SpatialView, evaluation_view, training_view
 
 REPLACEMENTS = 10
@@ -137,11 +137,6 @@ class ClipDataset:
         for video in videos:
             self._given_up[video] = True
 
-    def _indices(self, info: VideoInfo, position: float) -> NDArray[np.int64]:
-        if self.data.sampling == "uniform":
-            return uniform_indices(info.frames, self.data.num_frames)
-        return dense_indices(info.frames, self.data.num_frames, self.data.sampling_rate, position)
-
     def _read(
         self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView]
     ) -> Frames:
@@ -181,9 +176,9 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         for _ in range(1 + REPLACEMENTS):
             info = self.videos.info(video)
             position = float(rng.random())
-            view = training_view(info.height, info.width, self.data, rng)
+            view = training_view(info.height, info.width, self.data, rng, info.pixel_aspect)
             try:
-                [frames] = self._read(video, self._indices(info, position), [view])
+                [frames] = self._read(video, clip_indices(info, self.data, position), [view])
             except DecodeError as error:
                 failures.append(Failure(video, error.reason))
                 video = int(rng.integers(len(self.videos)))
@@ -229,10 +224,8 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
 
     def _clip(self, key: ViewKey) -> NDArray[np.int64]:
         """Which frames of the video, (T,)."""
-        # One clip: the centre. Several: from the first possible start to the last.
-        last = self.temporal_views - 1
-        position = key.view // self.spatial_crops / last if last else 0.5
-        return self._indices(self.videos.info(key.video), position)
+        position = view_positions(self.temporal_views)[key.view // self.spatial_crops]
+        return clip_indices(self.videos.info(key.video), self.data, position)
 
     def _runs(self, keys: Sequence[ViewKey]) -> Iterator[list[ViewKey]]:
         """Part ``keys`` into what is decoded together: views of one video, whose clips overlap, and
@@ -260,7 +253,9 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
         info, label = self.videos.info(video), int(self.videos.labels[video])
         crops = sorted({key.view % self.spatial_crops for key in run})
         regions = [
-            evaluation_view(info.height, info.width, self.data, crop, self.spatial_crops)
+            evaluation_view(
+                info.height, info.width, self.data, crop, self.spatial_crops, info.pixel_aspect
+            )
             for crop in crops
         ]
         clips = [self._clip(key) for key in run]

@@ -7,16 +7,18 @@ import os
 import signal
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from slowfast_dist.annotations.labels import Remark, label_remarks, log_remarks
+from slowfast_dist.annotations.table import Side
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, DataConfig
 from slowfast_dist.data.columns import CHUNK
@@ -24,14 +26,16 @@ from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, co
 from slowfast_dist.data.manifest import (
     Listing,
     labelled_as,
+    list_root,
+    list_sides,
     list_videos,
-    require_same_classes,
+    of_side,
     usable,
-)  # fmt: skip
+)
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler, EvaluationSampler
-from slowfast_dist.data.split import split_videos
+from slowfast_dist.data.split import identical, split_videos, unscored
 from slowfast_dist.data.synthetic import make_demo_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system import signals
@@ -58,8 +62,8 @@ class VideoSet:
     """The usable videos of a run.
 
     ``train`` and ``val`` come with what the probe found; ``rejected``: (path below its root,
-    reason, "probe") of what it left out; ``was_split``: whether training and validation were parted
-    here; ``warnings``: lines for the user.
+    reason, "probe") of what it left out; ``was_split``: whether they are of one root, ``drawn``:
+    whether its sides were drawn here, and not given; ``remarks``: what the user should know.
     """
 
     classes: tuple[str, ...]
@@ -67,7 +71,8 @@ class VideoSet:
     val: VideoTable
     rejected: tuple[tuple[str, str, str], ...]
     was_split: bool
-    warnings: tuple[str, ...]
+    remarks: tuple[Remark, ...]
+    drawn: bool = True
 
     def balanced_weights(self) -> NDArray[np.float64]:
         """(K,): N / (K n_k) for a class of n_k of the N training videos, so 1 on average."""
@@ -85,58 +90,96 @@ class VideoSet:
         return digest.hexdigest()
 
 
-def find_videos(data: DataConfig, seed: int) -> VideoSet:
+def find_videos(data: DataConfig, seed: int, order: Sequence[str] | None = None) -> VideoSet:
     """List and probe the videos, leave out what cannot be read, and split where there is one root.
 
-    Raises UserError, naming the flag, for a dataset that cannot be trained on.
+    ``order``: of the classes, in a run that goes on. Raises UserError, naming the flag, for a
+    dataset that cannot be trained on.
     """
     if data.root is not None:
         if data.synthetic:
             make_demo_videos(data.root)
-        listing = list_videos(data.root, "data.root", data.group_pattern)
+        listing = list_root(data, order)
         listing, readable, rejected = _probe(listing, "the run's folder")
         listing = usable(listing, readable, "data.root", data.root)
         split = split_videos(listing, data.val_fraction, seed)
-        return VideoSet(listing.classes, split.train, split.val, rejected, True, split.warnings)
+        remarks = _remarks(split.remarks, listing.classes, split.train, split.val, data.flip)
+        return VideoSet(
+            listing.classes, split.train, split.val, rejected, True, remarks, split.drawn
+        )
     assert data.train_dir is not None and data.val_dir is not None
-    train = list_videos(data.train_dir, "data.train-dir")
-    val = list_videos(data.val_dir, "data.val-dir")
-    require_same_classes(train, val)
+    train, val = list_sides(data, order)
     train, readable, rejected = _probe(train, "the run's folder")
     train = usable(train, readable, "data.train-dir", data.train_dir)
     val, readable, also_rejected = _probe(val, "the run's folder")
-    val = usable(val, readable, "data.val-dir", data.val_dir)
-    return VideoSet(train.classes, train.videos, val.videos, rejected + also_rejected, False, ())
+    val = scorable(val, readable, also_rejected, "data.val-dir", data.val_dir)
+    said = (*train.remarks, *val.remarks)
+    said += tuple(unscored(val.videos, val.classes, f"add some to --data.val-dir {data.val_dir}"))
+    remarks = _remarks(said, train.classes, train.videos, val.videos, data.flip)
+    rejected += also_rejected
+    return VideoSet(train.classes, train.videos, val.videos, rejected, False, remarks, False)
+
+
+def _remarks(
+    said: Sequence[Remark], classes: Sequence[str], train: VideoTable, val: VideoTable, flip: bool
+) -> tuple[Remark, ...]:
+    """With those on the names of classes and on copies across the split."""
+    counts = np.bincount(np.concatenate([train.labels, val.labels]), minlength=len(classes))
+    named = dict(zip(classes, counts.tolist(), strict=True))
+    return (*said, *label_remarks(named, flip), *identical(train, val))
 
 
 @sendable
 @dataclass(frozen=True)
 class LabelledVideos:
-    """The readable videos of an evaluation; ``rejected`` as in VideoSet."""
+    """The readable videos of an evaluation; ``rejected`` as in VideoSet. ``split``: which rows they
+    are of a CSV with a column split, all or those of one; None without such a column."""
 
     videos: VideoTable
     rejected: tuple[tuple[str, str, str], ...]
+    split: Side | Literal["all"] | None = None
 
 
-def find_labelled_videos(root: Path, flag: str, classes: Sequence[str]) -> LabelledVideos:
+def find_labelled_videos(
+    root: Path, flag: str, classes: Sequence[str], start: Path | None = None,
+    split: Side | Literal["all"] | None = None,
+) -> LabelledVideos:  # fmt: skip
     """List and probe videos for a model of ``classes``, and leave out what cannot be read.
 
-    A class may be missing, or have no readable video. Raises UserError, naming ``flag``, for a
-    class that the model does not know, and where no video can be read.
+    ``split``: which rows of a CSV with a column split count; None: test where there are any, else
+    val, else all. A class may be missing, or have no readable video. Raises UserError, naming
+    ``flag``, for a class that the model does not know, and where no video can be read.
     """
-    listing = labelled_as(list_videos(root, flag, single_class=True), classes, flag, root)
-    return readable_videos(listing, root, flag)
+    listing = list_videos(root, flag, start=start, single_class=True, may_be_empty=True)
+    if listing.sides is None and split is not None:
+        raise UserError(f"--split {split}: {root} has no column split; leave it out")
+    if listing.sides is not None:
+        sides: tuple[Side, ...] = ("test", "val")
+        split = split or next((side for side in sides if len(listing.rows_of(side))), "all")
+    if split is not None and split != "all":
+        listing = of_side(listing, split, flag, root)
+    listing = labelled_as(listing, classes, flag, root)
+    log_remarks(listing.remarks)
+    return replace(readable_videos(listing, root, flag), split=split)
 
 
 def readable_videos(listing: Listing, root: Path, flag: str) -> LabelledVideos:
     """The same for videos that are listed already; ``root``, of ``flag``, is what named them."""
     listing, readable, rejected = _probe(listing, "the output")
+    return LabelledVideos(scorable(listing, readable, rejected, flag, root).videos, rejected)
+
+
+def scorable(
+    listing: Listing, readable: NDArray[np.bool_], rejected: Sequence[tuple[str, str, str]],
+    flag: str, root: Path,
+) -> Listing:  # fmt: skip
+    """``listing`` with the readable files alone, (N,). Raises UserError where there is none."""
     if not readable.any():
         name, reason, _ = rejected[0]
         raise UserError(
             f"--{flag} {root}: none of the videos can be read, as {name}: {reason}; replace them"
         )
-    return LabelledVideos(listing.videos.select(np.flatnonzero(readable)), rejected)
+    return listing.select(np.flatnonzero(readable))
 
 
 def _probe(
@@ -156,7 +199,7 @@ def _probe(
             f"{len(rejected)} of {len(videos)} videos cannot be read and are left out, as {name}: "
             f"{reason} (unreadable_videos.csv in {place} lists them)"
         )
-    return Listing(listing.classes, videos.probed(found.infos)), found.readable, rejected
+    return replace(listing, videos=videos.probed(found.infos)), found.readable, rejected
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from slowfast_dist.annotations.labels import Remark, sort_labels
+from slowfast_dist.annotations.table import SIDES, Side, Table
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.columns import Categorical, Texts
-from slowfast_dist.data.scan import list_csv, list_folders
+from slowfast_dist.data.scan import LIST_SUFFIXES, Files, Skipped, list_csv, list_folders
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
 from slowfast_dist.system.text import few
@@ -24,24 +27,137 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True)
 class Listing:
-    """Class names, sorted, and the videos by class and name."""
+    """Class names in their order, and the videos by class and name.
+
+    ``sides`` (N,): places in SIDES, where a CSV's column split says them. ``remarks``: what the
+    user should know.
+    """
 
     classes: tuple[str, ...]
     videos: VideoTable
+    sides: NDArray[np.int8] | None = None
+    remarks: tuple[Remark, ...] = ()
+
+    def counts(self) -> NDArray[np.int64]:
+        """(K,): videos of each class."""
+        return np.bincount(self.videos.labels, minlength=len(self.classes))
+
+    def select(self, rows: ArrayLike) -> "Listing":
+        """With the videos of ``rows`` alone; the classes stay."""
+        chosen = np.asarray(rows, np.int64)
+        sides = None if self.sides is None else self.sides[chosen]
+        return replace(self, videos=self.videos.select(chosen), sides=sides)
+
+    def without_empty_classes(self) -> "Listing":
+        has_some = self.counts() > 0
+        number = np.cumsum(has_some, dtype=np.int32) - 1
+        classes = tuple(n for n, some in zip(self.classes, has_some, strict=True) if some)
+        videos = replace(self.videos, labels=number[self.videos.labels].astype(np.int32))
+        return replace(self, classes=classes, videos=videos)
+
+    def with_remark(self, kind: str, what: str) -> "Listing":
+        return replace(self, remarks=(*self.remarks, Remark("info", kind, what)))
+
+    def rows_of(self, *sides: Side) -> NDArray[np.int64]:
+        """The rows with one of these splits; all where there is no column split."""
+        if self.sides is None:
+            return np.arange(len(self.videos))
+        return np.flatnonzero(np.isin(self.sides, [SIDES.index(side) for side in sides]))
 
 
 def list_videos(
-    root: Path, flag: str, group_pattern: str | None = None, *, single_class: bool = False
-) -> Listing:
+    root: Path, flag: str, group_pattern: str | None = None, *, start: Path | None = None,
+    single_class: bool = False, may_be_empty: bool = False, order: Sequence[str] | None = None,
+) -> Listing:  # fmt: skip
     """The videos of class folders or of a CSV; ``flag`` is the setting that named ``root``.
 
-    Raises UserError, naming the flag, where there is nothing that could be trained on; for an
-    evaluation, videos of a ``single_class`` are enough.
+    ``start``: where relative paths of a CSV start, if not from its folder. ``order``: that of the
+    classes where these are they, as in a run that goes on. For an evaluation, videos of a
+    ``single_class`` are enough, and class folders ``may_be_empty``.
+    Raises UserError, naming the flag, where there is nothing that could be trained on.
     """
     pattern = compile_pattern(group_pattern) if group_pattern else None
+    found, below, remarks = _found(root, flag, start, may_be_empty)
+    classes = sort_labels(found)
+    if order is not None and sorted(order) == sorted(classes):
+        classes = tuple(order)
+    _require_classes(classes, flag, root, single_class)
+    columns = [found[name] for name in classes]
+    names = Texts.concatenated([part.names for part in columns])
+    for text in (*classes, names.data.tobytes().decode("utf-8", "surrogateescape")):
+        if _unwritable(text) is not None:
+            wrong = next(name for name in (*classes, *names) if _unwritable(name) is not None)
+            raise UserError(f"--{flag} {root}: the name {wrong!r} {_unwritable(wrong)}; rename it")
+    groups: Categorical | None = None
+    given = [group for part in columns for group in part.groups]
+    # split.csv of a run has each video's own name where there was no grouping.
+    if any(group not in ("", name) for name, group in zip(names, given, strict=True)):
+        if pattern:
+            raise UserError(
+                f"--data.group-pattern {group_pattern!r}: {root} has a column group already; "
+                "leave one of the two out"
+            )
+        groups = Categorical.of(own or name for name, own in zip(names, given, strict=True))
+    elif pattern:
+        groups = _groups_by_pattern(names, pattern, root)
+    sides = np.concatenate([part.sides for part in columns])
+    videos = VideoTable(
+        below,
+        names,
+        np.repeat(np.arange(len(classes), dtype=np.int32), [len(part.names) for part in columns]),
+        groups,
+        np.concatenate([part.stamps for part in columns]),
+    )
+    return Listing(classes, videos, sides if (sides >= 0).any() else None, remarks)
+
+
+def list_root(data: DataConfig, order: Sequence[str] | None = None) -> Listing:
+    """The videos of ``data.root``, for training and validation. Raises UserError."""
+    assert data.root is not None
+    listing = list_videos(
+        data.root, "data.root", data.group_pattern, start=data.videos, order=order
+    )
+    return for_training(listing, "data.root", data.root)
+
+
+def list_sides(data: DataConfig, order: Sequence[str] | None = None) -> tuple[Listing, Listing]:
+    """The videos of ``data.train_dir`` and of ``data.val_dir``, both with the classes of the first.
+    Raises UserError."""
+    assert data.train_dir is not None and data.val_dir is not None
+    train = list_videos(
+        data.train_dir, "data.train-dir", start=_start(data, data.train_dir), order=order
+    )
+    train = of_side(train, "train", "data.train-dir", data.train_dir)
+    require_two_classes(train, "data.train-dir", data.train_dir)
+    val = list_videos(
+        data.val_dir, "data.val-dir", start=_start(data, data.val_dir), single_class=True,
+        may_be_empty=True,
+    )  # fmt: skip
+    val = of_side(val, "val", "data.val-dir", data.val_dir)
+    return train, labelled_as_trained(val, train, data.val_dir)
+
+
+def _start(data: DataConfig, root: Path) -> Path | None:
+    """Of two roots, one may be a CSV and the other a folder, which --data.videos is not for."""
+    both = (data.train_dir, data.val_dir)
+    lists = any(other is not None and not other.is_dir() for other in both)
+    return None if root.is_dir() and lists else data.videos
+
+
+def _found(
+    root: Path, flag: str, start: Path | None, may_be_empty: bool
+) -> tuple[dict[str, Files], Path, tuple[Remark, ...]]:
+    """The files by class, the folder below which their names lie, and what is to be said."""
+    if start is not None:
+        name = "data.videos" if flag.startswith("data.") else "videos"
+        if root.is_dir():
+            raise UserError(f"--{name} {start}: is for a CSV, and {root} is a folder; leave it out")
+        if not start.is_dir():
+            raise UserError(f"--{name} {start}: there is no such folder")
     if root.is_dir():
+        skipped = Skipped()
         try:
-            found = list_folders(root, flag)
+            found = list_folders(root, flag, may_be_empty, skipped)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 why = "its folders lie too deep in each other; move the videos up"
@@ -49,52 +165,70 @@ def list_videos(
                 why = f"{os.fsdecode(error.filename)} cannot be read ({error.strerror}); change "
                 why += "its permissions, or move it away"
             raise UserError(f"--{flag} {root}: {why}") from None
-    elif root.suffix.lower() == ".csv" and root.is_file():
-        found = list_csv(root, flag)
-    elif root.exists():
+        said = [Remark("info", "skipped", f"{root}: {skipped}")] * bool(skipped)
+        return found, root, tuple(said)
+    if root.suffix.lower() in LIST_SUFFIXES and root.is_file():
+        table = Table(root, flag)
+        below = root.parent if start is None else start
+        return list_csv(table, below), below, tuple(table.remarks())
+    if root.exists():
         raise UserError(f"--{flag} {root}: give a folder of class folders, or a .csv of path,label")
+    raise UserError(f"--{flag} {root}: there is no such folder or CSV")
+
+
+def list_folder(root: Path, start: Path | None = None) -> Listing:
+    """As `list_videos`, of one class or more, for what was given without a flag."""
+    try:
+        return list_videos(root, "DIR", start=start, single_class=True)
+    except UserError as error:
+        raise UserError(str(error).removeprefix("--DIR ")) from None
+
+
+def for_training(listing: Listing, flag: str, root: Path) -> Listing:
+    """Without the rows of split test, and classes that only those have. Raises UserError where no
+    row is of split train."""
+    if listing.sides is None or len(listing.rows_of("test")) == 0:
+        kept = listing
     else:
-        raise UserError(f"--{flag} {root}: there is no such folder or CSV")
-    classes = tuple(sorted(found))
+        kept = listing.select(listing.rows_of("train", "val")).without_empty_classes()
+        left_out = len(listing.videos) - len(kept.videos)
+        what = f"{root}: {left_out} of {len(listing.videos)} videos, of split test, are left out"
+        if only := [name for name in listing.classes if name not in kept.classes]:
+            what += f", and with them the classes {few(only, quoted=True)}"
+        kept = kept.with_remark("split-test", what)
+    if listing.sides is not None and not len(listing.rows_of("train")):
+        raise UserError(f"--{flag} {root}: no row has split train; a training needs some")
+    require_two_classes(kept, flag, root)
+    return kept
+
+
+def of_side(listing: Listing, side: Side, flag: str, root: Path) -> Listing:
+    """The rows of a split alone, where a CSV says them, and all where it does not. Raises UserError
+    where there are none."""
+    rows = listing.rows_of(side)
+    if listing.sides is None or len(rows) == len(listing.videos):
+        return listing
+    if not len(rows):
+        raise UserError(
+            f"--{flag} {root}: no row has split {side}; correct the column, or delete it"
+        )
+    left_out = len(listing.videos) - len(rows)
+    what = f"{root}: {len(rows)} rows of split {side} are taken, {left_out} others left out"
+    return listing.select(rows).without_empty_classes().with_remark(f"split-{side}", what)
+
+
+def require_two_classes(listing: Listing, flag: str, root: Path) -> None:
+    """Raise UserError, naming the flag, where there is nothing to tell apart."""
+    _require_classes(listing.classes, flag, root, single_class=False)
+
+
+def _require_classes(classes: Sequence[str], flag: str, root: Path, single_class: bool) -> None:
     if len(classes) < (1 if single_class else 2):
         only = f"only one class, {classes[0]!r}" if classes else "no class folder with videos"
         remedy = (
             "give class folders" if single_class else "a classifier needs videos of at least two"
         )
         raise UserError(f"--{flag} {root}: {only}; {remedy}")
-    columns = [found[name] for name in classes]
-    names = Texts.concatenated([part.names for part in columns])
-    for text in (*classes, names.data.tobytes().decode("utf-8", "surrogateescape")):
-        if _unwritable(text) is not None:
-            wrong = next(name for name in (*classes, *names) if _unwritable(name) is not None)
-            raise UserError(f"--{flag} {root}: the name {wrong!r} {_unwritable(wrong)}; rename it")
-    groups = None
-    if pattern:
-        with time_to_search(pattern, len(names), root):
-            found_groups = ((name, group_of(name, pattern)) for name in names)
-            groups = Categorical.of(name if own is None else own for name, own in found_groups)
-            matches = any(pattern.search(name) for name in names)
-        if not matches:
-            raise UserError(
-                f"--data.group-pattern {group_pattern!r}: matches none of the {len(names)} paths "
-                f"below {root}, as {names[0]}; give a pattern that does"
-            )
-    videos = VideoTable(
-        root if root.is_dir() else root.parent,
-        names,
-        np.repeat(np.arange(len(classes), dtype=np.int32), [len(part.names) for part in columns]),
-        groups,
-        np.concatenate([part.stamps for part in columns]),
-    )
-    return Listing(classes, videos)
-
-
-def list_folder(root: Path) -> Listing:
-    """As `list_videos`, of one class or more, for what was given without a flag."""
-    try:
-        return list_videos(root, "DIR", single_class=True)
-    except UserError as error:
-        raise UserError(str(error).removeprefix("--DIR ")) from None
 
 
 def usable(listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path) -> Listing:
@@ -107,7 +241,11 @@ def usable(listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path)
             f"--{flag} {root}: no video of class {few(empty, quoted=True)} can be read; replace "
             "them, or move the folder away"
         )
-    return Listing(listing.classes, listing.videos.select(np.flatnonzero(readable)))
+    kept = listing.select(np.flatnonzero(readable))
+    for side in SIDES:
+        if listing.sides is not None and len(listing.rows_of(side)) and not len(kept.rows_of(side)):
+            raise UserError(f"--{flag} {root}: no video of split {side} can be read; replace them")
+    return kept
 
 
 def labelled_as(listing: Listing, classes: Sequence[str], flag: str, root: Path) -> Listing:
@@ -123,20 +261,20 @@ def labelled_as(listing: Listing, classes: Sequence[str], flag: str, root: Path)
         )
     labels = np.array([classes.index(name) for name in listing.classes], np.int32)
     videos = replace(listing.videos, labels=labels[listing.videos.labels])
-    return Listing(tuple(classes), videos)
+    return replace(listing, classes=tuple(classes), videos=videos)
 
 
-def require_same_classes(train: Listing, val: Listing) -> None:
-    """Raise UserError, naming the classes, where the two sides do not have the same ones."""
-    missing = sorted(set(train.classes) - set(val.classes))
-    extra = sorted(set(val.classes) - set(train.classes))
-    if missing or extra:
-        parts = [f"no {few(missing, quoted=True)}"] * bool(missing)
-        parts += [f"{few(extra, quoted=True)} besides"] * bool(extra)
+def labelled_as_trained(val: Listing, train: Listing, root: Path) -> Listing:
+    """The validation videos with the labels of the training's, some of which they may lack.
+
+    Raises UserError, naming them, for classes that the training does not have.
+    """
+    if extra := [name for name in val.classes if name not in train.classes]:
         raise UserError(
-            f"--data.val-dir has other classes than --data.train-dir: {' and '.join(parts)}; "
-            "give both the same class folders"
+            f"--data.val-dir {root}: has classes that --data.train-dir lacks, "
+            f"{few(extra, quoted=True)}; rename them, or leave those videos out"
         )
+    return labelled_as(val, train.classes, "data.val-dir", root)
 
 
 def _unwritable(text: str) -> str | None:
@@ -175,6 +313,20 @@ def group_of(name: str, pattern: re.Pattern[str]) -> str | None:
     if match is None:
         return None
     return "/".join(part or "" for part in match.groups()) if match.groups() else match[0]
+
+
+def _groups_by_pattern(names: Texts, pattern: re.Pattern[str], root: Path) -> Categorical:
+    """(N,) of all paths. Raises UserError where the pattern matches none of them."""
+    with time_to_search(pattern, len(names), root):
+        found = ((name, group_of(name, pattern)) for name in names)
+        groups = Categorical.of(name if own is None else own for name, own in found)
+        matches = any(pattern.search(name) for name in names)
+    if not matches:
+        raise UserError(
+            f"--data.group-pattern {pattern.pattern!r}: matches none of the {len(names)} paths "
+            f"below {root}, as {names[0]}; give a pattern that does"
+        )
+    return groups
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.data.columns import FIELDS, InfoColumns, Rows, Texts
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.data.columns import FIELDS, OWN_TEXTS, InfoColumns, Rows, Texts
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.video.probe import VERSION
 
@@ -156,7 +156,7 @@ class ProbeCache:
             self._paths.append(path)
         except OSError as error:
             logger.warning(
-                f"{self._folder}: {error.strerror or error}; the videos will be checked "
+                f"{self._folder}: {reason_of(error)}; the videos will be checked "
                 "again next time",
                 extra={"stderr": True},
             )
@@ -172,7 +172,7 @@ def _segments(folder: Path | None) -> dict[Path, Segment | None]:
     return {}
 
 
-MAGIC = b"slowfast_dist probe cache 2\n"
+MAGIC = b"slowfast_dist probe cache 3\n"
 DIGEST_SIZE = 32
 """Bytes of the digest, as BLAKE2b is usually cut."""
 
@@ -188,10 +188,14 @@ def write_segment(path: Path, segment: Segment) -> None:
         "stamps": segment.stamps.ravel(),
         **{f"info.{name}": column for name, column in segment.infos.columns.items()},
     }
+    texts = dict(segment.infos.texts)
+    for name in OWN_TEXTS:
+        own = Texts.of(texts.pop(name))
+        columns |= {f"text.{name}": own.data, f"offsets.{name}": own.offsets}
     header = {
         "version": VERSION,
         "columns": [[name, c.dtype.str, len(c)] for name, c in columns.items()],
-        "texts": segment.infos.texts,
+        "texts": texts,
     }
     parts = list(_laid_out(json.dumps(header).encode(), columns))
     digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
@@ -237,8 +241,9 @@ def read_segment(path: Path) -> Segment | None:
     found = {name: column for name, column in infos.items() if column is not None}
     if header["version"] != VERSION or len(found) < len(FIELDS):
         return None
+    own = {name: Texts(columns[f"text.{name}"], columns[f"offsets.{name}"]) for name in OWN_TEXTS}
     return Segment(
         Texts(columns["names"], columns["offsets"]),
         columns["stamps"].reshape(-1, 2),
-        InfoColumns(found, header["texts"]),
+        InfoColumns(found, header["texts"] | own),
     )

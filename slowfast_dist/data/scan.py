@@ -4,27 +4,43 @@ import errno
 import os
 import stat
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.annotations.table import read_rows
+from slowfast_dist.annotations.table import SIDES, Table
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.columns import Texts
 from slowfast_dist.system.text import few
+from slowfast_dist.video.container import ENDINGS
 
-_ENDINGS = frozenset(b"mp4 m4v mov avi mkv webm mpg mpeg ts m2ts mts wmv flv 3gp ogv".split())
+_ENDINGS = frozenset(" ".join(ENDINGS.values()).encode().split())
 
 VIDEO_SUFFIXES = frozenset(f".{ending.decode()}" for ending in _ENDINGS)
-"""Endings of the files that are taken for videos, in small or capital letters."""
+"""Endings of the files that are taken for videos, in small letters; capital ones count as well."""
 
-SIDES = frozenset({"train", "training", "val", "valid", "validation", "test"})
+LIST_SUFFIXES = (".csv", ".tsv")
+"""Endings of a list of videos, which stands in place of a folder."""
+
+_SIDE_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 """Folders of these names alone are no classes but the two sides of a split."""
+
+_LISTS = frozenset(b"csv tsv json jsonl txt md yaml yml xml html pdf log".split())
+"""Endings of annotations and notes, which nobody who has them beside class folders expects to be
+taken for videos."""
+
+_SYSTEMS_OWN = frozenset({b"thumbs.db", b"desktop.ini"})
+"""What file managers leave in folders of pictures; others of their files are hidden."""
+
+_LONGEST_ENDING = 8
+"""Characters of the longest ending that is told; what follows the last dot of a name may be no
+ending at all."""
 
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
@@ -39,24 +55,72 @@ class _FoundVideos:
     names: list[bytes] = field(default_factory=list)
     sizes: "array[int]" = field(default_factory=lambda: array("q"))
     times: "array[int]" = field(default_factory=lambda: array("q"))
+    sides: "array[int]" = field(default_factory=lambda: array("b"))
+    groups: list[str] = field(default_factory=list)
 
-    def add(self, name: bytes, status: os.stat_result | None) -> None:
+    def add(
+        self, name: bytes, status: os.stat_result | None, side: int = -1, group: str = ""
+    ) -> None:
         self.names.append(name)
+        self.sides.append(side)
+        self.groups.append(group)
         self.sizes.append(-1 if status is None else status.st_size)
         self.times.append(-1 if status is None else status.st_mtime_ns)
 
     def columns(self) -> "Files":
         order = sorted(range(len(self.names)), key=self.names.__getitem__)
         stamps = np.stack([np.array(self.sizes, np.int64), np.array(self.times, np.int64)], axis=1)
-        return Files(Texts.of_parts([self.names[place] for place in order]), stamps[order])
+        return Files(
+            Texts.of_parts([self.names[place] for place in order]),
+            stamps[order],
+            np.array(self.sides, np.int8)[order],
+            [self.groups[place] for place in order],
+        )
 
 
 class Files(NamedTuple):
-    """The videos of a class, by name: names (N,) below the root, and stamps (N, 2) of size and
-    mtime_ns, -1 where there is no file."""
+    """The videos of a class, by name: names (N,) below the root, or absolute ones that a CSV names
+    elsewhere; stamps (N, 2) of size and mtime_ns, -1 where there is no file; sides (N,): places in
+    SIDES, -1 where nothing is said of it; groups (N,), "" where the video is one of its own."""
 
     names: Texts
     stamps: NDArray[np.int64]
+    sides: NDArray[np.int8]
+    groups: list[str]
+
+
+class Skipped(Counter[str]):
+    """How many files were passed over as no videos, by their endings."""
+
+    def add(self, name: bytes, in_class: bool = True) -> None:
+        """Count one, unless it is hidden or of a file manager, or a list beside the classes."""
+        _, dot, ending = name.lower().rpartition(b".")
+        ending = ending if dot else b""
+        if name.startswith(b".") or name.lower() in _SYSTEMS_OWN:
+            return
+        if not in_class and ending in _LISTS:
+            return
+        short = ending.isalnum() and len(ending) <= _LONGEST_ENDING
+        self[f".{ending.decode('ascii', 'replace')}" if short else "others"] += 1
+
+    def __str__(self) -> str:
+        """As 14 files skipped: .jpg (12), .png (2)."""
+        named = [(name, count) for name, count in self.most_common() if name != "others"][:5]
+        rest = self.total() - sum(count for _, count in named)
+        parts = [f"{name} ({count})" for name, count in named] + [f"others ({rest})"] * bool(rest)
+        files = "1 file" if self.total() == 1 else f"{self.total()} files"
+        return f"{files} skipped: {', '.join(parts)}"
+
+
+def path_below(name: str) -> str:
+    """A relative path for a video's name, which is absolute where a CSV names a file elsewhere."""
+    return "/".join(part for part in name.split("/") if part) if os.path.isabs(name) else name
+
+
+def all_endings() -> str:
+    """Those of the files that are taken for videos, for a message."""
+    *first, last = sorted(VIDEO_SUFFIXES)
+    return f"{', '.join(first)} and {last}"
 
 
 def is_video(name: bytes) -> bool:
@@ -94,8 +158,12 @@ def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
         return not is_video(entry.name)
 
 
-def list_folders(root: Path, flag: str) -> dict[str, Files]:
-    """The videos of each class folder. Raises UserError, and OSError where one cannot be read."""
+def list_folders(root: Path, flag: str, may_be_empty: bool, skipped: Skipped) -> dict[str, Files]:
+    """The videos of each class folder; files that are none are counted in ``skipped``.
+
+    Raises UserError, also for a class folder without videos unless some ``may_be_empty``, and
+    OSError where one cannot be read.
+    """
     found: dict[str, Files] = {}
     loose = 0
     with os.scandir(os.fsencode(root)) as entries:
@@ -103,34 +171,38 @@ def list_folders(root: Path, flag: str) -> dict[str, Files]:
             if entry.name.startswith(b"."):
                 continue
             if os.path.isdir(entry.path):
-                found[os.fsdecode(entry.name)] = _videos_below(entry.path, len(entry.name))
+                name = os.fsdecode(entry.name)
+                found[name] = _videos_below(entry.path, len(entry.name), skipped)
+            elif is_video(entry.name):
+                loose += 1
             else:
-                loose += is_video(entry.name)
+                skipped.add(entry.name, in_class=False)
     if loose:
         raise UserError(
             f"--{flag} {root}: {loose} videos lie in the folder itself; put those of each class "
             "into a folder with the class's name"
         )
-    if len(found) > 1 and {name.lower() for name in found} <= SIDES:
+    if len(found) > 1 and {name.lower() for name in found} <= _SIDE_FOLDERS:
         sides = "--data.train-dir and --data.val-dir instead"
         remedy = sides if flag == "data.root" else "one of them"
         names = few(sorted(found), quoted=True)
         raise UserError(f"--{flag} {root}: holds {names} and no classes; give {remedy}")
     empty = sorted(name for name, part in found.items() if not len(part.names))
     names = few(empty, quoted=True)
+    why = f" ({skipped}; videos end in {all_endings()})" if skipped and empty else ""
     if found and len(empty) == len(found):
         raise UserError(
             f"--{flag} {root}: no video in any of its folders ({names}); give a folder of class "
-            "folders of videos"
+            f"folders of videos{why}"
         )
-    if empty:
+    if empty and not may_be_empty:
         raise UserError(
-            f"--{flag} {root}: no video in class folder {names}; add some, or move it away"
+            f"--{flag} {root}: no video in class folder {names}; add some, or move it away{why}"
         )
     return found
 
 
-def _videos_below(top: bytes, name_length: int) -> Files:
+def _videos_below(top: bytes, name_length: int, skipped: Skipped) -> Files:
     """The videos of a folder and of those below it, also behind links; nothing hidden.
 
     ``name_length``: bytes of the folder's own name, from which on paths are the videos' names. A
@@ -155,38 +227,57 @@ def _videos_below(top: bytes, name_length: int) -> Files:
                     except OSError:
                         status = None
                     found.add(entry.path[start:], status)
+                else:
+                    skipped.add(entry.name)
     return found.columns()
 
 
-def list_csv(table: Path, flag: str) -> dict[str, Files]:
-    """The videos of each label. Raises UserError."""
-    root = os.path.dirname(os.path.abspath(table))
-    below = os.path.join(root, "")
+def list_csv(table: Table, root: Path) -> dict[str, Files]:
+    """The videos of each label; relative paths start from ``root``. Raises UserError."""
+    start = os.path.abspath(root)
+    below, real = os.path.join(start, ""), os.path.join(os.path.realpath(start), "")
+    real_folder = cache(os.path.realpath)
+    videos = "--data.videos" if table.flag.startswith("data.") else "--videos"
     found: dict[str, _FoundVideos] = defaultdict(_FoundVideos)
     lines: dict[str, int] = {}
     missing: list[str] = []
-    for line, given, label in read_rows(table, flag):
-        path = os.path.normpath(os.path.join(root, given))
-        if path != root and not path.startswith(below):
-            raise UserError(
-                f"--{flag} {table}, line {line}: {given} is not below {root}; move it there"
-            )
-        name = (path[len(below) :] or ".").replace(os.sep, "/")
-        if (first := lines.setdefault(name, line)) != line:
-            raise UserError(
-                f"--{flag} {table}, line {line}: {name} stands in line {first} already; delete one"
-            )
+    for row in table:
+        where = f"--{table.flag} {table.path}, line {row.line}"
+        path = os.path.normpath(os.path.join(start, row.path))
+        is_below = path.startswith(below)
+        if not os.path.isabs(row.path):
+            if path != start and not is_below:
+                raise UserError(
+                    f"{where}: {row.path} is not below {root}; move it there, write it as an "
+                    f"absolute path, or give {videos}, the folder that paths start from"
+                )
+            link = os.path.realpath(path) if os.path.islink(path) else ""
+            target = link or os.path.join(real_folder(os.path.dirname(path)), "")
+            # What a training listed in its split.csv it may have found behind links.
+            if path != start and not target.startswith(real) and not table.is_of_run:
+                raise UserError(
+                    f"{where}: {row.path} leaves {root} by a link, to {target}; write it as an "
+                    "absolute path"
+                )
+        # A path elsewhere stays absolute: joined to the root it is itself.
+        name = path[len(below) :] if is_below else "." if path == start else path
+        name = name.replace(os.sep, "/")
+        if (first := lines.setdefault(name, row.line)) != row.line:
+            raise UserError(f"{where}: {name} stands in line {first} already; delete one")
         try:
             status = _file_status(path)
         except OSError as error:
-            raise UserError(f"--{flag} {table}: cannot be read ({error.strerror})") from None
+            raise UserError(f"{where}: cannot be read ({error.strerror})") from None
         if status is None:
-            missing.append(f"line {line}: {given}")
-        found[label].add(name.encode(), status)
+            missing.append(f"line {row.line}: {row.path}")
+        side = -1 if row.side is None else SIDES.index(row.side)
+        found[row.label].add(name.encode(), status, side, row.group)
     if missing:
+        total = f" ({len(missing)} in all)" if len(missing) > 1 else ""
         raise UserError(
-            f"--{flag} {table}: files that do not exist: {few(missing)}; paths are "
-            f"relative to {root}; correct or delete these lines"
+            f"--{table.flag} {table.path}: files that do not exist: {few(missing)}{total}; "
+            f"relative paths start from {root}: correct or delete these lines, or give {videos}, "
+            "the folder that they start from"
         )
     return {label: videos.columns() for label, videos in found.items()}
 

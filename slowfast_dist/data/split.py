@@ -2,7 +2,7 @@
 
 import csv
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import repeat
@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.annotations.labels import Remark
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.columns import CHUNK
 from slowfast_dist.data.manifest import Listing
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.text import few
 
 MOST_FOLDS = 20
 """A validation fraction is taken as p of q folds of groups, with q up to this."""
@@ -41,20 +43,28 @@ Groups = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """The two sides, each in the order of the listing, and lines to warn the user with."""
+    """The two sides, each in the order of the listing, what the user should know, and whether the
+    sides were ``drawn`` here, and not given by a column split."""
 
     train: VideoTable
     val: VideoTable
-    warnings: tuple[str, ...]
+    remarks: tuple[Remark, ...]
+    drawn: bool = True
 
 
 def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
-    """Keep ``val_fraction`` of each class for validation, and every group on one side.
+    """The sides that a CSV's column split says; without one, keep ``val_fraction`` of each class
+    for validation, and every group on one side.
 
-    It depends on the names, labels and groups alone. Raises UserError where a side or a class's
-    training part would be empty.
+    It depends on the names, labels, groups and sides alone. Raises UserError where a side or a
+    class's training part would be empty.
     """
-    videos = listing.videos
+    if len(given := listing.rows_of("val")) and listing.sides is not None:
+        return _given_split(listing, given)
+    videos, remarks = listing.videos, listing.remarks
+    if listing.sides is not None:
+        what = f"no row has split val, so {val_fraction:g} of each class is kept for validation"
+        remarks += (Remark("info", "split-val", f"{what} (--data.val-fraction)"),)
     groups = _group_codes(videos)
     if groups is None:
         chosen = _by_class(videos.labels, val_fraction, seed)
@@ -69,21 +79,82 @@ def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
         )
     if untrained := _absent(train, listing.classes):
         raise UserError(
-            f"--data.val-fraction {val_fraction}: leaves no training video of class {untrained}; "
-            "give it more videos or groups, a smaller fraction, or another --seed"
+            f"--data.val-fraction {val_fraction}: leaves no training video of class "
+            f"{few(untrained, quoted=True)}; give it more videos or groups, a smaller fraction, or "
+            "another --seed"
         )
-    unseen = _absent(val, listing.classes)
-    warning = (
-        f"no validation video of class {unseen}: it is scored with support 0; give it more videos "
-        "or groups, or another --data.val-fraction"
-    )
-    return Split(train, val, (warning,) if unseen else ())
+    remedy = "give it more videos or groups, or another --data.val-fraction"
+    return Split(train, val, (*remarks, *unscored(val, listing.classes, remedy)))
 
 
-def _absent(videos: VideoTable, classes: Sequence[str]) -> str:
-    """The classes of which there is no video, for a message; empty if there is none."""
+def _given_split(listing: Listing, val_rows: Groups) -> Split:
+    train = listing.videos.select(listing.rows_of("train"))
+    val = listing.videos.select(val_rows)
+    if untrained := _absent(train, listing.classes):
+        raise UserError(
+            "--data.root: its column split gives no training video of class "
+            f"{few(untrained, quoted=True)}; correct it, or delete those rows"
+        )
+    remarks = [*listing.remarks, *unscored(val, listing.classes, "give it rows of split val")]
+    train_groups, val_groups = set(train.group_names()), list(val.group_names())
+    if train.groups is not None and (both := train_groups.intersection(val_groups)):
+        seen = sum(group in both for group in val_groups)
+        remarks.append(Remark(
+            "warning", "groups-cross-split",
+            f"{seen} of {len(val)} validation videos are of a group that is among the training "
+            f"videos too, as {min(both)!r}, so validation is too good",
+            "correct the column split, or delete it: a split drawn here keeps groups whole",
+        ))  # fmt: skip
+    return Split(train, val, tuple(remarks), drawn=False)
+
+
+def unscored(val: VideoTable, classes: Sequence[str], remedy: str) -> Iterator[Remark]:
+    """Whether classes have no validation video."""
+    if unseen := _absent(val, classes):
+        what = f"class {unseen[0]!r}: it is"
+        if len(unseen) > 1:
+            what = f"{len(unseen)} of {len(classes)} classes, {few(unseen, quoted=True)}: they are"
+        yield Remark(
+            "warning", "unscored-class", f"no validation video of {what} scored with support 0",
+            remedy,
+        )  # fmt: skip
+
+
+def _crossing(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
+    """Groups of a CSV on both sides of its own split."""
+    if train.groups is None or val.groups is None:
+        return
+    both = sorted(set(train.groups.texts) & set(val.groups.texts))
+    if both:
+        seen = sum(group in set(both) for group in val.group_names())
+        yield Remark(
+            "warning", "groups-cross-split",
+            f"{len(both)} groups are on both sides of the split, as {both[0]!r}, with {seen} of "
+            f"{len(val)} validation videos, so validation is too good",
+            "correct the column split, or delete it: a split drawn here keeps groups whole",
+        )  # fmt: skip
+
+
+def identical(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
+    """Whether validation videos are byte for byte training videos, by what the probe found."""
+    assert train.infos is not None and val.infos is not None
+    first, second = train.infos.columns["digest"], val.infos.columns["digest"]
+    rows = np.flatnonzero(np.isin(second, first) & (second != 0))
+    if len(rows):
+        row = int(rows[0])
+        twin = int(np.flatnonzero(first == second[row])[0])
+        yield Remark(
+            "warning", "duplicates-across-split",
+            f"{len(rows)} of {len(val)} validation videos are training videos too, byte for byte, "
+            f"as {val.names[row]} = {train.names[twin]}, so validation is too good",
+            "check-data lists them all",
+        )  # fmt: skip
+
+
+def _absent(videos: VideoTable, classes: Sequence[str]) -> list[str]:
+    """The classes of which there is no video."""
     counts = np.bincount(videos.labels, minlength=len(classes))
-    return ", ".join(repr(classes[label]) for label in np.flatnonzero(counts == 0).tolist())
+    return [classes[label] for label in np.flatnonzero(counts == 0).tolist()]
 
 
 def _group_codes(videos: VideoTable) -> Groups | None:

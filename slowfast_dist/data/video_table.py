@@ -5,14 +5,31 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slowfast_dist.data.columns import Categorical, InfoColumns, Texts
 from slowfast_dist.system.messages import sendable
+from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo
+
+
+def count_pictures(infos: InfoColumns) -> PictureCounts:
+    """Of how many of (N,) videos the pictures are of which kind."""
+    columns, names = infos.columns, infos.texts["light"]
+
+    def counted(name: str) -> Iterator[tuple[Any, int]]:
+        values, counts = np.unique(columns[name], return_counts=True)
+        return zip(values.tolist(), counts.tolist(), strict=True)
+
+    return PictureCounts(
+        len(infos),
+        {names[code]: count for code, count in counted("light")},
+        dict(counted("stated_aspect")),
+        int(columns["interlaced"].sum()), int(columns["alpha"].sum()),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,8 @@ class VideoTable(Sequence[VideoRecord]):
     @classmethod
     def of_paths(cls, paths: Sequence[Path]) -> "VideoTable":
         """Files of any folders, all with label 0; their names are below the deepest common one."""
+        if len({path.is_absolute() for path in paths}) > 1:
+            paths = [path.absolute() for path in paths]
         root = Path(os.path.commonpath([path.parent for path in paths])) if len(paths) else Path()
         names = [path.relative_to(root).as_posix() for path in paths]
         return cls(root, Texts.of(names), np.zeros(len(names), np.int32))
@@ -84,6 +103,14 @@ class VideoTable(Sequence[VideoRecord]):
         assert self.infos is not None
         return self.infos[row]
 
+    def rates(self) -> NDArray[np.float64]:
+        """Frames a second of each video, on average over it, (N,); 0 where it does not tell."""
+        assert self.infos is not None
+        rates = self.infos.columns["fps"].astype(np.float64)
+        for row in np.flatnonzero(self.infos.columns["uneven_times"]).tolist():
+            rates[row] = self.infos[row].mean_rate()
+        return rates
+
     def kinds(self) -> "Counter[tuple[str, bool]]":
         """How many videos there are of each codec in which Decord is right (True), or is not."""
         assert self.infos is not None
@@ -92,6 +119,11 @@ class VideoTable(Sequence[VideoRecord]):
         found, counts = np.unique(pairs, axis=1, return_counts=True)
         kinds = zip(*found.tolist(), counts.tolist(), strict=True)
         return Counter({(codecs[codec], bool(exact)): count for codec, exact, count in kinds})
+
+    def pictures(self) -> PictureCounts:
+        """Of how many the pictures are of which kind."""
+        assert self.infos is not None
+        return count_pictures(self.infos)
 
     def group_names(self) -> Iterator[str]:
         """The group of each video, in order."""

@@ -15,6 +15,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed.rendezvous import seal, sealed_store
 from slowfast_dist.distributed.secret import SealedStore
 from slowfast_dist.system import messages
+from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.signals import StopRequested
 
 T = TypeVar("T")
@@ -104,10 +105,9 @@ def disk_faults_as_run_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        line = f"{error.filename or 'a file'}: {error.strerror or error}"
         if isinstance(error, BrokenPipeError) and error.filename is None:
-            line = "standard output was closed (| head?); trainings go on with --resume auto"
-        raise RunError(line) from error
+            raise  # of standard output: nobody reads it any more
+        raise RunError(f"{error.filename or 'a file'}: {reason_of(error)}") from error
 
 
 def barrier(accelerator: Accelerator) -> None:

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import Format
+from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.inputs import NORMALISATION
+from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.system.interrupts import quiet
@@ -32,7 +34,7 @@ def load_exported(best: BestModel, backend: Backend) -> "OnnxNetwork | Pt2Networ
 
     Logits float32 (B, K) of uint8 clips (B, T, H, W, 3), any B. Raises UserError where the file is
     missing, damaged, or was exported from other weights or another description than those beside
-    it now, and where onnxruntime is missing.
+    it now, where these weights or the file's own are not finite, and where onnxruntime is missing.
     """
     path = export_path(best.folder, backend)
     export = f"python -m slowfast_dist export {operand(best.folder)} --format {backend}"
@@ -54,6 +56,10 @@ def load_exported(best: BestModel, backend: Backend) -> "OnnxNetwork | Pt2Networ
             f"--backend {backend}: {path} was exported from another model than the one beside it "
             f"({changed}): run '{export}' again"
         )
+    if (best.folder / WEIGHTS).is_file():  # those that the file holds; ONNX Runtime hides them
+        read_state_dict(best.folder / WEIGHTS, "RUN")
+    if isinstance(network, Pt2Network) and (broken := describe_broken(network.tensors())):
+        raise UserError(f"--backend {backend}: {path}: {broken}: run '{export}' again")
     return network
 
 
@@ -107,6 +113,10 @@ class Pt2Network:
             self.module = program.module()
         self.metadata: Mapping[str, str] = as_strings(json.loads(extra[PT2_FILE]))
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The weights that the program computes with."""
+        return dict(self.module.state_dict())
+
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         video = _as_input(clips, self.metadata)
         with torch.inference_mode():
@@ -132,6 +142,7 @@ def _difference(found: Mapping[str, str], best: BestModel) -> str | None:
     except FileNotFoundError:  # the exported file and best_model.json alone go far, too
         sha256 = found.get("weights_sha256", "")
     expected = as_strings(describe_export(best, sha256, input_type))
+    found = OLDER_EXPORTS | dict(found)
     name = next((name for name in IDENTITY if found.get(name) != expected[name]), None)
     if name != "weights_sha256":
         return name and f"{name} {found.get(name)}"
@@ -145,9 +156,12 @@ PT2_FILE = "metadata.json"
 
 IDENTITY = (
     "weights_sha256", "epoch", "model", "classes", "num_frames", "sampling", "sampling_rate",
-    "resize", "short_side", "crop_size", "normalisation",
+    "frame_rate", "resize", "short_side", "crop_size", "pixel_aspect", "normalisation",
 )  # fmt: skip
 """What must be as in best_model.json for a file to be an export of that model."""
+
+OLDER_EXPORTS = {"frame_rate": "video"}
+"""What a file means that was exported before it said so."""
 
 
 def export_path(folder: Path, format: Format) -> Path:

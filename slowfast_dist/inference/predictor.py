@@ -32,8 +32,13 @@ class Predictor:
         return self.best.classes
 
     def probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """(B, K) of uint8 clips (B, T, H, W, 3), as `read_frames` gives them with a view."""
-        return softmax(self.network(clips))
+        """(B, K) of uint8 clips (B, T, H, W, 3), as `read_frames` gives them with a view. All of a
+        clip are NaN where one of its logits is not finite: a softmax would take -inf for a 0."""
+        logits = self.network(clips)
+        broken = np.asarray(~np.isfinite(logits).all(axis=1))
+        probabilities = softmax(np.where(broken[:, None], 0, logits))
+        probabilities[broken] = np.nan
+        return probabilities
 
 
 def open_predictor(

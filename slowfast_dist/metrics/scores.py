@@ -3,8 +3,9 @@
 Everything here is a pure function of arrays that were gathered from all processes before.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,21 @@ TOP_K = 5
 """top5_accuracy is reported where there are more classes than this; with fewer it is always 1."""
 
 
+ABSURD_LOSS = 103.3
+"""Cross-entropy, in nats, from which a model has diverged: the right class of a video then has, in
+the geometric mean, a probability below exp(-103.3) = 1.4e-45, the least that float32 has. Guessing
+among 400 classes gives 6.0; what a bad model gives stays far below."""
+
 PER_CLASS = ("class", "precision", "recall", "f1", "support")
 """What is said of each class, in this order."""
+
+
+ALL_CLASSES = "_all_classes"
+"""What the name of a macro average ends in where it is over every class of the model."""
+
+MACRO_CLASSES = "macro_classes"
+"""Name below train/ and val/ of the number of classes that the macro averages are over: those that
+occur in labels or predictions."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +45,17 @@ class ClassScores:
     recall: NDArray[Any]
     f1: NDArray[Any]
     support: NDArray[Any]
+    occurs: NDArray[np.bool_]
+    """Whether a class is the label or the prediction of any sample, (K,)."""
 
     def share(self, count: int) -> float:
         """``count`` as a share of the samples; 0 without any."""
         return count / max(self.samples, 1)
+
+    def macro(self, scores: NDArray[Any]) -> float:
+        """The mean of ``scores`` (K,) over the classes that occur, as scikit-learn's macro average
+        is where it is given no list of classes; 0 where none does."""
+        return float(scores[self.occurs].mean()) if self.occurs.any() else 0.0
 
     def weighted(self, scores: NDArray[Any]) -> float:
         """The mean of the classes' ``scores`` (K,), each weighted by its number of samples."""
@@ -46,11 +67,14 @@ METRICS: dict[str, Callable[[ClassScores], float | None]] = {
     "top5_accuracy": lambda of: (
         None if of.top5_hits is None or len(of.support) <= TOP_K else of.share(of.top5_hits)
     ),
-    "precision_macro": lambda of: float(of.precision.mean()),
+    "precision_macro": lambda of: of.macro(of.precision),
+    f"precision_macro{ALL_CLASSES}": lambda of: float(of.precision.mean()),
     "precision_weighted": lambda of: of.weighted(of.precision),
-    "recall_macro": lambda of: float(of.recall.mean()),
+    "recall_macro": lambda of: of.macro(of.recall),
+    f"recall_macro{ALL_CLASSES}": lambda of: float(of.recall.mean()),
     "recall_weighted": lambda of: of.weighted(of.recall),
-    "f1_macro": lambda of: float(of.f1.mean()),
+    "f1_macro": lambda of: of.macro(of.f1),
+    f"f1_macro{ALL_CLASSES}": lambda of: float(of.f1.mean()),
     "f1_weighted": lambda of: of.weighted(of.f1),
 }
 """The metrics of an epoch beside its loss, by their names below train/ and val/ in metrics.jsonl;
@@ -64,16 +88,25 @@ def classification_metrics(
     num_classes: int,
     top5_hits: int | None = None,
 ) -> dict[str, float]:
-    """METRICS of ``labels`` and ``predictions``, class indices (N,).
+    """METRICS of ``labels`` and ``predictions``, class indices (N,), and MACRO_CLASSES.
 
-    _macro is the mean over all K classes, also those without a sample; _weighted counts a class by
-    its number of samples. A class that is never predicted has precision 0, one without samples
-    recall 0. ``top5_hits``, the samples whose class is among the five highest logits, adds
+    _macro is the mean over the classes that occur in ``labels`` or ``predictions``,
+    _macro_all_classes that over all K; _weighted counts a class by its number of samples. A class
+    that is never predicted has precision 0, one without samples recall 0, and each of them F1 0.
+    ``top5_hits``, the samples whose class is among the five highest logits, adds
     top5_accuracy where K > 5. All are 0 where N is 0.
     """
     scores = _class_scores(labels, predictions, num_classes, top5_hits)
     found = {name: metric(scores) for name, metric in METRICS.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    known = {name: value for name, value in found.items() if value is not None}
+    return known | {MACRO_CLASSES: int(scores.occurs.sum())}
+
+
+def over_classes(values: Mapping[str, Any], num_classes: int, prefix: str = "") -> str:
+    """As "over 2 of 6 classes", where the macro averages in ``values`` are over some of the classes
+    alone; else "". ``prefix``: as train/ in a row of metrics.jsonl."""
+    found = values.get(prefix + MACRO_CLASSES, num_classes)
+    return f"over {found} of {num_classes} classes" if found != num_classes else ""
 
 
 def logit_metrics(labels: NDArray[Any], logits: NDArray[Any]) -> dict[str, float]:
@@ -154,6 +187,11 @@ def losses(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float64]:
     return -np.take_along_axis(log_softmax(logits), labels[:, None], axis=1)[:, 0]
 
 
+def is_sound_loss(loss: float) -> bool:
+    """Whether a cross-entropy is a finite number and below `ABSURD_LOSS`."""
+    return isfinite(loss) and loss < ABSURD_LOSS
+
+
 def per_class(
     labels: NDArray[Any], predictions: NDArray[Any], classes: Sequence[str]
 ) -> list[dict[str, Any]]:
@@ -184,10 +222,12 @@ def _class_scores(
     right = int(np.sum(labels == predictions))
     if len(labels) == 0:
         zeros = np.zeros(num_classes)
-        return ClassScores(0, 0, top5_hits, zeros, zeros, zeros, zeros.astype(np.int64))
+        counts = zeros.astype(np.int64)
+        return ClassScores(0, 0, top5_hits, zeros, zeros, zeros, counts, zeros.astype(np.bool_))
     from sklearn.metrics import precision_recall_fscore_support
 
-    each = precision_recall_fscore_support(
+    precision, recall, f1, support = precision_recall_fscore_support(
         labels, predictions, labels=np.arange(num_classes), zero_division=0
     )
-    return ClassScores(len(labels), right, top5_hits, *each)
+    occurs = np.isin(np.arange(num_classes), np.concatenate([labels, predictions]))
+    return ClassScores(len(labels), right, top5_hits, precision, recall, f1, support, occurs)

@@ -67,7 +67,8 @@ def bootstrap_intervals(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of "accuracy" and "f1_macro" (as metrics.classification_metrics).
+    """Percentile intervals of "accuracy" and "f1_macro" (as metrics.classification_metrics: of each
+    draw over the classes that occur in it).
 
     Videos are drawn with replacement ``resamples`` times (Efron and Tibshirani, An Introduction to
     the Bootstrap, 1993). They say how far the numbers may come from the choice of these videos, if
@@ -91,7 +92,9 @@ def bootstrap_intervals(
         in_class = _sums(times, truth, num_classes) + _sums(times, guess, num_classes)
         right = _sums(times[:, diagonal], truth[diagonal], num_classes)
         accuracy[draws] = right.sum(axis=1) / len(labels)
-        f1[draws] = (2 * right / np.maximum(in_class, 1)).mean(axis=1)
+        # Over the classes that the draw has: what it leaves out is in no average of it.
+        present = (in_class > 0).sum(axis=1)
+        f1[draws] = (2 * right / np.maximum(in_class, 1)).sum(axis=1) / present
     low, high = np.quantile([accuracy, f1], [(1 - level) / 2, (1 + level) / 2], axis=1).tolist()
     return {"accuracy": (low[0], high[0]), "f1_macro": (low[1], high[1])}
 

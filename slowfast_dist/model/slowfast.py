@@ -4,7 +4,7 @@ The network is pytorchvideo's, entry for entry of its state_dict, so that publis
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, Literal, Self
@@ -18,7 +18,7 @@ from slowfast_dist.config.training import RESNET_ALPHA, ModelConfig
 from slowfast_dist.model.blocks import pathway_blocks, stage, stem
 from slowfast_dist.model.convolution import compute_dtype
 from slowfast_dist.model.inputs import NORMALISATION, pathways
-from slowfast_dist.model.weights import HUB_FILES, load_weights
+from slowfast_dist.model.weights import HUB_FILES, LoadReport, WeightsFile, hub_file, load_weights
 
 STAGES = 5
 """blocks 0 (stem) to 4 have parameters, 5 pools, 6 is the head."""
@@ -199,17 +199,28 @@ def resolve_norm(config: ModelConfig, loaded: bool) -> Norm:
     return "frozen" if loaded else "local"
 
 
-def build_model(config: ModelConfig, num_classes: int) -> tuple[SlowFast, list[str]]:
-    """The model with the weights that `config` asks for, and the load report, a line an entry.
+def build_model(
+    config: ModelConfig, classes: int | Sequence[str], known: WeightsFile | None = None
+) -> tuple[SlowFast, LoadReport]:
+    """The model with the weights that `config` asks for, and the load report.
 
-    Does not freeze and does not set the norm: see `freeze`, `set_norm`, `resolve_norm`.
+    ``classes``: their names, or how many; ``known``: the file of --model.weights and what is known
+    of it. Does not freeze and does not set the norm: see `freeze`, `set_norm`, `resolve_norm`.
     Raises UserError for weights that cannot be had, read or fitted.
     """
+    names = None if isinstance(classes, int) else tuple(classes)
+    num_classes = classes if isinstance(classes, int) else len(classes)
     model = SlowFast(config.name, num_classes, config.dropout)
     if starts_pretrained(config):
-        return model, load_weights(model, config)
+        known = known or WeightsFile(config.weights or hub_file(config.name))
+        return model, load_weights(model, config, names, known)
     reason = "has no published weights" if config.pretrained else "--model.pretrained is off"
-    return model, [f"{config.name}: starts from scratch ({reason})"]
+    if config.head == "keep":
+        raise UserError(
+            f"--model.head keep: {config.name} starts from scratch ({reason}), so there is no head "
+            "to keep: give --model.weights"
+        )
+    return model, LoadReport([f"{config.name}: starts from scratch ({reason})"])
 
 
 def describe(model: nn.Module) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import re
 import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import ModelConfig
+from slowfast_dist.model.finite import describe_broken
+from slowfast_dist.model.heads import HeadStart, describe_head, match_rows
 
 HUB_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
 """As in pytorchvideo/models/hub/slowfast.py."""
@@ -30,32 +34,77 @@ _HEAD = ("blocks.6.proj.weight", "blocks.6.proj.bias")
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DistributedDataParallel, torch.compile
 
 
-def load_weights(model: nn.Module, config: ModelConfig) -> list[str]:
-    """Fill `model` from --model.weights, else from the hub's file; returns the report's lines.
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights and what is known of it: the classes of its head's rows in their order, and
+    the --model.name that it was saved from. None: not known."""
 
-    The head stays as it is where its size differs. Raises UserError if the file cannot be had or
-    read, or if anything but the head is missing from it.
+    path: Path
+    classes: tuple[str, ...] | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What the user reads of a model's start, a line an entry, and how its head began."""
+
+    lines: list[str]
+    head: HeadStart | None = None
+
+
+def load_weights(
+    model: nn.Module, config: ModelConfig, classes: tuple[str, ...] | None, known: WeightsFile
+) -> LoadReport:
+    """Fill `model` from the file of --model.weights or of the hub, its head as --model.head says.
+
+    ``classes``: the names of the model's own. Raises UserError if the file cannot be read, if it
+    holds numbers that are not finite, or if anything but the head is missing from it.
     """
-    flag = "--model.weights" if config.weights else "--model.pretrained"
-    path = config.weights or hub_file(config.name)
+    flag, path = "--model.weights" if config.weights else "--model.pretrained", known.path
     state = read_state_dict(path, flag)
     own = model.state_dict()
     shapes = {key: value.shape for key, value in own.items()}
     fits = {key: value for key, value in state.items() if value.shape == shapes.get(key)}
-    if not all(key in fits for key in _HEAD):
-        fits = {key: value for key, value in fits.items() if key not in _HEAD}
     if lacking := [key for key in own if key not in fits and key not in _HEAD]:
+        if known.model not in (None, config.name):
+            raise UserError(
+                f"{flag} {path}: is a {known.model} and does not fit --model.name {config.name}: "
+                f"give --model.name {known.model}"
+            )
         raise UserError(
             f"{flag} {path}: does not fit --model.name {config.name}, as it "
             f"{_misfits(own, state, lacking)}: give the --model.name that the file was saved from"
         )
+    outputs = len(own[_HEAD[1]])
+    head = match_rows(config.head, classes, outputs, known.classes, _head_rows(own, state), path)
+    if head.any_kept:
+        fits |= {key: _filled(own[key], state[key], head.rows) for key in _HEAD}
+    else:
+        fits = {key: value for key, value in fits.items() if key not in _HEAD}
     model.load_state_dict(fits, strict=False)
     left_out = [key for key in state if key not in own]
-    report = [f"{config.name}: loaded {len(fits)} of {len(own)} tensors from {path}"]
-    report.append(_head_line(own, state, loaded=_HEAD[0] in fits))
+    lines = [f"{config.name}: loaded {len(fits)} of {len(own)} tensors from {path}"]
+    lines.append(describe_head(head, config.head))
     if left_out:
-        report.append(f"left out, the model has no such tensor: {_few(left_out)}")
-    return report
+        lines.append(f"left out, the model has no such tensor: {_few(left_out)}")
+    return LoadReport(lines, head)
+
+
+def _head_rows(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> int | None:
+    """The number of classes of the file's head; None where it has none that fits."""
+    weight, bias = (state.get(key) for key in _HEAD)
+    if weight is None or bias is None or weight.shape[1:] != own[_HEAD[0]].shape[1:]:
+        return None
+    return len(weight) if weight.shape[:1] == bias.shape else None
+
+
+def _filled(own: Tensor, theirs: Tensor, rows: tuple[int | None, ...]) -> Tensor:
+    """``own`` (K, ...) with these rows of ``theirs``; None: as it is."""
+    filled = own.clone()
+    for place, row in enumerate(rows):
+        if row is not None:
+            filled[place] = theirs[row]
+    return filled
 
 
 def hub_file(name: str) -> Path:
@@ -88,7 +137,8 @@ def read_state_dict(path: Path, flag: str = "--model.weights") -> dict[str, Tens
     """The tensors of a checkpoint by name: .safetensors, a hub file, or a bare state_dict.
 
     Nothing in the file is executed: pickled objects other than tensors are refused.
-    Raises UserError, naming ``flag`` and the file, for whatever is wrong with it.
+    Raises UserError, naming ``flag`` and the file, for whatever is wrong with it, also for numbers
+    that are not finite.
     """
     if not path.is_file():
         raise UserError(f"{flag} {path}: there is no such file")
@@ -108,6 +158,11 @@ def read_state_dict(path: Path, flag: str = "--model.weights") -> dict[str, Tens
             "torch.save(model.state_dict(), ...), or a pytorchvideo hub file"
         )
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if broken := describe_broken({str(key): value for key, value in tensors.items()}):
+        raise UserError(
+            f"{flag} {path}: {broken}: what wrote it diverged, or it is damaged, and its answers "
+            "would mean nothing: give other weights, as those of an earlier epoch"
+        )
     return {_WRAPPERS.sub("", str(key)): value for key, value in tensors.items()}
 
 
@@ -136,18 +191,6 @@ def _misfits(own: dict[str, Tensor], state: dict[str, Tensor], lacking: list[str
     what = [f"lacks {_few(missing)}"] if missing else []
     what += [f"has another shape for {_few(shapes)}"] if shapes else []
     return " and ".join(what)
-
-
-def _head_line(own: dict[str, Tensor], state: dict[str, Tensor], loaded: bool) -> str:
-    classes = own[_HEAD[1]].shape[0]
-    if loaded:
-        return (
-            f"head: loaded too, as it has the same {classes} classes "
-            "(it must be the same classes in the same order)"
-        )
-    theirs = state.get(_HEAD[0])
-    reason = "the file has none" if theirs is None else f"the file's has {theirs.shape[0]}"
-    return f"head: new, for {classes} classes ({reason})"
 
 
 def _few(names: list[str]) -> str:

@@ -16,9 +16,10 @@ import jinja2
 import yaml
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.report.format import interval, score
+from slowfast_dist.metrics.scores import ALL_CLASSES, over_classes
+from slowfast_dist.report.format import head_parts, interval, score
 from slowfast_dist.runs.best_model import DESCRIPTION, read_description
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.text import clean
 
 CARD = "README.md"
@@ -33,7 +34,9 @@ of a recall of 0.5 is 0.28 wide."""
 
 METRICS = {
     "accuracy": ("accuracy", "Accuracy"), "top5_accuracy": ("accuracy", "Top-5 accuracy"),
-    "f1_macro": ("f1", "F1 (macro)"), "f1_weighted": ("f1", "F1 (weighted)"),
+    "f1_macro": ("f1", "F1 (macro)"),
+    f"f1_macro{ALL_CLASSES}": ("f1", "F1 (macro, all classes)"),
+    "f1_weighted": ("f1", "F1 (weighted)"),
     "precision_macro": ("precision", "Precision (macro)"),
     "recall_macro": ("recall", "Recall (macro)"),
 }  # fmt: skip
@@ -74,8 +77,7 @@ def write_card(models: Path, overwrite: bool = False) -> bool:
         with atomic_write(path, "w") as file:
             file.write(text)
     except OSError as error:
-        reason = error.strerror or error
-        raise RunError(f"cannot write the model card {path}: {reason}") from error
+        raise RunError(f"cannot write the model card {path}: {reason_of(error)}") from error
     return True
 
 
@@ -140,15 +142,19 @@ def _facts(description: Mapping[str, Any], files: Sequence[str]) -> dict[str, An
     data, training = description.get("data", {}), description.get("training", {})
     metrics, clip = description.get("metrics", {}), description["clip"]
     val = {k[4:]: v for k, v in metrics.items() if k.startswith("val/") and v is not None}
+    if not (over := over_classes(val, len(description["classes"]))):
+        val.pop(f"f1_macro{ALL_CLASSES}", None)  # the same number once more
     versions = training.get("versions", {})
     made = [f"{name} {version}" for name, version in versions.items() if version]
     if commit := training.get("git_commit"):
         made.append(f"commit `{_code(str(commit))[:12]}`")
     return {
         "facts": description, "model": description["model"]["name"], "data": data, "val": val,
+        "over": over,
         "classes": description["classes"], "training": training, "clip": clip, "made": made,
         "dataset": clean(str(data.get("name", "videos"))), "pattern": data.get("group_pattern"),
         "start": training.get("started_from"), "source": training.get("pretrained_on"),
+        "head": head_parts(training),
         "monitor": str(description.get("monitor")), "intervals": description.get("intervals", {}),
         "videos": f"{val['videos']} validation videos" if "videos" in val else "validation videos",
         "views": clip["temporal_views"] * clip["spatial_crops"],

@@ -20,14 +20,14 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.summary import summarise
 from slowfast_dist.report.cache import Cache, read_cache, write_cache
 from slowfast_dist.report.charts import px
-from slowfast_dist.report.format import FILTERS, size
+from slowfast_dist.report.format import FILTERS
 from slowfast_dist.report.run_page import picture_size, run_context
 from slowfast_dist.report.thumbnails import COMMAND_LIMIT, TRAINING_LIMIT, TimeLimit, thumbnails_of
 from slowfast_dist.runs.predictions import find_predictions
 from slowfast_dist.runs.reading import file_stamp, number
 from slowfast_dist.runs.run import is_run, read_run, read_split
-from slowfast_dist.system.files import atomic_write
-from slowfast_dist.system.text import clean
+from slowfast_dist.system.files import atomic_write, reason_of
+from slowfast_dist.system.text import clean, size
 
 PAGE = "report.html"
 """Of one run, in its folder."""
@@ -56,7 +56,7 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
         if cache and output.parent.resolve() == folders[0].resolve():
             write_cache(folders[0], cache)
     except OSError as error:
-        raise RunError(f"cannot write {output}: {error.strerror or error}") from error
+        raise RunError(f"cannot write {output}: {reason_of(error)}") from error
     about = f"{len(folders)} runs compared" if several else f"report of {runs[0]}"
     print(f"{about}: {output} ({size(len(content))}); open it in a browser", flush=True)
 

@@ -1,4 +1,16 @@
-"""Numbers as a page shows them."""
+"""Numbers and lists as a page shows them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from slowfast_dist.runs.reading import mapping, sequence
+from slowfast_dist.system.text import few
+
+HEAD_LISTS = {"kept": "kept by name", "new": "new", "dropped": "dropped"}
+"""Lists of classes below training.head of best_model.json -> how they are called."""
+
+NAMED_CLASSES = 5
+"""Classes of such a list that are named; of the others the number is given."""
 
 ABSENT = "–"
 """In place of a number that is not there."""
@@ -61,11 +73,6 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60:,} h {minutes % 60:02} min"
 
 
-def size(number: int) -> str:
-    """Bytes as kB or MB."""
-    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
-
-
 def last_part(path: str) -> str:
     """The name of a folder or file: clips of data/clips/."""
     return path.rstrip("/").rpartition("/")[2]
@@ -73,3 +80,17 @@ def last_part(path: str) -> str:
 
 FILTERS = (count, duration, interval, last_part, points, score, share, short, whole)
 """How the templates write numbers and names."""
+
+
+def head_parts(training: Mapping[str, Any]) -> list[str]:
+    """What became of the classes of the weights that a run began with, each list counted and its
+    first names given, from best_model.json's "training"; nothing where all were kept."""
+    head = mapping(training.get("head"))
+    lists = {name: [str(one) for one in sequence(head.get(name))] for name in HEAD_LISTS}
+    if not (lists["new"] or lists["dropped"]):
+        return []
+    return [
+        f"{len(names):,} {what} ({few(names, NAMED_CLASSES)})"
+        for what, names in ((HEAD_LISTS[name], names) for name, names in lists.items())
+        if names
+    ]

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
+from math import log
 from statistics import fmean
 from typing import Any, Literal, NamedTuple, get_args
 
+from slowfast_dist.metrics.scores import MACRO_CLASSES, is_sound_loss
 from slowfast_dist.metrics.summary import class_support
-from slowfast_dist.report.format import count, share
-from slowfast_dist.runs.reading import number
+from slowfast_dist.report.format import count, head_parts, share
+from slowfast_dist.runs.reading import mapping, number
 from slowfast_dist.runs.run import Run
 from slowfast_dist.system.text import few, operand
 
@@ -52,14 +54,20 @@ def worst_first(found: Iterable[Notice]) -> list[Notice]:
 
 def notices(run: Run, scores: list[dict[str, Any]]) -> list[Notice]:
     """The worst first. ``scores``: those a class (`metrics.per_class`), empty where unknown."""
-    parts = (_status, _missing, _course, _numbers, partial(_classes, scores=scores), _data)
+    classes = partial(_classes, scores=scores)
+    parts = (_status, _missing, _course, _numbers, _macro, classes, _start, _data)
     return worst_first(chain.from_iterable(part(run) for part in parts))
 
 
 def _status(run: Run) -> Iterator[Notice]:
     last = run.history.epochs[-1]["epoch"] if run.history.epochs else 0
     so_far = f"after {count(last, 'epoch')}" + (f" of {run.epochs:,}" if run.epochs else "")
-    if run.status == "failed":
+    if run.status == "failed" and _diverged(run):
+        yield problem(
+            f"The training diverged {so_far}: the last val/loss is that of no model. Train anew "
+            "with a smaller --optimizer.lr, or with --optimizer.clip-norm."
+        )
+    elif run.status == "failed":
         yield problem(
             f"The training failed {so_far}: what it printed says why. The same command with "
             "--resume auto goes on from the last checkpoint."
@@ -86,9 +94,10 @@ def _missing(run: Run) -> Iterator[Notice]:
         when = f" (--evaluation.every {every})" if every not in ("", "1") else ""
         yield note(f"No validation has been done yet{when}.")
     elif run.summary is None and not _had_numbers(run):
+        absurd = history.value("val/loss") is not None
         yield problem(
-            f"No epoch had a finite {run.monitor}, so there is no best model: a smaller "
-            "--optimizer.lr may help."
+            f"No epoch had a finite {run.monitor}{' and a val/loss that is not absurd' * absurd}, "
+            "so there is no best model: a smaller --optimizer.lr may help."
         )
     elif run.summary is None:
         yield warning(
@@ -106,9 +115,19 @@ def _missing(run: Run) -> Iterator[Notice]:
 def _had_numbers(run: Run) -> bool:
     """Whether an epoch could be the best one."""
     return any(
-        number(row.get(run.monitor)) is not None and number(row.get("val/loss", 0.0)) is not None
+        number(row.get(run.monitor)) is not None and _is_sound(number(row.get("val/loss", 0.0)))
         for row in run.history.epochs
     )
+
+
+def _is_sound(loss: float | None) -> bool:
+    return loss is not None and is_sound_loss(loss)
+
+
+def _diverged(run: Run) -> bool:
+    """Whether the last validation's loss is absurd or no number."""
+    losses = run.history.points("val/loss")
+    return bool(losses) and not _is_sound(losses[-1][1])
 
 
 def _course(run: Run) -> Iterator[Notice]:
@@ -140,6 +159,21 @@ def _course(run: Run) -> Iterator[Notice]:
         bad = [f"{epoch:,}" for epoch, value in history.points(name) if value is None]
         if bad:
             yield problem(f"{name} is not a number in epoch {few(bad, NAMED)}.")
+        absurd = [
+            f"{epoch:,}"
+            for epoch, value in history.points(name)
+            if value is not None and not is_sound_loss(value)
+        ]
+        if absurd:
+            yield problem(
+                f"{name} is absurd in epoch {few(absurd, NAMED)}: the training diverged there."
+            )
+    loss, guess = number(row.get("val/loss")), log(max(1, len(run.classes)))
+    if loss is not None and run.status == "finished" and 0 < guess < loss:
+        yield warning(
+            f"The best epoch's val/loss, {loss:.2f}, is above that of guessing, {guess:.2f}: "
+            "probabilities say less than none would."
+        )
     if skipped := round(history.total("skipped_steps")):
         yield warning(
             f"{count(skipped, 'optimizer step')} had a gradient that is not finite and changed "
@@ -173,6 +207,18 @@ def _numbers(run: Run) -> Iterator[Notice]:
         )
 
 
+def _macro(run: Run) -> Iterator[Notice]:
+    """Rows of older versions, whose macro averages are over all classes, where that matters."""
+    rows = [row for row in run.history.epochs if "val/f1_macro" in row]
+    old = [row["epoch"] for row in rows if f"val/{MACRO_CLASSES}" not in row]
+    if old and (run.macro_over or len(old) < len(rows)):
+        yield note(
+            f"Macro averages of {count(len(old), 'epoch')} (up to {old[-1]:,}), of an older "
+            "version, are over all classes in curves and tables; newer ones are over those that "
+            "occur in labels or predictions."
+        )
+
+
 def _classes(run: Run, scores: list[dict[str, Any]]) -> Iterator[Notice]:
     small = [str(row["class"]) for row in scores if row["support"] < FEW_VIDEOS]
     if small:
@@ -197,6 +243,12 @@ def _classes(run: Run, scores: list[dict[str, Any]]) -> Iterator[Notice]:
             )
 
 
+def _start(run: Run) -> Iterator[Notice]:
+    """What became of the classes of the weights that the run began with."""
+    if parts := head_parts(mapping(run.best.get("training"))):
+        yield note(f"Of the head that the run began with, classes were: {', '.join(parts)}.")
+
+
 def _data(run: Run) -> Iterator[Notice]:
     if run.unreadable:
         yield warning(
@@ -209,7 +261,8 @@ def _data(run: Run) -> Iterator[Notice]:
             "decode in training."
         )
     pattern = run.settings.get("data.group-pattern", "none")
-    if run.split.val and not run.split.grouped and pattern == "none":
+    given = mapping(run.best.get("data")).get("split") == "given"
+    if run.split.val and not run.split.grouped and pattern == "none" and not given:
         yield note(
             "Training and validation were parted at random. Where several clips come from one "
             "recording, validation is too good: python -m slowfast_dist check-data "

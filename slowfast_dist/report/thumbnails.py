@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from slowfast_dist.data.clips import dense_indices, uniform_indices
+from slowfast_dist.config.fields import MOST_RATE
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.columns import Texts
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
@@ -79,7 +82,10 @@ def thumbnails_of(
     if videos is None and run.data is None:
         reason = "config.yaml does not say where the videos are"
         return {name: known.get(name, Thumbnails((), reason)) for name in names}
-    root = videos.root if videos is not None else data_root(run.data or "", run.folder)
+    if videos is not None:
+        root = videos.root
+    else:
+        root = data_root(run.data or "", run.folder, run.settings)
     stamps = {name: file_stamp(root / name) or () for name in names}
     done: dict[str, Thumbnails] = {}
     for name in names:
@@ -102,7 +108,7 @@ def thumbnails_of(
             elif reader.seconds < LEAST_SECONDS:
                 done[name] = Thumbnails((), LATE, stamps[name])
             else:
-                indices = _indices(run.settings, info.frames)
+                indices = _indices(run.settings, info)
                 done[name] = _draw(reader, root / name, info, indices, stamps[name])
     finally:
         reader.close()
@@ -124,7 +130,7 @@ def _infos(
     return found
 
 
-def _indices(settings: Mapping[str, str], video_frames: int) -> NDArray[np.int64]:
+def _indices(settings: Mapping[str, str], info: VideoInfo) -> NDArray[np.int64]:
     """FRAMES of those that validation looked at, evenly spread, (FRAMES,); where config.yaml does
     not tell, of a clip by default."""
 
@@ -132,11 +138,16 @@ def _indices(settings: Mapping[str, str], video_frames: int) -> NDArray[np.int64
         text = settings.get(flag, "")
         return int(text) if text.isdecimal() and 0 < int(text[:9]) <= 10_000 else default
 
-    num_frames = at_least_1("data.num-frames", 32)
-    if settings.get("data.sampling") == "uniform":
-        clip = uniform_indices(video_frames, num_frames)
-    else:
-        clip = dense_indices(video_frames, num_frames, at_least_1("data.sampling-rate", 2), 0.5)
+    rate = 0.0
+    with suppress(ValueError):
+        rate = float(settings.get("data.frame-rate", ""))
+    data = DataConfig(
+        num_frames=at_least_1("data.num-frames", 32),
+        sampling_rate=at_least_1("data.sampling-rate", 2),
+        sampling="uniform" if settings.get("data.sampling") == "uniform" else "dense",
+        frame_rate=rate if 0 < rate <= MOST_RATE else "video",
+    )
+    clip = clip_indices(info, data, 0.5)
     return clip[np.linspace(0, len(clip) - 1, FRAMES).astype(np.int64)]
 
 
@@ -147,7 +158,7 @@ def _draw(
     indices: NDArray[np.int64],
     stamp: tuple[int, ...],
 ) -> Thumbnails:
-    width, height = thumbnail_size(info.width, info.height)
+    width, height = thumbnail_size(info.shown_width, info.height)
     # The whole frame as a square, which is all that a view can be, and then of its own shape.
     view = SpatialView(0, 0, info.height, info.width, max(width, height), flip=False)
     try:

@@ -1,22 +1,29 @@
 """models/best_model.json and the weights beside it: all that an evaluation or prediction needs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from slowfast_dist.config.checks import require
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.fields import Precision
 from slowfast_dist.config.training import DataConfig, EvaluationConfig
+from slowfast_dist.data.clips import rate_notes, rates_as_words
+from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
-from slowfast_dist.runs.checkpoint import disk_fault, portable
+from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
+from slowfast_dist.runs.reading import mapping
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.messages import sendable
+from slowfast_dist.video.pictures import PICTURE_FACTS, PictureCounts, picture_notes
 
 DESCRIPTION = "best_model.json"
 """In models/: all that rebuilds the best model and feeds it."""
@@ -24,13 +31,17 @@ DESCRIPTION = "best_model.json"
 WEIGHTS = "best_model_weights.pth"
 """In models/: its state_dict."""
 
+ARCHITECTURE = "best_model_architecture.pth"
+"""In models/: the whole model, pickled."""
+
 
 def clip_facts(data: DataConfig) -> dict[str, Any]:
     """How a clip is cut out of a video, in JSON's types."""
     return {
         "num_frames": data.num_frames, "sampling": data.sampling,
-        "sampling_rate": data.sampling_rate, "resize": data.resize,
+        "sampling_rate": data.sampling_rate, "frame_rate": data.frame_rate, "resize": data.resize,
         "short_side": data.short_side[0], "crop_size": data.crop_size,
+        "pixel_aspect": data.pixel_aspect,
     }  # fmt: skip
 
 
@@ -67,6 +78,12 @@ class BestModel:
     epoch: int
     video_seconds: float | None = None
     """Median length of the training videos; None in what older versions wrote."""
+    mixed_precision: str | None = None
+    """In which it was trained and validated: no, bf16 or fp16; None where that is not known."""
+    pictures: dict[str, int] | None = None
+    """Of the training videos, as `PictureCounts.as_facts`; None in what older versions wrote."""
+    video_rates: tuple[float, ...] = ()
+    """Frames a second of the training videos, as `group_rates` has them; of older versions none."""
 
     def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
         """The views of each video that are scored; None: as many as in the run's own validation.
@@ -81,6 +98,18 @@ class BestModel:
         require(crops == 1 or self.data.resize != "square", "spatial-crops", crops,
                 "the run resizes square, where every crop is the whole frame: give 1")  # fmt: skip
         return EvaluationConfig(clips, crops)
+
+    def picture_notes(self, counts: PictureCounts) -> list[str]:
+        """What people should know of the pictures of videos that the model sees, a line each."""
+        stored = self.data.pixel_aspect == "stored" and self.data.resize == "short-side"
+        why = "as the model was trained (pixel-aspect stored)" if stored else None
+        return picture_notes(counts, why, self.pictures)
+
+    def rate_notes(self, rates: NDArray[np.float64], name: Callable[[int], str]) -> list[str]:
+        """As `clips.rate_notes`, of videos that the model sees."""
+        whose = f"the training videos' {rates_as_words(self.video_rates or (0.0,))} a second"
+        remedy = "a training with --data.frame-rate 30 takes frames by their times"
+        return rate_notes(rates, name, self.data, self.video_rates, whose, remedy)
 
     def load(self) -> SlowFast:
         """The network with its weights, on the CPU, in evaluation mode.
@@ -158,10 +187,19 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     for name in (*numbers, "temporal_views", "spatial_crops"):
         if not isinstance(clip[name], int) or clip[name] < 1:
             raise ValueError(f"{name} is {clip[name]!r}")
-    words = {"sampling": ("dense", "uniform"), "resize": ("short-side", "square")}
+    clip = {"pixel_aspect": "stored", **clip}  # an older version knew no other
+    words = {
+        "sampling": ("dense", "uniform"), "resize": ("short-side", "square"),
+        "pixel_aspect": ("square", "stored"),
+    }  # fmt: skip
     for name, known in words.items():
         if clip[name] not in known:
             raise ValueError(f"{name} is {clip[name]!r}")
+    frame_rate = clip.get("frame_rate", "video")  # an older version knew no other
+    if frame_rate != "video":
+        if not _is_rate(frame_rate):
+            raise ValueError(f"frame_rate is {frame_rate!r}")
+        frame_rate = float(frame_rate)
     outputs, dropout = model["num_classes"], model["dropout"]
     if not isinstance(model["name"], str) or not isinstance(outputs, int) or outputs < 1:
         raise ValueError(f"model is {model!r}")
@@ -171,13 +209,31 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         raise ValueError("classes are not names")
     if len(set(classes)) != model["num_classes"] or len(classes) != model["num_classes"]:
         raise ValueError(f"{len(classes)} classes for {model['num_classes']} outputs")
-    settings = {name: clip[name] for name in (*numbers, "sampling", "resize")}
-    data = DataConfig(**settings | {"short_side": (clip["short_side"],) * 2})
+    settings = {name: clip[name] for name in (*numbers, *words)}
+    settings |= {"short_side": (clip["short_side"],) * 2, "frame_rate": frame_rate}
+    data = DataConfig(**settings)
     views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
     seconds = content.get("data", {}).get("median_seconds")
     if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
         raise ValueError(f"median_seconds is {seconds!r}")
-    return BestModel(folder, tuple(classes), model, data, views, content["epoch"], seconds)
+    pictures = mapping(content.get("data")).get("pictures")
+    if pictures is not None and not all(isinstance(pictures[name], int) for name in PICTURE_FACTS):
+        raise ValueError(f"pictures is {pictures!r}")
+    rates = [one["rate"] for one in mapping(content.get("data")).get("frame_rates", [])]
+    if not all(map(_is_rate, rates)):
+        raise ValueError(f"frame_rates are {rates!r}")
+    precision = mapping(content.get("training")).get("mixed_precision")
+    return BestModel(
+        folder, tuple(classes), model, data, views, content["epoch"], seconds,
+        precision if precision in get_args(Precision) else None, pictures, tuple(rates),
+    )  # fmt: skip
+
+
+def _is_rate(value: object) -> bool:
+    """Whether it can be the frames a second of a video."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return 0 < value < float("inf")
 
 
 def save_best(
@@ -186,14 +242,20 @@ def save_best(
     """Write best_model_weights.pth, best_model_architecture.pth and best_model.json.
 
     ``full`` is the whole model on the CPU, ``state`` its state_dict; each file is replaced
-    atomically, best_model.json last. Raises RunError with the path when the disk refuses.
+    atomically, best_model.json last. Raises RunError with the path when the disk refuses, and,
+    before anything is written, for numbers that are not finite.
     """
+    if broken := describe_broken(state):
+        raise RunError(
+            f"the best model in {models} is not saved, as {broken}: lower --optimizer.lr, or set "
+            "--optimizer.clip-norm; what was saved before is from good steps"
+        )
     try:
         with atomic_write(models / WEIGHTS) as file:
             torch.save(portable(state), file)
-        with atomic_write(models / "best_model_architecture.pth") as file:
+        with atomic_write(models / ARCHITECTURE) as file:
             torch.save(full, file)
         write_json(models / DESCRIPTION, description)
     except (OSError, RuntimeError) as error:
-        reason = disk_fault(error, models)
+        reason = disk_fault(error, models, 2 * tensor_bytes(state))
         raise RunError(f"cannot save the best model in {models}: {reason}") from error

@@ -21,7 +21,16 @@ import torch
 from torch import Tensor
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.system.files import file_sha256, sync_folder, write_json
+from slowfast_dist.model.finite import describe_broken
+from slowfast_dist.system.files import (
+    disk_full,
+    file_sha256,
+    free_space,
+    reason_of,
+    sync_folder,
+    write_json,
+)
+from slowfast_dist.system.text import size
 
 FORMAT = 2
 """Of the files of a checkpoint; another one is refused."""
@@ -54,10 +63,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
     ``keep`` stay in all. Checkpoints of later steps, which a resume left behind, go too.
 
-    Raises RunError with the path when the disk refuses; older checkpoints are then untouched and
-    nothing partial stays.
+    Raises RunError with the path when the disk refuses, or when the checkpoint holds numbers that
+    are not finite; older checkpoints are then untouched and nothing partial stays.
     """
     name = f"step_{checkpoint.state['global_step']:08d}"
+    if broken := _broken(checkpoint):
+        raise RunError(
+            f"checkpoint {folder / name}: not saved, as {broken}: lower --optimizer.lr, or set "
+            "--optimizer.clip-norm; what was saved before is from good steps"
+        )
     final, temporary = folder / name, folder / f".{name}.{os.getpid()}.tmp"
     try:
         for leftover in folder.glob(".step_*.tmp"):  # of a run that was killed while it saved
@@ -75,7 +89,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         _put_back(folder)
-        raise RunError(f"cannot save checkpoint {final}: {disk_fault(error, folder)}") from error
+        parts = (checkpoint.model, checkpoint.optimizer, checkpoint.tensors)
+        reason = disk_fault(error, folder, tensor_bytes(parts))
+        raise RunError(f"cannot save checkpoint {final}: {reason}") from error
     earlier = list_checkpoints(folder)
     # What is newer than this one was left behind by a resume from before it.
     later = [earlier.pop(0) for _ in range(earlier.index(final))]
@@ -84,12 +100,28 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     return final
 
 
-def disk_fault(error: Exception, folder: Path) -> str:
-    """What the disk said; torch.save does not say what is wrong, so also how much is free."""
+def disk_fault(error: Exception, folder: Path, needed: int) -> str:
+    """What the disk said that refused some of ``needed`` bytes, whose files are gone again.
+
+    torch.save and safetensors do not say what is wrong; with less free than is needed it is that.
+    """
     if isinstance(error, OSError):
-        return str(error.strerror or error)
-    free = shutil.disk_usage(folder).free / 1e6
-    return f"{str(error).splitlines()[0]} ({free:.0f} MB are free there)"
+        return reason_of(error, folder, needed)
+    said, free = str(error).splitlines()[0], free_space(folder)
+    if free is not None and free >= needed:
+        return f"{said} ({size(free)} are free there, and {size(needed)} needed)"
+    return f"{disk_full(folder, needed)} ({said})"
+
+
+def tensor_bytes(content: Any) -> int:
+    """Of the tensors in a state_dict, or whatever holds some: nearly all that its file takes."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, Mapping):
+        content = content.values()
+    elif not isinstance(content, list | tuple):
+        return 0
+    return sum(map(tensor_bytes, content))
 
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
@@ -143,7 +175,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Verify and read a checkpoint. Raises RunError with path and reason."""
     verify_checkpoint(path)
     try:
-        return Checkpoint(
+        checkpoint = Checkpoint(
             model=safetensors.torch.load_file(path / "model.safetensors"),
             optimizer=torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
             tensors=safetensors.torch.load_file(path / "training.safetensors"),
@@ -151,6 +183,28 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except Exception as error:  # whatever the formats' readers raise: nothing was executed
         raise RunError(f"{path}: cannot be loaded ({type(error).__name__})") from error
+    if broken := _broken(checkpoint):  # older versions looked at the loss alone
+        raise RunError(
+            f"{path}: {broken}: the training had diverged: remove it to go on from the one before, "
+            "with a lower --optimizer.lr and --resume-changed, or start over in a new --output-dir"
+        )
+    return checkpoint
+
+
+def _broken(checkpoint: Checkpoint) -> str | None:
+    """In words, which tensors of the model or of the optimizer are not finite; None where all are.
+
+    7 ms for slowfast_r50's weights and 14 for AdamW's moments, on 2 CPU cores.
+    """
+    moments = {
+        f"optimizer.{parameter}.{name}": value
+        for parameter, values in checkpoint.optimizer.get("state", {}).items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+    statistics = checkpoint.tensors.get("statistics")
+    parts = {} if statistics is None else {"BatchNorm statistics": statistics}
+    return describe_broken({**checkpoint.model, **moments, **parts})
 
 
 def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:

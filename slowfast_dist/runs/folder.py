@@ -19,10 +19,13 @@ import yaml
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, config_dict
+from slowfast_dist.runs.best_model import WEIGHTS
 from slowfast_dist.runs.checkpoint import find_checkpoint, list_checkpoints, newest_valid
 from slowfast_dist.runs.lock import RunLock
-from slowfast_dist.system.files import atomic_write, write_json
+from slowfast_dist.runs.settings import read_settings
+from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.messages import sendable
+from slowfast_dist.system.text import option
 
 Status = Literal["running", "finished", "preempted", "failed"]
 PACKAGES = (
@@ -71,6 +74,12 @@ class RunFolder:
 
     def holds_run(self) -> bool:
         return (self.root / "status").exists() or (self.root / "config.yaml").exists()
+
+    def was_stopped_before_its_first_step(self) -> bool:
+        """Whether a run was asked to stop before it had anything that a new one could overwrite."""
+        rows = self.metrics.exists() and self.metrics.stat().st_size
+        kept = list_checkpoints(self.checkpoints) or list(self.models.glob("*"))
+        return self.status() == "preempted" and not rows and not kept
 
     def status(self) -> str | None:
         """What `set_status` wrote last, None before that."""
@@ -146,10 +155,11 @@ class Start:
             self.lock.release()
 
 
-def open_run(output_dir: Path, resume: str) -> Start:
+def open_run(output_dir: Path, resume: str, epochs: int | None = None) -> Start:
     """Decide how a run begins; creates the folder and locks it. Main process only.
 
-    ``{timestamp}`` in ``output_dir`` becomes the local time. Raises UserError where another run
+    ``{timestamp}`` in ``output_dir`` becomes the local time. A finished run goes on where it is
+    asked for more ``epochs`` than it had. Raises UserError where another run
     uses the folder, where it holds a run that must not be touched, or no checkpoint that could be
     continued.
     """
@@ -160,12 +170,12 @@ def open_run(output_dir: Path, resume: str) -> Start:
             "give the --output-dir of the run"
         )
     folder = RunFolder(_fresh(output_dir) if template else output_dir.absolute())
-    if resume == "auto" and folder.status() == "finished":
-        return _nothing_to_do(folder)
+    if resume == "auto" and (over := _nothing_to_do(folder, epochs)) is not None:
+        return over
     lock = _lock(folder, output_dir)
     try:
         # Not before it is locked: a run that still goes on makes and deletes checkpoints.
-        start = _decide(folder, output_dir, resume)
+        start = _decide(folder, output_dir, resume, epochs)
     except BaseException:
         lock.release()
         folder.remove_if_empty()
@@ -196,45 +206,62 @@ def _lock(folder: RunFolder, output_dir: Path) -> RunLock:
     try:
         folder.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output-dir {output_dir}: cannot create it ({error.strerror})") from None
+        why = reason_of(error, folder.root)
+        raise UserError(f"--output-dir {output_dir}: cannot create it ({why})") from None
     try:
         return RunLock(folder.root, output_dir)
     except OSError as error:
         folder.remove_if_empty()
-        reason = error.strerror or error
-        raise UserError(f"--output-dir {output_dir}: cannot write there ({reason})") from None
+        why = reason_of(error, folder.root)
+        raise UserError(f"--output-dir {output_dir}: cannot write there ({why})") from None
 
 
-def _decide(folder: RunFolder, output_dir: Path, resume: str) -> Start:
+def _decide(folder: RunFolder, output_dir: Path, resume: str, epochs: int | None) -> Start:
     if resume == "auto":
-        return _continue_or_begin(folder)
+        return _continue_or_begin(folder, epochs)
+    anew = folder.was_stopped_before_its_first_step()
+    messages = (f"{folder.root}: its run was stopped before the first step: begun anew",) * anew
     if resume == "never":
-        if folder.holds_run():
+        if folder.holds_run() and not anew:
             raise UserError(
                 f"--output-dir {output_dir} holds a run already ({folder.status()}): continue it "
                 "with --resume auto, or give a new --output-dir"
             )
-        return Start(folder, None, False)
+        return Start(folder, None, False, messages)
     checkpoint = find_checkpoint(Path(resume)).absolute()
-    if folder.holds_run() and checkpoint.parent != folder.checkpoints:
+    if folder.holds_run() and not anew and checkpoint.parent != folder.checkpoints:
         raise UserError(
             f"--output-dir {output_dir} holds another run than --resume {resume}: give a new "
             "--output-dir, or the folder of that run"
         )
-    return Start(folder, checkpoint, False, (f"resuming from {checkpoint}",))
+    return Start(folder, checkpoint, False, (*messages, f"resuming from {checkpoint}"))
 
 
-def _nothing_to_do(folder: RunFolder) -> Start:
-    return Start(folder, None, True, (f"{folder.root}: this run is finished, nothing to do",))
+def _nothing_to_do(folder: RunFolder, epochs: int | None) -> Start | None:
+    """None where the run is not finished, or was for fewer ``epochs`` than are asked for."""
+    if folder.status() != "finished":
+        return None
+    done = read_settings(folder.root / "config.yaml").get("epochs", "")  # perhaps damaged
+    if epochs is not None and done.isdecimal() and len(done) < 10 and epochs > int(done):
+        return None
+    more = f" (more --epochs than its {done} train it further)" if done else ""
+    return Start(folder, None, True, (f"{folder.root}: this run is finished, nothing to do{more}",))
 
 
-def _continue_or_begin(folder: RunFolder) -> Start:
-    if folder.status() == "finished":
-        return _nothing_to_do(folder)
+def _continue_or_begin(folder: RunFolder, epochs: int | None) -> Start:
+    if (over := _nothing_to_do(folder, epochs)) is not None:
+        return over
     checkpoint, problems = newest_valid(folder.checkpoints)
     messages = [f"{problem}: skipped" for problem in problems]
     if checkpoint is not None:
         return Start(folder, checkpoint, False, (*messages, f"resuming from {checkpoint}"))
+    if folder.status() == "finished" and not problems:
+        weights = option("--model.weights", folder.shown / "models" / WEIGHTS)
+        raise UserError(
+            f"--resume auto --epochs {epochs}: {folder.shown} is finished, and its checkpoints, "
+            "from which it could be trained further, are gone: restore one, or start a new run "
+            f"from its best weights with {weights}"
+        )
     metrics = folder.metrics.read_bytes() if folder.metrics.exists() else b""
     if list_checkpoints(folder.checkpoints) or b'"kind": "checkpoint"' in metrics:
         raise UserError(

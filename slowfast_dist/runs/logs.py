@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.metrics.scores import over_classes
 from slowfast_dist.system.files import append, atomic_write
 
 
@@ -25,13 +26,16 @@ class TrainingLog:
         with append(self.path, "backslashreplace") as file:
             file.writelines(line + "\n" for line in lines)
 
-    def epoch(self, row: Mapping[str, Any], epochs: int, saved: Path | None = None) -> None:
-        """Append an epoch's row of metrics.jsonl; ``saved`` is the model file it made, if any.
+    def epoch(
+        self, row: Mapping[str, Any], epochs: int, classes: int, saved: Path | None = None
+    ) -> None:
+        """Append an epoch's row of metrics.jsonl, of a model of that many ``classes``; ``saved`` is
+        the model file it made, if any.
 
         Precision, recall and F1 are the macro ones; the weighted ones have a line of their own.
         """
-        lines = [f"Epoch {row['epoch']}/{epochs}", *_score_lines("Train", row)]
-        lines += _score_lines("Val", row)
+        lines = [f"Epoch {row['epoch']}/{epochs}", *_score_lines("Train", row, classes)]
+        lines += _score_lines("Val", row, classes)
         lines.append(
             f"Gradient Norm: {_number(row.get('grad_norm'))} | "
             f"Learning Rate: {_number(row.get('lr'), '.3e')}"
@@ -97,7 +101,7 @@ def _readable_rows(file: Iterable[str]) -> Iterator[list[str]]:
         yield from csv.reader(file)
 
 
-def _score_lines(title: str, row: Mapping[str, Any]) -> list[str]:
+def _score_lines(title: str, row: Mapping[str, Any], classes: int) -> list[str]:
     """Two lines for train or val, none where the row has no such metrics (no validation then)."""
     prefix = title.lower()
     if f"{prefix}/accuracy" not in row:
@@ -110,6 +114,8 @@ def _score_lines(title: str, row: Mapping[str, Any]) -> list[str]:
     for score in ("Precision", "Recall", "F1"):
         macro.append(f"{score}: {_number(row.get(f'{prefix}/{score.lower()}_macro'))}")
         weighted.append(f"{score}: {_number(row.get(f'{prefix}/{score.lower()}_weighted'))}")
+    if over := over_classes(row, classes, f"{prefix}/"):
+        macro.append(over)
     return [" | ".join(macro), f"{title} Weighted " + " | ".join(weighted)]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slowfast_dist.metrics.scores import MACRO_CLASSES, over_classes
 from slowfast_dist.metrics.summary import Summary
 from slowfast_dist.runs.history import History, read_history
 from slowfast_dist.runs.reading import (
@@ -106,6 +107,23 @@ class Run:
         return _intervals(self.best.get("intervals"))
 
     @property
+    def macro_f1(self) -> float | None:
+        """The best epoch's in validation, as its interval means it; rows of older versions have it
+        over all classes."""
+        row = self.best_row
+        if self.summary is not None and row and f"val/{MACRO_CLASSES}" not in row:
+            return self.summary.metrics["f1_macro"]
+        return number(row.get("val/f1_macro"))
+
+    @property
+    def macro_over(self) -> str:
+        """As "over 2 of 6 classes", where that is not over all of them; else ""."""
+        row = self.best_row
+        if f"val/{MACRO_CLASSES}" in row or self.summary is None:
+            return over_classes(row, len(self.classes), "val/") if self.classes else ""
+        return over_classes(self.summary.metrics, len(self.summary.classes))
+
+    @property
     def data(self) -> str | None:
         """The folder or CSV of the validation videos, as config.yaml has it."""
         return given(self.settings, "data.root", "data.val-dir")
@@ -122,19 +140,28 @@ def read_run(folder: Path, known: History | None = None) -> Run:
     ``known``: what an earlier call found of metrics.jsonl, see `read_history`.
     """
     status = (read_text(folder / "status", 1000) or "").strip()
-    names = mapping(read_json(folder / "classes.json"))
-    classes = [str(name) for _, name in sorted(names.items(), key=lambda item: _index(item[0]))]
     return Run(
         folder=folder,
         status=status if status in STATUSES else None,
         settings=read_settings(folder / "config.yaml"),
         environment=mapping(read_json(folder / "environment.json")),
-        classes=classes,
+        classes=_classes(folder),
         best=mapping(read_json(folder / "models" / "best_model.json")),
         history=read_history(folder / "metrics.jsonl", known),
         unreadable=read_table(folder / "unreadable_videos.csv", ("path", "reason", "where")),
         evaluations=_evaluations(folder),
     )
+
+
+def stored_classes(checkpoint: Path) -> list[str]:
+    """The classes of the run that a checkpoint is of, in their order; empty where they are not
+    there."""
+    return _classes(checkpoint.parents[1])
+
+
+def _classes(folder: Path) -> list[str]:
+    names = mapping(read_json(folder / "classes.json"))
+    return [str(name) for _, name in sorted(names.items(), key=lambda item: _index(item[0]))]
 
 
 def _index(text: str) -> tuple[int, str]:

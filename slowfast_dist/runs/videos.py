@@ -1,14 +1,15 @@
 """The videos that a run was trained and validated on, as far as its folder still leads to them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.columns import Texts
-from slowfast_dist.data.manifest import Listing, labelled_as, list_videos
+from slowfast_dist.data.manifest import Listing, labelled_as, list_videos, of_side
+from slowfast_dist.data.scan import LIST_SUFFIXES
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.runs.reading import read_table
 from slowfast_dist.runs.run import SPLIT, read_split_names
@@ -48,7 +49,9 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
             f"the run's validation videos are not at {text} any more",
         )
     if given(settings, "data.root") is None:
-        listing = list_videos(place, "data", single_class=True)
+        start = None if place.is_dir() else data_root(text, run, settings)
+        listing = list_videos(place, "data", start=start, single_class=True, may_be_empty=True)
+        listing = of_side(listing, "val", "data", place)
         return place, labelled_as(listing, classes, "data", place)
     rows = [
         (name, classes.index(label))
@@ -58,7 +61,7 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
     if not rows:
         raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
     videos = VideoTable(
-        data_root(text, run),
+        data_root(text, run, settings),
         Texts.of(name for name, _ in rows),
         np.array([label for _, label in rows], np.int32),
     )
@@ -75,13 +78,13 @@ def trained_on(models: Path, videos: VideoTable) -> int:
     root, folder = (given(settings, flag) for flag in ("data.root", "data.train-dir"))
     here = os.path.realpath(videos.root)
     if root is not None:
-        below = os.path.realpath(data_root(root, run))
+        below = os.path.realpath(data_root(root, run, settings))
         sides = read_split_names(run / "split.csv")
         seen = {os.path.join(below, name) for name, side in sides.items() if side == "train"}
         return sum(os.path.join(here, name) in seen for name in videos.names)
-    if folder is None or Path(folder).suffix.lower() == ".csv":
+    if folder is None or Path(folder).suffix.lower() in LIST_SUFFIXES:
         return 0
-    below = os.path.join(os.path.realpath(data_root(folder, run)), "")
+    below = os.path.join(os.path.realpath(data_root(folder, run, settings)), "")
     return sum(os.path.join(here, name).startswith(below) for name in videos.names)
 
 
@@ -90,14 +93,30 @@ def run_of(models: Path) -> Path:
     return Path(os.path.abspath(models)).parent
 
 
-def data_root(text: str, run: Path) -> Path:
-    """The folder below which the names of config.yaml's data lie: of a CSV the one it is in.
+def start_of_paths(table: Path | None, start: Path | None) -> Path | None:
+    """Where the relative paths of a list start: ``start`` if that was given, for split.csv of a run
+    the videos of that run while they are there, else None: its own folder."""
+    if start is not None or table is None or table.name != "split.csv":
+        return start
+    run = Path(os.path.abspath(table)).parent
+    settings = read_settings(run / "config.yaml")
+    root = given(settings, "data.root")
+    below = None if root is None else data_root(root, run, settings)
+    return below if below is not None and below.is_dir() else None
+
+
+def data_root(text: str, run: Path, settings: Mapping[str, str]) -> Path:
+    """The folder below which the names of config.yaml's data lie: of a CSV the one that it names in
+    data.videos, or the one it is in.
 
     A path that is not absolute was below the folder of the training's start; that was often the
     current one, or one above the run's.
     """
     place = located(text, run)
-    return place.parent if place.suffix.lower() == ".csv" and not place.is_dir() else place
+    if place.suffix.lower() not in LIST_SUFFIXES or place.is_dir():
+        return place
+    start = given(settings, "data.videos")
+    return place.parent if start is None else located(start, run)
 
 
 def located(text: str, run: Path) -> Path:

@@ -1,8 +1,10 @@
 """Files that are whole or absent: written under a temporary name, fsynced, then renamed."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.system.text import size
 
 
 @contextmanager
@@ -53,7 +56,43 @@ def append(path: Path, errors: str = "strict") -> Iterator[IO[str]]:
 
 def with_path(error: OSError, path: Path) -> OSError:
     """The same, naming ``path``: an error of writing, as of a full disk, names no file."""
-    return OSError(error.errno, error.strerror or str(error), str(path))
+    return OSError(error.errno, reason_of(error, path.parent), str(path))
+
+
+# --- a full disk --------------------------------------------------------------------------------
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a disk, or of a user's share of it, with no space left."""
+
+
+def reason_of(error: OSError, folder: Path | None = None, needed: int | None = None) -> str:
+    """What the disk said; where it is full also how much is free in ``folder``, by default that of
+    the file, and how much was ``needed``, in bytes."""
+    said = str(error.strerror or error)
+    if error.errno not in FULL or DISK_FULL in said:
+        return said
+    if folder is None and error.filename:
+        folder = Path(os.fsdecode(error.filename)).parent
+    return f"{said}: {disk_full(folder, needed)}"
+
+
+DISK_FULL = "disk full"
+
+
+def disk_full(folder: Path | None, needed: int | None = None) -> str:
+    """As "disk full, 0.1 MB are free in runs/a and 10.2 MB needed"."""
+    free = None if folder is None else free_space(folder)
+    where = "" if free is None else f", {size(free)} are free in {folder}"
+    return f"{DISK_FULL}{where}" + (f" and {size(needed)} needed" if needed is not None else "")
+
+
+def free_space(folder: Path) -> int | None:
+    """Bytes that this user may still write there, or where it would be made; None: not known."""
+    place = next((one for one in (folder, *folder.absolute().parents) if one.exists()), folder)
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return None
 
 
 def sync_folder(folder: Path) -> None:

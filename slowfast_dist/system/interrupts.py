@@ -71,10 +71,12 @@ def ends_with_its_pipe() -> Iterator[None]:
     """Raise SystemExit in here where nobody reads any more what is printed."""
     try:
         yield
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what is still to be printed fails here, not as Python ends
     except OSError as error:
         # What still waits to be printed, and cannot be, goes nowhere: else Python's own last flush
         # fails once more, as on a full disk.
-        for stream in (sys.stdout, sys.stderr):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
             try:
                 stream.flush()
             except OSError:

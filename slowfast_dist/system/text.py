@@ -41,6 +41,11 @@ def clock(seconds: float, digits: int = 0, padded: bool = False) -> str:
     return f"{hours}:{minutes:02}:{tail}" if hours else f"{minutes}:{tail}"
 
 
+def size(number: int) -> str:
+    """Bytes as kB or MB."""
+    return f"{number / 1e6:.1f} MB" if number >= 1e6 else f"{number / 1e3:.0f} kB"
+
+
 def shell(words: Sequence[str]) -> str:
     """The words as a POSIX shell takes them; bash's $'...' where one has control characters."""
     return " ".join(map(_quoted, words))

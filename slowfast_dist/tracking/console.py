@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from slowfast_dist.metrics.scores import over_classes
 from slowfast_dist.system.text import clean, clock
 
 SCORES = ("loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro")
@@ -15,15 +16,17 @@ LARGE = 1e5
 would be wider than their column."""
 
 
-def epoch_table(row: Mapping[str, Any], epochs: int) -> str:
-    """The lines of an epoch's row of metrics.jsonl: train and validation, macro averages."""
+def epoch_table(row: Mapping[str, Any], epochs: int, classes: int) -> str:
+    """The lines of an epoch's row of metrics.jsonl: train and validation, macro averages; of a
+    model of that many ``classes``."""
     shown = [name for name in SCORES if f"train/{name}" in row or f"val/{name}" in row]
     lines = [_head(f"epoch {row['epoch']}/{epochs}", shown)]
     for prefix, title in (("train", "train"), ("val", "validation")):
         values = [row.get(f"{prefix}/{name}") for name in shown]
         if any(value is not None for value in values):
-            mark = "  best so far" if prefix == "val" and row.get("best") else ""
-            lines.append(_line(title, values) + mark)
+            remarks = [over_classes(row, classes, f"{prefix}/")]
+            remarks += ["best so far"] * bool(prefix == "val" and row.get("best"))
+            lines.append("  ".join([_line(title, values), *filter(None, remarks)]))
     facts = [
         f"{label} {format(row[name], form)}"
         for name, label, form in (
@@ -45,7 +48,9 @@ def print_scores(title: str, metrics: Mapping[str, Any]) -> None:
     """Print what an evaluation's metrics.json holds: a table (macro averages) with its intervals,
     further top-k accuracies, calibration, and the first of the hardest mistakes."""
     shown = [name for name in SCORES if name in metrics]
-    lines = [_head("evaluation", shown), _line(title, [metrics[name] for name in shown])]
+    values = _line(title, [metrics[name] for name in shown])
+    over = over_classes(metrics, len(metrics.get("per_class", [])))
+    lines = [_head("evaluation", shown), f"{values}  {over}".rstrip()]
     if metrics["intervals"]:
         for side, words in enumerate(("  95 % from", "  95 % to")):
             ends = {name: f"{ends[side]:.4f}" for name, ends in metrics["intervals"].items()}

@@ -134,18 +134,19 @@ def excerpt(
     whole: bool,
     reader: GuardedReader,
 ) -> bytes:
-    """An mp4 of H.264 in yuv420p, upright, from the middle of the video.
+    """An mp4 of H.264 in yuv420p, upright, in square pixels, from the middle of the video.
 
     ``whole``: frames from all over the video, in fast motion where it is longer than SECONDS.
     Raises DecodeError where the video does not decode, hangs or crashes its decoder.
     """
     indices, rate = excerpt_frames(info.frames, info.fps, whole)
-    side = min(LONG_SIDE, max(info.height, info.width))
+    longer = max(info.height, info.shown_width)
+    side = min(LONG_SIDE, longer)
     # The reader gives squares; from one of the longer side the picture only shrinks.
     square = SpatialView(0, 0, info.height, info.width, side, flip=False)
     frames = reader.read(path, indices, info, decoder, square)
-    scale = side / max(info.height, info.width)
-    size = (_even(info.width * scale), _even(info.height * scale))
+    scale = side / longer
+    size = (_even(info.shown_width * scale), _even(info.height * scale))
     shown = (cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames)
     with TemporaryDirectory(prefix="slowfast_dist_") as folder:
         target = Path(folder) / "excerpt.mp4"

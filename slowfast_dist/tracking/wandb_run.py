@@ -5,6 +5,7 @@ would ask for a key on a terminal and wait minutes for a missing network.
 """
 
 import atexit
+import glob
 import json
 import os
 import shlex
@@ -194,9 +195,9 @@ def open_wandb(
         if attempt == "online":
             _print_line(f"wandb: {run.url}")
         else:
-            folder = run_dir / "wandb" / Path(run.settings.sync_dir).name
+            segments = _segments(run_dir / "wandb", Path(run.settings.sync_dir).name, run.id)
             why = f" ({reasons[0]})" if reasons else ""
-            sync = f"wandb sync {shlex.quote(str(folder))}"
+            sync = " ".join(["wandb sync", *(shlex.quote(str(folder)) for folder in segments)])
             _print_line(f"wandb: offline{why}; to upload this run: {sync}")
         return WandbRun(run, config.log_model, environment)
     for name in environment:
@@ -206,6 +207,20 @@ def open_wandb(
         return NullRun(run_id)
     other = "offline" if mode == "online" else "disabled"
     raise UserError(f"{asked}: {reasons[0]}; or use --wandb.mode {other}")
+
+
+def _segments(folder: Path, newest: str, run_id: str) -> list[Path]:
+    """The offline folders of a run, in the order of their times: one for each start of it. Those
+    that were uploaded already, which wandb marks with a .synced file, are left out.
+
+    wandb uploads those of one run one after the other, in this order, where one command names them.
+    """
+    earlier = [
+        path
+        for path in folder.glob(f"offline-run-*-{glob.escape(run_id)}")
+        if path.name != newest and not any(path.glob("*.synced"))
+    ]
+    return [*sorted(earlier), folder / newest]
 
 
 def _init(

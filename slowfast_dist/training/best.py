@@ -1,9 +1,10 @@
 """The best epoch so far: whether a new one is better, and what models/ then holds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, log
 from pathlib import Path
+from shutil import copyfileobj
 from statistics import median
 from typing import Any
 
@@ -11,17 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config, DataConfig
+from slowfast_dist.data.clips import group_rates
 from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.scan import LIST_SUFFIXES
 from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.model.weights import HUB_FILES
 from slowfast_dist.report.card import CARD, write_card
-from slowfast_dist.runs.best_model import DESCRIPTION, describe_best, save_best
+from slowfast_dist.runs.best_model import (
+    ARCHITECTURE,
+    DESCRIPTION,
+    WEIGHTS,
+    describe_best,
+    save_best,
+)
 from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.runs.history import Row
 from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.runs.reading import mapping, read_json
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand
 from slowfast_dist.training.evaluation import Scores
@@ -29,13 +43,15 @@ from slowfast_dist.training.evaluation import Scores
 
 @dataclass(frozen=True)
 class Run:
-    """What the files of a run tell of: its settings, its folder, its videos, and what
-    environment.json holds."""
+    """What the files of a run tell of: its settings, its folder, its videos, what environment.json
+    holds, and what became of the classes of the weights that it began with, as `HeadStart.facts`
+    (None: unknown, or there were none)."""
 
     config: Config
     folder: RunFolder
     videos: VideoSet
     environment: dict[str, Any]
+    head: dict[str, list[str]] | None = None
 
 
 class BestModelTracker:
@@ -53,10 +69,12 @@ class BestModelTracker:
         self.state = state if here and same else None
 
     def is_worse_than(self, row: Mapping[str, Any]) -> bool:
-        """Whether an epoch's row of metrics.jsonl is better; with a loss that is no number never,
-        whatever the monitored metric makes of such outputs."""
+        """Whether an epoch's row of metrics.jsonl is better; with a loss that is absurd or no
+        number never, whatever the monitored metric makes of such outputs."""
         value = row.get(self.monitor)
-        if value is None or not isfinite(value) or not isfinite(row.get("val/loss", 0.0)):
+        if value is None or not isfinite(value) or not is_sound_loss(row.get("val/loss", 0.0)):
+            return False
+        if self.monitor.endswith("/loss") and not is_sound_loss(value):
             return False
         if self.state is None:
             return True
@@ -75,7 +93,8 @@ class BestModelTracker:
             **self.state,
             "metrics": {name: row[name] for name in row if name.startswith(("train/", "val/"))},
             "data": data_facts(config.data, self.videos),
-            "training": training_facts(config, network.norm, self.run.environment),
+            "training": training_facts(config, network.norm, self.run.environment)
+            | ({"head": self.run.head} if self.run.head else {}),
         }
         if scores is not None:
             description |= result_facts(scores.labels, scores.logits, classes)
@@ -99,6 +118,100 @@ class BestModelTracker:
         )
 
 
+def bring_best(checkpoint: Path, best: Mapping[str, Any] | None, run: Run) -> str | None:
+    """Copy the best model so far from the run of ``checkpoint``, which goes on in another folder.
+
+    ``best``: the state of the tracker at the checkpoint. A worse epoch then never becomes the best
+    here. Returns a line for the user where that model is there no more, as the other run went on to
+    a better one. Raises RunError when the disk refuses.
+    """
+    source, monitored = RunFolder(checkpoint.parent.parent), run.config.checkpoint
+    mine = run.folder.models / DESCRIPTION
+    if not best or source.root.resolve() == run.folder.root.resolve() or mine.exists():
+        return None
+    if (best["monitor"], best["mode"]) != (monitored.monitor, monitored.mode):
+        return None
+    theirs = mapping(read_json(source.models / DESCRIPTION))
+    if any(theirs.get(name) != value for name, value in best.items()):
+        return (
+            f"{source.models} no longer holds the best model up to this checkpoint "
+            f"({best['monitor']} {best['value']:.4f} in epoch {best['epoch']}): what is best "
+            "counts from here on"
+        )
+    copies = {source.predictions: run.folder.predictions} | {
+        source.models / name: run.folder.models / name
+        for name in (WEIGHTS, ARCHITECTURE, CARD, DESCRIPTION)  # that which makes it one, last
+    }
+    try:
+        for old, new in copies.items():
+            if old.exists():
+                with open(old, "rb") as content, atomic_write(new) as file:
+                    copyfileobj(content, file)
+    except OSError as error:
+        reason = reason_of(error, run.folder.models)
+        raise RunError(f"cannot copy the best model from {source.models}: {reason}") from error
+    return None
+
+
+def macro_value_now(state: dict[str, Any] | None, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """``state`` of a `BestModelTracker` with its value as new epochs are measured.
+
+    Older versions' macro averages were over all classes, those that do not occur counted as 0: any
+    new epoch could seem better. The confusion matrix in ``rows``, those of metrics.jsonl, tells the
+    value over the classes that occur; in training all do.
+    """
+    if not state or not state["monitor"].startswith("val/") or "_macro" not in state["monitor"]:
+        return state
+    name, epoch = state["monitor"].removeprefix("val/"), state["epoch"]
+    of = {row["kind"]: row for row in rows if row.get("epoch") == epoch}
+    if f"val/{MACRO_CLASSES}" in of.get("epoch", {}) or "classes" not in of:
+        return state
+    matrix = np.array(of["classes"]["confusion"], np.int64)
+    places = np.repeat(np.arange(matrix.size), matrix.ravel())
+    labels, predictions = np.divmod(places, len(matrix))
+    return state | {"value": classification_metrics(labels, predictions, len(matrix))[name]}
+
+
+class Divergence:
+    """Whether the validation's loss is that of no model; ``state``, JSON for checkpoints: epoch and
+    loss (text) of the last validation where it was, else None."""
+
+    def __init__(self, run: Run, state: dict[str, Any] | None) -> None:
+        self.run, self.state = run, state
+
+    def judge(self, epoch: int, loss: float) -> None:
+        """Note a validation's loss; what is absurd or no number is said once in a row."""
+        before, self.state = self.state, None
+        if is_sound_loss(loss):
+            return
+        self.state = {"epoch": epoch, "loss": f"{loss:.4g}"}
+        if before is None:
+            logger.warning(
+                f"epoch {epoch}: val/loss is {loss:.4g}, that of a training that diverged: while "
+                f"it is so no epoch is the best. {self._remedy}"
+            )
+
+    def raise_if_diverged(self, best: Mapping[str, Any] | None) -> None:
+        """At the end: raise RunError where the last validation was so; ``best`` as the tracker's
+        state."""
+        if self.state is None:
+            return
+        kept = "no best model was written, as no epoch had a sound val/loss"
+        if best is not None:
+            kept = f"models/ holds the model of epoch {best['epoch']}, from before"
+        guess = log(len(self.run.videos.classes))
+        raise RunError(
+            f"{self.run.folder.shown}: the training diverged: val/loss of epoch "
+            f"{self.state['epoch']}, the last, is {self.state['loss']}, where guessing gives "
+            f"{guess:.2f}; {kept}. {self._remedy}, in a new --output-dir"
+        )
+
+    @property
+    def _remedy(self) -> str:
+        rate = self.run.config.optimizer.lr
+        return f"Train with a smaller --optimizer.lr than {rate:g}, or with --optimizer.clip-norm"
+
+
 # What best_model.json tells beside what rebuilds the model: its data, its training, its scores.
 # With these facts models/ alone makes the model card. They name no folder of the machine.
 
@@ -113,14 +226,18 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
         "val_videos": len(videos.val),
         "unreadable": len(videos.rejected),
         "median_seconds": median_seconds(videos.train),
+        "pictures": videos.train.pictures().as_facts(),
+        "frame_rates": [vars(group) for group in group_rates(videos.train.rates())],
         "per_class": [
             {"class": name, "train": train, "val": val}
             for name, train, val in zip(videos.classes, *counts, strict=True)
         ],
-        "split": "random" if videos.was_split else "given",
+        "split": "random" if videos.drawn else "given",
     }
-    if videos.was_split:
+    if videos.drawn:
+        grouped = videos.train.groups is not None
         facts |= {"val_fraction": data.val_fraction, "group_pattern": data.group_pattern}
+        facts |= {"grouped": grouped}
     return facts
 
 
@@ -144,7 +261,7 @@ def dataset_name(data: DataConfig) -> str:
 
 def _name(path: Path) -> str:
     path = path.absolute()
-    name = path.stem if path.suffix.lower() == ".csv" else path.name
+    name = path.stem if path.suffix.lower() in LIST_SUFFIXES else path.name
     return name.encode("utf-8", "replace").decode() or "videos"
 
 
@@ -154,7 +271,8 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
     model, optimizer = config.model, config.optimizer
     start = "scratch"
     if model.weights is not None:
-        start = _name(model.weights)
+        models = model.weights.absolute().name == "models"
+        start = _name(model.weights.absolute().parent if models else model.weights)
     elif model.pretrained and model.name in HUB_FILES:
         start = HUB_FILES[model.name]
     versions = environment.get("versions", {})

@@ -1,19 +1,23 @@
-"""Training videos that fail to decode, of which too many end the run, and the wait for the rest."""
+"""Training videos that fail to decode, of which too many end the run, the wait for the rest, and
+frame rates that differ."""
 
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 
+import numpy as np
 from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
+from slowfast_dist.data.clips import PRETRAINED_RATE, group_rates, rate_notes
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import Loaders, VideoSet
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import gather_list
+from slowfast_dist.model.weights import HUB_FILES
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
@@ -31,6 +35,26 @@ def require_few_failures(failed: dict[int, str], videos: VideoTable, limit: floa
             f"--data.max-bad-fraction {limit:g}; most of them, {count}, in {folder} "
             f"(as {videos[worst].path.name}: {failed[worst]})"
         )
+
+
+def frame_rate_notes(videos: VideoSet, config: Config) -> list[str]:
+    """What people should know of the videos' frame rates, a line each."""
+    tables, usual, whose = (videos.train, videos.val), list[float](), ""
+    rates = np.concatenate([table.rates() for table in tables])
+    model = config.model
+    if model.weights is None and model.pretrained and model.name in HUB_FILES:
+        usual = [PRETRAINED_RATE]
+        whose = f"the {PRETRAINED_RATE:g} a second that the pretrained network saw"
+    elif groups := group_rates(rates):
+        usual = [groups[0].rate]
+        whose = f"the {groups[0].videos} of {groups[0].rate:g} a second"
+
+    def name(row: int) -> str:
+        count = len(videos.train)
+        return videos.train.names[row] if row < count else videos.val.names[row - count]
+
+    remedy = "--data.frame-rate 30 takes frames by their times"
+    return rate_notes(rates, name, config.data, usual, whose, remedy)
 
 
 # How long training waits for its data, and what would help.

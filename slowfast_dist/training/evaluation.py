@@ -27,8 +27,8 @@ class Scores:
 
     ``videos`` int64 (N,): their indices; ``labels`` int64 (N,); ``logits`` float64 (N, K), the
     network's where a video has one view, else log-probabilities, of which the softmax is the mean
-    of its views' probabilities; ``unreadable``: the videos that are missing, once each, with the
-    reason.
+    of its views' probabilities, and NaN where a logit of any view is not finite; ``unreadable``:
+    the videos that are missing, once each, with the reason.
     """
 
     videos: NDArray[np.int64]
@@ -95,6 +95,7 @@ def _score(
     expected = np.repeat(np.array(scored, dtype=np.int64), views)
     assert np.array_equal(rows[:, 0], expected), "a video was not scored exactly once"
     assert np.array_equal(rows[:, 1], np.tile(np.arange(views), len(scored)))
+    logits[~np.isfinite(logits).all(axis=1)] = np.nan
     averaged = average_views(logits.reshape(len(scored), views, logits.shape[1]))
     unreadable = [failed[video] for video in sorted(failed)]
     return Scores(rows[::views, 0], rows[::views, 2], averaged, unreadable)

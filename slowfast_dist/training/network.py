@@ -1,6 +1,7 @@
 """The network of a training, from the settings or a checkpoint to the device."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +10,16 @@ from accelerate import Accelerator
 from torch import nn
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import ModelConfig
+from slowfast_dist.config.training import DataConfig, ModelConfig
 from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.model import slowfast
 from slowfast_dist.model.convolution import fused_dtypes
+from slowfast_dist.model.heads import HeadStart
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
 from slowfast_dist.model.weights import hub_file
 from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.system.log import logger
+from slowfast_dist.training.start_weights import find_weights, other_clips
 
 
 def compile_network(network: nn.Module) -> None:
@@ -69,21 +72,27 @@ def _describe_norm(network: SlowFast) -> str:
 
 
 def set_up_network(
-    config: ModelConfig, num_classes: int, accelerator: Accelerator, checkpoint: Checkpoint | None
-) -> SlowFast:
-    """Collective: the network in training mode, outside any wrapper, its norm decided.
+    config: ModelConfig, classes: int | Sequence[str], accelerator: Accelerator,
+    checkpoint: Checkpoint | None, data: DataConfig | None = None,
+) -> tuple[SlowFast, HeadStart | None]:  # fmt: skip
+    """Collective: the network in training mode, outside any wrapper, its norm decided; and how its
+    head began, where weights were loaded.
 
-    Weights come from ``checkpoint`` where there is one, for `TrainingState.restore`.
+    ``classes``: their names, or how many. Weights come from ``checkpoint`` where there is one, for
+    `TrainingState.restore`. Where those of a run saw other clips than ``data`` cuts, that is said.
     Raises UserError for settings that this model or machine has not.
     """
     if checkpoint is not None:  # needs no other weights, and its norm is decided
         norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
-        config = replace(config, pretrained=False, weights=None, norm=norm)
+        config = replace(config, pretrained=False, weights=None, head="auto", norm=norm)
     if slowfast.starts_pretrained(config) and config.weights is None:
         run_on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
-    network, report = slowfast.build_model(config, num_classes)
-    for line in report if checkpoint is None else ():
+    known, clip = find_weights(config.weights) if config.weights else (None, None)
+    network, report = slowfast.build_model(config, classes, known)
+    for line in report.lines if checkpoint is None else ():
         logger.info(line)
+    if clip and data and (differences := other_clips(clip, data)):
+        logger.warning(f"--model.weights {config.weights} saw other clips: {differences}")
     norm = slowfast.resolve_norm(config, slowfast.starts_pretrained(config))
     if norm == "sync" and accelerator.device.type != "cuda":
         raise UserError("--model.norm sync needs GPUs: use local or frozen on a CPU")
@@ -100,4 +109,4 @@ def set_up_network(
             "--model.compile on a CPU: compiling takes minutes before the first step, and no "
             "faster step was measured than without"
         )
-    return network.train()
+    return network.train(), report.head

@@ -21,13 +21,13 @@ from slowfast_dist.report.command import write_report
 from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.logs import SampleLog, TrainingLog
-from slowfast_dist.runs.metrics_file import MetricsFile
+from slowfast_dist.runs.metrics_file import MetricsFile, read_metrics
 from slowfast_dist.system.log import logger
-from slowfast_dist.system.text import option
+from slowfast_dist.system.text import operand, option
 from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
-from slowfast_dist.training.best import BestModelTracker, Run
+from slowfast_dist.training.best import BestModelTracker, Divergence, Run, macro_value_now
 from slowfast_dist.training.evaluation import Scores
 
 
@@ -64,7 +64,7 @@ class Recorder:
         epoch, step, global_step = (
             (state["epoch"], state["step"], state["global_step"]) if state else (0, 0, 0)
         )
-        self.best = BestModelTracker(run, earlier.get("best"))
+        self.divergence = Divergence(run, earlier.get("diverged"))
         self.earlier_seconds: float = earlier.get("seconds", 0.0)
         self.started = time.monotonic()
         self.saved_at: int | None = global_step if state else None
@@ -75,6 +75,8 @@ class Recorder:
         folder.list_unreadable(self.unreadable)
         self.metrics = MetricsFile(folder.metrics)
         self.metrics.truncate_after(global_step, epoch)
+        rows = read_metrics(folder.metrics) if folder.metrics.exists() else []
+        self.best = BestModelTracker(run, macro_value_now(earlier.get("best"), rows))
         self.log = TrainingLog(folder.training_log)
         self.samples = SampleLog(folder.samples, videos.train.names)
         # Its rows come an epoch at a time: those of the running one are in the checkpoint.
@@ -107,12 +109,14 @@ class Recorder:
             self.samples.epoch(result.rows)
         written = self.metrics.write("epoch", **row)
         saved = self.folder.models / "best_model_weights.pth" if row["best"] else None
-        self.log.epoch(written, self.config.epochs, saved)
-        logger.info(epoch_table(written, self.config.epochs))
+        epochs, classes = self.config.epochs, len(self.videos.classes)
+        self.log.epoch(written, epochs, classes, saved)
+        logger.info(epoch_table(written, epochs, classes))
         self.wandb.log_epoch(written)
         if row["best"]:
             self.wandb.summarise_best(written)
         if scores is not None:
+            self.divergence.judge(result.epoch, row["val/loss"])
             self._record_classes(result, scores, row["best"])
         self._draw_report()
 
@@ -188,6 +192,7 @@ class Recorder:
         state = checkpoint.state
         state["recorder"] = {
             "best": self.best.state, "wandb_id": self.wandb.id, "seconds": self.seconds,
+            "head": self.best.run.head, "diverged": self.divergence.state,
         }  # fmt: skip
         path = save_checkpoint(self.folder.checkpoints, checkpoint, self.config.checkpoint.keep)
         self.saved_at = state["global_step"]
@@ -202,8 +207,12 @@ class Recorder:
         return self.earlier_seconds + time.monotonic() - self.started
 
     def finish(self) -> dict[str, Any]:
-        """Close everything; returns where the run is and its best epoch."""
+        """Close everything; returns where the run is and its best epoch.
+
+        Raises RunError where the training diverged: such a run is none that finished.
+        """
         self.log.finish(self.seconds)
+        self.divergence.raise_if_diverged(self.best.state)
         self.folder.set_status("finished")
         self._draw_report()
         logger.info(self._closing_message())
@@ -251,7 +260,22 @@ class Recorder:
         if not self.report_failed:
             lines.append("report.html: all of it on one page")
         lines.append("metrics.jsonl, logs/training_log.txt: every epoch's metrics")
-        return "\n  ".join(lines)
+        return "\n".join(["\n  ".join(lines), *self._next_commands()])
+
+    def _next_commands(self) -> list[str]:
+        """Where the videos were made, as in the demo: what to do with the run, and with videos of
+        one's own. Right in the folder in which the training was started."""
+        data, run = self.config.data, operand(self.folder.shown)
+        if not data.synthetic or data.root is None or self.best.state is None:
+            return []
+        video = operand(data.root / self.videos.val.names[0])
+        return [
+            "next (in a new shell, first: source launch/setup.sh):",
+            f"  python -m slowfast_dist predict {run} {video}",
+            f"  python -m slowfast_dist report {run}",
+            "  python -m slowfast_dist check-data my_videos    # a folder of class folders",
+            "  python train.py --data.root my_videos",
+        ]
 
 
 def preempted_message(folder: RunFolder, saved_at: int | None = None) -> str:

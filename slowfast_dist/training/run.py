@@ -1,13 +1,17 @@
 """A training from its settings to its results: `run_training` is the table of contents."""
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
+from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
+from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
@@ -16,20 +20,27 @@ from slowfast_dist.distributed.environment import asks_to_compile, lone_launch
 from slowfast_dist.distributed.failures import faults_as_run_errors, on_peer_loss, shutdown
 from slowfast_dist.distributed.launchers import parent_words
 from slowfast_dist.model.batchnorm import RunningStatistics
-from slowfast_dist.model.slowfast import live_batchnorms
-from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint
+from slowfast_dist.model.slowfast import SlowFast, live_batchnorms, starts_pretrained
+from slowfast_dist.model.weights import hub_file
+from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint, tensor_bytes
 from slowfast_dist.runs.folder import RunFolder, Start, describe_environment, open_run
+from slowfast_dist.runs.reading import mapping
+from slowfast_dist.runs.run import stored_classes
+from slowfast_dist.runs.space import check_space
+from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
-from slowfast_dist.training.best import Run
+from slowfast_dist.training.best import Run, bring_best
+from slowfast_dist.training.data_health import frame_rate_notes
 from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import set_up_network
-from slowfast_dist.training.optim import build_optimizer, build_schedule
+from slowfast_dist.training.optim import build_optimizer, build_schedule, values_per_parameter
 from slowfast_dist.training.recorder import Recorder, preempted_message
-from slowfast_dist.training.state import TrainingState
+from slowfast_dist.training.state import TrainingState, as_it_began
 from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
+from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import decoder_reasons
 
 
@@ -45,12 +56,16 @@ def run_training(config: Config) -> dict[str, Any]:
     if line := lone_launch(parent_words()):
         logger.warning(line)
     validate(config)
-    with faults_as_run_errors():
+    with faults_as_run_errors(), _closed_output_said():
         timeout, compression = config.distributed.timeout, config.distributed.compression
         accelerator = make_accelerator(
             config.mixed_precision, timeout, compression, config.output_dir
         )
-        start = run_on_main(accelerator, lambda: open_run(config.output_dir, config.resume))
+        start = run_on_main(
+            accelerator, lambda: open_run(config.output_dir, config.resume, config.epochs)
+        )
+        videos = start_of_paths(config.data.root, config.data.videos)
+        config = replace(config, data=replace(config.data, videos=videos))
         for message in start.messages:
             logger.info(message)
         if start.finished:
@@ -68,10 +83,15 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         on_peer_loss(lambda: folder.set_status("failed"))
     recorder = trainer = None
     try:
-        videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed))
+        if starts_pretrained(config.model) and not (config.model.weights or start.checkpoint):
+            # Before the videos are looked at, which may take long.
+            run_on_main(accelerator, lambda: str(hub_file(config.model.name)))
+        order = stored_classes(start.checkpoint) if start.checkpoint else None
+        videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed, order))
+        checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
+        config = as_it_began(config, checkpoint)
         _announce(videos, config, accelerator)
         _end_if_asked(accelerator)
-        checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         trainer = build_trainer(config, accelerator, videos, checkpoint)
         if checkpoint is not None:
             # A smaller one than the checkpoint's is what `auto` is for.
@@ -80,9 +100,11 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         environment = describe_environment(
             str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
         )
-        run = Run(trainer.config, folder, videos, environment)
+        run_on_main(accelerator, lambda: _check_space(config, trainer.state.network, start))
         state = checkpoint.state if checkpoint else None
-        recorder = run_on_main(accelerator, lambda: Recorder(run, state), share=False)
+        head = mapping(state["recorder"]).get("head") if state else trainer.head
+        run = Run(trainer.config, folder, videos, environment, head)
+        recorder = run_on_main(accelerator, lambda: _open_recorder(run, start, state), share=False)
         _end_if_asked(accelerator)
         return trainer.fit(recorder)
     except StopRequested:
@@ -100,6 +122,40 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             end_workers(trainer.loaders.train, trainer.loaders.val)
 
 
+@contextmanager
+def _closed_output_said() -> Iterator[None]:
+    """A training whose standard output is closed ends as one that fails, so that its folder says
+    how it stands; other commands end without a word."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise RunError(
+            "standard output was closed (| head?); trainings go on with --resume auto"
+        ) from error
+
+
+def _check_space(config: Config, network: SlowFast, start: Start) -> None:
+    model = tensor_bytes(network.state_dict())
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    checkpoint = model + tensor_bytes(trained) * values_per_parameter(config.optimizer)
+    line = check_space(
+        start.folder.root, checkpoint, model, config.checkpoint.keep, start.checkpoint is not None,
+        start.folder.shown,
+    )  # fmt: skip
+    if line is not None:
+        logger.warning(line)
+
+
+def _open_recorder(run: Run, start: Start, state: Mapping[str, Any] | None) -> Recorder:
+    """On the main process; ``state``: that of the checkpoint of ``start``, if it has one."""
+    line = None
+    if start.checkpoint is not None and state is not None:
+        line = bring_best(start.checkpoint, state["recorder"]["best"], run)
+    if line is not None:
+        logger.warning(line)
+    return Recorder(run, state)
+
+
 def build_trainer(
     config: Config, accelerator: Accelerator, videos: VideoSet, checkpoint: Checkpoint | None = None
 ) -> Trainer:
@@ -109,7 +165,9 @@ def build_trainer(
     config has a number in place of a micro-batch size ``auto``.
     """
     torch.manual_seed(config.seed)
-    network = set_up_network(config.model, len(videos.classes), accelerator, checkpoint)
+    network, head = set_up_network(
+        config.model, videos.classes, accelerator, checkpoint, config.data
+    )
     if config.micro_batch_size == "auto":
         most = checkpoint.state["config"]["micro_batch_size"] if checkpoint else None
         size, line = largest_micro_batch(network, config, accelerator, most)
@@ -139,12 +197,18 @@ def build_trainer(
             f"{idle} of them wait at its end: a multiple of {world_size} would be faster "
             "(--global-batch-size over --micro-batch-size)"
         )
-    return Trainer(accelerator, loaders, state, step)
+    return Trainer(accelerator, loaders, state, step, head.facts() if head else None)
 
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:
-    for warning in videos.warnings:
-        logger.warning(warning)
+    log_remarks(videos.remarks)
+    data = config.data
+    stored = data.pixel_aspect == "stored" and data.resize == "short-side"
+    counts = videos.train.pictures() + videos.val.pictures()
+    for line in picture_notes(counts, "--data.pixel-aspect stored" if stored else None):
+        logger.warning(line)
+    for line in frame_rate_notes(videos, config):
+        logger.warning(line)
     for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), config.data.decoder):
         logger.info(line)
     logger.info(

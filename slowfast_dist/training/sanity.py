@@ -1,13 +1,20 @@
-"""One forward and backward before training: does the gradient arrive? It changes nothing."""
+"""One forward and backward before training: does the gradient arrive? It changes nothing.
+
+And is the network well? The kernels of a training step may turn NaN into numbers, so its tensors
+are looked at, and one clip goes through the modules as eager torch computes them.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.model.finite import describe_broken
+from slowfast_dist.model.inputs import pathways
 from slowfast_dist.model.slowfast import SlowFast, head_parameters, live_batchnorms, slowfast
 
 Autocast = Callable[[], AbstractContextManager[object]]
@@ -21,9 +28,21 @@ def check_gradients(
 
     Weights, gradients, BatchNorm statistics, modes and random states are afterwards what they
     were, bit for bit. No collective: one process may call it alone. Compiles nothing.
-    Raises UserError where the head's gradient is missing, zero or not finite.
+    Raises UserError where a tensor of the network or its output is not finite, and where the head's
+    gradient is missing, zero or not finite.
     """
     net = slowfast(model)
+    if broken := describe_broken(net.state_dict()):
+        raise UserError(
+            f"sanity check: {broken}, so that the network's answers mean nothing: give other "
+            "--model.weights"
+        )
+    if not eager_logits(net, frames[:1], autocast).isfinite().all():
+        raise UserError(
+            "sanity check: the network's output for the first clip is not finite, though its "
+            "weights are: they are too large to compute with. Give other --model.weights, or try "
+            "--mixed-precision no"
+        )
     named = {name: p for name, p in net.named_parameters() if p.requires_grad}
     loss, grads = gradients(net, list(named.values()), frames, labels, autocast)
     head = {id(parameter) for parameter in head_parameters(net)}
@@ -61,6 +80,16 @@ def gradients(
         loss = F.cross_entropy(logits, labels)
         # Unlike backward() it leaves .grad alone, and DistributedDataParallel's hooks out of it.
         return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+
+def eager_logits(net: SlowFast, frames: Tensor, autocast: Autocast) -> Tensor:
+    """The logits of a clip by pytorchvideo's own modules, in training mode, without a trace."""
+    cuda = [frames.device] if frames.is_cuda else []
+    with torch.random.fork_rng(cuda), _training_mode(net), torch.no_grad(), autocast():
+        x: Any = pathways(frames)
+        for block in net.blocks:
+            x = block(x)
+        return x
 
 
 @contextmanager

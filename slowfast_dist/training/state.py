@@ -4,8 +4,11 @@ Random numbers are not in it: the order, the augmentation and dropout follow fro
 position alone (data/sampler.py, data/dataset.py, TrainingStep._dropout_seed).
 """
 
+import os
+import sys
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,17 +23,47 @@ from slowfast_dist.distributed.collectives import gather_list, gather_rows
 from slowfast_dist.model.batchnorm import RunningStatistics
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.checkpoint import Checkpoint
+from slowfast_dist.runs.run import command_words
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.text import shell
+
+ROOT = Path(__file__).absolute().parents[1]
+"""The package's folder."""
 
 CHANGEABLE_SETTINGS = (
     "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
-    "data.train_dir", "data.val_dir", "data.synthetic", "data.num_workers",
+    "data.train_dir", "data.val_dir", "data.videos", "data.synthetic", "data.num_workers",
     "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
     "distributed.preempt_signal", "wandb.",
-    "model.weights", "model.pretrained", "model.checkpoint_activations",
+    "model.weights", "model.pretrained", "model.head", "model.checkpoint_activations",
 )  # fmt: skip
 """Settings, or the beginnings of their names, that may differ when a run is resumed: they do not
 change what the steps compute."""
+
+AS_BEFORE = {"data.frame_rate": "video", "data.pixel_aspect": "stored"}
+"""Settings that joined later with a default which changes what the steps compute, and the value
+that stands for how a run was trained whose checkpoint does not name them."""
+
+
+def as_it_began(config: Config, checkpoint: Checkpoint | None) -> Config:
+    """``config`` with the settings of AS_BEFORE as a resumed run of an older version began, unless
+    it may change (--resume-changed); says so."""
+    state = checkpoint.state if checkpoint and isinstance(checkpoint.state, dict) else {}
+    settings = state.get("config")
+    if config.resume_changed or not isinstance(settings, dict):
+        return config
+    saved, now = _flat(settings), _flat(config_dict(config))
+    for name, value in AS_BEFORE.items():
+        if name not in saved and now[name] != value:
+            group, _, field_name = name.partition(".")
+            changed = replace(getattr(config, group), **{field_name: value})
+            config = replace(config, **{group: changed})
+            flag = f"--{name.replace('_', '-')}"
+            logger.info(
+                f"resuming with {flag} {value}, as the run began under an older version; "
+                f"--resume-changed takes {flag} {now[name]}"
+            )
+    return config
 
 
 @dataclass
@@ -204,8 +237,9 @@ class TrainingState:
 
     def _refuse_changes(self, state: Mapping[str, Any], free: Collection[str]) -> str | None:
         """Raise UserError for what must not differ; returns what differs and was allowed to."""
-        # What a checkpoint of an older version does not name was then as it is by default now.
-        before = _flat(config_dict(Config())) | _flat(state["config"])
+        # What a checkpoint of an older version does not name was then as it is by default now, but
+        # for some settings.
+        before = _flat(config_dict(Config())) | AS_BEFORE | _flat(state["config"])
         now = _flat(config_dict(self.config))
         changes = {
             name: f"--{name.replace('_', '-')} {value} (was {before[name]})"
@@ -233,12 +267,31 @@ class TrainingState:
         if not changes:
             return None
         listed = ", ".join(changes.values())
-        if not self.config.resume_changed:
+        constant = self.config.schedule.name == "constant"
+        # More epochs at a constant rate are what the same training with more of them would do.
+        if not self.config.resume_changed and not (constant and changes.keys() == {"epochs"}):
+            if changes.keys() == {"epochs"}:
+                raise UserError(
+                    f"{resume}: {listed} changes the learning rates, as those of --schedule.name "
+                    f"{self.config.schedule.name} follow the number of epochs; set it back, or go "
+                    f"on with the new rates: {_command_with('--resume-changed')}"
+                )
             raise UserError(
                 f"{resume}: settings that alter the result have changed: {listed}; set them back, "
                 "or add --resume-changed to go on all the same"
             )
         return f"resuming with changed settings: {listed}"
+
+
+def _command_with(flag: str) -> str:
+    """The command line of this process with one more flag, for a shell; of a process that was
+    started in another way, how to go on in words."""
+    program = Path(sys.argv[0]).absolute()
+    # Not a script of the user's own that is called so.
+    ours = program in (ROOT.parent / "train.py", ROOT / "__main__.py")
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1 or not ours:
+        return f"the same with {flag}"
+    return shell([*command_words({"command": sys.argv}), flag])
 
 
 def _read_count(state: Any, name: str | int) -> int:

@@ -19,9 +19,13 @@ from slowfast_dist.config.errors import RunError
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.data.sampler import DistributedBatchSampler
 from slowfast_dist.metrics.scores import TOP_K
+from slowfast_dist.model.finite import describe_broken, norms
+from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
 from slowfast_dist.system import signals
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.training.optim import average_and_clip, learning_rates
+from slowfast_dist.training.start_weights import high_first_loss
 from slowfast_dist.training.state import TrainingState
 
 
@@ -30,10 +34,13 @@ class StepResult:
     """What one optimizer step did. Tensors are on the device, and nobody has waited for them."""
 
     totals: Tensor
-    """float32 (4,) over all processes: the sum of the weighted losses, the sum of the weights,
-    videos that failed to decode, and processes that were asked to stop."""
+    """float32 (5,) over all processes: the sum of the weighted losses, the sum of the weights,
+    videos that failed to decode, processes that were asked to stop, and those whose BatchNorm
+    statistics are not finite."""
     grad_norm: Tensor
     """float32 (), of the averaged gradients before clipping; the same on every process."""
+    weight_norm: Tensor
+    """float32 (), of the trained weights after the update; the same on every process."""
     skipped: bool
     """Whether the gradient scaler of fp16 skipped the update, as a gradient was infinite."""
     learning_rates: dict[str, float]
@@ -59,7 +66,13 @@ class TrainingStep:
         """``class_weights``: float32 (K,), on the device."""
         self.accelerator, self.sampler, self.model = accelerator, sampler, model
         self.state, self.config, self.class_weights = state, state.config, class_weights
-        self.parameters = [p for p in state.network.parameters() if p.requires_grad]
+        self.parameters: list[Tensor] = [p for p in state.network.parameters() if p.requires_grad]
+        self.buffers = [
+            buffer
+            for layer in live_batchnorms(state.network)
+            for buffer in (layer.running_mean, layer.running_var)
+            if buffer is not None
+        ]
         self._copies = DeviceCopies(accelerator.device)
         self._last_frames: Tensor | None = None
 
@@ -68,7 +81,7 @@ class TrainingStep:
         accelerator, optimizer = self.accelerator, self.state.optimizer
         statistics, position = self.state.statistics, self.state.position
         rounds = self.sampler.rounds(position.step)
-        totals = torch.zeros(4, device=accelerator.device)
+        totals = torch.zeros(5, device=accelerator.device)
         rows: list[Tensor] = []
         failures: list[Failure] = []
         optimizer.zero_grad()
@@ -94,6 +107,8 @@ class TrainingStep:
                 accelerator.backward(loss * accelerator.num_processes)
         statistics.after_step(self.sampler.micro_batches(position.step))
         totals[3] += signals.received() is not None
+        if self.buffers:
+            totals[4] += ~norms(self.buffers).isfinite().all()
         totals = accelerator.reduce(totals)
         accelerator.unscale_gradients(optimizer)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -101,7 +116,12 @@ class TrainingStep:
         optimizer.step()
         rates = learning_rates(optimizer)
         self.state.schedule.step()
-        return StepResult(totals, norm, optimizer.step_was_skipped, rates, rows, failures)
+        # A NaN that the update made would not show in the losses to come: fused convolutions turn
+        # it into numbers.
+        with torch.no_grad():
+            weight_norm = norms(self.parameters).norm()
+        skipped = optimizer.step_was_skipped
+        return StepResult(totals, norm, weight_norm, skipped, rates, rows, failures)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the weighted losses () and of the weights () of logits (B, K), labels (B,)."""
@@ -144,8 +164,12 @@ class TrainingStep:
 class StepChecks:
     """Reads what steps did a step later, so that no GPU waits until the CPU has its answer."""
 
-    def __init__(self, learning_rate: float, mixed_precision: str) -> None:
-        """``learning_rate``: the setting that a message names."""
+    def __init__(
+        self, network: SlowFast, learning_rate: float, mixed_precision: str, first_videos: int
+    ) -> None:
+        """``learning_rate``: the setting that a message names; ``first_videos``: how many the first
+        step has, over all processes."""
+        self.network, self.first_videos = network, first_videos
         self.learning_rate, self.mixed_precision = learning_rate, mixed_precision
         self.stop = False
         """Whether any process was asked to stop, in the steps that were read."""
@@ -153,29 +177,41 @@ class StepChecks:
 
     def add(self, global_step: int, result: StepResult) -> None:
         """``global_step`` counts from 1."""
-        values = torch.stack([*result.totals, result.grad_norm])
+        values = torch.stack([*result.totals, result.grad_norm, result.weight_norm])
         self._unread.append((global_step, AsyncValues(values)))
 
     def read(self, newest: int = 0) -> bool:
         """Whether videos failed to decode, on any process, in the steps not read before.
 
         Reads all but the ``newest`` last steps; all must be read before anything is saved. Raises
-        RunError, on every process, if a loss or gradient is not finite.
+        RunError, on every process, if a loss, a gradient, a weight or BatchNorm's statistics are
+        not finite. Warns of a first loss far above that of guessing.
         """
         videos_failed = False
         fp16 = self.mixed_precision == "fp16"  # its scaler skips infinite gradients
         while len(self._unread) > newest:
             global_step, values = self._unread.popleft()
-            losses, _, failed, stops, norm = values.read()
+            losses, weights, failed, stops, broken_statistics, norm, weight_norm = values.read()
             videos_failed |= failed > 0
             self.stop |= stops > 0
-            what = "gradient" if isfinite(losses) else "loss"
-            if what == "loss" or not (fp16 or isfinite(norm)):
+            what = None
+            if not isfinite(losses):
+                what = "the loss is not a finite number"
+            elif not (fp16 or isfinite(norm)):
+                what = "the gradient is not a finite number"
+            elif broken_statistics or not isfinite(weight_norm):
+                what = describe_broken(self.network.state_dict())
+                what = what or "the norm of the weights or BatchNorm's statistics is not finite"
+            if what is not None:
                 raise RunError(
-                    f"step {global_step}: the {what} is not a finite number: lower "
+                    f"step {global_step}: {what}: lower "
                     f"--optimizer.lr ({self.learning_rate:g}), set --optimizer.clip-norm, or "
                     "use --mixed-precision no; what was saved before is from good steps"
                 )
+            if global_step == 1:
+                loss, classes = losses / max(weights, 1e-12), self.network.num_classes
+                if warning := high_first_loss(loss, classes, self.first_videos):
+                    logger.warning(warning)
         return videos_failed
 
 

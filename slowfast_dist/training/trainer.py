@@ -35,12 +35,18 @@ class Trainer:
     """The loop over a `TrainingState`, from wherever that is."""
 
     def __init__(
-        self, accelerator: Accelerator, loaders: Loaders, state: TrainingState, step: TrainingStep
-    ) -> None:
-        """The state's config has a number in place of a micro-batch size ``auto``."""
+        self, accelerator: Accelerator, loaders: Loaders, state: TrainingState, step: TrainingStep,
+        head: dict[str, list[str]] | None = None,
+    ) -> None:  # fmt: skip
+        """The state's config has a number in place of a micro-batch size ``auto``; ``head`` as in
+        `best.Run`."""
         self.accelerator, self.loaders, self.state, self.step = accelerator, loaders, state, step
         self.config, self.videos, self.sampler = state.config, state.videos, loaders.sampler
-        self.checks = StepChecks(self.config.optimizer.lr, accelerator.mixed_precision)
+        self.head = head
+        self.checks = StepChecks(
+            state.network, self.config.optimizer.lr, accelerator.mixed_precision,
+            self.sampler.samples(0),
+        )  # fmt: skip
         self.data_wait = DataWait(self.config, accelerator, self.videos, loaders)
         self.recorder: Recorder | None = None
         self._new_failures: list[Failure] = []

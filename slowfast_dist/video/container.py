@@ -23,6 +23,49 @@ _INDIRECT_FORMATS = frozenset({
 """Formats of lists, scripts and descriptions, by which a file makes FFmpeg read other files, or the
 network. Whatever its name is, it may come from a stranger."""
 
+ENDINGS = {
+    "mov,mp4,m4a,3gp,3g2,mj2":
+        "mp4 m4v mov 3gp 3g2 3gpp 3gp2 f4v qt mj2 mjp2 mp4v mpg4 ismv insv lrv 360 mqv",
+    "matroska,webm": "mkv webm mk3d",
+    "avi": "avi divx xvid amv",
+    "mpeg": "mpg mpeg mpe m2p vob vro mod evo",
+    "mpegts": "ts m2ts mts m2t trp tp tod",
+    "asf": "wmv asf wm dvr-ms",
+    "flv": "flv",
+    "ogg": "ogv ogm",
+    "rm": "rm rmvb",
+    "mxf": "mxf",
+    "gxf": "gxf",
+    "nut": "nut",
+    "nuv": "nuv",
+    "nsv": "nsv",
+    "wtv": "wtv",
+    "gif": "gif",
+    "apng": "apng",
+    "bink": "bik",
+    "smk": "smk",
+    "flic": "flc fli",
+    "vivo": "viv",
+    "dhav": "dav",
+    "cine": "cine",
+    "ivf": "ivf",
+    "yuv4mpegpipe": "y4m",
+    "dv": "dv dif",
+    "h264": "h264 264 avc h26l",
+    "hevc": "hevc h265 265",
+    "vvc": "vvc h266 266",
+    "obu": "obu",
+    "mpegvideo": "m2v m1v mpv mp2v mpv2",
+    "h263": "h263",
+    "h261": "h261",
+    "mjpeg": "mjpeg mjpg",
+    "dirac": "drc",
+}  # fmt: skip
+"""Endings of the files that are taken for videos, by the name of FFmpeg's demuxer that reads them.
+
+Left out: what mostly is something else (dat, bin, img, ogg, m4a, avif, heic, webp, swf), raw
+pictures that do not tell their size (yuv, rgb), lists, and what this FFmpeg does not decode."""
+
 NO_OTHER_FILES = {
     "format_whitelist": ",".join(sorted(av.formats_available - _INDIRECT_FORMATS)),
     "protocol_whitelist": "file",

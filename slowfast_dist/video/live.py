@@ -23,8 +23,9 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.system.child import Channel, Ended, Message, StreamProcess
 from slowfast_dist.video.container import FAULTS, MAX_PIXELS, message
+from slowfast_dist.video.pictures import picture_facts
 from slowfast_dist.video.reader import Frames
-from slowfast_dist.video.views import ViewConverter, evaluation_view
+from slowfast_dist.video.views import ViewConverter, evaluation_view, used_aspect
 
 LATE_SECONDS = 1.0
 """A source that is read so far behind its own pace is caught up with: until the lateness is half of
@@ -39,7 +40,8 @@ def live_frames(
 ) -> StreamProcess:  # fmt: skip
     """Start a process that sends the frames of a camera (its number) or an address.
 
-    Messages: {"ready": true} before anything is opened; for each frame {"time": seconds by the
+    Messages: {"ready": true} before anything is opened; {"pictures": the fields of `picture_facts`}
+    before the first frame; for each frame {"time": seconds by the
     source's own clock, "arrived": of time.monotonic, "late": seconds by which it is read behind the
     source's pace, "skipped": frames left undecoded so far}, with its views uint8 (crops, size,
     size, 3); at last {"end": true}, or {"failed": reason}, "" where it took longer than
@@ -53,7 +55,8 @@ def live_frames(
         if address.lower().startswith(("rtsp:", "rtsps:")):
             options["rtsp_flags"] = "prefer_tcp"  # over UDP pictures get lost, or none come through
         how = {"file": address, "format": None, "options": options}
-    shown = {name: getattr(data, name) for name in ("resize", "short_side", "crop_size")}
+    names = ("resize", "short_side", "crop_size", "pixel_aspect")
+    shown = {name: getattr(data, name) for name in names}
     request = {**how, "timeout": timeout, "crops": crops, "data": shown}
     return StreamProcess(send_live, request, deliver)
 
@@ -90,7 +93,7 @@ def send_live(channel: Channel, request: dict[str, Any]) -> None:
             data = DataConfig(**request["data"])
             for header, views in _frames(container, data, request["crops"]):
                 channel.send(header, views)
-                frames, heard = frames + 1, time.monotonic()
+                frames, heard = frames + (views is not None), time.monotonic()
     except FAULTS as error:
         if isinstance(error, BrokenPipeError) and not isinstance(error, av.FFmpegError):
             raise  # nobody listens any more
@@ -122,7 +125,7 @@ def _find_host(address: str) -> None:
 
 def _frames(
     container: InputContainer, data: DataConfig, crops: int
-) -> Iterator[tuple[dict[str, Any], Frames]]:
+) -> Iterator[tuple[dict[str, Any], Frames | None]]:
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream):
         raise ValueError("it sends no pictures")
@@ -137,7 +140,8 @@ def _frames(
                 pace.skipped += 1
                 continue
             if not converters:
-                converters = _converters(frame, data, crops)
+                facts, converters = _converters(stream, frame, data, crops)
+                yield {"pictures": facts}, None
             arrived, own = time.monotonic(), frame.time
             late = pace.of(own, arrived)
             for converter, target in zip(converters, out, strict=True):
@@ -160,13 +164,18 @@ def _decoded(stream: VideoStream, packet: Packet, pace: "Pace") -> Iterator[av.V
         pace.skipped += 1
 
 
-def _converters(frame: av.VideoFrame, data: DataConfig, crops: int) -> list[ViewConverter]:
+def _converters(
+    stream: VideoStream, frame: av.VideoFrame, data: DataConfig, crops: int
+) -> tuple[dict[str, Any], list[ViewConverter]]:
+    """What the pictures are, by the first one, and what makes views of them."""
     turns = round(frame.rotation / 90) % 4 if abs(frame.rotation) <= 360 else 0
     height, width = frame.height, frame.width
     if turns % 2:
         height, width = width, height
-    views = [evaluation_view(height, width, data, crop, crops) for crop in range(crops)]
-    return [ViewConverter(height, width, 90 * turns, view) for view in views]
+    facts = picture_facts(stream, frame, 90 * turns)
+    aspect = used_aspect(facts["stated_aspect"])
+    views = [evaluation_view(height, width, data, crop, crops, aspect) for crop in range(crops)]
+    return facts, [ViewConverter(height, width, 90 * turns, view) for view in views]
 
 
 class Pace:

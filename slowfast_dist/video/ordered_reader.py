@@ -32,6 +32,9 @@ file too large to be kept in memory is opened again for each chunk."""
 BYTES_PER_SECOND = 1e6
 """Bytes for which a file may take a second longer to be looked through: slower than any disk."""
 
+ASSUMED_FPS = 25.0
+"""Frames a second of a file that tells neither a rate nor times: European television's."""
+
 AHEAD_BYTES = 32 * 1024**2
 """Bytes of decoded frames that wait here until they are asked for: some batches of clips."""
 
@@ -43,8 +46,8 @@ POLL_SECONDS = 0.1
 class FrameTimes:
     """When the frames of a video are shown, in seconds from the first one on.
 
-    ``starts`` float64 (N,), rising. Where the packets of a file do not tell, they are evenly
-    spread at its average rate.
+    ``starts`` float64 (N,), rising. Where a file does not tell them, they are evenly spread at its
+    average rate.
     """
 
     starts: NDArray[np.float64]
@@ -61,15 +64,12 @@ class OrderedFrames:
         self.path, self.stream, self._info, self._index = path, stream, info, index
         # AVI has no times: FFmpeg makes some up, in the order of the packets.
         self._timed = info.by_packets or "avi" not in stream.container.format.name
-        step = 1 / (info.fps or 25.0)
-        starts = np.asarray(np.arange(info.frames) * step, np.float64)
-        if info.by_packets:
-            ticks = np.sort(index.times[index.order])
-            starts = np.asarray((ticks - ticks[0]) * (float(stream.time_base or 0) or 1e-3))
-            step = float(np.median(np.diff(starts))) if info.frames > 1 else step
-        end = float(starts[-1]) + step if info.by_packets else info.frames * step
-        self.times = FrameTimes(starts, end)
-        """From the packets, nothing is decoded."""
+        starts = info.times()
+        if starts is None:
+            starts = np.arange(info.frames) / ASSUMED_FPS
+        step = float(np.median(np.diff(starts))) if info.frames > 1 else 1 / ASSUMED_FPS
+        self.times = FrameTimes(starts, float(starts[-1]) + step)
+        """As the probe found them."""
 
     def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, float, av.VideoFrame]]:
         """The frames ``wanted`` (rising numbers) as they come out of the decoder, each with the
@@ -204,7 +204,8 @@ def send_video(channel: Channel, request: dict[str, Any]) -> None:
     views = [SpatialView(**view) for view in request["views"]]
     try:
         with open_in_order(path, info) as frames:
-            channel.send({"end": frames.times.end}, frames.times.starts.view(np.uint8))
+            starts = np.ascontiguousarray(frames.times.starts)
+            channel.send({"end": frames.times.end}, starts.view(np.uint8))
             asked = channel.receive()
             if asked is None:
                 return

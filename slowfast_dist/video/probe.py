@@ -14,6 +14,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from slowfast_dist.system.files import file_sha256
 from slowfast_dist.video.container import FAULTS, DecodeError, obstacle, open_video
 from slowfast_dist.video.packets import (
     PacketIndex,
@@ -22,10 +23,11 @@ from slowfast_dist.video.packets import (
     index_packets,
     packets_between,
 )  # fmt: skip
+from slowfast_dist.video.pictures import picture_facts
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import Timeline, pack_moved_frames
+from slowfast_dist.video.seeking import Timeline, pack_moved_frames, pack_uneven_times
 
-VERSION = f"4, av {av.__version__}"
+VERSION = f"5, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
 
 PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"})
@@ -69,15 +71,18 @@ def _probe(path: Path) -> VideoInfo:
         moved_frames, lost = "", 0
         if plain:
             frames, by_packets = len(index.order), True
+            times = np.sort(index.times[index.order]).tolist()
             keys = np.flatnonzero(np.isin(index.order, index.keys)).tolist()
             wanted = sorted({0, *keys[-1:]})
             first = dict(decode_frames(path, stream.codec_context, index, wanted))[0]
         else:
-            frames, by_packets, first, lost = _decode_and_count(path, index)
+            times, by_packets, first, lost = _decode_and_count(path, index)
+            frames = len(times)
         decode_ms, rising = _decode_ms(path, stream.codec_context, index, key_interval)
         if plain and not (_step(index.times) and rising and _sorts(index, reorder_depth)):
-            ranks, lost = _presented_ranks(path, index)
+            ranks, presented, lost = _presented_ranks(path, index)
             frames, by_packets = len(ranks), sorted(ranks) == list(range(frames))
+            times = times if by_packets else presented
             moved_frames = pack_moved_frames(ranks) if by_packets else ""
             timeline = timeline if by_packets and not moved_frames else None
         rotation, mirrored = _orientation(first)
@@ -91,16 +96,22 @@ def _probe(path: Path) -> VideoInfo:
             and (rotation == 0 or "mp4" in formats)  # in Matroska, Decord overlooks it
             and _plain_order(index)
         )  # fmt: skip
+        fps = _frame_rate(stream, index)
+        # AVI has no times: FFmpeg makes some up, in the order of the packets.
+        told = [] if "avi" in formats and not by_packets else times
         return VideoInfo(
-            frames=frames, fps=float(stream.average_rate or stream.guessed_rate or 0),
+            frames=frames, fps=fps,
             width=width, height=height, rotation=rotation, mirrored=mirrored, codec=codec,
             decord_exact=decord_exact, by_packets=by_packets,
             key_interval=min(key_interval, frames), decode_ms=decode_ms,
             first_time=timeline.first if timeline else 0,
             frame_time=timeline.step if timeline else 0.0,
             reorder_depth=reorder_depth, file_size=path.stat().st_size,
+            digest=int(file_sha256(path)[:16], 16) >> 1,
+            uneven_times=pack_uneven_times(told, stream.time_base, fps),
             moved_frames=moved_frames,
             lost=max(index.broken + lost, _never_read(path, container, stream, index)),
+            **picture_facts(stream, first, rotation),
         )  # fmt: skip
 
 
@@ -162,6 +173,16 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     return round(degrees / 90) * 90 % 360 if abs(degrees) <= 360 else 0, mirrored
 
 
+def _frame_rate(stream: VideoStream, index: PacketIndex) -> float:
+    """Frames a second on average; 0 where the file does not say."""
+    rate, tick = float(stream.average_rate or stream.guessed_rate or 0), stream.time_base
+    if tick and rate * tick == 1 and len(index.order) > 1:
+        # A frame a tick is what FFmpeg says of DV and GXF, where a frame takes several.
+        shown = 1 / float(np.median(np.diff(index.times[index.order])) * tick)
+        return shown if shown < 0.6 * rate else rate
+    return rate
+
+
 def _timeline(index: PacketIndex) -> Timeline | None:
     """The times of the frames if they are even, and the file can be read by seeking."""
     if index.broken or index.ragged or len(index.order) < index.count:
@@ -214,32 +235,36 @@ def _sorts(index: PacketIndex, reorder_depth: int) -> bool:
     return bool((np.arange(index.count) - ranks).max() <= reorder_depth)
 
 
-def _presented_ranks(path: Path, index: PacketIndex) -> tuple[list[int], int]:
+def _presented_ranks(
+    path: Path, index: PacketIndex
+) -> tuple[list[int], list[int | None], int]:
     """Of each frame, in the order in which a decode of everything gives them, the place that its
-    packet's time has among all, -1 for what has no such place; and the damaged ones at the end.
+    packet's time has among all, -1 for what has no such place; their own times; and the number of
+    damaged ones at the end.
 
     Where damage is met the order is that of a decode that overlooks it: whoever reads a damaged
     frame is told then. Raises DecodeError where that is no order of all frames.
     """
-    places: dict[int | None, int] = {
-        int(time): place for place, time in enumerate(index.times[index.order])
-    }
+    shown = index.times[index.order].tolist()
+    places: dict[int | None, int] = {time: place for place, time in enumerate(shown)}
     try:
         times, _, lost = _decode_everything(path, index)
     except DecodeError:
         times, _, lost = _decode_everything(path, index, strict=False)
         if sorted(places.get(time, -1) for time in times) != list(range(len(places))):
             raise
-    return [places.get(time, -1) for time in times], lost
+    return [places.get(time, -1) for time in times], times, lost
 
 
-def _decode_and_count(path: Path, index: PacketIndex) -> tuple[int, bool, av.VideoFrame, int]:
-    """Number of frames, whether they come in the order of the packets' times, the first frame, and
-    the number of damaged ones at the end."""
+def _decode_and_count(
+    path: Path, index: PacketIndex
+) -> tuple[list[int | None], bool, av.VideoFrame, int]:
+    """The frames' times in ticks, whether they come in the order of the packets' times, the first
+    frame, and the number of damaged ones at the end."""
     times, first, lost = _decode_everything(path, index)
     if first is None:
         raise DecodeError(path, "no frame can be decoded")
-    return len(times), times == index.times[index.order].tolist(), first, lost
+    return times, times == index.times[index.order].tolist(), first, lost
 
 
 def _decode_everything(

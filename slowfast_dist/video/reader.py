@@ -19,8 +19,13 @@ from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
-from slowfast_dist.video.seeking import SeekingReader, Timeline, with_moved_frames
-from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view
+from slowfast_dist.video.seeking import (
+    SeekingReader,
+    Timeline,
+    unpack_uneven_times,
+    with_moved_frames,
+)
+from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view, used_aspect
 
 __all__ = [
     "DecodeError", "VideoInfo", "chosen_decoder", "decoder_reasons", "read_frames", "read_views",
@@ -57,7 +62,7 @@ class VideoInfo:
     fps: float
     """Average frames per second; 0 where the file does not say."""
     width: int
-    """Pixels, as displayed: after the rotation."""
+    """Pixels, as displayed: after the rotation. They need not be square: see ``shown_width``."""
     height: int
     rotation: int
     """Degrees anticlockwise from the stored to the displayed frame: 0, 90, 180 or 270."""
@@ -82,12 +87,49 @@ class VideoInfo:
     """Bytes."""
     mirrored: bool = False
     """Whether the frame is mirrored left to right once it is turned, as some cameras ask for."""
+    digest: int = field(default=0, compare=False)
+    """The first 63 bits of the SHA-256 of the file: equal for files that are so byte for byte."""
+    stated_aspect: float = 1.0
+    """Width over height of a pixel of the displayed frame, as the file states it; 1 where it does
+    not."""
+    light: str = "sdr"
+    """How its numbers stand for light: sdr, pq or hlg; the last two are HDR, and read as if SDR."""
+    interlaced: bool = False
+    """Whether a frame holds two pictures, one in every second row; they are not parted."""
+    alpha: bool = False
+    """Whether it is transparent anywhere; what is behind is shown as it is stored."""
     moved_frames: str = ""
     """Which frame, counted by the packets' times, is shown in which place, as `pack_moved_frames`
     packs it; empty where the order is that of the times."""
     lost: int = 0
     """Pictures at the end that are damaged or not there, where a recording was cut off, as far as
     the file tells; they are no frames."""
+    uneven_times: str = ""
+    """When each frame is shown, as `pack_uneven_times` packs it; empty where frame n is shown n /
+    ``fps`` seconds after the first, and where nothing tells."""
+
+    def times(self) -> NDArray[np.float64] | None:
+        """Seconds from the first frame to each (N,); None where the file tells neither times nor a
+        frame rate."""
+        if self.uneven_times:
+            return unpack_uneven_times(self.uneven_times)
+        return np.arange(self.frames) / self.fps if self.fps > 0 else None
+
+    def mean_rate(self) -> float:
+        """Frames a second, on average over the video; 0 where the file does not tell."""
+        if self.uneven_times:
+            return (self.frames - 1) / float(unpack_uneven_times(self.uneven_times)[-1])
+        return self.fps
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width over height with which a player shows a pixel of the displayed frame."""
+        return used_aspect(self.stated_aspect)
+
+    @property
+    def shown_width(self) -> int:
+        """Columns of the displayed frame in square pixels; it keeps its ``height`` rows."""
+        return max(1, round(self.width * self.pixel_aspect))
 
 
 def chosen_decoder(info: VideoInfo, decoder: Decoder) -> Literal["decord", "pyav"]:
@@ -161,8 +203,9 @@ def read_frames(
     path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, view: View,
     out: Frames | None = None,
 ) -> Frames:  # fmt: skip
-    """The frames at ``indices`` (T,), as displayed: uint8 RGB (T, H, W, 3), (T, size, size, 3)
-    with a view. They are written into ``out`` if that is given, which has this shape.
+    """The frames at ``indices`` (T,), as displayed: uint8 RGB (T, H, W, 3), in the pixels that are
+    stored; (T, size, size, 3) with a view. They are written into ``out`` if that is given, which
+    has this shape.
 
     A repeated index is decoded once. Raises DecodeError for whatever is wrong with the file.
     """

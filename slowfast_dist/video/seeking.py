@@ -1,4 +1,4 @@
-"""The frames of a video whose times are even, by seeking: its packets are not all read.
+"""When the frames of a video are shown; and its frames by seeking, where those times are even.
 
 Of such a video the probe remembers the time of the first frame and the time between two. From these
 follows which frame each packet holds, so only those that lead to the wanted frames are read.
@@ -8,6 +8,8 @@ import zlib
 from base64 import b85decode, b85encode
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -187,3 +189,56 @@ def with_moved_frames(path: Path, index: PacketIndex, text: str) -> PacketIndex:
     if len(ranks) != len(index.order):
         raise DecodeError(path, f"{len(index.order)} frames, {len(ranks)} when it was probed")
     return replace(index, order=index.order[ranks], times_tell=False)
+
+
+# --- the times of frames, where they do not follow from the frame rate ---------------------------
+
+# A clip by time (--data.frame-rate) needs the time of every frame. Of most videos frame n is shown
+# n / fps seconds after the first. Of the others, as phones, webcams and screen recorders make them,
+# the probe keeps all times, as a short text.
+
+GRID_TOLERANCE = 1.001
+"""Ticks of the stream's time base by which a frame may be off n / fps from the first: rounding to
+whole ticks (Matroska's are milliseconds) moves both by half a tick."""
+
+REMEMBERED = 8
+"""Videos whose times are kept as numbers: the clips of one video are mostly cut in a row."""
+
+
+def pack_uneven_times(
+    times: Sequence[int | None], time_base: Fraction | None, fps: float
+) -> str:
+    """The text for N frames that are shown at ``times``, in ticks of ``time_base`` seconds.
+
+    Empty where they are shown at ``fps``, give or take the rounding, and where times that do not
+    rise, or are missing, tell nothing.
+    """
+    if not time_base or any(time is None for time in times):
+        return ""
+    ticks = np.array(times, np.int64)
+    steps = np.diff(ticks)
+    if not len(steps) or (steps <= 0).any():
+        return ""
+    if fps > 0:
+        grid = np.arange(len(ticks)) / (fps * float(time_base))
+        if np.abs(ticks - ticks[0] - grid).max() <= GRID_TOLERANCE:
+            return ""
+    # All first bytes, all second ones ...: most are alike or zero, so little is left of them.
+    planes = steps.astype("<i8").view(np.uint8).reshape(-1, 8).T
+    packed = b85encode(zlib.compress(planes.tobytes(), 9)).decode()
+    return f"{time_base.numerator}/{time_base.denominator} {packed}"
+
+
+@lru_cache(maxsize=REMEMBERED)
+def unpack_uneven_times(text: str) -> NDArray[np.float64]:
+    """Seconds from the first frame to each (N,). Raises ValueError for what is no such text."""
+    base, _, packed = text.partition(" ")
+    try:
+        planes = np.frombuffer(zlib.decompress(b85decode(packed)), np.uint8).reshape(8, -1)
+        seconds = float(Fraction(base))
+    except (zlib.error, ZeroDivisionError) as error:
+        raise ValueError(str(error)) from error
+    steps = np.ascontiguousarray(planes.T).view("<i8").ravel()
+    times: NDArray[np.float64] = np.append(0, np.cumsum(steps)) * seconds
+    times.flags.writeable = False  # the caller's and the memory's are one
+    return times

@@ -1,7 +1,7 @@
 """One video rewritten for fast loading: small, in H.264, a few frames from keyframe to keyframe.
 
 Frame i of the result is frame i of the source, as the probe counts the frames and training reads
-them: upright, at its own time, in its own colours, only smaller.
+them: upright, at its own time, in its own colours, only smaller, and with square pixels.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
+from slowfast_dist.config.fields import PixelAspect
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.ordered_reader import open_in_order
@@ -39,7 +40,7 @@ ENCODER = {
 ms; without B-frames 38. crf 23 takes .7 of the disk of crf 20 for 1.2 to 2 dB; the preset medium
 takes half as much time again to encode, up to twice, for .7 to 1.2 dB."""
 
-VERSION = 1
+VERSION = 2
 """Version of what is made of a file: raise it with any change to the pixels or the keyframes."""
 
 @dataclass(frozen=True)
@@ -54,16 +55,24 @@ class Transcoded:
 
 def transcode(
     source: Path, target: Path, short_side: int, key_interval: int = KEY_INTERVAL,
-    encoder: Mapping[str, str] = ENCODER,
+    encoder: Mapping[str, str] = ENCODER, pixel_aspect: PixelAspect = "square",
 ) -> Transcoded:  # fmt: skip
     """Write all frames of ``source`` to ``target``, an mp4 without sound, and read it again. The
     result has closed groups of ``key_interval`` frames, yuv420p, the time stamps of the source
-    from 0 on, its colour matrix in limited range. ``target`` is on the disk on return; after an
-    error it holds anything. Raises DecodeError for a source that does not decode from its first
-    frame to the last, WriteError where the result cannot be written.
+    from 0 on, its colour matrix in limited range. Its pixels are square; with ``pixel_aspect``
+    stored it has the shape of the stored picture, and says of what shape its pixels are. ``target``
+    is on the disk on return; after an error it holds anything. Raises DecodeError for a source that
+    does not decode from its first frame to the last, WriteError where the result cannot be written.
     """
     info = probe_file(source)
-    size = prepared_size(info.width, info.height, short_side)
+    aspect = None
+    if pixel_aspect == "square":
+        size = prepared_size(info.width * info.pixel_aspect, info.height, short_side)
+    else:
+        size = prepared_size(info.width, info.height, short_side)
+        if info.pixel_aspect != 1:
+            shape = info.width * info.pixel_aspect / info.height * size[1] / size[0]
+            aspect = Fraction(shape).limit_denominator(1000)
     # Keyframes at the interval and nowhere else.
     interval = str(key_interval)
     keys = {"g": interval, "keyint_min": interval, "sc_threshold": "0", "forced-idr": "1"}
@@ -72,7 +81,7 @@ def transcode(
             resized = _Resizer(frames.stream, info, size)
             with VideoWriter(
                 target, size[1], size[0], resized.rate, options={**keys, **encoder},
-                time_base=resized.base, durable=True,
+                time_base=resized.base, durable=True, aspect=aspect,
             ) as writer:  # fmt: skip
                 for *_, frame in frames.read(range(info.frames)):
                     writer.write_frame(resized.of(frame))
@@ -86,15 +95,16 @@ def transcode(
     return Transcoded(info.frames, *size, target.stat().st_size)
 
 
-def prepared_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Width and height of the result: never larger than the source, but for what follows.
+def prepared_size(width: float, height: float, short_side: int) -> tuple[int, int]:
+    """Width and height of the result, of those of the displayed source, the width in pixels as wide
+    as a row is high: never larger than the source, but for what follows.
 
     4:2:0 has a colour for every 2 x 2 pixels, so both become the nearest even numbers, of two
     equally near the larger: the whole picture is stretched by less than a pixel, nothing is cut.
     """
     scale = min(1.0, short_side / min(width, height))
-    width, height = (max(2, 2 * int(side * scale / 2 + 0.5)) for side in (width, height))
-    return width, height
+    columns, rows = (max(2, 2 * int(side * scale / 2 + 0.5)) for side in (width, height))
+    return columns, rows
 
 
 class _Resizer:
@@ -156,14 +166,16 @@ def part_name(source: Path) -> str:
     return hashlib.sha256(os.fsencode(source)).hexdigest() + ".mp4"
 
 
-def transcode_or_reason(path: Path, folder: str, short_side: int) -> dict[str, Any] | str:
+def transcode_or_reason(
+    path: Path, folder: str, short_side: int, pixel_aspect: PixelAspect
+) -> dict[str, Any] | str:
     """Transcoded's fields and the source's sha256, the reason why the source cannot be read (a
     str), or {"write_error": reason}; the result is in ``folder``."""
     part = Path(folder, part_name(path))
     try:
         before = path.stat()
         digest = file_sha256(path)
-        result = transcode(path, part, short_side)
+        result = transcode(path, part, short_side, pixel_aspect=pixel_aspect)
         after = path.stat()
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise DecodeError(path, "it changed while it was read")

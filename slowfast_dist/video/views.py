@@ -20,6 +20,15 @@ cv2.setNumThreads(1)  # the loader's processes already fill the CPUs
 
 Pixels = NDArray[np.uint8]
 
+NEARLY_SQUARE = 0.01
+"""Share by which a pixel's width may differ from its height and the pixel still count as square:
+programs that scale a video to even sizes keep its shape by ratios such as 1279:1280, which a player
+turns into a pixel more or less. The nearest ratio that cameras and discs use is 16:15."""
+
+MOST_ASPECT = 4.0
+"""Times as wide as high, or as high as wide, that a pixel may be: the most that is in use is 2.9
+(32:11, half the columns of PAL in 16:9). What claims more is a mistake of the file's writer."""
+
 
 @dataclass(frozen=True)
 class SpatialView:
@@ -34,40 +43,73 @@ class SpatialView:
     flip: bool
 
 
+def used_aspect(stated: float) -> float:
+    """Width over height with which a pixel is shown, of what the file states: 1 for what is nearly
+    square or makes no sense."""
+    nearly = abs(stated - 1) <= NEARLY_SQUARE
+    return 1.0 if nearly or not is_sensible(stated) else stated
+
+
+def is_sensible(stated: float) -> bool:
+    return 1 / MOST_ASPECT <= stated <= MOST_ASPECT
+
+
+def square_pixels(frame: Pixels, width: int) -> Pixels:
+    """(h, w, 3) as (h, width, 3), as a player shows it; itself where that is its width."""
+    if frame.shape[1] == width:
+        return frame
+    how = cv2.INTER_AREA if width < frame.shape[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(frame, (width, frame.shape[0]), interpolation=how), np.uint8)
+
+
 def training_view(
-    height: int, width: int, data: DataConfig, rng: np.random.Generator
+    height: int, width: int, data: DataConfig, rng: np.random.Generator, aspect: float = 1.0
 ) -> SpatialView:
     """A random short side within ``data.short_side``, a random crop, mirrored every second time;
-    with resize ``square`` the whole frame. Always takes the same number of draws."""
+    with resize ``square`` the whole frame. Always takes the same number of draws.
+
+    ``aspect``: width of a pixel of the displayed frame over its height."""
     low, high = data.short_side
     short_side = int(rng.integers(low, high + 1))
     vertical, horizontal, coin = rng.random(3)
     flip = data.flip and coin < 0.5
-    return _view(height, width, data, short_side, float(vertical), float(horizontal), bool(flip))
+    place = float(vertical), float(horizontal)
+    return _view(height, width, data, short_side, place, bool(flip), aspect)
 
 
 def evaluation_view(
-    height: int, width: int, data: DataConfig, crop: int, crops: int
+    height: int, width: int, data: DataConfig, crop: int, crops: int, aspect: float = 1.0
 ) -> SpatialView:
-    """The centre crop of the smaller short side, or crop 0, 1 or 2 of 3 along the longer side."""
+    """The centre crop of the smaller short side, or crop 0, 1 or 2 of 3 along the longer side.
+
+    ``aspect``: width of a pixel of the displayed frame over its height."""
     assert crops in (1, 3) and 0 <= crop < crops
     along = 0.5 if crops == 1 else crop / 2
-    vertical, horizontal = (along, 0.5) if height > width else (0.5, along)
-    return _view(height, width, data, data.short_side[0], vertical, horizontal, flip=False)
+    upright = height > width * _aspect(data, aspect)
+    place = (along, 0.5) if upright else (0.5, along)
+    return _view(height, width, data, data.short_side[0], place, False, aspect)
+
+
+def _aspect(data: DataConfig, aspect: float) -> float:
+    return aspect if data.pixel_aspect == "square" else 1.0
 
 
 def _view(
-    height: int, width: int, data: DataConfig, short_side: int, vertical: float,
-    horizontal: float, flip: bool,
+    height: int, width: int, data: DataConfig, short_side: int, place: tuple[float, float],
+    flip: bool, aspect: float,
 ) -> SpatialView:  # fmt: skip
-    """The region at a position (0 top or left, 1 bottom or right) among those that fit."""
-    assert height > 0 and width > 0
-    if data.resize == "square":
+    """The region at a place (vertical and horizontal; 0 top or left, 1 bottom or right) among those
+    that fit."""
+    assert height > 0 and width > 0 and aspect > 0
+    if data.resize == "square":  # all of it becomes a square, whatever shape a player gives it
         return SpatialView(0, 0, height, width, data.crop_size, flip)
-    # One scale for both axes, so that the aspect ratio is kept. At least one pixel: in a video of
-    # 2 x 2 or 1 x 4000 pixels the crop may be a fraction of one.
-    source = data.crop_size * min(height, width) / short_side
-    rows, columns = (min(max(1, round(source)), length) for length in (height, width))
+    aspect = _aspect(data, aspect)
+    # A square of the picture as it is shown, its side measured in rows; columns are ``aspect`` as
+    # wide. At least one pixel: in a video of 2 x 2 or 1 x 4000 the crop may be a fraction of one.
+    source = data.crop_size * min(height, width * aspect) / short_side
+    rows = min(max(1, round(source)), height)
+    columns = min(max(1, round(source / aspect)), width)
+    vertical, horizontal = place
     top = min(int(vertical * (height - rows + 1)), height - rows)
     left = min(int(horizontal * (width - columns + 1)), width - columns)
     return SpatialView(top, left, rows, columns, data.crop_size, flip)

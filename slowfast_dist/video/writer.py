@@ -17,6 +17,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from slowfast_dist.system.files import reason_of
 from slowfast_dist.video.container import FAULTS, NO_OTHER_FILES, file_url, message
 from slowfast_dist.video.views import Pixels
 
@@ -121,6 +122,7 @@ class VideoWriter:
         sound: Sound | None = None, *, options: Mapping[str, str] | None = None,
         time_base: Fraction | None = Fraction(1, 90_000), tag_colours: bool = True,
         threads: int = 1, durable: bool = False,
+        aspect: Fraction | None = None,
     ) -> None:  # fmt: skip
         """``fps``: about how many pictures a second will come; ``sound`` is copied as it is.
 
@@ -128,7 +130,8 @@ class VideoWriter:
         ``time_base``: one tick in seconds (90,000 a second are whole numbers of all usual frame
         rates), None: the time of a picture; ``tag_colours``: whether the file says of what kind its
         colours are; ``threads`` of the encoder: one gives the same bytes everywhere, 0 as many as
-        it likes; ``durable``: on the disk when the block ends.
+        it likes; ``durable``: on the disk when the block ends; ``aspect``: width over height of a
+        pixel, None: square.
         """
         self._pad = height % 2, width % 2
         size = height + height % 2, width + width % 2
@@ -151,6 +154,8 @@ class VideoWriter:
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = self._base
             self._stream.codec_context.thread_count = threads
+            if aspect is not None:
+                self._stream.codec_context.sample_aspect_ratio = aspect
             self._sound = None if sound is None else CopiedSound(sound, self._container)
 
     def __enter__(self) -> Self:
@@ -230,9 +235,11 @@ class _File(io.FileIO):
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
         rest = memoryview(data)
-        with _raised_as(WriteError):
+        try:
             while rest:
                 rest = rest[super().write(rest) :]
+        except OSError as error:
+            raise WriteError(reason_of(error, Path(os.fsdecode(self.name)).parent)) from error
         return len(data)
 
 

@@ -106,16 +106,6 @@ def test_threads_sleep_where_a_command_computes(here: str, computes: bool) -> No
     assert CALLS.pop() == ((Path("d"),), "PASSIVE" if computes else None)
 
 
-def test_a_closed_pipe_ends_a_command_that_says_so(here: str) -> None:
-    row = Command("x", f"{here}:fail_to_print", None, ("DIR",), "", ends_with_pipe=True)
-    with pytest.raises(SystemExit) as ended:
-        cli.run_command(row, ["d"])
-    assert ended.value.code == 141
-    row = Command("x", f"{here}:fail_to_print", None, ("DIR",), "")
-    with pytest.raises(BrokenPipeError):
-        cli.run_command(row, ["d"])
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the lock is met later")
 def test_a_training_in_a_folder_that_is_held_waits_for_no_torch(tmp_path: Path) -> None:
     """And by then its settings say which signal stops it."""

@@ -6,6 +6,8 @@ import os
 import pickle
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.uncertainty import bootstrap_intervals, reliability
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.runs.videos import own_validation, trained_on
+from tests.helpers.shapes import write_disc
 from tests.helpers.training_runs import TINY, launch, rows, trained
 
 CLASSES = ("moves left", "moves right", "turns clockwise")
@@ -341,20 +344,32 @@ def test_the_summary_shows_intervals_and_the_hardest_mistakes(
 
 
 def test_a_model_that_diverged(models: Path, others: Path, tmp_path: Path) -> None:
-    """Null in the JSON, in which NaN is no number."""
     weights = models / "best_model_weights.pth"
     state = torch.load(weights, weights_only=True)
-    state["blocks.6.proj.bias"] = torch.full((3,), float("nan"))
+    key = "blocks.1.multipathway_blocks.0.res_blocks.0.branch2.conv_a.weight"
+    torch.save(state | {key: torch.full_like(state[key], torch.nan)}, weights)
+    line = mistake(models, others, tmp_path / "out")
+    assert line.startswith(f"RUN {weights}: {key} (") and "is not finite" in line
+    # Numbers, and so large that the output is none.
+    state["blocks.6.proj.weight"][0] = -3e38
     torch.save(state, weights)
-    evaluate(models, others, tmp_path / "out")
+    with pytest.raises(RunError, match="not a number for 7 of 7 videos, the first is ") as error:
+        evaluate(models, others, tmp_path / "out")
+    assert "\n" not in str(error.value) and not list((tmp_path / "out").iterdir())
 
-    def refuse(name: str) -> None:
-        raise AssertionError(name)
 
-    text = (tmp_path / "out" / "metrics.json").read_text(encoding="utf-8")
-    metrics = json.loads(text, parse_constant=refuse)
-    assert metrics["loss"] is None and metrics["ece"] is None
-    assert metrics["hardest"][0]["loss"] is None and metrics["videos"] == 7
+def test_another_precision_than_that_of_the_training_is_said(
+    models: Path, others: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    description = models / "best_model.json"
+    facts = json.loads(description.read_text(encoding="utf-8"))
+    line = "scored in --mixed-precision no, where the run trained and validated in bf16"
+    for trained_in, said in (("no", 0), ("bf16", 1), (None, 0)):
+        facts["training"]["mixed_precision"] = trained_in
+        description.write_text(json.dumps(facts), encoding="utf-8")
+        content = evaluate(models, others, tmp_path / "out")
+        assert capsys.readouterr().out.count(line) == said
+        assert content["mixed_precision"] == "no" and content["trained_in"] == trained_in
 
 
 # Mistakes
@@ -553,3 +568,31 @@ def test_help_imports_nothing_heavy(capsys: pytest.CaptureFixture[str]) -> None:
     )
     loaded = set(launch("-c", code).stderr.split())
     assert "tyro" in loaded and not loaded & {"torch", "accelerate", "sklearn", "numpy", "av"}
+
+
+def test_pictures_unlike_those_of_the_training_are_counted(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, light in (("moves left", 16), ("moves right", 1)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        write_disc(
+            tmp_path / "data" / name / "a.mp4", 48, 64, Fraction(16, 11), codec="libx265",
+            pix_fmt="yuv420p10le", frames=12, color_trc=light,
+        )  # fmt: skip
+    old = Path(shutil.copytree(run / "models", tmp_path / "old"))
+    content = json.loads((old / "best_model.json").read_text())
+    assert content["clip"].pop("pixel_aspect") == "square"
+    assert content["data"].pop("pictures")["hdr"] == 0
+    (old / "best_model.json").write_text(json.dumps(content))
+    command = EvaluateCommand(data=tmp_path / "data", num_workers=0)
+    found: dict[Path, dict[str, Any]] = {}
+    for models in (run / "models", old):
+        caplog.clear()
+        output = tmp_path / f"output {models.name}"
+        found[models] = run_evaluation(models, replace(command, output=output))
+        lines = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        own = ", and of the 9 training videos none were" if models != old else ""
+        assert lines[0].startswith(f"1 of 2 videos is HDR (PQ 1), the others not{own}: ")
+        assert [line.startswith("2 of 2 videos have pixels that are not square (16:11)")
+                for line in lines[1:]] == [True] * (models == old)  # fmt: skip
+    assert found[old]["loss"] != found[run / "models"]["loss"]

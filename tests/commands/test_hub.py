@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
 
 from slowfast_dist.commands import hub as hub_room
@@ -97,6 +98,15 @@ def test_what_goes_up_comes_down_and_loads(
     assert best.classes == CLASSES
     here = read_best(models).load().state_dict()
     assert all(value.equal(here[name]) for name, value in network.state_dict().items())
+
+
+def test_weights_that_are_not_finite_stay_here(hub: Hub, models: Path) -> None:
+    weights = models / "best_model_weights.pth"
+    state = torch.load(weights)
+    torch.save(state | {"blocks.6.proj.bias": torch.full((2,), torch.nan)}, weights)
+    with pytest.raises(UserError, match=r"proj\.bias \(2 of its 2 numbers\) is not finite"):
+        run_model_card(models, ModelCard(push_to_hub="me/waves"))
+    assert not hub.repositories
 
 
 def test_an_upload_into_a_repository_that_is_there(hub: Hub, models: Path) -> None:

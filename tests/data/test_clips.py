@@ -1,9 +1,24 @@
 """Which frames make a clip, against references written out plainly."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
-from slowfast_dist.data.clips import dense_indices, uniform_indices
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.clips import (
+    TimedClips,
+    clip_indices,
+    clip_offsets,
+    dense_clips,
+    dense_indices,
+    group_rates,
+    rate_notes,
+    uniform_indices,
+)
+from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.seeking import pack_uneven_times
+from tests.helpers.clip_times import nearest_frames
 
 
 def test_a_dense_clip_is_evenly_spaced_and_repeats_the_last_frame_beyond_the_end() -> None:
@@ -43,3 +58,154 @@ def test_uniform_is_the_original_scripts_and_a_short_video_is_padded_with_its_la
                 assert len(set(clip)) == t
             else:
                 assert clip == list(range(n)) + [n - 1] * (t - n)
+
+
+# --- by time -------------------------------------------------------------------------------------
+
+
+def video(frames: int, fps: float, ticks: list[int] | None = None) -> VideoInfo:
+    """A video of even times, or of those at ``ticks`` of a millisecond."""
+    uneven = pack_uneven_times(ticks, Fraction(1, 1000), fps) if ticks else ""
+    return VideoInfo(frames, fps, 64, 64, 0, "h264", True, uneven_times=uneven)
+
+
+def by_time(frames: int = 8, rate: int = 2, frame_rate: float = 30.0) -> DataConfig:
+    return DataConfig(num_frames=frames, sampling_rate=rate, frame_rate=frame_rate)
+
+
+def test_at_the_videos_own_rate_the_clips_are_those_that_are_counted() -> None:
+    """So a training on such videos is the same to the bit."""
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        n, t, rate = (int(v) for v in rng.integers(1, [400, 64, 9]))
+        fps = float(rng.choice([30, 15, 10, 29.97, 30000 / 1001, 60000 / 1001, 23.976, 12.5, 240]))
+        position = float(rng.random())
+        for info in (video(n, fps), video(n, 30.0)):
+            clip = clip_indices(info, by_time(t, rate, info.fps), position)
+            assert clip.tolist() == dense_indices(n, t, rate, position).tolist()
+
+
+@pytest.mark.parametrize(
+    ("fps", "offsets"),
+    [
+        (15, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (30, [0, 2, 4, 6, 8, 10, 12, 14]),
+        (60, [0, 4, 8, 12, 16, 20, 24, 28]),
+        (60000 / 1001, [0, 4, 8, 12, 16, 20, 24, 28]),
+        (10, [0, 1, 1, 2, 3, 3, 4, 5]),  # .67 frames apart: some are taken twice
+        (25, [0, 2, 3, 5, 7, 8, 10, 12]),
+        (7.5, [0, 0, 1, 1, 2, 2, 3, 3]),  # half way the earlier one
+        (24, [0, 2, 3, 5, 6, 8, 10, 11]),
+    ],
+)
+def test_a_clip_takes_the_nearest_frames_at_any_rate(fps: float, offsets: list[int]) -> None:
+    clip = clip_indices(video(100, fps), by_time(), 0.5)
+    assert (clip - clip[0]).tolist() == offsets
+
+
+def test_a_clip_lasts_equally_long_at_any_rate() -> None:
+    for fps in (15.0, 23.976, 25.0, 30.0, 50.0, 59.94, 120.0):
+        clip = clip_indices(video(1000, fps), by_time(32), 0.5)
+        assert (clip[-1] - clip[0]) / fps == pytest.approx(62 / 30, abs=0.5 / fps)
+
+
+def test_twins_of_another_rate_show_the_same_moments() -> None:
+    """60 frames a second, each picture four times, as a screen recorder makes it of 15."""
+    rng = np.random.default_rng(2)
+    for _ in range(100):
+        n, position = int(rng.integers(1, 60)), float(rng.random())
+        slow = clip_indices(video(n, 15.0), by_time(), position)
+        fast = clip_indices(video(4 * n, 60.0), by_time(), position)
+        assert (fast // 4).tolist() == slow.tolist()
+
+
+def test_uneven_times_are_searched_for_the_nearest_frame() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        n, t, rate = (int(v) for v in rng.integers([2, 1, 1], [150, 24, 5]))
+        ticks = np.cumsum(rng.integers(1, 120, n)).tolist()
+        frame_rate = float(rng.choice([30, 25, 10, 60]))
+        info, data = video(n, 20.0, ticks), by_time(t, rate, frame_rate)
+        clip = clip_indices(info, data, float(rng.random())).tolist()
+        times = [Fraction(tick - ticks[0], 1000) for tick in ticks]
+        assert clip == nearest_frames(times, clip[0], t, rate / Fraction(frame_rate))
+        span = (t - 1) * rate / Fraction(frame_rate)
+        if clip[0]:  # a video that is long enough repeats its last frame at most by rounding
+            half = Fraction(float(np.median(np.diff(ticks)))) / 2000
+            assert times[clip[0]] + span <= times[-1] + half
+
+
+def test_even_times_give_one_answer_however_they_are_told() -> None:
+    rng = np.random.default_rng(4)
+    for fps in (10.0, 12.5, 25.0, 29.97, 30.0, 50.0, 59.94):
+        for _ in range(30):
+            n, t = (int(v) for v in rng.integers([2, 1], [200, 40]))
+            offsets = clip_offsets(None, by_time(t))
+            assert offsets is not None
+            timed, even = TimedClips(np.arange(n) / fps, offsets), dense_clips(
+                video(n, fps), by_time(t)
+            )
+            assert (timed.latest, timed.fit) == (even.latest, even.fit)
+            for position in (0.0, *rng.random(3), 1.0):
+                assert timed.at(position).tolist() == even.at(position).tolist()
+
+
+def test_uneven_starts_are_as_likely_as_they_are_shown_long() -> None:
+    ticks = [0, 100, 200, 1100, *range(1200, 4000, 100)]  # frame 2 is shown for .9 s
+    info, data = video(len(ticks), 10.0, ticks), by_time(4, 3, 30.0)
+    starts = [clip_indices(info, data, p)[0] for p in np.linspace(0, 1, 40_000, endpoint=False)]
+    shares = np.bincount(starts) / len(starts)
+    assert shares[2] == pytest.approx(9 * shares[1], rel=0.01)
+    assert shares[0] == pytest.approx(shares[10], rel=0.01)
+
+
+def test_a_video_shorter_than_a_clip_repeats_its_last_frame() -> None:
+    for info in (video(3, 15.0), video(3, 20.0, [0, 50, 190])):
+        clip = clip_indices(info, by_time(), 0.7).tolist()
+        assert clip[0] == 0 and clip[-4:] == [2] * 4 and not dense_clips(info, by_time()).fit
+
+
+def test_without_times_and_rate_frames_are_counted() -> None:
+    assert clip_indices(video(100, 0.0), by_time(), 0.0).tolist() == list(range(0, 16, 2))
+
+
+def test_uniform_clips_do_not_ask_for_times() -> None:
+    data = DataConfig(num_frames=8, sampling="uniform", frame_rate=30.0)
+    assert clip_indices(video(40, 10.0), data, 0.5).tolist() == uniform_indices(40, 8).tolist()
+
+
+# --- rates that differ ---------------------------------------------------------------------------
+
+
+def notes(rates: list[float], data: DataConfig, usual: float = 15.0) -> list[str]:
+    return rate_notes(np.array(rates), "v{}.mp4".format, data, [usual], "theirs", "do this")
+
+
+def test_rates_that_are_alike_are_one_group_named_by_the_most_common() -> None:
+    rates = np.array([30.0] * 3 + [29.97] * 5 + [60.0, 0.0] + [15.0] * 4)
+    assert [(group.rate, group.videos) for group in group_rates(rates)] == [
+        (29.97, 8), (15.0, 4), (60.0, 1),
+    ]  # fmt: skip
+
+
+def test_other_rates_are_counted_in_one_line() -> None:
+    data = DataConfig()
+    assert notes([15.0] * 9, data) == [] == notes([15.0, 14.2], data)
+    [line] = notes([15.0] * 83 + [60.0] * 30 + [10.0] * 7, data)
+    assert line == (
+        "37 of 120 videos have another frame rate than theirs: 30 have 60, 7 have 10; at 60 a "
+        "second a clip spans 1.1 s in place of 4.2: do this"
+    )
+    [line] = notes([10.0], data, usual=30.0)
+    assert line == (
+        "v0.mp4 has another frame rate than theirs: 10; at 10 a second a clip spans 6.3 s in "
+        "place of 2.1: do this"
+    )
+    uniform = DataConfig(sampling="uniform")
+    assert notes([15.0, 60.0], uniform) == [] == notes([15.0, 60.0], by_time())
+
+
+def test_what_times_cannot_make_good_is_said() -> None:
+    untold, slow = notes([30.0, 0.0, 0.0, 10.0, 60.0], by_time())
+    assert untold.startswith("2 of 5 videos tell neither a frame rate nor times, as v1.mp4")
+    assert slow.startswith("1 of 5 videos have fewer frames a second than the 15 that a clip")

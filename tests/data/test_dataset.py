@@ -4,21 +4,30 @@ import os
 import shutil
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
+from slowfast_dist.data.clips import clip_indices
+from slowfast_dist.data.dataset import Batch, EvaluationClips, Sample, TrainingClips, collate
 from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.video import guarded_reader as guard
 from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import read_frames
+from slowfast_dist.video.views import evaluation_view
+from slowfast_dist.video.writer import write_video
+from tests.helpers.clip_times import decoded_times, nearest_frames
+from tests.helpers.video_kinds import picture, read_number
 from tests.helpers.video_tables import table_of
 
 DATA = DataConfig(num_frames=8, sampling_rate=2, short_side=(36, 48), crop_size=32)
@@ -199,3 +208,63 @@ def test_views_are_different_parts_of_the_video(records: list[VideoRecord]) -> N
     assert all(frame is not None for frame in frames) and centre is not None
     assert torch.equal(frames[1], centre)  # type: ignore[arg-type]
     assert not torch.equal(frames[0], frames[2])  # type: ignore[arg-type]
+
+
+def numbers(sample: Sample) -> list[int]:
+    """Of the pictures of a clip."""
+    return [read_number(frame) for frame in pixels(sample)]
+
+
+def pixels(sample: Sample) -> NDArray[np.uint8]:
+    """(T, H, W, 3)."""
+    assert sample.frames is not None
+    return np.asarray(sample.frames.permute(0, 2, 3, 1).numpy(), np.uint8)
+
+
+def write_numbered(path: Path, pictures: list[int], rate: int) -> VideoRecord:
+    """A video of pictures that carry their numbers, ``rate`` a second."""
+    images = (picture(number, 64, 64) for number in pictures)
+    write_video(path, images, rate, {"preset": "veryfast", "qp": "10"})
+    return VideoRecord(path, path.name, 0, path.name)
+
+
+def test_twins_of_15_30_and_60_frames_a_second_give_the_same_clips(tmp_path: Path) -> None:
+    """Each shows a picture for a 15th of a second: with a frame rate no clip tells which it is."""
+    twins = [
+        write_numbered(tmp_path / f"{rate}.mp4", [n // (rate // 15) for n in range(3 * rate)], rate)
+        for rate in (15, 30, 60)
+    ]
+    by_time = replace(DATA, frame_rate=30.0, short_side=(64, 64), crop_size=64, flip=False)
+    for temporal_views in (1, 3):
+        clips = EvaluationClips(table(twins), by_time, temporal_views, 1)
+        for view in range(temporal_views):
+            samples = clips.__getitems__([ViewKey(video, view) for video in range(3)])
+            shown = [numbers(sample) for sample in samples]
+            assert shown[0] == shown[1] == shown[2]
+            first = shown[0][0]
+            assert shown[0] == list(range(first, first + 8))
+    shown = [
+        numbers(TrainingClips(table([twin]), by_time, seed=3)[ClipKey(epoch=2, sample=0)])
+        for twin in twins
+    ]
+    assert shown[0] == shown[1] == shown[2] and len(set(shown[0])) == 8
+    counted = EvaluationClips(table(twins), replace(by_time, frame_rate="video"))
+    slow, _, fast = (numbers(counted[ViewKey(video, 0)]) for video in range(3))
+    assert slow[-1] - slow[0] == 14 and fast[-1] - fast[0] in (3, 4)
+
+
+def test_an_uneven_video_gives_the_frames_nearest_in_time(videos: Any, tmp_path: Path) -> None:
+    path = tmp_path / "uneven.mp4"
+    videos.write(path, replace(videos.kinds["H.264 variable frame rate"], frames=120))
+    times = decoded_times(path)
+    data = replace(DATA, frame_rate=20.0, short_side=(64, 64), crop_size=64, flip=False)
+    clips = EvaluationClips(table([VideoRecord(path, path.name, 0, "")]), data, 5, 1)
+    for sample in clips.__getitems__([ViewKey(0, view) for view in range(5)]):
+        # The crop shows the middle half of the picture, so half of the number: what is shown is
+        # compared with the frames themselves.
+        info = clips.videos.info(0)
+        first = clip_indices(info, data, sample.view / 4)[0]
+        wanted = nearest_frames(times, int(first), 8, Fraction(2, 20))
+        view = evaluation_view(info.height, info.width, data, 0, 1)
+        expected = read_frames(path, np.array(wanted), info, "pyav", view)
+        assert np.array_equal(pixels(sample), expected)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.manifest import labelled_as, list_videos, require_same_classes, usable
+from slowfast_dist.data.manifest import labelled_as, labelled_as_trained, list_videos, usable
 
 FLAG = "data.root"
 
@@ -198,7 +198,7 @@ def test_csv_by_a_relative_path(make: Make, monkeypatch: pytest.MonkeyPatch) -> 
         ("path,label\n1.mp4,a\n2.mp4\n", ["line 3", "empty"]),
         ("path,label\n1.mp4,a\n./1.mp4,b\n", ["line 3", "line 2", "delete"]),
         ("path,label\n../list.mp4,a\n2.mp4,b\n", ["line 2", "not below"]),
-        ("path,label\n/etc/passwd,a\n2.mp4,b\n", ["line 2", "not below"]),
+        ("path,label\n/etc/nothing.mp4,a\n2.mp4,b\n", ["line 2: /etc/nothing.mp4", "exist"]),
         ("path,label\n1.mp4,a\nno.mp4,b\nnor.mp4,b\n", ["line 3: no.mp4, line 4: nor.mp4"]),
         ("path,label\n1.mp4,a\n2.mp4,b\nx/y,b\n", ["line 4: x/y"]),
     ],
@@ -215,12 +215,17 @@ def test_a_csv_in_another_encoding(make: Make) -> None:
     assert "UTF-8" in problem(table)
 
 
-def test_the_two_sides_need_the_same_classes(make: Make) -> None:
+def test_validation_may_lack_classes_but_not_have_others(make: Make) -> None:
     train = list_videos(make("a/1.mp4", "b/1.mp4", "c/1.mp4", folder="train"), "data.train-dir")
-    val = list_videos(make("a/1.mp4", "b/1.mp4", "d/1.mp4", folder="val"), "data.val-dir")
-    require_same_classes(train, train)
-    with pytest.raises(UserError, match=r"--data.val-dir .*'c'.*'d'"):
-        require_same_classes(train, val)
+    root = make("c/1.mp4", "a/x.txt", folder="val")
+    val = list_videos(root, "data.val-dir", single_class=True, may_be_empty=True)
+    labelled = labelled_as_trained(val, train, root)
+    assert labelled.classes == ("a", "b", "c")
+    assert [(video.name, video.label) for video in labelled.videos] == [("c/1.mp4", 2)]
+    make("d/1.mp4", folder="val")
+    val = list_videos(root, "data.val-dir", single_class=True, may_be_empty=True)
+    with pytest.raises(UserError, match=r"--data.val-dir .*'d'.*--data.train-dir"):
+        labelled_as_trained(val, train, root)
 
 
 def test_what_cannot_be_read_is_dropped_unless_a_class_would_be_empty(make: Make) -> None:

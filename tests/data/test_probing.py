@@ -163,6 +163,26 @@ def test_the_cache_spares_the_files_until_they_change(
         assert probe([good, other], cache) == first
 
 
+def test_the_cache_keeps_uneven_times(
+    videos: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also once many segments are made one."""
+    cache, folder = tmp_path / "cache", tmp_path / "videos"
+    folder.mkdir()
+    kind, paths = videos.kinds["H.264 variable frame rate"], []
+    for number in range(probe_cache.MOST_SEGMENTS + 2):
+        path = folder / f"{number}.mp4"
+        videos.write(path, replace(kind, frames=4 + number, varying=number % 4 != 1))
+        paths.append(path)
+        probe([path], cache)
+    expected = [probe_file(path) for path in paths]
+    assert [bool(info.uneven_times) for info in expected] == [n % 4 != 1 for n in range(len(paths))]
+    assert probe(paths, cache) == expected and len(segments(cache)) < len(paths)
+    with monkeypatch.context() as patch:
+        forbid_processes(patch)
+        assert probe(paths[::-1], cache) == expected[::-1]
+
+
 def test_a_folder_of_the_same_name_elsewhere_is_not_mistaken_for_it(tmp_path: Path) -> None:
     """Also where sizes and times are the same, as archives may leave them."""
     cache, found = tmp_path / "cache", []

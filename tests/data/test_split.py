@@ -43,7 +43,7 @@ def test_every_class_has_its_share(fraction: float) -> None:
     _, val = per_class(split)
     shares = [min(max(round(n * fraction), 1), n - 1) for n in counts.values()]
     assert [val[label] for label in range(4)] == shares
-    assert split.warnings == ()
+    assert split.remarks == ()
 
 
 def test_the_seed_alone_decides() -> None:
@@ -80,7 +80,7 @@ def test_a_resume_finds_the_same_split_again() -> None:
 def test_a_class_of_one_video_trains_and_is_warned_of() -> None:
     split = split_videos(listing({"a": 10, "lonely": 1}), 0.5, 0)
     assert [video.label for video in split.train].count(1) == 1
-    assert len(split.warnings) == 1 and "'lonely'" in split.warnings[0]
+    assert len(split.remarks) == 1 and "'lonely'" in split.remarks[0].what
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.3, 0.5, 0.7])
@@ -113,7 +113,7 @@ def test_a_class_recorded_once_trains_and_is_warned_of() -> None:
     videos += [VideoRecord(Path("root/c", str(i)), f"c/{i}", 2, "only") for i in range(5)]
     split = split_videos(Listing(("a", "b", "c"), table_of(videos)), 0.2, 0)
     assert 2 not in per_class(split)[1]
-    assert len(split.warnings) == 1 and "'c'" in split.warnings[0]
+    assert len(split.remarks) == 1 and "'c'" in split.remarks[0].what
 
 
 @pytest.mark.parametrize(
@@ -186,4 +186,4 @@ def test_real_recordings_by_sequence(real_data: Path) -> None:
         split = split_videos(videos, 0.2, seed)
         assert not {v.group for v in split.train} & {v.group for v in split.val}
         assert len(split.val) / 120 == pytest.approx(0.2, abs=0.05)
-        assert split.warnings == ()
+        assert split.remarks == ()

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import fields, replace
+from fractions import Fraction
 from pathlib import Path
 from random import Random
 
@@ -13,6 +14,7 @@ import pytest
 from slowfast_dist.data.columns import CHUNK, Categorical, InfoColumns, Texts
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.seeking import pack_uneven_times
 from tests.helpers.training_runs import ROOT
 from tests.helpers.video_tables import table_of
 
@@ -60,6 +62,31 @@ def test_files_of_any_folders_make_a_table() -> None:
     for paths in ([Path("/a/b/1.mp4"), Path("/a/2.mp4")], [Path("1.mp4"), Path("c/2.mp4")], []):
         table = VideoTable.of_paths(paths)
         assert [video.path for video in table] == paths
+
+
+def test_uneven_times_survive_selections_and_pickles() -> None:
+    """Of some videos of many, in rows that are set in any order."""
+    texts = [
+        pack_uneven_times([0, 30 + row, 99], Fraction(1, 1000), 30.0) if row % 3 else ""
+        for row in range(9)
+    ]
+    found = [replace(INFO, frames=3, uneven_times=text) for text in texts]
+    columns = InfoColumns.empty(9)
+    for row in (4, 0, 8, 1, 2, 3, 7, 6, 5):
+        columns.set(row, vars(found[row]))
+    names = Texts.of(f"{row}.mp4" for row in range(9))
+    table = VideoTable(Path("root"), names, np.zeros(9, np.int32)).probed(columns)
+    for same in (table, table.select(range(9)), pickle.loads(pickle.dumps(table.select(range(9))))):
+        assert [same.info(row).uneven_times for row in range(9)] == texts
+        rates = [29.97 if not row % 3 else 2 / 0.099 for row in range(9)]
+        assert same.rates().tolist() == pytest.approx(rates)
+    chosen = table.select([5, 2, 2]).select([0, 2, 1, 0])  # none of them has the empty text
+    assert [video.uneven_times for video in map(chosen.info, range(4))] == [
+        texts[5], texts[2], texts[2], texts[5],
+    ]  # fmt: skip
+    assert chosen.rates() == pytest.approx(2 / 0.099)
+    with pytest.raises(ValueError, match="uneven_times"):
+        columns.set(0, vars(replace(INFO, uneven_times="1/1000 no times")))
 
 
 def test_every_field_of_an_info_survives_with_its_type() -> None:

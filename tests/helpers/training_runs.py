@@ -21,7 +21,8 @@ from slowfast_dist.distributed.launchers import FIRST_PORT, PORTS
 ROOT = Path(__file__).parents[2]
 
 TINY = (
-    "--data.num-frames", "8", "--data.sampling-rate", "1", "--data.crop-size", "32",
+    "--data.num-frames", "8", "--data.sampling-rate", "1", "--data.frame-rate", "video",
+    "--data.crop-size", "32",
     "--data.short-side", "32", "32", "--data.flip", "false", "--data.num-workers", "0",
     "--model.name", "slowfast_tiny", "--model.pretrained", "false", "--mixed-precision", "no",
     "--wandb.mode", "disabled", "--log-every", "1",

@@ -33,8 +33,15 @@ def test_equal_to_scikit_learn(k: int) -> None:
         scores = sk.precision_recall_fscore_support(
             labels, predictions, labels=classes, average=average, zero_division=0
         )
+        end = "macro_all_classes" if average == "macro" else average
         for name, value in zip(("precision", "recall", "f1"), scores[:3], strict=True):
-            expected[f"{name}_{average}"] = value
+            expected[f"{name}_{end}"] = value
+    scores = sk.precision_recall_fscore_support(
+        labels, predictions, average="macro", zero_division=0
+    )
+    for name, value in zip(("precision", "recall", "f1"), scores[:3], strict=True):
+        expected[f"{name}_macro"] = value
+    expected["macro_classes"] = len({*labels, *predictions})
     if k > 5:
         expected["top5_accuracy"] = sk.top_k_accuracy_score(labels, logits, k=5, labels=classes)
     assert ours.keys() == expected.keys()
@@ -42,10 +49,40 @@ def test_equal_to_scikit_learn(k: int) -> None:
         assert ours[name] == pytest.approx(value, abs=1e-12), name
 
 
-def test_a_class_without_samples_counts_in_macro_but_not_in_weighted() -> None:
-    labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])
-    result = metrics.classification_metrics(labels, predictions, 4)
-    assert (result["f1_macro"], result["f1_weighted"]) == (0.5, 1.0)
+def test_perfect_predictions_on_two_of_six_classes_are_perfect() -> None:
+    labels = np.array([1, 1, 4, 4])
+    result = metrics.classification_metrics(labels, labels, 6)
+    for name in ("precision", "recall", "f1"):
+        assert result[f"{name}_macro"] == result[f"{name}_weighted"] == 1.0
+        assert result[f"{name}_macro_all_classes"] == pytest.approx(1 / 3)
+    assert result["macro_classes"] == 2
+    assert metrics.over_classes(result, 6) == "over 2 of 6 classes"
+    assert metrics.over_classes(result, 2) == ""
+    assert metrics.over_classes({"val/f1_macro": 1.0}, 6, "val/") == ""  # of an older version
+
+
+def test_macro_averages_are_those_of_scikit_learn_whatever_classes_are_missing() -> None:
+    """A class that is only predicted, or only a label, counts; one that is neither does not."""
+    rng = np.random.default_rng(7)
+    missing = 0
+    for _ in range(200):
+        k = int(rng.integers(1, 12))
+        some = rng.permutation(k)
+        n = int(rng.integers(1, 30))
+        labels = rng.choice(some[: rng.integers(1, k + 1)], n)
+        predictions = rng.choice(some[rng.integers(0, k) :], n)
+        predictions = np.where(rng.random(n) < 0.5, labels, predictions)
+        found = metrics.classification_metrics(labels, predictions, k)
+        for end, classes in (("", None), ("_all_classes", range(k))):
+            scores = sk.precision_recall_fscore_support(
+                labels, predictions, labels=classes, average="macro", zero_division=0
+            )
+            for name, value in zip(("precision", "recall", "f1"), scores[:3], strict=True):
+                assert found[f"{name}_macro{end}"] == pytest.approx(value, abs=1e-12)
+        occurring = len(np.union1d(labels, predictions))
+        assert found["macro_classes"] == occurring
+        missing += occurring < k
+    assert missing > 50
 
 
 def test_no_samples_give_zeros() -> None:

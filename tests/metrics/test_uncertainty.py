@@ -99,12 +99,30 @@ def test_equal_to_a_bootstrap_that_draws_the_videos_themselves(
         chosen = rng.integers(0, n, n)
         of, said = labels[chosen], predictions[chosen]
         accuracy[draw] = (of == said).mean()
-        f1[draw] = f1_score(of, said, labels=range(k), average="macro", zero_division=0)
+        f1[draw] = f1_score(of, said, average="macro", zero_division=0)
     for name, values in (("accuracy", accuracy), ("f1_macro", f1)):
         for end, share in zip(found[name], (0.025, 0.975), strict=True):
             # As a share of the draws, a quantile of 1200 is right to 3 x sqrt(pq / 1200) = .0135.
             below, up_to = (values < end - 1e-9).mean(), (values <= end + 1e-9).mean()
             assert below - 0.02 <= share <= up_to + 0.02, (name, end)
+
+
+@pytest.mark.parametrize(("n", "k", "present"), [(9, 6, 3), (14, 8, 8), (3, 2, 2)])
+def test_each_draw_has_the_macro_f1_of_scikit_learn(n: int, k: int, present: int) -> None:
+    """Draws of few videos lack classes that all videos have: each is averaged over its own."""
+    labels, predictions = labelled(n, present, 0.6, seed=n)
+    draws, level = 60, 0.9
+    found = bootstrap_intervals(labels, predictions, k, resamples=draws, seed=3, level=level)
+    pairs, counts = np.unique(labels * k + predictions, return_counts=True)
+    drawn = np.random.default_rng(3).multinomial(n, counts / n, draws)
+    f1, lacking = [], 0
+    for times in drawn:
+        of, said = np.divmod(np.repeat(pairs, times), k)
+        f1.append(f1_score(of, said, average="macro", zero_division=0))
+        lacking += len({*of, *said}) < len({*labels, *predictions})
+    assert lacking
+    expected = np.quantile(f1, [(1 - level) / 2, (1 + level) / 2])
+    assert found["f1_macro"] == pytest.approx(tuple(expected), abs=1e-12)
 
 
 def test_accuracy_of_many_videos_has_the_normal_interval() -> None:
@@ -144,8 +162,8 @@ def test_intervals_at_the_edges() -> None:
     assert bootstrap_intervals(none, none, 3) == {}
     one = np.array([1])
     assert bootstrap_intervals(one, one, 3, resamples=0) == {}
-    third = pytest.approx((1 / 3, 1 / 3))
-    assert bootstrap_intervals(one, one, 3) == {"accuracy": (1.0, 1.0), "f1_macro": third}
+    right = (1.0, 1.0)  # two classes that never occur are in no average
+    assert bootstrap_intervals(one, one, 3) == {"accuracy": right, "f1_macro": right}
     assert bootstrap_intervals(one, 1 - one, 3)["f1_macro"] == (0.0, 0.0)
     labels = np.arange(200) % 4
     assert set(bootstrap_intervals(labels, labels, 4).values()) == {(1.0, 1.0)}

@@ -210,8 +210,8 @@ def test_norm_auto_is_frozen_for_a_loaded_backbone(norm: Any, loaded: bool, expe
 
 
 def test_tiny_says_that_it_starts_from_scratch() -> None:
-    model, report = build_model(ModelConfig(name="slowfast_tiny", dropout=0.25), num_classes=3)
-    assert report == ["slowfast_tiny: starts from scratch (has no published weights)"]
+    model, report = build_model(ModelConfig(name="slowfast_tiny", dropout=0.25), 3)
+    assert report.lines == ["slowfast_tiny: starts from scratch (has no published weights)"]
     assert model.head.dropout.p == 0.25
     assert model.head.proj.out_features == 3
 

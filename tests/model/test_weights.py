@@ -28,7 +28,9 @@ def state() -> State:
 
 
 def tiny(path: Path, classes: int) -> tuple[SlowFast, list[str]]:
-    return build_model(ModelConfig(name="slowfast_tiny", weights=path), classes)
+    """The model and the lines that a user reads."""
+    model, report = build_model(ModelConfig(name="slowfast_tiny", weights=path), classes)
+    return model, report.lines
 
 
 def equal_entries(model: SlowFast, state: State) -> set[str]:
@@ -70,13 +72,22 @@ def wrapped(state: State) -> State:
         ("model.safetensors", save_file),
     ],
 )
-def test_same_number_of_classes_loads_the_head_too(
+def test_every_kind_of_file_loads(
     name: str, save: Callable[[State, Path], None], state: State, tmp_path: Path
 ) -> None:
     save(state, tmp_path / name)
-    model, report = tiny(tmp_path / name, classes=5)
-    assert equal_entries(model, state) == state.keys()
-    assert "loaded too, as it has the same 5 classes" in report[1]
+    config = ModelConfig(name="slowfast_tiny", weights=tmp_path / name, head="keep")
+    assert equal_entries(build_model(config, 5)[0], state) == state.keys()
+
+
+def test_as_many_classes_say_nothing_of_which_they_are(state: State, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "bare.pth")
+    model, report = tiny(tmp_path / "bare.pth", classes=5)
+    assert equal_entries(model, state) == state.keys() - HEAD
+    assert report[1] == (
+        "head: new, for 5 classes (the file's has 5 too, but does not tell of which: --model.head "
+        "keep takes it, if they are the same in the same order)"
+    )
 
 
 def test_file_without_head_and_with_unknown_entries_says_so(state: State, tmp_path: Path) -> None:
@@ -95,7 +106,8 @@ def test_half_precision_weights_are_loaded_as_float32(state: State, tmp_path: Pa
         {k: v.half() if v.is_floating_point() else v for k, v in state.items()},
         tmp_path / "half.pth",
     )
-    model, _ = tiny(tmp_path / "half.pth", classes=5)
+    config = ModelConfig(name="slowfast_tiny", weights=tmp_path / "half.pth", head="keep")
+    model, _ = build_model(config, 5)
     assert all(p.dtype == torch.float32 for p in model.parameters())
     torch.testing.assert_close(model.state_dict(), state, rtol=1e-3, atol=1e-3)
 
@@ -110,6 +122,31 @@ def test_anything_missing_but_the_head_is_refused(state: State, tmp_path: Path) 
     torch.save({"fc.weight": torch.ones(2, 2)}, path)
     assert f"({len(state) - 2} in all)" in refusal(path)
     assert "--model.name" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("blocks.1.multipathway_blocks.0.res_blocks.0.branch2.conv_a.weight", float("nan")),
+        ("blocks.0.multipathway_blocks.1.norm.running_mean", float("-inf")),
+        ("blocks.0.multipathway_blocks.1.norm.running_var", -1.0),
+        ("blocks.6.proj.bias", 1e39),
+    ],
+)
+def test_numbers_that_no_network_computes_with_are_refused(
+    key: str, value: float, state: State, tmp_path: Path
+) -> None:
+    """1e39 is a number in float64 and none in the model's float32."""
+    bad = state[key].double()
+    bad.view(-1)[1] = value
+    torch.save(state | {key: bad}, tmp_path / "bad.pth")
+    found = f"{key} (1 of its {bad.numel():,} numbers) is not finite: what wrote it diverged"
+    assert found in refusal(tmp_path / "bad.pth")
+    bad.fill_(value)
+    other = torch.full((5, 5), torch.inf)
+    torch.save(state | {key: bad, "zzz": other}, tmp_path / "bad.pth")
+    count = f"2 of {len(state) + 1} tensors are not finite, the first is {key} ({bad.numel():,} of"
+    assert count in refusal(tmp_path / "bad.pth")
 
 
 class Planted:
@@ -174,17 +211,17 @@ def test_pretrained_is_downloaded_once_into_torch_hubs_cache(hub: Path, tmp_path
     first = "blocks.0.multipathway_blocks.0.conv.weight"
     entries[first].fill_(0.125)
     torch.save({"model_state": entries}, server / hub.name)
-    _, report = build_model(ModelConfig(), num_classes=2)
-    assert report[0] == f"slowfast_r50: loaded 660 of 662 tensors from {hub}"
+    _, report = build_model(ModelConfig(), 2)
+    assert report.lines[0] == f"slowfast_r50: loaded 660 of 662 tensors from {hub}"
     (server / hub.name).unlink()
-    model, report = build_model(ModelConfig(), num_classes=2)
-    assert report[1] == "head: new, for 2 classes (the file's has 400)"
+    model, report = build_model(ModelConfig(), 2)
+    assert report.lines[1] == "head: new, for 2 classes (the file's has 400)"
     assert model.state_dict()[first].unique().item() == 0.125
 
 
 def test_no_network_and_no_file_is_one_line_with_the_ways_out(hub: Path) -> None:
     with pytest.raises(UserError) as caught:
-        build_model(ModelConfig(), num_classes=2)
+        build_model(ModelConfig(), 2)
     line = str(caught.value)
     assert "\n" not in line
     for way in (f"put {hub.name} at {hub}", "--model.weights", "--model.pretrained false"):
@@ -196,5 +233,5 @@ def test_damaged_download_is_named(hub: Path) -> None:
     hub.parent.mkdir(parents=True)
     hub.write_bytes(b"half a download")
     with pytest.raises(UserError, match="damaged") as caught:
-        build_model(ModelConfig(), num_classes=2)
+        build_model(ModelConfig(), 2)
     assert str(caught.value).startswith(f"--model.pretrained {hub}: ")

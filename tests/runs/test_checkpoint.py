@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from slowfast_dist.config.errors import RunError, UserError
@@ -68,6 +69,38 @@ def test_the_same_step_may_be_saved_again(tmp_path: Path) -> None:
     for _ in range(2):
         save_checkpoint(tmp_path, checkpoint(7), keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000007"]
+
+
+@pytest.mark.parametrize("part", ["model", "optimizer", "statistics"])
+def test_what_is_not_finite_is_not_saved_and_the_one_before_stays(
+    part: str, tmp_path: Path
+) -> None:
+    good, bad = save_checkpoint(tmp_path, checkpoint(1), keep=1), checkpoint(2)
+    names = {"model": "bias", "optimizer": "optimizer.0.exp_avg_sq"}
+    name = names.get(part, "BatchNorm statistics")
+    if part == "model":
+        bad.model["bias"][3] = torch.nan
+    elif part == "optimizer":
+        bad.optimizer["state"][0]["exp_avg_sq"][0, 0, 0, 0, 1] = torch.inf
+    else:
+        bad.tensors["statistics"] = torch.tensor([[1.0, torch.nan]])
+    with pytest.raises(RunError, match=f"step_00000002: not saved, as {name} \\(1 of its "):
+        save_checkpoint(tmp_path, bad, keep=1)
+    assert list(tmp_path.iterdir()) == [good] and load_checkpoint(good).state["global_step"] == 1
+
+
+def test_a_checkpoint_of_an_older_version_that_diverged_is_not_resumed(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, checkpoint(7), keep=1)
+    model = safetensors.torch.load_file(path / "model.safetensors")
+    model["weight"].view(-1)[0] = torch.nan
+    safetensors.torch.save_file(model, path / "model.safetensors")
+    manifest = json.loads((path / "manifest.json").read_text())
+    content = (path / "model.safetensors").read_bytes()
+    manifest["sha256"]["model.safetensors"] = hashlib.sha256(content).hexdigest()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError) as error:
+        load_checkpoint(path)
+    assert str(error.value).startswith(f"{path}: weight (1 of its 324 numbers) is not finite: ")
 
 
 @pytest.mark.parametrize("file", [*FILES, "manifest.json"])

@@ -99,6 +99,44 @@ def test_a_finished_run_is_finished(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["status"]
 
 
+def test_a_finished_run_goes_on_where_more_epochs_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("epochs: 2\n")
+    RunFolder(tmp_path).set_status("finished")
+    for epochs in (1, 2, None):
+        assert open_run(tmp_path, "auto", epochs).finished
+    with pytest.raises(UserError, match=r"--epochs 4: .* checkpoints.* are gone.*--model.weights"):
+        open_run(tmp_path, "auto", 4)  # and never begun anew over what is there
+    path = save(tmp_path / "checkpoints", 5)
+    start = open_run(tmp_path, "auto", 4)
+    assert (start.checkpoint, start.finished) == (path, False)
+    start.release()
+    (tmp_path / "config.yaml").write_text("epochs: [2\n")  # says nothing
+    assert open_run(tmp_path, "auto", 4).finished
+
+
+def test_a_folder_whose_run_was_stopped_before_its_first_step_is_used_again(
+    tmp_path: Path,
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    path = save(other / "checkpoints", 5)
+    for resume in ("never", "auto", str(path)):
+        RunFolder(run).set_status("preempted")
+        (run / "config.yaml").write_text("epochs: 2\n")
+        start = open_run(run, resume)
+        assert start.checkpoint == (path if resume == str(path) else None)
+        assert any(word in start.messages[0] for word in ("begun anew", "starting at step 0"))
+        start.release()
+    (run / "metrics.jsonl").write_text("")
+    open_run(run, "never").release()
+    (run / "metrics.jsonl").write_text('{"kind": "step", "epoch": 1, "global_step": 1}\n')
+    with pytest.raises(UserError, match="holds a run already"):
+        open_run(run, "never")
+    (run / "metrics.jsonl").unlink()
+    save(run / "checkpoints", 1)
+    with pytest.raises(UserError, match="holds a run already"):
+        open_run(run, "never")
+
+
 def test_a_checkpoint_may_be_continued_in_its_run_or_a_new_folder(tmp_path: Path) -> None:
     run, other = tmp_path / "run", tmp_path / "other"
     path = save(run / "checkpoints", 5)

@@ -140,9 +140,13 @@ def test_a_resumed_sample_log_is_that_of_an_undisturbed_run(tmp_path: Path) -> N
 
 def test_training_log_has_the_lines_of_the_original_script(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "training_log.txt"
-    TrainingLog(path).epoch(epoch_row(1), epochs=2, saved=Path("models/best_model_weights.pth"))
+    TrainingLog(path).epoch(
+        epoch_row(1), epochs=2, classes=6, saved=Path("models/best_model_weights.pth")
+    )
     resumed = TrainingLog(path)
-    resumed.epoch(epoch_row(2, validation=False) | {"train/loss": None}, epochs=2)
+    resumed.epoch(
+        epoch_row(2, validation=False) | {"train/loss": None, "train/macro_classes": 5}, 2, 6
+    )
     resumed.finish(90.0)
     assert path.read_text().splitlines() == [
         "Epoch 1/2",
@@ -155,7 +159,8 @@ def test_training_log_has_the_lines_of_the_original_script(tmp_path: Path) -> No
         "Epoch Time: 12.3 seconds",
         "",
         "Epoch 2/2",
-        "Train Loss: nan | Accuracy: 0.7500 | Precision: 0.1000 | Recall: 0.2000 | F1: 0.3000",
+        "Train Loss: nan | Accuracy: 0.7500 | Precision: 0.1000 | Recall: 0.2000 | F1: 0.3000 | "
+        "over 5 of 6 classes",
         "Train Weighted Precision: 0.4000 | Recall: 0.6000 | F1: 0.7000",
         "Gradient Norm: 1.2500 | Learning Rate: 1.000e-04",
         "Epoch Time: 12.3 seconds",

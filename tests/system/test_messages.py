@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import pytest
 
+from slowfast_dist.annotations.labels import Remark
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.columns import Categorical, InfoColumns, Texts
 from slowfast_dist.data.loaders import VideoSet
@@ -52,9 +53,11 @@ def test_a_dataset_arrives_as_it_was() -> None:
     names, labels = Texts.of(["a/x.mp4", os.fsdecode(b"b/\xe9.mp4")]), np.array([0, 1], np.int32)
     groups, infos = Categorical.of(["g", "g"]), InfoColumns.of([info, info])
     table = VideoTable(Path("/videos"), names, labels, groups, None, infos)
-    videos = VideoSet(("a", "b"), table, table[:1], (("x", "y", "probe"),), True, ("careful",))
+    remark = Remark("warning", "unscored-class", "careful")
+    videos = VideoSet(("a", "b"), table, table[:1], (("x", "y", "probe"),), True, (remark,))
     arrived = decode(encode(videos))
     assert list(arrived.train) == list(table) and arrived.train.info(1) == info
+    assert arrived.remarks == (remark,)
     assert arrived.fingerprint() == videos.fingerprint() and arrived.rejected == videos.rejected
 
 

@@ -147,13 +147,17 @@ def test_epoch_table() -> None:
     row: dict[str, float | None] = {"epoch": 1, "grad_norm": 1.5, "lr": 1e-4}
     row |= {"train/loss": None, "val/loss": 0.5, "best": True, "epoch_seconds": 365.0}
     row |= {f"{side}/{name}": value for side in ("train", "val") for name, value in scores.items()}
-    assert epoch_table(row, epochs=3).splitlines() == [
+    assert epoch_table(row, epochs=3, classes=6).splitlines() == [
         "epoch 1/3            loss   accuracy  precision     recall         f1",
         "  train                 -     0.7500     0.5000     0.2500     0.1250",
         "  validation       0.5000     0.7500     0.5000     0.2500     0.1250  best so far",
         "  gradient norm 1.5 | learning rate 0.0001 | seconds 365.0 | training left 00:12:10",
     ]
     without = {name: value for name, value in row.items() if not name.startswith("val/")}
-    out = epoch_table(without | {"train/top5_accuracy": 1.0, "epoch": 3}, epochs=3)
+    out = epoch_table(without | {"train/top5_accuracy": 1.0, "epoch": 3}, epochs=3, classes=6)
     assert "validation" not in out and "best" not in out and "left" not in out
     assert "top-5" in out
+    table = epoch_table(row | {"train/macro_classes": 6, "val/macro_classes": 2}, 3, classes=6)
+    _, train, validation, _ = table.splitlines()
+    assert validation.endswith("     0.1250  over 2 of 6 classes  best so far")
+    assert train.endswith("     0.1250")

@@ -6,6 +6,7 @@ What involves a key, a terminal or a broken wandb runs in a process of its own.
 import json
 import os
 import pty
+import shlex
 import struct
 import subprocess
 import sys
@@ -202,6 +203,30 @@ def test_a_resumed_run_keeps_its_id_and_may_go_back_in_steps(tmp_path: Path) -> 
     assert second.id == first.id
     assert history(tmp_path) == [{"epoch": 1, "global_step": 5, "loss": 0.5}]
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 2
+
+
+def test_the_line_on_how_to_sync_names_every_segment_of_a_resumed_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(run_id: str | None) -> tuple[str, str]:
+        run = opened(tmp_path / "my runs", run_id)
+        run.log_step({"epoch": 1, "global_step": 1, "loss": 1.0})
+        run.finish()
+        time.sleep(1.1)  # wandb names folders by the second
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "wandb sync" in line]
+        return str(run.id), line.partition("wandb sync ")[2]
+
+    run_id, first = start(None)
+    other, _ = start(None)  # of another run in the same place
+    _, second = start(run_id)
+    places = tmp_path / "my runs" / "wandb"
+    segments = sorted(map(str, places.glob(f"offline-run-*-{run_id}")))
+    assert shlex.split(first) == segments[:1] and other != run_id
+    assert shlex.split(second) == segments and len(segments) == 2
+    (places / segments[0] / f"run-{run_id}.wandb.synced").touch()  # as wandb sync leaves it
+    _, third = start(run_id)
+    newest = sorted(map(str, places.glob(f"offline-run-*-{run_id}")))[-1]
+    assert shlex.split(third) == [segments[1], newest]
 
 
 def test_confusion_matrix_as_chart_and_as_image(tmp_path: Path) -> None:

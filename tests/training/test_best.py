@@ -1,14 +1,18 @@
 """Which epoch is the best: better by the monitored metric, and with outputs that are numbers."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import CheckpointConfig, Config
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.runs.folder import RunFolder
-from slowfast_dist.training.best import BestModelTracker, Run
+from slowfast_dist.training.best import BestModelTracker, Divergence, Run, macro_value_now
 from tests.helpers.model_folders import save_models, small_config
 
 
@@ -31,10 +35,58 @@ def test_only_a_better_value_beats_the_best(tmp_path: Path) -> None:
     assert not most.is_worse_than({"val/accuracy": 0.9})
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), 9.9e11, 104.0])
 def test_a_model_whose_outputs_are_no_numbers_is_never_the_best(
     tmp_path: Path, loss: float
 ) -> None:
     best = best_so_far(tmp_path, "val/top5_accuracy", "max", 0.5)
     assert best.is_worse_than({"val/top5_accuracy": 1.0, "val/loss": 2.0})
     assert not best.is_worse_than({"val/top5_accuracy": 1.0, "val/loss": loss})
+
+
+def test_the_best_of_an_older_version_is_compared_by_the_new_meaning_of_macro() -> None:
+    """2 of 6 classes in validation, all right: 1/3 there, 1.0 here, which no worse epoch beats."""
+    state = {"monitor": "val/f1_macro", "mode": "max", "value": 1 / 3, "epoch": 2}
+    matrix = [[0] * 6 for _ in range(6)]
+    matrix[1][1], matrix[4][4] = 3, 2
+    epoch = {"kind": "epoch", "epoch": 2, "val/f1_macro": 1 / 3}
+    classes = {"kind": "classes", "epoch": 2, "confusion": matrix}
+    other = {"kind": "classes", "epoch": 1, "confusion": [[0] * 6] * 6}
+    assert macro_value_now(state, [other, epoch, classes]) == state | {"value": 1.0}
+    new = epoch | {"val/macro_classes": 2, "val/f1_macro": 0.9}
+    assert macro_value_now(state, [new, classes]) == state
+    assert macro_value_now(state, [epoch]) == state  # nothing tells
+    loss = state | {"monitor": "val/loss"}
+    assert macro_value_now(loss, [epoch, classes]) == loss
+    assert macro_value_now(None, [epoch, classes]) is None
+
+
+def test_a_loss_that_is_absurd_is_never_the_best(tmp_path: Path) -> None:
+    """Also as the first of a run, and as a loss of the training alone."""
+    best = best_so_far(tmp_path, "train/loss", "min", 1e9)
+    assert not best.is_worse_than({"train/loss": 1e8})
+    best.state = None
+    assert not best.is_worse_than({"train/loss": 1e8, "val/loss": 1.0})
+    assert best.is_worse_than({"train/loss": 100.0, "val/loss": 100.0})
+
+
+def test_a_run_whose_last_loss_is_absurd_does_not_finish(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = best_so_far(tmp_path, "val/loss", "min", 1.0).run
+    run = replace(run, videos=SimpleNamespace(classes=("a", "b")))  # type: ignore[arg-type]
+    divergence = Divergence(run, None)
+    with caplog.at_level("WARNING", "slowfast_dist"):
+        for epoch, loss in enumerate((2.0, 1e9, float("nan"), 3.0), 1):
+            divergence.judge(epoch, loss)
+    assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+        "epoch 2: val/loss is 1e+09"
+    ]
+    divergence.raise_if_diverged({"epoch": 1})
+    divergence.judge(5, float("nan"))
+    resumed = Divergence(run, json.loads(json.dumps(divergence.state)))
+    with pytest.raises(RunError) as error:
+        resumed.raise_if_diverged({"epoch": 1})
+    line = str(error.value)
+    assert "val/loss of epoch 5, the last, is nan, where guessing gives 0.69" in line
+    assert "models/ holds the model of epoch 1" in line and "--optimizer.lr" in line

@@ -4,6 +4,7 @@ The figures stand in the README, "What happens when"; the limits here are those 
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -196,27 +197,32 @@ def test_an_error_of_one_process_is_said_once_and_ends_all(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk, so needs root")
 @pytest.mark.parametrize(
-    ("free", "file"), [slow(16 << 20, "run/checkpoints/step_"), (64 << 10, "run/")]
+    ("free", "file", "code"),
+    [slow(24 << 20, "run/checkpoints/step_00000006", 1), (64 << 10, "run and 17.", 2)],
 )
 def test_a_full_disk_ends_all_names_the_file_and_keeps_the_last_checkpoint(
-    arguments: tuple[str | Path, ...], tmp_path: Path, free: int, file: str
+    arguments: tuple[str | Path, ...], tmp_path: Path, free: int, file: str, code: int
 ) -> None:
-    """A checkpoint is 10 MB here, the best model 7."""
+    """A checkpoint is 10 MB here, the best model 7: where they do not fit, nothing is begun."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if os.system(f"mount -t tmpfs -o size={free} tmpfs '{disk}' 2>/dev/null") != 0:
         pytest.skip("cannot mount a small file system here")
     try:
         words = (ROOT / "train.py", *arguments, "--output-dir", disk / "run")
-        more = ("--checkpoint.every-steps", "2", "--evaluation.every", "1000")
+        more = (
+            "--checkpoint.every-steps", "2", "--evaluation.every", "1000", "--checkpoint.keep", "2"
+        )  # fmt: skip
         with Group(*words, *more, processes=2, log=tmp_path / "log") as group:
-            assert group.codes(range(2), seconds=300) == [1, 1], group.printed()
+            assert group.codes(range(2), seconds=300) == [code, code], group.printed()
             (error,) = group.errors()
-            assert "No space left" in error or "MB are free" in error
-            assert str(disk / file) in error
+            assert re.search(r"disk full, [\d.]+ [kM]B are free in ", error)
+            assert f"{disk}/{file}" in error and "MB needed" in error
             assert "Traceback" not in group.printed()
+            warned = "warning: 25.2 MB are free in" in group.printed()
+            assert warned == (code == 1)
         checkpoints = sorted(path.name for path in (disk / "run").glob("checkpoints/*"))
-        assert checkpoints == (["step_00000002"] if free > 10 << 20 else [])
+        assert checkpoints == (["step_00000002", "step_00000004"] if code == 1 else [])
         assert not [path for path in (disk / "run").rglob(".*") if path.name != ".lock"]
     finally:
         os.system(f"umount '{disk}'")

@@ -228,6 +228,32 @@ def test_a_checkpoint_of_an_older_version_lacks_the_settings_that_are_new(
     assert done.returncode == 2 and "--loss.class-weights balanced (was none)" in done.stderr
 
 
+def test_a_run_that_began_with_stored_pixels_goes_on_with_them(run: Path, tmp_path: Path) -> None:
+    """As before --data.pixel-aspect; its checkpoints and config.yaml do not name it."""
+    step = Path(shutil.copytree(run / "checkpoints" / "step_00000004", tmp_path / "step_00000004"))
+    state = json.loads((step / "state.json").read_text())
+    del state["config"]["data"]["pixel_aspect"]
+    (step / "state.json").write_text(json.dumps(state))
+    manifest = json.loads((step / "manifest.json").read_text())
+    manifest["sha256"]["state.json"] = sha256((step / "state.json").read_bytes()).hexdigest()
+    (step / "manifest.json").write_text(json.dumps(manifest))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    del config["data"]["pixel_aspect"]
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(config))
+    arguments = ("--config", tmp_path / "old.yaml", "--resume", step, "--output-dir")
+    ways = (("same", (), "stored"), ("new", ("--resume-changed",), "square"))
+    for folder, more, expected in ways:
+        done = train(*arguments, tmp_path / folder, *more)
+        assert done.returncode == 0, done.stderr
+        line = "resuming with --data.pixel-aspect stored, as the run began under an older version"
+        assert (line in done.stdout) is (expected == "stored")
+        kept = yaml.safe_load((tmp_path / folder / "config.yaml").read_text())
+        assert kept["data"]["pixel_aspect"] == expected
+        best = json.loads((tmp_path / folder / "models" / "best_model.json").read_text())
+        assert best["clip"]["pixel_aspect"] == expected
+    assert "--data.pixel-aspect square (was stored)" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [
@@ -314,8 +340,9 @@ def test_a_second_run_in_the_folder_is_refused(run: Path, videos: Path) -> None:
     assert len(line) == 1 and "--resume auto" in line[0] and "--output-dir" in line[0]
 
 
-def test_a_finished_run_is_left_alone(run: Path, videos: Path) -> None:
+def test_a_finished_run_is_left_alone(run: Path) -> None:
     before = (run / "metrics.jsonl").read_bytes()
-    done = train("--data.root", videos, "--output-dir", run, "--resume", "auto")
-    assert done.returncode == 0 and "finished" in done.stdout
+    done = train("--config", run / "config.yaml", "--output-dir", run, "--resume", "auto")
+    assert done.returncode == 0
+    assert "finished, nothing to do (more --epochs than its 2 train it further)" in done.stdout
     assert (run / "metrics.jsonl").read_bytes() == before

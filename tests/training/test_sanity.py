@@ -64,9 +64,24 @@ def test_a_weight_that_is_not_finite_stops_the_run() -> None:
     model = tiny().train()
     with torch.no_grad():
         model.blocks[1].multipathway_blocks[0].res_blocks[0].branch1_conv.weight[0, 0] = torch.nan
-    with pytest.raises(UserError, match=r"blocks\.6\.proj\.weight is not finite .*loss nan"):
+    with pytest.raises(UserError, match=r"check: blocks\.1\..*branch1_conv\.weight \(1 of its "):
         check_gradients(model, random_frames(), LABELS, nullcontext)
     assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 1e30])
+def test_what_fused_kernels_hide_in_a_frozen_backbone_stops_the_run(bad: float) -> None:
+    """No gradient tells of it, and the loss is a number."""
+    model = tiny().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    inner = model.blocks[1].multipathway_blocks[0].res_blocks[0].branch2
+    with torch.no_grad():
+        inner.conv_a.weight[0, 0] = bad
+        inner.conv_b.weight[:, 0] = bad
+        inner.conv_b.weight[::2, 0] = -bad
+    set_norm(model, "frozen")
+    freeze(model, "backbone")
+    with pytest.raises(UserError, match="sanity check: .* not finite"):
+        check_gradients(model.train(), random_frames(), LABELS, nullcontext)
 
 
 def test_a_head_without_gradient_is_named() -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from slowfast_dist.commands.benchmark.output import Laps
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.clips import dense_indices
+from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.model.inputs import MEAN, STD
@@ -54,8 +54,8 @@ def drawn_clip(
     """The frames (T,) and the region that ``TrainingClips`` draws for the key from SEED."""
     rng = np.random.default_rng([SEED, key.epoch, key.sample])
     position = float(rng.random())
-    view = training_view(info.height, info.width, data, rng)
-    return dense_indices(info.frames, data.num_frames, data.sampling_rate, position), view
+    view = training_view(info.height, info.width, data, rng, info.pixel_aspect)
+    return clip_indices(info, data, position), view
 
 
 def _read_decord(path: Path, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -90,12 +90,12 @@ class PlainClips(Dataset[Tensor]):
             frames = _read_decord(path, indices)
         x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255
         x = (x - MEAN) / STD
-        scale = view.size / view.height
-        height = max(view.size, round(info.height * scale))
-        width = max(view.size, round(info.width * scale))
+        down, across = view.size / view.height, view.size / view.width
+        height = max(view.size, round(info.height * down))
+        width = max(view.size, round(info.width * across))
         x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
-        top = min(round(view.top * scale), height - view.size)
-        left = min(round(view.left * scale), width - view.size)
+        top = min(round(view.top * down), height - view.size)
+        left = min(round(view.left * across), width - view.size)
         x = x[:, :, top : top + view.size, left : left + view.size]
         return (x.flip(-1) if view.flip else x).permute(1, 0, 2, 3)
 

@@ -108,7 +108,7 @@ def _measure(command: BenchmarkScaling, environment: dict[str, str] | None) -> d
             torch.set_num_threads(_threads(command))
     accelerator = make_accelerator(command.mixed_precision, 120.0)  # no step takes a minute
     config = ModelConfig(command.model, pretrained=False, norm="frozen")
-    network = set_up_network(config, CLASSES, accelerator, None)
+    network, _ = set_up_network(config, CLASSES, accelerator, None)
     optimizer = build_optimizer(
         network, OptimizerConfig(), fused=accelerator.mixed_precision != "fp16"
     )

@@ -40,7 +40,7 @@ class OurStep:
             compile=command.compile,
             checkpoint_activations=command.checkpoint_activations,
         )
-        self.network = set_up_network(config, command.num_classes, self.accelerator, None)
+        self.network, _ = set_up_network(config, command.num_classes, self.accelerator, None)
         if command.layout == "contiguous":
             self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         optimizer = build_optimizer(

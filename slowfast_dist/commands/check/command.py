@@ -13,8 +13,9 @@ from slowfast_dist.commands.check.sides import copies, shared_recordings
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.clip_cost import clip_costs
+from slowfast_dist.data.scan import path_below
 from slowfast_dist.system.child import HANGS
-from slowfast_dist.system.files import write_json
+from slowfast_dist.system.files import reason_of, write_json
 
 SAMPLE = 20
 """Videos of which a clip is read, to estimate the loader's speed: some seconds of work."""
@@ -43,7 +44,7 @@ def run_check(root: Path, command: CheckData) -> None:
         try:
             write_json(command.json, report(root, data, found, stats, moved))
         except OSError as error:
-            raise RunError(f"--json {command.json}: {error.strerror or error}") from None
+            raise RunError(f"--json {command.json}: {reason_of(error)}") from None
     if any(finding.level == "error" for finding in found):
         raise SystemExit(1)
 
@@ -58,8 +59,9 @@ def _findings(data: Dataset, command: CheckData) -> list[Finding]:
         *files.refused(data),
         *files.short_clips(data, command),
         *files.class_sizes(data),
-        *files.frame_rates(data),
+        *files.frame_rates(data, command),
         *files.frame_sizes(data, command),
+        *files.pictures(data),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
 
@@ -68,7 +70,9 @@ def _read_cost(readable: Sequence[Path], command: CheckData) -> float | None:
     """Mean CPU seconds to read a clip of a few videos, spread evenly over all; None without any."""
     step = max(1, len(readable) // SAMPLE)
     chosen = readable[step // 2 :: step][:SAMPLE]
-    costs = clip_costs(chosen, 1, command.num_frames, command.sampling_rate, command.crop_size)
+    costs = clip_costs(
+        chosen, 1, command.num_frames, command.sampling_rate, command.crop_size, command.frame_rate
+    )
     return statistics.mean(costs.values()) if costs else None
 
 
@@ -102,7 +106,7 @@ def _move_bad(data: Dataset, target: Path, roots: Sequence[Path]) -> list[dict[s
     for row in sorted(data.reasons):
         # Two videos of the same path below their roots are not the same.
         path, name = data.paths[row], data.names[row]
-        place = (target / data.roots[row] if data.roots else target) / name
+        place = (target / data.roots[row] if data.roots else target) / path_below(name)
         # A long video on a busy machine is no bad one.
         slow = data.reasons[row].startswith(HANGS)
         problem = "perhaps it is only slow: see for yourself" if slow else move(path, place)

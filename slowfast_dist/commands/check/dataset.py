@@ -3,7 +3,6 @@
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.annotations.labels import Remark, label_remarks
+from slowfast_dist.annotations.table import Side
 from slowfast_dist.commands.check.near_copies import (
     FINGERPRINT,
     Fingerprints,
@@ -21,7 +22,15 @@ from slowfast_dist.commands.check.near_copies import (
 from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.manifest import Listing, list_videos, require_same_classes, usable
+from slowfast_dist.data.manifest import (
+    Listing,
+    for_training,
+    labelled_as_trained,
+    list_videos,
+    of_side,
+    require_two_classes,
+    usable,
+)
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import (
     BYTES_PER_SECOND,
@@ -29,18 +38,17 @@ from slowfast_dist.data.probing import (
     TIME_LIMIT,
     probe_videos,
 )
-from slowfast_dist.data.split import Split, split_videos
+from slowfast_dist.data.split import Split, split_videos, unscored
+from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.transcode import sha256_or_nothing
 
 PIXELS_PER_SECOND = 2e7
 """Pixels that a file's time limit grants a second for: a tenth of what one CPU decodes."""
-
-Side = Literal["train", "val"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Dataset:
     labels: Codes
     groups: Codes
     sides: list[Side | None]
-    """None for what the probe rejected, and where the split is refused."""
+    """None for what the probe rejected, and where the split is refused. Only a CSV says test."""
     infos: list[VideoInfo | None]
     """None for what the probe rejected."""
     reasons: dict[int, str]
@@ -66,10 +74,12 @@ class Dataset:
     """Videos that are equal, two or more each."""
     roots: list[Side] | None
     """Which of two roots each is from, where the split was made by the user."""
+    by_column: bool
+    """Whether a CSV's column split parts them."""
     refused: str | None
     """Why training would not start with these videos."""
-    notes: tuple[str, ...]
-    """What training would warn of."""
+    remarks: tuple[Remark, ...]
+    """What training would say of the list and the split, copies across it left out."""
     try_pattern: Callable[[str], str | None]
     """Why training would refuse a group_pattern, None if it would not."""
 
@@ -95,11 +105,7 @@ class Dataset:
 
 def read_dataset(root: Path, command: CheckData) -> Dataset:
     """All that is to be known of the dataset."""
-    flag = "data.train-dir" if command.val_dir else "data.root"
-    listings = [list_videos(root, flag, command.group_pattern)]
-    if command.val_dir:
-        listings.append(list_videos(command.val_dir, "data.val-dir", command.group_pattern))
-        require_same_classes(*listings)
+    listings = _listings(root, command)
     both: tuple[Side, Side] = ("train", "val")
     videos = [
         (side, video)
@@ -117,21 +123,39 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
     sides: list[Side | None] = [
         side if info else None for (side, _), info in zip(videos, infos, strict=True)
     ]
-    split, refused = None, None
-    if not command.val_dir:
+    refused, by_column = None, False
+    remarks: tuple[Remark, ...] = tuple(said for one in listings for said in one.remarks)
+    if command.val_dir:
+        val_rows = np.flatnonzero(readable[len(listings[0].videos) :])
+        scored = listings[1].videos.select(val_rows)
+        remedy = f"add some to --val-dir {command.val_dir}"
+        remarks += tuple(unscored(scored, listings[1].classes, remedy))
+    else:
         split, refused = _try_split(listings[0], readable, root, command)
-        val = set(split.val.names) if split else set()
+        remarks = split.remarks if split else remarks
+        by_column = split is not None and not split.drawn
+        found_sides: list[tuple[Side, VideoTable]] = []
+        if split:
+            found_sides = [("train", split.train), ("val", split.val)]
+        by_name: dict[str, Side] = {name: s for s, table in found_sides for name in table.names}
+        test = set(listings[0].rows_of("test").tolist()) if listings[0].sides is not None else set()
         for row in np.flatnonzero(readable).tolist():
-            sides[row] = None if not split else "val" if videos[row][1].name in val else "train"
+            sides[row] = "test" if row in test else by_name.get(videos[row][1].name)
 
     def try_pattern(pattern: str) -> str | None:
         if command.val_dir:
             return None
         try:
-            listing = list_videos(root, "data.root", pattern)
+            listing = list_videos(
+                root, "data.root", pattern, start=start_of_paths(root, command.videos)
+            )
         except UserError as error:
             return str(error)
         return _try_split(listing, readable, root, command)[1]
+
+    counts = np.bincount([video.label for _, video in videos], minlength=len(listings[0].classes))
+    named = dict(zip(listings[0].classes, counts.tolist(), strict=True))
+    remarks += tuple(label_remarks(named, command.flip))
 
     fingerprints = _fingerprints(paths, infos, reasons, command.full, workers)
     groups = [f"{side}/{video.group}" for side, video in videos]  # nothing binds two roots
@@ -146,12 +170,31 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
         reasons=reasons,
         fingerprints=fingerprints,
         near_copies=find_near_copies(fingerprints),
-        same_bytes=_same_bytes(paths, reasons),
+        same_bytes=_same_bytes(infos, reasons),
         roots=[side for side, _ in videos] if command.val_dir else None,
+        by_column=by_column,
         refused=refused,
-        notes=split.warnings if split else (),
+        remarks=remarks,
         try_pattern=try_pattern,
     )
+
+
+def _listings(root: Path, command: CheckData) -> list[Listing]:
+    """The videos of the root, or of both with the labels of the first."""
+    flag = "data.train-dir" if command.val_dir else "data.root"
+    start = None if root.is_dir() and command.val_dir else start_of_paths(root, command.videos)
+    train = list_videos(root, flag, command.group_pattern, start=start)
+    if command.val_dir is None:
+        return [train]
+    train = of_side(train, "train", flag, root)
+    require_two_classes(train, flag, root)
+    start = None if command.val_dir.is_dir() else command.videos
+    val = list_videos(
+        command.val_dir, "data.val-dir", command.group_pattern, start=start, single_class=True,
+        may_be_empty=True,
+    )  # fmt: skip
+    val = of_side(val, "val", "data.val-dir", command.val_dir)
+    return [train, labelled_as_trained(val, train, command.val_dir)]
 
 
 def _try_split(
@@ -159,7 +202,9 @@ def _try_split(
 ) -> tuple[Split | None, str | None]:
     """The split of a training with these videos, or why there is none."""
     try:
-        listed = usable(listing, readable, "data.root", root)
+        listed = for_training(listing, "data.root", root)
+        readable = readable[listing.rows_of("train", "val")]
+        listed = usable(listed, readable, "data.root", root)
         return split_videos(listed, command.val_fraction, command.seed), None
     except UserError as error:
         return None, str(error)
@@ -201,20 +246,12 @@ def _fingerprints(
     return found
 
 
-def _same_bytes(paths: Sequence[Path], reasons: dict[int, str]) -> list[list[int]]:
-    """Rows of readable files that are equal: of those of one size, a hash of the content."""
-    sizes: dict[int, list[int]] = defaultdict(list)
-    for row, path in enumerate(paths):
-        if row not in reasons:
-            with contextlib.suppress(OSError):
-                sizes[path.stat().st_size].append(row)
-    rows = [row for same in sizes.values() if len(same) > 1 for row in same]
-    equal: dict[str, list[int]] = defaultdict(list)
-    with ThreadPoolExecutor(4) as pool:  # more would not help, as the disk sets the pace
-        digests = pool.map(sha256_or_nothing, [paths[row] for row in rows])
-        for row, digest in zip(rows, digests, strict=True):
-            if digest is not None:
-                equal[digest].append(row)
+def _same_bytes(infos: Sequence[VideoInfo | None], reasons: dict[int, str]) -> list[list[int]]:
+    """Rows of readable files that are equal, by the digest that the probe took."""
+    equal: dict[int, list[int]] = defaultdict(list)
+    for row, info in enumerate(infos):
+        if info is not None and row not in reasons:
+            equal[info.digest].append(row)
     return [same for same in equal.values() if len(same) > 1]
 
 

@@ -1,14 +1,26 @@
 """What is wrong with single files and classes of a dataset."""
 
 from collections import Counter
-from collections.abc import Iterator
-from operator import itemgetter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.clips import (
+    PRETRAINED_RATE,
+    are_near,
+    dense_clips,
+    group_rates,
+    other_rates,
+)
+from slowfast_dist.data.columns import InfoColumns
+from slowfast_dist.data.video_table import count_pictures
+from slowfast_dist.video.pictures import picture_findings
+from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.views import is_sensible
 
 IMBALANCE = 3.0
 """Videos of the largest class over those of the smallest, from which it is worth a word: training
@@ -16,10 +28,6 @@ then favours the large one, and accuracy hides it."""
 
 FEW_VIDEOS = 5
 """Videos of a class below which a split leaves next to nothing to learn from or to score."""
-
-FRAME_RATE_TOLERANCE = 0.1
-"""Share of the median frame rate by which a video's may differ: 29.97 and 30 a second are alike, 24
-and 25 too, while 25 and 30 are not."""
 
 EXTREME_ASPECT = 3.0
 """Long side over short side from which a square crop sees less than a third of the picture."""
@@ -65,18 +73,19 @@ def cut_off(data: Dataset) -> Iterator[Finding]:
 def refused(data: Dataset) -> Iterator[Finding]:
     if data.refused is not None:
         yield Finding("refused", "error", "Training would not start.", data.refused)
-    for note in data.notes:
-        what, _, remedy = note.partition(": ")
-        yield Finding("unscored-class", "warning", f"{what[0].upper()}{what[1:]}.", remedy)
+    for remark in data.remarks:
+        if remark.level == "warning":
+            what = f"{remark.what[0].upper()}{remark.what[1:]}."
+            yield Finding(remark.kind, "warning", what, remark.remedy)
 
 
 def short_clips(data: Dataset, command: CheckData) -> Iterator[Finding]:
-    span = (command.num_frames - 1) * command.sampling_rate + 1
+    clip = clip_config(command)
     known = data.readable()
-    short = [(row, info.frames) for row, info in known if info.frames < span]
+    short = [(row, info) for row, info in known if not dense_clips(info, clip).fit]
     if not short:
         return
-    low = int(np.percentile([info.frames for _, info in known], 5))
+    low = int(np.percentile([_counted_frames(info, command) for _, info in known], 5))
     rate = (low - 1) // max(1, command.num_frames - 1)
     if rate >= command.sampling_rate:
         remedy = "harmless where they are few"
@@ -84,16 +93,41 @@ def short_clips(data: Dataset, command: CheckData) -> Iterator[Finding]:
         remedy = f"--data.sampling-rate {rate} fits 95 of 100"
     else:
         remedy = "a smaller --data.num-frames"
+    span = (command.num_frames - 1) * command.sampling_rate + 1
+    lasts, of = f"{span} frames", ""
+    if command.frame_rate != "video":
+        lasts, of = f"{span / command.frame_rate:.2f} s", f" of {command.frame_rate:g} a second"
     yield Finding(
         "short-clips", "warning",
-        f"{len(short)} of {len(known)} videos are shorter than a clip ({span} frames: "
-        f"{command.num_frames}, every {_ordinal(command.sampling_rate)}); their last frame is "
-        "repeated.",
+        f"{len(short)} of {len(known)} videos are shorter than a clip ({lasts}: "
+        f"{command.num_frames} frames, every {_ordinal(command.sampling_rate)}{of}); their last "
+        "frame is repeated.",
         f"{remedy}; --data.sampling uniform spreads a clip over each video",
-        [f"{data.names[row]}: {count} frame{'s' * (count != 1)}"
-         for row, count in sorted(short, key=itemgetter(1))],
-        [{**data.video(row), "frames": count} for row, count in short],
+        [f"{data.names[row]}: {info.frames} frame{'s' * (info.frames != 1)}{_lasting(info)}"
+         for row, info in sorted(short, key=lambda one: one[1].frames)],
+        [{**data.video(row), "frames": info.frames} for row, info in short],
     )  # fmt: skip
+
+
+def clip_config(command: CheckData) -> DataConfig:
+    """The clips that the training would cut."""
+    return DataConfig(
+        num_frames=command.num_frames, sampling_rate=command.sampling_rate,
+        frame_rate=command.frame_rate,
+    )  # fmt: skip
+
+
+def _counted_frames(info: VideoInfo, command: CheckData) -> float:
+    """Frames of a video, at the rate in which a clip counts them."""
+    own = info.mean_rate()
+    if command.frame_rate == "video" or own <= 0:
+        return info.frames
+    return 1 + (info.frames - 1) / own * command.frame_rate
+
+
+def _lasting(info: VideoInfo) -> str:
+    rate = info.mean_rate()
+    return f", {info.frames / rate:.2f} s" if rate > 0 else ""
 
 
 def _ordinal(number: int) -> str:
@@ -125,22 +159,55 @@ def class_sizes(data: Dataset) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def frame_rates(data: Dataset) -> Iterator[Finding]:
-    known = [(row, info.fps) for row, info in data.readable()]
-    given = [fps for _, fps in known if fps > 0]
-    if not given:
+def frame_rates(data: Dataset, command: CheckData) -> Iterator[Finding]:
+    known = data.readable()
+    rates = np.array([info.mean_rate() for _, info in known])
+    groups = group_rates(rates)
+    if not groups:
         return
-    middle = float(np.median(given))
-    odd = [(row, fps) for row, fps in known if abs(fps - middle) > FRAME_RATE_TOLERANCE * middle]
-    if odd:
+    usual, whose = groups[0].rate, f"the {groups[0].videos} of {groups[0].rate:g} a second"
+    if command.frame_rate == "video":
+        usual = PRETRAINED_RATE
+        whose = f"the {usual:g} a second that the pretrained networks saw"
+    names = [data.names[row] for row, _ in known]
+    summary = other_rates(rates, clip_config(command), [usual], whose, names.__getitem__)
+    summary = summary and f"{summary}, where frames are counted."
+    if untold := int((rates <= 0).sum()):
+        line = f"{untold} of {len(rates)} videos tell neither a frame rate nor times."
+        summary = f"{summary} {line}" if summary else line
+    if summary:
+        odd = np.flatnonzero((rates <= 0) | ~are_near(rates, [usual])).tolist()
+        rows = [(known[place][0], float(rates[place])) for place in odd]
         yield Finding(
-            "frame-rates", "warning",
-            f"{len(odd)} of {len(known)} videos have another frame rate than the others' "
-            f"{middle:g} a second: their clips span another time, as frames are counted.",
-            "convert them to one rate, or --data.sampling uniform where each shows one action",
-            [f"{data.names[row]}: " + (f"{fps:.4g} a second" if fps > 0 else "it does not say")
-             for row, fps in odd],
-            [{**data.video(row), "fps": fps} for row, fps in odd],
+            "frame-rates", "warning", summary,
+            "--data.frame-rate 30, as the preset finetune has it, takes frames by their times; "
+            "or --data.sampling uniform where each shows one action",
+            [f"{data.names[row]}: " + (f"{rate:.4g} a second" if rate > 0 else "it does not say")
+             for row, rate in rows],
+            [{**data.video(row), "fps": rate} for row, rate in rows],
+        )  # fmt: skip
+
+
+_KINDS: dict[str, Callable[[VideoInfo], bool]] = {
+    "hdr": lambda info: info.light != "sdr",
+    "interlaced": lambda info: info.interlaced,
+    "alpha": lambda info: info.alpha,
+    "pixel-aspect": lambda info: not is_sensible(info.stated_aspect),
+}
+"""Of a kind of picture_findings: whether a video is meant."""
+
+
+def pictures(data: Dataset) -> Iterator[Finding]:
+    known = data.readable()
+    if not known:
+        return
+    for note in picture_findings(count_pictures(InfoColumns.of([info for _, info in known]))):
+        rows = [row for row, info in known if _KINDS[note.kind](info)]
+        yield Finding(
+            note.kind, "warning", f"{note.summary[0].upper()}{note.summary[1:]}.",
+            note.remedy or "harmless where they look right",
+            [data.names[row] for row in rows] if len(rows) < len(known) else [],
+            [data.video(row) for row in rows],
         )  # fmt: skip
 
 
@@ -148,7 +215,7 @@ def frame_sizes(data: Dataset, command: CheckData) -> Iterator[Finding]:
     known = data.readable()
     if not known:
         return
-    shorts = {row: min(info.width, info.height) for row, info in known}
+    shorts = {row: min(info.shown_width, info.height) for row, info in known}
     middle = float(np.median(list(shorts.values())))
     odd: list[tuple[int, str]] = []
     small: list[tuple[int, str]] = []
@@ -156,7 +223,7 @@ def frame_sizes(data: Dataset, command: CheckData) -> Iterator[Finding]:
         size, short = f"{info.width} x {info.height} px", shorts[row]
         if short < TINY:
             odd.append((row, f"{size}: too small to see anything in"))
-        elif max(info.width, info.height) > EXTREME_ASPECT * short:
+        elif max(info.shown_width, info.height) > EXTREME_ASPECT * short:
             odd.append((row, f"{size}: so long that a crop sees little of it"))
         elif not middle / ODD_SIZE < short < middle * ODD_SIZE:
             odd.append((row, f"{size}, where the others have a short side of {middle:g}"))

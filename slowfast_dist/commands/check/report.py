@@ -10,11 +10,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from slowfast_dist.annotations.table import SIDES
 from slowfast_dist.commands.check.dataset import Dataset, Finding
+from slowfast_dist.commands.check.files import clip_config
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.system.files import sync_folder
+from slowfast_dist.data.clips import dense_clips
+from slowfast_dist.system.files import reason_of, sync_folder
+from slowfast_dist.video.pictures import ratio
 from slowfast_dist.video.reader import chosen_decoder
 
 EXAMPLES = 3
@@ -39,19 +43,25 @@ WORTH_PREPARING = 3.0
 def facts(data: Dataset, command: CheckData, seconds: float | None, workers: int) -> dict[str, Any]:
     """What the dataset is, wrong or not. ``seconds``: CPU time to read a clip."""
     infos = [info for _, info in data.readable()]
-    lengths = [info.frames / info.fps for info in infos if info.fps > 0]
+    rates = [info.mean_rate() for info in infos]
+    lengths = [info.frames / rate for info, rate in zip(infos, rates, strict=True) if rate > 0]
     stats: dict[str, Any] = {
         "codecs": _counts(info.codec for info in infos),
         "decoders": _counts(chosen_decoder(info, "auto") for info in infos),
-        "frame_rates": _counts(f"{info.fps:.4g}" for info in infos),
+        "frame_rates": _counts(f"{rate:.4g}" for rate in rates),
         "sizes": _counts(f"{info.width}x{info.height}" for info in infos),
         "rotated": sum(info.rotation != 0 for info in infos),
+        "pixel_aspects": _counts(ratio(info.pixel_aspect) for info in infos),
+        "lights": _counts(info.light for info in infos),
+        "interlaced": sum(info.interlaced for info in infos),
+        "alpha": sum(info.alpha for info in infos),
         "seconds": {"total": sum(lengths), "median": median(lengths) if lengths else None},
     }
-    span = (command.num_frames - 1) * command.sampling_rate + 1
+    clip = clip_config(command)
     costs = [  # on average a clip begins in the middle between two keyframes
         (info.decode_ms * min(span + info.key_interval / 2, info.frames), data.names[row])
         for row, info in data.readable()
+        for span in (int(dense_clips(info, clip).at(0)[-1]) + 1,)
     ]
     stats["slowest"] = [
         {"path": name, "decode_ms_a_clip": round(cost, 1)}
@@ -81,13 +91,14 @@ def report(
 ) -> dict[str, Any]:  # fmt: skip
     """For programs; the keys stay."""
     counts = Counter(zip(data.labels.tolist(), data.sides, strict=True))
+    has_test = "test" in data.sides
     return {
         "data": shown(str(root.absolute())),
         "ok": not any(finding.level == "error" for finding in found),
         "videos": len(data.names),
         "readable": len(data.names) - len(data.reasons),
         "classes": {
-            name: {side: counts[label, side] for side in ("train", "val")}
+            name: {side: counts[label, side] for side in (*SIDES[:2], *SIDES[2:] * has_test)}
             for label, name in enumerate(data.classes)
         },
         "findings": [
@@ -103,6 +114,7 @@ def text(root: Path, data: Dataset, found: list[Finding], stats: dict[str, Any])
     """For people: the worst first, each finding with its remedy; then what the dataset is."""
     sides = Counter(side for side in data.sides if side)
     split = f"; {sides['train']} train, {sides['val']} validate" if sides else ""
+    split += f", {sides['test']} test" if sides["test"] else ""
     lines = [f"{shown(str(root))}: {len(data.names)} videos of {len(data.classes)} classes{split}"]
     for level, title in (("error", "ERRORS"), ("warning", "WARNINGS")):
         of_level = [finding for finding in found if finding.level == level]
@@ -111,6 +123,9 @@ def text(root: Path, data: Dataset, found: list[Finding], stats: dict[str, Any])
         for finding in of_level:
             lines += _finding(finding)
     lines += ["", "WHAT THERE IS" if found else "NOTHING WRONG WAS FOUND", *_facts(stats)]
+    for remark in data.remarks:
+        if remark.level == "info":
+            lines += _wrapped(str(remark), "  ", "    ")
     return "\n".join(lines)
 
 
@@ -141,6 +156,9 @@ def _facts(stats: dict[str, Any]) -> Iterator[str]:
         yield from line("decoders", _most_common(decoders))
     if stats["rotated"]:
         yield from line("rotated", f"{stats['rotated']}; they are turned upright")
+    shapes = {name: count for name, count in stats["pixel_aspects"].items() if name != "1:1"}
+    if shapes:
+        yield from line("pixels", f"not square: {_most_common(shapes)}; shown as players do")
     total = stats["seconds"]
     if total["median"] is not None:
         minutes, seconds = divmod(round(total["total"]), 60)
@@ -215,7 +233,7 @@ def move(source: Path, target: Path) -> str | None:
     except FileExistsError:
         return f"{target}: something is there already"
     except OSError as error:
-        return f"{error.filename or target}: {error.strerror or error}"
+        return f"{error.filename or target}: {reason_of(error, target.parent)}"
     try:
         source.unlink()
     except OSError as error:  # a folder from which nothing may be taken

@@ -84,6 +84,11 @@ def _named_recordings(data: Dataset, recordings: Recordings, crossing: list[list
 
 
 def _by_pattern(data: Dataset, pattern: str) -> str:
+    if data.by_column:
+        return (
+            "correct the column split, recordings whole, or delete it and train with "
+            f"--data.group-pattern '{pattern}'"
+        )
     if data.roots:
         return (
             "divide the videos anew, recordings whole, or let training do it: all of them below "
@@ -96,7 +101,7 @@ def _crossing(data: Dataset, groups: Codes) -> list[list[int]]:
     """Groups with videos on both sides."""
     members: dict[int, list[int]] = {}
     for row, group in enumerate(groups.tolist()):
-        if data.sides[row] is not None:
+        if data.sides[row] in ("train", "val"):
             members.setdefault(group, []).append(row)
     return [rows for rows in members.values() if len({data.sides[row] for row in rows}) == 2]
 
@@ -156,7 +161,7 @@ def copies(data: Dataset) -> Iterator[Finding]:
     found: dict[str, list[list[int]]] = {"classes": [], "split": [], "rest": []}
     for rows in clusters(pairs, len(data.names)):
         across_classes = len({int(data.labels[row]) for row in rows}) > 1
-        across_split = {data.sides[row] for row in rows} >= {"train", "val"}
+        across_split = len({data.sides[row] for row in rows} - {None}) > 1
         if across_classes:
             found["classes"].append(rows)
         if across_split:

@@ -26,7 +26,7 @@ from slowfast_dist.inference.exported import (
 )
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, read_best
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.interrupts import ends_at_ctrl_c, quiet
 from slowfast_dist.system.text import few
 
@@ -72,8 +72,12 @@ def run_export(run: Path, command: Export) -> Exported:
         metadata = describe_export(best, sha256, command.input_type)
         begin = time.perf_counter()
         content = _content(network, best, command, metadata)
-        file.write(content)
-        file.flush()
+        try:
+            file.write(content)
+            file.flush()
+        except OSError as error:
+            reason = reason_of(error, path.parent, len(content))
+            raise OSError(error.errno, reason, str(path)) from error
         seconds, written = time.perf_counter() - begin, Path(file.name)
         lines = [f"{path}: {len(content) / 1e6:.1f} MB, made in {seconds:.1f} s"]
         if clips is None or backend is None:
@@ -136,7 +140,7 @@ def _write_faults(path: Path) -> Iterator[None]:
             raise UserError(
                 f"--output {path}: cannot be written ({error.strerror}): give another place"
             ) from None
-        raise RunError(f"cannot write {path}: {error.strerror}") from error
+        raise RunError(f"cannot write {path}: {reason_of(error)}") from error
 
 
 def _load(best: BestModel) -> tuple[SlowFast, str]:

@@ -29,7 +29,7 @@ from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 from slowfast_dist.video.ordered_reader import BYTES_PER_SECOND, next_message, open_in_order
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.views import ViewConverter
+from slowfast_dist.video.views import ViewConverter, square_pixels
 from slowfast_dist.video.writer import Sound, VideoWriter, WriteError, can_hold
 
 SegmentCaption = tuple[float, str, str, list[float]]
@@ -60,9 +60,9 @@ def annotate(
 ) -> str | None:
     """Write the copy, an mp4, atomically; in a process of its own, as the decoder may hang.
 
-    Every frame at its own time, upright, in its own size but for what `VideoWriter` and MIN_WIDTH
-    say; the sound is copied. Returns what became of the sound where it was not. Raises DecodeError
-    for the video, RunError where the copy cannot be written.
+    Every frame at its own time, upright, in square pixels, in its own size but for what
+    `VideoWriter` and MIN_WIDTH say; the sound is copied. Returns what became of the sound where it
+    was not. Raises DecodeError for the video, RunError where the copy cannot be written.
     """
     part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     duration = video.scores.duration
@@ -132,8 +132,8 @@ def serve_annotate(line: Channel, request: dict[str, Any]) -> None:
 
 def _write_copy(line: Channel, request: dict[str, Any]) -> str | None:
     path, part, info = Path(request["path"]), Path(request["part"]), VideoInfo(**request["info"])
-    factor = max(1, -(-MIN_WIDTH // info.width), -(-MIN_HEIGHT // info.height))
-    height, width = info.height * factor, info.width * factor
+    factor = max(1, -(-MIN_WIDTH // info.shown_width), -(-MIN_HEIGHT // info.height))
+    height, width = info.height * factor, info.shown_width * factor
     converter = ViewConverter(info.height, info.width, info.rotation, None, info.mirrored)
     rgb = np.empty((info.height, info.width, 3), np.uint8)
     overlay = CaptionOverlay(height, width)
@@ -145,7 +145,8 @@ def _write_copy(line: Channel, request: dict[str, Any]) -> str | None:
         with VideoWriter(part, height, width, fps, copied) as writer:
             for number, time, frame in frames.read(range(info.frames)):
                 converter.write(frame, rgb)
-                large = rgb.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else rgb
+                large = square_pixels(rgb, info.shown_width)
+                large = large.repeat(factor, axis=0).repeat(factor, axis=1)
                 if number == 0 and frame.time is not None:
                     sound.origin = float(frame.time)
                 caption = _caption_at(time, request["captions"], request["step"])

@@ -78,14 +78,16 @@ def _refuse_unused_flags(command: Predict, live: bool) -> None:
 def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> int:
     """Print what the model says of each file, and do what --segments and --annotate ask for;
     returns how many could not be read."""
+    if found.skipped:
+        note(str(found.skipped))
     if found.repeated:
         note(f"{found.repeated} of the inputs are files that were given already")
-    from slowfast_dist.commands.predict.videos import predict_videos
+    from slowfast_dist.commands.predict.videos import SeenVideos, predict_videos
 
     files, columns = found.files, terminal_columns()
     paths = [given.path for given in files]
     out = JsonLines() if command.json else Table(paths, predictor.classes, columns)
-    failed = 0
+    failed, seen = 0, SeenVideos(predictor, command)
     with closing(predict_videos(predictor, files, command)) as predictions:
         # On a terminal the table itself shows how far it is.
         watched = columns is not None or len(files) == 1
@@ -104,6 +106,9 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
                 continue
             ranked = top(one.probabilities, predictor.classes, command.top_k)
             out.prediction(one.path, ranked, one.info, more)
+            seen.add(one.path, one.info)
+    for line in seen.notes():
+        note(line)
     if failed and len(files) > 1:
         note(f"{failed} of {len(files)} could not be read")
     return failed

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from slowfast_dist.commands.predict.windows import (
-    UNIFORM_SECONDS,
-    dense_clip_frames,
-    window_indices,
-)
+from slowfast_dist.commands.predict.windows import UNIFORM_SECONDS
 from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.clips import clip_offsets, dense_indices, nearest, uniform_indices
 from slowfast_dist.system.child import Ended, Message
 from slowfast_dist.video.reader import Frames
 
 DENSITY = 4
 """Frames that are held for each one that a clip spread over a window takes: enough for evenly
 spaced ones, and a long window of a fast source does not fill the memory."""
+
+DENSE_DENSITY = 16
+"""Frames that are held for each one that a clip by time takes: all of a source of up to 240 frames
+a second, at rate 2 of 30, so that the nearest is exactly that."""
 
 JUMP_SECONDS = 5.0
 """Seconds between two frames of a source, beyond a window's length, from which on its clock counts
@@ -40,12 +42,14 @@ class LiveFrame:
 @dataclass(frozen=True)
 class Window:
     """``clips`` uint8 (crops, T, size, size, 3); ``start`` (seconds of the source) of its first
-    frame; its ``last`` frame; frames ``dropped`` so far."""
+    frame; its ``last`` frame; frames ``dropped`` so far; the source's frames a second (``rate``),
+    0 where it is not known yet."""
 
     clips: Frames
     start: float
     last: LiveFrame
     dropped: int
+    rate: float
 
 
 class FrameBuffer:
@@ -58,8 +62,15 @@ class FrameBuffer:
     def __init__(self, data: DataConfig, window: float | None) -> None:
         self._data = data
         self._dense = data.sampling == "dense" and window is None
-        self._clip = dense_clip_frames(data)
+        self._offsets = clip_offsets(None, data) if self._dense else None
+        """Seconds at which a clip takes frames, where it does so by time."""
+        self._clip = (data.num_frames - 1) * data.sampling_rate + 1  # where it counts them
         self._seconds = UNIFORM_SECONDS if window is None else window
+        # Of many frames a second, or a long window, no more are held than those so far apart.
+        self._least = self._seconds / (DENSITY * data.num_frames)
+        if self._offsets is not None:
+            self._seconds = float(self._offsets[-1])
+            self._least = data.sampling_rate / (DENSE_DENSITY * float(data.frame_rate))
         self._frames: deque[LiveFrame] = deque()
         self._changed = threading.Condition()
         self._received = self._covered = self._skipped = self._dropped = 0
@@ -67,6 +78,8 @@ class FrameBuffer:
         """Seconds waited in vain since something came; none while this process is stopped."""
         self.ready = self.begun = self.full = False
         """Whether the process runs, a frame has come, and a whole window of them."""
+        self.pictures: dict[str, Any] | None = None
+        """What the source's pictures are, once the first came, as `picture_facts` says."""
         self.end: dict[str, Any] | None = None
         """The header with which the source ended; {"ended": how} where its process did."""
 
@@ -80,6 +93,8 @@ class FrameBuffer:
                 self._add_frame(message.header, message.data)
             elif "ready" in message.header:
                 self.ready = True
+            elif "pictures" in message.header:
+                self.pictures = message.header["pictures"]
             else:
                 self.end = message.header
             self._changed.notify_all()
@@ -95,12 +110,17 @@ class FrameBuffer:
             while frames:
                 self._drop_oldest()
             self.full = False
-        # Of many frames a second, or a long window, no more than so many are held.
-        least = self._seconds / (DENSITY * self._data.num_frames)
-        if not self._dense and len(frames) > 1 and frame.time - frames[-2].time < least:
+        by_time = not self._dense or self._offsets is not None
+        if by_time and len(frames) > 1 and frame.time - frames[-2].time < self._least:
             frames.pop()
         frames.append(frame)
-        if self._dense:
+        if self._offsets is not None:
+            # One that is not in the window may be nearest to its beginning.
+            while len(frames) > 2 and frames[1].time <= frame.time - self._seconds:
+                self._drop_oldest()
+            frame_seconds = (frame.time - frames[0].time) / max(1, len(frames) - 1)
+            whole = frame.time - frames[0].time >= self._seconds - frame_seconds / 2
+        elif self._dense:
             while len(frames) > self._clip:
                 self._drop_oldest()
             whole = len(frames) == self._clip
@@ -136,6 +156,19 @@ class FrameBuffer:
                 return None
             held, dropped = list(self._frames), self._dropped
             self._covered = self._received
-        places = window_indices(len(held), self._data, self._dense, position=1.0)
+        places = self._places(np.array([frame.time for frame in held]))
         clips = np.stack([held[place].views for place in places.tolist()], axis=1)
-        return Window(clips, held[0].time, held[-1], dropped)
+        first, last = held[0], held[-1]
+        seconds = last.time - first.time
+        rate = (last.number - first.number) / seconds if seconds > 0 else 0.0
+        return Window(clips, held[places[0]].time, last, dropped, rate)
+
+    def _places(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Of the frames that are held, shown at ``times`` (N,): those of the newest clip, (T,)."""
+        count, data = len(times), self._data
+        if self._offsets is not None:  # it ends with the newest frame, or begins with the oldest
+            begin = max(times[-1] - self._offsets[-1], times[0])
+            return nearest(times, begin + self._offsets)
+        if self._dense:
+            return dense_indices(count, data.num_frames, data.sampling_rate, position=1.0)
+        return uniform_indices(count, data.num_frames)

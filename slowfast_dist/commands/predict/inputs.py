@@ -13,12 +13,12 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.scan import VIDEO_SUFFIXES, is_video, walk_folders
+from slowfast_dist.data.scan import VIDEO_SUFFIXES, Skipped, all_endings, is_video, walk_folders
 
 _CAMERA = re.compile(r"[0-9]+")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -39,12 +39,14 @@ class Inputs:
     """``files`` in the order of the command line, below a folder or glob sorted; or ``live``, the
     address or number of a live source, alone.
 
-    ``repeated``: how many of the files were given before.
+    ``repeated``: how many of the files were given before; ``skipped``: those in folders that are no
+    videos, by their endings.
     """
 
     files: tuple[Input, ...]
     live: str | None = None
     repeated: int = 0
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 def find_inputs(words: Sequence[str]) -> Inputs:
@@ -54,15 +56,16 @@ def find_inputs(words: Sequence[str]) -> Inputs:
     live source beside anything else.
     """
     files: list[Input] = []
+    skipped = Skipped()
     for word in words:
         if _exists(word):
-            found = _at_path(word)
+            found = _at_path(word, skipped)
         elif live := _live(word):
             if len(words) > 1:
                 raise UserError(f"INPUT {word}: is a live source: give it alone")
             return Inputs((), live)
         elif _MAGIC.search(word):
-            found = _matching(word)
+            found = _matching(word, skipped)
         else:
             raise UserError(
                 f"INPUT {word}: no such file or folder: give a video, a folder, a glob in quotes, "
@@ -70,7 +73,7 @@ def find_inputs(words: Sequence[str]) -> Inputs:
             )
         files += found
     once = _without_repeats(files)
-    return Inputs(tuple(once), None, len(files) - len(once))
+    return Inputs(tuple(once), None, len(files) - len(once), skipped)
 
 
 def _exists(word: str) -> bool:
@@ -97,21 +100,22 @@ def _live(word: str) -> str | None:
     return word
 
 
-def _at_path(word: str) -> list[Input]:
+def _at_path(word: str, skipped: Skipped) -> list[Input]:
     """The file at a path that exists, or the videos below that folder."""
     if not os.path.isdir(word):
         return [Input(Path(word))]
-    if not (found := _in_folder(word)):
-        *endings, last = sorted(suffix[1:] for suffix in VIDEO_SUFFIXES)
+    if not (found := _in_folder(word, skipped)):
+        others = f" ({skipped})" if skipped else ""
         raise UserError(
-            f"INPUT {word}: no video below this folder: give one that holds files ending in "
-            f"{', '.join(endings)} or {last}, or name a file itself"
+            f"INPUT {word}: no video below this folder{others}; videos end in {all_endings()}: "
+            "give one that holds some, or name a file itself"
         )
     return found
 
 
-def _in_folder(folder: str) -> list[Input]:
-    """The videos below a folder, and the folders there that cannot be read; sorted."""
+def _in_folder(folder: str, skipped: Skipped) -> list[Input]:
+    """The videos below a folder, and the folders there that cannot be read; sorted. Other files are
+    counted in ``skipped``."""
     found: list[Input] = []
 
     def add_unreadable(error: OSError) -> None:
@@ -119,14 +123,18 @@ def _in_folder(folder: str) -> list[Input]:
         found.append(Input(Path(error.filename), reason))
 
     for here, names in walk_folders(folder, add_unreadable):
-        found += [Input(Path(here, name)) for name in names if is_video(os.fsencode(name))]
+        for name in names:
+            if is_video(os.fsencode(name)):
+                found.append(Input(Path(here, name)))
+            else:
+                skipped.add(os.fsencode(name))
     return sorted(found, key=lambda given: os.fsencode(given.path))
 
 
 # --- globs ---------------------------------------------------------------------------------------
 
 
-def _matching(pattern: str) -> list[Input]:
+def _matching(pattern: str, skipped: Skipped) -> list[Input]:
     """The videos that a glob matches, and those below the folders that it matches."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     # Two in a row mean no more than one, and would be walked through again and again.
@@ -135,9 +143,11 @@ def _matching(pattern: str) -> list[Input]:
     found: list[Input] = []
     for path in matches:
         if os.path.isdir(path):
-            found += _in_folder(path)
+            found += _in_folder(path, skipped)
         elif os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES:
             found.append(Input(Path(path)))
+        else:
+            skipped.add(os.fsencode(os.path.basename(path)))
     if not found:
         others = f"only what is no video, as {matches[0]}" if matches else "nothing"
         raise UserError(

@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from slowfast_dist.commands.predict.frame_buffer import FrameBuffer, Window
-from slowfast_dist.commands.predict.output import Ranked, top
+from slowfast_dist.commands.predict.output import Ranked, note, top
 from slowfast_dist.commands.predict.text_drawing import printable
 from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, default_window
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.video.live import END, live_frames
+from slowfast_dist.video.pictures import PictureCounts
 
 if TYPE_CHECKING:
     from slowfast_dist.inference.predictor import Predictor
@@ -74,8 +75,17 @@ class _LinePrinter:
 
     def print(self, newest: FrameBuffer) -> float:
         """Score the newest window and print a line; returns in how many seconds the next is due."""
+        if self.lines == 0 and newest.pictures is not None:
+            counts = PictureCounts.of_one(newest.pictures)
+            for line in self._predictor.best.picture_notes(counts):
+                note(f"{self._name}: {line}")
         window = newest.take()
         assert window is not None
+        if self.lines == 0:
+            for note_line in self._predictor.best.rate_notes(
+                np.array([window.rate]), lambda _: self._name
+            ):
+                note(note_line)
         chances = self._predictor.probabilities(window.clips).mean(axis=0)
         if not np.isfinite(chances).all():
             raise RunError(f"{self._name}: {NOT_A_NUMBER}")

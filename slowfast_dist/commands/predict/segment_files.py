@@ -19,7 +19,7 @@ from slowfast_dist.commands.predict.timeline import draw_timeline
 from slowfast_dist.commands.predict.windows import score_windows
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.system.files import atomic_write, write_json
+from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.progress import LINE_SECONDS, is_terminal
 from slowfast_dist.video.reader import VideoInfo
 
@@ -72,7 +72,7 @@ def write_segment_files(
                     print(f"{_utf8(path)}: {lost}", file=sys.stderr)
         except OSError as error:
             where = error.filename or folder
-            raise RunError(f"{where}: cannot be written ({error.strerror or error})") from error
+            raise RunError(f"{where}: cannot be written ({reason_of(error, folder)})") from error
     return {"segments": rows, "files": [str(file) for file in files]}
 
 
@@ -97,8 +97,9 @@ def claim_name(folder: Path, path: Path) -> str:
         names = chain([stem], (f"{stem}-{number}" for number in count(2)))
         return next(name for name in names if _is_claimed(folder, name, digest))
     except OSError as error:
+        reason = reason_of(error, folder)
         raise UserError(
-            f"--output {folder}: cannot be written ({error.strerror}): give a folder that can"
+            f"--output {folder}: cannot be written ({reason}): give a folder that can"
         ) from error
 
 

@@ -16,14 +16,16 @@ from slowfast_dist.commands.predict.segments import Segment, find_segments
 from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_windows
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.training import EvaluationConfig
+from slowfast_dist.data.clips import clip_indices, view_positions
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import decoding_workers, end_workers, make_evaluation_loader
 from slowfast_dist.data.probing import probe_videos
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.video_table import VideoTable, count_pictures
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo
 
 FIRST_FILES, MAX_FILES = 16, 1024
@@ -70,6 +72,74 @@ def predict_video(
     if isinstance(found, str):
         raise DecodeError(path, found)
     return found
+
+
+def seen_part(
+    predictor: Predictor, info: VideoInfo, temporal_views: int | None = None
+) -> tuple[float, float, float] | None:
+    """Seconds from the video's first frame: from where to where the clips of `predict_video` reach,
+    and how many of these they show; None where they show the whole video, up to less than the time
+    from one frame of a clip to the next, or the file does not tell how fast it plays."""
+    data, clips = predictor.best.data, predictor.best.views(temporal_views, None).temporal_views
+    times = info.times()
+    if data.sampling != "dense" or times is None:
+        return None
+    spans = [clip_indices(info, data, place)[[0, -1]] for place in view_positions(clips)]
+    frame = float(times[-1]) / max(1, info.frames - 1) or 1.0
+    seen, reached = 0.0, 0.0
+    for first, last in spans:
+        end = float(times[last]) + frame
+        seen += max(0.0, end - max(reached, float(times[first])))
+        reached = max(reached, end)
+    counted = frame if data.frame_rate == "video" else 1 / data.frame_rate
+    if float(times[-1]) + frame - seen < data.sampling_rate * counted + frame / 2:
+        return None
+    return float(times[spans[0][0]]), reached, seen
+
+
+class SeenVideos:
+    """Of videos that were predicted: what is unlike those of the training, and what was not seen of
+    them; counted, as people should know it."""
+
+    def __init__(self, predictor: Predictor, command: Predict) -> None:
+        self._predictor, self._views = predictor, command.temporal_views
+        self._whole = command.segments or command.annotate
+        self._rates: list[float] = []
+        self._pictures: PictureCounts | None = None
+        self._paths: list[Path] = []
+        self._longer, self._unseen, self._example = 0, 0.0, ""
+
+    def add(self, path: Path, info: VideoInfo) -> None:
+        """A video that was predicted."""
+        self._rates.append(info.mean_rate())
+        pictures = count_pictures(InfoColumns.of([info]))
+        self._pictures = self._pictures + pictures if self._pictures else pictures
+        self._paths.append(path)
+        part = None if self._whole else seen_part(self._predictor, info, self._views)
+        if part is None:
+            return
+        self._longer += 1
+        begin, end, seen = part
+        seconds = info.frames / info.mean_rate()
+        if seconds - seen > self._unseen:
+            self._unseen = seconds - seen
+            clips = self._predictor.best.views(self._views, None).temporal_views
+            how = f"in {clips} clips " if clips > 1 else ""
+            parts = f"{seen:.1f} of {seconds:.1f} s, {how}from {begin:.1f} to {end:.1f} s"
+            self._example = f"{path}: {parts}"
+
+    def notes(self) -> list[str]:
+        """A line each."""
+        best, rates, total = self._predictor.best, np.array(self._rates), len(self._paths)
+        lines = best.picture_notes(self._pictures) if self._pictures else []
+        lines += best.rate_notes(rates, lambda row: str(self._paths[row]))
+        if self._longer:
+            which = f"{self._longer} of {total} videos are longer than what was looked at, as "
+            lines.append(
+                f"{which if total > 1 else 'looked at of '}{self._example}; --segments tells what "
+                "happens when in all of it"
+            )
+        return lines
 
 
 def predict_segments(

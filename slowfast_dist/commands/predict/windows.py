@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.clips import dense_indices, uniform_indices
+from slowfast_dist.data.clips import EvenClips, TimedClips, clip_offsets, uniform_indices
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.ordered_reader import FrameTimes, VideoReader
 from slowfast_dist.video.reader import Frames, VideoInfo
@@ -84,41 +84,42 @@ def plan_windows(
     a single one where the video is no longer than that.
 
     A window's frames are spread evenly over it; with sampling dense and no ``window`` they are a
-    clip as in training, ``sampling_rate`` frames apart.
+    clip as in training, ``sampling_rate`` frames apart or by their times.
     """
-    count, frame_seconds = len(times.starts), times.end / len(times.starts)
-    clip = dense_clip_frames(data)
     dense = data.sampling == "dense" and window is None
+    frame_seconds = times.end / len(times.starts)
+    clips = _clips_of(times, data)
     if window is None:
-        window = clip * frame_seconds if dense else UNIFORM_SECONDS
+        window = _span(clips, frame_seconds) if dense else UNIFORM_SECONDS
     stride = window / OVERLAP[data.sampling] if stride is None else stride
     stride = max(stride, frame_seconds / 2)
-    latest = times.starts[max(0, count - clip)] if dense else max(0.0, times.end - window)
+    latest = times.starts[clips.latest] if dense else max(0.0, times.end - window)
     begins = np.append(np.arange(0.0, latest - TIME_TOLERANCE, stride), latest)
     firsts = np.searchsorted(times.starts, begins - TIME_TOLERANCE)
+    if dense:
+        firsts = np.unique(np.minimum(firsts, clips.latest))
+        return np.stack([clips.starting_at(first) for first in firsts.tolist()])
     lasts = np.searchsorted(times.starts, begins + window - TIME_TOLERANCE) - 1
     firsts = np.minimum(firsts, lasts)  # no frame begins in it: the one that is still shown
-    if dense:
-        firsts = np.minimum(firsts, max(0, count - clip))
-        lasts = np.minimum(firsts + clip - 1, count - 1)
     # Once each: a stride may be less than the time of a frame.
     spans = np.unique(np.stack([firsts, lasts], axis=1), axis=0).tolist()
-    return np.stack([window_indices(end - first + 1, data, dense) + first for first, end in spans])
+    return np.stack([
+        uniform_indices(end - first + 1, data.num_frames) + first for first, end in spans
+    ])  # fmt: skip
 
 
-def dense_clip_frames(data: DataConfig) -> int:
-    """Frames of a video that a clip with sampling dense spans."""
-    return (data.num_frames - 1) * data.sampling_rate + 1
+def _clips_of(times: FrameTimes, data: DataConfig) -> EvenClips | TimedClips:
+    """The clips with sampling dense of a video whose frames are shown at these times."""
+    seconds = clip_offsets(None, data)
+    if seconds is not None:
+        return TimedClips(times.starts, seconds)
+    return EvenClips(len(times.starts), data.sampling_rate * np.arange(data.num_frames))
 
 
-def window_indices(
-    count: int, data: DataConfig, dense: bool, position: float = 0.0
-) -> NDArray[np.int64]:
-    """The frames (T,) of a clip among the ``count`` of a window: as in training (``dense``; for
-    ``position`` see `dense_indices`), or spread evenly."""
-    if dense:
-        return dense_indices(count, data.num_frames, data.sampling_rate, position)
-    return uniform_indices(count, data.num_frames)
+def _span(clips: EvenClips | TimedClips, frame_seconds: float) -> float:
+    """Seconds from the beginning of a clip's first frame to the end of its last one."""
+    last = float(clips.offsets[-1])
+    return frame_seconds + (last if isinstance(clips, TimedClips) else last * frame_seconds)
 
 
 def score_windows(
@@ -135,7 +136,10 @@ def score_windows(
     where the model's output is not a number.
     """
     data, crops = predictor.best.data, predictor.best.evaluation.spatial_crops
-    views = [evaluation_view(info.height, info.width, data, crop, crops) for crop in range(crops)]
+    views = [
+        evaluation_view(info.height, info.width, data, crop, crops, info.pixel_aspect)
+        for crop in range(crops)
+    ]
 
     def raise_if_stopped() -> None:
         if stop():
@@ -143,6 +147,8 @@ def score_windows(
 
     with VideoReader(path, info, views, raise_if_stopped) as reader:
         times = reader.times()
+        if clip_offsets(info, data) is None:
+            data = replace(data, frame_rate="video")
         window = default_window(predictor.best, window, times.end)
         windows = plan_windows(times, data, window, stride)
         shown = times.starts.copy()

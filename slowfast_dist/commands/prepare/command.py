@@ -6,11 +6,13 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, open_folder
 from slowfast_dist.commands.prepare.sources import (
     TIME_LIMIT,
+    UNAWARE,
     Source,
     done_before,
     list_sources,
@@ -19,15 +21,19 @@ from slowfast_dist.commands.prepare.sources import (
 )
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import RunError
+from slowfast_dist.config.fields import PixelAspect
 from slowfast_dist.data.clip_cost import clip_costs
+from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import BYTES_PER_SECOND, probe_videos
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.video_table import VideoTable, count_pictures
+from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.system.text import option
+from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, part_name, transcode_or_reason
 
@@ -51,18 +57,22 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
     together, RunError where no video can be read or one cannot be written.
     """
     workers = available_cpus() if command.num_workers == "auto" else command.num_workers
-    base = root if root.is_dir() else root.parent
+    start = start_of_paths(root, command.videos)
+    base = root if root.is_dir() else start or root.parent
     unreadable: dict[str, str] = {}
-    videos = list_sources(root, unreadable)
-    refuse_overlap(base, out)
+    videos = list_sources(root, start, unreadable)
+    refuse_overlap(base, out, videos)
     with open_folder(out) as folder, _interruptible(folder):
         refuse_others(folder, command, videos, base)
         done = done_before(videos, folder, workers)
+        done -= _distorted(videos, done, folder, command.pixel_aspect, workers)
         before = len(done)
         todo = [video for video in videos if video.name not in done]
         infos = _probed(todo, workers, unreadable)
+        for line in picture_notes(count_pictures(InfoColumns.of(list(infos.values())))):
+            print(line, file=sys.stderr)
         todo = [video for video in todo if video.path in infos]
-        _transcode(todo, infos, folder, command.short_side, workers, unreadable)
+        _transcode(todo, infos, folder, command, workers, unreadable)
         done |= {video.name for video in todo} - set(unreadable)
         for video in videos:
             if video.name in unreadable:
@@ -93,6 +103,27 @@ def _interruptible(folder: PreparedFolder) -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+def _distorted(
+    videos: list[Source], done: set[str], folder: PreparedFolder, pixel_aspect: PixelAspect,
+    workers: int,
+) -> set[str]:  # fmt: skip
+    """Names of those whose copy an older version made and that have pixels which are not square:
+    the copies do not say so. The others' records are brought up to date."""
+    old = [v for v in videos if v.name in done and folder.entries[v.target].version == UNAWARE]
+    if not old:
+        return set()
+    infos = _probed(old, workers, {})
+    wrong = {v.name for v in old if v.path not in infos or infos[v.path].pixel_aspect != 1}
+    for video in old:
+        if video.name not in wrong:
+            entry = folder.entries[video.target]
+            folder.note(replace(entry, version=VERSION, pixel_aspect=pixel_aspect))
+    if wrong:
+        print(f"{len(wrong)} of {len(done)} videos that were prepared before are made again: their "
+              "pixels are not square, which the copies do not say", file=sys.stderr)  # fmt: skip
+    return wrong
+
+
 # --- the work ------------------------------------------------------------------------------------
 
 
@@ -108,7 +139,7 @@ def _probed(
 
 
 def _transcode(
-    videos: list[Source], infos: dict[Path, VideoInfo], folder: PreparedFolder, short_side: int,
+    videos: list[Source], infos: dict[Path, VideoInfo], folder: PreparedFolder, command: Prepare,
     workers: int, unreadable: dict[str, str],
 ) -> None:  # fmt: skip
     """Publish what a process makes of each video; what cannot be read joins the ``unreadable``.
@@ -124,8 +155,9 @@ def _transcode(
 
     parts = str(folder.parts)
     answers = map_in_children(
-        transcode_or_reason, by_path, workers, limit, folder=parts, short_side=short_side
-    )
+        transcode_or_reason, by_path, workers, limit, folder=parts, short_side=command.short_side,
+        pixel_aspect=command.pixel_aspect,
+    )  # fmt: skip
     with closing(answers):
         for path, answer in over_files(answers, len(videos), "preparing"):
             video = by_path[path]
@@ -137,7 +169,8 @@ def _transcode(
             else:
                 entry = Prepared(
                     video.target, video.name, video.size, video.mtime_ns, answer["sha256"],
-                    answer["frames"], short_side, KEY_INTERVAL, VERSION, answer["size"],
+                    answer["frames"], command.short_side, KEY_INTERVAL, VERSION, answer["size"],
+                    command.pixel_aspect,
                 )  # fmt: skip
                 folder.publish(part_name(path), entry)
 
@@ -153,7 +186,16 @@ def _write_lists(root: Path, out: Path, prepared: list[Source], unreadable: dict
     else:
         listed.unlink(missing_ok=True)  # of an earlier start
     if root.is_file():
-        _write_csv(out / root.name, ("path", "label"), [(v.target, v.label) for v in prepared])
+        columns: dict[str, list[str]] = {
+            "path": [video.target for video in prepared],
+            "label": [video.label for video in prepared],
+        }
+        if any(video.side for video in prepared):
+            columns["split"] = [video.side or "" for video in prepared]
+        if any(video.group for video in prepared):
+            columns["group"] = [video.group for video in prepared]
+        rows = list(zip(*columns.values(), strict=True))
+        _write_csv(out / root.name, tuple(columns), rows)
 
 
 def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

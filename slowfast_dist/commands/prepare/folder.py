@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.data.scan import VIDEO_SUFFIXES
+from slowfast_dist.data.scan import VIDEO_SUFFIXES, path_below
 from slowfast_dist.runs.lock import RunLock
-from slowfast_dist.system.files import append
+from slowfast_dist.system.files import append, reason_of
 
 RECORD = "prepared.jsonl"
 """Name of the record in the folder: a JSON object a line, as Prepared; of several lines for a path
@@ -37,22 +37,31 @@ class Prepared:
     """Of the program's way to prepare."""
     size: int
     """Bytes of the prepared file."""
+    pixel_aspect: str = "stored"
+    """square: its pixels are; stored: they have the shape of the source's. Version 1 knew but the
+    latter, and let the shape be forgotten."""
 
 
 def target_names(sources: Sequence[str]) -> dict[str, str]:
     """The prepared video's name for each source's: the ending becomes .mp4.
 
     Where two would have one name, those that had it not get .mp4 behind the whole of theirs: a.avi
-    beside a.mp4 becomes a.avi.mp4.
+    beside a.mp4 becomes a.avi.mp4. What a CSV names by an absolute path, /store/a.avi, becomes
+    store/a.mp4.
     """
-    names = {source: source for source in sources if PurePosixPath(source).suffix == ".mp4"}
+    names = {
+        source: source
+        for source in sources
+        if PurePosixPath(source).suffix == ".mp4" and not os.path.isabs(source)
+    }
     taken = set(names)
     for source in sorted(set(sources) - taken):
-        path = PurePosixPath(source)
+        whole = path_below(source)
+        path = PurePosixPath(whole)
         known = path.suffix.lower() in VIDEO_SUFFIXES  # a CSV may name files of any ending
-        name = str(path.with_suffix(".mp4")) if known else f"{source}.mp4"
+        name = str(path.with_suffix(".mp4")) if known else f"{whole}.mp4"
         if name in taken:
-            name = f"{source}.mp4"
+            name = f"{whole}.mp4"
         while name in taken:
             name += ".mp4"
         names[source] = name
@@ -158,7 +167,9 @@ def open_folder(path: Path) -> Iterator[PreparedFolder]:
         folder.parts.mkdir()
         yield folder
     except OSError as error:
-        what = f"{error.filename or path}: {error.strerror or error}"
+        if isinstance(error, BrokenPipeError) and error.filename is None:
+            raise  # of standard output: nobody reads it any more
+        what = f"{error.filename or path}: {reason_of(error, path)}"
         raise RunError(f"{what}; the same command goes on once that is mended") from error
     finally:
         if lock is not None:

@@ -1,9 +1,12 @@
 """What ``prepare`` starts from: the originals, and those that were prepared before."""
 
+import os
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from slowfast_dist.annotations.labels import log_remarks
+from slowfast_dist.annotations.table import SIDES, Side
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, target_names
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
@@ -13,6 +16,9 @@ from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, sha256_or_nothing
 
+UNAWARE = 1
+"""Version that did not know of pixels that are not square; of all others it made the same."""
+
 TIME_LIMIT = 60.0
 """Seconds that a video may take, beside those for its size and its pixels."""
 
@@ -20,38 +26,49 @@ TIME_LIMIT = 60.0
 @dataclass(frozen=True)
 class Source:
     """An original video; ``name``: its POSIX path below the originals; ``target``: that of what is
-    made of it, below OUT; ``label``: its class."""
+    made of it, below OUT; ``label``: its class; ``side`` and ``group``: as a CSV says them, None
+    and "" where it does not."""
 
     path: Path
     name: str
     target: str
     label: str
+    side: Side | None
+    group: str
     size: int
     mtime_ns: int
 
 
-def list_sources(root: Path, unreadable: dict[str, str]) -> list[Source]:
-    """The videos as training lists them; one without a file joins the ``unreadable``."""
-    listing = list_folder(root)
+def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> list[Source]:
+    """The videos as training lists them, of all splits; one without a file joins the
+    ``unreadable``."""
+    listing = list_folder(root, start)
+    log_remarks(listing.remarks)
     names = target_names([video.name for video in listing.videos])
+    grouped = listing.videos.groups is not None
     videos = []
-    for video in listing.videos:
+    for row, video in enumerate(listing.videos):
         try:
             status = video.path.stat()
         except OSError as error:
             unreadable[video.name] = error.strerror or str(error)
             continue
         label, stamp = listing.classes[video.label], (status.st_size, status.st_mtime_ns)
-        videos.append(Source(video.path, video.name, names[video.name], label, *stamp))
+        side = None if listing.sides is None else SIDES[listing.sides[row]]
+        group = video.group if grouped and video.group != video.name else ""
+        target = names[video.name]
+        videos.append(Source(video.path, video.name, target, label, side, group, *stamp))
     return videos
 
 
-def refuse_overlap(base: Path, out: Path) -> None:
+def refuse_overlap(base: Path, out: Path, videos: list[Source]) -> None:
     originals, results = base.resolve(), out.resolve()
-    if originals.is_relative_to(results) or results.is_relative_to(originals):
+    elsewhere = (video.path for video in videos if os.path.isabs(video.name))
+    inside = next((path for path in elsewhere if path.resolve().is_relative_to(results)), None)
+    if originals.is_relative_to(results) or results.is_relative_to(originals) or inside:
         raise UserError(
-            f"{out}: OUT and the originals in {base} must lie apart, neither in the other; give "
-            "another OUT"
+            f"{out}: OUT and the originals in {inside.parent if inside else base} must lie apart, "
+            "neither in the other; give another OUT"
         )
 
 
@@ -64,7 +81,12 @@ def refuse_others(
                 f"--short-side {command.short_side}: {folder.path} holds videos prepared with "
                 f"{entry.short_side}; give that, or another OUT"
             )
-        if (entry.key_interval, entry.version) != (KEY_INTERVAL, VERSION):
+        if entry.version != UNAWARE and entry.pixel_aspect != command.pixel_aspect:
+            raise UserError(
+                f"--pixel-aspect {command.pixel_aspect}: {folder.path} holds videos prepared with "
+                f"{entry.pixel_aspect}; give that, or another OUT"
+            )
+        if entry.key_interval != KEY_INTERVAL or entry.version not in (VERSION, UNAWARE):
             raise UserError(
                 f"{folder.path}: its videos were prepared by another version of this program; "
                 "give another OUT"

@@ -18,6 +18,7 @@ from slowfast_dist.commands.serve.upload import Upload
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.pictures import PictureCounts
 
 MAX_UPLOADS = 8
 """Videos that are being uploaded, wait or are scored at one time: a ninth is refused. So many
@@ -167,7 +168,10 @@ def _score_video(predictor: Predictor, max_seconds: float, job: Job) -> None:
     probabilities = predict_video(predictor, path, info, batch_size=BATCH_SIZE, stop=stop)
     best = top(probabilities, predictor.classes, TOP)
     classes = [{"class": name, "probability": round(value, 6)} for name, value in best]
-    job.send({"duration": round(duration, 3), "top": classes})
+    notes = predictor.best.picture_notes(PictureCounts.of_one(vars(info)))
+    job.send({
+        "duration": round(duration, 3), "top": classes, **({"notes": notes} if notes else {}),
+    })  # fmt: skip
     shown = 0.0
 
     def on_progress(done: float) -> None:

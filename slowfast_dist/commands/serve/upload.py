@@ -125,7 +125,8 @@ async def receive_upload(request: Request, upload: Upload, max_bytes: int) -> No
         raise HTTPException(400, "the file is empty: choose a video")
     if not is_video_format(upload.finish()):
         raise HTTPException(
-            415, "not a video: give one as mp4, mov, mkv, webm, avi, MPEG, flv, wmv, ogv or gif"
+            415, "not a video: give one as mp4, mov, mkv, webm, avi, MPEG, flv, wmv, mxf, ogv or "
+            "gif",
         )
 
 
@@ -135,6 +136,12 @@ _BEGINNINGS = (
     b"\x00\x00\x01",  # MPEG program and elementary streams
     b"\x00\x00\x00\x01",  # H.264 and HEVC streams
     b"FLV\x01", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"OggS", b"GIF8", b"DKIF",
+    b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02",  # MXF
+    b"\xb7\xd8\x00\x20\x37\x49\xda\x11",  # WTV
+    b"\x00\x00\x00\x00\x01\xbc",  # GXF
+    b"\x1f\x07\x00", b"\x12\x00\x0a",  # DV, AV1
+    b".RMF", b"nut/multimedia container", b"YUV4MPEG2 ", b"BBCD", b"DHAV", b"DAHUA", b"NSVf",
+    b"NSVs", b"NuppelVideo", b"MythTVVideo", b"BIK", b"SMK2", b"SMK4",
 )  # fmt: skip
 
 
@@ -146,7 +153,7 @@ def is_video_format(head: bytes) -> bool:
     """
     if head[4:8] in _BOXES or head.startswith(_BEGINNINGS):
         return True
-    if head.startswith(b"RIFF") and head[8:11] == b"AVI":
+    if head.startswith(b"RIFF") and head[8:11] in (b"AVI", b"AMV"):
         return True
     # MPEG-TS: packets of 188 bytes, or 192 with a time before each
     return head[:1] + head[188:189] == b"GG" or head[4:5] + head[196:197] == b"GG"

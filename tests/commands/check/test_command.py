@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video.writer import write_video
+from tests.helpers.shapes import write_disc
 from tests.helpers.training_runs import launch
 
 SMALL = CheckData(num_frames=8, sampling_rate=1, crop_size=32, num_workers=1)
@@ -113,7 +115,7 @@ def test_everything_wrong_is_named(
         write(clean / "b" / f"most{number}.mp4", 60 + number)
     for number in range(2):
         write(clean / "few" / f"{number}.mp4", 50 + number)
-    write(clean / "a" / "short.mp4", 70, frames=5)
+    write(clean / "a" / "short.mp4", 70, frames=2)  # .2 s: 8 frames of 30 a second last .27 s
     shutil.copy(clean / "a" / "clip0.mp4", clean / "a" / "again.mp4")
     shutil.copy(clean / "a" / "clip2.mp4", clean / "b" / "elsewhere.mp4")
     with av.open(str(clean / "b" / "clip1.mp4")) as source:
@@ -144,6 +146,34 @@ def test_everything_wrong_is_named(
     assert levels == sorted(levels)  # errors first
     printed = capsys.readouterr().out
     assert printed.index("ERRORS") < printed.index("a/text.mp4") < printed.index("WARNINGS")
+
+
+@pytest.mark.parametrize("counts", [(3, 3), (4, 2)])
+def test_frame_rates_are_named_with_their_counts(tmp_path: Path, counts: tuple[int, int]) -> None:
+    """Also of an even mix, in which no video has the median."""
+    for number in range(6):
+        path = tmp_path / "videos" / "ab"[number % 2] / f"{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rate = 15 if number < counts[0] else 60
+        write_video(path, clip(place(number), number, 3 * rate), rate)
+    command = replace(SMALL, num_frames=32, sampling_rate=2)
+    report = check(tmp_path / "videos", command, tmp_path)[1]
+    finding = found(report)["frame-rates"]
+    assert finding["summary"] == (
+        f"{counts[1]} of 6 videos have another frame rate than the {counts[0]} of 15 a second: "
+        f"{counts[1]} have 60; at 60 a second a clip spans 1.1 s in place of 4.2, where frames are "
+        "counted."
+    )
+    assert "--data.frame-rate 30" in finding["remedy"]
+    assert {item["fps"] for item in finding["items"]} == {60.0}
+    assert "short-clips" not in found(report)  # 3 s, and a clip by time lasts 2.1
+    counted = check(tmp_path / "videos", replace(command, frame_rate="video"), tmp_path)[1]
+    summary = found(counted)["frame-rates"]["summary"]
+    assert "6 of 6 videos have another frame rate than the 30 a second that the pre" in summary
+    assert found(counted)["short-clips"]["items"] == [  # 45 frames, where a clip counts 63
+        {**item, "frames": 45} for item in found(counted)["short-clips"]["items"]
+    ]
+    assert len(found(counted)["short-clips"]["items"]) == counts[0]
 
 
 def recordings(root: Path, name: str) -> Path:
@@ -237,8 +267,32 @@ def test_names_of_a_known_kind_are_a_warning_where_looks_say_nothing(tmp_path: P
 def test_independent_clips_raise_no_alarm(tmp_path: Path) -> None:
     root = tmp_path / "demo"
     make_videos(root, 8, seed=0, size=64, frames=12)
-    code, report = check(root, SMALL, tmp_path)
+    code, report = check(root, replace(SMALL, flip=False), tmp_path)
     assert (code, report["findings"]) == (0, [])
+    _, report = check(root, SMALL, tmp_path)
+    [finding] = report["findings"]  # the demo has moves left and right
+    assert finding["kind"] == "mirrored-classes" and finding["remedy"] == "--data.flip false"
+
+
+def test_a_list_is_checked_as_training_takes_it(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its split, also test's copies of training videos; a column without use; another folder."""
+    names = sorted(path.relative_to(clean).as_posix() for path in clean.rglob("*.mp4"))
+    shutil.copyfile(clean / names[0], clean / "a" / "copy.mp4")
+    sides = ["val" if number % 3 == 2 else "train" for number in range(len(names))]
+    rows = [f"{name};{name[0]};{side};x" for name, side in zip(names, sides, strict=True)]
+    table = tmp_path / "list.csv"
+    table.write_text("\n".join(["Path;Label;Split;Camera", *rows, "a/copy.mp4;a;test;x"]))
+    code, report = check(table, replace(SMALL, videos=clean), tmp_path)
+    found = {finding["kind"]: finding for finding in report["findings"]}
+    assert code == 1 and {"duplicates-across-split", "unused-columns"} <= found.keys()
+    [item] = found["duplicates-across-split"]["items"]
+    by_name = {video["path"]: video["split"] for video in item["videos"]}
+    assert item["exact"] and by_name == {names[0]: "train", "a/copy.mp4": "test"}
+    assert "'Camera'" in found["unused-columns"]["summary"]
+    assert sum(counts["test"] for counts in report["classes"].values()) == 1
+    assert ", 1 test" in capsys.readouterr().out.splitlines()[0]
 
 
 @pytest.mark.slow
@@ -422,3 +476,28 @@ def test_odd_files_do_not_break_the_report(full: bool, tmp_path: Path) -> None:
     assert {"audio_only.mp4", "derived_zero_byte.mp4", "lfs_pointer_not_video.mp4"} <= bad
     assert "corrupt_mid_stream.mp4" in bad or not full
     assert not bad & {"av1_24frames.mp4", "vfr_webcam_fall.mp4", "vp9_no_duration.webm"}
+
+
+def test_a_mix_of_lights_fields_and_shapes_is_counted(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def add(name: str, sar: Fraction | None, **more: Any) -> None:
+        pictures = list(clip(place(500 + len(name)), len(name)))
+        draw = pictures.__getitem__
+        write_disc(clean / name, 64, 64, sar, frames=12, draw=draw, **more)
+
+    add("a/hdr.mp4", None, codec="libx265", pix_fmt="yuv420p10le", color_trc=16)
+    fields = {"flags": "+ildct+ilme", "x264-params": "tff=1"}
+    add("b/fields.mp4", Fraction(16, 11), options=fields)
+    code, found = check(clean, SMALL, tmp_path)
+    assert code == 0
+    kinds = {one["kind"]: one for one in found["findings"]}
+    assert [one["path"] for one in kinds["hdr"]["items"]] == ["a/hdr.mp4"]
+    assert [one["path"] for one in kinds["interlaced"]["items"]] == ["b/fields.mp4"]
+    assert kinds["hdr"]["summary"].startswith("1 of 14 videos is HDR (PQ 1), the others not: ")
+    assert found["facts"]["pixel_aspects"] == {"1:1": 13, "16:11": 1}
+    assert found["facts"]["lights"] == {"sdr": 13, "pq": 1}
+    assert (found["facts"]["interlaced"], found["facts"]["alpha"]) == (1, 0)
+    said = capsys.readouterr().out
+    assert "not square: 16:11 (1); shown as players do" in said
+    assert "- 1 of 14 videos is interlaced, the others not:" in said

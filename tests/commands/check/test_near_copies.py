@@ -1,6 +1,7 @@
 """What counts as a copy, what as the same background, and that many are compared in little time."""
 
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from slowfast_dist.commands.check.near_copies import (
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.thumbnails import PLACES, read_thumbnails
+from slowfast_dist.video.transcode import transcode
 from slowfast_dist.video.writer import write_video
+from tests.helpers.shapes import write_disc
 
 Frames = NDArray[np.uint8]
 
@@ -92,6 +95,15 @@ def test_the_same_place_is_known_behind_what_moves(tmp_path: Path, scale: float)
     )
     first, second = np.triu_indices(8, 1)
     assert (same_background(prints, first, second) == (second < 4)).all()
+
+
+def test_a_copy_in_square_pixels_is_found(tmp_path: Path) -> None:
+    pictures = clip(scene(0, (144, 176)), 0)
+    source, copy = tmp_path / "a.mp4", tmp_path / "copy.mp4"
+    write_disc(source, 144, 176, Fraction(16, 11), frames=20, draw=lambda number: pictures[number])
+    assert transcode(source, copy, 96).width == 170
+    prints = np.stack([fingerprint_of(source), fingerprint_of(copy)])
+    assert find_near_copies(prints).tolist() == [[0, 1]]
 
 
 def test_black_videos_are_no_copies_of_each_other(tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ def test_the_file_says_how_to_feed_it(exports: dict[str, Done], run: Path, forma
     for name in ("num_frames", "sampling_rate", "short_side", "crop_size"):
         assert int(found[name]) == best["clip"][name]
     assert (found["sampling"], found["resize"]) == ("dense", "short-side")
+    assert found["pixel_aspect"] == "square"
+    assert found["frame_rate"] == "video" == best["clip"]["frame_rate"]
     assert json.loads(found["normalisation"]) == best["model"]["normalisation"]
     assert (found["model"], found["epoch"], found["input_type"]) == ("slowfast_tiny", "3", "uint8")
     sha = subprocess.run(

@@ -12,12 +12,21 @@ import onnx
 import pytest
 import torch
 
+import slowfast_dist
 from slowfast_dist.commands.export.command import run_export
+from slowfast_dist.commands.export.formats import FORMATS
 from slowfast_dist.commands.export.parity import find_clips
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.inference.exported import Backend, OnnxNetwork, load_exported
+from slowfast_dist.inference.exported import (
+    Backend,
+    OnnxNetwork,
+    describe_export,
+    export_path,
+    load_exported,
+    weights_sha256,
+)
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import read_best
 from tests.commands.export.conftest import Done, make_models
@@ -105,6 +114,36 @@ def test_a_gpu_gives_nearly_the_same(
     )
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_weights_that_are_not_finite_are_refused_with_every_backend(
+    models: Path, backend: Backend
+) -> None:
+    """As a version that did not look would have exported them: onnxruntime's pooling and fused
+    convolutions make numbers of them."""
+    best, key = read_best(models), "blocks.0.multipathway_blocks.1.conv.weight"
+    network = best.load()
+    with torch.no_grad():
+        network.state_dict()[key][0, 0] = torch.nan
+    weights = models / "best_model_weights.pth"
+    torch.save(network.state_dict(), weights)
+    metadata = describe_export(best, weights_sha256(best), "uint8")
+    content = FORMATS[backend].write(network, best, "uint8", metadata)
+    export_path(models, backend).write_bytes(content)
+    for use in (
+        lambda: open_predictor(models, backend),
+        lambda: open_predictor(models, mixed_precision="no"),
+        lambda: run_export(models, Export(format=backend)),
+        lambda: slowfast_dist.load(models),
+    ):
+        with pytest.raises(UserError, match="is not finite") as error:
+            use()
+        assert str(error.value).startswith(f"RUN {weights}: {key} (")
+    if backend == "pt2":  # it tells its weights also where it lies without the file
+        weights.unlink()
+        with pytest.raises(UserError, match=r"best_model\.pt2: .* not finite.*: run 'python -m"):
+            open_predictor(models, backend)
+
+
 def test_onnxruntime_has_the_threads_of_torch(exports: dict[str, Done]) -> None:
     before = torch.get_num_threads()
     try:
@@ -114,6 +153,21 @@ def test_onnxruntime_has_the_threads_of_torch(exports: dict[str, Done]) -> None:
             assert session.get_session_options().intra_op_num_threads == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_an_export_without_a_frame_rate_is_of_a_model_that_counts_frames(models: Path) -> None:
+    """As older versions wrote it; and no model that goes by time takes it for its own."""
+    path, description = models / "best_model.onnx", models / "best_model.json"
+    model = onnx.load_model(path)
+    kept = [(prop.key, prop.value) for prop in model.metadata_props if prop.key != "frame_rate"]
+    assert len(kept) == len(model.metadata_props) - 1
+    onnx.helper.set_model_props(model, dict(kept))
+    onnx.save_model(model, path)
+    load_exported(read_best(models), "onnx")
+    content = json.loads(description.read_text())
+    content["clip"]["frame_rate"] = 30.0
+    description.write_text(json.dumps(content))
+    assert "another model than the one beside it (frame_rate video)" in refused(models, "onnx")
 
 
 # Files that must not be used
@@ -167,6 +221,23 @@ def test_a_file_that_says_nothing_of_itself(models: Path) -> None:
     del model.metadata_props[:]
     onnx.save_model(model, path)
     assert "(it has no metadata of an export)" in refused(models, "onnx")
+
+
+def test_a_file_from_before_the_shape_of_pixels_goes_with_a_model_from_then(
+    models: Path, clips: np.ndarray
+) -> None:
+    expected = load_exported(read_best(models), "onnx")(clips)
+    path = models / "best_model.onnx"
+    model = onnx.load_model(path)
+    kept = [prop for prop in model.metadata_props if prop.key != "pixel_aspect"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    onnx.save_model(model, path)
+    assert "(pixel_aspect stored)" in refused(models, "onnx")
+    description = json.loads((models / "best_model.json").read_text())
+    del description["clip"]["pixel_aspect"]
+    (models / "best_model.json").write_text(json.dumps(description))
+    assert np.array_equal(load_exported(read_best(models), "onnx")(clips), expected)
 
 
 def test_without_the_weights_the_description_decides(models: Path, clips: np.ndarray) -> None:

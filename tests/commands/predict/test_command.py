@@ -4,9 +4,12 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,17 @@ import numpy as np
 import psutil
 import pytest
 
+import slowfast_dist
 from slowfast_dist.cli.main import main
 from slowfast_dist.commands.predict.output import Table, percent, top, width, wrapped
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.writer import write_video
 from tests.helpers.predictors import MOTIONS as CLASSES
+from tests.helpers.shapes import disc, write_disc
+from tests.helpers.small_model import CLIP, write_model
 from tests.helpers.training_runs import ROOT, command_of, hear_ctrl_c
+from tests.helpers.video_kinds import picture
 
 DATA = os.environ.get("SLOWFAST_DIST_TEST_DATA")
 
@@ -49,9 +57,22 @@ def predict(*words: str | Path) -> tuple[int, str, str]:
 # What it prints
 
 
+PART = (
+    "{path}: 0.5 of 1.0 s, from 0.3 to 0.8 s; --segments tells what happens when in all of it\n"
+)
+"""What a clip of 8 frames in the middle of 15, 15 a second, shows."""
+
+
+def part_of(path: Path) -> str:
+    return PART.format(path=path)
+
+
 def test_json_is_one_object_a_video_and_the_table_says_the_same(model: Path, root: Path) -> None:
     code, out, err = predict(model, root, "--json", "--top-k", "2")
-    assert (code, err) == (0, "")
+    assert code == 0 and err == (
+        "4 of 4 videos are longer than what was looked at, as "
+        + part_of(min(root.rglob("*.mp4")))
+    )
     found = [json.loads(line) for line in out.splitlines()]
     assert [one["path"] for one in found] == sorted(map(str, root.rglob("*.mp4")))
     for one in found:
@@ -60,8 +81,8 @@ def test_json_is_one_object_a_video_and_the_table_says_the_same(model: Path, roo
         assert one["top"][0] == {"class": one["prediction"], "probability": one["confidence"]}
         assert len(one["top"]) == 2 and one["top"][1]["probability"] <= one["confidence"] < 1
         assert {entry["class"] for entry in one["top"]} < set(CLASSES)
-    code, out, err = predict(model, root, "--top-k", "2")
-    assert (code, err) == (0, "") and len(out.splitlines()) == len(found) == 4
+    code, out, again = predict(model, root, "--top-k", "2")
+    assert (code, again) == (0, err) and len(out.splitlines()) == len(found) == 4
     for line, one in zip(out.splitlines(), found, strict=True):
         others = [f"{entry['class']} {100 * entry['probability']:.1f}" for entry in one["top"][1:]]
         words = f"{one['path']} {one['prediction']} {percent(one['confidence'])} "
@@ -81,7 +102,8 @@ def test_each_unreadable_input_has_its_line_and_the_others_are_predicted(
     assert code == 1 and len(out.splitlines()) == 1 and f"{tmp_path}/good.mp4  " in out
     assert err.splitlines() == [
         "1 of the inputs are files that were given already", f"error: {bad}",
-        f"error: {tmp_path}/pipe.mp4: a named pipe, no file", "2 of 3 could not be read",
+        f"error: {tmp_path}/pipe.mp4: a named pipe, no file",
+        "looked at of " + part_of(tmp_path / "good.mp4").strip(), "2 of 3 could not be read",
     ]  # fmt: skip
     code, out, err = predict(model, tmp_path, "--json")
     lines = [json.loads(line) for line in out.splitlines()]
@@ -89,6 +111,67 @@ def test_each_unreadable_input_has_its_line_and_the_others_are_predicted(
     assert lines[1]["prediction"] in CLASSES and "error" in lines[2] and len(lines) == 3
     code, out, err = predict(model, tmp_path / "bad\nname.mp4")
     assert (code, out, err) == (1, "", f"error: {bad}\n")
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same second at 15 and at 60 frames a second."""
+    folder = tmp_path_factory.mktemp("twins")
+    images = [picture(number, 32, 32) for number in range(15)]
+    for rate in (15, 60):
+        shown = (images[number * 15 // rate] for number in range(rate))
+        write_video(folder / f"{rate}.mp4", shown, rate, {"qp": "0"})  # without a loss
+    return folder
+
+
+def model_of(folder: Path, frame_rate: float | str, rates: list[float]) -> Path:
+    """As a training leaves it on videos of these frame rates."""
+    data = replace(CLIP, frame_rate=frame_rate)  # type: ignore[arg-type]
+    write_model(folder, CLASSES, data=data)
+    path = folder / "best_model.json"
+    facts = json.loads(path.read_text())
+    facts["data"] = {"frame_rates": [{"rate": rate, "videos": 5} for rate in rates]}
+    path.write_text(json.dumps(facts))
+    return folder
+
+
+def test_a_model_with_a_frame_rate_sees_twins_of_other_rates_alike(
+    tmp_path: Path, twins: Path
+) -> None:
+    model = model_of(tmp_path / "models", 15.0, [15.0])
+    code, out, err = predict(model, twins, "--json")
+    slow, fast = (json.loads(line) for line in out.splitlines())
+    assert code == 0 and "another frame rate" not in err
+    assert slow["top"] == fast["top"]
+    library = slowfast_dist.load(model)
+    assert library.predict(twins / "15.mp4") == library.predict(twins / "60.mp4")
+
+
+@pytest.mark.parametrize("rates", [[], [15.0], [30.0, 15.0]])
+def test_where_frames_are_counted_other_rates_are_said(
+    tmp_path: Path, twins: Path, rates: list[float]
+) -> None:
+    """Not where the training had them, or does not say what it had, as of older versions."""
+    model = model_of(tmp_path / "models", "video", rates)
+    lines = [line for line in predict(model, twins)[2].splitlines() if "frame rate" in line]
+    whose = {1: "15", 2: "30 and 15"}.get(len(rates))
+    spans = f"at 60 a second a clip spans 0.1 s in place of {8 / rates[0]:.1f}" if rates else ""
+    expected = (
+        f"1 of 2 videos have another frame rate than the training videos' {whose} a second: 1 have "
+        f"60; {spans}: a training with --data.frame-rate 30 takes frames by their times"
+    )
+    assert lines == ([expected] if rates else [])
+
+
+def test_the_part_that_several_clips_see_is_said(model: Path, root: Path, tmp_path: Path) -> None:
+    path = min(root.rglob("*.mp4"))
+    code, _, err = predict(model, path, "--temporal-views", "2")
+    assert (code, err) == (0, "")  # 8 and 8 of 15 frames: all of it
+    make_videos(tmp_path, 1, seed=0, size=32, frames=60, classes=CLASSES[:1])
+    err = predict(model, tmp_path, "--temporal-views", "2")[2]
+    assert "1.1 of 4.0 s, in 2 clips from 0.0 to 4.0 s; --segments" in err
+    words = (tmp_path, "--segments", "--output", tmp_path / "out")
+    assert "looked at" not in predict(model, *words)[2]
 
 
 @pytest.mark.parametrize(
@@ -294,12 +377,16 @@ def test_every_odd_file_gives_a_prediction_or_one_line(model: Path) -> None:
     code, out, err = predict(model, folder, "--json")
     together = [json.loads(line) for line in out.splitlines()]
     assert code == 1 and [one["path"] for one in together] == list(map(str, files))
-    assert err == f"{sum('error' in one for one in together)} of {len(files)} could not be read\n"
+    unread = sum("error" in one for one in together)
+    longer, last = err.splitlines()
+    assert last == f"{unread} of {len(files)} could not be read"
+    assert longer.startswith("28 of 34 videos are longer than what was looked at, as ")
     assert 20 <= sum("prediction" in one for one in together) < len(files)
     assert all("\n" not in one.get("error", "") for one in together)
     for path, one in list(zip(files, together, strict=True))[::5]:
         code, out, err = predict(model, path, "--json")
-        assert (code, err) == (1 if "error" in one else 0, "")
+        assert code == (1 if "error" in one else 0)
+        assert not err or (err.startswith("looked at of ") and err.count("\n") == 1)
         [alone] = [json.loads(line) for line in out.splitlines()]
         if "error" in one:
             assert alone == one and "\n" not in one["error"] and len(one["error"]) > 9
@@ -309,3 +396,47 @@ def test_every_odd_file_gives_a_prediction_or_one_line(model: Path) -> None:
         if one["seconds"] is not None:
             info = probe_file(path)
             assert one["seconds"] == pytest.approx(info.frames / info.fps)
+
+
+# Pictures that are not as usual
+
+WIDE = Fraction(16, 11)
+
+
+def _aged(model: Path, folder: Path) -> Path:
+    """The model as a version wrote it that knew nothing of the shape of pixels."""
+    copy = Path(shutil.copytree(model, folder / "old"))
+    [file] = copy.rglob("best_model.json")
+    content = json.loads(file.read_text())
+    del content["clip"]["pixel_aspect"]
+    content.get("data", {}).pop("pictures", None)
+    file.write_text(json.dumps(content))
+    return copy
+
+
+def test_an_old_model_sees_stored_pixels_and_says_so(model: Path, tmp_path: Path) -> None:
+    square = write_disc(tmp_path / "a.mp4", 48, 64, None)
+    wide = write_disc(tmp_path / "b.mp4", 48, 64, WIDE)
+    bare = tmp_path / "c.mp4"  # the same pictures, which do not say of what shape they are
+    write_disc(bare, 48, 64, None, draw=lambda n: disc(48, 64, float(WIDE), n))
+    code, out, err = predict(model, square, wide, "--json")
+    assert (code, err) == (0, "")
+    new = [json.loads(line)["top"] for line in out.splitlines()]
+    code, out, err = predict(_aged(model, tmp_path), square, wide, bare, "--json")
+    old = [json.loads(line)["top"] for line in out.splitlines()]
+    assert code == 0 and err.splitlines() == [
+        "1 of 3 videos has pixels that are not square (16:11), read as they are stored, up to 1.45 "
+        "times too narrow: as the model was trained (pixel-aspect stored)"
+    ]
+    assert old[0] == new[0] and old[1] != new[1] and old[1] == old[2]
+
+
+def test_hdr_is_said_once_with_its_count(model: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        write_disc(
+            tmp_path / f"{number}.mp4", 48, 64, None, codec="libx265", pix_fmt="yuv420p10le",
+            frames=8, color_trc=16 if number else 1,
+        )  # fmt: skip
+    code, _, err = predict(model, tmp_path)
+    [line] = err.splitlines()
+    assert code == 0 and line.startswith("2 of 3 videos are HDR (PQ 2), the others not")

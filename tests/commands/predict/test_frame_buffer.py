@@ -1,11 +1,12 @@
 """The newest window of a live source: which frames it holds, and what counts as dropped."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from slowfast_dist.commands.predict.frame_buffer import DENSITY, FrameBuffer, Window
+from slowfast_dist.commands.predict.frame_buffer import DENSE_DENSITY, DENSITY, FrameBuffer, Window
 from slowfast_dist.system.child import Message
 from tests.helpers.predictors import SMALL, UNIFORM
 
@@ -34,6 +35,54 @@ def test_a_dense_window_is_the_newest_clip_and_what_nobody_saw_is_counted():
         add(newest, number, number / 25, skipped=3)
     window = taken(newest)
     assert window.dropped == 28  # all that came since is in the window
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [
+        (30, [26, 28, 30, 32, 34, 36, 38, 40]),
+        (60, [52, 56, 60, 64, 68, 72, 76, 80]),
+        (15, [13, 14, 15, 16, 17, 18, 19, 20]),
+        (10, [8, 9, 10, 10, 11, 12, 12, 13]),  # .83, .90, .97 s ...: frames are repeated
+    ],
+)
+def test_a_dense_window_by_time_shows_the_same_seconds_of_any_source(rate, expected):
+    newest = FrameBuffer(replace(SMALL, frame_rate=30.0), None)
+    for number in range(expected[-1] + 1):
+        held = (number - 1) / rate  # seconds, when half a frame's time is missing at most
+        assert newest.full == (held > 14 / 30 - 0.5 / rate - 1e-9)
+        add(newest, number, number / rate)
+    window = taken(newest)
+    assert window.clips[0, :, 0, 0, 0].tolist() == expected
+    assert window.rate == pytest.approx(rate)
+    assert window.last.time - window.start == pytest.approx(14 / 30, abs=0.5 / rate)
+
+
+def test_a_dense_window_by_time_takes_the_nearest_frames_of_an_uneven_source():
+    rng = np.random.default_rng(0)
+    newest = FrameBuffer(replace(SMALL, frame_rate=30.0), None)
+    times = np.cumsum(rng.uniform(0.01, 0.12, 60))
+    for number, moment in enumerate(times):
+        add(newest, number, moment)
+        if number > 20:
+            wanted = times[number] - 14 / 30 + np.arange(8) / 15
+            nearest = [int(np.abs(times[: number + 1] - one).argmin()) for one in wanted]
+            assert taken(newest).clips[0, :, 0, 0, 0].tolist() == nearest
+
+
+def test_a_dense_window_by_time_of_a_quick_source_is_bounded():
+    newest = FrameBuffer(replace(SMALL, frame_rate=30.0), None)
+    for number in range(4000):
+        add(newest, 0, number / 2000)
+    assert len(newest._frames) <= 8 * DENSE_DENSITY * 2
+
+
+def test_what_is_shorter_than_a_window_by_time_repeats_its_last_frame():
+    newest = FrameBuffer(replace(SMALL, frame_rate=30.0), None)
+    for number in range(4):
+        add(newest, number, number / 15)
+    assert not newest.full
+    assert taken(newest).clips[0, :, 0, 0, 0].tolist() == [0, 1, 2, 3, 3, 3, 3, 3]
 
 
 @pytest.mark.parametrize("rate", [10, 1000])

@@ -290,8 +290,15 @@ def test_closed_in_the_middle_it_leaves_no_process(
     assert not [process for process in during if process.is_running()]
 
 
-def test_what_is_not_a_number_is_no_prediction(tmp_path: Path, files: list[Path]) -> None:
-    broken = write_model(tmp_path / "models", CLASSES, head=float("nan"))
+@pytest.mark.parametrize("weight", [3e38, -3e38])
+def test_what_is_not_a_number_is_no_prediction(
+    weight: float, tmp_path: Path, files: list[Path]
+) -> None:
+    """Weights that are numbers, and too large: a logit of -inf would be a probability of 0."""
+    broken = write_model(tmp_path / "models", CLASSES)
+    state = torch.load(broken / "best_model_weights.pth")
+    state["blocks.6.proj.weight"][0] = weight
+    torch.save(state, broken / "best_model_weights.pth")
     predictor = open_predictor(broken, mixed_precision="no")
     [found] = predict(predictor, files[:1])
     assert found.probabilities is None and found.reason == NOT_A_NUMBER

@@ -22,6 +22,7 @@ from slowfast_dist.commands.predict.windows import (
     score_windows,
 )
 from slowfast_dist.config.training import EvaluationConfig
+from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.system.child import CRASHES, HANGS
 from slowfast_dist.system.memory import memory_now, peak_growth
@@ -31,6 +32,7 @@ from slowfast_dist.video.ordered_reader import FrameTimes, open_in_order
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo, read_frames
 from slowfast_dist.video.views import evaluation_view
+from tests.helpers.clip_times import nearest_frames
 from tests.helpers.predictors import SMALL, UNIFORM, brightness, predictor
 from tests.helpers.video_kinds import KINDS, write
 
@@ -114,6 +116,36 @@ def test_windows_of_a_dense_model_are_clips_as_in_training():
     times = FrameTimes(np.arange(40) / 10, 4.0)
     windows = plan_windows(times, SMALL, None, 1.0)
     assert windows.tolist() == [list(range(first, first + 15, 2)) for first in (0, 10, 20, 25)]
+
+
+@pytest.mark.parametrize("kind", ["H.264 variable frame rate", "H.264 30 fps mkv", "H.264 AVI"])
+def test_windows_of_a_model_with_a_frame_rate_are_clips_by_time(kind, tmp_path):
+    path = write(tmp_path / f"video{KINDS[kind].suffix}", KINDS[kind])
+    info, data = probe_file(path), replace(SMALL, frame_rate=20.0)
+    network = Recorded()
+    scores = score_windows(predictor(network, data), path, info, None, 0.1, 4)
+    times = times_of(path, info)
+    windows = plan_windows(times, data, None, 0.1).tolist()
+    shown = [Fraction(time).limit_denominator(1000) for time in times.starts.tolist()]
+    assert len(network.clips) == len(windows) == len(scores.starts) > 2
+    for row in windows:
+        assert row == nearest_frames(shown, row[0], 8, Fraction(2, 20))
+    assert windows[-1][-1] >= info.frames - 2  # the last one ends with the video
+    assert clip_indices(info, data, 0.0).tolist() == windows[0]
+    assert clip_indices(info, data, 1.0).tolist() == windows[-1]
+    view = evaluation_view(info.height, info.width, data, 0, 1)
+    expected = [read_frames(path, np.array(row), info, "auto", view) for row in windows]
+    np.testing.assert_array_equal(network.clips, expected)
+    seconds = scores.ends - scores.starts
+    assert seconds == pytest.approx(0.7 + times.end / info.frames, abs=0.1)
+
+
+def test_a_file_that_tells_no_times_is_counted(good):
+    info, network = replace(probe_file(good), fps=0.0), Recorded()
+    score_windows(predictor(network, replace(SMALL, frame_rate=5.0)), good, info, None, 10.0, 4)
+    counted = Recorded()
+    score_windows(predictor(counted, SMALL), good, info, None, 10.0, 4)
+    np.testing.assert_array_equal(network.clips, counted.clips)
 
 
 @pytest.mark.parametrize("data", [SMALL, UNIFORM], ids=["dense", "uniform"])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import psutil
@@ -27,6 +28,7 @@ from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION
 from tests.helpers.child_modules import importable, not_importable
+from tests.helpers.shapes import write_disc
 from tests.helpers.training_runs import ROOT, hear_ctrl_c
 
 SMALL = Prepare(short_side=32, num_workers=1)
@@ -187,7 +189,30 @@ def test_a_csv_gives_a_csv(
     assert f"--data.root {out / 'mine.csv'}" in capsys.readouterr().out
 
 
+def test_a_prepared_list_keeps_split_and_group_and_absolute_paths_lie_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheaper(monkeypatch)
+    root, out = originals(tmp_path / "in", clips=1), tmp_path / "out"
+    other = tmp_path / "store" / "x.mp4"
+    other.parent.mkdir()
+    (root / "moves up" / "clip_000.mp4").rename(other)
+    (root / "moves down" / "clip_000.mp4").rename(root / "a.mkv")
+    table = tmp_path / "mine.csv"
+    table.write_text(f"path,label,split,group\na.mkv,down,train,g\n{other},up,test,\n")
+    run_prepare(table, out, replace(SMALL, videos=root))
+    below = str(other)[1:]
+    lines = (out / "mine.csv").read_text().splitlines()
+    assert lines == ["path,label,split,group", "a.mp4,down,train,g", f"{below},up,test,"]
+    assert (out / below).is_file() and other.is_file()
+    run_prepare(table, out, replace(SMALL, videos=root))  # again: all is there already
+    with pytest.raises(UserError, match="must lie apart"):
+        run_prepare(table, other.parent, replace(SMALL, videos=root))
+
+
 def test_names_that_would_meet_are_told_apart() -> None:
+    absolute = target_names(["/x/a.mp4", "x/a.mp4"])
+    assert absolute == {"x/a.mp4": "x/a.mp4", "/x/a.mp4": "x/a.mp4.mp4"}
     names = ["c/a.avi", "c/a.mp4", "c/a.MOV", "c/b.webm", "c/x.avi.mp4", "c/x.avi", "c/x.mp4"]
     assert target_names(names) == {
         "c/a.mp4": "c/a.mp4",
@@ -252,13 +277,13 @@ STAND_IN = """
 import os, signal, time
 from slowfast_dist.video import transcode as transcoding
 real = transcoding.transcode
-def transcode(path, part, short_side):
+def transcode(path, part, short_side, **others):
     part.write_bytes(b"half")
     if "clip_000" in path.name:
         time.sleep(600)
     if "clip_001" in path.name:
         os.kill(os.getpid(), signal.SIGSEGV)
-    return real(path, part, short_side)
+    return real(path, part, short_side, **others)
 def answer(path, **arguments):
     transcoding.transcode = transcode
     return transcoding.transcode_or_reason(path, **arguments)
@@ -366,9 +391,9 @@ STUCK = """
 import time
 from slowfast_dist.video import transcode as transcoding
 real = transcoding.transcode
-def transcode(path, part, short_side):
+def transcode(path, part, short_side, **others):
     if "clip_000" in path.name or "clip_001" in path.name:
-        return real(path, part, short_side)
+        return real(path, part, short_side, **others)
     part.write_bytes(b"half")
     time.sleep(600)
 def answer(path, **arguments):
@@ -424,3 +449,35 @@ def test_a_stopped_run_goes_on(tmp_path: Path, stop: signal.Signals) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(record(out)) == 8 and not list(out.rglob(".*"))
     assert all(probe_file(out / name).frames == 8 for name in record(out))
+
+
+def test_copies_that_forgot_the_shape_of_their_pixels_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As version 1 made them; those of square pixels stay."""
+    cheaper(monkeypatch)
+    root, out = originals(tmp_path / "in", clips=1), tmp_path / "out"
+    wide = root / "moves down" / "wide.mp4"
+    write_disc(wide, 48, 64, Fraction(16, 11), frames=8)
+    run_prepare(root, out, SMALL)
+    assert probe_file(out / "moves down" / "wide.mp4").width == 62
+    lines = [json.loads(line) for line in (out / "prepared.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert (line.pop("pixel_aspect"), line["version"]) == ("square", 2)
+        line["version"] = 1
+    (out / "prepared.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    before = (out / "moves down" / "clip_000.mp4").stat().st_mtime_ns
+    made = (out / "moves down" / "wide.mp4").stat().st_mtime_ns
+    capsys.readouterr()
+    run_prepare(root, out, SMALL)
+    said = capsys.readouterr()
+    assert "1 of 3 videos that were prepared before are made again: their pixels" in said.err
+    assert (out / "moves down" / "clip_000.mp4").stat().st_mtime_ns == before
+    assert (out / "moves down" / "wide.mp4").stat().st_mtime_ns > made
+    ways = {(entry.version, entry.pixel_aspect) for entry in record(out).values()}
+    assert ways == {(2, "square")}
+    with pytest.raises(UserError, match="--pixel-aspect stored: .* prepared with square"):
+        run_prepare(root, out, replace(SMALL, pixel_aspect="stored"))
+    capsys.readouterr()
+    run_prepare(root, out, SMALL)
+    assert "made again" not in capsys.readouterr().err

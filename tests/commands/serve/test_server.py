@@ -19,6 +19,7 @@ import pytest
 from slowfast_dist.commands.predict.videos import predict_video, probe_video
 from slowfast_dist.inference.predictor import open_predictor
 from tests.helpers.serving import BINARY, CLASSES, LINES, Server
+from tests.helpers.shapes import write_disc
 
 # What it answers
 
@@ -44,6 +45,16 @@ def test_a_video_gives_the_classes_of_predict_and_segments_from_its_start_to_its
         assert before["end"] == after["start"] and before["class"] != after["class"]
     assert all(one["class"] in CLASSES and 0 < one["confidence"] <= 1 for one in segments)
     assert server.left_soon() == []
+
+
+def test_hdr_is_said_with_the_answer(server: Server, tmp_path: Path) -> None:
+    path = write_disc(
+        tmp_path / "a.mp4", 48, 64, None, codec="libx265", pix_fmt="yuv420p10le", color_trc=16
+    )
+    status, answer = server.predict(path.read_bytes())
+    assert status == 200
+    [note] = answer["notes"]
+    assert note.startswith("the video is HDR (PQ 1)")
 
 
 def test_lines_tell_how_far_it_is_and_end_with_the_same_answer(

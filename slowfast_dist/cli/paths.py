@@ -1,0 +1,65 @@
+"""Paths of a training that are looked at before anything slow is imported, or any video read."""
+
+import os
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config, DataConfig
+from slowfast_dist.data.manifest import list_root, list_sides
+from slowfast_dist.system.files import reason_of
+
+QUICK_FILES = 5_000
+"""Files of a folder at most that are listed for a first look, and then once more when the training
+starts: a tenth of a second on a disk of this machine."""
+
+QUICK_BYTES = 500_000
+"""Size of the largest CSV that is read for a first look: about as many rows."""
+
+
+def check_paths(config: Config) -> None:
+    """Raise UserError for videos, weights or an output folder that cannot be used.
+
+    For the first moment of a training, on the process that speaks; takes a fraction of a second.
+    What passes may still fail later, with the same words.
+    """
+    _check_data(config.data)
+    weights, resume = config.model.weights, config.resume
+    if resume not in ("never", "auto") and not Path(resume).exists():
+        raise UserError(
+            f"--resume {resume}: no checkpoint there; give a folder such as "
+            "RUN/checkpoints/step_00000120, or auto"
+        )
+    # A run that goes on needs them no more.
+    if weights is not None and resume == "never" and not weights.exists():
+        raise UserError(f"--model.weights {weights}: there is no such file")
+    _check_output(config.output_dir)
+
+
+def _check_data(data: DataConfig) -> None:
+    if data.root is not None:
+        if not data.synthetic and _is_quick(data.root):
+            list_root(data)
+    elif all(_is_quick(path) for path in (data.train_dir, data.val_dir) if path is not None):
+        list_sides(data)
+
+
+def _is_quick(root: Path) -> bool:
+    """Whether what ``root`` names is listed in a moment."""
+    if not root.is_dir():
+        return not root.is_file() or root.stat().st_size <= QUICK_BYTES
+    names = (name for _, folders, files in os.walk(root) for name in (*folders, *files))
+    return next(islice(names, QUICK_FILES, None), None) is None
+
+
+def _check_output(output_dir: Path) -> None:
+    """Try to make a folder where the run's would be, or the first that it lies in."""
+    path = output_dir.absolute()
+    place = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".slowfast_dist-", dir=place))
+    except OSError as error:
+        problem = "cannot write there" if place == path and place.is_dir() else "cannot create it"
+        reason = reason_of(error, place)
+        raise UserError(f"--output-dir {output_dir}: {problem} ({reason})") from None

@@ -1,0 +1,110 @@
+"""The weights that a training starts from: which file, of which classes, and whether they fit."""
+
+import json
+from collections.abc import Mapping
+from math import log, sqrt
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DataConfig
+from slowfast_dist.model.weights import WeightsFile
+from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, clip_facts, read_best
+from slowfast_dist.runs.reading import mapping, read_json, sequence
+
+FIRST_VIDEOS = 16
+"""Videos of the first step from which FIRST_LOSS_EXCESS holds as it is; of fewer the mean loss is
+allowed to be higher, by the square root of how few they are."""
+
+FIRST_LOSS_EXCESS = 1.5
+"""Nats that the loss of the first step, before any update, may be above ln(classes), that of
+guessing: 1.5 say that the right class got .22 of a guess's probability. A new head's logits are
+so small that it starts within .7 of ln(classes) (slowfast_tiny and slowfast_r50, 2 to 400 classes);
+a trained head that goes on with its classes starts below it, and even one that is wrong on half of
+16 videos, by 5 nats each, is .7 above ln(6). A head of other classes is sure of what is wrong, at
+5 nats and more a video."""
+
+
+def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
+    """The file that --model.weights ``given`` names, and how the clips were cut that its weights
+    saw, as `clip_facts`, where that is known.
+
+    ``given``: a run's folder, its models/, or a file. The classes of a file are told by its own
+    metadata, as `export` writes them, by best_model.json beside it, or by the run whose checkpoint
+    it is. Raises UserError for a folder without a best model.
+    """
+    if given.is_dir():
+        try:
+            best = read_best(given)
+        except UserError as error:
+            raise UserError(f"--model.weights {str(error).removeprefix('RUN ')}") from None
+        known = WeightsFile(best.folder / WEIGHTS, best.classes, best.model["name"])
+        return known, mapping(mapping(read_json(best.folder / DESCRIPTION)).get("clip"))
+    if facts := _export_metadata(given):
+        known = WeightsFile(given, _names(facts.get("classes")), _text(facts.get("model")))
+        return known, facts
+    if (given.parent / "manifest.json").is_file():  # in RUN/checkpoints/step_00000120
+        classes = mapping(read_json(given.absolute().parents[2] / "classes.json"))
+        names = [classes.get(str(index)) for index in range(len(classes))]
+        return WeightsFile(given, _names(names)), None
+    content = mapping(read_json(given.parent / DESCRIPTION))
+    model = _text(mapping(content.get("model")).get("name"))
+    known = WeightsFile(given, _names(content.get("classes")), model)
+    return known, mapping(content.get("clip"))
+
+
+def _export_metadata(path: Path) -> dict[str, Any]:
+    """What `export` wrote of a .safetensors file into it; nothing of any other file."""
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            found: Mapping[str, str] = file.metadata() or {}
+    except (OSError, SafetensorError):  # `read_state_dict` says so
+        return {}
+    return {name: _read(text) for name, text in found.items()} if "classes" in found else {}
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    """Names of classes, each once; None for anything else."""
+    names = sequence(value)
+    strings = all(isinstance(name, str) for name in names)
+    return tuple(names) if names and strings and len(set(names)) == len(names) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def other_clips(clip: Mapping[str, Any], data: DataConfig) -> str:
+    """In what the clips that weights saw, as `clip_facts`, differ from those of ``data``, by the
+    flags that would cut the same; "" where in nothing that matters."""
+    idle = {"sampling_rate"} if "uniform" in (clip.get("sampling"), data.sampling) else set()
+    idle |= {"short_side"} if "square" in (clip.get("resize"), data.resize) else set()
+    return ", ".join(
+        f"--data.{name.replace('_', '-')} {clip[name]} (here {own})"
+        for name, own in clip_facts(data).items()
+        if name not in idle and clip.get(name) not in (None, own)
+    )
+
+
+def high_first_loss(loss: float, classes: int, videos: int) -> str | None:
+    """What to tell of the mean ``loss`` of the first step's ``videos``, before any update, where it
+    is far above that of guessing; else None."""
+    guess = log(classes)
+    if loss <= guess + FIRST_LOSS_EXCESS * max(1.0, sqrt(FIRST_VIDEOS / max(1, videos))):
+        return None
+    return (
+        f"the first loss, {loss:.2f}, is far above that of guessing, ln({classes}) = {guess:.2f}: "
+        "the model is sure of wrong classes. Are the weights of these classes in this order "
+        "(--model.head new starts a new head), and are the clips cut as for them?"
+    )
