@@ -72,8 +72,9 @@ NO_OTHER_FILES = {
 }
 """Options for opening a file so that FFmpeg reads nothing else; they cost no measurable time."""
 
-FAULTS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError)
-"""What a broken file makes PyAV raise."""
+FAULTS = (av.FFmpegError, OSError, ValueError, RuntimeError, MemoryError, IndexError)
+"""What a broken file makes PyAV raise; IndexError for a packet of a stream that came up only while
+the file was read."""
 
 
 class DecodeError(Exception):
