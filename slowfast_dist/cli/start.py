@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -32,10 +33,15 @@ def main(words: Sequence[str]) -> None:
     if command and command.launched:
         try:
             adopt_ranks(os.environ)
-        except UserError as error:  # every process's, and the first one's to say
+        except UserError as error:
+            from slowfast_dist.cli.main import OTHER_RANKS_DELAY
+
             names = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
-            if next((os.environ[name] for name in names if name in os.environ), "0") == "0":
-                print(f"error: {error}", file=sys.stderr, flush=True)
+            rank = next((os.environ[name] for name in names if name in os.environ), "0")
+            if rank != "0":  # the first one says it at once; here there may be no first one
+                time.sleep(OTHER_RANKS_DELAY)
+            who = "" if rank == "0" else f"process {rank}: "
+            print(f"error: {who}{error}", file=sys.stderr, flush=True)
             sys.exit(2)
     parent = launcher()
     if parent is not None:

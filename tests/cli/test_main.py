@@ -35,7 +35,10 @@ def mistake(*arguments: str) -> str:
 def run(*command: str, rank: int | None = None) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "RANK"}
     if rank is not None:
-        environment["RANK"] = str(rank)
+        environment |= {
+            "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500",
+        }  # fmt: skip
     return subprocess.run(
         [sys.executable, *command], cwd=REPOSITORY, env=environment, capture_output=True, text=True
     )
