@@ -11,7 +11,6 @@ No torch here. A thread reads the connections; it ends its process with os._exit
 thread may hang in native code.
 """
 
-import hmac
 import json
 import os
 import selectors
@@ -24,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from slowfast_dist.distributed.door import Door, knock
 from slowfast_dist.system import signals
 
 BEAT_SECONDS = 1.0
@@ -43,26 +43,6 @@ READ_BYTES = 1 << 16
 
 LONGEST_LINE = 1 << 20
 """Bytes that a message of another process may have: the longest is an error's text."""
-
-BACKLOG = 4096
-"""Connections that wait to be accepted: all processes of a large run, and strangers among them."""
-
-MOST_STRANGERS = 16
-"""Connections that have not shown the token yet, at once: a process of the run shows it as it
-connects, so this many are never waiting without a reason. One more takes the oldest's place."""
-
-STRANGER_SECONDS = 10.0
-"""Seconds that a connection has for the token, which is sent with the first packet."""
-
-
-@dataclass(eq=False)
-class _Stranger:
-    """The other end of a connection that has not shown the token."""
-
-    connection: socket.socket
-    since: float = field(default_factory=time.monotonic)
-    unread: bytes = b""
-
 
 @dataclass(eq=False)
 class _Peer:
@@ -88,11 +68,8 @@ class Heartbeat:
         self.rank, self.world_size, self.timeout = rank, world_size, timeout
         self.on_peer_loss: Callable[[], object] | None = None
         """Called before this process is ended because of another one."""
-        self._token = b""
-        """What a process of the run sends first: random, and of a fixed length."""
         self._peers: list[_Peer] = []
-        self._strangers: list[_Stranger] = []
-        self._listener: socket.socket | None = None
+        self._door: Door | None = None
         self._lock = threading.Lock()
         self._shut_down = False
         self._failed = False
@@ -104,33 +81,15 @@ class Heartbeat:
     def listen(self, address: str, reached_at: str | None = None) -> str:
         """On the first process: open a port on ``address`` and return what `connect` needs. "" is
         all addresses; ``reached_at`` is then the one that the others know."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listener = socket.create_server((address, 0), family=family, backlog=BACKLOG)
-        self._listener.setblocking(False)
-        token = os.urandom(32).hex()
-        self._token = token.encode()
-        port = self._listener.getsockname()[1]
-        return json.dumps({"address": reached_at or address, "port": port, "token": token})
+        self._door = door = Door(address, self._selector, self._let_in)
+        place = {"address": reached_at or address, "port": door.port, "token": door.token}
+        return json.dumps(place)
 
     def connect(self, where: str) -> None:
         """On another process: connect to where the first one listens. Raises OSError."""
         place = json.loads(where)
-        introduction = json.dumps({"rank": self.rank, "host": socket.gethostname()})
-        until = time.monotonic() + self.timeout
-        while True:
-            connection = socket.create_connection((place["address"], place["port"]), self.timeout)
-            try:
-                connection.sendall(f"{place['token']}{introduction}\n".encode())
-                # Not let in where more strangers came at that moment than there are places.
-                if connection.recv(1, socket.MSG_PEEK) or time.monotonic() > until:
-                    break
-            except TimeoutError:
-                break  # process 0 is silent, which the thread then says
-            except ConnectionError:
-                if time.monotonic() > until:
-                    raise
-            connection.close()
-            time.sleep(POLL_SECONDS)
+        introduction = {"rank": self.rank, "host": socket.gethostname()}
+        connection = knock(**place, introduction=introduction, timeout=self.timeout)
         self._add(_Peer(connection, rank=0, host=place["address"]))
 
     def start(self) -> None:
@@ -176,12 +135,11 @@ class Heartbeat:
             self._send(peer, **message)
 
     def _close(self) -> None:
-        connections = [other.connection for other in self._peers]
-        connections += [other.connection for other in self._strangers]
-        for connection in (self._listener, *connections):
-            if connection is not None:
-                with suppress(OSError):
-                    connection.close()
+        if self._door is not None:
+            self._door.close()
+        for peer in self._peers:
+            with suppress(OSError):
+                peer.connection.close()
 
     def _watch(self) -> None:
         """The thread, whose end would leave this process without signs of life of the others."""
@@ -196,8 +154,6 @@ class Heartbeat:
 
     def _turn_forever(self) -> None:
         """Read, beat, and end this process when another is lost."""
-        if self._listener is not None:
-            self._selector.register(self._listener, selectors.EVENT_READ, None)
         next_beat = now = time.monotonic()
         while True:
             before = now  # of the whole turn: it may be stopped anywhere
@@ -207,16 +163,12 @@ class Heartbeat:
                 for peer in self._peers:
                     peer.last_seen = now
             for key, _ in ready:
-                if key.data is None:
-                    self._accept()
-                elif isinstance(key.data, _Stranger):
-                    if key.data in self._strangers:  # not if sent away for one before it
-                        self._hear(key.data)
+                if isinstance(key.data, Door):
+                    key.data.serve(key.fileobj)
                 else:
                     self._read(key.data, now)
-            for stranger in self._strangers[:]:
-                if now - stranger.since > STRANGER_SECONDS:
-                    self._send_away(stranger)
+            if self._door is not None:
+                self._door.send_late_ones_away(now)
             if now >= next_beat:
                 next_beat = now + min(BEAT_SECONDS, self.timeout / 5)
                 with self._lock:
@@ -226,44 +178,12 @@ class Heartbeat:
             self._share_stop()
             self._check_peers(now)
 
-    def _accept(self) -> None:
-        assert self._listener is not None
-        with suppress(OSError):
-            connection, _ = self._listener.accept()
-            connection.setblocking(False)
-            if len(self._strangers) == MOST_STRANGERS:
-                self._send_away(self._strangers[0])
-            stranger = _Stranger(connection)
-            self._strangers.append(stranger)
-            self._selector.register(connection, selectors.EVENT_READ, stranger)
-            self._hear(stranger)  # one of the run has sent all by now, and never waits for a place
-
-    def _hear(self, stranger: _Stranger) -> None:
-        """Take one that shows the token for a process of the run. Nothing else that strangers say
-        is looked at, nor is anything before all bytes of a token are there: an answer to a part of
-        it would tell whether that part is right."""
-        try:
-            said = stranger.connection.recv(len(self._token) - len(stranger.unread))
-        except BlockingIOError:
-            return
-        except OSError:
-            said = b""
-        stranger.unread += said
-        if said and len(stranger.unread) < len(self._token):
-            return
-        if not hmac.compare_digest(stranger.unread, self._token):
-            return self._send_away(stranger)
-        self._strangers.remove(stranger)
-        self._selector.unregister(stranger.connection)
-        peer = _Peer(stranger.connection)
+    def _let_in(self, connection: socket.socket) -> None:
+        """The first sign of life tells the other end that it was."""
+        peer = _Peer(connection)
         self._add(peer)
         with self._lock:
-            self._send(peer)  # the first sign of life tells the other end that it was let in
-
-    def _send_away(self, stranger: _Stranger) -> None:
-        self._strangers.remove(stranger)
-        self._selector.unregister(stranger.connection)
-        stranger.connection.close()
+            self._send(peer)
 
     def _read(self, peer: _Peer, now: float) -> None:
         try:
