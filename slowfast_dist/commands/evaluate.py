@@ -195,11 +195,16 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
         )
     missing = [row["class"] for row in content["per_class"] if not row["support"]]
     if missing:
-        print(
-            f"  {len(missing)} of the model's {classes} classes have no video here: "
-            f"macro averages are over the {content[MACRO_CLASSES]} that occur in labels or "
-            f"predictions; over all {classes}, F1 is {content['f1_macro' + ALL_CLASSES]:.4f}"
-        )
+        have = "has" if len(missing) == 1 else "have"
+        line = f"  {len(missing)} of the model's {classes} classes {have} no video here: "
+        if content[MACRO_CLASSES] == classes:
+            line += "macro averages count such a class as 0, as it occurs in predictions"
+        else:
+            line += (
+                f"macro averages are over the {content[MACRO_CLASSES]} that occur in labels or "
+                f"predictions; over all {classes}, F1 is {content['f1_macro' + ALL_CLASSES]:.4f}"
+            )
+        print(line)
     useless = [f"top-{k}" for k in sorted(set(command.top_k)) if k >= classes]
     if useless:
         print(f"  {', '.join(useless)} left out: there are {classes} classes")

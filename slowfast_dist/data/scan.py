@@ -119,8 +119,15 @@ def path_below(name: str) -> str:
 
 def all_endings() -> str:
     """Those of the files that are taken for videos, for a message."""
-    *first, last = sorted(VIDEO_SUFFIXES)
-    return f"{', '.join(first)} and {last}"
+    others = len(VIDEO_SUFFIXES.difference(COMMON))
+    return f"{', '.join(COMMON)} and {others} others (docs/data.md)"
+
+
+COMMON = (
+    ".mp4", ".mov", ".avi", ".mkv", ".webm", ".wmv", ".mpg", ".ts", ".mts", ".flv", ".m4v", ".3gp",
+    ".vob", ".mxf", ".gif",
+)  # fmt: skip
+"""Endings that a message names; all of them would be a long line."""
 
 
 def is_video(name: bytes) -> bool:

@@ -175,7 +175,10 @@ def _models(run: Path) -> Path:
     if not run.is_dir():
         problem = "there is no such folder"
     elif (run / "config.yaml").is_file():
-        problem = f"it has no models/{DESCRIPTION}, as no epoch was the best yet"
+        raise UserError(
+            f"RUN {run}: it has no models/{DESCRIPTION}, as no epoch was the best yet: train it "
+            "further, or give another run"
+        )
     else:
         problem = f"neither models/{DESCRIPTION} nor {DESCRIPTION} is there"
     raise UserError(f"RUN {run}: {problem}: give the folder of a run, or its models folder")

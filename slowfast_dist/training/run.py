@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
-from slowfast_dist.config.errors import RunError
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
@@ -96,6 +96,7 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             # A smaller one than the checkpoint's is what `auto` is for.
             free = ("micro_batch_size",) if config.micro_batch_size == "auto" else ()
             trainer.state.restore(checkpoint, accelerator, free)
+            _require_epochs_left(config, start, trainer.state.position.epoch)
         environment = describe_environment(
             str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
         )
@@ -119,6 +120,17 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         start.release()
         if trainer is not None:
             end_workers(trainer.loaders.train, trainer.loaders.val)
+
+
+def _require_epochs_left(config: Config, start: Start, epoch: int) -> None:
+    """Raise UserError where a new folder would be one in which nothing is trained."""
+    assert start.checkpoint is not None
+    elsewhere = start.checkpoint.parent != start.folder.checkpoints
+    if elsewhere and epoch >= config.epochs:
+        raise UserError(
+            f"--resume {config.resume}: its {epoch} epochs are all of --epochs {config.epochs}, so "
+            "nothing is left to train: give more --epochs"
+        )
 
 
 @contextmanager

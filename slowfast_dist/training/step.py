@@ -205,8 +205,9 @@ class StepChecks:
             if what is not None:
                 raise RunError(
                     f"step {global_step}: {what}: lower "
-                    f"--optimizer.lr ({self.learning_rate:g}), set --optimizer.clip-norm, or "
-                    "use --mixed-precision no; what was saved before is from good steps"
+                    f"--optimizer.lr ({self.learning_rate:g}) or --optimizer.clip-norm, or use "
+                    "--mixed-precision no, in a new --output-dir; what was saved before is from "
+                    "good steps"
                 )
             if global_step == 1:
                 loss, classes = losses / max(weights, 1e-12), self.network.num_classes

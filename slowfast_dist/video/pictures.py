@@ -167,7 +167,9 @@ def _note(
 ) -> Iterator[PictureNote]:
     name, effect, remedy = _TEXTS[kind]
     total, then = counts.videos, None if trained is None else trained[kind]
-    if not count and not then:
+    # Where a part of the training videos were so, others may be or not.
+    mixed_then = trained is not None and 0 < trained[kind] < trained["videos"]
+    if not count and (not then or mixed_then):
         return
     if trained is not None and count == total and then == trained["videos"]:
         return
@@ -184,7 +186,8 @@ def _note(
         others += f", and of the {trained['videos']} training videos {were}"
     elif kind == "hdr" and not others:
         others = ", unlike what the pretrained network saw"
-    yield PictureNote(kind, f"{who} {name}{others}: {effect}", remedy if count else "")
+    what = f": {effect}" if count else ""
+    yield PictureNote(kind, f"{who} {name}{others}{what}", remedy if count else "")
 
 
 def _have(count: int, total: int) -> str:

@@ -30,6 +30,11 @@ from slowfast_dist.video.seeking import Timeline, pack_moved_frames, pack_uneven
 VERSION = f"5, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
 
+NO_TIMESTAMPS = 0x80
+"""FFmpeg's AVFMT_NOTIMESTAMPS: a raw stream, as .h264. Its average rate is 25 whatever it holds, as
+is that of pictures one behind the other (jpeg_pipe); the true one is in the stream's own headers,
+or nowhere."""
+
 PACKET_IS_FRAME = frozenset({"h264", "hevc", "mpeg4", "vp9", "av1"})
 """Codecs of which every packet in an mp4, mov or Matroska file is a frame with its own time."""
 
@@ -175,6 +180,9 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
 
 def _frame_rate(stream: VideoStream, index: PacketIndex) -> float:
     """Frames a second on average; 0 where the file does not say."""
+    form = stream.container.format
+    if form.flags & NO_TIMESTAMPS or form.name.endswith("_pipe"):
+        return float(stream.codec_context.framerate or 0)
     rate, tick = float(stream.average_rate or stream.guessed_rate or 0), stream.time_base
     if tick and rate * tick == 1 and len(index.order) > 1:
         # A frame a tick is what FFmpeg says of DV and GXF, where a frame takes several.

@@ -1,6 +1,7 @@
 """Files of every listed ending: FFmpeg has the demuxer, and the frames are the right ones."""
 
 import random
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ from slowfast_dist.data.scan import VIDEO_SUFFIXES, is_video
 from slowfast_dist.video.container import ENDINGS
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames
+from tests.helpers.training_runs import ROOT
 from tests.helpers.video_kinds import Kind, Videos, read_number, write
 
 X265 = {"x265-params": "keyint=12:bframes=3:pools=1:log-level=none"}
@@ -59,7 +61,8 @@ def test_every_frame_is_that_of_a_full_decode(tmp_path: Path, ending: str) -> No
     info = probe_file(path)
     expected = Videos.whole(path)
     assert info.frames == len(expected) == FILES[ending].frames
-    assert info.fps == pytest.approx(25, abs=0.01)
+    rate = 0 if ending in ("obu", "mjpeg") else 25  # nothing in the file tells one
+    assert info.fps == pytest.approx(rate, abs=0.01)
     order = random.Random(0).sample(range(info.frames), info.frames)
     for first in range(0, len(order), 7):
         part = order[first : first + 7]
@@ -89,3 +92,38 @@ def test_an_ending_is_listed_once() -> None:
 )  # fmt: skip
 def test_other_files_are_no_videos(name: str) -> None:
     assert not is_video(name.encode())
+
+
+def test_the_documentation_lists_every_ending() -> None:
+    page = (ROOT / "docs" / "data.md").read_text()
+    table = page[page.index("| | endings |") : page.index("Files named webp")]
+    assert set(table.replace("|", " ").split()) >= set(" ".join(ENDINGS.values()).split())
+
+
+@pytest.mark.parametrize(
+    ("codec", "ending", "rate"),
+    [
+        ("libx264", "h264", 30),
+        ("mpeg2video", "m2v", 30),
+        ("mpeg4", "m4v", 10),
+        ("mjpeg", "mjpeg", 0),
+    ],
+)
+def test_the_rate_of_a_stream_without_a_container_is_its_own_or_none(
+    tmp_path: Path, codec: str, ending: str, rate: int
+) -> None:
+    """FFmpeg says 25 of all of them."""
+    path = tmp_path / f"a.{ending}"
+    form = {"m2v": "mpeg2video"}.get(ending, ending)
+    with av.open(str(path), "w", format=form) as file:
+        stream = file.add_stream(codec, rate=rate or 30)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number in range(20):
+            pixels = np.full((48, 64, 3), 10 * number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels).reformat(format=stream.pix_fmt)
+            frame.pts, frame.time_base = number, Fraction(1, rate or 30)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    info = probe_file(path)
+    assert (info.frames, info.fps) == (20, rate)
