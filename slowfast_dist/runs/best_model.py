@@ -35,6 +35,11 @@ ARCHITECTURE = "best_model_architecture.pth"
 """In models/: the whole model, pickled."""
 
 
+CLIPS_BEFORE = {"frame_rate": "video", "pixel_aspect": "stored"}
+"""How clips were cut where a description of theirs does not say so: older versions knew no other
+way."""
+
+
 def clip_facts(data: DataConfig) -> dict[str, Any]:
     """How a clip is cut out of a video, in JSON's types."""
     return {
@@ -187,7 +192,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     for name in (*numbers, "temporal_views", "spatial_crops"):
         if not isinstance(clip[name], int) or clip[name] < 1:
             raise ValueError(f"{name} is {clip[name]!r}")
-    clip = {"pixel_aspect": "stored", **clip}  # an older version knew no other
+    clip = CLIPS_BEFORE | clip
     words = {
         "sampling": ("dense", "uniform"), "resize": ("short-side", "square"),
         "pixel_aspect": ("square", "stored"),
@@ -195,7 +200,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     for name, known in words.items():
         if clip[name] not in known:
             raise ValueError(f"{name} is {clip[name]!r}")
-    frame_rate = clip.get("frame_rate", "video")  # an older version knew no other
+    frame_rate = clip["frame_rate"]
     if frame_rate != "video":
         if not _is_rate(frame_rate):
             raise ValueError(f"frame_rate is {frame_rate!r}")
