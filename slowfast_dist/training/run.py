@@ -29,6 +29,7 @@ from slowfast_dist.runs.run import stored_classes
 from slowfast_dist.runs.space import check_space
 from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system import signals
+from slowfast_dist.system.interrupts import output_is_closed
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.training.best import Run, best_so_far, bring_best
@@ -128,6 +129,8 @@ def _closed_output_said() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
+        if not output_is_closed():
+            raise
         raise RunError(
             "standard output was closed (| head?); trainings go on with --resume auto"
         ) from error
