@@ -137,7 +137,9 @@ def _full_disk_said() -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise RunError(f"{error.filename or 'standard output'}: {reason_of(error)}") from None
+        # Where standard output is what is full, `ends_with_its_pipe` says so.
+        unnamed = "a file that the system does not name (of /dev/shm, or temporary)"
+        raise RunError(f"{error.filename or unnamed}: {reason_of(error)}") from None
 
 
 @contextmanager

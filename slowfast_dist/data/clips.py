@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,36 +206,69 @@ def clip_seconds(data: DataConfig, rate: float) -> float:
     return ((data.num_frames - 1) * data.sampling_rate + 1) / rate
 
 
+BY_TIMES = "--data.frame-rate 30 takes frames by their times"
+"""What to do where frames are counted and videos have different rates."""
+
+
+@dataclass(frozen=True)
+class RateFinding:
+    """What people should know of the frame rates of the videos in ``rows``: ``kind``, a fixed word
+    for programs, the ``summary``, and the ``remedy``, if there is one."""
+
+    kind: Literal["frame-rates", "untold-rates", "repeated-frames"]
+    summary: str
+    remedy: str
+    rows: list[int]
+
+    def __str__(self) -> str:
+        return f"{self.summary}: {self.remedy}" if self.remedy else self.summary
+
+
 def rate_notes(
     rates: NDArray[np.float64], name: Callable[[int], str], data: DataConfig,
-    usual: Sequence[float], whose: str, remedy: str,
+    usual: Sequence[float], whose: str, remedy: str = BY_TIMES,
 ) -> list[str]:  # fmt: skip
+    """`rate_findings`, a line each."""
+    return list(map(str, rate_findings(rates, name, data, usual, whose, remedy)))
+
+
+def rate_findings(
+    rates: NDArray[np.float64], name: Callable[[int], str], data: DataConfig,
+    usual: Sequence[float], whose: str, remedy: str = BY_TIMES,
+) -> list[RateFinding]:  # fmt: skip
     """What people should know of the frame rates (N,) of videos, of which ``name`` tells what they
-    are called, a line each; 0 stands for a rate that is not known.
+    are called; 0 stands for a rate that is not known.
 
     ``usual``: the rates that the network saw, or sees; ``whose`` they are, and the ``remedy`` where
     frames are counted (``frame_rate`` video) and others have other rates.
     """
     if data.sampling != "dense" or not len(rates):
         return []
-    known = rates > 0
+    known, found = rates > 0, list[RateFinding]()
+    untold = np.flatnonzero(~known).tolist()
+    which = f"{len(untold)} of {len(rates)} videos tell neither a frame rate nor times"
     if data.frame_rate == "video":
-        line = other_rates(rates, data, usual, whose, name)
-        return [f"{line}: {remedy}"] if line else []
-    lines = []
-    if untold := np.flatnonzero(~known).tolist():
-        lines.append(
-            f"{len(untold)} of {len(rates)} videos tell neither a frame rate nor times, as "
-            f"{name(untold[0])}: of these every {data.sampling_rate}. frame is taken, whatever "
-            f"its time (frame rate {data.frame_rate:g})"
+        if summary := other_rates(rates, data, usual, whose, name):
+            others = np.flatnonzero(known & ~are_near(rates, usual)).tolist()
+            found.append(RateFinding("frame-rates", summary, remedy, others))
+        if untold:
+            summary = f"{which}, as {name(untold[0])}: how long their clips last is not known"
+            found.append(RateFinding("untold-rates", summary, "", untold))
+        return found
+    if untold:
+        summary = (
+            f"{which}, as {name(untold[0])}: of these every {data.sampling_rate}. frame is taken, "
+            f"whatever its time (frame rate {data.frame_rate:g})"
         )
+        found.append(RateFinding("untold-rates", summary, "", untold))
     least = data.frame_rate / data.sampling_rate
     if slow := np.flatnonzero(known & (rates < (1 - 1e-3) * least)).tolist():
-        lines.append(
+        summary = (
             f"{len(slow)} of {len(rates)} videos have fewer frames a second than the {least:g} "
             f"that a clip takes, as {name(slow[0])} ({rates[slow[0]]:.4g}): frames are repeated"
         )
-    return lines
+        found.append(RateFinding("repeated-frames", summary, "", slow))
+    return found
 
 
 def other_rates(
@@ -243,7 +277,7 @@ def other_rates(
 ) -> str | None:  # fmt: skip
     """How many videos have other frame rates (N,) than the ``usual`` ones, ``whose`` they are, and
     how long their clips last where frames are counted; None where there is none. For ``name`` see
-    `rate_notes`."""
+    `rate_findings`."""
     others = rates[(rates > 0) & ~are_near(rates, usual)] if usual else rates[:0]
     if not len(others):
         return None

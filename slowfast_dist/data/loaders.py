@@ -159,12 +159,13 @@ def find_labelled_videos(
     if split is not None and split != "all":
         listing = of_side(listing, split, flag, root)
     listing = labelled_as(listing, classes, flag, root)
-    log_remarks(listing.remarks)
     return replace(readable_videos(listing, root, flag), split=split)
 
 
 def readable_videos(listing: Listing, root: Path, flag: str) -> LabelledVideos:
-    """The same for videos that are listed already; ``root``, of ``flag``, is what named them."""
+    """The same for videos that are listed already, of which it says what is to be known of the
+    list; ``root``, of ``flag``, is what named them."""
+    log_remarks(listing.remarks)
     listing, readable, rejected = _probe(listing, "the output")
     return LabelledVideos(scorable(listing, readable, rejected, flag, root).videos, rejected)
 

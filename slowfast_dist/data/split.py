@@ -120,21 +120,6 @@ def unscored(val: VideoTable, classes: Sequence[str], remedy: str) -> Iterator[R
         )  # fmt: skip
 
 
-def _crossing(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
-    """Groups of a CSV on both sides of its own split."""
-    if train.groups is None or val.groups is None:
-        return
-    both = sorted(set(train.groups.texts) & set(val.groups.texts))
-    if both:
-        seen = sum(group in set(both) for group in val.group_names())
-        yield Remark(
-            "warning", "groups-cross-split",
-            f"{len(both)} groups are on both sides of the split, as {both[0]!r}, with {seen} of "
-            f"{len(val)} validation videos, so validation is too good",
-            "correct the column split, or delete it: a split drawn here keeps groups whole",
-        )  # fmt: skip
-
-
 def identical(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
     """Whether validation videos are byte for byte training videos, by what the probe found."""
     assert train.infos is not None and val.infos is not None

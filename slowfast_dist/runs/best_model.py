@@ -15,7 +15,7 @@ from slowfast_dist.config.checks import require
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Precision
 from slowfast_dist.config.training import DataConfig, EvaluationConfig
-from slowfast_dist.data.clips import rate_notes, rates_as_words
+from slowfast_dist.data.clips import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
@@ -33,6 +33,11 @@ WEIGHTS = "best_model_weights.pth"
 
 ARCHITECTURE = "best_model_architecture.pth"
 """In models/: the whole model, pickled."""
+
+
+CLIPS_BEFORE = {"frame_rate": "video", "pixel_aspect": "stored"}
+"""How clips were cut where a description of theirs does not say so: older versions knew no other
+way."""
 
 
 def clip_facts(data: DataConfig) -> dict[str, Any]:
@@ -108,7 +113,7 @@ class BestModel:
     def rate_notes(self, rates: NDArray[np.float64], name: Callable[[int], str]) -> list[str]:
         """As `clips.rate_notes`, of videos that the model sees."""
         whose = f"the training videos' {rates_as_words(self.video_rates or (0.0,))} a second"
-        remedy = "a training with --data.frame-rate 30 takes frames by their times"
+        remedy = f"a training with {BY_TIMES}"
         return rate_notes(rates, name, self.data, self.video_rates, whose, remedy)
 
     def load(self) -> SlowFast:
@@ -190,7 +195,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     for name in (*numbers, "temporal_views", "spatial_crops"):
         if not isinstance(clip[name], int) or clip[name] < 1:
             raise ValueError(f"{name} is {clip[name]!r}")
-    clip = {"pixel_aspect": "stored", **clip}  # an older version knew no other
+    clip = CLIPS_BEFORE | clip
     words = {
         "sampling": ("dense", "uniform"), "resize": ("short-side", "square"),
         "pixel_aspect": ("square", "stored"),
@@ -198,7 +203,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     for name, known in words.items():
         if clip[name] not in known:
             raise ValueError(f"{name} is {clip[name]!r}")
-    frame_rate = clip.get("frame_rate", "video")  # an older version knew no other
+    frame_rate = clip["frame_rate"]
     if frame_rate != "video":
         if not _is_rate(frame_rate):
             raise ValueError(f"frame_rate is {frame_rate!r}")

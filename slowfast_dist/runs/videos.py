@@ -1,7 +1,7 @@
 """The videos that a run was trained and validated on, as far as its folder still leads to them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
 def trained_on(models: Path, videos: VideoTable) -> int:
     """How many of ``videos`` are, by their paths, training videos of the run of ``models``.
 
-    0 where models/ lies alone, or where the data has moved since.
+    0 where models/ lies alone, or where the data, or the list of it, has moved since.
     """
     run = run_of(models)
     settings = read_settings(run / "config.yaml")
@@ -84,10 +84,30 @@ def trained_on(models: Path, videos: VideoTable) -> int:
         sides = read_split_names(run / "split.csv")
         seen = {os.path.join(below, name) for name, side in sides.items() if side == "train"}
         return sum(os.path.join(here, name) in seen for name in videos.names)
-    if folder is None or Path(folder).suffix.lower() in LIST_SUFFIXES:
+    if folder is None:
         return 0
+    place = located(folder, run)
+    if place.suffix.lower() in LIST_SUFFIXES and not place.is_dir():
+        try:
+            start = data_root(folder, run, settings)
+            listing = list_videos(place, "data", start=start, single_class=True, may_be_empty=True)
+            listing = of_side(listing, "train", "data", place)
+        except UserError:
+            return 0
+        listed = set(_places(listing.videos))
+        return sum(path in listed for path in _places(videos))
     below = os.path.join(os.path.realpath(data_root(folder, run, settings)), "")
     return sum(os.path.join(here, name).startswith(below) for name in videos.names)
+
+
+def _places(videos: VideoTable) -> Iterator[str]:
+    """Each video's path, in a folder without links: a list may name it in another way."""
+    root, folders = os.path.realpath(videos.root), dict[str, str]()
+    for name in videos.names:
+        folder, file = os.path.split(os.path.join(root, name))
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        yield os.path.join(folders[folder], file)
 
 
 def run_of(models: Path) -> Path:

@@ -5,13 +5,18 @@ import io
 import logging
 import multiprocessing
 import os
+import select
 import signal
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
+
+from slowfast_dist.config.errors import RunError
+from slowfast_dist.system.files import FULL, reason_of
 
 
 @contextmanager
@@ -66,23 +71,65 @@ def ends_at_signals() -> Iterator[None]:
         yield
 
 
+def output_is_closed() -> bool:
+    """Whether nobody reads any more what is printed: of a pipe or a socket, standard output or
+    standard error. A BrokenPipeError alone does not tell: it may be of any other connection."""
+    return any(map(_is_closed, filter(None, (sys.stdout, sys.stderr))))
+
+
+def _is_closed(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):
+        return False
+    # Nothing waits to be printed where it is unbuffered, as with PYTHONUNBUFFERED.
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(events & select.POLLERR for _, events in poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # Windows has no poll; not a real file
+        return False
+
+
+def _is_full(stream: TextIO) -> bool:
+    """Whether the file of a stream without a buffer, in which nothing waits, has no space left."""
+    try:
+        number = stream.fileno()
+        os.write(number, b"")  # fails on what is always full, as /dev/full
+        return stat.S_ISREG(os.fstat(number).st_mode) and os.fstatvfs(number).f_bavail == 0
+    except (AttributeError, OSError, ValueError) as error:
+        return isinstance(error, OSError) and error.errno in FULL
+
+
 @contextmanager
 def ends_with_its_pipe() -> Iterator[None]:
-    """Raise SystemExit in here where nobody reads any more what is printed."""
+    """Raise SystemExit in here where nobody reads any more what is printed, and RunError where its
+    disk is full."""
     try:
         yield
         if sys.stdout is not None:
             sys.stdout.flush()  # what is still to be printed fails here, not as Python ends
     except OSError as error:
+        closed = isinstance(error, BrokenPipeError) and output_is_closed()
         # What still waits to be printed, and cannot be, goes nowhere: else Python's own last flush
         # fails once more, as on a full disk.
-        for stream in filter(None, (sys.stdout, sys.stderr)):
+        full = ""
+        for name, stream in (("output", sys.stdout), ("error", sys.stderr)):
+            if stream is None:
+                continue
             try:
                 stream.flush()
-            except OSError:
+                if error.errno in FULL and _is_full(stream):
+                    full = full or f"standard {name}"
+            except OSError as unprinted:
+                full = full or (f"standard {name}" if unprinted.errno in FULL else "")
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        if isinstance(error, BrokenPipeError):
+        if closed:
             raise SystemExit(141) from None  # as one that SIGPIPE ends, as ``| head`` does to most
+        if full and error.errno in FULL and not error.filename:
+            raise RunError(f"{full}: {reason_of(error)}") from None
         raise
 
 

@@ -33,6 +33,7 @@ from slowfast_dist.runs.best_model import (
 from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.history import Row
+from slowfast_dist.runs.metrics_file import read_metrics
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.system.files import atomic_write, reason_of
@@ -132,7 +133,9 @@ def bring_best(checkpoint: Path, best: Mapping[str, Any] | None, run: Run) -> st
     if (best["monitor"], best["mode"]) != (monitored.monitor, monitored.mode):
         return None
     theirs = mapping(read_json(source.models / DESCRIPTION))
-    if any(theirs.get(name) != value for name, value in best.items()):
+    # Not the value: an older version's may have been measured otherwise (`best_so_far`).
+    which = ("monitor", "mode", "epoch", "global_step")
+    if any(theirs.get(name) != best[name] for name in which):
         return (
             f"{source.models} no longer holds the best model up to this checkpoint "
             f"({best['monitor']} {best['value']:.4f} in epoch {best['epoch']}): what is best "
@@ -151,6 +154,15 @@ def bring_best(checkpoint: Path, best: Mapping[str, Any] | None, run: Run) -> st
         reason = reason_of(error, run.folder.models)
         raise RunError(f"cannot copy the best model from {source.models}: {reason}") from error
     return None
+
+
+def best_so_far(checkpoint: Path, state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """``state`` of the tracker at ``checkpoint``, as `macro_value_now` by the metrics.jsonl of the
+    run that the checkpoint is of: a run that goes on in another folder has no rows of its own."""
+    if not state or "_macro" not in state["monitor"]:
+        return state
+    metrics = RunFolder(checkpoint.parent.parent).metrics
+    return macro_value_now(state, read_metrics(metrics) if metrics.exists() else [])
 
 
 def macro_value_now(state: dict[str, Any] | None, rows: Sequence[Row]) -> dict[str, Any] | None:

@@ -21,13 +21,13 @@ from slowfast_dist.report.command import write_report
 from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.logs import SampleLog, TrainingLog
-from slowfast_dist.runs.metrics_file import MetricsFile, read_metrics
+from slowfast_dist.runs.metrics_file import MetricsFile
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand, option
 from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
-from slowfast_dist.training.best import BestModelTracker, Divergence, Run, macro_value_now
+from slowfast_dist.training.best import BestModelTracker, Divergence, Run
 from slowfast_dist.training.evaluation import Scores
 
 
@@ -75,8 +75,7 @@ class Recorder:
         folder.list_unreadable(self.unreadable)
         self.metrics = MetricsFile(folder.metrics)
         self.metrics.truncate_after(global_step, epoch)
-        rows = read_metrics(folder.metrics) if folder.metrics.exists() else []
-        self.best = BestModelTracker(run, macro_value_now(earlier.get("best"), rows))
+        self.best = BestModelTracker(run, earlier.get("best"))
         self.log = TrainingLog(folder.training_log)
         self.samples = SampleLog(folder.samples, videos.train.names)
         # Its rows come an epoch at a time: those of the running one are in the checkpoint.

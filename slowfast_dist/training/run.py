@@ -29,9 +29,10 @@ from slowfast_dist.runs.run import stored_classes
 from slowfast_dist.runs.space import check_space
 from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system import signals
+from slowfast_dist.system.interrupts import output_is_closed
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
-from slowfast_dist.training.best import Run, bring_best
+from slowfast_dist.training.best import Run, best_so_far, bring_best
 from slowfast_dist.training.data_health import frame_rate_notes
 from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import set_up_network
@@ -140,6 +141,8 @@ def _closed_output_said() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError as error:
+        if not output_is_closed():
+            raise
         raise RunError(
             "standard output was closed (| head?); trainings go on with --resume auto"
         ) from error
@@ -161,7 +164,9 @@ def _open_recorder(run: Run, start: Start, state: Mapping[str, Any] | None) -> R
     """On the main process; ``state``: that of the checkpoint of ``start``, if it has one."""
     line = None
     if start.checkpoint is not None and state is not None:
-        line = bring_best(start.checkpoint, state["recorder"]["best"], run)
+        best = best_so_far(start.checkpoint, state["recorder"]["best"])
+        state = {**state, "recorder": {**state["recorder"], "best": best}}
+        line = bring_best(start.checkpoint, best, run)
     if line is not None:
         logger.warning(line)
     return Recorder(run, state)

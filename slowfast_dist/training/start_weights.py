@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.model.weights import WeightsFile
-from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, clip_facts, read_best
+from slowfast_dist.runs.best_model import CLIPS_BEFORE, DESCRIPTION, WEIGHTS, clip_facts, read_best
 from slowfast_dist.runs.reading import mapping, read_json, sequence
 
 FIRST_VIDEOS = 16
@@ -88,8 +88,13 @@ def _text(value: Any) -> str | None:
 def other_clips(clip: Mapping[str, Any], data: DataConfig) -> str:
     """In what the clips that weights saw, as `clip_facts`, differ from those of ``data``, by the
     flags that would cut the same; "" where in nothing that matters."""
-    idle = {"sampling_rate"} if "uniform" in (clip.get("sampling"), data.sampling) else set()
-    idle |= {"short_side"} if "square" in (clip.get("resize"), data.resize) else set()
+    if "num_frames" in clip:  # else it tells nothing of clips
+        clip = CLIPS_BEFORE | dict(clip)
+    idle = set[str]()
+    if "uniform" in (clip.get("sampling"), data.sampling):
+        idle |= {"sampling_rate", "frame_rate"}
+    if "square" in (clip.get("resize"), data.resize):
+        idle |= {"short_side", "pixel_aspect"}
     return ", ".join(
         f"--data.{name.replace('_', '-')} {clip[name]} (here {own})"
         for name, own in clip_facts(data).items()

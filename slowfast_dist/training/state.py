@@ -25,7 +25,7 @@ from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.runs.run import command_words
 from slowfast_dist.system.log import logger
-from slowfast_dist.system.text import shell
+from slowfast_dist.system.text import operand, shell
 
 ROOT = Path(__file__).absolute().parents[1]
 """The package's folder."""
@@ -269,7 +269,8 @@ class TrainingState:
                 )
             raise UserError(
                 f"{resume}: the videos, their classes or their split are not those of the "
-                "checkpoint: restore them, or start over in a new --output-dir"
+                "checkpoint. Files came or went, or this version reads some that an older one did "
+                f"not: {self._own_videos()}restore them, or start over in a new --output-dir"
             )
         shaping = ("model.name", "model.freeze", "optimizer.name")  # of the checkpoint's tensors
         if reshaped := [changes[name] for name in shaping if name in changes]:
@@ -297,6 +298,17 @@ class TrainingState:
                 "or add --resume-changed to go on all the same"
             )
         return f"resuming with changed settings: {listed}"
+
+    def _own_videos(self) -> str:
+        """How to go on with the videos that the run had, for an error's line, or nothing."""
+        given, root = self.config.resume, self.config.data.root
+        run = self.config.output_dir if given == "auto" else Path(given)
+        # Of RUN, RUN/checkpoints or RUN/checkpoints/step_00000120.
+        places = [Path(os.path.abspath(run / up / "split.csv")) for up in ("", "..", "../..")]
+        table = next((place for place in places if place.is_file()), None)
+        if root is None or table is None or (root.exists() and root.samefile(table)):
+            return ""
+        return f"go on with those that the run had (--data.root {operand(table)}), "
 
 
 def _command_with(*flags: str) -> str:

@@ -28,6 +28,7 @@ from slowfast_dist.cli.parser import parse_command
 from slowfast_dist.commands.evaluate import run_evaluation
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.data.loaders import readable_videos
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.uncertainty import bootstrap_intervals, reliability
@@ -324,6 +325,29 @@ def test_videos_that_the_model_was_trained_on_are_counted(
     for folder, seen in ((videos, 15), (others, 0)):
         (alone.parent / "config.yaml").write_text(f"data:\n  train_dir: {folder}\n")
         assert trained_on(alone, table) == seen
+    first, _, *more = map(table.path, range(4))
+    linked = link / table.path(1).relative_to(videos)
+    listed = f"{first},a,train\n{linked},b,train\n{more[0]},b,train\n{more[1]},b,val\n"
+    (tmp_path / "train.csv").write_text(f"path,class,split\n{listed}")
+    (alone.parent / "config.yaml").write_text(f"data:\n  train_dir: {tmp_path / 'train.csv'}\n")
+    assert trained_on(alone, table) == 3
+    (tmp_path / "train.csv").unlink()
+    assert trained_on(alone, table) == 0
+
+
+def test_remarks_on_the_runs_own_list_are_said(
+    run: Path, models: Path, others: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = sorted(others.rglob("*.mp4"))
+    rows = [f"{path},{path.parent.name},{'val' if n else 'test'}" for n, path in enumerate(paths)]
+    (tmp_path / "val.csv").write_text("\n".join(["path,class,split", *rows, ""]))
+    config = models.parent / "config.yaml"
+    config.write_text(f"data:\n  root: null\n  val_dir: {tmp_path / 'val.csv'}\n")
+    with caplog.at_level("INFO", "slowfast_dist"):
+        place, listing = own_validation(models, CLASSES)
+        assert len(readable_videos(listing, place, "data").videos) == 6  # one is none
+    said = f"{tmp_path / 'val.csv'}: 7 rows of split val are taken, 1 others left out"
+    assert said in caplog.messages
 
 
 def test_the_summary_shows_intervals_and_the_hardest_mistakes(

@@ -203,6 +203,11 @@ def test_other_rates_are_counted_in_one_line() -> None:
     )
     uniform = DataConfig(sampling="uniform")
     assert notes([15.0, 60.0], uniform) == [] == notes([15.0, 60.0], by_time())
+    [line] = notes([15.0, 0.0], data)
+    assert line == (
+        "1 of 2 videos tell neither a frame rate nor times, as v1.mp4: how long their clips last "
+        "is not known"
+    )
 
 
 def test_what_times_cannot_make_good_is_said() -> None:

@@ -12,11 +12,18 @@ from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import CheckpointConfig, Config
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.runs.folder import RunFolder
-from slowfast_dist.training.best import BestModelTracker, Divergence, Run, macro_value_now
+from slowfast_dist.training.best import (
+    BestModelTracker,
+    Divergence,
+    Run,
+    best_so_far,
+    bring_best,
+    macro_value_now,
+)
 from tests.helpers.model_folders import save_models, small_config
 
 
-def best_so_far(tmp_path: Path, monitor: str, mode: Any, value: float) -> BestModelTracker:
+def tracker_of(tmp_path: Path, monitor: str, mode: Any, value: float) -> BestModelTracker:
     """That of a run whose models/ holds an epoch with that value."""
     save_models(tmp_path / "models", ("a", "b"), small_config(tmp_path))
     config = Config(checkpoint=CheckpointConfig(monitor=monitor, mode=mode))
@@ -27,10 +34,10 @@ def best_so_far(tmp_path: Path, monitor: str, mode: Any, value: float) -> BestMo
 
 
 def test_only_a_better_value_beats_the_best(tmp_path: Path) -> None:
-    least = best_so_far(tmp_path, "val/loss", "min", 1.0)
+    least = tracker_of(tmp_path, "val/loss", "min", 1.0)
     found = [least.is_worse_than({"val/loss": value}) for value in (0.9, 1.0, 1.1, float("nan"))]
     assert found == [True, False, False, False]
-    most = best_so_far(tmp_path, "train/accuracy", "max", 0.5)
+    most = tracker_of(tmp_path, "train/accuracy", "max", 0.5)
     assert most.is_worse_than({"train/accuracy": 0.6})  # an epoch without a validation
     assert not most.is_worse_than({"val/accuracy": 0.9})
 
@@ -39,7 +46,7 @@ def test_only_a_better_value_beats_the_best(tmp_path: Path) -> None:
 def test_a_model_whose_outputs_are_no_numbers_is_never_the_best(
     tmp_path: Path, loss: float
 ) -> None:
-    best = best_so_far(tmp_path, "val/top5_accuracy", "max", 0.5)
+    best = tracker_of(tmp_path, "val/top5_accuracy", "max", 0.5)
     assert best.is_worse_than({"val/top5_accuracy": 1.0, "val/loss": 2.0})
     assert not best.is_worse_than({"val/top5_accuracy": 1.0, "val/loss": loss})
 
@@ -61,9 +68,49 @@ def test_the_best_of_an_older_version_is_compared_by_the_new_meaning_of_macro() 
     assert macro_value_now(None, [epoch, classes]) is None
 
 
+def old_run(root: Path) -> tuple[Path, dict[str, Any]]:
+    """Of a run of an older version, whose epoch 2 was the best of 2 of 6 classes, all of them
+    right: its checkpoint, and what that tells of the best."""
+    state = {"monitor": "val/f1_macro", "mode": "max", "value": 1 / 3, "epoch": 2, "global_step": 6}
+    matrix = [[0] * 6 for _ in range(6)]
+    matrix[1][1], matrix[4][4] = 3, 2
+    save_models(root / "models", ("a", "b"), small_config(root))
+    path = root / "models" / "best_model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | state))
+    at = {"epoch": 2, "global_step": 6}
+    rows = [{"kind": "epoch", **at, "val/f1_macro": 1 / 3},
+            {"kind": "classes", **at, "confusion": matrix}]  # fmt: skip
+    (root / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return root / "checkpoints" / "step_00000006", state
+
+
+def goes_on_in(root: Path, state: dict[str, Any]) -> Run:
+    checkpoint = CheckpointConfig(monitor=state["monitor"], mode=state["mode"])
+    none: Any = None
+    return Run(Config(checkpoint=checkpoint), RunFolder(root), none, {})
+
+
+def test_the_old_best_counts_by_the_new_meaning_in_another_folder_too(tmp_path: Path) -> None:
+    checkpoint, state = old_run(tmp_path / "old")
+    best = best_so_far(checkpoint, state)
+    assert best == state | {"value": 1.0}
+    run = goes_on_in(tmp_path / "new", state)
+    assert bring_best(checkpoint, best, run) is None  # the converted value is no other model
+    tracker = BestModelTracker(run, best)
+    assert tracker.state == best
+    assert not tracker.is_worse_than({"val/f1_macro": 0.9, "val/loss": 1.0})
+    # From the new folder's checkpoint into a third one: no rows of its own tell the value.
+    again = tmp_path / "new" / "checkpoints" / "step_00000009"
+    assert best_so_far(again, best) == best
+    assert bring_best(again, best, goes_on_in(tmp_path / "third", state)) is None
+    later = best | {"epoch": 3, "global_step": 9}
+    line = bring_best(checkpoint, later, goes_on_in(tmp_path / "fourth", state))
+    assert line is not None and "no longer holds the best model" in line
+
+
 def test_a_loss_that_is_absurd_is_never_the_best(tmp_path: Path) -> None:
     """Also as the first of a run, and as a loss of the training alone."""
-    best = best_so_far(tmp_path, "train/loss", "min", 1e9)
+    best = tracker_of(tmp_path, "train/loss", "min", 1e9)
     assert not best.is_worse_than({"train/loss": 1e8})
     best.state = None
     assert not best.is_worse_than({"train/loss": 1e8, "val/loss": 1.0})
@@ -73,7 +120,7 @@ def test_a_loss_that_is_absurd_is_never_the_best(tmp_path: Path) -> None:
 def test_a_run_whose_last_loss_is_absurd_does_not_finish(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = best_so_far(tmp_path, "val/loss", "min", 1.0).run
+    run = tracker_of(tmp_path, "val/loss", "min", 1.0).run
     run = replace(run, videos=SimpleNamespace(classes=("a", "b")))  # type: ignore[arg-type]
     divergence = Divergence(run, None)
     with caplog.at_level("WARNING", "slowfast_dist"):

@@ -212,6 +212,24 @@ def test_a_changed_setting_is_refused_by_name(run: Path, tmp_path: Path) -> None
     assert resumed == pytest.approx(500 * before)
 
 
+def test_a_run_goes_on_with_its_own_videos_where_others_came(
+    run: Path, videos: Path, tmp_path: Path
+) -> None:
+    """As where a newer version lists, or reads, what an older one did not."""
+    more = Path(shutil.copytree(videos, tmp_path / "more"))
+    shutil.copy(more / MOTIONS[0] / "clip_000.mp4", more / MOTIONS[0] / "new.mp4")
+    arguments = ("--config", run / "config.yaml", "--resume", run / "checkpoints" / "step_00000004")
+    output = ("--output-dir", tmp_path / "resumed")
+    done = train(*arguments, *output, "--data.root", more)
+    own = ("--data.root", run / "split.csv")
+    assert done.returncode == 2 and "this version reads some that an older one did not" in (
+        done.stderr
+    )
+    assert f"go on with those that the run had ({own[0]} {own[1]}), restore them" in done.stderr
+    trained(tmp_path / "resumed", *arguments, *own)
+    assert predictions(tmp_path / "resumed") == predictions(run)
+
+
 def test_a_checkpoint_of_an_older_version_lacks_the_settings_that_are_new(
     run: Path, tmp_path: Path
 ) -> None:

@@ -88,6 +88,21 @@ def test_clips_that_differ_are_named_by_their_flags(run: Path) -> None:
     assert other_clips({}, DataConfig()) == "" and other_clips({"new": 1}, CLIP) == ""
 
 
+def test_an_older_run_cut_its_clips_in_the_ways_that_it_does_not_name(run: Path) -> None:
+    _, clip = find_weights(run)
+    assert clip is not None
+    old = {name: clip[name] for name in clip if name not in ("frame_rate", "pixel_aspect")}
+    here = replace(CLIP, frame_rate=30.0, pixel_aspect="square")
+    assert other_clips(old, here) == (
+        "--data.frame-rate video (here 30.0), --data.pixel-aspect stored (here square)"
+    )
+    same = replace(CLIP, frame_rate="video", pixel_aspect="stored")
+    assert other_clips(old, same) == ""
+    # With these nothing depends on them.
+    idle = {"sampling": "uniform", "resize": "square"}
+    assert other_clips(old | idle, replace(here, sampling="uniform", resize="square")) == ""
+
+
 @pytest.mark.parametrize("classes", [2, 6, 400])
 @pytest.mark.parametrize("videos", [1, 4, 16, 64])
 def test_a_new_head_starts_at_the_loss_of_guessing(classes: int, videos: int) -> None:
