@@ -147,6 +147,11 @@ def clip_offsets(info: VideoInfo | None, data: DataConfig) -> NDArray[np.float64
     return data.sampling_rate * np.arange(data.num_frames) / data.frame_rate
 
 
+def counts_frames(data: DataConfig) -> bool:
+    """Whether clips take frames by their numbers alone, whatever the times of a video."""
+    return clip_offsets(None, data) is None
+
+
 def uniform_indices(video_frames: int, num_frames: int) -> NDArray[np.int64]:
     """Frames spread evenly from the first to the last, rounded down, shape (num_frames,).
 

@@ -90,7 +90,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed, order))
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         config = as_it_began(config, checkpoint)
-        _announce(videos, config, accelerator)
+        if accelerator.is_main_process:  # which alone says it
+            _announce(videos, config, accelerator)
         _end_if_asked(accelerator)
         trainer = build_trainer(config, accelerator, videos, checkpoint)
         if checkpoint is not None:

@@ -242,3 +242,11 @@ def unpack_uneven_times(text: str) -> NDArray[np.float64]:
     times: NDArray[np.float64] = np.append(0, np.cumsum(steps)) * seconds
     times.flags.writeable = False  # the caller's and the memory's are one
     return times
+
+
+def rate_of_times(text: str) -> float:
+    """Frames a second, on average from the first frame to the last; 0 for an empty ``text``."""
+    if not text:
+        return 0.0
+    times = unpack_uneven_times(text)
+    return (len(times) - 1) / float(times[-1])

@@ -17,7 +17,7 @@ from slowfast_dist.data.clips import (
     uniform_indices,
 )
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import pack_uneven_times
+from slowfast_dist.video.seeking import pack_uneven_times, rate_of_times
 from tests.helpers.clip_times import nearest_frames
 
 
@@ -66,7 +66,8 @@ def test_uniform_is_the_original_scripts_and_a_short_video_is_padded_with_its_la
 def video(frames: int, fps: float, ticks: list[int] | None = None) -> VideoInfo:
     """A video of even times, or of those at ``ticks`` of a millisecond."""
     uneven = pack_uneven_times(ticks, Fraction(1, 1000), fps) if ticks else ""
-    return VideoInfo(frames, fps, 64, 64, 0, "h264", True, uneven_times=uneven)
+    return VideoInfo(frames, fps, 64, 64, 0, "h264", True, uneven_times=uneven,
+                     uneven_rate=rate_of_times(uneven))  # fmt: skip
 
 
 def by_time(frames: int = 8, rate: int = 2, frame_rate: float = 30.0) -> DataConfig:
