@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import unpack_uneven_times
+from slowfast_dist.video.seeking import REMEMBERED, unpack_uneven_times
 
 TIE = 1e-6
 """Frames, or seconds, by which two distances count as the same: far below what tells frames apart,
@@ -80,7 +81,7 @@ class TimedClips:
     times: NDArray[np.float64]
     offsets: NDArray[np.float64]
 
-    @property
+    @cached_property
     def frame_seconds(self) -> float:
         """From one frame to the next, in the median."""
         return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
@@ -132,9 +133,16 @@ def dense_clips(info: VideoInfo, data: DataConfig) -> EvenClips | TimedClips:
     if seconds is None:
         return EvenClips(info.frames, numbers)
     if info.uneven_times:
-        return TimedClips(unpack_uneven_times(info.uneven_times), seconds)
+        return _timed_clips(info.uneven_times, seconds.tobytes())
     offsets = np.ceil(seconds * info.fps - 0.5 - TIE).astype(np.int64)
     return EvenClips(info.frames, offsets)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _timed_clips(text: str, offsets: bytes) -> TimedClips:
+    """Of a video's ``uneven_times`` and a clip's float64 offsets: the clips of one video are mostly
+    cut in a row."""
+    return TimedClips(unpack_uneven_times(text), np.frombuffer(offsets))
 
 
 def clip_offsets(info: VideoInfo | None, data: DataConfig) -> NDArray[np.float64] | None:
@@ -177,6 +185,10 @@ NAMED_RATES = 4
 """Frame rates that a line names: a data set of one source has one or two."""
 
 
+BY_TIMES = "--data.frame-rate 30 takes frames by their times"
+"""What helps where videos differ in their rates."""
+
+
 @dataclass(frozen=True)
 class RateGroup:
     """``videos`` whose frame rates are about ``rate``, the most common one of them."""
@@ -210,12 +222,32 @@ def clip_seconds(data: DataConfig, rate: float) -> float:
     return ((data.num_frames - 1) * data.sampling_rate + 1) / rate
 
 
+@dataclass(frozen=True)
+class RateNote:
+    """What people should know of the frame rates of videos: a fixed word for the ``kind``, which
+    videos, by their places, what comes of it, and what helps ("" where nothing need be done)."""
+
+    kind: str
+    videos: list[int]
+    summary: str
+    remedy: str = ""
+
+
 def rate_notes(
     rates: NDArray[np.float64], name: Callable[[int], str], data: DataConfig,
-    usual: Sequence[float], whose: str, remedy: str,
+    usual: Sequence[float], whose: str, remedy: str = BY_TIMES,
 ) -> list[str]:  # fmt: skip
+    """The `rate_findings` in a line each."""
+    found = rate_findings(rates, name, data, usual, whose, remedy)
+    return [f"{note.summary}: {note.remedy}" if note.remedy else note.summary for note in found]
+
+
+def rate_findings(
+    rates: NDArray[np.float64], name: Callable[[int], str], data: DataConfig,
+    usual: Sequence[float], whose: str, remedy: str = BY_TIMES,
+) -> list[RateNote]:  # fmt: skip
     """What people should know of the frame rates (N,) of videos, of which ``name`` tells what they
-    are called, a line each; 0 stands for a rate that is not known.
+    are called; 0 stands for a rate that is not known.
 
     ``usual``: the rates that the network saw, or sees; ``whose`` they are, and the ``remedy`` where
     frames are counted (``frame_rate`` video) and others have other rates.
@@ -225,21 +257,24 @@ def rate_notes(
     known = rates > 0
     if data.frame_rate == "video":
         line = other_rates(rates, data, usual, whose, name)
-        return [f"{line}: {remedy}"] if line else []
-    lines = []
+        odd = np.flatnonzero(known & ~are_near(rates, usual)).tolist()
+        return [RateNote("frame-rates", odd, line, remedy)] if line else []
+    found = []
     if untold := np.flatnonzero(~known).tolist():
-        lines.append(
+        found.append(RateNote(
+            "no-frame-rate", untold,
             f"{len(untold)} of {len(rates)} videos tell neither a frame rate nor times, as "
             f"{name(untold[0])}: of these every {data.sampling_rate}. frame is taken, whatever "
-            f"its time (frame rate {data.frame_rate:g})"
-        )
+            f"its time (frame rate {data.frame_rate:g})",
+        ))  # fmt: skip
     least = data.frame_rate / data.sampling_rate
     if slow := np.flatnonzero(known & (rates < (1 - 1e-3) * least)).tolist():
-        lines.append(
+        found.append(RateNote(
+            "slow-videos", slow,
             f"{len(slow)} of {len(rates)} videos have fewer frames a second than the {least:g} "
-            f"that a clip takes, as {name(slow[0])} ({rates[slow[0]]:.4g}): frames are repeated"
-        )
-    return lines
+            f"that a clip takes, as {name(slow[0])} ({rates[slow[0]]:.4g}): frames are repeated",
+        ))  # fmt: skip
+    return found
 
 
 def other_rates(
@@ -248,7 +283,7 @@ def other_rates(
 ) -> str | None:  # fmt: skip
     """How many videos have other frame rates (N,) than the ``usual`` ones, ``whose`` they are, and
     how long their clips last where frames are counted; None where there is none. For ``name`` see
-    `rate_notes`."""
+    `rate_findings`."""
     others = rates[(rates > 0) & ~are_near(rates, usual)] if usual else rates[:0]
     if not len(others):
         return None

@@ -15,7 +15,7 @@ from slowfast_dist.config.checks import require
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Precision
 from slowfast_dist.config.training import DataConfig, EvaluationConfig
-from slowfast_dist.data.clips import rate_notes, rates_as_words
+from slowfast_dist.data.clips import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
@@ -108,7 +108,7 @@ class BestModel:
     def rate_notes(self, rates: NDArray[np.float64], name: Callable[[int], str]) -> list[str]:
         """As `clips.rate_notes`, of videos that the model sees."""
         whose = f"the training videos' {rates_as_words(self.video_rates or (0.0,))} a second"
-        remedy = "a training with --data.frame-rate 30 takes frames by their times"
+        remedy = f"a training with {BY_TIMES}"
         return rate_notes(rates, name, self.data, self.video_rates, whose, remedy)
 
     def load(self) -> SlowFast:

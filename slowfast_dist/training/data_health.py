@@ -53,8 +53,7 @@ def frame_rate_notes(videos: VideoSet, config: Config) -> list[str]:
         count = len(videos.train)
         return videos.train.names[row] if row < count else videos.val.names[row - count]
 
-    remedy = "--data.frame-rate 30 takes frames by their times"
-    return rate_notes(rates, name, config.data, usual, whose, remedy)
+    return rate_notes(rates, name, config.data, usual, whose)
 
 
 # How long training waits for its data, and what would help.

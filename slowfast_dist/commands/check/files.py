@@ -9,13 +9,7 @@ import numpy as np
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.clips import (
-    PRETRAINED_RATE,
-    are_near,
-    dense_clips,
-    group_rates,
-    other_rates,
-)
+from slowfast_dist.data.clips import BY_TIMES, PRETRAINED_RATE, dense_clips, rate_findings
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.video_table import count_pictures
 from slowfast_dist.video.pictures import picture_findings
@@ -160,28 +154,20 @@ def class_sizes(data: Dataset) -> Iterator[Finding]:
 
 
 def frame_rates(data: Dataset, command: CheckData) -> Iterator[Finding]:
+    """What the training will say of them, too."""
     known = data.readable()
     rates = np.array([info.mean_rate() for _, info in known])
-    groups = group_rates(rates)
-    if not groups:
-        return
-    usual, whose = groups[0].rate, f"the {groups[0].videos} of {groups[0].rate:g} a second"
-    if command.frame_rate == "video":
-        usual = PRETRAINED_RATE
-        whose = f"the {usual:g} a second that the pretrained networks saw"
+    whose = f"the {PRETRAINED_RATE:g} a second that the pretrained networks saw"
     names = [data.names[row] for row, _ in known]
-    summary = other_rates(rates, clip_config(command), [usual], whose, names.__getitem__)
-    summary = summary and f"{summary}, where frames are counted."
-    if untold := int((rates <= 0).sum()):
-        line = f"{untold} of {len(rates)} videos tell neither a frame rate nor times."
-        summary = f"{summary} {line}" if summary else line
-    if summary:
-        odd = np.flatnonzero((rates <= 0) | ~are_near(rates, [usual])).tolist()
-        rows = [(known[place][0], float(rates[place])) for place in odd]
+    notes = rate_findings(
+        rates, names.__getitem__, clip_config(command), [PRETRAINED_RATE], whose,
+        f"{BY_TIMES}, as the preset finetune has it; or --data.sampling uniform where each shows "
+        "one action",
+    )  # fmt: skip
+    for note in notes:
+        rows = [(known[place][0], float(rates[place])) for place in note.videos]
         yield Finding(
-            "frame-rates", "warning", summary,
-            "--data.frame-rate 30, as the preset finetune has it, takes frames by their times; "
-            "or --data.sampling uniform where each shows one action",
+            note.kind, "warning", f"{note.summary}.", note.remedy or "harmless where they are few",
             [f"{data.names[row]}: " + (f"{rate:.4g} a second" if rate > 0 else "it does not say")
              for row, rate in rows],
             [{**data.video(row), "fps": rate} for row, rate in rows],

@@ -10,13 +10,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from slowfast_dist.annotations.table import SIDES
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.commands.check.files import clip_config
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.clips import dense_clips
+from slowfast_dist.data.clips import dense_clips, group_rates
 from slowfast_dist.system.files import reason_of, sync_folder
 from slowfast_dist.video.pictures import ratio
 from slowfast_dist.video.reader import chosen_decoder
@@ -58,6 +60,11 @@ def facts(data: Dataset, command: CheckData, seconds: float | None, workers: int
         "seconds": {"total": sum(lengths), "median": median(lengths) if lengths else None},
     }
     clip = clip_config(command)
+    groups = group_rates(np.array(rates))
+    if len(groups) > 1 and clip.frame_rate != "video":
+        stats["by_time"] = {
+            "frame_rate": clip.frame_rate, "rates": [vars(group) for group in groups],
+        }  # fmt: skip
     costs = [  # on average a clip begins in the middle between two keyframes
         (info.decode_ms * min(span + info.key_interval / 2, info.frames), data.names[row])
         for row, info in data.readable()
@@ -150,6 +157,11 @@ def _facts(stats: dict[str, Any]) -> Iterator[str]:
     for title, name in (("codecs", "codecs"), ("frame rates", "frame_rates"), ("sizes", "sizes")):
         if stats[name]:
             yield from line(title, _most_common(stats[name]))
+    if "by_time" in stats:
+        rate, groups = stats["by_time"]["frame_rate"], stats["by_time"]["rates"]
+        named = _most_common({f"{group['rate']:g}": group["videos"] for group in groups})
+        yield from line("", f"{named} are mixed; clips take frames by their times "
+                            f"(frame rate {rate:g})")  # fmt: skip
     names = {"decord": "Decord", "pyav": "PyAV"}
     if stats["decoders"]:
         decoders = {names[name]: count for name, count in stats["decoders"].items()}
