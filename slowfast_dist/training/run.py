@@ -42,6 +42,7 @@ from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
 from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import decoder_reasons
+from slowfast_dist.video.views import reads_stored
 
 
 def run_training(config: Config) -> dict[str, Any]:
@@ -203,10 +204,9 @@ def build_trainer(
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:
     log_remarks(videos.remarks)
-    data = config.data
-    stored = data.pixel_aspect == "stored" and data.resize == "short-side"
     counts = videos.train.pictures() + videos.val.pictures()
-    for line in picture_notes(counts, "--data.pixel-aspect stored" if stored else None):
+    stored = "--data.pixel-aspect stored" if reads_stored(config.data) else None
+    for line in picture_notes(counts, stored):
         logger.warning(line)
     for line in frame_rate_notes(videos, config):
         logger.warning(line)

@@ -97,7 +97,8 @@ class VideoInfo:
     interlaced: bool = False
     """Whether a frame holds two pictures, one in every second row; they are not parted."""
     alpha: bool = False
-    """Whether it is transparent anywhere; what is behind is shown as it is stored."""
+    """Whether its first frame is transparent anywhere, or the file marks a stream of alpha; what is
+    behind is shown as it is stored."""
     moved_frames: str = ""
     """Which frame, counted by the packets' times, is shown in which place, as `pack_moved_frames`
     packs it; empty where the order is that of the times."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from slowfast_dist.config.errors import UserError
@@ -282,6 +283,6 @@ def test_times_of_frames_are_kept_where_clips_are_cut_by_them(
     for table in (found.train, found.val):
         infos = [probe_file(video.path) for video in table]
         assert [bool(table.info(row).uneven_times) for row in range(2)] == [kept] * 2
-        expected = [(info.frames - 1) / info.times()[-1] for info in infos]
+        expected = [(info.frames - 1) / float(np.asarray(info.times())[-1]) for info in infos]
         assert table.rates().tolist() == pytest.approx(expected, rel=1e-12)
         assert [table.info(row).mean_rate() for row in range(2)] == table.rates().tolist()

@@ -14,7 +14,7 @@ from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.video_table import count_pictures
 from slowfast_dist.video.pictures import picture_findings
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.views import is_sensible
+from slowfast_dist.video.views import is_sensible, reads_stored
 
 IMBALANCE = 3.0
 """Videos of the largest class over those of the smallest, from which it is worth a word: training
@@ -107,7 +107,7 @@ def clip_config(command: CheckData) -> DataConfig:
     """The clips that the training would cut."""
     return DataConfig(
         num_frames=command.num_frames, sampling_rate=command.sampling_rate,
-        frame_rate=command.frame_rate,
+        frame_rate=command.frame_rate, pixel_aspect=command.pixel_aspect,
     )  # fmt: skip
 
 
@@ -179,15 +179,18 @@ _KINDS: dict[str, Callable[[VideoInfo], bool]] = {
     "interlaced": lambda info: info.interlaced,
     "alpha": lambda info: info.alpha,
     "pixel-aspect": lambda info: not is_sensible(info.stated_aspect),
+    "stored": lambda info: info.pixel_aspect != 1,
 }
 """Of a kind of picture_findings: whether a video is meant."""
 
 
-def pictures(data: Dataset) -> Iterator[Finding]:
+def pictures(data: Dataset, command: CheckData) -> Iterator[Finding]:
     known = data.readable()
     if not known:
         return
-    for note in picture_findings(count_pictures(InfoColumns.of([info for _, info in known]))):
+    counts = count_pictures(InfoColumns.of([info for _, info in known]))
+    stored = "--data.pixel-aspect stored" if reads_stored(clip_config(command)) else None
+    for note in picture_findings(counts, stored):
         rows = [row for row, info in known if _KINDS[note.kind](info)]
         yield Finding(
             note.kind, "warning", f"{note.summary[0].upper()}{note.summary[1:]}.",

@@ -512,4 +512,10 @@ def test_a_mix_of_lights_fields_and_shapes_is_counted(
     assert (found["facts"]["interlaced"], found["facts"]["alpha"]) == (1, 0)
     said = capsys.readouterr().out
     assert "not square: 16:11 (1); shown as players do" in said
+    code, found = check(clean, replace(SMALL, pixel_aspect="stored"), tmp_path)
+    [stored] = [one for one in found["findings"] if one["kind"] == "stored"]
+    first = "1 of 14 videos has pixels that are not square (16:11), read as they are stored, "
+    assert stored["summary"].startswith(first)
+    assert [one["path"] for one in stored["items"]] == ["b/fields.mp4"]
+    assert "not square: 16:11 (1); read as they are stored" in capsys.readouterr().out
     assert "- 1 of 14 videos is interlaced, the others not:" in said
