@@ -91,8 +91,7 @@ def run_command(command: Command, arguments: Sequence[str]) -> None:
         config = parsed[-1]
         signals.install(config.distributed.preempt_signal)
         refuse_if_held(config.output_dir)
-        if rank() == 0:
-            check_paths(config)
+        check_paths(config)
     if command.computes:
         let_threads_sleep()
     load(command.run)(*parsed)

@@ -8,6 +8,8 @@ from pathlib import Path
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, DataConfig
 from slowfast_dist.data.manifest import list_root, list_sides
+from slowfast_dist.runs.reading import read_text
+from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system.files import reason_of
 
 QUICK_FILES = 5_000
@@ -21,10 +23,13 @@ QUICK_BYTES = 500_000
 def check_paths(config: Config) -> None:
     """Raise UserError for videos, weights or an output folder that cannot be used.
 
-    For the first moment of a training, on the process that speaks; takes a fraction of a second.
-    What passes may still fail later, with the same words.
+    For the first moment of a training, on every process; takes a fraction of a second. What passes
+    may still fail later, with the same words.
     """
-    _check_data(config.data)
+    goes_on = config.resume == "auto"
+    # Of a finished run nothing may be left to do, wherever its videos are now.
+    if not (goes_on and (read_text(config.output_dir / "status", 100) or "").strip() == "finished"):
+        _check_data(with_start(config.data))
     weights, resume = config.model.weights, config.resume
     if resume not in ("never", "auto") and not Path(resume).exists():
         raise UserError(
@@ -32,7 +37,8 @@ def check_paths(config: Config) -> None:
             "RUN/checkpoints/step_00000120, or auto"
         )
     # A run that goes on needs them no more.
-    if weights is not None and resume == "never" and not weights.exists():
+    begins = resume == "never" or (goes_on and not any(config.output_dir.glob("checkpoints/*/")))
+    if weights is not None and begins and not weights.exists():
         raise UserError(f"--model.weights {weights}: there is no such file")
     _check_output(config.output_dir)
 

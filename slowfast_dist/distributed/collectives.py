@@ -25,6 +25,8 @@ POLL_SECONDS = 0.05
 costs it microseconds."""
 
 _calls = 0
+_group: tuple[SealedStore, object] | None = None
+"""The store through which the last call went, and the process group that it is of."""
 
 
 @overload
@@ -58,8 +60,10 @@ def run_on_main(accelerator: Accelerator, work: Callable[[], T], *, share: bool 
             with disk_faults_as_run_errors():
                 result = work()
         except BaseException as error:
-            known = isinstance(error, (UserError, RunError, StopRequested))
-            store.set(name, error if known else RunError(f"the main process failed: {error!r}"))
+            kinds = (UserError, RunError, StopRequested)
+            kind = next((kind for kind in kinds if isinstance(error, kind)), None)
+            text = str(error) if kind else f"the main process failed: {error!r}"
+            store.set(name, (kind or RunError)(text))
             raise
         content = messages.encode(result if share else None)
         # The store closes the connection at values above 8 MiB, and a million videos are 70.
@@ -84,11 +88,13 @@ def run_on_main(accelerator: Accelerator, work: Callable[[], T], *, share: bool 
 
 def _store(accelerator: Accelerator) -> SealedStore:
     """Of the group that was made here; of one that a caller made, its store and a new secret."""
-    store = sealed_store()
-    if store is not None:
-        return store
-    rank, world_size = accelerator.process_index, accelerator.num_processes
-    return seal(dist.distributed_c10d._get_default_store(), rank, world_size)
+    global _group
+    store, world = sealed_store(), dist.group.WORLD
+    if store is None or (_group is not None and _group[0] is store and _group[1] is not world):
+        rank, world_size = accelerator.process_index, accelerator.num_processes
+        store = seal(dist.distributed_c10d._get_default_store(), rank, world_size)
+    _group = store, world
+    return store
 
 
 def _broadcast(accelerator: Accelerator, content: bytearray) -> memoryview:

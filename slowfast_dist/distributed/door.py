@@ -5,7 +5,6 @@ Nothing that a stranger says is parsed, nor answered, and strangers hold no plac
 
 import hmac
 import json
-import os
 import selectors
 import socket
 import time
@@ -37,21 +36,21 @@ class _Stranger:
 
 
 class Door:
-    """Listens on ``address`` ("" is all); ``let_in`` takes the connections that show the token.
+    """Listens on ``address`` ("" is all); ``let_in`` takes the connections that show the token,
+    which processes of the run send first.
 
     ``selector`` is the caller's: what it finds ready with this object as its data is for `serve`.
     """
 
     def __init__(
         self, address: str, selector: selectors.BaseSelector,
-        let_in: Callable[[socket.socket], object],
+        let_in: Callable[[socket.socket], object], token: bytes,
     ) -> None:  # fmt: skip
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._listener = socket.create_server((address, 0), family=family, backlog=BACKLOG)
         self._listener.setblocking(False)
         self._selector, self._let_in = selector, let_in
-        self.token = os.urandom(32).hex()
-        """What a process of the run sends first: random, and of a fixed length."""
+        self._token = token
         self.port: int = self._listener.getsockname()[1]
         self.strangers: list[_Stranger] = []
         selector.register(self._listener, selectors.EVENT_READ, self)
@@ -91,7 +90,7 @@ class Door:
     def _hear(self, stranger: _Stranger) -> None:
         """Nothing is looked at before all bytes of a token are there: an answer to a part of it
         would tell whether that part is right."""
-        token = self.token.encode()
+        token = self._token
         try:
             said = stranger.connection.recv(len(token) - len(stranger.unread))
         except BlockingIOError:
@@ -116,11 +115,11 @@ class Door:
 
 
 def knock(
-    address: str, port: int, token: str, introduction: dict[str, object], timeout: float
+    address: str, port: int, token: bytes, introduction: dict[str, object], timeout: float
 ) -> socket.socket:
     """A connection to a `Door`, which has been told the ``introduction`` behind the token, in a
     line. Tries for ``timeout`` seconds. Raises OSError."""
-    line = f"{token}{json.dumps(introduction)}\n".encode()
+    line = token + json.dumps(introduction).encode() + b"\n"
     until = time.monotonic() + timeout
     while True:
         connection = socket.create_connection((address, port), timeout)

@@ -63,8 +63,10 @@ class _Peer:
 class Heartbeat:
     """This process's part. ``start`` begins it; ``shutdown`` or ``fail`` end it."""
 
-    def __init__(self, rank: int, world_size: int, timeout: float) -> None:
-        """``timeout``: seconds without a sign of life after which a process counts as lost."""
+    def __init__(self, rank: int, world_size: int, timeout: float, token: bytes) -> None:
+        """``timeout``: seconds without a sign of life after which a process counts as lost;
+        ``token``: what all processes of the run know, and nobody else."""
+        self._token = token
         self.rank, self.world_size, self.timeout = rank, world_size, timeout
         self.on_peer_loss: Callable[[], object] | None = None
         """Called before this process is ended because of another one."""
@@ -81,15 +83,16 @@ class Heartbeat:
     def listen(self, address: str, reached_at: str | None = None) -> str:
         """On the first process: open a port on ``address`` and return what `connect` needs. "" is
         all addresses; ``reached_at`` is then the one that the others know."""
-        self._door = door = Door(address, self._selector, self._let_in)
-        place = {"address": reached_at or address, "port": door.port, "token": door.token}
-        return json.dumps(place)
+        self._door = door = Door(address, self._selector, self._let_in, self._token)
+        return json.dumps({"address": reached_at or address, "port": door.port})
 
     def connect(self, where: str) -> None:
         """On another process: connect to where the first one listens. Raises OSError."""
         place = json.loads(where)
         introduction = {"rank": self.rank, "host": socket.gethostname()}
-        connection = knock(**place, introduction=introduction, timeout=self.timeout)
+        connection = knock(
+            place["address"], place["port"], self._token, introduction, self.timeout
+        )
         self._add(_Peer(connection, rank=0, host=place["address"]))
 
     def start(self) -> None:

@@ -26,7 +26,7 @@ from torch.distributed import FileStore, PrefixStore, TCPStore  # type: ignore[a
 
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed.heartbeat import Heartbeat
-from slowfast_dist.distributed.meeting import close_meeting, find_meeting, open_meeting
+from slowfast_dist.distributed.meeting import close_meeting, find_meeting, open_meeting, user_folder
 from slowfast_dist.distributed.secret import WAYS, SealedStore, offer_secret, take_secret
 from slowfast_dist.system import signals
 
@@ -76,13 +76,31 @@ def join(timeout: float, shared_folder: Path) -> tuple[Any, Heartbeat]:
         meeting = _meet_at_port(rank, one_host, shared_folder, deadline)
     meeting.store.set_timeout(timedelta(seconds=timeout))
     shared = PrefixStore(f"slowfast_dist/{restarts}/{_joined}", meeting.store)
-    heartbeat = Heartbeat(rank, world_size, timeout)
     secret_file: Path | None = None
     if rank == 0:
         sealed, secret_file = offer_secret(shared, meeting.folder)
-        sealed.set("heartbeat", heartbeat.listen(meeting.listens_at, meeting.reached_at))
     else:
         sealed = _take_secret(shared, deadline)
+    try:
+        heartbeat = _meet(sealed, rank, world_size, timeout, meeting, deadline)
+    finally:
+        if secret_file is not None:
+            secret_file.unlink(missing_ok=True)
+    if rank == 0 and launch:
+        close_meeting(launch)
+    _sealed = sealed
+    return shared, heartbeat
+
+
+def _meet(
+    sealed: SealedStore, rank: int, world_size: int, timeout: float, meeting: _Meeting,
+    deadline: "_Deadline",
+) -> Heartbeat:  # fmt: skip
+    """Start the heartbeat, and wait until all processes have."""
+    heartbeat = Heartbeat(rank, world_size, timeout, sealed.token("heartbeat"))
+    if rank == 0:
+        sealed.set("heartbeat", heartbeat.listen(meeting.listens_at, meeting.reached_at))
+    else:
         where = sealed.get("heartbeat")
         try:
             heartbeat.connect(where)
@@ -97,15 +115,10 @@ def join(timeout: float, shared_folder: Path) -> tuple[Any, Heartbeat]:
     sealed.set(f"joined/{rank}", None)
     names = [f"joined/{other}" for other in range(world_size)]
     deadline.wait(
-        lambda: shared.check(names) and all(map(sealed.has, names)),
+        lambda: sealed.store.check(names) and all(map(sealed.has, names)),
         lambda: f"process {[sealed.has(name) for name in names].index(False)}",
     )
-    if secret_file is not None:
-        secret_file.unlink(missing_ok=True)
-    if rank == 0 and launch:
-        close_meeting(launch)
-    _sealed = sealed
-    return shared, heartbeat
+    return heartbeat
 
 
 def sealed_store() -> SealedStore | None:
@@ -125,9 +138,11 @@ def seal(store: Any, rank: int, world_size: int) -> SealedStore:
         sealed.set("heartbeat", None)
     sealed.set(f"joined/{rank}", None)
     if rank == 0:
-        deadline.wait(lambda: all(map(sealed.has, names)), lambda: "a process")
-        if file is not None:
-            file.unlink(missing_ok=True)
+        try:
+            deadline.wait(lambda: all(map(sealed.has, names)), lambda: "a process")
+        finally:
+            if file is not None:
+                file.unlink(missing_ok=True)
     _sealed = sealed
     return sealed
 
@@ -145,6 +160,7 @@ def _meet_in_folder(rank: int, launch: str, deadline: "_Deadline") -> _Meeting:
     if rank == 0:
         folder = open_meeting(launch)
     else:
+        deadline.where = f"it uses the same TMPDIR ({user_folder()} here)"
         deadline.wait(lambda: find_meeting(launch) is not None, lambda: "process 0")
         folder = cast(Path, find_meeting(launch))
     return _Meeting(FileStore(str(folder / "store")), folder, LOOPBACK, LOOPBACK)
@@ -192,6 +208,8 @@ class _Deadline:
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.until = seconds, time.monotonic() + seconds
+        self.where = f"it reaches MASTER_ADDR {os.environ.get('MASTER_ADDR')}"
+        """What to look at where a process does not come, in an error's words."""
 
     def wait(self, ready: Callable[[], bool], name: Callable[[], str]) -> None:
         """Until ``ready``; raises RunError, naming the process ``name``, when it takes too long."""
@@ -202,7 +220,7 @@ class _Deadline:
             if time.monotonic() > self.until:
                 raise RunError(
                     f"{name()} did not join within {self.seconds:.0f} s: see what it printed, and "
-                    f"whether it reaches MASTER_ADDR {os.environ.get('MASTER_ADDR')}"
+                    f"whether {self.where}"
                 )
             time.sleep(POLL_SECONDS)
 

@@ -160,7 +160,7 @@ IDENTITY = (
 )  # fmt: skip
 """What must be as in best_model.json for a file to be an export of that model."""
 
-OLDER_EXPORTS = {"frame_rate": "video"}
+OLDER_EXPORTS = {"frame_rate": "video", "pixel_aspect": "stored"}
 """What a file means that was exported before it said so."""
 
 

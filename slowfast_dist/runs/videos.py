@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.columns import Texts
 from slowfast_dist.data.manifest import Listing, labelled_as, list_videos, of_side
 from slowfast_dist.data.scan import LIST_SUFFIXES
@@ -103,6 +105,15 @@ def start_of_paths(table: Path | None, start: Path | None) -> Path | None:
     root = given(settings, "data.root")
     below = None if root is None else data_root(root, run, settings)
     return below if below is not None and below.is_dir() else None
+
+
+def with_start(data: DataConfig) -> DataConfig:
+    """``data`` with the folder from which the paths of its lists start, where those are a run's
+    split.csv."""
+    given = (data.root, data.train_dir, data.val_dir)
+    tables = [path for path in given if path is not None and not path.is_dir()]
+    starts = {start_of_paths(table, data.videos) for table in tables}
+    return replace(data, videos=starts.pop()) if len(starts) == 1 else data
 
 
 def data_root(text: str, run: Path, settings: Mapping[str, str]) -> Path:

@@ -27,7 +27,7 @@ from slowfast_dist.runs.folder import RunFolder, Start, describe_environment, op
 from slowfast_dist.runs.reading import mapping
 from slowfast_dist.runs.run import stored_classes
 from slowfast_dist.runs.space import check_space
-from slowfast_dist.runs.videos import start_of_paths
+from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
@@ -65,8 +65,7 @@ def run_training(config: Config) -> dict[str, Any]:
         start = run_on_main(
             accelerator, lambda: open_run(config.output_dir, config.resume, config.epochs)
         )
-        videos = start_of_paths(config.data.root, config.data.videos)
-        config = replace(config, data=replace(config.data, videos=videos))
+        config = replace(config, data=with_start(config.data))
         for message in start.messages:
             logger.info(message)
         if start.finished:

@@ -49,12 +49,12 @@ def as_it_began(config: Config, checkpoint: Checkpoint | None) -> Config:
     """``config`` with the settings of AS_BEFORE as a resumed run of an older version began, unless
     it may change (--resume-changed); says so."""
     state = checkpoint.state if checkpoint and isinstance(checkpoint.state, dict) else {}
-    settings = state.get("config")
-    if config.resume_changed or not isinstance(settings, dict):
+    if config.resume_changed:
         return config
-    saved, now = _flat(settings), _flat(config_dict(config))
-    for name, value in AS_BEFORE.items():
-        if name not in saved and now[name] != value:
+    now = _flat(config_dict(config))
+    for name in _kept_as_before(state):
+        value = AS_BEFORE[name]
+        if now[name] != value:
             group, _, field_name = name.partition(".")
             changed = replace(getattr(config, group), **{field_name: value})
             config = replace(config, **{group: changed})
@@ -64,6 +64,15 @@ def as_it_began(config: Config, checkpoint: Checkpoint | None) -> Config:
                 f"--resume-changed takes {flag} {now[name]}"
             )
     return config
+
+
+def _kept_as_before(state: Mapping[str, Any]) -> list[str]:
+    """The settings of AS_BEFORE that the run of a checkpoint's state has as it began."""
+    settings = state.get("config")
+    if not isinstance(settings, dict):
+        return []
+    kept, saved = state.get("as_before", ()), _flat(settings)
+    return [name for name in AS_BEFORE if name in kept or name not in saved]
 
 
 @dataclass
@@ -141,6 +150,8 @@ class TrainingState:
     history: EpochHistory = field(default_factory=EpochHistory)
     failed: dict[int, str] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    as_before: list[str] = field(default_factory=list)
+    """Settings of AS_BEFORE that a run of an older version still has as it began."""
 
     def capture(self, accelerator: Accelerator) -> Checkpoint:
         """Collective: the state of all processes, the same on every one."""
@@ -157,6 +168,7 @@ class TrainingState:
             "processes": accelerator.num_processes,
             "videos": self.videos.fingerprint(),
             "config": config_dict(self.config),
+            "as_before": self.as_before,
             "norm": self.network.norm,
             "schedule": self.schedule.last_epoch,
             "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
@@ -237,6 +249,7 @@ class TrainingState:
 
     def _refuse_changes(self, state: Mapping[str, Any], free: Collection[str]) -> str | None:
         """Raise UserError for what must not differ; returns what differs and was allowed to."""
+        self.as_before = [] if self.config.resume_changed else _kept_as_before(state)
         # What a checkpoint of an older version does not name was then as it is by default now, but
         # for some settings.
         before = _flat(config_dict(Config())) | AS_BEFORE | _flat(state["config"])
@@ -271,10 +284,13 @@ class TrainingState:
         # More epochs at a constant rate are what the same training with more of them would do.
         if not self.config.resume_changed and not (constant and changes.keys() == {"epochs"}):
             if changes.keys() == {"epochs"}:
+                flags = ["--resume-changed"]
+                for name in self.as_before:  # which that would change, too
+                    flags += [f"--{name.replace('_', '-')}", AS_BEFORE[name]]
                 raise UserError(
                     f"{resume}: {listed} changes the learning rates, as those of --schedule.name "
                     f"{self.config.schedule.name} follow the number of epochs; set it back, or go "
-                    f"on with the new rates: {_command_with('--resume-changed')}"
+                    f"on with the new rates: {_command_with(*flags)}"
                 )
             raise UserError(
                 f"{resume}: settings that alter the result have changed: {listed}; set them back, "
@@ -283,15 +299,15 @@ class TrainingState:
         return f"resuming with changed settings: {listed}"
 
 
-def _command_with(flag: str) -> str:
-    """The command line of this process with one more flag, for a shell; of a process that was
+def _command_with(*flags: str) -> str:
+    """The command line of this process with more flags, for a shell; of a process that was
     started in another way, how to go on in words."""
     program = Path(sys.argv[0]).absolute()
     # Not a script of the user's own that is called so.
     ours = program in (ROOT.parent / "train.py", ROOT / "__main__.py")
     if int(os.environ.get("WORLD_SIZE") or 1) > 1 or not ours:
-        return f"the same with {flag}"
-    return shell([*command_words({"command": sys.argv}), flag])
+        return f"the same with {' '.join(flags)}"
+    return shell([*command_words({"command": sys.argv}), *flags])
 
 
 def _read_count(state: Any, name: str | int) -> int:

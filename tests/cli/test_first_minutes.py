@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from slowfast_dist.cli.paths import check_paths
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config, DataConfig, ModelConfig
 from slowfast_dist.data.synthetic import make_videos
 from tests.helpers.model_folders import save_models, small_config
 from tests.helpers.training_runs import ROOT, TINY, launch
@@ -268,3 +271,54 @@ def test_the_demo_ends_with_commands_that_work(videos: Path, tmp_path: Path) -> 
         )  # fmt: skip
         assert again.returncode == 0, again.stderr
     assert (output / "report.html").exists()
+
+
+# Lists of a run, and runs that go on
+
+
+def own_split(folder: Path, videos: Path) -> Path:
+    """The split.csv of a run on ``videos``, as far as it is read."""
+    folder.mkdir()
+    (folder / "config.yaml").write_text(f"data:\n  root: {videos}\n")
+    names = [path.relative_to(videos) for path in sorted(videos.rglob("*.mp4"))]
+    rows = [f"{name},{name.parent},{side},{name}" for name, side in zip(names, SIDES, strict=True)]
+    (folder / "split.csv").write_text("\n".join(["path,class,split,group", *rows, ""]))
+    return folder / "split.csv"
+
+
+SIDES = ("train", "val") * 2
+
+
+def test_a_first_look_finds_the_videos_of_a_runs_own_list(tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    make_videos(videos, 2, seed=0, size=32, frames=12, classes=CLASSES)
+    table = own_split(tmp_path / "run", videos)
+    output = tmp_path / "out"
+    check_paths(Config(data=DataConfig(root=table), output_dir=output))
+    check_paths(Config(data=DataConfig(train_dir=table, val_dir=table), output_dir=output))
+    shutil.rmtree(videos)
+    with pytest.raises(UserError, match="files that do not exist"):
+        check_paths(Config(data=DataConfig(root=table), output_dir=output))
+
+
+def test_a_finished_run_needs_its_videos_no_more(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    config = Config(data=DataConfig(root=tmp_path / "gone"), output_dir=run, resume="auto")
+    with pytest.raises(UserError, match="data.root"):
+        check_paths(config)
+    (run / "status").write_text("finished\n")
+    check_paths(config)
+
+
+def test_a_run_that_begins_under_resume_auto_needs_its_weights(tmp_path: Path) -> None:
+    """As in a job's script, which always says auto."""
+    make_videos(tmp_path / "videos", 2, seed=0, size=32, frames=12, classes=CLASSES)
+    config = Config(
+        data=DataConfig(root=tmp_path / "videos"), output_dir=tmp_path / "run", resume="auto",
+        model=ModelConfig(weights=tmp_path / "gone.pth"),
+    )  # fmt: skip
+    with pytest.raises(UserError, match="--model.weights .* there is no such file"):
+        check_paths(config)
+    (tmp_path / "run" / "checkpoints" / "step_00000001").mkdir(parents=True)
+    check_paths(config)

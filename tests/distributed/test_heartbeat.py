@@ -24,7 +24,7 @@ from pathlib import Path
 from slowfast_dist.system import signals
 from slowfast_dist.distributed.heartbeat import Heartbeat
 rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-heartbeat = Heartbeat(rank, world_size, timeout=float(sys.argv[4]))
+heartbeat = Heartbeat(rank, world_size, float(sys.argv[4]), b"t" * 64)
 place = folder / "place"
 if rank == 0:
     (folder / "new").write_text(heartbeat.listen("127.0.0.1"))
@@ -49,6 +49,9 @@ while True:
         signals.request("SIGUSR1")
 """
 
+
+TOKEN = b"t" * 64
+"""What MEMBER's processes know."""
 
 LONG = 10_000
 """A timeout that ends nothing while a test lasts."""
@@ -180,10 +183,9 @@ def reach(members: Members) -> socket.socket:
 @pytest.mark.parametrize("members", [(2, LONG)], indirect=True)
 def test_strangers_change_nothing(members: Members) -> None:
     """They do not know the token: they cannot end a run, stay connected, or hear of it."""
-    token = json.loads((members.folder / "place").read_text())["token"]
     deep = b"[" * 100_000 + b"\n"
-    almost = token[:-1].encode() + b"x" + b'{"rank": 1, "host": "x"}\n'
-    part = token[:10].encode()  # what is right so far gets no other answer than what is wrong
+    almost = TOKEN[:-1] + b"x" + b'{"rank": 1, "host": "x"}\n'
+    part = TOKEN[:10]  # what is right so far gets no other answer than what is wrong
     sayings = (b"5\n", b"\xff\xfe\n", b'{"end": 3}\n', b"x" * 300_000, deep, almost, part, b"")
     strangers = [reach(members) for _ in sayings]
     begin = time.monotonic()
@@ -214,14 +216,14 @@ def test_random_bytes_of_strangers_change_nothing(members: Members) -> None:
 
 
 def test_a_process_is_let_in_while_strangers_take_all_places() -> None:
-    first = Heartbeat(0, 2, timeout=END_SECONDS)
+    first = Heartbeat(0, 2, END_SECONDS, TOKEN)
     place = json.loads(first.listen("127.0.0.1"))
     strangers = [
         socket.create_connection((place["address"], place["port"]))
         for _ in range(3 * MOST_STRANGERS)
     ]
     first.start()
-    second = Heartbeat(1, 2, timeout=END_SECONDS)
+    second = Heartbeat(1, 2, END_SECONDS, TOKEN)
     second.connect(json.dumps(place))
     until = time.monotonic() + END_SECONDS
     while [peer.rank for peer in first._peers] != [1] and time.monotonic() < until:
@@ -238,7 +240,7 @@ def test_a_fault_of_the_thread_ends_its_process() -> None:
     """A process without its heartbeat would wait for others that are gone."""
     program = (
         "import time\nfrom slowfast_dist.distributed.heartbeat import Heartbeat\n"
-        "heartbeat = Heartbeat(0, 2, 100)\nheartbeat.listen('127.0.0.1')\n"
+        "heartbeat = Heartbeat(0, 2, 100, b't' * 64)\nheartbeat.listen('127.0.0.1')\n"
         "heartbeat._check_peers = None\nheartbeat.start()\ntime.sleep(120)\n"
     )
     ended = subprocess.run(

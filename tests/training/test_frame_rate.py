@@ -86,6 +86,9 @@ def test_an_older_run_goes_on_as_it_began(tmp_path: Path) -> None:
     ) in done.stdout + done.stderr
     assert weights(tmp_path / "resumed") == weights(undisturbed)
     assert "frame_rate: video" in (tmp_path / "resumed" / "config.yaml").read_text()
+    first = min((tmp_path / "resumed" / "checkpoints").iterdir())  # which names the settings
+    again = trained(tmp_path / "again", *arguments, *BY_TIME, "--resume", first)
+    assert weights(again) == weights(undisturbed)
     done = train(*resume, tmp_path / "new", "--resume-changed")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "--data.frame-rate 30.0 (was video)" in done.stdout + done.stderr
