@@ -35,6 +35,7 @@ class CheckData:
         fields.ClipRate, as_training("data.frame-rate", "; as the preset finetune")
     ] = 30.0
     crop_size: Annotated[_Pixels, as_training("data.crop-size")] = 224
+    pixel_aspect: Annotated[fields.PixelAspect, as_training("data.pixel-aspect")] = "square"
     flip: Annotated[bool, as_training("data.flip")] = True
     full: bool = False
     """Decode every frame of every video: finds damage in the middle of a file, in minutes or hours

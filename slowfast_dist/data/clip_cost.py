@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slowfast_dist.config.fields import ClipRate
+from slowfast_dist.config.fields import ClipRate, PixelAspect
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.system.pool import map_in_children
@@ -23,12 +23,13 @@ TIME_LIMIT = 60.0
 
 def clip_costs(
     paths: Sequence[Path], clips: int, num_frames: int = 32, sampling_rate: int = 2,
-    crop_size: int = 224, frame_rate: ClipRate = "video",
+    crop_size: int = 224, frame_rate: ClipRate = "video", pixel_aspect: PixelAspect = "square",
 ) -> dict[Path, float]:  # fmt: skip
     """`clip_cost` of each file, one after the other; a file that cannot be measured is left out."""
     answers = map_in_children(
         clip_cost, paths, 1, lambda _: TIME_LIMIT, clips=clips, num_frames=num_frames,
         sampling_rate=sampling_rate, crop_size=crop_size, frame_rate=frame_rate,
+        pixel_aspect=pixel_aspect,
     )  # fmt: skip
     with closing(answers):
         return {path: answer for path, answer in answers if isinstance(answer, float)}
@@ -36,7 +37,7 @@ def clip_costs(
 
 def clip_cost(
     path: Path, clips: int, num_frames: int, sampling_rate: int, crop_size: int,
-    frame_rate: ClipRate,
+    frame_rate: ClipRate, pixel_aspect: PixelAspect,
 ) -> float | None:  # fmt: skip
     """What a measuring process answers: CPU seconds from the path to a clip, the median of
     ``clips`` random ones, which are the same for every file of as many frames; None for a file that
@@ -45,6 +46,7 @@ def clip_cost(
     data = DataConfig(
         num_frames=num_frames, sampling_rate=sampling_rate, frame_rate=frame_rate,
         short_side=(max(low, crop_size), max(high, crop_size)), crop_size=crop_size,
+        pixel_aspect=pixel_aspect,
     )  # fmt: skip
     seconds = []
     try:

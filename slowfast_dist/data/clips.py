@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import unpack_uneven_times
+from slowfast_dist.video.seeking import REMEMBERED, unpack_uneven_times
 
 TIE = 1e-6
 """Frames, or seconds, by which two distances count as the same: far below what tells frames apart,
@@ -81,7 +81,7 @@ class TimedClips:
     times: NDArray[np.float64]
     offsets: NDArray[np.float64]
 
-    @property
+    @cached_property
     def frame_seconds(self) -> float:
         """From one frame to the next, in the median."""
         return float(np.median(np.diff(self.times))) if len(self.times) > 1 else 0.0
@@ -133,9 +133,16 @@ def dense_clips(info: VideoInfo, data: DataConfig) -> EvenClips | TimedClips:
     if seconds is None:
         return EvenClips(info.frames, numbers)
     if info.uneven_times:
-        return TimedClips(unpack_uneven_times(info.uneven_times), seconds)
+        return _timed_clips(info.uneven_times, seconds.tobytes())
     offsets = np.ceil(seconds * info.fps - 0.5 - TIE).astype(np.int64)
     return EvenClips(info.frames, offsets)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _timed_clips(text: str, offsets: bytes) -> TimedClips:
+    """Of a video's ``uneven_times`` and a clip's float64 offsets: the clips of one video are mostly
+    cut in a row."""
+    return TimedClips(unpack_uneven_times(text), np.frombuffer(offsets))
 
 
 def clip_offsets(info: VideoInfo | None, data: DataConfig) -> NDArray[np.float64] | None:
@@ -146,6 +153,11 @@ def clip_offsets(info: VideoInfo | None, data: DataConfig) -> NDArray[np.float64
     if data.sampling == "uniform" or data.frame_rate == "video" or untold:
         return None
     return data.sampling_rate * np.arange(data.num_frames) / data.frame_rate
+
+
+def counts_frames(data: DataConfig) -> bool:
+    """Whether clips take frames by their numbers alone, whatever the times of a video."""
+    return clip_offsets(None, data) is None
 
 
 def uniform_indices(video_frames: int, num_frames: int) -> NDArray[np.int64]:
@@ -171,6 +183,10 @@ by default, and takes every DATA.SAMPLING_RATE-th."""
 
 NAMED_RATES = 4
 """Frame rates that a line names: a data set of one source has one or two."""
+
+
+BY_TIMES = "--data.frame-rate 30 takes frames by their times"
+"""What helps where videos differ in their rates."""
 
 
 @dataclass(frozen=True)
@@ -206,36 +222,30 @@ def clip_seconds(data: DataConfig, rate: float) -> float:
     return ((data.num_frames - 1) * data.sampling_rate + 1) / rate
 
 
-BY_TIMES = "--data.frame-rate 30 takes frames by their times"
-"""What to do where frames are counted and videos have different rates."""
-
-
 @dataclass(frozen=True)
-class RateFinding:
-    """What people should know of the frame rates of the videos in ``rows``: ``kind``, a fixed word
-    for programs, the ``summary``, and the ``remedy``, if there is one."""
+class RateNote:
+    """What people should know of the frame rates of videos: a fixed word for the ``kind``, which
+    videos, by their places, what comes of it, and what helps ("" where nothing need be done)."""
 
-    kind: Literal["frame-rates", "untold-rates", "repeated-frames"]
+    kind: str
+    videos: list[int]
     summary: str
-    remedy: str
-    rows: list[int]
-
-    def __str__(self) -> str:
-        return f"{self.summary}: {self.remedy}" if self.remedy else self.summary
+    remedy: str = ""
 
 
 def rate_notes(
     rates: NDArray[np.float64], name: Callable[[int], str], data: DataConfig,
     usual: Sequence[float], whose: str, remedy: str = BY_TIMES,
 ) -> list[str]:  # fmt: skip
-    """`rate_findings`, a line each."""
-    return list(map(str, rate_findings(rates, name, data, usual, whose, remedy)))
+    """The `rate_findings` in a line each."""
+    found = rate_findings(rates, name, data, usual, whose, remedy)
+    return [f"{note.summary}: {note.remedy}" if note.remedy else note.summary for note in found]
 
 
 def rate_findings(
     rates: NDArray[np.float64], name: Callable[[int], str], data: DataConfig,
     usual: Sequence[float], whose: str, remedy: str = BY_TIMES,
-) -> list[RateFinding]:  # fmt: skip
+) -> list[RateNote]:  # fmt: skip
     """What people should know of the frame rates (N,) of videos, of which ``name`` tells what they
     are called; 0 stands for a rate that is not known.
 
@@ -244,30 +254,26 @@ def rate_findings(
     """
     if data.sampling != "dense" or not len(rates):
         return []
-    known, found = rates > 0, list[RateFinding]()
-    untold = np.flatnonzero(~known).tolist()
-    which = f"{len(untold)} of {len(rates)} videos tell neither a frame rate nor times"
+    known = rates > 0
     if data.frame_rate == "video":
-        if summary := other_rates(rates, data, usual, whose, name):
-            others = np.flatnonzero(known & ~are_near(rates, usual)).tolist()
-            found.append(RateFinding("frame-rates", summary, remedy, others))
-        if untold:
-            summary = f"{which}, as {name(untold[0])}: how long their clips last is not known"
-            found.append(RateFinding("untold-rates", summary, "", untold))
-        return found
-    if untold:
-        summary = (
-            f"{which}, as {name(untold[0])}: of these every {data.sampling_rate}. frame is taken, "
-            f"whatever its time (frame rate {data.frame_rate:g})"
-        )
-        found.append(RateFinding("untold-rates", summary, "", untold))
+        line = other_rates(rates, data, usual, whose, name)
+        odd = np.flatnonzero(known & ~are_near(rates, usual)).tolist()
+        return [RateNote("frame-rates", odd, line, remedy)] if line else []
+    found = []
+    if untold := np.flatnonzero(~known).tolist():
+        found.append(RateNote(
+            "no-frame-rate", untold,
+            f"{len(untold)} of {len(rates)} videos tell neither a frame rate nor times, as "
+            f"{name(untold[0])}: of these every {data.sampling_rate}. frame is taken, whatever "
+            f"its time (frame rate {data.frame_rate:g})",
+        ))  # fmt: skip
     least = data.frame_rate / data.sampling_rate
     if slow := np.flatnonzero(known & (rates < (1 - 1e-3) * least)).tolist():
-        summary = (
+        found.append(RateNote(
+            "slow-videos", slow,
             f"{len(slow)} of {len(rates)} videos have fewer frames a second than the {least:g} "
-            f"that a clip takes, as {name(slow[0])} ({rates[slow[0]]:.4g}): frames are repeated"
-        )
-        found.append(RateFinding("repeated-frames", summary, "", slow))
+            f"that a clip takes, as {name(slow[0])} ({rates[slow[0]]:.4g}): frames are repeated",
+        ))  # fmt: skip
     return found
 
 

@@ -201,6 +201,11 @@ class InfoColumns:
             texts[name] = Texts.of(self.texts[name][code] for code in used.tolist())
         return InfoColumns({name: _narrow(c) for name, c in columns.items()}, texts)
 
+    def without(self, name: str) -> "InfoColumns":
+        """With the empty text, of those in OWN_TEXTS, in all rows."""
+        empty = np.zeros(len(self), np.int8)
+        return InfoColumns({**self.columns, name: empty}, {**self.texts, name: Texts.of([""])})
+
     def _code(self, name: str, text: str) -> int:
         texts = self.texts[name]
         assert isinstance(texts, list)  # of `empty` columns

@@ -21,6 +21,7 @@ from slowfast_dist.annotations.labels import Remark, label_remarks, log_remarks
 from slowfast_dist.annotations.table import Side
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, DataConfig
+from slowfast_dist.data.clips import counts_frames
 from slowfast_dist.data.columns import CHUNK
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
 from slowfast_dist.data.manifest import (
@@ -93,9 +94,17 @@ class VideoSet:
 def find_videos(data: DataConfig, seed: int, order: Sequence[str] | None = None) -> VideoSet:
     """List and probe the videos, leave out what cannot be read, and split where there is one root.
 
-    ``order``: of the classes, in a run that goes on. Raises UserError, naming the flag, for a
+    ``order``: of the classes, in a run that goes on. Each process gets the result, so the times of
+    frames are not in it where no clip is cut by them. Raises UserError, naming the flag, for a
     dataset that cannot be trained on.
     """
+    found = _find_videos(data, seed, order)
+    if not counts_frames(data):
+        return found
+    return replace(found, train=found.train.without_times(), val=found.val.without_times())
+
+
+def _find_videos(data: DataConfig, seed: int, order: Sequence[str] | None) -> VideoSet:
     if data.root is not None:
         if data.synthetic:
             make_demo_videos(data.root)

@@ -24,6 +24,7 @@ from slowfast_dist.runs.reading import mapping
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.pictures import PICTURE_FACTS, PictureCounts, picture_notes
+from slowfast_dist.video.views import reads_stored
 
 DESCRIPTION = "best_model.json"
 """In models/: all that rebuilds the best model and feeds it."""
@@ -106,9 +107,8 @@ class BestModel:
 
     def picture_notes(self, counts: PictureCounts) -> list[str]:
         """What people should know of the pictures of videos that the model sees, a line each."""
-        stored = self.data.pixel_aspect == "stored" and self.data.resize == "short-side"
-        why = "as the model was trained (pixel-aspect stored)" if stored else None
-        return picture_notes(counts, why, self.pictures)
+        why = "as the model was trained (pixel-aspect stored)"
+        return picture_notes(counts, why if reads_stored(self.data) else None, self.pictures)
 
     def rate_notes(self, rates: NDArray[np.float64], name: Callable[[int], str]) -> list[str]:
         """As `clips.rate_notes`, of videos that the model sees."""

@@ -13,11 +13,14 @@ from slowfast_dist.system.child import CRASHES, HANGS, Channel, Child, function_
 
 def map_in_children(
     answer: Callable[..., Any], paths: Iterable[Path], workers: int,
-    limit: Callable[[Path], float], **arguments: Any,
+    limit: Callable[[Path], float], about: Callable[[Path], dict[str, Any]] | None = None,
+    **arguments: Any,
 ) -> Generator[tuple[Path, Any], None, None]:  # fmt: skip
-    """Each path with ``answer(path, **arguments)``, in any order, by up to ``workers`` children.
+    """Each path with ``answer(path, **about(path), **arguments)``, in any order, by up to
+    ``workers`` children.
 
-    ``answer`` is a function of a module; the arguments and what it returns are JSON values.
+    ``answer`` is a function of a module; the arguments and what it returns are JSON values. Those
+    of ``about`` are sent with their path, the others once to each child.
     ``paths`` are taken as there is a child for them, so that there need not be a list. ``limit``:
     seconds that an answer is waited for, not counting what the caller does between two; a child
     that takes longer is killed. Where one was killed or died the answer is a ``str``.
@@ -34,7 +37,7 @@ def map_in_children(
                 idle.append(_Worker(answer, arguments))
                 pool.append(idle[-1])  # at once, so that it ends also where the next cannot start
             for worker, path in zip(idle, given, strict=False):
-                worker.ask(path, limit(path))
+                worker.ask(path, limit(path), about(path) if about else {})
             busy = [worker for worker in pool if worker.path is not None]
             if not busy:
                 return
@@ -72,7 +75,7 @@ class _Worker(Child):
         """Of waiting for its answer."""
         self.answered = self.ended = self._ready = False
 
-    def ask(self, path: Path, seconds: float) -> None:
+    def ask(self, path: Path, seconds: float, about: dict[str, Any]) -> None:
         if not self._ready:
             first = self.channel.receive()
             if first is None or "ready" not in first.header:
@@ -80,7 +83,7 @@ class _Worker(Child):
                 raise RuntimeError(f"a process does not start: {self._name}{why}")
             self._ready = True
         self.path, self.seconds_left = path, seconds
-        self.send({"path": str(path)})
+        self.send({"path": str(path), "about": about})
 
     def take(self, limit: Callable[[Path], float]) -> tuple[Path, Any]:
         """The path with its answer, or with why there is none: the child then is ended."""
@@ -107,5 +110,5 @@ def serve(channel: Channel, request: dict[str, Any]) -> None:
     answer = function_of(request["answer"])
     channel.send({"ready": True})
     while (message := channel.receive()) is not None:
-        path = Path(message.header["path"])
-        channel.send({"answer": answer(path, **request["arguments"])})
+        path, about = Path(message.header["path"]), message.header["about"]
+        channel.send({"answer": answer(path, **about, **request["arguments"])})

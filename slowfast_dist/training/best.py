@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite, log
 from pathlib import Path
 from shutil import copyfileobj
@@ -69,6 +70,12 @@ class BestModelTracker:
         same = state and (state["monitor"], state["mode"]) == (self.monitor, self.mode)
         self.state = state if here and same else None
 
+    @cached_property
+    def _data_facts(self) -> dict[str, Any]:
+        # The other processes wait while a best model is saved, and of a million videos they take
+        # a while.
+        return data_facts(self.config.data, self.videos)
+
     def is_worse_than(self, row: Mapping[str, Any]) -> bool:
         """Whether an epoch's row of metrics.jsonl is better; with a loss that is absurd or no
         number never, whatever the monitored metric makes of such outputs."""
@@ -93,7 +100,7 @@ class BestModelTracker:
             **describe_best(network, classes, config.data, config.evaluation),
             **self.state,
             "metrics": {name: row[name] for name in row if name.startswith(("train/", "val/"))},
-            "data": data_facts(config.data, self.videos),
+            "data": self._data_facts,
             "training": training_facts(config, network.norm, self.run.environment)
             | ({"head": self.run.head} if self.run.head else {}),
         }

@@ -5,19 +5,21 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
+from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.clips import PRETRAINED_RATE, group_rates, rate_notes
+from slowfast_dist.data.clips import PRETRAINED_RATE, group_rates, rate_notes, rates_as_words
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import Loaders, VideoSet
 from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import gather_list
 from slowfast_dist.model.weights import HUB_FILES
+from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
@@ -45,6 +47,8 @@ def frame_rate_notes(videos: VideoSet, config: Config) -> list[str]:
     if model.weights is None and model.pretrained and model.name in HUB_FILES:
         usual = [PRETRAINED_RATE]
         whose = f"the {PRETRAINED_RATE:g} a second that the pretrained network saw"
+    elif seen := _rates_of_weights(model.weights):
+        usual, whose = seen, f"the {rates_as_words(seen)} a second that the weights saw"
     elif groups := group_rates(rates):
         usual = [groups[0].rate]
         whose = f"the {groups[0].videos} of {groups[0].rate:g} a second"
@@ -54,6 +58,12 @@ def frame_rate_notes(videos: VideoSet, config: Config) -> list[str]:
         return videos.train.names[row] if row < count else videos.val.names[row - count]
 
     return rate_notes(rates, name, config.data, usual, whose)
+
+
+def _rates_of_weights(weights: Path | None) -> list[float]:
+    """Frames a second of the videos that a run's weights were trained on; none where it is unknown,
+    as of a file of weights."""
+    return list(read_best(weights).video_rates) if weights and weights.is_dir() else []
 
 
 # How long training waits for its data, and what would help.

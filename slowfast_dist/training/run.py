@@ -43,6 +43,7 @@ from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
 from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import decoder_reasons
+from slowfast_dist.video.views import reads_stored
 
 
 def run_training(config: Config) -> dict[str, Any]:
@@ -90,7 +91,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed, order))
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         config = as_it_began(config, checkpoint)
-        _announce(videos, config, accelerator)
+        if accelerator.is_main_process:  # which alone says it
+            _announce(videos, config, accelerator)
         _end_if_asked(accelerator)
         trainer = build_trainer(config, accelerator, videos, checkpoint)
         if checkpoint is not None:
@@ -218,10 +220,9 @@ def build_trainer(
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:
     log_remarks(videos.remarks)
-    data = config.data
-    stored = data.pixel_aspect == "stored" and data.resize == "short-side"
     counts = videos.train.pictures() + videos.val.pictures()
-    for line in picture_notes(counts, "--data.pixel-aspect stored" if stored else None):
+    stored = "--data.pixel-aspect stored" if reads_stored(config.data) else None
+    for line in picture_notes(counts, stored):
         logger.warning(line)
     for line in frame_rate_notes(videos, config):
         logger.warning(line)

@@ -131,7 +131,7 @@ class _Scan:
     key_dts: list[int | None] = field(default_factory=list)
     states: list[int] = field(default_factory=list)
     start: list[av.Packet] = field(default_factory=list)
-    """To the second keyframe: among them are all leading pictures."""
+    """To the second keyframe, or KEEP_BYTES: among them are all leading pictures."""
     second: av.Packet | None = None
     kept: list[av.Packet] | None = field(default_factory=list)
     before: int = 0
@@ -173,7 +173,8 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Scan:
                 continue
         if count == 1:
             scan.second = packet
-        if len(scan.start) == count and not (count and is_key):
+        # A leading picture comes soon after the keyframe: of a long group the rest is not held.
+        if len(scan.start) == count and not (count and is_key) and size <= KEEP_BYTES:
             scan.start.append(packet)
         if any(packet.has_sidedata(kind) for kind in STATE_SIDE_DATA):
             scan.states.append(count)

@@ -185,7 +185,7 @@ def _note(
         were = f"{then or 'none'} {'was' if then == 1 else 'were'}"
         others += f", and of the {trained['videos']} training videos {were}"
     elif kind == "hdr" and not others:
-        others = ", unlike what the pretrained network saw"
+        others = ", unlike what the networks pretrained on Kinetics saw"
     what = f": {effect}" if count else ""
     yield PictureNote(kind, f"{who} {name}{others}{what}", remedy if count else "")
 

@@ -25,9 +25,14 @@ from slowfast_dist.video.packets import (
 )  # fmt: skip
 from slowfast_dist.video.pictures import picture_facts
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import Timeline, pack_moved_frames, pack_uneven_times
+from slowfast_dist.video.seeking import (
+    Timeline,
+    pack_moved_frames,
+    pack_uneven_times,
+    rate_of_times,
+)
 
-VERSION = f"5, av {av.__version__}"
+VERSION = f"6, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
 
 NO_TIMESTAMPS = 0x80
@@ -104,6 +109,7 @@ def _probe(path: Path) -> VideoInfo:
         fps = _frame_rate(stream, index)
         # AVI has no times: FFmpeg makes some up, in the order of the packets.
         told = [] if "avi" in formats and not by_packets else times
+        uneven_times = pack_uneven_times(told, stream.time_base, fps)
         return VideoInfo(
             frames=frames, fps=fps,
             width=width, height=height, rotation=rotation, mirrored=mirrored, codec=codec,
@@ -113,7 +119,7 @@ def _probe(path: Path) -> VideoInfo:
             frame_time=timeline.step if timeline else 0.0,
             reorder_depth=reorder_depth, file_size=path.stat().st_size,
             digest=int(file_sha256(path)[:16], 16) >> 1,
-            uneven_times=pack_uneven_times(told, stream.time_base, fps),
+            uneven_times=uneven_times, uneven_rate=rate_of_times(uneven_times),
             moved_frames=moved_frames,
             lost=max(index.broken + lost, _never_read(path, container, stream, index)),
             **picture_facts(stream, first, rotation),

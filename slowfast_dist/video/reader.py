@@ -97,7 +97,8 @@ class VideoInfo:
     interlaced: bool = False
     """Whether a frame holds two pictures, one in every second row; they are not parted."""
     alpha: bool = False
-    """Whether it is transparent anywhere; what is behind is shown as it is stored."""
+    """Whether its first frame is transparent anywhere, or the file marks a stream of alpha; what is
+    behind is shown as it is stored."""
     moved_frames: str = ""
     """Which frame, counted by the packets' times, is shown in which place, as `pack_moved_frames`
     packs it; empty where the order is that of the times."""
@@ -107,6 +108,8 @@ class VideoInfo:
     uneven_times: str = ""
     """When each frame is shown, as `pack_uneven_times` packs it; empty where frame n is shown n /
     ``fps`` seconds after the first, and where nothing tells."""
+    uneven_rate: float = 0.0
+    """Frames a second by ``uneven_times``, on average over the video; 0 where that is empty."""
 
     def times(self) -> NDArray[np.float64] | None:
         """Seconds from the first frame to each (N,); None where the file tells neither times nor a
@@ -117,9 +120,7 @@ class VideoInfo:
 
     def mean_rate(self) -> float:
         """Frames a second, on average over the video; 0 where the file does not tell."""
-        if self.uneven_times:
-            return (self.frames - 1) / float(unpack_uneven_times(self.uneven_times)[-1])
-        return self.fps
+        return self.uneven_rate or self.fps
 
     @property
     def pixel_aspect(self) -> float:

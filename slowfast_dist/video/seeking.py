@@ -158,6 +158,21 @@ class SeekingReader:
         return False
 
 
+# --- numbers as short texts ----------------------------------------------------------------------
+
+
+def _pack(data: bytes) -> str:
+    return b85encode(zlib.compress(data, 9)).decode()
+
+
+def _unpack(text: str) -> bytes:
+    """Raises ValueError for what `_pack` did not make."""
+    try:
+        return zlib.decompress(b85decode(text))
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+
+
 # --- the order of frames, where it is not that of their times ------------------------------------
 
 
@@ -167,15 +182,12 @@ def pack_moved_frames(ranks: Sequence[int]) -> str:
     moves = np.asarray(ranks, np.int32) - np.arange(len(ranks), dtype=np.int32)
     if not moves.any():
         return ""
-    return b85encode(zlib.compress(moves.astype("<i4").tobytes(), 9)).decode()
+    return _pack(moves.astype("<i4").tobytes())
 
 
 def unpack_moved_frames(text: str) -> NDArray[np.int64]:
     """(N,) the ``ranks``. Raises ValueError for what is no such text."""
-    try:
-        moves = np.frombuffer(zlib.decompress(b85decode(text)), "<i4")
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
+    moves = np.frombuffer(_unpack(text), "<i4")
     ranks = np.arange(len(moves)) + moves
     if not np.array_equal(np.sort(ranks), np.arange(len(moves))):
         raise ValueError("not an order of frames")
@@ -225,20 +237,27 @@ def pack_uneven_times(
             return ""
     # All first bytes, all second ones ...: most are alike or zero, so little is left of them.
     planes = steps.astype("<i8").view(np.uint8).reshape(-1, 8).T
-    packed = b85encode(zlib.compress(planes.tobytes(), 9)).decode()
-    return f"{time_base.numerator}/{time_base.denominator} {packed}"
+    return f"{time_base.numerator}/{time_base.denominator} {_pack(planes.tobytes())}"
 
 
 @lru_cache(maxsize=REMEMBERED)
 def unpack_uneven_times(text: str) -> NDArray[np.float64]:
     """Seconds from the first frame to each (N,). Raises ValueError for what is no such text."""
     base, _, packed = text.partition(" ")
+    planes = np.frombuffer(_unpack(packed), np.uint8).reshape(8, -1)
     try:
-        planes = np.frombuffer(zlib.decompress(b85decode(packed)), np.uint8).reshape(8, -1)
         seconds = float(Fraction(base))
-    except (zlib.error, ZeroDivisionError) as error:
+    except ZeroDivisionError as error:
         raise ValueError(str(error)) from error
     steps = np.ascontiguousarray(planes.T).view("<i8").ravel()
     times: NDArray[np.float64] = np.append(0, np.cumsum(steps)) * seconds
     times.flags.writeable = False  # the caller's and the memory's are one
     return times
+
+
+def rate_of_times(text: str) -> float:
+    """Frames a second, on average from the first frame to the last; 0 for an empty ``text``."""
+    if not text:
+        return 0.0
+    times = unpack_uneven_times(text)
+    return (len(times) - 1) / float(times[-1])

@@ -90,6 +90,11 @@ def evaluation_view(
     return _view(height, width, data, data.short_side[0], place, False, aspect)
 
 
+def reads_stored(data: DataConfig) -> bool:
+    """Whether pixels are taken as square where that shows: a squeezed picture has no shape."""
+    return data.pixel_aspect == "stored" and data.resize == "short-side"
+
+
 def _aspect(data: DataConfig, aspect: float) -> float:
     return aspect if data.pixel_aspect == "square" else 1.0
 

@@ -1,6 +1,7 @@
 """Which frames make a clip, against references written out plainly."""
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from slowfast_dist.data.clips import (
     uniform_indices,
 )
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import pack_uneven_times
+from slowfast_dist.video.seeking import pack_uneven_times, rate_of_times
 from tests.helpers.clip_times import nearest_frames
 
 
@@ -66,7 +67,8 @@ def test_uniform_is_the_original_scripts_and_a_short_video_is_padded_with_its_la
 def video(frames: int, fps: float, ticks: list[int] | None = None) -> VideoInfo:
     """A video of even times, or of those at ``ticks`` of a millisecond."""
     uneven = pack_uneven_times(ticks, Fraction(1, 1000), fps) if ticks else ""
-    return VideoInfo(frames, fps, 64, 64, 0, "h264", True, uneven_times=uneven)
+    return VideoInfo(frames, fps, 64, 64, 0, "h264", True, uneven_times=uneven,
+                     uneven_rate=rate_of_times(uneven))  # fmt: skip
 
 
 def by_time(frames: int = 8, rate: int = 2, frame_rate: float = 30.0) -> DataConfig:
@@ -172,6 +174,25 @@ def test_without_times_and_rate_frames_are_counted() -> None:
 def test_uniform_clips_do_not_ask_for_times() -> None:
     data = DataConfig(num_frames=8, sampling="uniform", frame_rate=30.0)
     assert clip_indices(video(40, 10.0), data, 0.5).tolist() == uniform_indices(40, 8).tolist()
+
+
+def test_the_time_between_frames_is_sought_once_for_all_clips_of_a_video(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """6 ms of an hour's video, of which each clip is told anew by a table."""
+    calls = list[int]()
+    median = np.median
+
+    def counted(values: Any) -> Any:
+        calls.append(1)
+        return median(values)
+
+    monkeypatch.setattr(np, "median", counted)
+    ticks = [0, 37, *range(100, 5100, 40)]
+    for position in (0.0, 0.3, 1.0):
+        found = clip_indices(video(len(ticks), 25.0, ticks), by_time(), position)
+    assert len(calls) == 1
+    assert found[-1] == len(ticks) - 1
 
 
 # --- rates that differ ---------------------------------------------------------------------------

@@ -4,7 +4,9 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from slowfast_dist.config.errors import UserError
@@ -13,6 +15,8 @@ from slowfast_dist.data.loaders import VideoSet, find_labelled_videos, find_vide
 from slowfast_dist.data.split import write_split
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video.probe import probe_file
+from tests.helpers.video_kinds import KINDS
+from tests.helpers.video_kinds import write as write_video
 
 
 @pytest.fixture(scope="module")
@@ -257,3 +261,28 @@ def test_an_evaluation_takes_one_split(root: Path) -> None:
         assert len(find_labelled_videos(table, "data", classes, split=split).videos) == count  # type: ignore[arg-type]
     with pytest.raises(UserError, match="--split val: .* has no column split"):
         find_labelled_videos(root, "data", classes, split="val")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"frame_rate": 30.0}, True), ({}, False),
+        ({"frame_rate": 30.0, "sampling": "uniform"}, False),
+    ],
+)  # fmt: skip
+def test_times_of_frames_are_kept_where_clips_are_cut_by_them(
+    settings: dict[str, Any], kept: bool, tmp_path: Path
+) -> None:
+    """What every process gets; the mean rate, which is told of, is there in any case."""
+    varying = KINDS["H.264 variable frame rate"]
+    for place, frames in (("a/1", 8), ("a/2", 9), ("b/1", 10), ("b/2", 11)):
+        path = tmp_path / f"{place}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        write_video(path, replace(varying, frames=frames))
+    found = find_videos(DataConfig(root=tmp_path, val_fraction=0.5, **settings), seed=0)
+    for table in (found.train, found.val):
+        infos = [probe_file(video.path) for video in table]
+        assert [bool(table.info(row).uneven_times) for row in range(2)] == [kept] * 2
+        expected = [(info.frames - 1) / float(np.asarray(info.times())[-1]) for info in infos]
+        assert table.rates().tolist() == pytest.approx(expected, rel=1e-12)
+        assert [table.info(row).mean_rate() for row in range(2)] == table.rates().tolist()

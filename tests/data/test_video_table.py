@@ -14,7 +14,7 @@ import pytest
 from slowfast_dist.data.columns import CHUNK, Categorical, InfoColumns, Texts
 from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.seeking import pack_uneven_times
+from slowfast_dist.video.seeking import pack_uneven_times, rate_of_times
 from tests.helpers.training_runs import ROOT
 from tests.helpers.video_tables import table_of
 
@@ -70,7 +70,8 @@ def test_uneven_times_survive_selections_and_pickles() -> None:
         pack_uneven_times([0, 30 + row, 99], Fraction(1, 1000), 30.0) if row % 3 else ""
         for row in range(9)
     ]
-    found = [replace(INFO, frames=3, uneven_times=text) for text in texts]
+    found = [replace(INFO, frames=3, uneven_times=text, uneven_rate=rate_of_times(text))
+             for text in texts]  # fmt: skip
     columns = InfoColumns.empty(9)
     for row in (4, 0, 8, 1, 2, 3, 7, 6, 5):
         columns.set(row, vars(found[row]))
@@ -85,6 +86,10 @@ def test_uneven_times_survive_selections_and_pickles() -> None:
         texts[5], texts[2], texts[2], texts[5],
     ]  # fmt: skip
     assert chosen.rates() == pytest.approx(2 / 0.099)
+    counted = table.select(range(9)).without_times()
+    assert [counted.info(row).uneven_times for row in range(9)] == [""] * 9
+    assert counted.rates().tolist() == table.rates().tolist()
+    assert pickle.loads(pickle.dumps(counted)).info(5).mean_rate() == pytest.approx(2 / 0.099)
     with pytest.raises(ValueError, match="uneven_times"):
         columns.set(0, vars(replace(INFO, uneven_times="1/1000 no times")))
 

@@ -42,3 +42,12 @@ def test_an_error_of_ours_costs_its_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert found == {
         Path("bad"): "crashes the decoder (process ended with 1)", Path("a"): 1.0,
     }  # fmt: skip
+
+
+def test_what_is_about_a_path_goes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def answer(path, size, all): return [path.name, size, all]\n"
+    answer = importable(tmp_path, monkeypatch, code)
+    sizes = {Path("a"): 1, Path("b"): None, Path("c"): 3}
+    about = {path: {"size": size} for path, size in sizes.items()}
+    asked = map_in_children(answer, sizes, 1, lambda _: 60.0, about.__getitem__, all=7)
+    assert dict(asked) == {path: [path.name, size, 7] for path, size in sizes.items()}

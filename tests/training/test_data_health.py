@@ -1,5 +1,6 @@
 """What a user hears when training waits for its data."""
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,8 @@ from slowfast_dist.data.loaders import Loaders, VideoSet, find_videos, make_load
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.system.log import log_to_console
 from slowfast_dist.system.progress import Progress
-from slowfast_dist.training.data_health import DataWait
+from slowfast_dist.training.data_health import DataWait, frame_rate_notes
+from tests.helpers.small_model import write_model
 from tests.helpers.training_runs import ROOT, TINY, launch, rows
 
 
@@ -98,3 +100,21 @@ def test_a_training_that_waits_names_its_slowest_videos(root: Path, tmp_path: Pa
     known = {f"moves left/{path.name}" for path in root.glob("moves left/*.mp4")}
     named = [part.rsplit(" (", 1)[0] for part in line.split(": ", 1)[1].split(", ")]
     assert len(named) == 3 and set(named) <= known
+
+
+def test_frame_rates_are_compared_with_those_that_the_weights_saw(
+    loaded: tuple[Config, VideoSet, Loaders], tmp_path: Path
+) -> None:
+    """All alike here, and yet others than there."""
+    config, videos, _ = loaded
+    own = float(videos.train.rates()[0])
+    best = write_model(tmp_path / "run" / "models", ("a", "b"), (1, 1), 40)
+    content = json.loads((best / "best_model.json").read_text())
+    for rate, said in ((own, False), (4 * own, True)):
+        content["data"] = {"frame_rates": [{"rate": rate, "videos": 9}]}
+        (best / "best_model.json").write_text(json.dumps(content))
+        start = replace(config, model=replace(config.model, weights=best.parent))
+        lines = frame_rate_notes(videos, start)
+        assert len(lines) == said
+        if said:
+            assert f"than the {rate:g} a second that the weights saw: " in lines[0]

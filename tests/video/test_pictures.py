@@ -110,7 +110,8 @@ def test_each_fact_is_one_line_with_its_count() -> None:
     assert shape == "1 of 8 videos has pixels of a shape that no video has (50:1): read as square"
     every = counts(info(light="pq"), info(light="pq"))
     [line] = picture_notes(every)
-    assert line.startswith("all 2 videos are HDR (PQ 2), unlike what the pretrained network saw: ")
+    kinetics = "the networks pretrained on Kinetics"
+    assert line.startswith(f"all 2 videos are HDR (PQ 2), unlike what {kinetics} saw: ")
     [line] = picture_notes(counts(info(interlaced=True)))
     assert line.startswith("the video is interlaced: the two fields")
 

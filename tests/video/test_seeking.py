@@ -10,11 +10,14 @@ import pytest
 
 from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import clip_indices
+from slowfast_dist.video import packets
+from slowfast_dist.video.container import open_video
 from slowfast_dist.video.ordered_reader import open_in_order
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import pack_uneven_times, unpack_uneven_times
 from tests.helpers.clip_times import decoded_times, nearest_frames
+from tests.helpers.shapes import write_disc
 
 THIRTY = DataConfig(num_frames=16, sampling_rate=2, frame_rate=30.0)
 
@@ -113,3 +116,15 @@ def test_an_hour_of_a_phones_times_is_small() -> None:
 def test_what_is_no_such_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         unpack_uneven_times(text)
+
+
+def test_of_a_file_with_one_keyframe_few_packets_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_disc(tmp_path / "a.mp4", 96, 128, None, frames=60, options={"g": "600"})
+    monkeypatch.setattr(packets, "KEEP_BYTES", 2000)
+    with open_video(path) as (container, stream):
+        scan = packets._scan(container, stream)
+        sizes = [packet.size for packet in scan.start]
+    assert (sum(scan.keys), len(scan.times)) == (1, 60) and scan.kept is None
+    assert sum(sizes[:-1]) <= 2000 < sum(sizes)

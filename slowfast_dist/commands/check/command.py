@@ -61,7 +61,7 @@ def _findings(data: Dataset, command: CheckData) -> list[Finding]:
         *files.class_sizes(data),
         *files.frame_rates(data, command),
         *files.frame_sizes(data, command),
-        *files.pictures(data),
+        *files.pictures(data, command),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
 
@@ -71,8 +71,9 @@ def _read_cost(readable: Sequence[Path], command: CheckData) -> float | None:
     step = max(1, len(readable) // SAMPLE)
     chosen = readable[step // 2 :: step][:SAMPLE]
     costs = clip_costs(
-        chosen, 1, command.num_frames, command.sampling_rate, command.crop_size, command.frame_rate
-    )
+        chosen, 1, command.num_frames, command.sampling_rate, command.crop_size,
+        command.frame_rate, command.pixel_aspect,
+    )  # fmt: skip
     return statistics.mean(costs.values()) if costs else None
 
 

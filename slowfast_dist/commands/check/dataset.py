@@ -223,12 +223,11 @@ def _fingerprints(
         pixels = info.frames * info.width * info.height
         return TIME_LIMIT + info.file_size / BYTES_PER_SECOND + pixels / PIXELS_PER_SECOND
 
-    orders = {
-        str(path): info.moved_frames if info.by_packets else None
-        for path, info in known.items()
-        if info.moved_frames or not info.by_packets
-    }
-    asked = map_in_children(fingerprint_or_reason, known, workers, limit, full=full, orders=orders)
+    def about(path: Path) -> dict[str, Any]:
+        info = known[path]
+        return {"order": info.moved_frames if info.by_packets else None}
+
+    asked = map_in_children(fingerprint_or_reason, known, workers, limit, about, full=full)
     title = "decoding every frame" if full else "looking at the videos"
     answers: dict[Path, str | bytes] = {}
     with contextlib.closing(asked):

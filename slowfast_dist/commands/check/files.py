@@ -9,12 +9,12 @@ import numpy as np
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.clips import PRETRAINED_RATE, dense_clips, rate_findings
+from slowfast_dist.data.clips import BY_TIMES, PRETRAINED_RATE, dense_clips, rate_findings
 from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.video_table import count_pictures
 from slowfast_dist.video.pictures import picture_findings
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.views import is_sensible
+from slowfast_dist.video.views import is_sensible, reads_stored
 
 IMBALANCE = 3.0
 """Videos of the largest class over those of the smallest, from which it is worth a word: training
@@ -107,7 +107,7 @@ def clip_config(command: CheckData) -> DataConfig:
     """The clips that the training would cut."""
     return DataConfig(
         num_frames=command.num_frames, sampling_rate=command.sampling_rate,
-        frame_rate=command.frame_rate,
+        frame_rate=command.frame_rate, pixel_aspect=command.pixel_aspect,
     )  # fmt: skip
 
 
@@ -154,19 +154,20 @@ def class_sizes(data: Dataset) -> Iterator[Finding]:
 
 
 def frame_rates(data: Dataset, command: CheckData) -> Iterator[Finding]:
-    """What training would say of them, and of which videos. How many have which rate is among the
-    facts of the report, also where nothing depends on that."""
+    """What the training will say of them, too."""
     known = data.readable()
     rates = np.array([info.mean_rate() for _, info in known])
-    names = [data.names[row] for row, _ in known]
     whose = f"the {PRETRAINED_RATE:g} a second that the pretrained networks saw"
-    clip = clip_config(command)
-    few = {"repeated-frames": "; where they are many, a larger --data.sampling-rate repeats none"}
-    for note in rate_findings(rates, names.__getitem__, clip, [PRETRAINED_RATE], whose):
-        rows = [(known[place][0], float(rates[place])) for place in note.rows]
+    names = [data.names[row] for row, _ in known]
+    notes = rate_findings(
+        rates, names.__getitem__, clip_config(command), [PRETRAINED_RATE], whose,
+        f"{BY_TIMES}, as the preset finetune has it; or --data.sampling uniform where each shows "
+        "one action",
+    )  # fmt: skip
+    for note in notes:
+        rows = [(known[place][0], float(rates[place])) for place in note.videos]
         yield Finding(
-            note.kind, "warning", f"{note.summary}.",
-            note.remedy or f"harmless where they are few{few.get(note.kind, '')}",
+            note.kind, "warning", f"{note.summary}.", note.remedy or "harmless where they are few",
             [f"{data.names[row]}: " + (f"{rate:.4g} a second" if rate > 0 else "it does not say")
              for row, rate in rows],
             [{**data.video(row), "fps": rate} for row, rate in rows],
@@ -178,15 +179,18 @@ _KINDS: dict[str, Callable[[VideoInfo], bool]] = {
     "interlaced": lambda info: info.interlaced,
     "alpha": lambda info: info.alpha,
     "pixel-aspect": lambda info: not is_sensible(info.stated_aspect),
+    "stored": lambda info: info.pixel_aspect != 1,
 }
 """Of a kind of picture_findings: whether a video is meant."""
 
 
-def pictures(data: Dataset) -> Iterator[Finding]:
+def pictures(data: Dataset, command: CheckData) -> Iterator[Finding]:
     known = data.readable()
     if not known:
         return
-    for note in picture_findings(count_pictures(InfoColumns.of([info for _, info in known]))):
+    counts = count_pictures(InfoColumns.of([info for _, info in known]))
+    stored = "--data.pixel-aspect stored" if reads_stored(clip_config(command)) else None
+    for note in picture_findings(counts, stored):
         rows = [row for row, info in known if _KINDS[note.kind](info)]
         yield Finding(
             note.kind, "warning", f"{note.summary[0].upper()}{note.summary[1:]}.",

@@ -6,7 +6,7 @@ compression and brightness hardly change. What changes from frame to frame tells
 clip before the same background.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -58,15 +58,15 @@ Fingerprints = NDArray[np.void]
 
 
 def fingerprint_or_reason(
-    path: Path, full: bool, orders: Mapping[str, str | None]
+    path: Path, full: bool, order: str | None
 ) -> dict[str, str] | str:
     """`fingerprint` of a file's thumbnails, or why it cannot be read: what a process answers.
 
-    ``full``: decode every frame. ``orders``: by path, the ``moved_frames`` of those of which the
-    packets' times alone do not tell the frames, None where these are to be counted.
+    ``full``: decode every frame. ``order``: the file's ``moved_frames``, None where its frames are
+    to be counted.
     """
     try:
-        thumbnails = read_thumbnails(path, full, orders.get(str(path), ""))
+        thumbnails = read_thumbnails(path, full, order)
         return {"fingerprint": fingerprint(thumbnails).tobytes().hex()}
     except DecodeError as error:
         return error.reason

@@ -10,16 +10,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from slowfast_dist.annotations.table import SIDES
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.commands.check.files import clip_config
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.clips import dense_clips
+from slowfast_dist.data.clips import dense_clips, group_rates
 from slowfast_dist.system.files import reason_of, sync_folder
 from slowfast_dist.video.pictures import ratio
 from slowfast_dist.video.reader import chosen_decoder
+from slowfast_dist.video.views import reads_stored
 
 EXAMPLES = 3
 """Names under a finding, and of videos that are slow to decode: a report of ten findings then fits
@@ -52,12 +55,18 @@ def facts(data: Dataset, command: CheckData, seconds: float | None, workers: int
         "sizes": _counts(f"{info.width}x{info.height}" for info in infos),
         "rotated": sum(info.rotation != 0 for info in infos),
         "pixel_aspects": _counts(ratio(info.pixel_aspect) for info in infos),
+        "pixels_stored": reads_stored(clip_config(command)),
         "lights": _counts(info.light for info in infos),
         "interlaced": sum(info.interlaced for info in infos),
         "alpha": sum(info.alpha for info in infos),
         "seconds": {"total": sum(lengths), "median": median(lengths) if lengths else None},
     }
     clip = clip_config(command)
+    groups = group_rates(np.array(rates))
+    if len(groups) > 1 and clip.frame_rate != "video":
+        stats["by_time"] = {
+            "frame_rate": clip.frame_rate, "rates": [vars(group) for group in groups],
+        }  # fmt: skip
     costs = [  # on average a clip begins in the middle between two keyframes
         (info.decode_ms * min(span + info.key_interval / 2, info.frames), data.names[row])
         for row, info in data.readable()
@@ -150,6 +159,11 @@ def _facts(stats: dict[str, Any]) -> Iterator[str]:
     for title, name in (("codecs", "codecs"), ("frame rates", "frame_rates"), ("sizes", "sizes")):
         if stats[name]:
             yield from line(title, _most_common(stats[name]))
+    if "by_time" in stats:
+        rate, groups = stats["by_time"]["frame_rate"], stats["by_time"]["rates"]
+        mix = _most_common({f"{group['rate']:g}": group["videos"] for group in groups})
+        yield from line("", f"{mix} are mixed; clips take frames by their times "
+                            f"(frame rate {rate:g})")  # fmt: skip
     names = {"decord": "Decord", "pyav": "PyAV"}
     if stats["decoders"]:
         decoders = {names[name]: count for name, count in stats["decoders"].items()}
@@ -158,7 +172,8 @@ def _facts(stats: dict[str, Any]) -> Iterator[str]:
         yield from line("rotated", f"{stats['rotated']}; they are turned upright")
     shapes = {name: count for name, count in stats["pixel_aspects"].items() if name != "1:1"}
     if shapes:
-        yield from line("pixels", f"not square: {_most_common(shapes)}; shown as players do")
+        how = "read as they are stored" if stats["pixels_stored"] else "shown as players do"
+        yield from line("pixels", f"not square: {_most_common(shapes)}; {how}")
     total = stats["seconds"]
     if total["median"] is not None:
         minutes, seconds = divmod(round(total["total"]), 60)

@@ -87,7 +87,9 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
     files, columns = found.files, terminal_columns()
     paths = [given.path for given in files]
     out = JsonLines() if command.json else Table(paths, predictor.classes, columns)
-    failed, seen = 0, SeenVideos(predictor, command)
+    failed, seen = 0, SeenVideos(
+        predictor, command.temporal_views, whole=command.segments or command.annotate
+    )
     with closing(predict_videos(predictor, files, command)) as predictions:
         # On a terminal the table itself shows how far it is.
         watched = columns is not None or len(files) == 1
@@ -106,7 +108,7 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
                 continue
             ranked = top(one.probabilities, predictor.classes, command.top_k)
             out.prediction(one.path, ranked, one.info, more)
-            seen.add(one.path, one.info)
+            seen.add(str(one.path), one.info)
     for line in seen.notes():
         note(line)
     if failed and len(files) > 1:

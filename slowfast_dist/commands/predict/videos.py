@@ -21,7 +21,7 @@ from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import decoding_workers, end_workers, make_evaluation_loader
 from slowfast_dist.data.probing import probe_videos
-from slowfast_dist.data.video_table import VideoTable, count_pictures
+from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError
@@ -101,20 +101,25 @@ class SeenVideos:
     """Of videos that were predicted: what is unlike those of the training, and what was not seen of
     them; counted, as people should know it."""
 
-    def __init__(self, predictor: Predictor, command: Predict) -> None:
-        self._predictor, self._views = predictor, command.temporal_views
-        self._whole = command.segments or command.annotate
+    def __init__(
+        self, predictor: Predictor, temporal_views: int | None = None, whole: bool = False,
+        remedy: str = "--segments tells what happens when in all of it",
+    ) -> None:  # fmt: skip
+        """``temporal_views`` as for `predict_video`; ``whole``: whether all of each video is looked
+        at in any case; the ``remedy`` where it is not."""
+        self._predictor, self._views = predictor, temporal_views
+        self._whole, self._remedy = whole, remedy
         self._rates: list[float] = []
         self._pictures: PictureCounts | None = None
-        self._paths: list[Path] = []
+        self._names: list[str] = []
         self._longer, self._unseen, self._example = 0, 0.0, ""
 
-    def add(self, path: Path, info: VideoInfo) -> None:
-        """A video that was predicted."""
+    def add(self, name: str, info: VideoInfo) -> None:
+        """A video that was predicted, and what to call it."""
         self._rates.append(info.mean_rate())
-        pictures = count_pictures(InfoColumns.of([info]))
+        pictures = PictureCounts.of_one(vars(info))
         self._pictures = self._pictures + pictures if self._pictures else pictures
-        self._paths.append(path)
+        self._names.append(name)
         part = None if self._whole else seen_part(self._predictor, info, self._views)
         if part is None:
             return
@@ -126,18 +131,17 @@ class SeenVideos:
             clips = self._predictor.best.views(self._views, None).temporal_views
             how = f"in {clips} clips " if clips > 1 else ""
             parts = f"{seen:.1f} of {seconds:.1f} s, {how}from {begin:.1f} to {end:.1f} s"
-            self._example = f"{path}: {parts}"
+            self._example = f"{name}: {parts}"
 
     def notes(self) -> list[str]:
         """A line each."""
-        best, rates, total = self._predictor.best, np.array(self._rates), len(self._paths)
+        best, rates, total = self._predictor.best, np.array(self._rates), len(self._names)
         lines = best.picture_notes(self._pictures) if self._pictures else []
-        lines += best.rate_notes(rates, lambda row: str(self._paths[row]))
+        lines += best.rate_notes(rates, self._names.__getitem__)
         if self._longer:
             which = f"{self._longer} of {total} videos are longer than what was looked at, as "
             lines.append(
-                f"{which if total > 1 else 'looked at of '}{self._example}; --segments tells what "
-                "happens when in all of it"
+                f"{which if total > 1 else 'looked at of '}{self._example}; {self._remedy}"
             )
         return lines
 

@@ -12,13 +12,17 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from slowfast_dist.commands.predict.output import seconds_of, top
-from slowfast_dist.commands.predict.videos import predict_segments, predict_video, probe_video
+from slowfast_dist.commands.predict.videos import (
+    SeenVideos,
+    predict_segments,
+    predict_video,
+    probe_video,
+)
 from slowfast_dist.commands.predict.windows import Stopped
 from slowfast_dist.commands.serve.upload import Upload
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.pictures import PictureCounts
 
 MAX_UPLOADS = 8
 """Videos that are being uploaded, wait or are scored at one time: a ninth is refused. So many
@@ -168,7 +172,10 @@ def _score_video(predictor: Predictor, max_seconds: float, job: Job) -> None:
     probabilities = predict_video(predictor, path, info, batch_size=BATCH_SIZE, stop=stop)
     best = top(probabilities, predictor.classes, TOP)
     classes = [{"class": name, "probability": round(value, 6)} for name, value in best]
-    notes = predictor.best.picture_notes(PictureCounts.of_one(vars(info)))
+    remedy = "the segments tell what happens when in all of it"
+    seen = SeenVideos(predictor, remedy=remedy)
+    seen.add("the video", info)
+    notes = seen.notes()
     job.send({
         "duration": round(duration, 3), "top": classes, **({"notes": notes} if notes else {}),
     })  # fmt: skip

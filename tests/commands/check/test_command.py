@@ -24,8 +24,8 @@ from slowfast_dist.video.writer import write_video
 from tests.helpers.shapes import write_disc
 from tests.helpers.training_runs import launch
 
-SMALL = CheckData(num_frames=8, sampling_rate=1, crop_size=32, num_workers=1)
-"""For videos of 12 frames of 64 x 64 px."""
+SMALL = CheckData(num_frames=8, sampling_rate=1, frame_rate=10.0, crop_size=32, num_workers=1)
+"""For videos of 12 frames of 64 x 64 px, 10 a second."""
 
 
 def place(seed: int) -> NDArray[np.float32]:
@@ -51,7 +51,7 @@ def clip(
 def write(path: Path, seed: int, background: int | None = None, frames: int = 12) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     scene = place(1000 + seed if background is None else background)
-    write_video(path, clip(scene, seed, frames), fps=30)
+    write_video(path, clip(scene, seed, frames), fps=10)
     return path
 
 
@@ -115,13 +115,13 @@ def test_everything_wrong_is_named(
         write(clean / "b" / f"most{number}.mp4", 60 + number)
     for number in range(2):
         write(clean / "few" / f"{number}.mp4", 50 + number)
-    write(clean / "a" / "short.mp4", 70, frames=2)  # .07 s: 8 frames of 30 a second last .27 s
+    write(clean / "a" / "short.mp4", 70, frames=2)  # .2 s: 8 frames of 10 a second last .8 s
     shutil.copy(clean / "a" / "clip0.mp4", clean / "a" / "again.mp4")
     shutil.copy(clean / "a" / "clip2.mp4", clean / "b" / "elsewhere.mp4")
     with av.open(str(clean / "b" / "clip1.mp4")) as source:
         frames = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
     larger = [cv2.resize(frame, (128, 128)).astype(np.uint8) for frame in frames]
-    write_video(clean / "b" / "larger.mp4", iter(larger), fps=10)
+    write_video(clean / "b" / "larger.mp4", iter(larger), fps=30)
     code, report = check(clean, SMALL, tmp_path)
     kinds = found(report)
     assert code == 1 and not report["ok"]
@@ -137,8 +137,10 @@ def test_everything_wrong_is_named(
     ]
     assert (["a/again.mp4", "a/clip0.mp4"], True) in same
     assert (["b/clip1.mp4", "b/larger.mp4"], False) in same
-    assert [item["path"] for item in kinds["short-clips"]["items"]] == ["a/short.mp4"]
-    assert [item["path"] for item in kinds["repeated-frames"]["items"]] == ["b/larger.mp4"]
+    assert [item["path"] for item in kinds["short-clips"]["items"]] == [
+        "a/short.mp4", "b/larger.mp4",  # .4 s
+    ]  # fmt: skip
+    assert "frame-rates" not in kinds  # of one of 30 frames a second: clips go by time
     assert "--loss.class-weights balanced" in kinds["class-imbalance"]["remedy"]
     assert kinds["small-classes"]["items"] == [{"class": "few", "videos": 2}]
     assert "recordings-cross-split" not in kinds and "places-cross-split" not in kinds
@@ -149,30 +151,36 @@ def test_everything_wrong_is_named(
 
 
 @pytest.mark.parametrize("counts", [(3, 3), (4, 2)])
-def test_frame_rates_are_named_with_their_counts(tmp_path: Path, counts: tuple[int, int]) -> None:
-    """Also of an even mix, in which no video has the median."""
+def test_frame_rates_are_named_with_their_counts(
+    tmp_path: Path, counts: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is wrong with a mix where clips go by time; else it is said as training says it."""
     for number in range(6):
         path = tmp_path / "videos" / "ab"[number % 2] / f"{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         rate = 15 if number < counts[0] else 60
         write_video(path, clip(place(number), number, 3 * rate), rate)
-    command = replace(SMALL, num_frames=32, sampling_rate=2)
+    command = replace(SMALL, num_frames=32, sampling_rate=2, frame_rate=30.0)
     report = check(tmp_path / "videos", command, tmp_path)[1]
-    assert report["facts"]["frame_rates"] == {"15": counts[0], "60": counts[1]}
-    # Clips by time, which last 2.1 s of 3, take 15 frames a second: nothing is wrong with these.
-    kinds = found(report).keys()
-    assert not kinds & {"frame-rates", "repeated-frames", "untold-rates", "short-clips"}
-    often = check(tmp_path / "videos", replace(command, sampling_rate=1), tmp_path)[1]
-    assert found(often)["repeated-frames"]["summary"] == (
-        f"{counts[0]} of 6 videos have fewer frames a second than the 30 that a clip takes, as "
-        "a/0.mp4 (15): frames are repeated."
-    )
-    assert {item["fps"] for item in found(often)["repeated-frames"]["items"]} == {15.0}
+    assert not {"frame-rates", "slow-videos", "no-frame-rate"} & set(found(report))
+    of_15, of_60 = (f"{rate} ({count})" for rate, count in zip((15, 60), counts, strict=True))
+    printed = " ".join(capsys.readouterr().out.split())
+    line = f"{of_15}, {of_60} are mixed; clips take frames by their times (frame rate 30)"
+    assert line in printed
+    assert report["facts"]["by_time"]["rates"] == [
+        {"rate": 15.0, "videos": counts[0]}, {"rate": 60.0, "videos": counts[1]}
+    ]  # fmt: skip
+    assert "short-clips" not in found(report)  # 3 s, and a clip by time lasts 2.1
     counted = check(tmp_path / "videos", replace(command, frame_rate="video"), tmp_path)[1]
-    summary = found(counted)["frame-rates"]["summary"]
-    assert "6 of 6 videos have another frame rate than the 30 a second that the pre" in summary
-    assert found(counted)["frame-rates"]["remedy"] == (
-        "--data.frame-rate 30 takes frames by their times"
+    finding = found(counted)["frame-rates"]
+    first = "6 of 6 videos have another frame rate than the 30 a second that the pretrained "
+    assert finding["summary"].startswith(f"{first}networks saw: ")
+    assert finding["remedy"].startswith("--data.frame-rate 30 takes frames by their times, as the ")
+    assert {item["fps"] for item in finding["items"]} == {15.0, 60.0}
+    assert "are mixed" not in capsys.readouterr().out
+    slow = check(tmp_path / "videos", replace(command, sampling_rate=1), tmp_path)[1]
+    assert found(slow)["slow-videos"]["summary"].startswith(
+        f"{counts[0]} of 6 videos have fewer frames a second than the 30 that a clip takes, as "
     )
     assert found(counted)["short-clips"]["items"] == [  # 45 frames, where a clip counts 63
         {**item, "frames": 45} for item in found(counted)["short-clips"]["items"]
@@ -271,9 +279,9 @@ def test_names_of_a_known_kind_are_a_warning_where_looks_say_nothing(tmp_path: P
 def test_independent_clips_raise_no_alarm(tmp_path: Path) -> None:
     root = tmp_path / "demo"
     make_videos(root, 8, seed=0, size=64, frames=12)
-    code, report = check(root, replace(SMALL, flip=False, sampling_rate=2), tmp_path)
+    code, report = check(root, replace(SMALL, flip=False), tmp_path)
     assert (code, report["findings"]) == (0, [])
-    _, report = check(root, replace(SMALL, sampling_rate=2), tmp_path)
+    _, report = check(root, SMALL, tmp_path)
     [finding] = report["findings"]  # the demo has moves left and right
     assert finding["kind"] == "mirrored-classes" and finding["remedy"] == "--data.flip false"
 
@@ -504,4 +512,10 @@ def test_a_mix_of_lights_fields_and_shapes_is_counted(
     assert (found["facts"]["interlaced"], found["facts"]["alpha"]) == (1, 0)
     said = capsys.readouterr().out
     assert "not square: 16:11 (1); shown as players do" in said
+    code, found = check(clean, replace(SMALL, pixel_aspect="stored"), tmp_path)
+    [stored] = [one for one in found["findings"] if one["kind"] == "stored"]
+    first = "1 of 14 videos has pixels that are not square (16:11), read as they are stored, "
+    assert stored["summary"].startswith(first)
+    assert [one["path"] for one in stored["items"]] == ["b/fields.mp4"]
+    assert "not square: 16:11 (1); read as they are stored" in capsys.readouterr().out
     assert "- 1 of 14 videos is interlaced, the others not:" in said

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import re
+import shutil
 import socket
 import struct
 from collections.abc import Callable
@@ -29,7 +30,7 @@ def test_a_video_gives_the_classes_of_predict_and_segments_from_its_start_to_its
 ) -> None:
     status, answer = server.predict(video.read_bytes())
     assert status == 200
-    assert set(answer) == {"top", "segments", "duration", "seconds"}
+    assert set(answer) == {"top", "segments", "duration", "seconds", "notes"}
     predictor = open_predictor(run, "torch", "no")
     expected = predict_video(predictor, video, probe_video(video), 2, 1, 8)
     order = sorted(range(len(CLASSES)), key=lambda place: -expected[place])
@@ -47,13 +48,32 @@ def test_a_video_gives_the_classes_of_predict_and_segments_from_its_start_to_its
     assert server.left_soon() == []
 
 
+def test_what_the_classes_are_not_of_is_said_as_predict_says_it(
+    run: Path, video: Path, tmp_path: Path
+) -> None:
+    """A rate that the training did not see, and the part of the video that was not looked at."""
+    shutil.copytree(run.parent, tmp_path / "run")
+    path = tmp_path / "run" / "models" / "best_model.json"
+    content = json.loads(path.read_text())
+    content["clip"]["temporal_views"] = 1
+    content["data"] = {"frame_rates": [{"rate": 30.0, "videos": 9}]}
+    path.write_text(json.dumps(content))
+    with Server(tmp_path / "run", tmp_path / "server") as server:
+        status, answer = server.predict(video.read_bytes())
+    assert status == 200
+    rate, part = answer["notes"]
+    assert rate.startswith("the video has another frame rate than the training videos' 30 a sec")
+    assert part.startswith("looked at of the video: ")
+    assert part.endswith(" s; the segments tell what happens when in all of it")
+
+
 def test_hdr_is_said_with_the_answer(server: Server, tmp_path: Path) -> None:
     path = write_disc(
         tmp_path / "a.mp4", 48, 64, None, codec="libx265", pix_fmt="yuv420p10le", color_trc=16
     )
     status, answer = server.predict(path.read_bytes())
     assert status == 200
-    [note] = answer["notes"]
+    note, *_ = answer["notes"]
     assert note.startswith("the video is HDR (PQ 1)")
 
 
