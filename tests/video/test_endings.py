@@ -3,10 +3,12 @@
 import random
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 
 from slowfast_dist.commands.serve.upload import HEAD_BYTES, is_video_format
 from slowfast_dist.data.scan import VIDEO_SUFFIXES, is_video
@@ -116,7 +118,7 @@ def test_the_rate_of_a_stream_without_a_container_is_its_own_or_none(
     path = tmp_path / f"a.{ending}"
     form = {"m2v": "mpeg2video"}.get(ending, ending)
     with av.open(str(path), "w", format=form) as file:
-        stream = file.add_stream(codec, rate=rate or 30)
+        stream = cast(VideoStream, file.add_stream(codec, rate=rate or 30))
         stream.width, stream.height = 64, 48
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for number in range(20):

@@ -178,7 +178,7 @@ def test_the_part_that_several_clips_see_is_said(model: Path, root: Path, tmp_pa
     ("words", "message"),
     [
         (["gone.mp4"], "INPUT gone.mp4: no such file or folder: give"),
-        ([ROOT / "tests", "gone"], f"INPUT {ROOT / 'tests'}: no video below this folder: give"),
+        ([ROOT / "tests", "gone"], f"INPUT {ROOT / 'tests'}: no video below this folder ("),
         (["gone*"], "INPUT gone*: this glob matches nothing: "),
         ([], "predict: INPUT is missing: "),
     ],
@@ -420,11 +420,11 @@ def test_an_old_model_sees_stored_pixels_and_says_so(model: Path, tmp_path: Path
     bare = tmp_path / "c.mp4"  # the same pictures, which do not say of what shape they are
     write_disc(bare, 48, 64, None, draw=lambda n: disc(48, 64, float(WIDE), n))
     code, out, err = predict(model, square, wide, "--json")
-    assert (code, err) == (0, "")
+    assert code == 0 and "pixels" not in err
     new = [json.loads(line)["top"] for line in out.splitlines()]
     code, out, err = predict(_aged(model, tmp_path), square, wide, bare, "--json")
     old = [json.loads(line)["top"] for line in out.splitlines()]
-    assert code == 0 and err.splitlines() == [
+    assert code == 0 and [line for line in err.splitlines() if "pixels" in line] == [
         "1 of 3 videos has pixels that are not square (16:11), read as they are stored, up to 1.45 "
         "times too narrow: as the model was trained (pixel-aspect stored)"
     ]
