@@ -42,7 +42,8 @@ def description(classes: tuple[str, ...], config: Config, count: int = 40) -> di
          for n, k in enumerate(labels)],
         [VideoInfo(30, 15.0, 64, 64, 0, "h264", True)] * count,
     )  # fmt: skip
-    videos = VideoSet(classes, table, table, (), config.data.root is not None, ())
+    drawn = config.data.root is not None
+    videos = VideoSet(classes, table, table, (), drawn, (), drawn)
     metrics = logit_metrics(labels, logits) | {"videos": count, "unreadable": 0}
     return {
         **describe_best(network, classes, config.data, config.evaluation),
