@@ -32,6 +32,7 @@ ENDINGS = {
     "mpegts": "ts m2ts mts m2t trp tp tod",
     "asf": "wmv asf wm dvr-ms",
     "flv": "flv",
+    "swf": "swf",
     "ogg": "ogv ogm",
     "rm": "rm rmvb",
     "mxf": "mxf",
@@ -63,7 +64,7 @@ ENDINGS = {
 }  # fmt: skip
 """Endings of the files that are taken for videos, by the name of FFmpeg's demuxer that reads them.
 
-Left out: what mostly is something else (dat, bin, img, ogg, m4a, avif, heic, webp, swf), raw
+Left out: what mostly is something else (dat, bin, img, ogg, m4a, avif, heic, webp), raw
 pictures that do not tell their size (yuv, rgb), lists, and what this FFmpeg does not decode."""
 
 NO_OTHER_FILES = {
