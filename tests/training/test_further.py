@@ -115,3 +115,15 @@ def test_that_the_source_went_on_to_a_better_model_is_said(constant: Path, tmp_p
     assert further["best"] is True
     content = json.loads((tmp_path / "other" / "models" / "best_model.json").read_text())
     assert content["epoch"] == 3
+
+
+def test_a_finished_checkpoint_makes_no_empty_run_elsewhere(
+    settings: tuple[str | Path, ...], constant: Path, tmp_path: Path
+) -> None:
+    last = sorted((constant / "checkpoints").iterdir())[-1]
+    done = train(
+        *settings, "--epochs", "2", "--schedule.name", "constant", "--resume", last,
+        "--output-dir", tmp_path / "new",
+    )  # fmt: skip
+    assert done.returncode == 2 and not (tmp_path / "new").exists()
+    assert "all of --epochs 2 are behind it, so nothing is left to train" in done.stderr
