@@ -131,8 +131,8 @@ def _require_epochs_left(config: Config, start: Start, epoch: int) -> None:
     elsewhere = start.checkpoint.parent != start.folder.checkpoints
     if elsewhere and epoch >= config.epochs:
         raise UserError(
-            f"--resume {config.resume}: all of --epochs {config.epochs} are behind it, so nothing is "
-            "left to train: give more --epochs"
+            f"--resume {config.resume}: all of --epochs {config.epochs} are behind it, so nothing "
+            "is left to train: give more --epochs"
         )
 
 
