@@ -85,7 +85,7 @@ def test_a_run_that_goes_on_elsewhere_knows_the_best_so_far(constant: Path, tmp_
     """At a rate at which every further epoch is far worse."""
     other = trained(
         tmp_path / "other", "--config", constant / "config.yaml", "--resume", constant, "--epochs",
-        "3", "--resume-changed", "--optimizer.lr", "0.03",
+        "3", "--resume-changed", "--optimizer.lr", "0.3",
     )  # fmt: skip
     best = json.loads((constant / "models" / "best_model.json").read_text())
     (further,) = rows(other, "epoch")
