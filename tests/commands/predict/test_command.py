@@ -378,7 +378,10 @@ def test_every_odd_file_gives_a_prediction_or_one_line(model: Path) -> None:
     together = [json.loads(line) for line in out.splitlines()]
     assert code == 1 and [one["path"] for one in together] == list(map(str, files))
     unread = sum("error" in one for one in together)
-    longer, last = err.splitlines()
+    *notes, longer, last = err.splitlines()
+    assert [line.split(":")[0].split(", the")[0] for line in notes] == [
+        "2 of 34 videos are HDR (HLG 1, PQ 1)", "1 of 34 videos is partly transparent"
+    ]  # fmt: skip
     assert last == f"{unread} of {len(files)} could not be read"
     assert longer.startswith("28 of 34 videos are longer than what was looked at, as ")
     assert 20 <= sum("prediction" in one for one in together) < len(files)
