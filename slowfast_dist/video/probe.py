@@ -32,7 +32,7 @@ from slowfast_dist.video.seeking import (
     rate_of_times,
 )
 
-VERSION = f"6, av {av.__version__}"
+VERSION = f"7, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
 
 NO_TIMESTAMPS = 0x80
@@ -107,8 +107,9 @@ def _probe(path: Path) -> VideoInfo:
             and _plain_order(index)
         )  # fmt: skip
         fps = _frame_rate(stream, index)
-        # AVI has no times: FFmpeg makes some up, in the order of the packets.
-        told = [] if "avi" in formats and not by_packets else times
+        # Raw streams and AVI have none: FFmpeg makes some up, in the order of the packets.
+        made_up = _has_no_times(stream) or ("avi" in formats and not by_packets)
+        told = [] if made_up else times
         uneven_times = pack_uneven_times(told, stream.time_base, fps)
         return VideoInfo(
             frames=frames, fps=fps,
@@ -184,10 +185,14 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     return round(degrees / 90) * 90 % 360 if abs(degrees) <= 360 else 0, mirrored
 
 
+def _has_no_times(stream: VideoStream) -> bool:
+    form = stream.container.format
+    return bool(form.flags & NO_TIMESTAMPS) or form.name.endswith("_pipe")
+
+
 def _frame_rate(stream: VideoStream, index: PacketIndex) -> float:
     """Frames a second on average; 0 where the file does not say."""
-    form = stream.container.format
-    if form.flags & NO_TIMESTAMPS or form.name.endswith("_pipe"):
+    if _has_no_times(stream):
         return float(stream.codec_context.framerate or 0)
     rate, tick = float(stream.average_rate or stream.guessed_rate or 0), stream.time_base
     if tick and rate * tick == 1 and len(index.order) > 1:

@@ -128,4 +128,4 @@ def test_the_rate_of_a_stream_without_a_container_is_its_own_or_none(
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     info = probe_file(path)
-    assert (info.frames, info.fps) == (20, rate)
+    assert (info.frames, info.fps, info.mean_rate()) == (20, rate, rate)
