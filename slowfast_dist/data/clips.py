@@ -254,19 +254,21 @@ def rate_findings(
     """
     if data.sampling != "dense" or not len(rates):
         return []
-    known = rates > 0
-    if data.frame_rate == "video":
-        line = other_rates(rates, data, usual, whose, name)
-        odd = np.flatnonzero(known & ~are_near(rates, usual)).tolist()
-        return [RateNote("frame-rates", odd, line, remedy)] if line else []
-    found = []
+    known, found = rates > 0, []
     if untold := np.flatnonzero(~known).tolist():
+        effect = "how long their clips last is not known"
+        if data.frame_rate != "video":
+            effect = f"of these every {data.sampling_rate}. frame is taken, whatever its time "
+            effect += f"(frame rate {data.frame_rate:g})"
         found.append(RateNote(
             "no-frame-rate", untold,
             f"{len(untold)} of {len(rates)} videos tell neither a frame rate nor times, as "
-            f"{name(untold[0])}: of these every {data.sampling_rate}. frame is taken, whatever "
-            f"its time (frame rate {data.frame_rate:g})",
+            f"{name(untold[0])}: {effect}",
         ))  # fmt: skip
+    if data.frame_rate == "video":
+        line = other_rates(rates, data, usual, whose, name)
+        odd = np.flatnonzero(known & ~are_near(rates, usual)).tolist()
+        return [*found, RateNote("frame-rates", odd, line, remedy)] if line else found
     least = data.frame_rate / data.sampling_rate
     if slow := np.flatnonzero(known & (rates < (1 - 1e-3) * least)).tolist():
         found.append(RateNote(
