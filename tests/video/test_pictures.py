@@ -132,7 +132,8 @@ def test_what_the_training_videos_were_is_compared() -> None:
     assert line.startswith("the video is HDR (HLG 1), and of the 9 training videos none were: ")
     assert picture_notes(counts(info(light="hlg")), None, hdr) == []
     [line] = picture_notes(counts(info(), info()), None, hdr)
-    assert line.startswith("none of 2 videos are HDR, and of the 9 training videos 9 were: ")
+    assert line == "none of 2 videos are HDR, and of the 9 training videos 9 were"
+    assert picture_notes(counts(info()), None, {**sdr, "hdr": 1}) == []  # they were mixed
     assert counts(info(light="pq"), info(stated_aspect=2.0)).as_facts() == {
         "videos": 2, "hdr": 1, "interlaced": 0, "alpha": 0, "not_square": 1
     }  # fmt: skip
