@@ -45,7 +45,7 @@ OWNERS = {
     "onnx": {"commands.export"},
     "onnxruntime": {"inference"},
     "pytorchvideo": {"model"},
-    "sklearn": {"metrics", "data.split"},
+    "sklearn": {"metrics", "data.listing.split"},
     "starlette": {"commands.serve"},
     "torchvision": {"model"},
     "tyro": {"cli"},

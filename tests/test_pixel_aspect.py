@@ -21,11 +21,11 @@ from slowfast_dist.commands.predict.segments import SegmentedVideo, find_segment
 from slowfast_dist.commands.predict.videos import predict_video
 from slowfast_dist.commands.predict.windows import score_windows
 from slowfast_dist.config.commands import Predict
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.dataset import EvaluationClips, TrainingClips
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ClipKey, ViewKey
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.report.thumbnails import thumbnail_size
 from slowfast_dist.system.child import Ended, Message

@@ -5,9 +5,10 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import Config, DataConfig
-from slowfast_dist.data.manifest import list_root, list_sides
+from slowfast_dist.config.training import Config
+from slowfast_dist.data.listing.manifest import list_root, list_sides
 from slowfast_dist.runs.reading import read_text
 from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system.files import reason_of

@@ -11,8 +11,8 @@ from annotated_types import Ge, Gt, Interval, Le, MinLen, MultipleOf, Predicate
 
 from slowfast_dist.config import fields
 from slowfast_dist.config.checks import Remedy, require
+from slowfast_dist.config.data import RESNET_ALPHA
 from slowfast_dist.config.fields import as_training, is_even_from_16
-from slowfast_dist.config.training import RESNET_ALPHA
 
 ClipFrames = Annotated[fields.Count, MultipleOf(RESNET_ALPHA), as_training("data.num-frames")]
 ShortSide = Annotated[tuple[int, int], as_training("data.short-side")]

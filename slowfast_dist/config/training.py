@@ -4,144 +4,17 @@ The text under a field is its help on the command line. No torch here, so that `
 """
 
 import json
-import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval, Le, MultipleOf
+from annotated_types import Ge, Gt, Interval, Le
 
 from slowfast_dist.config import fields
-from slowfast_dist.config.checks import Remedy, require
+from slowfast_dist.config.checks import require
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-
-RESNET_ALPHA = 4
-"""Fast frames per slow frame, in every model offered here."""
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    root: Path | None = None
-    """One folder of class folders, or a CSV of path,label; split into training and validation, by
-    the CSV's column split if it has one."""
-    train_dir: Path | None = None
-    """Training videos (class folders or a CSV), together with --data.val-dir, in place of root."""
-    val_dir: Path | None = None
-    """Validation videos, of classes that --data.train-dir has."""
-    videos: Path | None = None
-    """Folder from which relative paths of a CSV start; none: the CSV's own, and for split.csv of a
-    run the videos of that run."""
-    synthetic: bool = False
-    """Make the demo's small videos in --data.root if that folder does not exist yet."""
-    val_fraction: Annotated[
-        float, Interval(gt=0, lt=1), Remedy("give a number between 0 and 1, as 0.2")
-    ] = 0.2
-    """Share of the videos of --data.root that is kept for validation, class by class."""
-    group_pattern: str | None = None
-    """Regular expression searched in each path below the root, e.g. 'seq\\d+'.
-    Videos with the same captured parts (or whole match) stay on one side of the split."""
-    num_frames: Annotated[
-        int, Gt(0), Le(fields.MOST_FRAMES), MultipleOf(RESNET_ALPHA),
-        Remedy(f"give a multiple of {RESNET_ALPHA}, as the slow pathway takes every fourth frame"),
-    ] = 32  # fmt: skip
-    """Frames of a clip, as the fast pathway sees it; a multiple of 4."""
-    sampling_rate: fields.Count = 2
-    """Frames of the video from one sampled frame to the next (dense sampling only)."""
-    frame_rate: fields.ClipRate = "video"
-    """Frames a second in which sampling_rate counts (dense sampling only): of the video, each has
-    its own; or a number: of any video those frames are taken that are nearest in time, so that
-    clips last equally long. Kinetics' pretrained networks saw 30."""
-    sampling: Literal["dense", "uniform"] = "dense"
-    """dense: num_frames at sampling_rate, random start in training, centre in validation.
-    uniform: num_frames spread evenly over the whole video."""
-    short_side: tuple[int, int] = (256, 320)
-    """Pixels of the short side before the crop, for resize short-side only.
-    Training draws between the two, validation takes the smaller one."""
-    crop_size: Annotated[int, Gt(0), Le(fields.MOST_PIXELS)] = 224
-    """Height and width of what the model sees, in pixels."""
-    resize: Literal["short-side", "square"] = "short-side"
-    """short-side: keep the aspect ratio, then crop.
-    square: squeeze the whole frame to crop_size."""
-    pixel_aspect: fields.PixelAspect = "square"
-    """square: pixels that a file says are wider or higher than square are shown as a player does.
-    stored: they are taken as square, as before this flag; for models that were trained so.
-    It matters for resize short-side alone."""
-    flip: bool = True
-    """Mirror half of the training clips; switch off where left and right are different classes."""
-    num_workers: Annotated[int | Literal["auto"], Ge(0), Le(fields.MOST_WORKERS)] = "auto"
-    """Decoding processes of each training process; 0: none.
-    auto: the CPUs shared out, at most 8."""
-    decoder: Literal["auto", "decord", "pyav"] = "auto"
-    """auto: the faster library that gives the right frames of a file; that was PyAV, 1.4 to 2.9
-    times as fast as Decord, for every kind of file measured ('benchmark loader')."""
-    max_bad_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.05
-    """Stop when more than this share of the training videos failed to decode during training."""
-
-    def check(self) -> None:
-        """Raise UserError for sources, a pattern, or sizes that do not go together."""
-        given = self.train_dir or self.val_dir
-        if self.root is not None:
-            remedy = "give either --data.root, or --data.train-dir with --data.val-dir, not both"
-            require(given is None, "data.root", self.root, remedy)
-        elif given is None:
-            raise UserError(
-                "no videos given: add --data.root FOLDER (class folders of videos), or try "
-                "'python train.py demo', which makes its own"
-            )
-        elif None in (self.train_dir, self.val_dir):
-            missing = "val-dir" if self.val_dir is None else "train-dir"
-            raise UserError(
-                f"--data.{missing} is missing beside {given}: give both, or one --data.root"
-            )
-        try:
-            re.compile(self.group_pattern or "")
-        except (re.error, OverflowError, RecursionError) as error:
-            raise UserError(
-                f"--data.group-pattern {self.group_pattern}: no regular expression ({error}): "
-                "give one, as 'seq\\d+'"
-            ) from None
-        low, high = self.short_side
-        sides = f"{low} {high}"
-        require(0 < low <= high, "data.short-side", sides, "give two sizes, smaller first")
-        right = high <= fields.MOST_SHORT_SIDE
-        require(right, "data.short-side", sides, f"give at most {fields.MOST_SHORT_SIDE}")
-        if self.resize == "short-side":
-            remedy = f"give at most the short side, --data.short-side {sides}"
-            require(self.crop_size <= low, "data.crop-size", self.crop_size, remedy)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    name: fields.ModelName = "slowfast_r50"
-    """Architecture; slowfast_tiny is narrow, for CPUs, and has no published weights."""
-    pretrained: bool = True
-    """Start from the Kinetics-400 weights (torch.hub's cache, else its download)."""
-    weights: Path | None = None
-    """Start from this file: a hub checkpoint, a best_model_weights.pth or a bare state_dict; or
-    from a run's best model: its folder, or its models/."""
-    head: Literal["auto", "new", "keep"] = "auto"
-    """The head of the weights. auto: classes of the same name keep their rows, others get new ones;
-    all are new where the weights' names are not known. keep: all rows as they are, also of classes
-    that were renamed since."""
-    dropout: fields.BelowOne = 0.5
-    """Dropout before the head."""
-    freeze: fields.FrozenStages = "none"
-    """What does not train: none, backbone (all but the head), or the first K of 5 stages.
-    Stage 1 is the stem."""
-    norm: Literal["auto", "local", "sync", "frozen"] = "auto"
-    """BatchNorm statistics: local (each micro-batch), sync (across GPUs), frozen (the loaded ones).
-    auto: frozen with a pretrained backbone, else local."""
-    compile: bool = False
-    """Compile the model with torch.compile, for GPUs; on a CPU it takes minutes for no gain."""
-    checkpoint_activations: bool = False
-    """Forget activations in the forward pass and compute them again in the backward pass: less
-    memory, more time."""
-
-    def check(self) -> None:
-        """Raise UserError where both of two exclude each other."""
-        compiles = self.compile and self.checkpoint_activations
-        remedy = "with --model.compile the compiler decides what is computed again: leave one of "
-        require(not compiles, "model.checkpoint-activations", "true", f"{remedy}the two off")
+from slowfast_dist.config.model import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.fields import ClipRate, PixelAspect
-from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.video.container import DecodeError

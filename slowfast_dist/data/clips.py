@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import REMEMBERED, unpack_uneven_times
 

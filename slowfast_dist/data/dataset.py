@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_indices, view_positions
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey, ViewKey
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GIVEN_UP, GuardedReader, is_fatal

@@ -19,12 +19,13 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from slowfast_dist.annotations.labels import Remark, label_remarks, log_remarks
 from slowfast_dist.annotations.table import Side
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import Config, DataConfig
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import counts_frames
-from slowfast_dist.data.columns import CHUNK
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
-from slowfast_dist.data.manifest import (
+from slowfast_dist.data.listing.columns import CHUNK
+from slowfast_dist.data.listing.manifest import (
     Listing,
     labelled_as,
     list_root,
@@ -33,12 +34,12 @@ from slowfast_dist.data.manifest import (
     of_side,
     usable,
 )
+from slowfast_dist.data.listing.split import identical, split_videos, unscored
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler, EvaluationSampler
-from slowfast_dist.data.split import identical, split_videos, unscored
 from slowfast_dist.data.synthetic import make_demo_videos
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import share_socket_folder

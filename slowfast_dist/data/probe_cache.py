@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.data.columns import FIELDS, OWN_TEXTS, InfoColumns, Rows, Texts
+from slowfast_dist.data.listing.columns import FIELDS, OWN_TEXTS, InfoColumns, Rows, Texts
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.video.probe import VERSION

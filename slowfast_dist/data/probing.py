@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.data.columns import InfoColumns
+from slowfast_dist.data.listing.columns import InfoColumns
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import ProbeCache, Segment
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system import signals
 from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files

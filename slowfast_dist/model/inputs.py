@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from slowfast_dist.config.training import RESNET_ALPHA
+from slowfast_dist.config.data import RESNET_ALPHA
 
 MEAN, STD = 0.45, 0.225
 """Of the pixel values in [0, 1], every channel alike: pytorchvideo's Kinetics models."""

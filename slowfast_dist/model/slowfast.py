@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from slowfast_dist.config.data import RESNET_ALPHA
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import RESNET_ALPHA, ModelConfig
+from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.blocks import pathway_blocks, stage, stem
 from slowfast_dist.model.convolution import compute_dtype
 from slowfast_dist.model.inputs import NORMALISATION, pathways

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import ModelConfig
+from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.heads import HeadStart, describe_head, match_rows
 

@@ -16,7 +16,7 @@ import jinja2
 
 from slowfast_dist.config.commands import Report
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics.summary import summarise
 from slowfast_dist.report.cache import Cache, read_cache, write_cache
 from slowfast_dist.report.charts import px

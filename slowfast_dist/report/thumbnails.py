@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.fields import MOST_RATE
-from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.clips import clip_indices
-from slowfast_dist.data.columns import Texts
+from slowfast_dist.data.listing.columns import Texts
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.runs.reading import file_stamp
 from slowfast_dist.runs.run import Run
 from slowfast_dist.runs.videos import data_root

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slowfast_dist.config.checks import require
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Precision
-from slowfast_dist.config.training import DataConfig, EvaluationConfig
+from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.clips import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild

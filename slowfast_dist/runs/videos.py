@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.columns import Texts
-from slowfast_dist.data.manifest import Listing, labelled_as, list_videos, of_side
-from slowfast_dist.data.scan import LIST_SUFFIXES
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.listing.columns import Texts
+from slowfast_dist.data.listing.manifest import Listing, labelled_as, list_videos, of_side
+from slowfast_dist.data.listing.scan import LIST_SUFFIXES
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.runs.reading import read_table
 from slowfast_dist.runs.run import SPLIT, read_split_names
 from slowfast_dist.runs.settings import given, read_settings

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.config.data import DataConfig
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics.scores import PER_CLASS
 from slowfast_dist.metrics.summary import HardVideo
 from slowfast_dist.system import signals

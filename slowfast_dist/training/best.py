@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError
-from slowfast_dist.config.training import Config, DataConfig
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import group_rates
+from slowfast_dist.data.listing.scan import LIST_SUFFIXES
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import VideoSet
-from slowfast_dist.data.scan import LIST_SUFFIXES
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild

@@ -9,8 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig, ModelConfig
+from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.model import slowfast
 from slowfast_dist.model.convolution import fused_dtypes

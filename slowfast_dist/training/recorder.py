@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import config_dict
-from slowfast_dist.data.split import write_split
+from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.metrics import scores as metrics
 from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
 from slowfast_dist.model.slowfast import SlowFast

@@ -8,8 +8,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig
 from slowfast_dist.model.weights import WeightsFile
 from slowfast_dist.runs.best_model import CLIPS_BEFORE, DESCRIPTION, WEIGHTS, clip_facts, read_best
 from slowfast_dist.runs.reading import mapping, read_json, sequence

@@ -19,8 +19,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig
 from slowfast_dist.system.child import Channel, Ended, Message, StreamProcess
 from slowfast_dist.video.container import FAULTS, MAX_PIXELS, message
 from slowfast_dist.video.pictures import picture_facts

@@ -14,7 +14,7 @@ from av.video.plane import VideoPlane
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 
 cv2.setNumThreads(1)  # the loader's processes already fill the CPUs
 

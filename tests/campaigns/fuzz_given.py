@@ -21,10 +21,11 @@ from slowfast_dist.cli.flags import apply
 from slowfast_dist.cli.parser import parse_command, parse_training
 from slowfast_dist.cli.presets import preset_folder, read_config_file
 from slowfast_dist.config.checks import flag_types, validate
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import Config, DataConfig, config_dict
-from slowfast_dist.data.manifest import list_videos
-from slowfast_dist.data.split import split_videos, write_split
+from slowfast_dist.config.training import Config, config_dict
+from slowfast_dist.data.listing.manifest import list_videos
+from slowfast_dist.data.listing.split import split_videos, write_split
 from slowfast_dist.runs.folder import RunFolder, write_unreadable
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.system.files import write_json

@@ -22,10 +22,12 @@ import torch
 from accelerate import Accelerator
 
 from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig, EvaluationConfig, ModelConfig
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.training import EvaluationConfig
+from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.loaders import find_videos
-from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.slowfast import build_model

@@ -19,7 +19,7 @@ from random import Random
 import av
 import psutil
 
-from slowfast_dist.data.scan import VIDEO_SUFFIXES
+from slowfast_dist.data.listing.scan import VIDEO_SUFFIXES
 from slowfast_dist.system.child import CRASHES, HANGS
 from tests.campaigns.mutations import mutate, promises
 from tests.helpers.training_runs import ROOT, TINY, command_of

@@ -12,11 +12,16 @@ import pytest
 from slowfast_dist.cli import main as cli
 from slowfast_dist.cli.commands import Command
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.data import manifest as group_pattern
 from slowfast_dist.data import probing as probe_all
-from slowfast_dist.data.columns import InfoColumns
-from slowfast_dist.data.manifest import compile_pattern, group_of, list_videos, time_to_search
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.listing import manifest as group_pattern
+from slowfast_dist.data.listing.columns import InfoColumns
+from slowfast_dist.data.listing.manifest import (
+    compile_pattern,
+    group_of,
+    list_videos,
+    time_to_search,
+)
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.distributed.failures import faults_as_run_errors
 from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from slowfast_dist.cli.paths import check_paths
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import Config, DataConfig, ModelConfig
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
 from tests.helpers.model_folders import save_models, small_config
 from tests.helpers.training_runs import ROOT, TINY, launch

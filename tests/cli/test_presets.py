@@ -11,13 +11,13 @@ import yaml
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.cli.presets import preset_names, preset_path, preset_summary, read_config_file
 from slowfast_dist.config.checks import flag_types
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import (
     CheckpointConfig,
     Config,
-    DataConfig,
     LossConfig,
-    ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
     WandbConfig,

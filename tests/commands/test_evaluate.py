@@ -28,9 +28,9 @@ from slowfast_dist.cli.parser import parse_command
 from slowfast_dist.commands.evaluate import run_evaluation
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import readable_videos
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.uncertainty import bootstrap_intervals, reliability
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.runs.videos import own_validation, trained_on

@@ -9,7 +9,8 @@ from annotated_types import Ge, Gt, Interval, Le, MinLen, MultipleOf, Predicate
 from slowfast_dist.cli.commands import COMMANDS, Command, load
 from slowfast_dist.config.checks import Remedy, bounds, flag_types, validate
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import Config, ModelConfig, config_dict
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.training import Config, config_dict
 
 GIVEN = Config(data=replace(Config().data, root=Path("videos")))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import (
     TimedClips,
     clip_indices,

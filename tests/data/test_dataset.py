@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.dataset import Batch, EvaluationClips, Sample, TrainingClips, collate
-from slowfast_dist.data.manifest import list_videos
+from slowfast_dist.data.listing.manifest import list_videos
+from slowfast_dist.data.listing.video_table import VideoRecord, VideoTable
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.video import guarded_reader as guard
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames

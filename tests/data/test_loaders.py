@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.data.loaders import VideoSet, find_labelled_videos, find_videos
-from slowfast_dist.data.split import write_split
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.video_kinds import KINDS

@@ -18,9 +18,9 @@ import pytest
 from slowfast_dist.data import probe_cache
 from slowfast_dist.data import probe_cache as probe_segment
 from slowfast_dist.data import probing as probe_all
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import default_cache, read_segment
 from slowfast_dist.data.probing import probe_videos
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system import progress
 from slowfast_dist.system.log import log_to_console
 from slowfast_dist.video.container import DecodeError

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import synthetic
-from slowfast_dist.data.manifest import list_videos
+from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.synthetic import MOTIONS, make_demo_videos, make_videos, moving_disc
 from slowfast_dist.video.probe import probe_file
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from slowfast_dist.config.checks import validate
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import Config, DataConfig, ModelConfig
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.distributed import accelerator as accelerator_module
 from slowfast_dist.distributed.accelerator import (

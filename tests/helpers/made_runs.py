@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from slowfast_dist.config.training import Config, DataConfig
+from slowfast_dist.config.data import DataConfig
+from slowfast_dist.config.training import Config
 from slowfast_dist.metrics.scores import confusion, logit_metrics, per_class, predicted
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.metrics_file import MetricsFile

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from slowfast_dist.config.training import Config, DataConfig, EvaluationConfig, ModelConfig
+from slowfast_dist.config.data import DataConfig
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.training import Config, EvaluationConfig
+from slowfast_dist.data.listing.video_table import VideoRecord
 from slowfast_dist.data.loaders import VideoSet
-from slowfast_dist.data.video_table import VideoRecord
 from slowfast_dist.metrics.scores import logit_metrics
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import describe_best, save_best

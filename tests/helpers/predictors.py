@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.config.training import DataConfig, EvaluationConfig
+from slowfast_dist.config.data import DataConfig
+from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.inference.predictor import Network, Predictor
 from slowfast_dist.runs.best_model import BestModel
 

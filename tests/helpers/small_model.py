@@ -4,7 +4,9 @@ from pathlib import Path
 
 import torch
 
-from slowfast_dist.config.training import DataConfig, EvaluationConfig, ModelConfig
+from slowfast_dist.config.data import DataConfig
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.model.slowfast import build_model
 from slowfast_dist.runs.best_model import describe_best, save_best
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from slowfast_dist.data.columns import Categorical, InfoColumns, Texts
-from slowfast_dist.data.video_table import VideoRecord, VideoTable
+from slowfast_dist.data.listing.columns import Categorical, InfoColumns, Texts
+from slowfast_dist.data.listing.video_table import VideoRecord, VideoTable
 from slowfast_dist.video.reader import VideoInfo
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import ModelConfig
+from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.heads import NAMED
 from slowfast_dist.model.slowfast import SlowFast, build_model
 from slowfast_dist.model.weights import LoadReport, WeightsFile

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast_dist.config.training import ModelConfig
+from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.inputs import normalise, pathways, slow_indices
 from slowfast_dist.model.slowfast import (
     ARCHITECTURES,

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import ModelConfig
+from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model import weights
 from slowfast_dist.model.slowfast import SlowFast, build_model
 

@@ -17,8 +17,10 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from slowfast_dist.commands.hub import run_model_card
 from slowfast_dist.config.commands import ModelCard as Command
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.config.training import Config, DataConfig, ModelConfig
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.metrics.scores import softmax
 from slowfast_dist.renamed import RENAMED

@@ -22,11 +22,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tell
 LOADER = """
 import os, sys, time
 from pathlib import Path
-from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.columns import InfoColumns
+from slowfast_dist.config.data import DataConfig
+from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import make_evaluation_loader
-from slowfast_dist.data.manifest import list_videos
+from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.video.probe import probe_file
 
 videos = list_videos(Path(sys.argv[1]), "data", single_class=True).videos

@@ -23,10 +23,11 @@ import wandb
 from wandb.proto import wandb_internal_pb2
 
 from slowfast_dist.config.checks import validate
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import Config, DataConfig, WandbConfig
+from slowfast_dist.config.training import Config, WandbConfig
+from slowfast_dist.data.listing.video_table import VideoRecord, VideoTable
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
 from slowfast_dist.runs.metrics_file import MetricsFile, read_metrics
 from slowfast_dist.tracking import wandb_media

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from slowfast_dist.commands.export.command import run_export
 from slowfast_dist.config.commands import Export
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.training.start_weights import (
     find_weights,

@@ -11,7 +11,7 @@ import pytest
 from av.video.stream import VideoStream
 
 from slowfast_dist.commands.serve.upload import HEAD_BYTES, is_video_format
-from slowfast_dist.data.scan import VIDEO_SUFFIXES, is_video
+from slowfast_dist.data.listing.scan import VIDEO_SUFFIXES, is_video
 from slowfast_dist.video.container import ENDINGS
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames

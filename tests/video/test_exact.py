@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from slowfast_dist.data.clips import dense_indices, uniform_indices
-from slowfast_dist.data.video_table import VideoRecord
+from slowfast_dist.data.listing.video_table import VideoRecord
 from slowfast_dist.video import reader as video
 from slowfast_dist.video import seeking
 from slowfast_dist.video.container import DecodeError

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.data.columns import InfoColumns
-from slowfast_dist.data.video_table import count_pictures
+from slowfast_dist.data.listing.columns import InfoColumns
+from slowfast_dist.data.listing.video_table import count_pictures
 from slowfast_dist.video.pictures import PictureCounts, picture_notes
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo

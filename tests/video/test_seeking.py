@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.video import packets
 from slowfast_dist.video.container import open_video

@@ -13,7 +13,7 @@ import pytest
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.video.views import (
     SpatialView,
     ViewConverter,

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from slowfast_dist.commands.benchmark.output import Laps
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_indices
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.model.inputs import MEAN, STD
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.packets import SKIPPABLE, index_packets

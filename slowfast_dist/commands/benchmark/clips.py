@@ -24,11 +24,11 @@ from slowfast_dist.commands.benchmark.baselines import (
 )
 from slowfast_dist.commands.benchmark.output import Cost, Meter, cost_of
 from slowfast_dist.commands.benchmark.videos import Group
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.dataset import Batch, Sample, TrainingClips, collate
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import _loader
 from slowfast_dist.data.sampler import ClipKey
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.reader import Decoder

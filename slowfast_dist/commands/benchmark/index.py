@@ -26,18 +26,18 @@ from torch.utils.data import DataLoader
 from slowfast_dist.commands.benchmark.output import Meter, print_json
 from slowfast_dist.commands.benchmark.processes import in_own_process
 from slowfast_dist.config.benchmark import BenchmarkIndex
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError
-from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import TrainingClips, collate
+from slowfast_dist.data.listing.columns import InfoColumns
+from slowfast_dist.data.listing.manifest import list_videos
+from slowfast_dist.data.listing.split import write_split
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import VideoSet, find_videos
-from slowfast_dist.data.manifest import list_videos
 from slowfast_dist.data.probe_cache import ProbeCache, Segment
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler
-from slowfast_dist.data.split import write_split
 from slowfast_dist.data.synthetic import MOTIONS, moving_disc
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.video.probe import probe_file

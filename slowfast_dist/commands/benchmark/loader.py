@@ -32,9 +32,9 @@ from slowfast_dist.commands.benchmark.videos import (
     sample_videos,
 )
 from slowfast_dist.config.benchmark import BenchmarkLoader
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.listing.video_table import VideoTable
 
 
 def run_benchmark(root: Path | None, command: BenchmarkLoader) -> None:

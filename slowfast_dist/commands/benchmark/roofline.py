@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
+from slowfast_dist.config.data import RESNET_ALPHA
 from slowfast_dist.config.fields import OptimizerName
-from slowfast_dist.config.training import RESNET_ALPHA, OptimizerConfig
+from slowfast_dist.config.training import OptimizerConfig
 from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
 from slowfast_dist.training.optim import values_per_parameter
 

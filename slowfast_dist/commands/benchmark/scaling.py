@@ -29,7 +29,8 @@ from slowfast_dist.commands.benchmark.roofline import (
     training_roofline,
 )
 from slowfast_dist.config.benchmark import BenchmarkScaling
-from slowfast_dist.config.training import ModelConfig, OptimizerConfig
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.training import OptimizerConfig
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.distributed.collectives import barrier, gather_list
 from slowfast_dist.distributed.failures import shutdown

@@ -15,7 +15,8 @@ from torch.nn import functional
 from slowfast_dist.commands.benchmark.output import Laps, device_time
 from slowfast_dist.commands.benchmark.roofline import plain_network
 from slowfast_dist.config.benchmark import BenchmarkStep, BenchmarkTrain
-from slowfast_dist.config.training import ModelConfig, OptimizerConfig
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.training import OptimizerConfig
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import MEAN, STD, slow_indices

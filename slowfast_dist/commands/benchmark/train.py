@@ -26,12 +26,14 @@ from slowfast_dist.commands.benchmark.processes import in_own_process
 from slowfast_dist.commands.benchmark.step_ways import plain_training
 from slowfast_dist.commands.benchmark.videos import clip_settings
 from slowfast_dist.config.benchmark import BenchmarkTrain
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import Config, DataConfig, ModelConfig
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import TrainingClips
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import decoding_workers, end_workers, find_videos
 from slowfast_dist.data.sampler import ClipKey
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.system.files import share_socket_folder

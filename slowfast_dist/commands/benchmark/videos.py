@@ -15,10 +15,10 @@ from slowfast_dist.commands.benchmark.output import print_progress
 from slowfast_dist.config.benchmark import BenchmarkLoader, BenchmarkTrain
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.manifest import list_folder
+from slowfast_dist.data.listing.manifest import list_folder
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ClipKey
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError, message
 from slowfast_dist.video.reader import VideoInfo

@@ -13,7 +13,7 @@ from slowfast_dist.commands.check.sides import copies, shared_recordings
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.clip_cost import clip_costs
-from slowfast_dist.data.scan import path_below
+from slowfast_dist.data.listing.scan import path_below
 from slowfast_dist.system.child import HANGS
 from slowfast_dist.system.files import reason_of, write_json
 

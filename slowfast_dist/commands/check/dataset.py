@@ -22,7 +22,7 @@ from slowfast_dist.commands.check.near_copies import (
 from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.manifest import (
+from slowfast_dist.data.listing.manifest import (
     Listing,
     for_training,
     labelled_as_trained,
@@ -31,6 +31,8 @@ from slowfast_dist.data.manifest import (
     require_two_classes,
     usable,
 )
+from slowfast_dist.data.listing.split import Split, split_videos, unscored
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import (
     BYTES_PER_SECOND,
@@ -38,8 +40,6 @@ from slowfast_dist.data.probing import (
     TIME_LIMIT,
     probe_videos,
 )
-from slowfast_dist.data.split import Split, split_videos, unscored
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus

@@ -8,10 +8,10 @@ import numpy as np
 
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.config.commands import CheckData
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import BY_TIMES, PRETRAINED_RATE, dense_clips, rate_findings
-from slowfast_dist.data.columns import InfoColumns
-from slowfast_dist.data.video_table import count_pictures
+from slowfast_dist.data.listing.columns import InfoColumns
+from slowfast_dist.data.listing.video_table import count_pictures
 from slowfast_dist.video.pictures import picture_findings
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.views import is_sensible, reads_stored

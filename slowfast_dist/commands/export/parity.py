@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig
 from slowfast_dist.data.dataset import EvaluationClips
+from slowfast_dist.data.listing.scan import is_video, walk_folders
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ViewKey
-from slowfast_dist.data.scan import is_video, walk_folders
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.metrics.scores import predicted, softmax
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel

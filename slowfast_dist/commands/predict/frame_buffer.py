@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.commands.predict.windows import UNIFORM_SECONDS
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_offsets, dense_indices, nearest, uniform_indices
 from slowfast_dist.system.child import Ended, Message
 from slowfast_dist.video.reader import Frames

@@ -18,7 +18,13 @@ from functools import cache
 from pathlib import Path
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.scan import VIDEO_SUFFIXES, Skipped, all_endings, is_video, walk_folders
+from slowfast_dist.data.listing.scan import (
+    VIDEO_SUFFIXES,
+    Skipped,
+    all_endings,
+    is_video,
+    walk_folders,
+)
 
 _CAMERA = re.compile(r"[0-9]+")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

@@ -17,11 +17,11 @@ from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.clips import clip_indices, view_positions
-from slowfast_dist.data.columns import InfoColumns
 from slowfast_dist.data.dataset import EvaluationClips
+from slowfast_dist.data.listing.columns import InfoColumns
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import decoding_workers, end_workers, make_evaluation_loader
 from slowfast_dist.data.probing import probe_videos
-from slowfast_dist.data.video_table import VideoTable
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError

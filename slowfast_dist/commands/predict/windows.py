@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.config.training import DataConfig
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import EvenClips, TimedClips, clip_offsets, uniform_indices
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.ordered_reader import FrameTimes, VideoReader

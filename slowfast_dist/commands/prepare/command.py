@@ -23,10 +23,10 @@ from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.fields import PixelAspect
 from slowfast_dist.data.clip_cost import clip_costs
-from slowfast_dist.data.columns import InfoColumns
+from slowfast_dist.data.listing.columns import InfoColumns
+from slowfast_dist.data.listing.video_table import VideoTable, count_pictures
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import BYTES_PER_SECOND, probe_videos
-from slowfast_dist.data.video_table import VideoTable, count_pictures
 from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import atomic_write

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.data.scan import VIDEO_SUFFIXES, path_below
+from slowfast_dist.data.listing.scan import VIDEO_SUFFIXES, path_below
 from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.system.files import append, reason_of
 

@@ -10,7 +10,7 @@ from slowfast_dist.annotations.table import SIDES, Side
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, target_names
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.manifest import list_folder
+from slowfast_dist.data.listing.manifest import list_folder
 from slowfast_dist.data.probing import BYTES_PER_SECOND
 from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files

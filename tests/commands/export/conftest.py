@@ -16,7 +16,8 @@ from torch import nn
 from slowfast_dist.commands.export.command import Exported, run_export
 from slowfast_dist.commands.export.parity import find_clips
 from slowfast_dist.config.commands import Export
-from slowfast_dist.config.training import Config, DataConfig, EvaluationConfig
+from slowfast_dist.config.data import DataConfig
+from slowfast_dist.config.training import Config, EvaluationConfig
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, describe_best, read_best

@@ -17,8 +17,8 @@ from slowfast_dist.commands.export.command import run_export
 from slowfast_dist.commands.export.formats import FORMATS
 from slowfast_dist.commands.export.parity import find_clips
 from slowfast_dist.config.commands import Export
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig
 from slowfast_dist.inference.exported import (
     Backend,
     OnnxNetwork,

@@ -22,7 +22,7 @@ from slowfast_dist.commands.prepare.command import run_prepare
 from slowfast_dist.commands.prepare.folder import PARTS, Prepared, open_folder, target_names
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.data.manifest import list_videos
+from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.video.probe import probe_file

@@ -10,7 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slowfast_dist.data.columns import Categorical, InfoColumns, Texts
+from slowfast_dist.data.listing.columns import Categorical, InfoColumns, Texts
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo

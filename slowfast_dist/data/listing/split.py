@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.columns import CHUNK
-from slowfast_dist.data.manifest import Listing
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.listing.columns import CHUNK
+from slowfast_dist.data.listing.manifest import Listing
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import few
 

@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from slowfast_dist.annotations.labels import Remark, sort_labels
 from slowfast_dist.annotations.table import SIDES, Side, Table
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import DataConfig
-from slowfast_dist.data.columns import Categorical, Texts
-from slowfast_dist.data.scan import LIST_SUFFIXES, Files, Skipped, list_csv, list_folders
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.listing.columns import Categorical, Texts
+from slowfast_dist.data.listing.scan import LIST_SUFFIXES, Files, Skipped, list_csv, list_folders
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
 from slowfast_dist.system.text import few
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.columns import Categorical, Texts
+from slowfast_dist.data.listing.columns import Categorical, Texts
+from slowfast_dist.data.listing.manifest import Listing, list_videos
+from slowfast_dist.data.listing.split import MOST_GROUPS, Split, split_videos, write_split
+from slowfast_dist.data.listing.video_table import VideoRecord, VideoTable
 from slowfast_dist.data.loaders import VideoSet
-from slowfast_dist.data.manifest import Listing, list_videos
-from slowfast_dist.data.split import MOST_GROUPS, Split, split_videos, write_split
-from slowfast_dist.data.video_table import VideoRecord, VideoTable
 from tests.helpers.video_tables import table_of
 
 

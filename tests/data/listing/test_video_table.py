@@ -11,8 +11,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from slowfast_dist.data.columns import CHUNK, Categorical, InfoColumns, Texts
-from slowfast_dist.data.video_table import VideoRecord, VideoTable
+from slowfast_dist.data.listing.columns import CHUNK, Categorical, InfoColumns, Texts
+from slowfast_dist.data.listing.video_table import VideoRecord, VideoTable
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.seeking import pack_uneven_times, rate_of_times
 from tests.helpers.training_runs import ROOT
@@ -141,10 +141,10 @@ import sys
 from pathlib import Path
 import numpy as np
 from slowfast_dist.commands.benchmark.index import _worker_memory
-from slowfast_dist.data.columns import InfoColumns, Texts
+from slowfast_dist.data.listing.columns import InfoColumns, Texts
 from slowfast_dist.data.sampler import DistributedBatchSampler
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.data.video_table import VideoTable
+from slowfast_dist.data.listing.video_table import VideoTable
 count = int(sys.argv[1])
 infos = InfoColumns.empty(count)
 info = InfoColumns.of([VideoInfo(40, 25.0, 340, 256, 0, "h264", True)])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.annotations.table import SIDES, Table
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.columns import Texts
+from slowfast_dist.data.listing.columns import Texts
 from slowfast_dist.system.text import few
 from slowfast_dist.video.container import ENDINGS
 

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.manifest import labelled_as, labelled_as_trained, list_videos, usable
+from slowfast_dist.data.listing.manifest import (
+    labelled_as,
+    labelled_as_trained,
+    list_videos,
+    usable,
+)
 
 FLAG = "data.root"
 
