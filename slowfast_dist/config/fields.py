@@ -48,7 +48,10 @@ ListLength = Annotated[int, Interval(ge=0, le=MOST)]
 
 ClipRate = Annotated[float | Literal["video"], Gt(0), Le(MOST_RATE)]
 
-ModelName = Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50", "slowfast_tiny"]
+ModelName = Literal[
+    "slowfast_r50", "slowfast_r50_4x16", "slowfast_r101", "slowfast_16x8_r101_50_50",
+    "slowfast_tiny",
+]  # fmt: skip
 OptimizerName = Literal["adam", "adamw", "sgd"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Backend = Literal["torch", "onnx", "pt2"]

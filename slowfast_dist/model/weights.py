@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.model.description import NetworkDescription, ShortVideos
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.heads import HeadStart, describe_head, match_rows
 
@@ -36,12 +37,15 @@ _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DistributedDataParal
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights and what is known of it: the classes of its head's rows in their order, and
-    the --model.name that it was saved from. None: not known."""
+    """A file of weights and what is known of it: the classes of its head's rows in their order, the
+    --model.name that it was saved from, the network that it is of, and what its clips did beyond
+    the end of a short video. None: not known."""
 
     path: Path
     classes: tuple[str, ...] | None = None
     model: str | None = None
+    description: NetworkDescription | None = None
+    short_videos: ShortVideos | None = None
 
 
 @dataclass(frozen=True)
