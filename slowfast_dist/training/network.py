@@ -108,17 +108,18 @@ def set_up_network(
     is one, for `TrainingState.restore`. Where those of a run saw other clips than ``data`` cuts,
     that is said. Raises UserError for settings that this model or machine has not.
     """
-    published = config.published
-    if config.weights is None and published and is_published(published, config.name):
-        run_on_main(accelerator, lambda: str(hub_file(published, config.name)))  # one download
+    clip: dict[str, Any] | None = None
     if checkpoint is not None:  # needs no other weights, and its norm is decided
         norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
         config = replace(config, pretrained=False, weights=None, head="auto", norm=norm)
         count = classes if isinstance(classes, int) else len(classes)
         description = network_of(checkpoint.state, config.name)
-        network, report, clip = SlowFast(description, count, config.dropout), LoadReport([]), None
+        network, report = SlowFast(description, count, config.dropout), LoadReport([])
     else:
         known, clip = find_weights(config.weights) if config.weights else (None, None)
+        published = config.published
+        if known is None and published and is_published(published, config.name):
+            run_on_main(accelerator, lambda: str(hub_file(published, config.name)))  # one download
         if data:  # before the weights are read, which may take long
             check_frames(slowfast.choose_network(config, known), data.num_frames)
         network, report = slowfast.build_model(config, classes, known)
