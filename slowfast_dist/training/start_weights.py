@@ -11,7 +11,14 @@ from safetensors import SafetensorError, safe_open
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.model.weights import WeightsFile
-from slowfast_dist.runs.best_model import CLIPS_BEFORE, DESCRIPTION, WEIGHTS, clip_facts, read_best
+from slowfast_dist.runs.best_model import (
+    CLIPS_BEFORE,
+    DESCRIPTION,
+    WEIGHTS,
+    clip_facts,
+    find_best_weights,
+    read_best,
+)
 from slowfast_dist.runs.reading import mapping, read_json, sequence
 
 FIRST_VIDEOS = 16
@@ -33,14 +40,16 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
 
     ``given``: a run's folder, its models/, or a file. The classes of a file are told by its own
     metadata, as `export` writes them, by best_model.json beside it, or by the run whose checkpoint
-    it is. Raises UserError for a folder without a best model.
+    it is. Raises UserError for a folder without a best model, and for weights that are not those
+    that best_model.json beside them describes.
     """
     if given.is_dir():
         try:
             best = read_best(given)
         except UserError as error:
             raise UserError(f"--model.weights {str(error).removeprefix('RUN ')}") from None
-        known = WeightsFile(best.folder / WEIGHTS, best.classes, best.model["name"])
+        path = find_best_weights(best.folder, "--model.weights")
+        known = WeightsFile(path, best.classes, best.model["name"])
         return known, mapping(mapping(read_json(best.folder / DESCRIPTION)).get("clip"))
     if facts := _export_metadata(given):
         known = WeightsFile(given, _names(facts.get("classes")), _text(facts.get("model")))
@@ -50,6 +59,8 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
         names = [classes.get(str(index)) for index in range(len(classes))]
         return WeightsFile(given, _names(names)), None
     content = mapping(read_json(given.parent / DESCRIPTION))
+    if given.name == WEIGHTS:
+        given = find_best_weights(given.parent, "--model.weights")
     model = _text(mapping(content.get("model")).get("name"))
     known = WeightsFile(given, _names(content.get("classes")), model)
     return known, mapping(content.get("clip"))
