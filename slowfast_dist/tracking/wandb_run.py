@@ -9,6 +9,7 @@ import glob
 import json
 import os
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -186,6 +187,7 @@ def open_wandb(
         if to.asked != f"--wandb.mode {config.mode}":
             _print_line(f"wandb: off ({to.asked})")
         return NullRun(run_id)
+    was_there = (to.folder / "wandb").exists()
     environment = _keep_files_in(to.folder / "wandb") + _keep_errors_here(config)
     reasons = []
     for attempt in ("online", "offline") if to.mode == "auto" else (to.mode,):
@@ -211,6 +213,8 @@ def open_wandb(
     if to.mode == "auto":
         _print_line(f"wandb: off ({reasons[-1]})")
         return NullRun(run_id)
+    if not was_there:  # wandb's logs of the attempt
+        shutil.rmtree(to.folder / "wandb", ignore_errors=True)
     other = "offline" if to.mode == "online" else "disabled"
     raise UserError(f"{to.asked}: {reasons[0]}; or use --wandb.mode {other}")
 

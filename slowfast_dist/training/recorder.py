@@ -69,6 +69,10 @@ class Recorder:
         self.earlier_seconds: float = earlier.get("seconds", 0.0)
         self.started = time.monotonic()
         self.saved_at: int | None = global_step if state else None
+        # Before anything is written: it may refuse what was asked for.
+        self.wandb = open_wandb(
+            config.wandb, folder.root, run_facts(config, environment), earlier.get("wandb_id")
+        )
         folder.describe(config, classes, environment)
         if videos.was_split:
             write_split(folder.root / "split.csv", classes, videos.train, videos.val)
@@ -81,9 +85,6 @@ class Recorder:
         self.samples = SampleLog(folder.samples, videos.train.names)
         # Its rows come an epoch at a time: those of the running one are in the checkpoint.
         self.samples.truncate_after(global_step - step)
-        self.wandb = open_wandb(
-            config.wandb, folder.root, run_facts(config, environment), earlier.get("wandb_id")
-        )  # fmt: skip
         self.hardest: tuple[int, list[HardVideo]] | None = None  # to be shown on wandb
         self.report_failed = False
         folder.set_status("running")
