@@ -31,7 +31,7 @@ from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
 from slowfast_dist.metrics.scores import ALL_CLASSES, MACRO_CLASSES, top_k_accuracies
 from slowfast_dist.metrics.summary import Predictions, summarise
 from slowfast_dist.model.slowfast import SlowFast, rebuild
-from slowfast_dist.runs.best_model import BestModel, read_best
+from slowfast_dist.runs.best_model import BestModel, load_best
 from slowfast_dist.runs.folder import RunFolder, write_unreadable
 from slowfast_dist.runs.metrics_file import plain
 from slowfast_dist.runs.predictions import write_predictions
@@ -53,9 +53,8 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     """
     timeout = DistributedConfig().timeout
     accelerator = make_accelerator(command.mixed_precision, timeout, shared_folder=run)
-    best = run_on_main(accelerator, lambda: read_best(run))
+    best, network = _load(run, accelerator)
     views = best.views(command.temporal_views, command.spatial_crops)
-    network = _load(best, accelerator)
     data, name, found = run_on_main(accelerator, lambda: _find(best, command))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
         logger.info(line)
@@ -115,15 +114,21 @@ def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, Labelle
     return place, "val", readable_videos(listing, place, "data")
 
 
-def _load(best: BestModel, accelerator: Accelerator) -> SlowFast:
-    """The network with the weights as the main process read them: a run may be writing new ones."""
-    network = run_on_main(accelerator, best.load, share=False)
-    if network is None:
-        network = rebuild(best.model)
+def _load(run: Path, accelerator: Accelerator) -> tuple[BestModel, SlowFast]:
+    """The best model as the main process read it: a run may be writing a new one."""
+    loaded: list[SlowFast] = []
+
+    def read() -> BestModel:
+        best, network = load_best(run)
+        loaded.append(network)
+        return best
+
+    best = run_on_main(accelerator, read)
+    network = loaded[0] if loaded else rebuild(best.model)
     network.to(accelerator.device)
     share_weights(accelerator, network)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network
+    return best, network
 
 
 def _write(

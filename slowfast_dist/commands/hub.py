@@ -5,7 +5,6 @@ from pathlib import Path
 
 from slowfast_dist.config.commands import ModelCard
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.report.card import CARD, EXPORTS, write_card
 from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, read_best
 
@@ -41,8 +40,8 @@ def push_to_hub(models: Path, repository: str, private: bool) -> str:
     """Upload UPLOADED, as far as it is there, in one commit; returns the repository's address.
 
     ``repository`` is USER/NAME; where there is none yet, it is made, ``private`` or not.
-    Raises UserError for a name or login that the hub refuses and for weights that cannot be read or
-    are not finite, RunError where it does not answer.
+    Raises UserError for a name or login that the hub refuses and for weights that cannot be read,
+    are not finite or not those of best_model.json, RunError where it does not answer.
     """
     try:
         import huggingface_hub as hub
@@ -54,10 +53,12 @@ def push_to_hub(models: Path, repository: str, private: bool) -> str:
         raise UserError(f"--push-to-hub {repository}: not logged in: {_LOGIN}")
     files = [name for name in UPLOADED if (models / name).is_file()]
     if WEIGHTS in files:
-        read_state_dict(models / WEIGHTS, "RUN")
+        read_best(models).read_weights()
     others = sorted({path.name for path in models.iterdir()} - set(files))
     if others:
         print(f"stays here: {', '.join(others)}")
+    whose = "private" if private else "public"
+    print(f"sends to {hub.constants.ENDPOINT}/{repository} (made {whose}): {', '.join(files)}")
     try:
         # Its client would wait for ever for a hub that does not answer.
         make, hooks = type(hub.get_session()), hub.get_session().event_hooks

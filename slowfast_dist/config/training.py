@@ -92,17 +92,20 @@ class DistributedConfig:
 @dataclass(frozen=True)
 class WandbConfig:
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: online where there is a key and a network, else offline."""
-    project: str = "slowfast_dist"
-    """Project on wandb."""
+    """auto: as WANDB_DISABLED or WANDB_MODE say, else online where there is a key and a network,
+    offline where not."""
+    project: str | None = None
+    """Project on wandb; none: WANDB_PROJECT, or slowfast_dist."""
     name: str | None = None
-    """Name of the run; none: the name of output_dir."""
+    """Name of the run; none: WANDB_NAME, or the name of output_dir."""
     tags: tuple[str, ...] = ()
     """Tags of the run."""
+    metadata: bool = False
+    """Upload host name, command line, paths, git remote and the list of packages, too."""
     log_model: bool = False
-    """Upload the best model as an artifact."""
-    hardest: Annotated[int, Interval(ge=0, le=100)] = 8
-    """Validation videos shown, playing, among those that the best model got most wrong; 0: none.
+    """Upload the folder models/ as an artifact: weights, best_model.json, model card, exports."""
+    hardest: Annotated[int, Interval(ge=0, le=100)] = 0
+    """Upload excerpts of that many validation videos, those that the best model got most wrong.
     That takes at most a fiftieth of the run's time, and once more at its end."""
 
 

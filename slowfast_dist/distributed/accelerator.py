@@ -26,6 +26,10 @@ SLOW_PROCESS_SECONDS = 600.0
 collective waits for one that lives: it may meet video after video that hangs the decoder."""
 
 
+_made_group: object = None
+"""The process group that was made here, where one was: that of a caller of the library stays."""
+
+
 def make_accelerator(
     mixed_precision: str,
     timeout: float,
@@ -46,7 +50,9 @@ def make_accelerator(
     precision = _precision(mixed_precision)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     on_cpu = not torch.cuda.is_available()
-    if world_size > 1 and not dist.is_initialized():
+    if dist.is_initialized():
+        _require_same_size(world_size)
+    elif world_size > 1:
         _make_group(world_size, timeout, _existing(shared_folder))
     # Accelerate refuses another precision than that of a process's first Accelerator; a program
     # that trains and then predicts may need two.
@@ -89,6 +95,7 @@ def _existing(folder: Path | None) -> Path:
 
 def _make_group(world_size: int, timeout: float, shared_folder: Path) -> None:
     """The process group, which Accelerate then takes as it is."""
+    global _made_group
     store, _ = join(timeout, shared_folder)
     if uses_gpu():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -99,6 +106,24 @@ def _make_group(world_size: int, timeout: float, shared_folder: Path) -> None:
         world_size=world_size,
         timeout=timedelta(seconds=timeout + SLOW_PROCESS_SECONDS),
     )
+    _made_group = dist.group.WORLD
+
+
+def _require_same_size(world_size: int) -> None:
+    """Raise UserError where a caller made a process group of which the environment says nothing."""
+    if (own := dist.get_world_size()) != world_size:
+        raise UserError(
+            f"a process group of {own} is there, but WORLD_SIZE is {world_size}: set RANK, "
+            "WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE as torchrun does, or end the group first"
+        )
+
+
+def close_group() -> None:
+    """End the process group where it was made here; one that a caller made stays as it is."""
+    global _made_group
+    if dist.is_initialized() and dist.group.WORLD is _made_group:
+        dist.destroy_process_group()
+    _made_group = None
 
 
 def _precision(choice: str) -> str | None:

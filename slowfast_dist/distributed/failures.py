@@ -11,6 +11,7 @@ from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
+from slowfast_dist.distributed.accelerator import close_group
 from slowfast_dist.distributed.collectives import disk_faults_as_run_errors
 
 
@@ -19,7 +20,7 @@ def shutdown(accelerator: Accelerator) -> None:
     accelerator.wait_for_everyone()
     if (own := heartbeat.current()) is not None:
         own.shutdown()
-    accelerator.end_training()
+    close_group()
 
 
 def on_peer_loss(work: Callable[[], object] | None) -> None:

@@ -19,7 +19,6 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import Format
 from slowfast_dist.model.description import from_json
 from slowfast_dist.model.finite import describe_broken
-from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.system.interrupts import quiet
@@ -57,7 +56,7 @@ def load_exported(best: BestModel, backend: Backend) -> "OnnxNetwork | Pt2Networ
             f"({changed}): run '{export}' again"
         )
     if (best.folder / WEIGHTS).is_file():  # those that the file holds; ONNX Runtime hides them
-        read_state_dict(best.folder / WEIGHTS, "RUN")
+        best.read_weights()
     if isinstance(network, Pt2Network) and (broken := describe_broken(network.tensors())):
         raise UserError(f"--backend {backend}: {path}: {broken}: run '{export}' again")
     return network

@@ -14,7 +14,8 @@ from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.inference.exported import load_exported
 from slowfast_dist.metrics.scores import softmax
 from slowfast_dist.model.folding import folded
-from slowfast_dist.runs.best_model import BestModel, read_best
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import BestModel, load_best, read_best
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Logits (B, K) of clips (B, T, H, W, 3), T, H and W as the model's own."""
@@ -51,20 +52,21 @@ def open_predictor(
 
     Raises UserError where there is none, it is damaged, or what runs it is missing.
     """
-    best = read_best(run)
     if backend == "torch":
-        return Predictor(best, _torch_network(best, mixed_precision))
+        best, network = load_best(run)
+        return Predictor(best, _torch_network(network, mixed_precision))
+    best = read_best(run)
     return Predictor(best, load_exported(best, backend))
 
 
-def _torch_network(best: BestModel, mixed_precision: str) -> Network:
+def _torch_network(loaded: SlowFast, mixed_precision: str) -> Network:
     accelerator = make_accelerator(mixed_precision, 120.0)
     device = accelerator.device
     # Not the Accelerator's autocast, which computes as the newest one of the process does: a
     # training in another precision may come between two predictions.
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
     autocast = partial(torch.autocast, device.type, kind, enabled=kind is not None)
-    plain = best.load().to(device)
+    plain = loaded.to(device)
     plain.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     with autocast():
         network = folded(plain)

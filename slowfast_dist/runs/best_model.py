@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,9 +22,16 @@ from slowfast_dist.data.clips import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.model.description import from_json
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
-from slowfast_dist.model.weights import read_state_dict
+from slowfast_dist.model.weight_files import (
+    ReplacedMeanwhile,
+    find_described,
+    forget_previous,
+    read_described,
+    settle,
+    write_weights,
+)  # fmt: skip
 from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
-from slowfast_dist.runs.reading import mapping
+from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.pictures import PICTURE_FACTS, PictureCounts, picture_notes
@@ -97,6 +106,8 @@ class BestModel:
     """Of the training videos, as `PictureCounts.as_facts`; None in what older versions wrote."""
     video_rates: tuple[float, ...] = ()
     """Frames a second of the training videos, as `group_rates` has them; of older versions none."""
+    weights_sha256: str | None = None
+    """Of the file of its weights; None in what older versions wrote."""
 
     def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
         """The views of each video that are scored; None: as many as in the run's own validation.
@@ -123,13 +134,18 @@ class BestModel:
         remedy = f"a training with {BY_TIMES}"
         return rate_notes(rates, name, self.data, self.video_rates, whose, remedy)
 
+    def read_weights(self) -> dict[str, Tensor]:
+        """The state_dict that this describes, and that of no other epoch; see `read_described`."""
+        now = partial(described_sha256, self.folder)
+        return read_described(self.folder / WEIGHTS, DESCRIPTION, self.weights_sha256, now)
+
     def load(self) -> SlowFast:
         """The network with its weights, on the CPU, in evaluation mode.
 
-        Nothing in the file is executed. Raises UserError for one that is damaged or another's.
+        Raises as `read_weights`, and UserError for weights that do not fit.
         """
         path = self.folder / WEIGHTS
-        state = read_state_dict(path, "RUN")
+        state = self.read_weights()
         network = rebuild(self.model)
         # A newer version may have written what the network does besides.
         if unknown := sorted(self.model.keys() - describe(network).keys()):
@@ -154,10 +170,34 @@ def read_best(run: Path) -> BestModel:
     models = _models(run)
     content = read_description(models)
     try:
-        return _parse(models, content)
+        return replace(_parse(models, content), weights_sha256=_sha256_of(content))
     except (AttributeError, ValueError, KeyError, TypeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise _damaged(models, reason) from None
+
+
+def load_best(run: Path) -> tuple[BestModel, SlowFast]:
+    """`read_best` and its network, of one epoch also while a training writes the next one."""
+    while True:
+        best = read_best(run)
+        with suppress(ReplacedMeanwhile):
+            return best, best.load()
+
+
+def find_best_weights(models: Path, flag: str = "RUN") -> Path:
+    """The file of the weights that best_model.json there is of: see `find_described`."""
+    now = partial(described_sha256, models)
+    return find_described(models / WEIGHTS, DESCRIPTION, now(), now, flag)
+
+
+def described_sha256(models: Path) -> str | None:
+    """Of the weights, as best_model.json says now; None where it does not."""
+    return _sha256_of(mapping(read_json(models / DESCRIPTION)))
+
+
+def _sha256_of(content: Mapping[str, Any]) -> str | None:
+    value = content.get("weights_sha256")
+    return value if isinstance(value, str) else None
 
 
 def read_description(models: Path) -> dict[str, Any]:
@@ -254,11 +294,13 @@ def _is_rate(value: object) -> bool:
 def save_best(
     models: Path, state: Mapping[str, Tensor], full: torch.nn.Module, description: dict[str, Any]
 ) -> None:
-    """Write best_model_weights.pth, best_model_architecture.pth and best_model.json.
+    """Write best_model_architecture.pth, best_model_weights.pth and best_model.json, with the
+    SHA-256 of the weights.
 
     ``full`` is the whole model on the CPU, ``state`` its state_dict; each file is replaced
-    atomically, best_model.json last. Raises RunError with the path when the disk refuses, and,
-    before anything is written, for numbers that are not finite.
+    atomically, best_model.json last: until then the weights that the old one is of stay, too.
+    Raises RunError with the path when the disk refuses, and, before anything is written, for
+    numbers that are not finite.
     """
     if broken := describe_broken(state):
         raise RunError(
@@ -266,11 +308,18 @@ def save_best(
             "--optimizer.clip-norm; what was saved before is from good steps"
         )
     try:
-        with atomic_write(models / WEIGHTS) as file:
-            torch.save(portable(state), file)
+        settle_best(models)
         with atomic_write(models / ARCHITECTURE) as file:
             torch.save(full, file)
-        write_json(models / DESCRIPTION, description)
+        sha256 = write_weights(models / WEIGHTS, portable(state))
+        write_json(models / DESCRIPTION, description | {"weights_sha256": sha256})
+        forget_previous(models / WEIGHTS)
     except (OSError, RuntimeError) as error:
         reason = disk_fault(error, models, 2 * tensor_bytes(state))
         raise RunError(f"cannot save the best model in {models}: {reason}") from error
+
+
+def settle_best(models: Path) -> None:
+    """Where a training was killed between weights and description: the weights that best_model.json
+    is of, again. Raises OSError."""
+    settle(models / WEIGHTS, described_sha256(models))

@@ -76,10 +76,13 @@ class RunFolder:
         return (self.root / "status").exists() or (self.root / "config.yaml").exists()
 
     def was_stopped_before_its_first_step(self) -> bool:
-        """Whether a run was asked to stop before it had anything that a new one could overwrite."""
+        """Whether a run was asked to stop, or its start failed, before it had anything that a new
+        one could overwrite. The status is written last of what a start writes."""
         rows = self.metrics.exists() and self.metrics.stat().st_size
         kept = list_checkpoints(self.checkpoints) or list(self.models.glob("*"))
-        return self.status() == "preempted" and not rows and not kept
+        status = self.status()
+        began = status == "preempted" or (status is None and (self.root / "classes.json").exists())
+        return began and not rows and not kept
 
     def status(self) -> str | None:
         """What `set_status` wrote last, None before that."""
@@ -224,8 +227,9 @@ def _decide(folder: RunFolder, output_dir: Path, resume: str, epochs: int | None
     if resume == "never":
         if folder.holds_run() and not anew:
             raise UserError(
-                f"--output-dir {output_dir} holds a run already ({folder.status()}): continue it "
-                "with --resume auto, or give a new --output-dir"
+                f"--output-dir {output_dir} holds a run already "
+                f"({folder.status() or 'without a status'}): continue it with --resume auto, or "
+                "give a new --output-dir"
             )
         return Start(folder, None, False, messages)
     checkpoint = find_checkpoint(Path(resume)).absolute()

@@ -104,6 +104,18 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Make what was appended to the file survive a power cut, where there is one."""
+    if not path.exists():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(path.parent)
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of the content, in hexadecimal digits. Raises OSError."""
     with open(path, "rb") as file:

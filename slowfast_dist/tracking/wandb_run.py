@@ -9,6 +9,7 @@ import glob
 import json
 import os
 import shlex
+import shutil
 import sys
 import threading
 import time
@@ -23,6 +24,13 @@ from tqdm import tqdm
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import WandbConfig
 from slowfast_dist.tracking.wandb_media import confusion_chart, per_class_table
+from slowfast_dist.tracking.wandb_upload import (
+    ERROR_REPORTS,
+    PRIVATE,
+    Destination,
+    contents,
+    destination,
+)
 
 INIT_SECONDS = 15.0
 """Seconds that wandb.init may look for its server; WANDB_INIT_TIMEOUT overrides it."""
@@ -39,11 +47,6 @@ _METADATA = (
     "model", "classes", "clip", "monitor", "mode", "value", "epoch", "global_step", "metrics",
     "intervals", "ece", "data", "training",
 )  # fmt: skip
-_ENV_MODES = {
-    "online": "online", "run": "online", "shared": "online",
-    "offline": "offline", "dryrun": "offline",
-    "disabled": "disabled",
-}  # fmt: skip
 
 
 class NullRun:
@@ -173,40 +176,47 @@ def open_wandb(
 ) -> WandbRun | NullRun:
     """Open the run: ``settings`` become its config, ``run_id`` is that of the run resumed, if any.
 
-    auto takes WANDB_MODE where it is set; else online where there is a key and the server answers
-    within INIT_SECONDS, offline otherwise, and nothing where wandb cannot start at all. Never asks
-    for a key. Prints one line: the run's address, or how to sync. Its files lie in
-    ``run_dir``/wandb. Raises UserError where a mode was asked for that cannot be had.
+    auto is online where there is a key and the server answers within INIT_SECONDS, offline
+    otherwise, and nothing where wandb cannot start at all; `destination` says what wandb's own
+    variables decide. Never asks for a key. Before anything goes up a line says what and where; then
+    comes the run's address, or how to sync. Its files lie in ``run_dir``/wandb. Raises UserError
+    where a mode was asked for that cannot be had.
     """
-    mode: str = config.mode
-    asked = f"--wandb.mode {mode}"
-    if mode == "auto" and (variable := os.environ.get("WANDB_MODE", "")) in _ENV_MODES:
-        mode, asked = _ENV_MODES[variable], f"WANDB_MODE={variable}"
-    if mode == "disabled":
+    to = destination(config, run_dir, os.environ)
+    if to.mode == "disabled":
+        if to.asked != f"--wandb.mode {config.mode}":
+            _print_line(f"wandb: off ({to.asked})")
         return NullRun(run_id)
-    environment = _keep_files_in(run_dir / "wandb")
+    was_there = (to.folder / "wandb").exists()
+    environment = _keep_files_in(to.folder / "wandb") + _keep_errors_here(config)
     reasons = []
-    for attempt in ("online", "offline") if mode == "auto" else (mode,):
+    for attempt in ("online", "offline") if to.mode == "auto" else (to.mode,):
         try:
-            run = _init(attempt, config, run_dir, settings, run_id)
+            run = _init(attempt, config, to, settings, run_id)
         except Exception as error:  # wandb raises many kinds, and may itself fail to import
             reasons.append(_reason(error))
             continue
         if attempt == "online":
             _print_line(f"wandb: {run.url}")
         else:
-            segments = _segments(run_dir / "wandb", Path(run.settings.sync_dir).name, run.id)
-            why = f" ({reasons[0]})" if reasons else ""
+            place = Path(run.settings.sync_dir)
+            segments = _segments(place.parent, place.name, run.id)
+            why = [to.asked] if to.asked.startswith("WANDB") else reasons[:1]
             sync = " ".join(["wandb sync", *(shlex.quote(str(folder)) for folder in segments)])
-            _print_line(f"wandb: offline{why}; to upload this run: {sync}")
+            _print_line(
+                f"wandb: offline{''.join(f' ({one})' for one in why)}; {to.described()}; holds "
+                f"{contents(config)}; to upload it: {sync}"
+            )
         return WandbRun(run, config.log_model, environment)
     for name in environment:
         os.environ.pop(name, None)
-    if mode == "auto":
+    if to.mode == "auto":
         _print_line(f"wandb: off ({reasons[-1]})")
         return NullRun(run_id)
-    other = "offline" if mode == "online" else "disabled"
-    raise UserError(f"{asked}: {reasons[0]}; or use --wandb.mode {other}")
+    if not was_there:  # wandb's logs of the attempt
+        shutil.rmtree(to.folder / "wandb", ignore_errors=True)
+    other = "offline" if to.mode == "online" else "disabled"
+    raise UserError(f"{to.asked}: {reasons[0]}; or use --wandb.mode {other}")
 
 
 def _segments(folder: Path, newest: str, run_id: str) -> list[Path]:
@@ -224,26 +234,32 @@ def _segments(folder: Path, newest: str, run_id: str) -> list[Path]:
 
 
 def _init(
-    mode: str, config: WandbConfig, run_dir: Path, settings: dict[str, Any], run_id: str | None
+    mode: str, config: WandbConfig, to: Destination, settings: dict[str, Any], run_id: str | None
 ) -> Any:
     """wandb.init without a prompt and without wandb's own lines on the console."""
     import wandb
 
-    wandb.setup(settings=wandb.Settings(silent=True, mode=mode))  # type: ignore[arg-type]
-    if mode == "online" and not wandb.login(prompt=False, verify=False):
-        raise RuntimeError("no API key: run 'wandb login' or set WANDB_API_KEY")
-    run_dir.mkdir(parents=True, exist_ok=True)  # else wandb takes a temporary folder
+    own = wandb.setup(settings=wandb.Settings(silent=True, mode=mode))  # type: ignore[arg-type]
+    if mode == "online":
+        if not wandb.login(prompt=False, verify=False):
+            raise RuntimeError("no API key: run 'wandb login' or set WANDB_API_KEY")
+        _print_line(
+            f"wandb: sends to {own.settings.base_url}, {to.described()}: {contents(config)} "
+            "(--wandb.mode disabled: nothing)"
+        )
+    to.folder.mkdir(parents=True, exist_ok=True)  # else wandb takes a temporary folder
     options = wandb.Settings(
-        silent=True, console="off", finish_timeout=FINISH_SECONDS, finish_timeout_raises=True
-    )
+        silent=True, console="off", finish_timeout=FINISH_SECONDS, finish_timeout_raises=True,
+        **({} if config.metadata else PRIVATE),
+    )  # fmt: skip
     if "WANDB_INIT_TIMEOUT" not in os.environ:
         options.init_timeout = INIT_SECONDS
     run = wandb.init(
-        project=config.project,
-        name=config.name or run_dir.name,
+        project=to.project,
+        name=to.name,
         tags=config.tags or None,
         config=settings,
-        dir=run_dir,
+        dir=to.folder,
         id=run_id,
         resume="allow",
         mode=mode,  # type: ignore[arg-type]
@@ -252,6 +268,14 @@ def _init(
     for axis in ("global_step", "epoch"):
         run.define_metric(axis, hidden=True)  # an axis of others needs no chart of its own
     return run
+
+
+def _keep_errors_here(config: WandbConfig) -> list[str]:
+    """Unless metadata may go up, wandb keeps its errors for itself; returns the variables set."""
+    if config.metadata or ERROR_REPORTS in os.environ:
+        return []
+    os.environ[ERROR_REPORTS] = "false"
+    return [ERROR_REPORTS]
 
 
 def _keep_files_in(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The best epoch so far: whether a new one is better, and what models/ then holds."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, log
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.config.errors import RunError
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import group_rates
 from slowfast_dist.data.listing.scan import LIST_SUFFIXES
@@ -24,13 +25,16 @@ from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, 
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.model.hub import PUBLISHED, TITLES, is_published
 from slowfast_dist.model.slowfast import SlowFast, rebuild
+from slowfast_dist.model.weight_files import ReplacedMeanwhile
 from slowfast_dist.report.card import CARD, write_card
 from slowfast_dist.runs.best_model import (
     ARCHITECTURE,
     DESCRIPTION,
     WEIGHTS,
     describe_best,
+    find_best_weights,
     save_best,
+    settle_best,
 )
 from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder
@@ -67,6 +71,8 @@ class BestModelTracker:
         self.run, self.config, self.folder, self.videos = run, run.config, run.folder, run.videos
         self.monitor, self.mode = run.config.checkpoint.monitor, run.config.checkpoint.mode
         self._card_was_kept = False
+        with suppress(OSError):  # of a disk that refuses: then what is saved next says so
+            settle_best(self.folder.models)
         here = (self.folder.models / DESCRIPTION).exists()
         same = state and (state["monitor"], state["mode"]) == (self.monitor, self.mode)
         self.state = state if here and same else None
@@ -143,16 +149,23 @@ def bring_best(checkpoint: Path, best: Mapping[str, Any] | None, run: Run) -> st
     theirs = mapping(read_json(source.models / DESCRIPTION))
     # Not the value: an older version's may have been measured otherwise (`best_so_far`).
     which = ("monitor", "mode", "epoch", "global_step")
-    if any(theirs.get(name) != best[name] for name in which):
+    try:
+        weights = find_best_weights(source.models)
+        gone = any(theirs.get(name) != best[name] for name in which)
+    except (UserError, ReplacedMeanwhile):  # of another epoch than the description, or damaged
+        gone = True
+    if gone:
         return (
             f"{source.models} no longer holds the best model up to this checkpoint "
             f"({best['monitor']} {best['value']:.4f} in epoch {best['epoch']}): what is best "
             "counts from here on"
         )
-    copies = {source.predictions: run.folder.predictions} | {
+    copies = {
+        source.predictions: run.folder.predictions, weights: run.folder.models / WEIGHTS
+    } | {
         source.models / name: run.folder.models / name
-        for name in (WEIGHTS, ARCHITECTURE, CARD, DESCRIPTION)  # that which makes it one, last
-    }
+        for name in (ARCHITECTURE, CARD, DESCRIPTION)  # that which makes it one, last
+    }  # fmt: skip
     try:
         for old, new in copies.items():
             if old.exists():

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.training import config_dict
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.metrics import scores as metrics
 from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
@@ -22,11 +21,13 @@ from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.logs import SampleLog, TrainingLog
 from slowfast_dist.runs.metrics_file import MetricsFile
+from slowfast_dist.system.files import sync_file
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand, option
 from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
+from slowfast_dist.tracking.wandb_upload import run_facts
 from slowfast_dist.training.best import BestModelTracker, Divergence, Run
 from slowfast_dist.training.evaluation import Scores
 
@@ -68,6 +69,10 @@ class Recorder:
         self.earlier_seconds: float = earlier.get("seconds", 0.0)
         self.started = time.monotonic()
         self.saved_at: int | None = global_step if state else None
+        # Before anything is written: it may refuse what was asked for.
+        self.wandb = open_wandb(
+            config.wandb, folder.root, run_facts(config, environment), earlier.get("wandb_id")
+        )
         folder.describe(config, classes, environment)
         if videos.was_split:
             write_split(folder.root / "split.csv", classes, videos.train, videos.val)
@@ -80,10 +85,6 @@ class Recorder:
         self.samples = SampleLog(folder.samples, videos.train.names)
         # Its rows come an epoch at a time: those of the running one are in the checkpoint.
         self.samples.truncate_after(global_step - step)
-        self.wandb = open_wandb(
-            config.wandb, folder.root, config_dict(config) | {"environment": environment},
-            earlier.get("wandb_id"),
-        )  # fmt: skip
         self.hardest: tuple[int, list[HardVideo]] | None = None  # to be shown on wandb
         self.report_failed = False
         folder.set_status("running")
@@ -193,6 +194,9 @@ class Recorder:
             "best": self.best.state, "wandb_id": self.wandb.id, "seconds": self.seconds,
             "head": self.best.run.head, "diverged": self.divergence.state,
         }  # fmt: skip
+        # A resume from it drops what is later and writes nothing of what is earlier again.
+        for file in (self.folder.metrics, self.folder.training_log, self.folder.samples):
+            sync_file(file)
         path = save_checkpoint(self.folder.checkpoints, checkpoint, self.config.checkpoint.keep)
         self.saved_at = state["global_step"]
         self.metrics.write(

@@ -1,6 +1,7 @@
 """A training from its settings to its results: `run_training` is the table of contents."""
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -168,14 +169,21 @@ def _check_space(config: Config, network: SlowFast, start: Start) -> None:
 
 def _open_recorder(run: Run, start: Start, state: Mapping[str, Any] | None) -> Recorder:
     """On the main process; ``state``: that of the checkpoint of ``start``, if it has one."""
-    line = None
+    line, models = None, run.folder.models
+    had_models = models.exists()
     if start.checkpoint is not None and state is not None:
         best = best_so_far(start.checkpoint, state["recorder"]["best"])
         state = {**state, "recorder": {**state["recorder"], "best": best}}
         line = bring_best(start.checkpoint, best, run)
     if line is not None:
         logger.warning(line)
-    return Recorder(run, state)
+    try:
+        return Recorder(run, state)
+    except BaseException:
+        if not had_models:  # they are copies, and would be in the way of the next start
+            shutil.rmtree(models, ignore_errors=True)
+            run.folder.predictions.unlink(missing_ok=True)
+        raise
 
 
 def build_trainer(

@@ -12,7 +12,14 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.model.description import NetworkDescription, from_json
 from slowfast_dist.model.weights import WeightsFile
-from slowfast_dist.runs.best_model import CLIPS_BEFORE, DESCRIPTION, WEIGHTS, clip_facts, read_best
+from slowfast_dist.runs.best_model import (
+    CLIPS_BEFORE,
+    DESCRIPTION,
+    WEIGHTS,
+    clip_facts,
+    find_best_weights,
+    read_best,
+)
 from slowfast_dist.runs.reading import mapping, read_json, sequence
 
 FIRST_VIDEOS = 16
@@ -34,17 +41,18 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
 
     ``given``: a run's folder, its models/, or a file. The classes of a file are told by its own
     metadata, as `export` writes them, by best_model.json beside it, or by the run whose checkpoint
-    it is. Raises UserError for a folder without a best model.
+    it is. Raises UserError for a folder without a best model, and for weights that are not those
+    that best_model.json beside them describes.
     """
     if given.is_dir():
         try:
             best = read_best(given)
         except UserError as error:
             raise UserError(f"--model.weights {str(error).removeprefix('RUN ')}") from None
+        path = find_best_weights(best.folder, "--model.weights")
         known = WeightsFile(
-            best.folder / WEIGHTS, best.classes, best.model["name"], from_json(best.model),
-            best.data.short_videos,
-        )  # fmt: skip
+            path, best.classes, best.model["name"], from_json(best.model), best.data.short_videos
+        )
         return known, mapping(mapping(read_json(best.folder / DESCRIPTION)).get("clip"))
     if facts := _export_metadata(given):
         model = _text(facts.get("model"))
@@ -58,7 +66,10 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
         return WeightsFile(given, _names(names), network and network.name, network), None
     content = mapping(read_json(given.parent / DESCRIPTION))
     facts = mapping(content.get("model"))
-    network = _network(facts) if given.name == WEIGHTS else None
+    network = None
+    if given.name == WEIGHTS:
+        network = _network(facts)
+        given = find_best_weights(given.parent, "--model.weights")
     known = WeightsFile(given, _names(content.get("classes")), _text(facts.get("name")), network)
     return known, mapping(content.get("clip"))
 

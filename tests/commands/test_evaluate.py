@@ -34,6 +34,7 @@ from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.metrics.uncertainty import bootstrap_intervals, reliability
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.runs.videos import own_validation, trained_on
+from tests.helpers.model_folders import replace_weights
 from tests.helpers.shapes import write_disc
 from tests.helpers.training_runs import TINY, launch, rows, trained
 
@@ -376,7 +377,7 @@ def test_a_model_that_diverged(models: Path, others: Path, tmp_path: Path) -> No
     assert line.startswith(f"RUN {weights}: {key} (") and "is not finite" in line
     # Numbers, and so large that the output is none.
     state["blocks.6.proj.weight"][0] = -3e38
-    torch.save(state, weights)
+    replace_weights(models, state)
     with pytest.raises(RunError, match="not a number for 7 of 7 videos, the first is ") as error:
         evaluate(models, others, tmp_path / "out")
     assert "\n" not in str(error.value) and not list((tmp_path / "out").iterdir())
@@ -485,7 +486,7 @@ def test_damaged_weights(models: Path, others: Path) -> None:
     assert message.startswith(f"RUN {weights}: is damaged")
     state = torch.load(models / "best_model_architecture.pth", weights_only=False).state_dict()
     state["blocks.6.proj.bias"] = torch.zeros(7)
-    torch.save(state, weights)
+    replace_weights(models, state)
     assert "does not fit best_model.json" in mistake(models, others)
     weights.unlink()
     assert "no such file" in mistake(models, others)

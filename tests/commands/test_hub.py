@@ -82,9 +82,13 @@ def test_what_goes_up_comes_down_and_loads(
     for name in ("notes.txt", "best_model.onnx", ".README.md.1.tmp"):
         (models / name).write_bytes(name.encode())
     run_model_card(models.parent, ModelCard(push_to_hub="me/waves"))
-    card, stays, uploaded = capsys.readouterr().out.splitlines()
+    card, stays, sends, uploaded = capsys.readouterr().out.splitlines()
     assert card == f"{models / 'README.md'}: written"
     assert stays == "stays here: .README.md.1.tmp, best_model_architecture.pth, notes.txt"
+    assert sends == (
+        f"sends to {hub.url}/me/waves (made private): README.md, best_model.json, "
+        "best_model_weights.pth, best_model.onnx"
+    )
     assert uploaded == f"uploaded: {hub.url}/me/waves"
     files = hub.repositories["me/waves"]
     assert sorted(files) == [

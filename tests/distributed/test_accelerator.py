@@ -56,6 +56,7 @@ def begin(number):
 begin(0)
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.distributed.collectives import barrier, gather_list, run_on_main
+from slowfast_dist.distributed.failures import shutdown
 
 accelerator = make_accelerator("no", 60)
 found = [run_on_main(accelerator, lambda: (3, "x")), run_on_main(accelerator, lambda: Path("y"))]
@@ -67,7 +68,8 @@ assert rank == accelerator.process_index
 found += gather_list(accelerator, [("of", rank)] * (rank * 2))
 with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
     json.dump(found, file, default=str)
-barrier(accelerator)
+shutdown(accelerator)
+dist.barrier()  # still the caller's
 dist.destroy_process_group()
 """
 

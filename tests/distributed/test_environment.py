@@ -163,6 +163,32 @@ def test_mpirun_starts_one_training_of_two_processes(
     assert len(rows(tmp_path / "run", "epoch")) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MPI)
+def test_accelerates_hosts_of_mpirun_make_one_training(
+    kind: str, videos: Path, tmp_path: Path
+) -> None:
+    """accelerate looks for a program named mpirun, and asks it which one it is."""
+    program = shutil.which(MPI[kind][0])
+    if program is None:
+        pytest.skip(f"no {MPI[kind][0]}")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "mpirun").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+    (tmp_path / "bin" / "mpirun").chmod(0o755)
+    hosts = tmp_path / "hosts"
+    hosts.write_text("localhost slots=2\n" if kind == "Open MPI" else "localhost:2\n")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    done = run(
+        [*command, "--mpirun_hostfile", str(hosts)], tmp_path / "run", videos,
+        PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}", OMPI_ALLOW_RUN_AS_ROOT="1",
+        OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"processes": 2' in (tmp_path / "run" / "environment.json").read_text()
+    assert len(rows(tmp_path / "run", "epoch")) == 1
+
+
 @pytest.mark.parametrize(
     ("environment", "words"),
     [

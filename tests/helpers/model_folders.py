@@ -14,7 +14,8 @@ from slowfast_dist.data.listing.video_table import VideoRecord
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.metrics.scores import logit_metrics
 from slowfast_dist.model.slowfast import SlowFast
-from slowfast_dist.runs.best_model import describe_best, save_best
+from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, describe_best, save_best
+from slowfast_dist.system.files import file_sha256
 from slowfast_dist.training.best import data_facts, result_facts, training_facts
 from slowfast_dist.video.reader import VideoInfo
 from tests.helpers.video_tables import table_of
@@ -56,6 +57,14 @@ def description(classes: tuple[str, ...], config: Config, count: int = 40) -> di
         "training": training_facts(config, "local", ENVIRONMENT),
         **result_facts(labels, logits, classes),
     }  # fmt: skip
+
+
+def replace_weights(models: Path, state: dict[str, torch.Tensor]) -> None:
+    """Other weights, as if best_model.json had been written for them."""
+    torch.save(state, models / WEIGHTS)
+    facts = json.loads((models / DESCRIPTION).read_text(encoding="utf-8"))
+    facts["weights_sha256"] = file_sha256(models / WEIGHTS)
+    (models / DESCRIPTION).write_text(json.dumps(facts), encoding="utf-8")
 
 
 def small_config(root: Path) -> Config:

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import shlex
-import struct
 import subprocess
 import sys
 import textwrap
@@ -20,7 +19,6 @@ import av
 import numpy as np
 import pytest
 import wandb
-from wandb.proto import wandb_internal_pb2
 
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.data import DataConfig
@@ -33,10 +31,11 @@ from slowfast_dist.runs.metrics_file import MetricsFile, read_metrics
 from slowfast_dist.tracking import wandb_media
 from slowfast_dist.tracking.wandb_media import confusion_image, hardest_table, per_class_table
 from slowfast_dist.tracking.wandb_run import NullRun, WandbRun, open_wandb
+from slowfast_dist.tracking.wandb_upload import contents
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.video_tables import table_of
+from tests.helpers.wandb_files import history, records
 
-Record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -52,53 +51,6 @@ def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None
     yield
     wandb.teardown()
     os.environ.pop("WANDB_SERVICE", None)
-
-
-def records(run_dir: Path) -> list[Any]:
-    """The records of the newest offline run, once wandb's server has written the last of them."""
-    file = max(run_dir.glob("wandb/offline-run-*/*.wandb"))
-    deadline = time.monotonic() + 120
-    while not (found := parse(file.read_bytes())) or not found[-1].HasField("exit"):
-        assert time.monotonic() < deadline, f"{file} has no end: {len(found)} records"
-        time.sleep(0.05)
-    return found
-
-
-def parse(data: bytes) -> list[Any]:
-    """The records in a .wandb file: wandb's protobuf in LevelDB's log framing.
-
-    It is 7 bytes, then blocks of 32 KiB; a chunk is crc32, length, type (1 whole, 2 first,
-    3 middle, 4 last) and data; fewer than 7 bytes at a block's end are padding.
-    """
-    position, part, found = 7, b"", []
-    while position + 7 <= len(data):
-        if (left := 32768 - position % 32768) < 7:
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        if position + 7 + length > len(data):  # it is being written
-            break
-        part += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            record = Record()
-            record.ParseFromString(part)
-            found.append(record)
-            part = b""
-    return found
-
-
-def history(run_dir: Path) -> list[dict[str, Any]]:
-    """The logged rows, without the fields that wandb adds."""
-    rows = []
-    for record in records(run_dir):
-        if record.HasField("history"):
-            items = {
-                "/".join(item.nested_key) or item.key: json.loads(item.value_json)
-                for item in record.history.item
-            }
-            rows.append({key: value for key, value in items.items() if not key.startswith("_")})
-    return rows
 
 
 def opened(run_dir: Path, run_id: str | None = None, **config: Any) -> WandbRun:
@@ -425,7 +377,8 @@ def test_auto_on_a_terminal_without_a_key_asks_nothing_and_prints_one_line(tmp_p
     assert code == 0
     assert output.splitlines() == [
         "wandb: offline (no API key: run 'wandb login' or set WANDB_API_KEY); "
-        f"to upload this run: wandb sync {folder}"
+        f"project slowfast_dist, run run; holds {contents(WandbConfig())}; "
+        f"to upload it: wandb sync {folder}"
     ]
 
 
@@ -447,8 +400,12 @@ def test_a_key_but_no_network(tmp_path: Path) -> None:
         WANDB_BASE_URL="http://127.0.0.1:1",
         WANDB_INIT_TIMEOUT="2",
     )
-    refused, offline = output.splitlines()
+    first, refused, second, offline = output.splitlines()
     assert code == 0
+    assert first == second == (
+        "wandb: sends to http://127.0.0.1:1, project slowfast_dist, run run: "
+        f"{contents(WandbConfig())} (--wandb.mode disabled: nothing)"
+    )
     assert refused.startswith("refused: --wandb.mode online: ")
     assert refused.endswith("or use --wandb.mode offline")
     assert offline.startswith("wandb: offline (") and "wandb sync" in offline

@@ -26,7 +26,7 @@ from slowfast_dist.system.log import log_to_console
 from slowfast_dist.training.recorder import Recorder
 from slowfast_dist.training.run import run_training
 from tests.helpers.training_runs import TINY, predictions, rows, train, trained
-from tests.tracking.test_wandb_run import history, records
+from tests.helpers.wandb_files import history, records
 
 pytestmark = pytest.mark.slow  # a training, with wandb
 

@@ -9,6 +9,7 @@ import torch
 
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.slowfast import SlowFast
+from tests.helpers.model_folders import replace_weights
 from tests.helpers.training_runs import TINY, train, trained
 
 MOTIONS = ("moves left", "moves right", "turns clockwise")
@@ -89,7 +90,7 @@ def test_a_run_that_goes_on_with_its_classes_is_not_warned_of(
     weights = torch.load(run / "models" / "best_model_weights.pth")
     weights["blocks.6.proj.bias"] -= torch.tensor([9.0, 0.0, 0.0])
     shutil.copytree(run / "models", tmp_path / "models")
-    torch.save(weights, tmp_path / "models" / "best_model_weights.pth")
+    replace_weights(tmp_path / "models", weights)
     done = train(
         *FLAGS, "--data.root", videos, "--model.weights", tmp_path / "models", "--output-dir",
         tmp_path / "new",

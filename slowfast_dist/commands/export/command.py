@@ -145,7 +145,9 @@ def _write_faults(path: Path) -> Iterator[None]:
 
 def _load(best: BestModel) -> tuple[SlowFast, str]:
     """The network, and the SHA-256 of the file that it came from."""
-    try:
+    if best.weights_sha256 is not None:
+        return best.load(), best.weights_sha256
+    try:  # of an older version
         before = weights_sha256(best)
     except FileNotFoundError:
         before = ""  # load() says so

@@ -30,6 +30,7 @@ from slowfast_dist.inference.exported import (
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import read_best
 from tests.commands.export.conftest import Done, make_models
+from tests.helpers.model_folders import replace_weights
 
 BACKENDS: tuple[Backend, ...] = ("onnx", "pt2")
 
@@ -175,10 +176,9 @@ def test_an_export_without_a_frame_rate_is_of_a_model_that_counts_frames(models:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_file_of_other_weights_is_refused(models: Path, backend: Backend) -> None:
-    weights = models / "best_model_weights.pth"
-    state = torch.load(weights, weights_only=True)
+    state = torch.load(models / "best_model_weights.pth", weights_only=True)
     state["blocks.6.proj.bias"] += 1e-3
-    torch.save(state, weights)
+    replace_weights(models, state)
     message = refused(models, backend)
     assert "other weights; the file's are of epoch 3, now it is 3" in message
     assert f"run 'python -m slowfast_dist export {models} --format {backend}' again" in message

@@ -37,6 +37,7 @@ from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames, read_views
 from slowfast_dist.video.views import evaluation_view
 from tests.helpers.child_modules import importable
+from tests.helpers.model_folders import replace_weights
 from tests.helpers.predictors import MOTIONS as CLASSES
 from tests.helpers.small_model import CLIP, write_model
 
@@ -298,7 +299,7 @@ def test_what_is_not_a_number_is_no_prediction(
     broken = write_model(tmp_path / "models", CLASSES)
     state = torch.load(broken / "best_model_weights.pth")
     state["blocks.6.proj.weight"][0] = weight
-    torch.save(state, broken / "best_model_weights.pth")
+    replace_weights(broken, state)
     predictor = open_predictor(broken, mixed_precision="no")
     [found] = predict(predictor, files[:1])
     assert found.probabilities is None and found.reason == NOT_A_NUMBER

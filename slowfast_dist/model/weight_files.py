@@ -1,0 +1,143 @@
+"""A file of weights and the description beside it, which names the file's SHA-256.
+
+Two files cannot be replaced at once. The weights come first, and until the new description is there
+those that the old one is of stay beside them under a hidden name: at any moment, also after a kill
+between the two, a reader finds the weights of the description that it has read.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.model.weights import read_state_dict
+from slowfast_dist.system.files import atomic_write, file_sha256
+
+RETRY_SECONDS = 1.0
+"""Seconds that a reader waits for a description of weights that are of no other one: a writer makes
+it within a moment. Only file systems without hard links (FAT, some network ones) need that."""
+
+
+class ReplacedMeanwhile(RunError):
+    """The description that was read is there no more: a training has gone on to the next."""
+
+
+def previous_of(path: Path) -> Path:
+    """Where the weights lie that ``path`` held before, until the new ones are described."""
+    return path.with_name(f".{path.stem}.previous{path.suffix}")
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Replace ``path``, atomically, by a state_dict that torch.load reads; returns its SHA-256 in
+    hexadecimal digits, computed on the way. What it held stays until `forget_previous`."""
+    with atomic_write(path) as file:
+        hashing = _HashingWriter(file)
+        torch.save(dict(tensors), hashing)
+        file.flush()
+        with suppress(OSError):  # there is none yet, or the file system has no links
+            previous_of(path).unlink(missing_ok=True)
+            os.link(path, previous_of(path))
+    return hashing.sha256.hexdigest()
+
+
+def forget_previous(path: Path) -> None:
+    """Once the new weights are described."""
+    previous_of(path).unlink(missing_ok=True)
+
+
+def settle(path: Path, sha256: str | None) -> None:
+    """After a kill: make ``path`` again what the description, which names ``sha256``, is of."""
+    previous = previous_of(path)
+    if not previous.exists():
+        return
+    if sha256 is not None and file_sha256(previous) == sha256:
+        os.replace(previous, path)  # where they are one file already this removes the other name
+    previous.unlink(missing_ok=True)
+
+
+def find_described(
+    path: Path, description: str, sha256: str | None, described: Callable[[], str | None],
+    flag: str = "RUN",
+) -> Path:  # fmt: skip
+    """``path`` or its previous file, whichever has this SHA-256; of older versions (None) ``path``.
+
+    ``description``: the name of the file beside it, of which ``described`` reads the SHA-256 anew.
+    Raises UserError, naming ``flag``, for a file that is damaged, or of another description, and
+    ReplacedMeanwhile where that is of other weights by now.
+    """
+    return _find(path, description, sha256, described, flag)[0]
+
+
+def read_described(
+    path: Path, description: str, sha256: str | None, described: Callable[[], str | None]
+) -> dict[str, Tensor]:
+    """The state_dict in the file that `find_described` finds, also where that is replaced while it
+    is read; on the CPU. Nothing in it is executed. Raises as that does, and for a missing file."""
+    while True:
+        found, before = _find(path, description, sha256, described, "RUN")
+        try:
+            state = read_state_dict(found, "RUN")
+        except UserError:
+            if before is None or _version(found) == before:
+                raise
+            continue  # it is another file by now, or gone
+        if before is None or _version(found) == before:
+            return state
+
+
+_Version = tuple[int, int, int]
+
+
+def _find(
+    path: Path, description: str, sha256: str | None, described: Callable[[], str | None], flag: str
+) -> tuple[Path, _Version | None]:
+    """And which version of that file has the SHA-256; None where none is known."""
+    until = time.monotonic() + RETRY_SECONDS
+    while sha256 is not None and path.exists():
+        for candidate in (path, previous_of(path)):
+            with suppress(OSError):
+                version = _version(candidate)
+                if file_sha256(candidate) == sha256:
+                    return candidate, version
+        if described() != sha256:
+            raise ReplacedMeanwhile(
+                f"{path.parent}: a training wrote a new best model meanwhile: start again"
+            )
+        if time.monotonic() > until:
+            read_state_dict(path, flag)  # what is wrong with the file itself is said first
+            raise UserError(
+                f"{flag} {path}: is not the file that {description} beside it describes (its "
+                "SHA-256 is another): take both from one run, or, where you changed the weights, "
+                "delete weights_sha256 there"
+            )
+        time.sleep(RETRY_SECONDS / 10)
+    return path, None
+
+
+def _version(path: Path) -> _Version | None:
+    """Which file has this name: another one, or one written since, has others. None: none."""
+    with suppress(OSError):
+        found = path.stat()
+        return found.st_ino, found.st_mtime_ns, found.st_size
+    return None
+
+
+class _HashingWriter:
+    """A file whose SHA-256 is computed while it is written: it is not read for it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()

@@ -1,0 +1,149 @@
+"""Weights and the description beside them are of one epoch, whenever they are read."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from torch import ones
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.model.weight_files import (
+    ReplacedMeanwhile,
+    previous_of,
+    read_described,
+    write_weights,
+)
+from slowfast_dist.runs.best_model import (
+    find_best_weights,
+    load_best,
+    read_best,
+    save_best,
+    settle_best,
+)
+from slowfast_dist.training.start_weights import find_weights
+from tests.helpers.small_model import write_model
+
+CLASSES = ("a", "b")
+
+WRITER = """
+import json, os, signal, sys, torch
+from pathlib import Path
+from slowfast_dist.runs.best_model import load_best, save_best
+models, killed_at = Path(sys.argv[1]), sys.argv[2]
+_, network = load_best(models)
+facts = json.loads((models / "best_model.json").read_text())
+
+def kill(event, arguments):
+    if event == "os.rename" and os.path.basename(arguments[1]) == killed_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill)
+print("ready", flush=True)
+for epoch in range(2, int(sys.argv[3]) + 1):
+    with torch.no_grad():
+        network.blocks[6].proj.bias.fill_(epoch)
+    save_best(models, network.state_dict(), network, facts | {"epoch": epoch})
+"""
+"""Saves the best model of epoch 2, 3 and so on, whose last bias is the epoch; killed where a file
+of that name would be put in its place."""
+
+
+def writer(models: Path, killed_at: str, last: int) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", textwrap.dedent(WRITER), str(models), killed_at, str(last)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def epoch_of(network: SlowFast) -> int:
+    return int(network.blocks[6].proj.bias[0].item())
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """Those of epoch 1."""
+    folder = write_model(tmp_path / "run" / "models", CLASSES)
+    best, network = load_best(folder)
+    facts = json.loads((folder / "best_model.json").read_text())
+    torch.nn.init.constant_(network.blocks[6].proj.bias, best.epoch)
+    save_best(folder, network.state_dict(), network, facts)
+    return folder
+
+
+def test_the_description_has_the_sum_of_the_file(models: Path) -> None:
+    weights = models / "best_model_weights.pth"
+    found = subprocess.run(["sha256sum", weights], capture_output=True, text=True, check=True)
+    facts = json.loads((models / "best_model.json").read_text())
+    assert facts["weights_sha256"] == found.stdout.split()[0] == read_best(models).weights_sha256
+    assert sorted(path.name for path in models.iterdir()) == [
+        "best_model.json", "best_model_architecture.pth", "best_model_weights.pth",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_reader_never_meets_a_mixture_while_epochs_are_written(models: Path) -> None:
+    found = []
+    with writer(models, "", 40) as process:
+        while process.poll() is None:
+            best, network = load_best(models)
+            assert epoch_of(network) == best.epoch
+            found.append(best.epoch)
+    assert process.returncode == 0 and found == sorted(found) and len({*found}) > 2
+    best, network = load_best(models)
+    assert (best.epoch, epoch_of(network)) == (40, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("killed_at", "stays"), [("best_model_weights.pth", False), ("best_model.json", True)]
+)
+def test_a_kill_between_the_files_leaves_the_epoch_before(
+    models: Path, killed_at: str, stays: bool
+) -> None:
+    weights, before = models / "best_model_weights.pth", read_best(models).weights_sha256
+    with writer(models, killed_at, 2) as process:
+        assert process.wait(120) == -9
+    assert (previous_of(weights).exists(), weights.stat().st_nlink) == (True, 1 if stays else 2)
+    best, network = load_best(models)
+    assert (best.epoch, epoch_of(network)) == (1, 1)
+    settle_best(models)
+    assert not previous_of(weights).exists()
+    state = read_described(weights, "best_model.json", before, lambda: before)
+    assert state["blocks.6.proj.bias"][0] == 1 and epoch_of(load_best(models)[1]) == 1
+
+
+def test_a_mixture_is_refused_where_nothing_of_before_is_there(models: Path) -> None:
+    """As on a file system without hard links."""
+    weights = models / "best_model_weights.pth"
+    write_weights(weights, load_best(models)[1].state_dict() | {"blocks.6.proj.bias": ones(2) * 2})
+    previous_of(weights).unlink()
+    line = f"RUN {weights}: is not the file that best_model.json beside it describes"
+    with pytest.raises(UserError, match=f"^{line} .*take both from one run"):
+        load_best(models)
+    for given in (models, weights):
+        with pytest.raises(UserError, match=f"^--model.weights {weights}: is not the file"):
+            find_weights(given)
+
+
+def test_a_description_that_was_replaced_meanwhile_is_read_again(models: Path) -> None:
+    earlier, network = load_best(models)
+    facts = json.loads((models / "best_model.json").read_text())
+    torch.nn.init.constant_(network.blocks[6].proj.bias, 2)
+    save_best(models, network.state_dict(), network, facts | {"epoch": 2})
+    with pytest.raises(ReplacedMeanwhile, match="a training wrote a new best model meanwhile"):
+        earlier.load()
+    assert load_best(models)[0].epoch == 2
+
+
+def test_a_run_of_an_older_version_is_read_as_it_is(models: Path) -> None:
+    facts = json.loads((models / "best_model.json").read_text())
+    del facts["weights_sha256"]
+    (models / "best_model.json").write_text(json.dumps(facts))
+    write_weights(models / "best_model_weights.pth", load_best(models)[1].state_dict())
+    assert load_best(models)[0].epoch == 1
+    assert find_best_weights(models) == models / "best_model_weights.pth"
