@@ -186,6 +186,9 @@ class Report:
     one for several runs."""
     hardest: Annotated[int, Interval(ge=0, le=1000)] = 12
     """Videos shown among those that the model got most wrong."""
+    videos: Path | None = None
+    """Folder of the videos of which stills are shown, as for a run whose data has moved, or whose
+    CSV names files elsewhere; none: the one that the run names. No other file is opened."""
 
 
 def _is_user_and_name(repository: str) -> bool:

@@ -96,6 +96,10 @@ class DataConfig:
                 f"--data.group-pattern {self.group_pattern}: no regular expression ({error}): "
                 "give one, as 'seq\\d+'"
             ) from None
+        self.check_sizes()
+
+    def check_sizes(self) -> None:
+        """Raise UserError for sizes that do not go together."""
         low, high = self.short_side
         sides = f"{low} {high}"
         require(0 < low <= high, "data.short-side", sides, "give two sizes, smaller first")

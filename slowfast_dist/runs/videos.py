@@ -16,6 +16,8 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.runs.reading import read_table
 from slowfast_dist.runs.run import SPLIT, read_split_names
 from slowfast_dist.runs.settings import given, read_settings
+from slowfast_dist.system.log import logger
+from slowfast_dist.system.text import option
 
 MISSING = "--data is missing: give the folder (class folders of videos) to score"
 
@@ -60,10 +62,19 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
         for name, label, side, _ in read_table(table, SPLIT)
         if side == "val" and label in classes
     ]
+    root = data_root(text, run, settings)
+    inside = [row for row in rows if is_below(root, row[0], follow=True)]
+    if len(inside) < len(rows):
+        logger.warning(
+            f"{table}: {len(rows) - len(inside)} of {len(rows)} validation videos are not below "
+            f"{root} and are left out, as a run may be another's: to score them name them yourself "
+            f"({option('--data', place)})"
+        )
+        rows = inside
     if not rows:
         raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
     videos = VideoTable(
-        data_root(text, run, settings),
+        root,
         Texts.of(name for name, _ in rows),
         np.array([label for _, label in rows], np.int32),
     )
@@ -148,6 +159,21 @@ def data_root(text: str, run: Path, settings: Mapping[str, str]) -> Path:
         return place
     start = given(settings, "data.videos")
     return place.parent if start is None else located(start, run)
+
+
+def is_below(root: Path, name: str, follow: bool) -> bool:
+    """Whether a video that a run names, which may be another's, lies below the folder ``root``.
+
+    ``follow``: links below it may lead anywhere.
+    """
+    try:
+        below = os.path.normpath(os.path.abspath(root))
+        path = os.path.normpath(os.path.join(below, name))
+        if not follow:
+            below, path = os.path.realpath(below), os.path.realpath(path)
+    except ValueError:  # a null character
+        return False
+    return path.startswith(os.path.join(below, ""))
 
 
 def located(text: str, run: Path) -> Path:

@@ -1,6 +1,5 @@
 """The weights that a training starts from: which file, of which classes, and whether they fit."""
 
-import json
 from collections.abc import Mapping
 from math import log, sqrt
 from pathlib import Path
@@ -13,6 +12,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.model.weights import WeightsFile
 from slowfast_dist.runs.best_model import CLIPS_BEFORE, DESCRIPTION, WEIGHTS, clip_facts, read_best
 from slowfast_dist.runs.reading import mapping, read_json, sequence
+from slowfast_dist.system.parsing import parse_json
 
 FIRST_VIDEOS = 16
 """Videos of the first step from which FIRST_LOSS_EXCESS holds as it is; of fewer the mean loss is
@@ -69,8 +69,8 @@ def _export_metadata(path: Path) -> dict[str, Any]:
 
 def _read(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return text
 
 
