@@ -233,12 +233,11 @@ def read_segment(path: Path) -> Segment | None:
         return None
     try:
         if content[:start] != MAGIC + digest:
-            raise ValueError("its checksum is another one")
+            raise ValueError("another checksum")
         return _parsed(body)
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         logger.warning(
-            f"{path}: is damaged ({str(error)[:100]}) and dropped: its videos are checked again",
-            extra={"stderr": True},
+            f"{path}: is damaged and dropped: its videos are checked again", extra={"stderr": True}
         )
         return None
 

@@ -62,7 +62,6 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
         content = render("comparison.html", comparison_context(folders))
     else:
         content, cache = _page(folders[0], command.hardest, COMMAND_LIMIT, None, command.videos)
-        _say_stills(cache.thumbnails)
     try:
         write_page(output, content)
         if cache and output.parent.resolve() == folders[0].resolve():
@@ -71,15 +70,20 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
         raise RunError(f"cannot write {output}: {reason_of(error)}") from error
     about = f"{len(folders)} runs compared" if several else f"report of {runs[0]}"
     print(f"{about}: {output} ({size(len(content))}); open it in a browser", flush=True)
+    if cache is not None:
+        _say_stills(cache.thumbnails)
 
 
 def _say_stills(thumbnails: Mapping[str, Thumbnails]) -> None:
     """What somebody should know who mails the page."""
     shown = sum(bool(one.pictures) for one in thumbnails.values())
     if shown:
-        print(f"the page shows stills of {shown} videos; --hardest 0: of none")
+        print(f"it shows stills of {shown} videos; --hardest 0: of none", flush=True)
     if outside := sum(one.reason == OUTSIDE for one in thumbnails.values()):
-        print(f"of {outside} it shows none, as each is not below the folder of the data: --videos")
+        print(
+            f"of {outside} videos it shows none, as they are not below the folder of the data: "
+            "--videos DIR shows those below DIR", flush=True,
+        )  # fmt: skip
 
 
 def write_report(run: Path, hardest: int = 12, videos: VideoTable | None = None) -> Path:

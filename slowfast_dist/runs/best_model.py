@@ -131,7 +131,8 @@ class BestModel:
         if changed:
             raise UserError(
                 f"RUN {self.folder / DESCRIPTION}: {_shortened(changed[0])} is "
-                f"{_shortened(str(self.model[changed[0]]))}, but here {now.get(changed[0])}: use the version of slowfast_dist that trained it"
+                f"{_shortened(str(self.model[changed[0]]))}, but here {now.get(changed[0])}: use "
+                "the version of slowfast_dist that trained it"
             )
         try:
             network.load_state_dict(state)
@@ -219,7 +220,8 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
             raise ValueError(f"frame_rate is {frame_rate!r}")
         frame_rate = rate
     outputs, dropout = model["num_classes"], model["dropout"]
-    if not isinstance(model["name"], str) or not whole(outputs):
+    name = model["name"]
+    if not isinstance(name, str) or len(name) > 64 or not whole(outputs):
         raise ValueError(f"model is {model!r}")
     if (share := number(dropout)) is None or not 0 <= share < 1:
         raise ValueError(f"dropout is {dropout!r}")
@@ -237,13 +239,15 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         data.check_sizes()
     except UserError as error:
         raise ValueError(str(error).removeprefix("--")) from None
-    seconds = mapping(content.get("data")).get("median_seconds")
+    if not isinstance(facts := content.get("data", {}), dict):
+        raise ValueError(f"data is {facts!r}")
+    seconds = facts.get("median_seconds")
     if seconds is not None and not 0 < (number(seconds) or 0) < 1e6:
         raise ValueError(f"median_seconds is {seconds!r}")
-    pictures = mapping(content.get("data")).get("pictures")
+    pictures = facts.get("pictures")
     if pictures is not None and any(whole(pictures[name]) is None for name in PICTURE_FACTS):
         raise ValueError(f"pictures is {pictures!r}")
-    rates = [one["rate"] for one in mapping(content.get("data")).get("frame_rates", [])]
+    rates = [one["rate"] for one in facts.get("frame_rates", [])]
     if not all((number(rate) or 0) > 0 for rate in rates):
         raise ValueError(f"frame_rates are {rates!r}")
     precision = mapping(content.get("training")).get("mixed_precision")

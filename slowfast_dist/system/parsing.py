@@ -1,4 +1,4 @@
-"""JSON and YAML that others may have written, bounded in nesting: every file of theirs is read here.
+"""JSON and YAML that others may have written, bounded in nesting: all such text is read here.
 
 How many bytes are read of a file at all its reader says (`runs.reading`, `cli.presets`).
 """
