@@ -3,6 +3,7 @@
 The text under a field is its help on the command line. No torch here, so that ``--help`` is fast.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -214,6 +215,13 @@ class ModelCard:
     """Write a new card also where the one that is there was changed by hand."""
 
 
+_TOKEN_REMEDY = "give auto, or 16 to 256 of A to Z, a to z, 0 to 9, - and _ that nobody guesses"
+
+
+def _is_token(token: str | None) -> bool:
+    return token in (None, "auto") or re.fullmatch(r"[\w-]{16,256}", token or "", re.A) is not None
+
+
 @dataclass(frozen=True)
 class Serve:
     """Show a run's best model in the browser: drop a video, see what it says.
@@ -224,8 +232,13 @@ class Serve:
     port: Annotated[int, Interval(ge=0, le=65535)] = 7860
     """Port to listen on; 0: any free one."""
     host: str = "127.0.0.1"
-    """Address to listen on: this machine alone. There is no login: give another one only behind
-    something that has."""
+    """Address to listen on: this machine alone. Another one asks for --token, or for --no-token;
+    nothing is encrypted."""
+    token: Annotated[str | None, Predicate(_is_token), Remedy(_TOKEN_REMEDY)] = None
+    """What visitors have to show, once in a browser, or as Authorization: Bearer. auto: a new one,
+    printed with the address; give that, as other users of this machine see command lines."""
+    no_token: bool = False
+    """Let in whoever reaches --host."""
     max_megabytes: fields.PositiveFloat = 200.0
     """Largest video taken."""
     max_seconds: fields.PositiveFloat = 600.0
