@@ -112,7 +112,8 @@ def best(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
         ("clip", "spatial_crops", 2, "give 1 or 3"), ("clip", "frame_rate", 10**400, "frame_rate"),
         ("clip", "frame_rate", 2000, "frame-rate 2000"), ("clip", "num_frames", True, "True"),
         ("model", "num_classes", 10**400, "damaged"), ("model", "dropout", 10**400, "damaged"),
-        ("model", "name", "x" * 10**5, "is damaged"), ("data", "median_seconds", 10**400, "damaged"),
+        ("model", "name", "x" * 10**5, "is damaged"),
+        ("data", "median_seconds", 10**400, "damaged"),
     ],
 )  # fmt: skip
 def test_values_keep_the_bounds_of_the_flags(

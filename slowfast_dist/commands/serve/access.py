@@ -106,7 +106,8 @@ class TokenMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         is_page = scope["path"] == "/" and scope["method"] in ("GET", "HEAD")
-        if is_page and self._is(self.token, *parse_qs(scope["query_string"]).get(b"token", ())):
+        query = parse_qs(scope["query_string"].decode("latin-1"))
+        if is_page and self._is(self.token, *(text.encode() for text in query.get("token", ()))):
 
             async def send_with_cookie(message: Message) -> None:
                 if message["type"] == "http.response.start":

@@ -67,7 +67,8 @@ def serve(
     # What people send is not the server's fault: of it nothing is said.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
-        app, http=_SharedProtocol if share else _Protocol, ws="none", loop="asyncio", lifespan="off", interface="asgi3",
+        app, http=_SharedProtocol if share else _Protocol, ws="none", loop="asyncio",
+        lifespan="off", interface="asgi3",
         log_config=None, access_log=False, proxy_headers=False, server_header=False,
         headers=list(SECURITY_HEADERS.items()), backlog=MAX_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_SECONDS,
