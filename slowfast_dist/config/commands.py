@@ -102,6 +102,7 @@ class EvaluateCommand:
     """Mistakes listed, those of the highest loss first."""
     resamples: fields.ListLength = 1000
     """Draws of the bootstrap behind the 95 % intervals of accuracy and macro-F1; 0: none."""
+    csv_safe: fields.CsvSafe = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ class Predict:
     """Write a copy of each video with the class and its probability in the picture."""
     output: Path = Path("predictions")
     """Folder for what --segments and --annotate write, made if need be."""
+    csv_safe: fields.CsvSafe = False
     seconds: fields.PositiveFloat | None = None
     """Stop a live source after this many seconds; none: at Ctrl-C or when it ends."""
     timeout: fields.PositiveFloat = 10.0

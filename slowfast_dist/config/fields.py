@@ -102,4 +102,12 @@ Monitor = Annotated[
     Remedy(f"give train/ or val/ and one of {', '.join(METRICS)}"),
 ]
 
+CsvSafe = Annotated[
+    bool,
+    Doc(
+        "In CSV files put an apostrophe before names that begin with = + - @ or a tab, which a "
+        "spreadsheet would compute. Programs then see other names."
+    ),
+]
+
 JsonResults = Annotated[bool, Doc("Print the results as one JSON object, in the last line.")]

@@ -1,5 +1,6 @@
 """Weights for a model: find the file, read it without running anything in it, fit it in."""
 
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -29,6 +30,12 @@ HUB_FILES = {
 
 DOWNLOAD_TIMEOUT = 30.0
 """Seconds without a byte after which a download is given up; torch.hub itself waits for ever."""
+
+MOST_DOWNLOAD = 10**9
+"""Bytes of a file of the hub at most: the largest network has 63 million numbers of 4 bytes, and
+with what an optimizer keeps of each it would have three times as many."""
+
+KINETICS_CLASSES = 400
 
 _HEAD = ("blocks.6.proj.weight", "blocks.6.proj.bias")
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DistributedDataParallel, torch.compile
@@ -121,7 +128,13 @@ def hub_file(name: str) -> Path:
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path))  # a temporary file, then a rename
+        arrived = path.with_name(f".{file}.{os.getpid()}.tmp")
+        try:
+            torch.hub.download_url_to_file(url, str(arrived))
+            check_download(arrived, name, url)
+            os.replace(arrived, path)
+        finally:
+            arrived.unlink(missing_ok=True)
     except (OSError, HTTPException) as error:
         raise UserError(
             f"--model.name {name}: its Kinetics-400 weights are not here and {url} cannot be "
@@ -131,6 +144,28 @@ def hub_file(name: str) -> Path:
     finally:
         socket.setdefaulttimeout(before)
     return path
+
+
+def check_download(path: Path, name: str, url: str) -> None:
+    """Raise UserError unless a file that was downloaded for model ``name`` can be its weights:
+    tensors alone, finite, with a head of Kinetics-400's classes. Whether all names and shapes are
+    those of the model `load_weights` tells.
+
+    Its publisher names no checksum with which it could be compared.
+    """
+    if path.stat().st_size > MOST_DOWNLOAD:
+        raise UserError(f"--model.name {name}: {url} gave more than {MOST_DOWNLOAD:,} bytes")
+    try:
+        state = read_state_dict(path, url)
+    except UserError as error:
+        said = str(error).replace(f"{url} {path}: ", "")
+        raise UserError(f"--model.name {name}: what {url} gave {said}") from None
+    rows = [len(state[key]) if key in state and state[key].ndim else None for key in _HEAD]
+    if rows != [KINETICS_CLASSES] * 2:
+        raise UserError(
+            f"--model.name {name}: what {url} gave are other weights, as their head is none of "
+            f"{KINETICS_CLASSES} classes: give the right file with --model.weights"
+        )
 
 
 def read_state_dict(path: Path, flag: str = "--model.weights") -> dict[str, Tensor]:

@@ -9,9 +9,14 @@ from safetensors import SafetensorError, safe_open
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.model.weights import WeightsFile
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.model.slowfast import starts_pretrained
+from slowfast_dist.model.weights import WeightsFile, hub_file
 from slowfast_dist.runs.best_model import CLIPS_BEFORE, DESCRIPTION, WEIGHTS, clip_facts, read_best
+from slowfast_dist.runs.folder import Start
 from slowfast_dist.runs.reading import mapping, read_json, sequence
+from slowfast_dist.system.files import file_sha256
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.parsing import parse_json
 
 FIRST_VIDEOS = 16
@@ -53,6 +58,26 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
     model = _text(mapping(content.get("model")).get("name"))
     known = WeightsFile(given, _names(content.get("classes")), model)
     return known, mapping(content.get("clip"))
+
+
+def started_from(config: ModelConfig, start: Start) -> dict[str, str]:
+    """ "weights_sha256" of environment.json: of the file that the run's weights began as, which is
+    said; nothing for a run from scratch. Other weights than at an earlier start are said, too."""
+    earlier = mapping(read_json(start.folder.root / "environment.json")).get("weights_sha256")
+    known = {} if not isinstance(earlier, str) else {"weights_sha256": earlier}
+    goes_on = start.checkpoint is not None
+    if not starts_pretrained(config) or (goes_on and config.weights is None):
+        return known
+    if goes_on and (not known or config.weights is None or not config.weights.exists()):
+        return known  # the checkpoint's are used, wherever the file is now
+    path = find_weights(config.weights)[0].path if config.weights else hub_file(config.name)
+    digest = file_sha256(path)
+    if not goes_on:
+        logger.info(f"weights to start from: SHA-256 {digest}")
+    if earlier not in (None, digest):
+        used = ": the checkpoint's are used" if goes_on else ""
+        logger.warning(f"{path}: the run began from other weights, SHA-256 {earlier}{used}")
+    return known if goes_on else {"weights_sha256": digest}
 
 
 def _export_metadata(path: Path) -> dict[str, Any]:

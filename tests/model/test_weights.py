@@ -1,8 +1,11 @@
 """Loading weights: from files of every kind, never running what is in them, never half."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -235,3 +238,58 @@ def test_damaged_download_is_named(hub: Path) -> None:
     with pytest.raises(UserError, match="damaged") as caught:
         build_model(ModelConfig(), 2)
     assert str(caught.value).startswith(f"--model.pretrained {hub}: ")
+
+
+class Answers(SimpleHTTPRequestHandler):
+    """What lies in a folder, without a word."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def small_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a server in place of the hub's, for a small network."""
+    (tmp_path / "hub").mkdir()
+    handler = partial(Answers, directory=tmp_path / "hub")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(weights, "HUB_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setitem(weights.HUB_FILES, "slowfast_tiny", "TINY.pyth")
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+        yield tmp_path / "hub" / "TINY.pyth"
+        server.shutdown()
+
+
+def test_a_download_is_looked_at_before_it_is_kept(
+    small_hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert weights.HUB_URL.startswith("http://127.") and weights.KINETICS_CLASSES == 400
+    good = SlowFast("slowfast_tiny", 400, 0.0).state_dict()
+    kept = tmp_path / "cache" / "checkpoints" / "TINY.pyth"
+    others = SlowFast("slowfast_tiny", 399, 0.0).state_dict()
+    headless = {key: value for key, value in good.items() if key not in HEAD}
+    infinite = {key: value * float("inf") for key, value in good.items() if "weight" in key}
+    refused: list[tuple[object, str]] = [
+        (others, "are other weights"), (headless, "are other weights"),
+        ({**good, **infinite}, "inf|finite|not a number"), (Path("x"), "pickled Python object"),
+        ({}, "holds no tensors"),
+    ]  # fmt: skip
+    for content, said in refused:
+        torch.save({"model_state": content} if isinstance(content, dict) else content, small_hub)
+        with pytest.raises(UserError, match=said) as raised:
+            weights.hub_file("slowfast_tiny")
+        assert "/TINY.pyth gave" in str(raised.value) and "tmp" not in str(raised.value)
+        assert list(kept.parent.iterdir()) == []
+    torch.save({"model_state": good, "epoch": 3}, small_hub)
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "MOST_DOWNLOAD", 1000)
+        with pytest.raises(UserError, match="gave more than 1,000 bytes"):
+            weights.hub_file("slowfast_tiny")
+    assert weights.hub_file("slowfast_tiny") == kept and list(kept.parent.iterdir()) == [kept]
+    small_hub.unlink()
+    assert weights.hub_file("slowfast_tiny") == kept  # of the cache
+
+
+def test_the_hub_is_asked_over_an_encrypted_connection() -> None:
+    assert weights.HUB_URL.startswith("https://")
