@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Interval, Predicate
+from annotated_types import Gt, Interval, Le, Predicate
 
 from slowfast_dist.config import fields
 from slowfast_dist.config.checks import Remedy
@@ -95,7 +95,9 @@ class EvaluateCommand:
     spatial_crops: fields.SpatialCrops | None = None
     """Crops of each clip: 1 (centre) or 3 (along the longer side); none: as the run's validation.
     The field's usual test has 3."""
-    top_k: Annotated[tuple[int, ...], Gt(0), Remedy("give numbers above 0")] = (1, 5)
+    top_k: Annotated[
+        tuple[int, ...], Gt(0), Remedy("give numbers above 0"), Le(fields.MOST)
+    ] = (1, 5)
     """A video counts as right if its class is among the k most probable: which k are reported.
     One that is not below the number of classes is left out."""
     hardest: fields.ListLength = 20
