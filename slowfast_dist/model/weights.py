@@ -131,7 +131,7 @@ def hub_file(name: str) -> Path:
         arrived = path.with_name(f".{file}.{os.getpid()}.tmp")
         try:
             torch.hub.download_url_to_file(url, str(arrived))
-            check_download(arrived, name, url)
+            check_download(arrived, name, url, KINETICS_CLASSES)
             os.replace(arrived, path)
         finally:
             arrived.unlink(missing_ok=True)
@@ -146,9 +146,9 @@ def hub_file(name: str) -> Path:
     return path
 
 
-def check_download(path: Path, name: str, url: str) -> None:
+def check_download(path: Path, name: str, url: str, classes: int) -> None:
     """Raise UserError unless a file that was downloaded for model ``name`` can be its weights:
-    tensors alone, finite, with a head of Kinetics-400's classes. Whether all names and shapes are
+    tensors alone, finite, with a head of as many ``classes``. Whether all names and shapes are
     those of the model `load_weights` tells.
 
     Its publisher names no checksum with which it could be compared.
@@ -161,10 +161,10 @@ def check_download(path: Path, name: str, url: str) -> None:
         said = str(error).replace(f"{url} {path}: ", "")
         raise UserError(f"--model.name {name}: what {url} gave {said}") from None
     rows = [len(state[key]) if key in state and state[key].ndim else None for key in _HEAD]
-    if rows != [KINETICS_CLASSES] * 2:
+    if rows != [classes] * 2:
         raise UserError(
             f"--model.name {name}: what {url} gave are other weights, as their head is none of "
-            f"{KINETICS_CLASSES} classes: give the right file with --model.weights"
+            f"{classes} classes: give the right file with --model.weights"
         )
 
 

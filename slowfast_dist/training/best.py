@@ -298,7 +298,7 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
     versions = environment.get("versions", {})
     return {
         "started_from": start,
-        "weights_sha256": environment.get("weights_sha256"),
+        "started_from_sha256": environment.get("started_from_sha256"),
         "pretrained_on": "Kinetics-400" if start in HUB_FILES.values() else None,
         "epochs": config.epochs,
         "global_batch_size": config.global_batch_size, "micro_batch_size": config.micro_batch_size,

@@ -61,10 +61,10 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
 
 
 def started_from(config: ModelConfig, start: Start) -> dict[str, str]:
-    """ "weights_sha256" of environment.json: of the file that the run's weights began as, which is
-    said; nothing for a run from scratch. Other weights than at an earlier start are said, too."""
-    earlier = mapping(read_json(start.folder.root / "environment.json")).get("weights_sha256")
-    known = {} if not isinstance(earlier, str) else {"weights_sha256": earlier}
+    """For environment.json, the SHA-256 of the file that the run's weights began as, which is said;
+    nothing for a run from scratch. Other weights than at an earlier start are said, too."""
+    earlier = mapping(read_json(start.folder.root / "environment.json")).get("started_from_sha256")
+    known = {} if not isinstance(earlier, str) else {"started_from_sha256": earlier}
     goes_on = start.checkpoint is not None
     if not starts_pretrained(config) or (goes_on and config.weights is None):
         return known
@@ -77,7 +77,7 @@ def started_from(config: ModelConfig, start: Start) -> dict[str, str]:
     if earlier not in (None, digest):
         used = ": the checkpoint's are used" if goes_on else ""
         logger.warning(f"{path}: the run began from other weights, SHA-256 {earlier}{used}")
-    return known if goes_on else {"weights_sha256": digest}
+    return known if goes_on else {"started_from_sha256": digest}
 
 
 def _export_metadata(path: Path) -> dict[str, Any]:

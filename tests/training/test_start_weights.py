@@ -132,18 +132,18 @@ def test_the_file_that_a_run_began_from_is_known_by_its_checksum(
     goes_on = Start(folder, folder.checkpoints / "step_00000001", False)
     scratch = ModelConfig("slowfast_tiny", pretrained=False)
     assert started_from(scratch, begins) == started_from(config, goes_on) == {}
-    assert started_from(config, begins) == {"weights_sha256": digest}
+    assert started_from(config, begins) == {"started_from_sha256": digest}
     assert f"SHA-256 {digest}" in caplog.text and "other weights" not in caplog.text
-    write_json(folder.root / "environment.json", {"weights_sha256": digest})
+    write_json(folder.root / "environment.json", {"started_from_sha256": digest})
     caplog.clear()
     for start in (begins, goes_on):
-        assert started_from(config, start) == {"weights_sha256": digest}
+        assert started_from(config, start) == {"started_from_sha256": digest}
     assert "other weights" not in caplog.text
     file.write_bytes(file.read_bytes() + b"\0")
-    assert started_from(config, goes_on) == {"weights_sha256": digest}
+    assert started_from(config, goes_on) == {"started_from_sha256": digest}
     assert f"began from other weights, SHA-256 {digest}: the checkpoint's are used" in caplog.text
     caplog.clear()
-    assert started_from(config, begins) == {"weights_sha256": file_sha256(file)}
+    assert started_from(config, begins) == {"started_from_sha256": file_sha256(file)}
     assert f"began from other weights, SHA-256 {digest}" in caplog.text
     file.unlink()
-    assert started_from(config, goes_on) == {"weights_sha256": digest}
+    assert started_from(config, goes_on) == {"started_from_sha256": digest}
