@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.commands.hub import push_to_hub
 from slowfast_dist.commands.prepare.folder import RECORD, open_folder
 from slowfast_dist.config.commands import Report
 from slowfast_dist.config.errors import UserError
@@ -188,6 +189,14 @@ def test_settings_that_are_none_are_not_shown(tmp_path: Path) -> None:
     (tmp_path / "secrets").write_text("epochs: 3\npassword: hunter2\ngithub:\n  token: hunter2\n")
     os.symlink("secrets", tmp_path / "config.yaml")
     assert read_settings(tmp_path / "config.yaml") == {"epochs": "3"}
+
+
+def test_what_a_link_leads_to_is_not_uploaded(tmp_path: Path) -> None:
+    (tmp_path / "id_rsa").write_text("private")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "best_model.onnx").symlink_to(tmp_path / "id_rsa")
+    with pytest.raises(UserError, match="best_model.onnx is a link"):
+        push_to_hub(tmp_path / "models", "a/b", private=True)
 
 
 MARKUP = "</p><script>x</script>[a](http://b) ![c](d) | `e` **f**"
