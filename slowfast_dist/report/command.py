@@ -34,6 +34,7 @@ from slowfast_dist.report.thumbnails import (
 from slowfast_dist.runs.predictions import find_predictions
 from slowfast_dist.runs.reading import file_stamp, number
 from slowfast_dist.runs.run import is_run, read_run, read_split
+from slowfast_dist.runs.videos import root_of
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.text import clean, size
 
@@ -71,14 +72,14 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
     about = f"{len(folders)} runs compared" if several else f"report of {runs[0]}"
     print(f"{about}: {output} ({size(len(content))}); open it in a browser", flush=True)
     if cache is not None:
-        _say_stills(cache.thumbnails)
+        _say_stills(cache.thumbnails, command.videos or root_of(folders[0]))
 
 
-def _say_stills(thumbnails: Mapping[str, Thumbnails]) -> None:
+def _say_stills(thumbnails: Mapping[str, Thumbnails], root: Path | None) -> None:
     """What somebody should know who mails the page."""
     shown = sum(bool(one.pictures) for one in thumbnails.values())
     if shown:
-        print(f"it shows stills of {shown} videos; --hardest 0: of none", flush=True)
+        print(f"it shows stills of {shown} videos of {root}; --hardest 0: of none", flush=True)
     if outside := sum(one.reason == OUTSIDE for one in thumbnails.values()):
         print(
             f"of {outside} videos it shows none, as they are not below the folder of the data: "

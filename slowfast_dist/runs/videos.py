@@ -56,6 +56,9 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
         start = None if place.is_dir() else data_root(text, run, settings)
         listing = list_videos(place, "data", start=start, single_class=True, may_be_empty=True)
         listing = of_side(listing, "val", "data", place)
+        names = list(listing.videos.names)
+        inside = _inside(listing.videos.root, names, place, place)
+        listing = listing.select(inside)
         return place, labelled_as(listing, classes, "data", place)
     rows = [
         (name, classes.index(label))
@@ -63,14 +66,7 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
         if side == "val" and label in classes
     ]
     root = data_root(text, run, settings)
-    inside = [row for row in rows if is_below(root, row[0], follow=True)]
-    if len(inside) < len(rows):
-        logger.warning(
-            f"{table}: {len(rows) - len(inside)} of {len(rows)} validation videos are not below "
-            f"{root} and are left out, as a run may be another's: to score them name them yourself "
-            f"({option('--data', place)})"
-        )
-        rows = inside
+    rows = [rows[row] for row in _inside(root, [name for name, _ in rows], table, place)]
     if not rows:
         raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
     videos = VideoTable(
@@ -79,6 +75,18 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
         np.array([label for _, label in rows], np.int32),
     )
     return table, Listing(tuple(classes), videos)
+
+
+def _inside(root: Path, names: Sequence[str], table: Path, data: Path) -> list[int]:
+    """Which of the videos that ``table`` names lie below ``root``; that others do not is said."""
+    inside = [row for row, name in enumerate(names) if is_below(root, name, follow=True)]
+    if len(inside) < len(names):
+        logger.warning(
+            f"{table}: {len(names) - len(inside)} of {len(names)} validation videos are not below "
+            f"{root} and are left out, as a run may be another's: to score them name them yourself "
+            f"({option('--data', data)})"
+        )
+    return inside
 
 
 def trained_on(models: Path, videos: VideoTable) -> int:
@@ -174,6 +182,13 @@ def is_below(root: Path, name: str, follow: bool) -> bool:
     except ValueError:  # a null character
         return False
     return path.startswith(os.path.join(below, ""))
+
+
+def root_of(run: Path) -> Path | None:
+    """The folder of its videos that a run names."""
+    settings = read_settings(run / "config.yaml")
+    text = given(settings, "data.root", "data.val-dir")
+    return None if text is None else data_root(text, run, settings)
 
 
 def located(text: str, run: Path) -> Path:

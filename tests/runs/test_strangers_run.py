@@ -68,7 +68,8 @@ def test_a_page_shows_stills_below_the_datas_root_alone(
     own = stills(run)
     assert 0 < own <= 4  # of one video
     said = capsys.readouterr().out
-    assert "it shows stills of 1 videos" in said and "of 5 videos it shows none" in said
+    assert f"it shows stills of 1 videos of {shared};" in said
+    assert "of 5 videos it shows none" in said
     assert "is not below the folder of the data" in (run / "report.html").read_text()
     assert stills(run, videos=shared) == 3 * own  # links in a folder that the user names
     (run / "report_cache.json").unlink()
@@ -88,6 +89,15 @@ def test_an_evaluation_scores_videos_below_the_datas_root_alone(
     _, listing = own_validation(run / "models", CLASSES)
     assert list(listing.videos.names) == ["own.mp4"]
     assert "2 of 3 validation videos are not below" in caplog.text
+    table = shared / "val.csv"  # and the same of a list that the run names
+    table.write_text("path,label\n" + "".join(f"{name},{CLASSES[0]}\n" for name in names[::2]))
+    config = (run / "config.yaml").read_text().replace(f"root: {shared}", "root: null")
+    (run / "config.yaml").write_text(config.replace("val_dir: null", f"val_dir: {table}"))
+    caplog.clear()
+    _, listing = own_validation(run / "models", CLASSES)
+    assert list(listing.videos.names) == ["own.mp4"]
+    assert "1 of 2 validation videos are not below" in caplog.text
+    (run / "config.yaml").write_text(config.replace("root: null", f"root: {shared}"))
     (run / "split.csv").write_text(f"path,class,split,group\n../x.mp4,{CLASSES[0]},val,g\n")
     with pytest.raises(NoVideosError):
         own_validation(run / "models", CLASSES)
