@@ -128,7 +128,8 @@ def write_unreadable(
     spreadsheets, as `for_spreadsheets` has it."""
     first = {row[0]: row for row in reversed(list(rows))}
     if safe:
-        first = {name: tuple(map(for_spreadsheets, row)) for name, row in first.items()}
+        shown = for_spreadsheets
+        first = {row[0]: (shown(row[0]), shown(row[1]), shown(row[2])) for row in first.values()}
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "reason", "where"))

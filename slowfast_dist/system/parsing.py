@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 MOST_NESTING = 32
 """Levels of lists and objects in each other at most: a run's deepest file has 6. What is nested
@@ -31,9 +32,11 @@ def parse_json(text: str | bytes) -> Any:
         value = json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    brackets = ("[", "{") if isinstance(text, str) else (b"[", b"{")
-    # So few cannot be nested more deeply, and most texts have no more.
-    if sum(text.count(one) for one in brackets) > MOST_NESTING:  # type: ignore[arg-type]
+    if isinstance(text, str):
+        opened = text.count("[") + text.count("{")
+    else:
+        opened = text.count(b"[") + text.count(b"{")
+    if opened > MOST_NESTING:  # so few cannot be nested more deeply, and most texts have no more
         _check_nesting(value)
     return value
 
@@ -73,7 +76,7 @@ class _Composer(yaml.SafeLoader):
         ):
             if number > most:
                 mark = self.peek_event().start_mark
-                raise yaml.composer.ComposerError(None, None, problem, mark)
+                raise ComposerError(None, None, problem, mark)
         node = super().compose_node(parent, index)
         self.nesting -= 1
         return node
