@@ -13,11 +13,8 @@ import yaml
 
 from slowfast_dist.cli.flags import SEE_HELP, Setting, did_you_mean
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.system.parsing import MOST_YAML_BYTES, compose_yaml
 from slowfast_dist.system.text import option
-
-MOST_BYTES = 1_000_000
-"""Bytes of a file of settings at most: all settings with their help take 10,000, so that a larger
-file is another one."""
 
 _NULL = "tag:yaml.org,2002:null"
 """How PyYAML marks a value that is null, or left out."""
@@ -64,10 +61,10 @@ def read_config_file(path: Path, flags: Collection[str]) -> list[Setting]:
     """
     try:
         with open(path, "rb") as file:  # it may be a pipe, or a device that never ends
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
+            content = file.read(MOST_YAML_BYTES + 1)
+        if len(content) > MOST_YAML_BYTES:
             raise UserError(f"--config {path}: too large: give a YAML file of settings alone")
-        root = yaml.compose(content.decode("utf-8-sig"), Loader=yaml.SafeLoader)
+        root = compose_yaml(content.decode("utf-8-sig"))
     except FileNotFoundError:
         remedy = "give the path of a YAML file"
         if str(path) in preset_names():
@@ -83,8 +80,6 @@ def read_config_file(path: Path, flags: Collection[str]) -> list[Setting]:
         ) from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
-    except RecursionError:
-        raise UserError(f"{path}: nested too deeply: write one 'name: value' a line") from None
     return [] if root is None else _settings(root, path, flags)
 
 

@@ -39,6 +39,7 @@ from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.runs.videos import own_validation, start_of_paths, trained_on
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.text import FORMULA
 from slowfast_dist.tracking.console import print_scores
 from slowfast_dist.training.evaluation import Scores, evaluate
 from slowfast_dist.video.reader import decoder_reasons
@@ -152,13 +153,14 @@ def _write(
     listed = output / "unreadable_videos.csv"
     try:
         if unreadable:
-            write_unreadable(listed, unreadable)
+            write_unreadable(listed, unreadable, command.csv_safe)
         else:
             listed.unlink(missing_ok=True)  # of an evaluation before this one
         if not names:
             raise RunError(f"none of the {len(unreadable)} videos can be read: see {listed}")
         write_predictions(
-            output / "predictions.csv", names, scores.labels, scores.logits, best.classes
+            output / "predictions.csv", names, scores.labels, scores.logits, best.classes,
+            command.csv_safe,
         )
         with atomic_write(output / "metrics.json") as file:
             # Bytes of --data that are no UTF-8 become JSON's escapes, which read back as they were.
@@ -174,6 +176,9 @@ def _write(
             f"warning: {seen} of the {len(found.videos)} videos are training videos of this run: "
             "the numbers are too good"
         )
+    texts = {*names, *best.classes, *(name for name, *_ in unreadable)}
+    if changed := sum(text.startswith(FORMULA) for text in texts) * command.csv_safe:
+        print(f"  --csv-safe: {changed} names have an apostrophe before them in the CSV files")
     print(f"{len(names)} videos scored by the model of epoch {best.epoch}{also}")
     print(f"metrics.json and predictions.csv are in {output}", flush=True)
     return content

@@ -43,6 +43,11 @@ def push_to_hub(models: Path, repository: str, private: bool) -> str:
     Raises UserError for a name or login that the hub refuses and for weights that cannot be read,
     are not finite or not those of best_model.json, RunError where it does not answer.
     """
+    if linked := [models / name for name in UPLOADED if (models / name).is_symlink()]:
+        raise UserError(
+            f"--push-to-hub {repository}: {linked[0]} is a link, and what it leads to would go up: "
+            "put the file itself there"
+        )
     try:
         import huggingface_hub as hub
     except ImportError:

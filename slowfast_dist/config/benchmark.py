@@ -35,20 +35,22 @@ def _check_short_side(short_side: tuple[int, int], crop_size: int) -> None:
     low, high = short_side
     remedy = f"give two numbers, the smaller first, not below the crop size {crop_size}"
     require(crop_size <= low <= high, "short-side", f"{low} {high}", remedy)
+    most = fields.MOST_SHORT_SIDE
+    require(high <= most, "short-side", f"{low} {high}", f"give at most {most}")
 
 
 @dataclass(frozen=True)
 class BenchmarkLoader:
     """Measure the reading of clips: CPU time, clips a second, and where the time goes."""
 
-    synthetic: Annotated[int, Ge(0)] = 0
+    synthetic: Annotated[int, Ge(0), Le(fields.MOST)] = 0
     """Make this many videos of each kind (size, keyframe interval), in place of DIR."""
     sizes: Annotated[
         tuple[str, ...], MinLen(1), Remedy("give at least one, as 1280x720"),
         Predicate(_is_size), Remedy("give even numbers from 16 on, as 1280x720"),
     ] = ("340x256", "1280x720", "1920x1080")  # fmt: skip
     """Width and height of the videos that are made."""
-    key_intervals: Annotated[tuple[int, ...], MinLen(1), Gt(0)] = (12, 250)
+    key_intervals: Annotated[tuple[int, ...], MinLen(1), Gt(0), Le(fields.MOST)] = (12, 250)
     """Frames from one keyframe to the next in the videos that are made."""
     keep: Path | None = None
     """Keep the made videos in this folder, and use those that it holds already."""
@@ -57,7 +59,7 @@ class BenchmarkLoader:
     clips: fields.Positive = 7
     """Clips of each kind of video that are read in every way; with workers a third of them, each
     by every worker."""
-    workers: Annotated[tuple[int, ...], Ge(0)] = (0, 2)
+    workers: Annotated[tuple[int, ...], Ge(0), Le(fields.MOST_WORKERS)] = (0, 2)
     """Loader processes, each number for itself; 0: the training process reads; none: left out."""
     num_frames: Annotated[fields.Positive, as_training("data.num-frames")] = 32
     sampling_rate: Annotated[fields.Positive, as_training("data.sampling-rate")] = 2
@@ -76,7 +78,7 @@ class BenchmarkLoader:
 class BenchmarkIndex:
     """Measure listing and start-up of a large dataset, and the memory that it takes."""
 
-    files: Annotated[int, Ge(100)] = 1_000_000
+    files: Annotated[int, Ge(100), Le(100 * fields.MOST)] = 1_000_000
     """How many files the made dataset has; 10,000 and 100,000 are measured besides."""
     json: fields.JsonResults = False
 
@@ -87,7 +89,7 @@ class BenchmarkStep:
     the shares of what the hardware can do at most."""
 
     model: Model = "slowfast_r50"
-    batch_sizes: Annotated[tuple[int, ...], MinLen(1), Gt(0)] = (4,)
+    batch_sizes: Annotated[tuple[int, ...], MinLen(1), Gt(0), Le(fields.MOST)] = (4,)
     """Clips forwarded at once (the micro-batch), each number for itself."""
     num_classes: fields.Count = 400
     """Outputs of the head."""

@@ -28,9 +28,15 @@ def validate(settings: Any) -> None:
     First every bound in the tree of dataclasses counts, then each ``check`` method in it, those of
     nested dataclasses before their parent's.
     """
-    for flag, hint in flag_types(type(settings), annotated=True).items():
-        _check_bounds(flag, hint, attrgetter(flag.replace("-", "_"))(settings))
+    check_bounds(settings)
     _check_relations(settings)
+
+
+def check_bounds(settings: Any, prefix: str = "") -> None:
+    """Raise UserError for a value beyond the bounds that its field declares; ``prefix``: of the
+    flags, as "data.", where the settings are part of a tree."""
+    for flag, hint in flag_types(type(settings), annotated=True).items():
+        _check_bounds(prefix + flag, hint, attrgetter(flag.replace("-", "_"))(settings))
 
 
 def require(condition: bool, flag: str, value: object, remedy: str) -> None:

@@ -3,11 +3,12 @@
 The text under a field is its help on the command line. No torch here, so that ``--help`` is fast.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Interval, Predicate
+from annotated_types import Gt, Interval, Le, Predicate
 
 from slowfast_dist.config import fields
 from slowfast_dist.config.checks import Remedy
@@ -94,13 +95,16 @@ class EvaluateCommand:
     spatial_crops: fields.SpatialCrops | None = None
     """Crops of each clip: 1 (centre) or 3 (along the longer side); none: as the run's validation.
     The field's usual test has 3."""
-    top_k: Annotated[tuple[int, ...], Gt(0), Remedy("give numbers above 0")] = (1, 5)
+    top_k: Annotated[
+        tuple[int, ...], Gt(0), Remedy("give numbers above 0"), Le(fields.MOST)
+    ] = (1, 5)
     """A video counts as right if its class is among the k most probable: which k are reported.
     One that is not below the number of classes is left out."""
     hardest: fields.ListLength = 20
     """Mistakes listed, those of the highest loss first."""
     resamples: fields.ListLength = 1000
     """Draws of the bootstrap behind the 95 % intervals of accuracy and macro-F1; 0: none."""
+    csv_safe: fields.CsvSafe = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ class Predict:
     """Write a copy of each video with the class and its probability in the picture."""
     output: Path = Path("predictions")
     """Folder for what --segments and --annotate write, made if need be."""
+    csv_safe: fields.CsvSafe = False
     seconds: fields.PositiveFloat | None = None
     """Stop a live source after this many seconds; none: at Ctrl-C or when it ends."""
     timeout: fields.PositiveFloat = 10.0
@@ -186,6 +191,9 @@ class Report:
     one for several runs."""
     hardest: Annotated[int, Interval(ge=0, le=1000)] = 12
     """Videos shown among those that the model got most wrong."""
+    videos: Path | None = None
+    """Folder of the videos of which stills are shown, as for a run whose data has moved, or whose
+    CSV names files elsewhere; none: the one that the run names. No other file is opened."""
 
 
 def _is_user_and_name(repository: str) -> bool:
@@ -211,6 +219,13 @@ class ModelCard:
     """Write a new card also where the one that is there was changed by hand."""
 
 
+_TOKEN_REMEDY = "give auto, or 16 to 256 of A to Z, a to z, 0 to 9, - and _ that nobody guesses"
+
+
+def _is_token(token: str | None) -> bool:
+    return token in (None, "auto") or re.fullmatch(r"[\w-]{16,256}", token or "", re.A) is not None
+
+
 @dataclass(frozen=True)
 class Serve:
     """Show a run's best model in the browser: drop a video, see what it says.
@@ -221,8 +236,13 @@ class Serve:
     port: Annotated[int, Interval(ge=0, le=65535)] = 7860
     """Port to listen on; 0: any free one."""
     host: str = "127.0.0.1"
-    """Address to listen on: this machine alone. There is no login: give another one only behind
-    something that has."""
+    """Address to listen on: this machine alone. Another one asks for --token, or for --no-token;
+    nothing is encrypted."""
+    token: Annotated[str | None, Predicate(_is_token), Remedy(_TOKEN_REMEDY)] = None
+    """What visitors have to show, once in a browser, or as Authorization: Bearer. auto: a new one,
+    printed with the address; give that, as other users of this machine see command lines."""
+    no_token: bool = False
+    """Let in whoever reaches --host."""
     max_megabytes: fields.PositiveFloat = 200.0
     """Largest video taken."""
     max_seconds: fields.PositiveFloat = 600.0

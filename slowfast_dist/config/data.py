@@ -72,8 +72,9 @@ class DataConfig:
     """Decoding processes of each training process; 0: none.
     auto: the CPUs shared out, at most 8."""
     decoder: Literal["auto", "decord", "pyav"] = "auto"
-    """auto: the faster library that gives the right frames of a file; that was PyAV, 1.4 to 2.9
-    times as fast as Decord, for every kind of file measured ('benchmark loader')."""
+    """auto, pyav: PyAV, which gives the right frames of every file, 1.4 to 2.9 times as fast as
+    Decord ('benchmark loader'). decord: Decord, with its FFmpeg of 2018, for files that the probe
+    found sound and of plain order, and PyAV for the others."""
     max_bad_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.05
     """Stop when more than this share of the training videos failed to decode during training."""
 
@@ -100,6 +101,10 @@ class DataConfig:
                 f"--data.group-pattern {self.group_pattern}: no regular expression ({error}): "
                 "give one, as 'seq\\d+'"
             ) from None
+        self.check_sizes()
+
+    def check_sizes(self) -> None:
+        """Raise UserError for sizes that do not go together."""
         low, high = self.short_side
         sides = f"{low} {high}"
         require(0 < low <= high, "data.short-side", sides, "give two sizes, smaller first")

@@ -11,6 +11,10 @@ from slowfast_dist.config.checks import Remedy
 MOST = 10**6
 """Largest count that a flag takes: a larger one is a slip of the keyboard, and would overflow."""
 
+MOST_AMOUNT = 10**9
+"""Largest amount that is no count, as of seconds (30 years) or megabytes; more is a slip, and
+overflows where it becomes a time."""
+
 MOST_FRAMES = 4096
 """Frames of a clip at most; more is a slip, and brings the machine down."""
 
@@ -39,10 +43,10 @@ METRICS = (
 )  # fmt: skip
 """Names below train/ and val/ in metrics.jsonl."""
 
-Positive = Annotated[int, Gt(0)]
 Count = Annotated[int, Gt(0), Le(MOST)]
-NotNegative = Annotated[float, Ge(0)]
-PositiveFloat = Annotated[float, Gt(0)]
+Positive = Count
+NotNegative = Annotated[float, Ge(0), Le(MOST_AMOUNT)]
+PositiveFloat = Annotated[float, Gt(0), Le(MOST_AMOUNT)]
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
 ListLength = Annotated[int, Interval(ge=0, le=MOST)]
 
@@ -64,7 +68,7 @@ Format = Literal["onnx", "pt2", "safetensors"]
 
 def is_even_from_16(side: int) -> bool:
     """Whether encoders take a picture of this many pixels a side."""
-    return side >= 16 and side % 2 == 0
+    return 16 <= side <= MOST_SHORT_SIDE and side % 2 == 0
 
 
 def as_training(flag: str, more: str = "") -> Doc:
@@ -96,7 +100,9 @@ LoaderWorkers = Annotated[
     Interval(ge=0, le=MOST_WORKERS),
     Remedy(f"give 0 or a number above it, up to {MOST_WORKERS}"),
 ]
-ReaderProcesses = Annotated[int | Literal["auto"], Gt(0), Remedy("give a number above 0, or auto")]
+ReaderProcesses = Annotated[
+    int | Literal["auto"], Gt(0), Remedy("give a number above 0, or auto"), Le(MOST_WORKERS)
+]
 
 FrozenStages = Annotated[
     int | Literal["none", "backbone"],
@@ -108,6 +114,14 @@ Monitor = Annotated[
     str,
     Predicate([f"{side}/{name}" for side in ("train", "val") for name in METRICS].__contains__),
     Remedy(f"give train/ or val/ and one of {', '.join(METRICS)}"),
+]
+
+CsvSafe = Annotated[
+    bool,
+    Doc(
+        "In CSV files put an apostrophe before names that begin with = + - @ or a tab, which a "
+        "spreadsheet would compute. Programs then see other names."
+    ),
 ]
 
 JsonResults = Annotated[bool, Doc("Print the results as one JSON object, in the last line.")]

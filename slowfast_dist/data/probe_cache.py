@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from slowfast_dist.data.listing.columns import FIELDS, OWN_TEXTS, InfoColumns, Rows, Texts
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.parsing import parse_json
 from slowfast_dist.video.probe import VERSION
 
 SAVE_SECONDS = 60.0
@@ -215,9 +216,8 @@ def _laid_out(header: bytes, columns: dict[str, NDArray[Any]]) -> Iterator[Any]:
 
 
 def read_segment(path: Path) -> Segment | None:
-    """None for what is damaged, of another version, or cannot be read, as another user's.
-
-    Raises FileNotFoundError.
+    """None for one of another version, for one that cannot be read, as another user's, and for one
+    that is damaged, which is said. Raises FileNotFoundError.
     """
     try:
         content = memoryview(path.read_bytes())
@@ -228,11 +228,30 @@ def read_segment(path: Path) -> Segment | None:
     start = len(MAGIC) + DIGEST_SIZE
     body = content[start:]
     digest = hashlib.blake2b(body, digest_size=DIGEST_SIZE).digest()
-    if content[:start] != MAGIC + digest:
+    magic = bytes(content[: len(MAGIC)])
+    if magic != MAGIC and _KIND.fullmatch(magic):
         return None
+    try:
+        if content[:start] != MAGIC + digest:
+            raise ValueError("another checksum")
+        return _parsed(body)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        logger.warning(
+            f"{path}: is damaged and dropped: its videos are checked again", extra={"stderr": True}
+        )
+        return None
+
+
+_KIND = re.compile(MAGIC.replace(b"3", rb"\d"))
+"""How a segment of any version begins."""
+
+
+def _parsed(body: memoryview) -> Segment | None:
+    """A segment behind its digest; None for one of another version. Raises ValueError, or another
+    of the errors that `read_segment` names, for what no writer wrote."""
     place = ALIGNMENT + int.from_bytes(body[:ALIGNMENT], "little")
     columns = {}
-    header = json.loads(bytes(body[ALIGNMENT:place]))
+    header = parse_json(bytes(body[ALIGNMENT:place]))
     for name, dtype, count in header["columns"]:
         place += -place % ALIGNMENT
         columns[name] = np.frombuffer(body, np.dtype(dtype), count, place)
@@ -241,9 +260,12 @@ def read_segment(path: Path) -> Segment | None:
     found = {name: column for name, column in infos.items() if column is not None}
     if header["version"] != VERSION or len(found) < len(FIELDS):
         return None
+    names = Texts(columns["names"], columns["offsets"])
     own = {name: Texts(columns[f"text.{name}"], columns[f"offsets.{name}"]) for name in OWN_TEXTS}
-    return Segment(
-        Texts(columns["names"], columns["offsets"]),
-        columns["stamps"].reshape(-1, 2),
-        InfoColumns(found, header["texts"] | own),
-    )
+    infos = InfoColumns(found, header["texts"] | own)
+    stamps = columns["stamps"].reshape(-1, 2)
+    names.check()
+    infos.check()
+    if not len(names) == len(stamps) == len(infos) or stamps.dtype != np.int64:
+        raise ValueError("its columns are of several lengths")
+    return Segment(names, stamps, infos)

@@ -1,8 +1,10 @@
 """Published weights and the names of their classes: torch.hub's cache, else a download into it."""
 
 import json
+import os
 import re
 import socket
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import DataSet
+from slowfast_dist.model.weights import HEAD, read_state_dict
 
 ZOO_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo"
 """As in pytorchvideo/models/hub/slowfast.py; its docs/source/model_zoo.md lists the files."""
@@ -45,6 +48,10 @@ repository, as they are parts of data sets. Charades' is in a file of its annota
 DOWNLOAD_TIMEOUT = 30.0
 """Seconds without a byte after which a download is given up; torch.hub itself waits for ever."""
 
+MOST_DOWNLOAD = 10**9
+"""Bytes of a file of weights at most: the largest network has 63 million numbers of 4 bytes, and
+with what an optimizer keeps of each it would have three times as many."""
+
 LONGEST_LIST = 1 << 20
 """Bytes of a list of names at most: the longest has 13 KB."""
 
@@ -72,7 +79,7 @@ def hub_file(data: DataSet, name: str) -> Path:
         return path
     url = f"{ZOO_URL}/{file}"
     try:
-        _download(url, path)
+        _download(url, path, lambda arrived: check_download(arrived, data, name, url))
     except (OSError, HTTPException) as error:
         raise UserError(
             f"--model.name {name}: its {TITLES[data]} weights are not here and {url} cannot be "
@@ -80,6 +87,28 @@ def hub_file(data: DataSet, name: str) -> Path:
             "with --model.weights, or start from scratch with --model.pretrained false"
         ) from error
     return path
+
+
+def check_download(path: Path, data: DataSet, name: str, url: str) -> None:
+    """Raise UserError unless a file that was downloaded for model ``name`` can be its weights:
+    tensors alone, finite, with a head of the data set's classes. Whether all names and shapes are
+    those of the model `load_weights` tells.
+
+    Its publisher names no checksum with which it could be compared.
+    """
+    if path.stat().st_size > MOST_DOWNLOAD:
+        raise UserError(f"--model.name {name}: {url} gave more than {MOST_DOWNLOAD:,} bytes")
+    try:
+        state = read_state_dict(path, url)
+    except UserError as error:
+        said = str(error).replace(f"{url} {path}: ", "")
+        raise UserError(f"--model.name {name}: what {url} gave {said}") from None
+    rows = [len(state[key]) if key in state and state[key].ndim else None for key in HEAD]
+    if rows != [CLASSES[data]] * 2:
+        raise UserError(
+            f"--model.name {name}: what {url} gave are other weights, as their head is none of "
+            f"{CLASSES[data]} classes: give the right file with --model.weights"
+        )
 
 
 def cached_name(file: str) -> str:
@@ -135,12 +164,19 @@ def _cache() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _download(url: str, path: Path) -> None:
-    """A temporary file, then a rename."""
+def _download(url: str, path: Path, check: Callable[[Path], None] | None = None) -> None:
+    """To a temporary file, which takes its name once ``check`` found nothing wrong with it."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path))
+        arrived = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            torch.hub.download_url_to_file(url, str(arrived))
+            if check:
+                check(arrived)
+            os.replace(arrived, path)
+        finally:
+            arrived.unlink(missing_ok=True)
     finally:
         socket.setdefaulttimeout(before)

@@ -17,7 +17,8 @@ from slowfast_dist.model.description import NetworkDescription, ShortVideos
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.heads import HeadStart, describe_head, match_rows
 
-_HEAD = ("blocks.6.proj.weight", "blocks.6.proj.bias")
+HEAD = ("blocks.6.proj.weight", "blocks.6.proj.bias")
+"""Names of the head's weight and bias."""
 _WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DistributedDataParallel, torch.compile
 
 
@@ -55,7 +56,7 @@ def load_weights(
     own = model.state_dict()
     shapes = {key: value.shape for key, value in own.items()}
     fits = {key: value for key, value in state.items() if value.shape == shapes.get(key)}
-    if lacking := [key for key in own if key not in fits and key not in _HEAD]:
+    if lacking := [key for key in own if key not in fits and key not in HEAD]:
         if known.model not in (None, config.name):
             raise UserError(
                 f"{flag} {path}: is a {known.model} and does not fit --model.name {config.name}: "
@@ -65,12 +66,12 @@ def load_weights(
             f"{flag} {path}: does not fit --model.name {config.name}, as it "
             f"{_misfits(own, state, lacking)}: give the --model.name that the file was saved from"
         )
-    outputs = len(own[_HEAD[1]])
+    outputs = len(own[HEAD[1]])
     head = match_rows(config.head, classes, outputs, known.classes, _head_rows(own, state), path)
     if head.any_kept:
-        fits |= {key: _filled(own[key], state[key], head.rows) for key in _HEAD}
+        fits |= {key: _filled(own[key], state[key], head.rows) for key in HEAD}
     else:
-        fits = {key: value for key, value in fits.items() if key not in _HEAD}
+        fits = {key: value for key, value in fits.items() if key not in HEAD}
     model.load_state_dict(fits, strict=False)
     left_out = [key for key in state if key not in own]
     lines = [f"{config.name}: loaded {len(fits)} of {len(own)} tensors from {path}"]
@@ -82,8 +83,8 @@ def load_weights(
 
 def _head_rows(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> int | None:
     """The number of classes of the file's head; None where it has none that fits."""
-    weight, bias = (state.get(key) for key in _HEAD)
-    if weight is None or bias is None or weight.shape[1:] != own[_HEAD[0]].shape[1:]:
+    weight, bias = (state.get(key) for key in HEAD)
+    if weight is None or bias is None or weight.shape[1:] != own[HEAD[0]].shape[1:]:
         return None
     return len(weight) if weight.shape[:1] == bias.shape else None
 

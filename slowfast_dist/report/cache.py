@@ -21,6 +21,7 @@ from slowfast_dist.report.thumbnails import Thumbnails
 from slowfast_dist.runs.history import History
 from slowfast_dist.runs.run import Split
 from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.parsing import parse_json
 
 CACHE = "report_cache.json"
 
@@ -65,8 +66,8 @@ def read_cache(run: Path) -> Cache:
         content = data[before : -len(_END)]
         if data != _signed(content):
             return Cache()
-        return _parsed(json.loads(content))
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        return _parsed(parse_json(content))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return Cache()
 
 

@@ -17,10 +17,11 @@ import jinja2
 import yaml
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.metrics.scores import ALL_CLASSES, over_classes
+from slowfast_dist.metrics.scores import ALL_CLASSES, MACRO_CLASSES, over_classes
 from slowfast_dist.model.description import from_json, network_defaults
 from slowfast_dist.report.format import head_parts, interval, score
 from slowfast_dist.runs.best_model import DESCRIPTION, read_description
+from slowfast_dist.runs.reading import whole
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.text import clean
 
@@ -118,11 +119,11 @@ def render_card(description: Mapping[str, Any], files: Sequence[str]) -> str:
         front = _front_matter(facts)
         text = _template().render(facts)
     except (
-        AttributeError, IndexError, KeyError, TypeError, ValueError, jinja2.UndefinedError
+        ArithmeticError, AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError,
     ) as error:  # fmt: skip
         raise UserError(
-            f"RUN {DESCRIPTION}: is damaged ({type(error).__name__} {error}): take it from the run "
-            "again"
+            f"RUN {DESCRIPTION}: is damaged ({type(error).__name__} {str(error)[:200]}): take it "
+            "from the run again"
         ) from None
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=90)
     body = re.sub(r"\n{3,}", "\n\n", text).strip()
@@ -136,7 +137,7 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"markdown": _markdown, "code": _code, "score": score}
-    environment.filters["interval"] = interval
+    environment.filters |= {"interval": interval, "whole": _whole}
     return environment.get_template("card.md")
 
 
@@ -146,12 +147,14 @@ def _facts(description: Mapping[str, Any], files: Sequence[str]) -> dict[str, An
     metrics, clip = description.get("metrics", {}), description["clip"]
     training = {**training, **_unusual(description)}
     val = {k[4:]: v for k, v in metrics.items() if k.startswith("val/") and v is not None}
+    _whole(val.get(MACRO_CLASSES, 0))
     if not (over := over_classes(val, len(description["classes"]))):
         val.pop(f"f1_macro{ALL_CLASSES}", None)  # the same number once more
     versions = training.get("versions", {})
-    made = [f"{name} {version}" for name, version in versions.items() if version]
+    made = [_markdown(f"{name} {version}") for name, version in versions.items() if version]
     if commit := training.get("git_commit"):
         made.append(f"commit `{_code(str(commit))[:12]}`")
+    videos = "validation videos"
     return {
         "facts": description, "model": description["model"]["name"], "data": data, "val": val,
         "over": over,
@@ -160,7 +163,7 @@ def _facts(description: Mapping[str, Any], files: Sequence[str]) -> dict[str, An
         "start": training.get("started_from"), "source": training.get("pretrained_on"),
         "head": head_parts(training),
         "monitor": str(description.get("monitor")), "intervals": description.get("intervals", {}),
-        "videos": f"{val['videos']} validation videos" if "videos" in val else "validation videos",
+        "videos": f"{_whole(val['videos'])} {videos}" if "videos" in val else videos,
         "views": clip["temporal_views"] * clip["spatial_crops"],
         "smallest": min((row["support"] for row in description.get("per_class", [])), default=0),
         "exports": [(name, use) for name, use in EXPORTS.items() if name in files],
@@ -186,6 +189,13 @@ def _markdown(text: str) -> str:
     text = re.sub(r"([\\`*\[\]<>|#~$&])", r"\\\1", clean(" ".join(text.split())))
     text = re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", text)  # else it may begin a list, or be a line
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # inside a word it is no emphasis
+
+
+def _whole(value: Any) -> str:
+    """A count. Raises ValueError for what is none: it stands in the card as it is."""
+    if (count := whole(value)) is None:
+        raise ValueError(f"{str(value)[:80]!r} is no count")
+    return str(count)
 
 
 def _code(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jinja2
 
+from slowfast_dist.config.checks import require
 from slowfast_dist.config.commands import Report
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.video_table import VideoTable
@@ -22,10 +23,18 @@ from slowfast_dist.report.cache import Cache, read_cache, write_cache
 from slowfast_dist.report.charts import px
 from slowfast_dist.report.format import FILTERS
 from slowfast_dist.report.run_page import picture_size, run_context
-from slowfast_dist.report.thumbnails import COMMAND_LIMIT, TRAINING_LIMIT, TimeLimit, thumbnails_of
+from slowfast_dist.report.thumbnails import (
+    COMMAND_LIMIT,
+    OUTSIDE,
+    TRAINING_LIMIT,
+    Thumbnails,
+    TimeLimit,
+    thumbnails_of,
+)
 from slowfast_dist.runs.predictions import find_predictions
 from slowfast_dist.runs.reading import file_stamp, number
 from slowfast_dist.runs.run import is_run, read_run, read_split
+from slowfast_dist.runs.videos import root_of
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.text import clean, size
 
@@ -43,6 +52,9 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
     if twice is not None:
         raise UserError(f"RUN {twice}: is given twice: give each run once")
     several, cache = len(folders) > 1, None
+    if command.videos is not None:
+        require(not several, "videos", command.videos, "a comparison shows no stills: give one RUN")
+        require(command.videos.is_dir(), "videos", command.videos, "there is no such folder")
     output = command.output or (Path("comparison.html") if several else runs[0] / PAGE)
     _require_ours(output, "--output " if command.output else "")
     if several:
@@ -50,7 +62,7 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
 
         content = render("comparison.html", comparison_context(folders))
     else:
-        content, cache = _page(folders[0], command.hardest, COMMAND_LIMIT, None)
+        content, cache = _page(folders[0], command.hardest, COMMAND_LIMIT, None, command.videos)
     try:
         write_page(output, content)
         if cache and output.parent.resolve() == folders[0].resolve():
@@ -59,6 +71,20 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
         raise RunError(f"cannot write {output}: {reason_of(error)}") from error
     about = f"{len(folders)} runs compared" if several else f"report of {runs[0]}"
     print(f"{about}: {output} ({size(len(content))}); open it in a browser", flush=True)
+    if cache is not None:
+        _say_stills(cache.thumbnails, command.videos or root_of(folders[0]))
+
+
+def _say_stills(thumbnails: Mapping[str, Thumbnails], root: Path | None) -> None:
+    """What somebody should know who mails the page."""
+    shown = sum(bool(one.pictures) for one in thumbnails.values())
+    if shown:
+        print(f"it shows stills of {shown} videos of {root}; --hardest 0: of none", flush=True)
+    if outside := sum(one.reason == OUTSIDE for one in thumbnails.values()):
+        print(
+            f"of {outside} videos it shows none, as they are not below the folder of the data: "
+            "--videos DIR shows those below DIR", flush=True,
+        )  # fmt: skip
 
 
 def write_report(run: Path, hardest: int = 12, videos: VideoTable | None = None) -> Path:
@@ -124,10 +150,14 @@ def _require_ours(output: Path, flag: str) -> None:
 
 
 def _page(
-    folder: Path, hardest: int, limit: TimeLimit, videos: VideoTable | None
+    folder: Path,
+    hardest: int,
+    limit: TimeLimit,
+    videos: VideoTable | None,
+    place: Path | None = None,
 ) -> tuple[bytes, Cache]:
     """The page about a run, and the cache for the next one. What the last page found out is taken
-    over where it still holds."""
+    over where it still holds. ``place``: the folder of the videos that the user named."""
     cache = read_cache(folder)
     run = read_run(folder, cache.history)
     now, split_now = file_stamp(run.predictions), file_stamp(folder / "split.csv")
@@ -137,7 +167,7 @@ def _page(
         summary = None if predictions is None else summarise(predictions, hardest)
     split = cache.split if split_now == cache.split_stamp else None
     run = replace(run, summary=summary, split=split or read_split(folder / "split.csv"))
-    thumbnails = thumbnails_of(run, cache.thumbnails, limit, videos)
+    thumbnails = thumbnails_of(run, cache.thumbnails, limit, videos, place)
     content = render("run.html", run_context(run, thumbnails))
     return content, Cache(run.history, summary, now, hardest, run.split, split_now, thumbnails)
 

@@ -20,7 +20,7 @@ from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.runs.reading import file_stamp
 from slowfast_dist.runs.run import Run
-from slowfast_dist.runs.videos import data_root
+from slowfast_dist.runs.videos import data_root, is_below
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GuardedReader
@@ -37,6 +37,9 @@ QUALITY = 72
 """Of the JPEGs: 3 to 6 kB each, so that a page with twelve videos stays below 300 kB."""
 LEAST_SECONDS = 0.05
 """Time left below which no further video is begun: opening one alone takes about that long."""
+
+OUTSIDE = "it is not below the folder of the data: 'report --videos DIR' shows those below DIR"
+"""The reason of a video that a run names, and that was not opened."""
 
 LATE = "there was no time left to read it: the next report tries again"
 """The reason of a video that was not begun."""
@@ -66,27 +69,38 @@ class Thumbnails:
 
 
 def thumbnails_of(
-    run: Run, known: Mapping[str, Thumbnails], limit: TimeLimit, videos: VideoTable | None = None
+    run: Run,
+    known: Mapping[str, Thumbnails],
+    limit: TimeLimit,
+    videos: VideoTable | None = None,
+    folder: Path | None = None,
 ) -> dict[str, Thumbnails]:
     """The thumbnails of the run's hardest videos, by their names.
 
     What is ``known`` of a file that has not changed, or is gone, is taken over. ``videos`` are
     those of a training, whose probe says what they hold; without them a file that the
     probe's cache does not know is probed, in a process of its own and for as long as that takes.
+
+    A run may be another's, and its page be mailed: of the files that it names only those are opened
+    that lie, links followed, below the data's root, or anywhere below ``folder``, which the user
+    named.
     """
     names = list(dict.fromkeys(one.path for one in run.summary.hardest)) if run.summary else []
+    outside = set[str]()
     if not names:
         return {}
     if limit is COMMAND_LIMIT:  # what a training had no time for, or could not read then
         known = {name: drawn for name, drawn in known.items() if drawn.pictures}
-    if videos is None and run.data is None:
+    if videos is None and run.data is None and folder is None:
         reason = "config.yaml does not say where the videos are"
         return {name: known.get(name, Thumbnails((), reason)) for name in names}
     if videos is not None:
         root = videos.root
     else:
-        root = data_root(run.data or "", run.folder, run.settings)
-    stamps = {name: file_stamp(root / name) or () for name in names}
+        root = folder or data_root(run.data or "", run.folder, run.settings)
+        follow = folder is not None
+        outside = {name for name in names if not is_below(root, name, follow)}
+    stamps = {name: () if name in outside else file_stamp(root / name) or () for name in names}
     done: dict[str, Thumbnails] = {}
     for name in names:
         earlier = known.get(name)
@@ -96,6 +110,9 @@ def thumbnails_of(
     waiting = [name for name in names if name not in done]
     if not waiting:
         return done
+    for name in outside.intersection(waiting):
+        done[name] = Thumbnails((), OUTSIDE)
+    waiting = [name for name in waiting if name not in outside]
     infos = _infos(root, waiting, videos)
     reader = GuardedReader()
     end = time.monotonic() + limit.total

@@ -1,6 +1,5 @@
 """models/best_model.json and the weights beside it: all that an evaluation or prediction needs."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slowfast_dist.config.checks import require
+from slowfast_dist.config.checks import check_bounds, require
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Precision
@@ -31,9 +30,10 @@ from slowfast_dist.model.weight_files import (
     write_weights,
 )  # fmt: skip
 from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
-from slowfast_dist.runs.reading import mapping, read_json
+from slowfast_dist.runs.reading import MOST_BYTES, mapping, number, whole
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.messages import sendable
+from slowfast_dist.system.parsing import parse_json
 from slowfast_dist.video.pictures import PICTURE_FACTS, PictureCounts, picture_notes
 from slowfast_dist.video.views import reads_stored
 
@@ -150,8 +150,9 @@ class BestModel:
         # A newer version may have written what the network does besides.
         if unknown := sorted(self.model.keys() - describe(network).keys()):
             raise UserError(
-                f"RUN {self.folder / DESCRIPTION}: this version does not know {unknown[0]} of a "
-                "model: use the version of slowfast_dist that trained it"
+                f"RUN {self.folder / DESCRIPTION}: this version does not know "
+                f"{_shortened(unknown[0])} of a model: use the version of slowfast_dist that "
+                "trained it"
             )
         try:
             network.load_state_dict(state)
@@ -172,7 +173,7 @@ def read_best(run: Path) -> BestModel:
     try:
         return replace(_parse(models, content), weights_sha256=_sha256_of(content))
     except (AttributeError, ValueError, KeyError, TypeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        reason = f"{error} is missing" if isinstance(error, KeyError) else _shortened(str(error))
         raise _damaged(models, reason) from None
 
 
@@ -204,11 +205,15 @@ def read_description(models: Path) -> dict[str, Any]:
     """best_model.json as it is. Raises UserError where it cannot be read, or is no JSON object."""
     path = models / DESCRIPTION
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+        return dict(parse_json(content))
     except OSError as error:
         reason = f"cannot be read ({error.strerror}): change its permissions"
         raise UserError(f"RUN {path}: {reason}") from None
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         raise _damaged(models, str(error)) from None
 
 
@@ -216,6 +221,11 @@ def _damaged(models: Path, reason: str) -> UserError:
     return UserError(
         f"RUN {models / DESCRIPTION}: is damaged ({reason}): take it from the run again"
     )
+
+
+def _shortened(text: str) -> str:
+    """A value of the file in a message may be as long as that."""
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _models(run: Path) -> Path:
@@ -238,7 +248,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     model, clip, classes = content["model"], content["clip"], content["classes"]
     numbers = ("num_frames", "sampling_rate", "short_side", "crop_size")
     for name in (*numbers, "temporal_views", "spatial_crops"):
-        if not isinstance(clip[name], int) or clip[name] < 1:
+        if whole(clip[name]) is None or clip[name] < 1:
             raise ValueError(f"{name} is {clip[name]!r}")
     clip = CLIPS_BEFORE | clip
     words = {
@@ -250,15 +260,15 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
             raise ValueError(f"{name} is {clip[name]!r}")
     frame_rate = clip["frame_rate"]
     if frame_rate != "video":
-        if not _is_rate(frame_rate):
+        if (rate := number(frame_rate)) is None:
             raise ValueError(f"frame_rate is {frame_rate!r}")
-        frame_rate = float(frame_rate)
+        frame_rate = rate
     outputs, dropout = model["num_classes"], model["dropout"]
-    if not isinstance(outputs, int) or outputs < 1:
+    if not whole(outputs):
         raise ValueError(f"num_classes is {outputs!r}")
     if clip["num_frames"] % (alpha := from_json(model).alpha):
         raise ValueError(f"num_frames is {clip['num_frames']}, no multiple of alpha {alpha}")
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+    if (share := number(dropout)) is None or not 0 <= share < 1:
         raise ValueError(f"dropout is {dropout!r}")
     if not all(isinstance(name, str) for name in classes):
         raise ValueError("classes are not names")
@@ -268,27 +278,30 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     settings |= {"short_side": (clip["short_side"],) * 2, "frame_rate": frame_rate}
     data = DataConfig(**settings)
     views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
-    seconds = content.get("data", {}).get("median_seconds")
-    if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 1e6):
+    try:  # as of the flags of a training, by which all of it is bounded
+        check_bounds(data, "data.")
+        check_bounds(views, "evaluation.")
+        data.check_sizes()
+    except UserError as error:
+        raise ValueError(str(error).removeprefix("--")) from None
+    if not isinstance(facts := content.get("data", {}), dict):
+        raise ValueError(f"data is {facts!r}")
+    seconds = facts.get("median_seconds")
+    if seconds is not None and not 0 < (number(seconds) or 0) < 1e6:
         raise ValueError(f"median_seconds is {seconds!r}")
-    pictures = mapping(content.get("data")).get("pictures")
-    if pictures is not None and not all(isinstance(pictures[name], int) for name in PICTURE_FACTS):
+    pictures = facts.get("pictures")
+    if pictures is not None and any(whole(pictures[name]) is None for name in PICTURE_FACTS):
         raise ValueError(f"pictures is {pictures!r}")
-    rates = [one["rate"] for one in mapping(content.get("data")).get("frame_rates", [])]
-    if not all(map(_is_rate, rates)):
+    rates = [one["rate"] for one in facts.get("frame_rates", [])]
+    if not all((number(rate) or 0) > 0 for rate in rates):
         raise ValueError(f"frame_rates are {rates!r}")
     precision = mapping(content.get("training")).get("mixed_precision")
+    if (epoch := whole(content["epoch"])) is None:
+        raise ValueError(f"epoch is {content['epoch']!r}")
     return BestModel(
-        folder, tuple(classes), model, data, views, content["epoch"], seconds,
+        folder, tuple(classes), model, data, views, epoch, seconds,
         precision if precision in get_args(Precision) else None, pictures, tuple(rates),
     )  # fmt: skip
-
-
-def _is_rate(value: object) -> bool:
-    """Whether it can be the frames a second of a video."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return 0 < value < float("inf")
 
 
 def save_best(

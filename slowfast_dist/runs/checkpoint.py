@@ -6,7 +6,6 @@ SHA-256 of each. It is written under a hidden name, fsynced, renamed and verifie
 one goes.
 """
 
-import json
 import os
 import re
 import shutil
@@ -30,6 +29,7 @@ from slowfast_dist.system.files import (
     sync_folder,
     write_json,
 )
+from slowfast_dist.system.parsing import parse_json
 from slowfast_dist.system.text import size
 
 FORMAT = 2
@@ -159,7 +159,7 @@ def verify_checkpoint(path: Path) -> None:
         for name in (*FILES, "manifest.json"):  # the only names that are ever opened
             if not (path / name).is_file():  # a pipe would be waited for
                 raise RunError(f"{path}: {name} is missing")
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        manifest = parse_json((path / "manifest.json").read_bytes())
         if manifest["format"] != FORMAT:
             raise RunError(f"{path}: format {manifest['format']}, this version reads {FORMAT}")
         for name, digest in {name: manifest["sha256"][name] for name in FILES}.items():
@@ -167,7 +167,7 @@ def verify_checkpoint(path: Path) -> None:
                 raise RunError(f"{path}: {name} is damaged")
     except OSError as error:
         raise RunError(f"{path}: {Path(error.filename or path).name} cannot be read") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: manifest.json is damaged") from error
 
 
@@ -179,7 +179,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             model=safetensors.torch.load_file(path / "model.safetensors"),
             optimizer=torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
             tensors=safetensors.torch.load_file(path / "training.safetensors"),
-            state=json.loads((path / "state.json").read_text(encoding="utf-8")),
+            state=parse_json((path / "state.json").read_bytes()),
         )
     except Exception as error:  # whatever the formats' readers raise: nothing was executed
         raise RunError(f"{path}: cannot be loaded ({type(error).__name__})") from error

@@ -25,7 +25,7 @@ from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.runs.settings import read_settings
 from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.messages import sendable
-from slowfast_dist.system.text import option
+from slowfast_dist.system.text import for_spreadsheets, option
 
 Status = Literal["running", "finished", "preempted", "failed"]
 PACKAGES = (
@@ -124,9 +124,15 @@ class RunFolder:
         return rows[1:]
 
 
-def write_unreadable(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
-    """Write a CSV of (path, reason, where it was met), each video once, atomically."""
+def write_unreadable(
+    path: Path, rows: Iterable[tuple[str, str, str]], safe: bool = False
+) -> None:
+    """Write a CSV of (path, reason, where it was met), each video once, atomically. ``safe``: for
+    spreadsheets, as `for_spreadsheets` has it."""
     first = {row[0]: row for row in reversed(list(rows))}
+    if safe:
+        shown = for_spreadsheets
+        first = {row[0]: (shown(row[0]), shown(row[1]), shown(row[2])) for row in first.values()}
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "reason", "where"))

@@ -5,7 +5,6 @@ So a `History` knows how far it was read: one that was kept in the report's cach
 lines that were written since.
 """
 
-import json
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from slowfast_dist.runs.reading import mapping, number, sequence, whole
+from slowfast_dist.system.parsing import parse_json
 
 MOST_LINE = 64 * 1024**2
 """Bytes of the longest line that is read; a confusion matrix of 2,000 classes has a quarter."""
@@ -76,8 +76,8 @@ class History:
         if line == b"\n":
             return
         try:
-            row = mapping(json.loads(line))
-        except (ValueError, RecursionError):
+            row = mapping(parse_json(line))
+        except ValueError:
             row = {}
         kind, epoch = row.get("kind"), whole(row.get("epoch"))
         if not isinstance(kind, str):

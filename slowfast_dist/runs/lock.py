@@ -27,6 +27,7 @@ from pathlib import Path
 import psutil
 
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.system.parsing import parse_json
 
 if sys.platform != "win32":
     import fcntl
@@ -74,9 +75,9 @@ def _this_process() -> Holder:
 def _parsed(content: bytes) -> Holder | None:
     """None where a process died before it had written all."""
     try:
-        values = json.loads(content)
+        values = parse_json(content)
         return Holder(values["host"], values["machine"], values["pid"], values["since"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

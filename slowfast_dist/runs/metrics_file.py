@@ -11,6 +11,7 @@ from typing import Any
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.files import append, atomic_write
+from slowfast_dist.system.parsing import parse_json
 
 _ONCE_AN_EPOCH = ("epoch", "classes")
 """Kinds of rows of which an epoch has one."""
@@ -70,11 +71,11 @@ def _lines_and_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
 def _row(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = parse_json(line)
         good = isinstance(row["kind"], str) and isinstance(row["global_step"], int)
         if good and (row["kind"] not in _ONCE_AN_EPOCH or isinstance(row["epoch"], int)):
             return dict(row)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         pass
     raise UserError(f"{path}, line {number}: is damaged; mend this line, or delete it")
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from slowfast_dist.metrics.scores import predicted, softmax
 from slowfast_dist.metrics.summary import Predictions
 from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.text import for_spreadsheets
 
 
 def write_predictions(
@@ -20,14 +21,18 @@ def write_predictions(
     labels: NDArray[Any],
     logits: NDArray[Any],
     classes: Sequence[str],
+    safe: bool = False,
 ) -> None:
     """Write, atomically, a CSV of path,label,prediction,prob_<class>...: one row a sample.
 
     ``names`` are the paths below the data's root, ``labels`` (N,) and ``logits`` (N, K). The
     probabilities have all their digits: metrics and loss computed again from them agree to 1e-9.
+    ``safe``: for spreadsheets, as `for_spreadsheets` has it; `read_predictions` is for the others.
     """
-    predictions, probabilities = predicted(logits), softmax(logits)
     header = ["path", "label", "prediction", *(f"prob_{name}" for name in classes)]
+    if safe:
+        names, classes = [list(map(for_spreadsheets, texts)) for texts in (names, classes)]
+    predictions, probabilities = predicted(logits), softmax(logits)
     # Paths that are not valid UTF-8 come as surrogates and go back to the bytes that they were.
     with atomic_write(path, "w", "surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,11 +1,12 @@
 """Files of a run that may be missing, damaged or another's: what is good of them, or nothing."""
 
 import csv
-import json
 import math
 from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from slowfast_dist.system.parsing import parse_json
 
 MOST_BYTES = 64 * 1024**2
 """Size of the largest file that is read whole: 60 times what 2,000 classes need. A list with a line
@@ -18,11 +19,15 @@ def read_text(path: Path, most: int | None = MOST_BYTES) -> str | None:
     A pipe or a device, which could be waited for without end, is not.
     """
     try:
-        if not path.is_file() or (most is not None and path.stat().st_size > most):
+        if not path.is_file():
             return None
-        return path.read_bytes().decode("utf-8", "surrogateescape")
+        with open(path, "rb") as file:
+            content = file.read(-1 if most is None else most + 1)
     except (OSError, ValueError):
         return None
+    if most is not None and len(content) > most:
+        return None
+    return content.decode("utf-8", "surrogateescape")
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
@@ -35,11 +40,11 @@ def file_stamp(path: Path) -> tuple[int, int] | None:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds, None where it is none."""
+    """What a JSON file holds, None where it is none, too large, or nested too deeply."""
     text = read_text(path)
     try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError):
+        return None if text is None else parse_json(text)
+    except ValueError:
         return None
 
 

@@ -6,12 +6,10 @@ from typing import Any
 
 import yaml
 
+from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.training import Config, config_dict
 from slowfast_dist.runs.reading import read_text
-
-MOST_BYTES = 1_000_000
-"""Size of the largest config.yaml that is read; one with every setting has 2 kB."""
-
+from slowfast_dist.system.parsing import MOST_YAML_BYTES, compose_yaml
 
 OLDER_WORDS = {"model.pretrained": {"true": "kinetics400", "false": "none"}}
 """What older versions wrote of a setting -> what the same is called now."""
@@ -21,9 +19,12 @@ def read_settings(path: Path) -> dict[str, str]:
     """The settings of a config.yaml, spelled as there but for OLDER_WORDS; lists with spaces. Empty
     without the file.
 
-    Whatever stands there beside ``name: value`` in groups of one level is left out.
+    What is no setting is left out: a page that is mailed shows them all, and in a run of somebody
+    else's the file may be a link to any other one.
     """
-    return _settings(read_text(path, MOST_BYTES) or "")
+    known = flag_types(Config)
+    found = _settings(read_text(path, MOST_YAML_BYTES) or "")
+    return {flag: value for flag, value in found.items() if flag in known}
 
 
 def default_settings() -> dict[str, str]:
@@ -49,8 +50,8 @@ def same_setting(one: str | None, other: str | None) -> bool:
 
 def _settings(text: str) -> dict[str, str]:
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, RecursionError, ValueError):
+        root = compose_yaml(text)
+    except yaml.YAMLError:
         return {}
     found: dict[str, str | None] = {}
     for key, node in _pairs(root):

@@ -16,6 +16,8 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.runs.reading import read_table
 from slowfast_dist.runs.run import SPLIT, read_split_names
 from slowfast_dist.runs.settings import given, read_settings
+from slowfast_dist.system.log import logger
+from slowfast_dist.system.text import option
 
 MISSING = "--data is missing: give the folder (class folders of videos) to score"
 
@@ -54,20 +56,37 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
         start = None if place.is_dir() else data_root(text, run, settings)
         listing = list_videos(place, "data", start=start, single_class=True, may_be_empty=True)
         listing = of_side(listing, "val", "data", place)
+        names = list(listing.videos.names)
+        inside = _inside(listing.videos.root, names, place, place)
+        listing = listing.select(inside)
         return place, labelled_as(listing, classes, "data", place)
     rows = [
         (name, classes.index(label))
         for name, label, side, _ in read_table(table, SPLIT)
         if side == "val" and label in classes
     ]
+    root = data_root(text, run, settings)
+    rows = [rows[row] for row in _inside(root, [name for name, _ in rows], table, place)]
     if not rows:
         raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
     videos = VideoTable(
-        data_root(text, run, settings),
+        root,
         Texts.of(name for name, _ in rows),
         np.array([label for _, label in rows], np.int32),
     )
     return table, Listing(tuple(classes), videos)
+
+
+def _inside(root: Path, names: Sequence[str], table: Path, data: Path) -> list[int]:
+    """Which of the videos that ``table`` names lie below ``root``; that others do not is said."""
+    inside = [row for row, name in enumerate(names) if is_below(root, name, follow=True)]
+    if len(inside) < len(names):
+        logger.warning(
+            f"{table}: {len(names) - len(inside)} of {len(names)} validation videos are not below "
+            f"{root} and are left out, as a run may be another's: to score them name them yourself "
+            f"({option('--data', data)})"
+        )
+    return inside
 
 
 def trained_on(models: Path, videos: VideoTable) -> int:
@@ -148,6 +167,28 @@ def data_root(text: str, run: Path, settings: Mapping[str, str]) -> Path:
         return place
     start = given(settings, "data.videos")
     return place.parent if start is None else located(start, run)
+
+
+def is_below(root: Path, name: str, follow: bool) -> bool:
+    """Whether a video that a run names, which may be another's, lies below the folder ``root``.
+
+    ``follow``: links below it may lead anywhere.
+    """
+    try:
+        below = os.path.normpath(os.path.abspath(root))
+        path = os.path.normpath(os.path.join(below, name))
+        if not follow:
+            below, path = os.path.realpath(below), os.path.realpath(path)
+    except ValueError:  # a null character
+        return False
+    return path.startswith(os.path.join(below, ""))
+
+
+def root_of(run: Path) -> Path | None:
+    """The folder of its videos that a run names."""
+    settings = read_settings(run / "config.yaml")
+    text = given(settings, "data.root", "data.val-dir")
+    return None if text is None else data_root(text, run, settings)
 
 
 def located(text: str, run: Path) -> Path:

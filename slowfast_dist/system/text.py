@@ -22,6 +22,16 @@ def clean(text: str) -> str:
     )
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""How a text begins that Excel, LibreOffice and Google Sheets may compute in place of showing it
+(OWASP, CSV Injection)."""
+
+
+def for_spreadsheets(text: str) -> str:
+    """With an apostrophe in front, which keeps it a text, where a spreadsheet might compute it."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
 def few(names: Sequence[str], most: int = 3, joint: str = ", ", quoted: bool = False) -> str:
     """The first ``most`` names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -311,6 +311,7 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
     versions = environment.get("versions", {})
     return {
         "started_from": start,
+        "started_from_sha256": environment.get("started_from_sha256"),
         "pretrained_on": source,
         "epochs": config.epochs,
         "global_batch_size": config.global_batch_size, "micro_batch_size": config.micro_batch_size,

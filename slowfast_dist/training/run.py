@@ -40,6 +40,7 @@ from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import check_frames, set_up_network
 from slowfast_dist.training.optim import build_optimizer, build_schedule, values_per_parameter
 from slowfast_dist.training.recorder import Recorder, preempted_message
+from slowfast_dist.training.start_weights import started_from
 from slowfast_dist.training.state import TrainingState, as_it_began
 from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
@@ -108,6 +109,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         environment = describe_environment(
             str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
         )
+        model = config.model
+        environment |= run_on_main(accelerator, lambda: started_from(model, start))
         run_on_main(accelerator, lambda: _check_space(config, trainer.state.network, start))
         state = checkpoint.state if checkpoint else None
         head = mapping(state["recorder"]).get("head") if state else trainer.head

@@ -1,6 +1,5 @@
 """The weights that a training starts from: which file, of which classes, and whether they fit."""
 
-import json
 from collections.abc import Mapping
 from math import log, sqrt
 from pathlib import Path
@@ -10,7 +9,10 @@ from safetensors import SafetensorError, safe_open
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.description import NetworkDescription, from_json
+from slowfast_dist.model.hub import hub_file
+from slowfast_dist.model.slowfast import starts_pretrained
 from slowfast_dist.model.weights import WeightsFile
 from slowfast_dist.runs.best_model import (
     CLIPS_BEFORE,
@@ -20,7 +22,11 @@ from slowfast_dist.runs.best_model import (
     find_best_weights,
     read_best,
 )
+from slowfast_dist.runs.folder import Start
 from slowfast_dist.runs.reading import mapping, read_json, sequence
+from slowfast_dist.system.files import file_sha256
+from slowfast_dist.system.log import logger
+from slowfast_dist.system.parsing import parse_json
 
 FIRST_VIDEOS = 16
 """Videos of the first step from which FIRST_LOSS_EXCESS holds as it is; of fewer the mean loss is
@@ -82,6 +88,30 @@ def _network(facts: Mapping[str, Any]) -> NetworkDescription | None:
         return None
 
 
+def started_from(config: ModelConfig, start: Start) -> dict[str, str]:
+    """For environment.json, the SHA-256 of the file that the run's weights began as, which is said;
+    nothing for a run from scratch. Other weights than at an earlier start are said, too."""
+    earlier = mapping(read_json(start.folder.root / "environment.json")).get("started_from_sha256")
+    known = {} if not isinstance(earlier, str) else {"started_from_sha256": earlier}
+    goes_on = start.checkpoint is not None
+    if not starts_pretrained(config) or (goes_on and config.weights is None):
+        return known
+    if goes_on and (not known or config.weights is None or not config.weights.exists()):
+        return known  # the checkpoint's are used, wherever the file is now
+    if config.weights is not None:
+        path = find_weights(config.weights)[0].path
+    else:
+        assert config.published is not None
+        path = hub_file(config.published, config.name)
+    digest = file_sha256(path)
+    if not goes_on:
+        logger.info(f"weights to start from: SHA-256 {digest}")
+    if earlier not in (None, digest):
+        used = ": the checkpoint's are used" if goes_on else ""
+        logger.warning(f"{path}: the run began from other weights, SHA-256 {earlier}{used}")
+    return known if goes_on else {"started_from_sha256": digest}
+
+
 def _export_metadata(path: Path) -> dict[str, Any]:
     """What `export` wrote of a .safetensors file into it; nothing of any other file."""
     if path.suffix != ".safetensors":
@@ -96,8 +126,8 @@ def _export_metadata(path: Path) -> dict[str, Any]:
 
 def _read(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         return text
 
 

@@ -1,7 +1,8 @@
 """Frames of one video file: the right ones, or a DecodeError that says why not.
 
 PyAV reads them, by seeking where the frames' times are even, else by the index of all packets.
-Decord is there for those who ask for it, and where it is right and not much slower.
+Decord is there for those who ask for it, for files that the probe found sound and plain: it brings
+an FFmpeg of 2018.
 """
 
 import re
@@ -33,9 +34,6 @@ __all__ = [
 
 CHUNK = 4
 """Frames that Decord decodes at once: at 1080p this peaks at a third of a whole clip's memory."""
-
-LEAST_SPEED_GAIN = 1.25
-"""Times as fast as Decord that another exact reader must be to be taken in its place."""
 
 SPEED_OVER_DECORD = {"h264": 1.5, "hevc": 1.8, "vp9": 1.4, "mpeg4": 2.9}
 """How many times as fast as Decord PyAV is, by codec: the least ratio measured of the CPU time of a
@@ -134,16 +132,11 @@ class VideoInfo:
 
 
 def chosen_decoder(info: VideoInfo, decoder: Decoder) -> Literal["decord", "pyav"]:
-    """Which library reads the file: for ``auto`` Decord where its frames are right, unless PyAV is
-    at least LEAST_SPEED_GAIN times as fast there.
-
-    As measured (SPEED_OVER_DECORD) it is, in every kind of file that Decord reads right. Decord
-    stays for ``--data.decoder decord``.
+    """Which library reads the file: PyAV, which is exact and fast (SPEED_OVER_DECORD) everywhere;
+    Decord where it was asked for, for a file that the probe found sound and in which its frames are
+    right. What others send is thus never given to its FFmpeg of 2018, unless somebody wants it.
     """
-    if decoder != "auto":
-        return decoder
-    slow = SPEED_OVER_DECORD.get(info.codec, 0.0) >= LEAST_SPEED_GAIN
-    return "decord" if info.decord_exact and not slow else "pyav"
+    return "decord" if decoder == "decord" and info.decord_exact else "pyav"
 
 
 def decoder_reasons(counts: Counter[tuple[str, bool]], decoder: Decoder) -> list[str]:
@@ -154,15 +147,13 @@ def decoder_reasons(counts: Counter[tuple[str, bool]], decoder: Decoder) -> list
     if decoder == "pyav":
         return [f"PyAV reads all {counts.total()} videos (--data.decoder pyav)"]
     if decoder == "decord":
-        faults = f"; frames may be wrong in {wrong}: --data.decoder auto reads those right"
-        return [f"Decord reads all {counts.total()} videos{faults if wrong else ''}"]
-    lines = []
-    for codec, count in right.items():
-        times = SPEED_OVER_DECORD.get(codec, 0.0)
-        if times >= LEAST_SPEED_GAIN:
-            lines.append(f"PyAV reads {count} {codec} videos: {times:g} times as fast as Decord")
-        else:
-            lines.append(f"Decord reads {count} {codec} videos")
+        lines = [f"Decord reads {sum(right.values())} videos (--data.decoder decord)"]
+    else:
+        lines = [
+            f"PyAV reads {count} {codec} videos: {SPEED_OVER_DECORD[codec]:g} times as fast as "
+            "Decord"
+            for codec, count in right.items()
+        ]
     if wrong:
         lines.append(f"PyAV reads {wrong} videos in which Decord's frames are wrong or missing")
     return lines
@@ -228,18 +219,10 @@ def read_views(
     places: Places = {}
     for place, number in enumerate(indices.tolist()):
         places.setdefault(number, []).append(place)
-    if chosen_decoder(info, decoder) == "pyav":
-        _read_pyav(path, places, info, views, frames)
-        return frames
-    if decoder == "decord" and not info.decord_exact:
-        with open_video(path) as (container, _):  # a name tells nothing
-            if "mpegts" in container.format.name:
-                raise DecodeError(path, "MPEG-TS, on which Decord hangs: use --data.decoder auto")
-    try:
+    # A file that changed since the probe is one that nobody looked at.
+    if chosen_decoder(info, decoder) == "decord" and _is_unchanged(path, info):
         _read_decord(path, places, info, views, frames)
-    except DecodeError:  # Decord cannot, say, frames under 32 pixels or WebM without a duration
-        if decoder == "decord":
-            raise
+    else:
         _read_pyav(path, places, info, views, frames)
     return frames
 
@@ -302,7 +285,7 @@ def _decord_chunks(
         # Opened here and let go at the end: an idle reader goes on decoding into memory, and one
         # that a loader's process inherits does not work.
         reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-        if info.decord_exact and len(reader) != info.frames:
+        if len(reader) != info.frames:
             raise ValueError(f"{len(reader)} frames in place of {info.frames}")
         size = (info.height, info.width)
         for first in range(0, len(wanted), CHUNK):

@@ -83,7 +83,7 @@ def odd_json(content: object, draw: Random) -> object:
     return _json(draw)
 
 
-def _damaged(content: bytes, draw: Random) -> bytes:
+def damaged(content: bytes, draw: Random) -> bytes:
     """A JSON file as bytes: odd values where they still parse, or any bytes."""
     if draw.random() < 0.6:
         odd = odd_json(json.loads(content), draw)
@@ -119,7 +119,7 @@ def best_model(folder: Path, draw: Random) -> None:
     files = dict(_best_files())
     name = draw.choice((DESCRIPTION, DESCRIPTION, WEIGHTS))
     if name == DESCRIPTION:
-        files[name] = _damaged(files[name], draw)
+        files[name] = damaged(files[name], draw)
     elif draw.random() < 0.3:
         files[name] = pickle.dumps(Planted(folder / "executed"))
     else:
@@ -166,7 +166,7 @@ def checkpoint(folder: Path, draw: Random) -> None:
     files = dict(_checkpoint_files())
     name = draw.choice(list(files))
     if name.endswith(".json"):
-        files[name] = _damaged(files[name], draw)
+        files[name] = damaged(files[name], draw)
     elif draw.random() < 0.2:
         files[name] = pickle.dumps(Planted(folder / "executed"))
     else:
@@ -237,7 +237,7 @@ def run_files(folder: Path, draw: Random) -> None:
     if name == "metrics.jsonl" and draw.random() < 0.7:
         lines = _METRICS.splitlines()
         at = draw.randrange(len(lines))
-        lines[at] = _damaged(lines[at].encode(), draw).decode("utf-8", "replace")
+        lines[at] = damaged(lines[at].encode(), draw).decode("utf-8", "replace")
         files[name] = "\n".join([*lines, ""]).encode()
     else:
         files[name] = odd_bytes(draw, files[name], draw.choice(list(files.values())))

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -20,6 +21,32 @@ def changed(**groups: dict[str, object]) -> Config:
     top = groups.pop("run", {})
     parts = {name: replace(getattr(GIVEN, name), **values) for name, values in groups.items()}
     return replace(GIVEN, **top, **parts)  # type: ignore[arg-type]
+
+
+def with_value(settings: object, flag: str, value: object) -> object:
+    """``settings`` with the flag of a nested dataclass, as data.num-frames, replaced."""
+    name, _, rest = flag.replace("-", "_").partition(".")
+    inner = with_value(getattr(settings, name), rest, value) if rest else value
+    return replace(settings, **{name: inner})  # type: ignore[type-var]
+
+
+NUMBERS = [
+    (command.name, flag)
+    for command in COMMANDS.values()
+    if command.settings
+    for flag, kind in flag_types(load(command.settings)).items()
+    if re.search(r"\b(int|float)\b", str(kind))
+]
+
+
+@pytest.mark.parametrize(("command", "flag"), NUMBERS)
+def test_every_number_has_a_largest_value(command: str, flag: str) -> None:
+    settings = GIVEN if command == "train" else load(COMMANDS[command].settings or "")()
+    kind = str(flag_types(type(settings))[flag])
+    for large in (10**15, 1e300)[: 1 + ("float" in kind)]:
+        value = (large, large) if kind.startswith("tuple") else large
+        with pytest.raises(UserError, match=f"--{flag} "):
+            validate(with_value(settings, flag, value))
 
 
 def test_defaults_with_a_folder_of_videos_are_valid() -> None:

@@ -1,5 +1,6 @@
 """What others write into a run's store is not believed, and others do not learn its secret."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -194,32 +195,66 @@ def test_a_store_in_a_file_is_as_good(here: Path) -> None:
 # --- a training ----------------------------------------------------------------------------------
 
 DISTURB = """
-import os, random, select, socket, sys
+import json, os, random, select, signal, socket, sys, time
 socket.getaddrinfo("127.0.0.1", 1)  # loads what the other user may not read
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-ports = [int(port) for port in sys.argv[2:]]
-rng, sent = random.Random(0), 0
+folder, processes, ports = sys.argv[1], *map(json.loads, sys.argv[2:])
+rng, sent, begun, done = random.Random(0), dict.fromkeys(ports, 0), time.monotonic(), []
+
+def may(name, call, *given):
+    try:
+        call(*given)
+        done.append(name)
+    except PermissionError:
+        pass
+
 while not select.select([sys.stdin], [], [], 0.01)[0]:
     for port in ports:
         try:
             with socket.create_connection(("127.0.0.1", port), 1) as connection:
                 connection.sendall(rng.randbytes(rng.choice([1, 8, 64, 500, 5000])))
-                sent += 1
+                sent[port] += 1
         except OSError:
             pass
-try:
-    sys.exit(f"sees {os.listdir(sys.argv[1])}")
-except PermissionError:
-    print(sent)
+    for process in processes:  # each as long as it lives
+        try:
+            may("ends a process", os.kill, process, signal.SIGTERM)
+            may("reads its environment", open, f"/proc/{process}/environ", "rb")
+            may("reads its memory", open, f"/proc/{process}/mem", "rb")
+            may("sees its files", os.listdir, f"/proc/{process}/fd")
+        except (ProcessLookupError, FileNotFoundError):
+            pass
+    may("sees where they meet", os.listdir, folder)
+    may("writes where they meet", open, folder + "/store", "wb")
+print(json.dumps([time.monotonic() - begun, list(sent.values()), sorted(set(done))]))
 """
+
+SLOWLY = """
+import os, sys, time
+from slowfast_dist.training.step import TrainingStep
+run = TrainingStep.{step}
+def slow(self, *given, **named):
+    time.sleep({seconds})
+    return run(self, *given, **named)
+TrainingStep.{step} = slow
+sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"), {{"__name__": "__main__"}})
+"""
+"""train.py whose optimizer steps each take longer, and compute the same."""
+
+STRANGE_SECONDS = 60.0
+STEPS = 60
 
 
 @pytest.mark.slow
 @as_root
 def test_a_stranger_on_the_host_changes_nothing(tmp_path: Path) -> None:
-    """Another user of the host sends bytes to each port that a run listens on, all the time."""
-    videos = tmp_path / "videos"
+    """Another user of the host sends bytes to each port that a run listens on for a minute, and
+    tries to read its secrets, to write where it meets, and to end it."""
+    videos, slowly = tmp_path / "videos", tmp_path / "slowly.py"
     make_videos(videos, 6, seed=0, size=32, frames=12, classes=("moves left", "moves right"))
+    slowly.write_text(SLOWLY.format(step="run", seconds=1.15 * STRANGE_SECONDS / STEPS))
     words = (
         ROOT / "train.py", *TINY, "--data.root", videos, "--global-batch-size", "4",
         "--micro-batch-size", "2", "--model.norm", "local", "--epochs", "20", "--output-dir",
@@ -227,7 +262,8 @@ def test_a_stranger_on_the_host_changes_nothing(tmp_path: Path) -> None:
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     with Group(*words, undisturbed, processes=2, log=tmp_path / "log") as group:
         assert group.codes([0, 1], 600) == [0, 0], group.printed()
-    with Group(*words, disturbed, processes=2, log=tmp_path / "log") as group:
+    assert len(rows(undisturbed, "step")) == STEPS
+    with Group(slowly, *words, disturbed, processes=2, log=tmp_path / "log") as group:
         group.wait_for_steps(disturbed, 2)
         begin = time.monotonic()
         connections = [
@@ -235,15 +271,17 @@ def test_a_stranger_on_the_host_changes_nothing(tmp_path: Path) -> None:
         ]
         ports = {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
         assert ports  # the heartbeat's and gloo's
+        given = json.dumps([p.pid for p in group.processes]), json.dumps(sorted(ports))
         stranger = subprocess.Popen(
-            [sys.executable, "-c", DISTURB, meeting.user_folder(), *map(str, ports)],
+            [sys.executable, "-c", DISTURB, meeting.user_folder(), *given],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert group.codes([0, 1], 600) == [0, 0], group.printed()
         show_measured("a training beside a stranger: ended", begin)
-        sent, fault = stranger.communicate("\n", 60)
+        said, fault = stranger.communicate("\n", 60)
     assert stranger.returncode == 0, fault
-    assert int(sent) > 100
+    seconds, sent, could = json.loads(said)
+    assert seconds > STRANGE_SECONDS and min(sent) > 100 and could == []
     for name in ("models/best_model_weights.pth", "predictions/val_best.csv"):
         assert (disturbed / name).read_bytes() == (undisturbed / name).read_bytes()
     losses = [[row["step/loss"] for row in rows(run, "step")] for run in (disturbed, undisturbed)]

@@ -39,13 +39,13 @@ class Server:
             )  # fmt: skip
         assert self.process.stdout
         self.line = self.process.stdout.readline()
-        found = re.search(r"http://(\S+):(\d+)/ ", self.line)
+        found = re.search(r"http://(\S+):(\d+)/(\S*) ", self.line)
         assert found, f"no address in {self.line!r}; {self.log.read_text()}"
-        self.host, self.port = found[1].strip("[]"), int(found[2])
+        self.host, self.port, self.query = found[1].strip("[]"), int(found[2]), found[3]
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}/"
+        return f"http://{self.host}:{self.port}/{self.query}"
 
     def __enter__(self) -> Self:
         return self

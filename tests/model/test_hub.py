@@ -1,14 +1,19 @@
 """Published weights and the names of their classes: found, downloaded once, or asked for."""
 
 import json
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 import torch
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
-from slowfast_dist.model import hub
+from slowfast_dist.model import hub, weights
 from slowfast_dist.model.slowfast import SlowFast, build_model, starts_pretrained
 
 
@@ -95,3 +100,59 @@ def test_without_a_network_it_says_what_to_put_where(cache: Path) -> None:
     place = cache / "kinetics400_classnames.json"
     with pytest.raises(UserError, match=f"cannot be downloaded .*: put it at {place}"):
         hub.class_names("kinetics400")
+
+
+class Answers(SimpleHTTPRequestHandler):
+    """What lies in a folder, without a word."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def small_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a server in place of the hub's, for a small network."""
+    (tmp_path / "hub" / "kinetics").mkdir(parents=True)
+    handler = partial(Answers, directory=tmp_path / "hub")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(hub, "ZOO_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setitem(hub.PUBLISHED["kinetics400"], "slowfast_tiny", "kinetics/TINY.pyth")
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
+        yield tmp_path / "hub" / "kinetics" / "TINY.pyth"
+        server.shutdown()
+
+
+def test_a_download_is_looked_at_before_it_is_kept(
+    small_hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hub.ZOO_URL.startswith("http://127.") and hub.CLASSES["kinetics400"] == 400
+    good = SlowFast("slowfast_tiny", 400, 0.0).state_dict()
+    kept = tmp_path / "cache" / "checkpoints" / "TINY.pyth"
+    others = SlowFast("slowfast_tiny", 399, 0.0).state_dict()
+    headless = {key: value for key, value in good.items() if key not in weights.HEAD}
+    infinite = {key: value * float("inf") for key, value in good.items() if "weight" in key}
+    refused: list[tuple[object, str]] = [
+        (others, "are other weights"), (headless, "are other weights"),
+        ({**good, **infinite}, "inf|finite|not a number"), (Path("x"), "pickled Python object"),
+        ({}, "holds no tensors"),
+    ]  # fmt: skip
+    for content, said in refused:
+        torch.save({"model_state": content} if isinstance(content, dict) else content, small_hub)
+        with pytest.raises(UserError, match=said) as raised:
+            hub.hub_file("kinetics400", "slowfast_tiny")
+        assert "/TINY.pyth gave" in str(raised.value) and "tmp" not in str(raised.value)
+        assert list(kept.parent.iterdir()) == []
+    torch.save({"model_state": good, "epoch": 3}, small_hub)
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "MOST_DOWNLOAD", 1000)
+        with pytest.raises(UserError, match="gave more than 1,000 bytes"):
+            hub.hub_file("kinetics400", "slowfast_tiny")
+    assert hub.hub_file("kinetics400", "slowfast_tiny") == kept
+    assert list(kept.parent.iterdir()) == [kept]
+    small_hub.unlink()
+    assert hub.hub_file("kinetics400", "slowfast_tiny") == kept  # of the cache
+
+
+def test_the_hub_is_asked_over_an_encrypted_connection() -> None:
+    assert hub.ZOO_URL.startswith("https://")

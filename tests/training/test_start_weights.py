@@ -13,11 +13,15 @@ from slowfast_dist.commands.export.command import run_export
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.model.slowfast import SlowFast, build_model
+from slowfast_dist.runs.folder import RunFolder, Start
+from slowfast_dist.system.files import file_sha256, write_json
 from slowfast_dist.training.start_weights import (
     find_weights,
     high_first_loss,
     other_clips,
+    started_from,
 )
 from tests.helpers.small_model import CLIP, write_model
 
@@ -114,3 +118,32 @@ def test_a_new_head_starts_at_the_loss_of_guessing(classes: int, videos: int) ->
     assert sure_and_wrong is not None
     assert f"ln({classes}) = {log(classes):.2f}" in sure_and_wrong
     assert "--model.head new" in sure_and_wrong
+
+
+def test_the_file_that_a_run_began_from_is_known_by_its_checksum(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "slowfast_dist")
+    network, _ = build_model(ModelConfig("slowfast_tiny", pretrained=False), 2)
+    file, folder = tmp_path / "tiny.pth", RunFolder(tmp_path / "run")
+    torch.save(network.state_dict(), file)
+    config, digest = ModelConfig("slowfast_tiny", weights=file), file_sha256(file)
+    begins = Start(folder, None, False)
+    goes_on = Start(folder, folder.checkpoints / "step_00000001", False)
+    scratch = ModelConfig("slowfast_tiny", pretrained=False)
+    assert started_from(scratch, begins) == started_from(config, goes_on) == {}
+    assert started_from(config, begins) == {"started_from_sha256": digest}
+    assert f"SHA-256 {digest}" in caplog.text and "other weights" not in caplog.text
+    write_json(folder.root / "environment.json", {"started_from_sha256": digest})
+    caplog.clear()
+    for start in (begins, goes_on):
+        assert started_from(config, start) == {"started_from_sha256": digest}
+    assert "other weights" not in caplog.text
+    file.write_bytes(file.read_bytes() + b"\0")
+    assert started_from(config, goes_on) == {"started_from_sha256": digest}
+    assert f"began from other weights, SHA-256 {digest}: the checkpoint's are used" in caplog.text
+    caplog.clear()
+    assert started_from(config, begins) == {"started_from_sha256": file_sha256(file)}
+    assert f"began from other weights, SHA-256 {digest}" in caplog.text
+    file.unlink()
+    assert started_from(config, goes_on) == {"started_from_sha256": digest}

@@ -1,6 +1,8 @@
 """The right frames of every kind of file, or an error that says why not."""
 
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,11 +32,46 @@ def test_decord_is_trusted_where_it_is_right_and_only_there(videos: Any, kind: s
 
 
 @pytest.mark.timeout(300)
-def test_decord_is_kept_from_the_stream_on_which_it_hangs(videos: Any) -> None:
-    path = videos.path("H.264 MPEG-TS")
+@pytest.mark.parametrize("kind", ["H.264 MPEG-TS", "H.264 AVI", "H.264 cut"])
+def test_decord_is_kept_from_streams_on_which_it_hangs_or_errs(videos: Any, kind: str) -> None:
+    path = videos.path(kind)
     info = probe_file(path)
-    with pytest.raises(DecodeError, match=r"MPEG-TS.*--data\.decoder auto"):
-        read_frames(path, np.arange(4), info, "decord", None)
+    frames = read_frames(path, np.arange(4), info, "decord", None)
+    np.testing.assert_array_equal(frames, read_frames(path, np.arange(4), info, "pyav", None))
+
+
+READ = """
+import sys, numpy as np
+from pathlib import Path
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import read_frames
+path, other, decoder = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+info = probe_file(path)
+read_frames(path, np.arange(2), info, decoder, None)
+loaded = "decord" in sys.modules
+path.write_bytes(other.read_bytes())  # which no probe looked at
+sys.modules["decord"] = None
+try:
+    read_frames(path, np.arange(2), info, decoder, None)
+except Exception as error:
+    assert "frames" in str(error) and "Decord" not in str(error), error
+print(loaded)
+"""
+
+
+@pytest.mark.parametrize(("decoder", "loaded"), [("auto", "False"), ("decord", "True")])
+def test_decord_is_imported_only_where_it_is_asked_for_on_files_that_were_probed(
+    videos: Any, tmp_path: Path, decoder: str, loaded: str
+) -> None:
+    if loaded == "True":
+        pytest.importorskip("decord")
+    path = videos.write(tmp_path / "a.mp4", videos.kinds["H.264"])
+    other = videos.write(tmp_path / "b.mp4", replace(videos.kinds["H.264"], frames=20))
+    done = subprocess.run(
+        [sys.executable, "-c", READ, path, other, decoder], capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.stdout == f"{loaded}\n", done.stderr
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])

@@ -21,6 +21,7 @@ from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.progress import LINE_SECONDS, is_terminal
+from slowfast_dist.system.text import for_spreadsheets
 from slowfast_dist.video.reader import VideoInfo
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def write_segment_files(
                 with atomic_write(files[1], "w") as file:
                     writer = csv.DictWriter(file, ["start", "end", "class", "confidence"])
                     writer.writeheader()
-                    writer.writerows(rows)
+                    safe = for_spreadsheets if command.csv_safe else str
+                    writer.writerows({**row, "class": safe(row["class"])} for row in rows)
                 draw_timeline(files[2], video, path.name)
             if command.annotate:
                 files.append(folder / (name + SUFFIXES[3]))

@@ -12,6 +12,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.scan import VIDEO_SUFFIXES, path_below
 from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.system.files import append, reason_of
+from slowfast_dist.system.parsing import parse_json
 
 RECORD = "prepared.jsonl"
 """Name of the record in the folder: a JSON object a line, as Prepared; of several lines for a path
@@ -40,6 +41,12 @@ class Prepared:
     pixel_aspect: str = "stored"
     """square: its pixels are; stored: they have the shape of the source's. Version 1 knew but the
     latter, and let the shape be forgotten."""
+
+
+def _is_below(name: str) -> bool:
+    """Whether a path of a record, which may be another's, stays in its folder."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not {"/", "//", ".."} & set(parts) and "\0" not in name
 
 
 def target_names(sources: Sequence[str]) -> dict[str, str]:
@@ -84,8 +91,9 @@ class PreparedFolder:
         self._torn = content != b"" and not content.endswith(b"\n")  # by a kill
         for line in content.splitlines():
             with suppress(ValueError, TypeError):
-                entry = Prepared(**json.loads(line))
-                if all(type(getattr(entry, field.name)) is field.type for field in fields(entry)):
+                entry = Prepared(**parse_json(line))
+                types = (type(getattr(entry, field.name)) is field.type for field in fields(entry))
+                if all(types) and _is_below(entry.path):
                     self.entries[entry.path] = entry
         self._write()  # from the start on it is known as a folder of prepared videos
 

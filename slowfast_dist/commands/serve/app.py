@@ -15,7 +15,13 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from slowfast_dist.commands.serve.access import SameOriginMiddleware, error_response, json_line
+from slowfast_dist.commands.serve.access import (
+    SameOriginMiddleware,
+    TokenMiddleware,
+    client_key,
+    error_response,
+    json_line,
+)
 from slowfast_dist.commands.serve.jobs import Job, JobQueue
 from slowfast_dist.commands.serve.upload import Upload, check_headers, receive_upload
 
@@ -23,14 +29,21 @@ TICK_SECONDS = 1.0
 """Seconds after which a client that waits is sent how many videos are before its own, and it is
 seen whether it is still there."""
 
+LONG_SECONDS = 20.0
+"""Seconds of an upload after which another one may have its place, where it is the slowest and all
+are taken: a video of 50 MB takes so long on a line of 20 Mbit/s."""
+
 NDJSON = "application/x-ndjson"
 """What a client accepts that wants one JSON object a line, as things are known: {"waiting": videos
 before it}, {"progress": 0 to 1}, parts of the answer; the last one is the answer, or {"error",
 "status"}: the status of HTTP, which goes out first, is 200 whatever comes."""
 
 
-def make_app(predict: "PredictEndpoint", facts: Mapping[str, Any], host: str) -> Starlette:
-    """``facts``: what /model answers; ``host``: the address listened on."""
+def make_app(
+    predict: "PredictEndpoint", facts: Mapping[str, Any], host: str, port: int, token: str | None
+) -> Starlette:
+    """``facts``: what /model answers; ``host``, ``port``: the address listened on; ``token``: what
+    all have to show, None: nothing."""
 
     async def show_page(request: Request) -> Response:
         return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
@@ -50,7 +63,10 @@ def make_app(predict: "PredictEndpoint", facts: Mapping[str, Any], host: str) ->
     predicting = Route("/predict", predict, methods=["POST"])
     app = Starlette(
         routes=[Route("/", show_page), Route("/model", show_facts), predicting],
-        middleware=[Middleware(SameOriginMiddleware, host=host)],
+        middleware=[
+            Middleware(SameOriginMiddleware, host=host),
+            *([Middleware(TokenMiddleware, token=token, port=port)] if token else ()),
+        ],
         exception_handlers={HTTPException: show_error, ClientDisconnect: forget_client},
     )
     app.router.redirect_slashes = False
@@ -60,10 +76,14 @@ def make_app(predict: "PredictEndpoint", facts: Mapping[str, Any], host: str) ->
 class PredictEndpoint:
     """POST /predict: takes a video as the body, answers with what the work on its job sends."""
 
-    def __init__(self, jobs: JobQueue, max_bytes: int, time_limit: float) -> None:
+    def __init__(
+        self, jobs: JobQueue, max_bytes: int, time_limit: float, share: bool = False
+    ) -> None:
+        """``share``: strangers of several addresses come, among whom the places are shared out."""
         self.jobs, self.max_bytes, self.time_limit = jobs, max_bytes, time_limit
+        self._share = share
         self._shutting_down = False
-        self._uploading: set[asyncio.Task[Any]] = set()
+        self._uploading: dict[asyncio.Task[Any], Upload] = {}
 
     def shutdown(self) -> None:
         """Answer 503 to all who wait, and to all who come; in the event loop's thread."""
@@ -92,20 +112,32 @@ class PredictEndpoint:
         if self._shutting_down:
             raise _shutdown_error()
         check_headers(request.headers, self.max_bytes)
-        upload = self.jobs.open()
+        if self._share:
+            self.jobs.check_share(key := client_key(request.scope))
+            self._make_room()
+        upload = self.jobs.open(key if self._share else None)
         task = asyncio.current_task()
         assert task is not None
-        self._uploading.add(task)
+        self._uploading[task] = upload
         try:
             await receive_upload(request, upload, self.max_bytes)
         except BaseException as error:
             self.jobs.close(upload)
-            if isinstance(error, asyncio.CancelledError):  # by `shutdown`
-                raise _shutdown_error() from None
+            if isinstance(error, asyncio.CancelledError):
+                raise (_shutdown_error() if self._shutting_down else _slow_error()) from None
             raise
         finally:
-            self._uploading.discard(task)
+            self._uploading.pop(task)
         return upload
+
+    def _make_room(self) -> None:
+        """Where all places are taken, give up the slowest of the uploads that take long."""
+        long = {task: one for task, one in self._uploading.items() if one.seconds() > LONG_SECONDS}
+        if self.jobs.free or not long:
+            return
+        task, slowest = min(long.items(), key=lambda item: item[1].size / item[1].seconds())
+        self.jobs.close(slowest)
+        task.cancel()
 
     async def _response(self, request: Request, job: Job, streamed: bool) -> Response:
         if streamed:
@@ -158,6 +190,11 @@ async def _lines(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
 
 def _error_line(error: HTTPException) -> bytes:
     return json_line({"error": error.detail, "status": error.status_code})
+
+
+def _slow_error() -> HTTPException:
+    text = "the slowest upload was given up, as others wait: try again later, or on a faster line"
+    return HTTPException(408, text)
 
 
 def _shutdown_error() -> HTTPException:

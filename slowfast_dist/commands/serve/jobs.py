@@ -28,6 +28,9 @@ MAX_UPLOADS = 8
 """Videos that are being uploaded, wait or are scored at one time: a ninth is refused. So many
 temporary files, each of --max-megabytes, there are at most."""
 
+MAX_OF_ADDRESS = 4
+"""Of them those of one address, where strangers come: half, so that nobody has all places."""
+
 TOP = 5
 """Classes in an answer, the most probable first: as many as `predict` prints."""
 
@@ -71,29 +74,41 @@ class JobQueue:
     def __init__(self, predictor: Predictor, max_seconds: float) -> None:
         """``max_seconds``: longer videos are refused."""
         self._predictor, self._max_seconds = predictor, max_seconds
-        self._free = MAX_UPLOADS
+        self._places: dict[Upload, str | None] = {}
+        """Those on their way, waiting or scored, and whose they are."""
         self._jobs: list[Job] = []
         """Those that are scored or wait, the oldest first."""
         # One thread for good, as the processes that decode for it end with the thread that made
         # them.
         self._executor = ThreadPoolExecutor(1, "scoring")
 
-    def open(self) -> Upload:
+    @property
+    def free(self) -> int:
+        """Videos that may come now."""
+        return MAX_UPLOADS - len(self._places)
+
+    def check_share(self, whose: str) -> None:
+        """Raise HTTPException (429) where one address has as many places as it may."""
+        if list(self._places.values()).count(whose) >= MAX_OF_ADDRESS:
+            text = f"{MAX_OF_ADDRESS} videos of your address are on their way or waiting"
+            raise HTTPException(429, f"{text}: try again soon", {"Retry-After": "10"})
+
+    def open(self, whose: str | None = None) -> Upload:
         """A file for a video; give it back with `close`, unless it goes to `start`.
 
         Raises HTTPException (429) where there are MAX_UPLOADS already.
         """
-        if not self._free:
+        if not self.free:
             text = f"{MAX_UPLOADS} videos are on their way or waiting: try again soon"
             raise HTTPException(429, text, {"Retry-After": "10"})
         upload = Upload()
-        self._free -= 1
+        self._places[upload] = whose
         return upload
 
     def close(self, upload: Upload) -> None:
-        """Delete its file."""
+        """Delete its file; a second time does nothing."""
         upload.close()
-        self._free += 1
+        self._places.pop(upload, None)
 
     def start(self, upload: Upload) -> Job:
         """Let it be scored when its turn comes; end with `drop`."""

@@ -324,7 +324,11 @@
   video.ontimeupdate = video.onseeked = move;
   addEventListener('resize', fit);
 
+  // The cookie has it now: it need not stay in the address, the history, or on the screen.
+  if (location.search) history.replaceState(null, '', location.pathname);
+
   fetch('model').then(answer => answer.json()).then(answer => {
+    if (answer.error) { $('model').textContent = answer.error; return; }
     facts = answer;
     const count = facts.classes.length;
     $('model').textContent = `${facts.run}: ${facts.model}, ${count} ${count === 1 ? 'class' : 'classes'}`;

@@ -12,13 +12,16 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import HANDLED_SIGNALS
 
-from slowfast_dist.commands.serve.access import SECURITY_HEADERS
+from slowfast_dist.commands.serve.access import SECURITY_HEADERS, client_key
 from slowfast_dist.config.errors import UserError
 
 MAX_CONNECTIONS = 128
 """Open connections at one time; one more is closed at once. Far below the 1024 files that a process
 may usually open, and far above what the page of a few people needs. (uvicorn's limit_concurrency
 answers 503 to requests, but holds any number of connections.)"""
+
+MAX_CONNECTIONS_OF_ADDRESS = 32
+"""Of them those of one address, where strangers come: a browser opens 6 to a server."""
 
 REQUEST_SECONDS = 10.0
 """Seconds in which a connection must bring a request's headers, and, once that was answered, the
@@ -49,9 +52,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    app: Any, listener: socket.socket, on_start: Callable[[], None], on_end: Callable[[], None]
+    app: Any,
+    listener: socket.socket,
+    on_start: Callable[[], None],
+    on_end: Callable[[], None],
+    share: bool = False,
 ) -> None:
-    """Answer requests until SIGINT or SIGTERM comes.
+    """Answer requests until SIGINT or SIGTERM comes. ``share``: strangers of several addresses
+    come, among whom the connections are shared out.
 
     ``on_start`` is called when they are answered from now on, ``on_end`` in the event loop when the
     signal has come.
@@ -59,7 +67,8 @@ def serve(
     # What people send is not the server's fault: of it nothing is said.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
-        app, http=_Protocol, ws="none", loop="asyncio", lifespan="off", interface="asgi3",
+        app, http=_SharedProtocol if share else _Protocol, ws="none", loop="asyncio",
+        lifespan="off", interface="asgi3",
         log_config=None, access_log=False, proxy_headers=False, server_header=False,
         headers=list(SECURITY_HEADERS.items()), backlog=MAX_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_SECONDS,
@@ -126,3 +135,16 @@ class _Protocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class _SharedProtocol(_Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        whose = client_key({"client": self.client})
+        of_address = (
+            client_key({"client": one.client})
+            for one in self.connections
+            if isinstance(one, _SharedProtocol)
+        )
+        if sum(key == whose for key in of_address) > MAX_CONNECTIONS_OF_ADDRESS:
+            transport.abort()

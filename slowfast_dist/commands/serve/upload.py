@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -36,6 +37,7 @@ class Upload:
 
     def __init__(self) -> None:
         self._named: Path | None = None
+        self._began = time.monotonic()
         self.size = 0
         with _disk_errors():
             self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
@@ -51,6 +53,10 @@ class Upload:
         with _disk_errors():
             self._file.write(data)
         self.size += len(data)
+
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began
 
     def finish(self) -> bytes:
         """What was written is in the file from now on; returns its first HEAD_BYTES."""

@@ -87,6 +87,13 @@ class Texts(Sequence[str]):
             data[ends[0] : ends[-1]] = self.data[places]
         return Texts(data, offsets)
 
+    def check(self) -> None:
+        """Raise ValueError where they are not as `of` makes them, as in a damaged file."""
+        types = self.data.dtype, self.offsets.dtype
+        steps = np.diff(self.offsets, append=len(self.data))
+        if types != (np.uint8, np.int64) or self.offsets[0] != 0 or steps.min() < 0:
+            raise ValueError("texts that are none")
+
     def places(self, wanted: "Texts") -> Rows:
         """Of each wanted text a place among these, -1 where there is none: int64 (N wanted,)."""
         if np.array_equal(self.offsets, wanted.offsets) and np.array_equal(self.data, wanted.data):
@@ -158,6 +165,25 @@ class InfoColumns:
 
     def __len__(self) -> int:
         return len(self.columns["frames"])
+
+    def check(self) -> None:
+        """Raise ValueError where they are not as `take` makes them, as in a damaged file."""
+        for name, column in self.columns.items():
+            kind, texts = _TYPES[name], self.texts.get(name)
+            wanted = {float: "f", bool: "b"}.get(kind, "i")
+            if len(column) != len(self) or column.dtype.kind != wanted:
+                raise ValueError(f"{name} of another length or type")
+            if isinstance(texts, Texts):
+                texts.check()
+            elif kind is str and not (
+                isinstance(texts, list) and all(_is_possible(name, text) for text in texts)
+            ):
+                raise ValueError(f"{name} that is none")
+            least = 0 if kind is str else _LEAST.get(name, 0)
+            low, high = (column.min(), column.max()) if len(column) else (least, least)
+            # NaN is neither above nor below.
+            if not (low >= least and (texts is None or high < max(1, len(texts)))):
+                raise ValueError(f"{name} beyond its bounds")
 
     def set(self, row: int, info: Mapping[str, Any]) -> None:
         """Set a row of `empty` columns; ``info``: the fields of a VideoInfo, as a probe sent them.

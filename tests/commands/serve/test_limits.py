@@ -50,6 +50,9 @@ def test_a_port_that_is_taken_is_named_with_the_remedy(run: Path) -> None:
     ("words", "before", "expected"),
     [
         (("--host", "192.0.2.7"), "", "error: --host 192.0.2.7: no address of this machine"),
+        (("--host", "0.0.0.0"), "", "error: --host 0.0.0.0: others reach it: give --token auto"),
+        (("--token", "guessme"), "", "error: --token guessme: give auto, or 16 to 256 of A to Z"),
+        (("--token", "auto", "--no-token"), "", "error: --token and --no-token: give one of them"),
         (("--host", "no such name"), "", "error: --host no such name: no address of this machine"),
         ((), "import sys; sys.modules['starlette'] = None", "pip install '.[demo]'"),
         ((), "import sys; sys.modules['uvicorn'] = None", "pip install '.[demo]'"),
@@ -66,11 +69,11 @@ def test_a_start_that_cannot_be_ends_with_one_line(
 
 @pytest.mark.slow
 def test_another_host_comes_with_a_warning(run: Path, tmp_path: Path) -> None:
-    with Server(run, tmp_path / "server", "--host", "0.0.0.0") as server:
+    with Server(run, tmp_path / "server", "--host", "0.0.0.0", "--no-token") as server:
         assert server.host == "localhost"
         assert server.log.read_text() == (
-            f"warning: --host 0.0.0.0: there is no login: whoever reaches port {server.port} may "
-            "use this\n"
+            f"warning: --host 0.0.0.0, port {server.port}: there is no login: whoever reaches it "
+            "may use this; nothing is encrypted\n"
         )
         assert server.ask("GET", "/", headers={"Host": "192.168.0.9"})[0] == 200
         assert server.ask("GET", "/", headers={"Host": "evil.example"})[0] == 403
