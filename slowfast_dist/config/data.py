@@ -18,8 +18,8 @@ RESNET_ALPHA = 4
 @dataclass(frozen=True)
 class DataConfig:
     root: Path | None = None
-    """One folder of class folders, or a CSV of path,label; split into training and validation, by
-    the CSV's column split if it has one."""
+    """One folder of class folders, or a CSV or .jsonl of path,label and perhaps start,end (seconds)
+    of a part of a video; split into training and validation, by its column split if it has one."""
     train_dir: Path | None = None
     """Training videos (class folders or a CSV), together with --data.val-dir, in place of root."""
     val_dir: Path | None = None
@@ -50,6 +50,9 @@ class DataConfig:
     sampling: Literal["dense", "uniform"] = "dense"
     """dense: num_frames at sampling_rate, random start in training, centre in validation.
     uniform: num_frames spread evenly over the whole video."""
+    short_segments: Literal["repeat", "context"] = "repeat"
+    """What a clip of a segment shorter than it shows: repeat: the segment's frames, then its last
+    one again, as of a short video; context: the frames around the segment, too."""
     short_side: tuple[int, int] = (256, 320)
     """Pixels of the short side before the crop, for resize short-side only.
     Training draws between the two, validation takes the smaller one."""

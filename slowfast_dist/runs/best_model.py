@@ -37,7 +37,7 @@ ARCHITECTURE = "best_model_architecture.pth"
 """In models/: the whole model, pickled."""
 
 
-CLIPS_BEFORE = {"frame_rate": "video", "pixel_aspect": "stored"}
+CLIPS_BEFORE = {"frame_rate": "video", "pixel_aspect": "stored", "short_segments": "repeat"}
 """How clips were cut where a description of theirs does not say so: older versions knew no other
 way."""
 
@@ -48,7 +48,7 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
         "num_frames": data.num_frames, "sampling": data.sampling,
         "sampling_rate": data.sampling_rate, "frame_rate": data.frame_rate, "resize": data.resize,
         "short_side": data.short_side[0], "crop_size": data.crop_size,
-        "pixel_aspect": data.pixel_aspect,
+        "pixel_aspect": data.pixel_aspect, "short_segments": data.short_segments,
     }  # fmt: skip
 
 
@@ -199,7 +199,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     clip = CLIPS_BEFORE | clip
     words = {
         "sampling": ("dense", "uniform"), "resize": ("short-side", "square"),
-        "pixel_aspect": ("square", "stored"),
+        "pixel_aspect": ("square", "stored"), "short_segments": ("repeat", "context"),
     }  # fmt: skip
     for name, known in words.items():
         if clip[name] not in known:

@@ -43,7 +43,7 @@ def hardest_table(hardest: Sequence[HardVideo], videos: VideoTable, data: DataCo
     import wandb
 
     table = wandb.Table(columns=[*HARDEST])
-    rows = {name: row for row, name in enumerate(videos.names)}
+    rows = {name: row for row, name in enumerate(videos.samples())}
     reader, end = GuardedReader(VIDEO_SECONDS), time.monotonic() + TABLE_SECONDS
     try:
         for hard in hardest:

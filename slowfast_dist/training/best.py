@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import group_rates
-from slowfast_dist.data.listing.scan import LIST_SUFFIXES
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
@@ -114,8 +114,10 @@ class BestModelTracker:
         self._write_card()
         if scores is not None:
             path, val = self.folder.predictions, self.videos.val
-            names = [val[video].name for video in scores.videos]
-            write_predictions(path, names, scores.labels, scores.logits, classes)
+            scored = val.select(scores.videos)
+            write_predictions(
+                path, list(scored.names), scores.labels, scores.logits, classes, scored.extra()
+            )
 
     def _write_card(self) -> None:
         if write_card(self.folder.models) or self._card_was_kept:
@@ -281,7 +283,7 @@ def dataset_name(data: DataConfig) -> str:
 
 def _name(path: Path) -> str:
     path = path.absolute()
-    name = path.stem if path.suffix.lower() in LIST_SUFFIXES else path.name
+    name = path.stem if path.suffix.lower() in SUFFIXES else path.name
     return name.encode("utf-8", "replace").decode() or "videos"
 
 

@@ -33,9 +33,9 @@ def require_few_failures(failed: dict[int, str], videos: VideoTable, limit: floa
         folder, count = folders.most_common(1)[0]
         worst = next(v for v in failed if str(videos[v].path.parent) == folder)
         raise RunError(
-            f"{len(failed)} of {len(videos)} training videos failed to decode, more than "
+            f"{len(failed)} of {videos.counted('training')} failed to decode, more than "
             f"--data.max-bad-fraction {limit:g}; most of them, {count}, in {folder} "
-            f"(as {videos[worst].path.name}: {failed[worst]})"
+            f"(as {Path(videos.sample(worst)).name}: {failed[worst]})"
         )
 
 
@@ -55,7 +55,7 @@ def frame_rate_notes(videos: VideoSet, config: Config) -> list[str]:
 
     def name(row: int) -> str:
         count = len(videos.train)
-        return videos.train.names[row] if row < count else videos.val.names[row - count]
+        return videos.train.sample(row) if row < count else videos.val.sample(row - count)
 
     return rate_notes(rates, name, config.data, usual, whose)
 
@@ -133,7 +133,7 @@ class DataWait:
                 "videos that are quick to read: python -m slowfast_dist prepare "
                 f"{operand(str(root))} OUT, then train as it says"
             )
-        named = [f"{self.videos.train[video].name} ({time_:.2f} s)" for video, time_ in slowest]
+        named = [f"{self.videos.train.sample(video)} ({time_:.2f} s)" for video, time_ in slowest]
         lines.append(f"slowest to read: {', '.join(named)}")
         return "\n  ".join(lines)
 

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
+from slowfast_dist.video.open_files import OpenFiles
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.video.seeking import (
     SeekingReader,
@@ -216,10 +217,10 @@ def read_frames(
 
 def read_views(
     path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, views: Sequence[View],
-    out: Frames | None = None,
+    out: Frames | None = None, files: OpenFiles | None = None,
 ) -> Frames:  # fmt: skip
     """As `read_frames`, through each of V views of one size, (V, T, size, size, 3): a frame is
-    decoded once for all of them."""
+    decoded once for all of them. ``files``: where long files stay open until the next read."""
     assert len(indices) and indices.min() >= 0 and indices.max() < info.frames, (path, indices)
     [size] = {(info.height, info.width) if view is None else (view.size,) * 2 for view in views}
     shape = (len(views), len(indices), *size, 3)
@@ -228,8 +229,9 @@ def read_views(
     places: Places = {}
     for place, number in enumerate(indices.tolist()):
         places.setdefault(number, []).append(place)
+    files = OpenFiles(keep=False) if files is None else files
     if chosen_decoder(info, decoder) == "pyav":
-        _read_pyav(path, places, info, views, frames)
+        _read_pyav(path, places, info, views, frames, files)
         return frames
     if decoder == "decord" and not info.decord_exact:
         with open_video(path) as (container, _):  # a name tells nothing
@@ -240,13 +242,14 @@ def read_views(
     except DecodeError:  # Decord cannot, say, frames under 32 pixels or WebM without a duration
         if decoder == "decord":
             raise
-        _read_pyav(path, places, info, views, frames)
+        _read_pyav(path, places, info, views, frames, files)
     return frames
 
 
 def _read_pyav(
-    path: Path, places: Places, info: VideoInfo, views: Sequence[View], out: Frames
-) -> None:
+    path: Path, places: Places, info: VideoInfo, views: Sequence[View], out: Frames,
+    files: OpenFiles,
+) -> None:  # fmt: skip
     converters = [
         ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
         for view in views
@@ -263,13 +266,13 @@ def _read_pyav(
 
     if info.frame_time and _is_unchanged(path, info):
         timeline = Timeline(info.first_time, info.frame_time)
-        with open_video(path, known=True) as (container, stream):
-            stream.codec_context.reorder_depth = info.reorder_depth
+        with files.video(path, info.frames, info.reorder_depth) as (container, stream):
             seeking = SeekingReader(container, stream, timeline, info.key_interval, missing)
             for number, frame in seeking.frames():
                 write(number, frame)
         if not missing:
             return
+        files.forget(path)
     with open_indexed(path, info) as (index, stream):
         for number, frame in frames_by_index(path, stream, index, info, sorted(missing)):
             write(number, frame)
