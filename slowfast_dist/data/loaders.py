@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -34,7 +35,13 @@ from slowfast_dist.data.listing.manifest import (
     of_side,
     usable,
 )
-from slowfast_dist.data.listing.split import identical, shared_files, split_videos, unscored
+from slowfast_dist.data.listing.split import (
+    identical,
+    shared_files,
+    shared_rows,
+    split_videos,
+    unscored,
+)
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.locating import place_segments
 from slowfast_dist.data.probe_cache import default_cache
@@ -47,6 +54,7 @@ from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
+from slowfast_dist.video.pictures import PictureCounts
 
 MAX_WORKERS = 8
 """Workers of a loader that `auto` starts at most: each takes memory for the batches that wait."""
@@ -81,6 +89,21 @@ class VideoSet:
         """(K,): N / (K n_k) for a class of n_k of the N training videos, so 1 on average."""
         counts = np.bincount(self.train.labels, minlength=len(self.classes))
         return len(self.train) / (len(self.classes) * np.maximum(counts, 1))
+
+    def kinds(self) -> "Counter[tuple[str, bool]]":
+        """As `VideoTable.kinds`, of both sides; a file that has parts on both counts once."""
+        return self.train.kinds() + self._val_alone().kinds()
+
+    def pictures(self) -> PictureCounts:
+        """As `VideoTable.pictures`, of both sides; a file that has parts on both counts once."""
+        return self.train.pictures() + self._val_alone().pictures()
+
+    def _val_alone(self) -> VideoTable:
+        if self.val.segments is None or self.train.segments is None:
+            return self.val
+        val = self.val.per_file()
+        rows = np.setdiff1d(np.arange(len(val)), shared_rows(self.train, self.val))
+        return val.select(rows)
 
     def fingerprint(self) -> str:
         """Of classes and of each side's samples in order: a resume needs the same."""

@@ -249,7 +249,7 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
         "unreadable": len(videos.rejected),
         "median_seconds": median_seconds(videos.train),
         "pictures": videos.train.pictures().as_facts(),
-        "frame_rates": [vars(group) for group in group_rates(videos.train.rates())],
+        "frame_rates": [vars(group) for group in group_rates(videos.train.per_file().rates())],
         "per_class": [
             {"class": name, "train": train, "val": val}
             for name, train, val in zip(videos.classes, *counts, strict=True)
@@ -264,10 +264,13 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
 
 
 def median_seconds(videos: VideoTable) -> float | None:
-    """How long a video is, by the files that say how fast they play; of many, by a thousand: more
-    change it little, and a million take long."""
-    infos = map(videos.info, range(0, len(videos), max(1, len(videos) // 1000)))
-    seconds = [info.frames / info.fps for info in infos if info.fps > 0]
+    """How long a video, or a part of one, is, by the files that say how fast they play; of many, by
+    a thousand: more change it little, and a million take long."""
+    seconds = []
+    for row in range(0, len(videos), max(1, len(videos) // 1000)):
+        info, span = videos.info(row), videos.span(row)
+        first, end = (0, info.frames) if span is None else span
+        seconds += [(end - first) / info.fps] * (info.fps > 0)
     return round(median(seconds), 3) if seconds else None
 
 

@@ -41,7 +41,8 @@ def require_few_failures(failed: dict[int, str], videos: VideoTable, limit: floa
 
 def frame_rate_notes(videos: VideoSet, config: Config) -> list[str]:
     """What people should know of the videos' frame rates, a line each."""
-    tables, usual, whose = (videos.train, videos.val), list[float](), ""
+    train, val = videos.train.per_file(), videos.val.per_file()
+    tables, usual, whose = (train, val), list[float](), ""
     rates = np.concatenate([table.rates() for table in tables])
     model = config.model
     if model.weights is None and model.pretrained and model.name in HUB_FILES:
@@ -54,8 +55,7 @@ def frame_rate_notes(videos: VideoSet, config: Config) -> list[str]:
         whose = f"the {groups[0].videos} of {groups[0].rate:g} a second"
 
     def name(row: int) -> str:
-        count = len(videos.train)
-        return videos.train.sample(row) if row < count else videos.val.sample(row - count)
+        return train.names[row] if row < len(train) else val.names[row - len(train)]
 
     return rate_notes(rates, name, config.data, usual, whose)
 

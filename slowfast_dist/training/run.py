@@ -220,13 +220,13 @@ def build_trainer(
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:
     log_remarks(videos.remarks)
-    counts = videos.train.pictures() + videos.val.pictures()
+    counts = videos.pictures()
     stored = "--data.pixel-aspect stored" if reads_stored(config.data) else None
     for line in picture_notes(counts, stored):
         logger.warning(line)
     for line in frame_rate_notes(videos, config):
         logger.warning(line)
-    for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), config.data.decoder):
+    for line in decoder_reasons(videos.kinds(), config.data.decoder):
         logger.info(line)
     logger.info(
         f"{_counted(videos)} of {len(videos.classes)} classes; processes: "

@@ -125,7 +125,7 @@ def unscored(val: VideoTable, classes: Sequence[str], remedy: str) -> Iterator[R
 def identical(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
     """Whether validation videos are byte for byte training videos, by what the probe found. Parts
     of one file are no copies: see `shared_files`."""
-    shared = _shared_rows(train, val)
+    shared = shared_rows(train, val)
     train, val = train.per_file(), val.per_file()
     assert train.infos is not None and val.infos is not None
     first, second = train.infos.columns["digest"], val.infos.columns["digest"]
@@ -144,7 +144,7 @@ def identical(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
 
 def shared_files(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
     """Whether files have parts on both sides, of two lists that nothing else holds together."""
-    if len(rows := _shared_rows(train, val)):
+    if len(rows := shared_rows(train, val)):
         yield Remark(
             "warning", "files-cross-split",
             f"{len(rows)} of {len(val.file_rows()[0])} validation files have training segments, "
@@ -153,7 +153,7 @@ def shared_files(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
         )  # fmt: skip
 
 
-def _shared_rows(train: VideoTable, val: VideoTable) -> Groups:
+def shared_rows(train: VideoTable, val: VideoTable) -> Groups:
     """Which of the files of val, one after the other, have parts in train, too."""
     if train.segments is None or val.segments is None:
         return np.empty(0, np.int64)
