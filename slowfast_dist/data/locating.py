@@ -15,6 +15,7 @@ from slowfast_dist.data.listing.segments import (
     frames_or_times,
     locate,
     outside_reason,
+    overlap_remark,
 )
 from slowfast_dist.data.listing.video_table import VideoTable
 
@@ -64,6 +65,8 @@ def place_segments(videos: VideoTable, readable: NDArray[np.bool_], where: str) 
     inside[list(reasons)] = False
     cut = np.flatnonzero(states == CUT)
     remarks = tuple(_remarks(videos, cut, outside, lasting))
+    said = overlap_remark(segments, videos.labels, videos.sample)
+    remarks = (*remarks, said) if said else remarks
     return Placed(videos.located(spans), inside, reasons, remarks, cut)
 
 

@@ -18,7 +18,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Categorical, Texts
 from slowfast_dist.data.listing.rows import list_rows
 from slowfast_dist.data.listing.scan import Files, Skipped, list_folders
-from slowfast_dist.data.listing.segments import Segments, overlap_remark
+from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
 from slowfast_dist.system.text import few
@@ -111,9 +111,6 @@ def list_videos(
         below, names, labels, groups, np.concatenate([part.stamps for part in columns]),
         segments=segments,
     )  # fmt: skip
-    if segments is not None:
-        said = overlap_remark(segments, labels, videos.sample)
-        remarks = (*remarks, said) if said else remarks
     return Listing(classes, videos, sides if (sides >= 0).any() else None, remarks)
 
 
