@@ -195,7 +195,10 @@ def _found(
         below = root.parent if start is None else start
         return list_rows(table, below), below, tuple(table.remarks())
     if root.exists():
-        raise UserError(f"--{flag} {root}: give a folder of class folders, or a .csv of path,label")
+        raise UserError(
+            f"--{flag} {root}: give a folder of class folders, or a .csv or .jsonl "
+            "of path,label"
+        )
     raise UserError(f"--{flag} {root}: there is no such folder or CSV")
 
 
