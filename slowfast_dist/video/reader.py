@@ -23,6 +23,8 @@ from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, 
 from slowfast_dist.video.seeking import (
     SeekingReader,
     Timeline,
+    UnevenTimeline,
+    unpack_ticks,
     unpack_uneven_times,
     with_moved_frames,
 )
@@ -78,10 +80,11 @@ class VideoInfo:
     decode_ms: float = field(default=0.0, compare=False)
     """CPU milliseconds to decode one frame, as measured on a few; 0 if unknown."""
     first_time: int = 0
-    """Time of the first frame in ticks of the stream's time base, where ``frame_time`` is not 0."""
+    """Time of the first frame in ticks of the stream's time base, where ``frame_time`` is not 0, or
+    it is ``seekable``."""
     frame_time: float = 0.0
     """Ticks between two frames. 0 where times are uneven, frames are hidden or counted: such a
-    file is read by the index of all its packets, others by seeking."""
+    file is read by the index of all its packets, unless it is ``seekable``, others by seeking."""
     reorder_depth: int = 0
     """Frames that the decoder holds back at most to bring them into the order of their times."""
     file_size: int = field(default=0, compare=False)
@@ -111,6 +114,9 @@ class VideoInfo:
     ``fps`` seconds after the first, and where nothing tells."""
     uneven_rate: float = 0.0
     """Frames a second by ``uneven_times``, on average over the video; 0 where that is empty."""
+    seekable: bool = False
+    """Whether the packet of each frame can be sought by ``uneven_times``, counted from
+    ``first_time`` in ticks."""
 
     def times(self) -> NDArray[np.float64] | None:
         """Seconds from the first frame to each (N,); None where the file tells neither times nor a
@@ -264,8 +270,8 @@ def _read_pyav(
                 seen[other] = seen[first]
         missing.remove(number)
 
-    if info.frame_time and _is_unchanged(path, info):
-        timeline = Timeline(info.first_time, info.frame_time)
+    timeline = _timeline(info)
+    if timeline is not None and _is_unchanged(path, info):
         with files.video(path, info.frames, info.reorder_depth) as (container, stream):
             seeking = SeekingReader(container, stream, timeline, info.key_interval, missing)
             for number, frame in seeking.frames():
@@ -276,6 +282,15 @@ def _read_pyav(
     with open_indexed(path, info) as (index, stream):
         for number, frame in frames_by_index(path, stream, index, info, sorted(missing)):
             write(number, frame)
+
+
+def _timeline(info: VideoInfo) -> Timeline | UnevenTimeline | None:
+    """When the frames are shown, where that tells which packet holds which."""
+    if info.frame_time:
+        return Timeline(info.first_time, info.frame_time)
+    if info.seekable and info.uneven_times:
+        return UnevenTimeline(info.first_time + unpack_ticks(info.uneven_times))
+    return None
 
 
 def _is_unchanged(path: Path, info: VideoInfo) -> bool:

@@ -16,6 +16,7 @@ from slowfast_dist.annotations.segments import sample_name, seconds_text
 from slowfast_dist.data.listing.columns import Categorical, InfoColumns, Texts
 from slowfast_dist.data.listing.segments import Segments, Spans
 from slowfast_dist.system.messages import sendable
+from slowfast_dist.video.open_files import WORTH_KEEPING
 from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo
 
@@ -232,6 +233,9 @@ class VideoTable(Sequence[VideoRecord]):
 
     def without_times(self) -> "VideoTable":
         """The same videos, for clips that count frames: when each is shown is let go, how many
-        there are a second on average is not."""
+        there are a second on average is not. Long files keep it where it tells how to seek in them.
+        """
         assert self.infos is not None
-        return replace(self, infos=self.infos.without("uneven_times"))
+        columns = self.infos.columns
+        sought = columns["seekable"] & (columns["frames"] >= WORTH_KEEPING)
+        return replace(self, infos=self.infos.without("uneven_times", sought))
