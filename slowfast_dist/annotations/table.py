@@ -1,17 +1,26 @@
-"""A CSV of path,label and perhaps split,group: one row a video."""
+"""An annotation file, a CSV or JSON lines: a row a video, or a part of one."""
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, get_args
+from typing import IO, Any, Literal, NamedTuple, get_args
 
+from slowfast_dist.annotations.columns import COLUMNS, Columns, columns_of, plain_name
 from slowfast_dist.annotations.labels import Remark
+from slowfast_dist.annotations.segments import parse_time, seconds_text
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import clean, few
 
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = get_args(Side)
 """What a row's split may be."""
+
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+"""Endings of an annotation file, which stands in place of a folder."""
+
+OF_RUN = ("path", "class", "split", "group")
+"""The columns with which split.csv of a run begins."""
 
 _SPELLINGS: dict[str, Side] = {
     "train": "train", "training": "train",
@@ -20,44 +29,30 @@ _SPELLINGS: dict[str, Side] = {
 }  # fmt: skip
 """Cells of a column split. "eval" is missing: to some it is val, to others test."""
 
-_COLUMNS = {"path": "path", "label": "label", "class": "label", "split": "split", "group": "group"}
-"""Names of columns, with what they hold; split.csv of a run has class in place of label."""
-
-_PART = "only the whole video can be taken, not yet a part of it: cut such parts into files of "
-_WEIGHT = "videos cannot be weighted one by one yet: delete the column (--loss.class-weights "
-_REFUSED = {
-    **dict.fromkeys(
-        ("start", "end", "stop", "begin", "onset", "offset", "start_time", "end_time", "stop_time",
-         "time_start", "time_end", "start_frame", "end_frame", "start (s)", "stop (s)", "end (s)",
-         "start_s", "end_s", "start_sec", "end_sec", "t_start", "t_end"),
-        f"{_PART}their own, or delete the column",
-    ),
-    **dict.fromkeys(
-        ("weight", "weights", "sample_weight"), f"{_WEIGHT}balanced weighs classes)"
-    ),
-}  # fmt: skip
-"""Columns that mean something which a training would do wrong without, and why they are refused."""
-
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
 class Row(NamedTuple):
     """``path`` as it is written, ``label``, the number of the ``line`` that they begin in, its
-    ``side`` (None without a column split) and its ``group`` ("" for one of its own)."""
+    ``side`` (None without a column split), its ``group`` ("" for that of its file), the seconds
+    from ``start`` to ``end`` (None: the whole video), and its ``subject`` ("" without one)."""
 
     line: int
     path: str
     label: str
     side: Side | None
     group: str
+    start: float | None = None
+    end: float | None = None
+    subject: str = ""
 
 
 class Table:
-    """The CSV that --``flag`` names: iterating reads its rows; `remarks` tells what is to be said
-    once that is done.
+    """The annotation file that --``flag`` names: iterating reads its rows; `remarks` tells what is
+    to be said once that is done.
 
     Raises UserError while it is read: for a file that cannot be, a column that is missing, twice
-    there or refused, an empty cell, and a row of another length.
+    there or refused, an empty cell, a time that is none, and a row of another length.
     """
 
     def __init__(self, path: Path, flag: str) -> None:
@@ -68,13 +63,15 @@ class Table:
         self._spelled: dict[str, Side] = {}
 
     def __iter__(self) -> Iterator[Row]:
+        lines = self.path.suffix.lower() == ".jsonl"
+        kind = "JSON lines" if lines else "a CSV"
         try:
             with open(self.path, encoding="utf-8-sig", newline="") as file:
-                yield from self._rows(file)
+                yield from self._objects(file) if lines else self._rows(file)
         except OSError as error:
-            raise self._wrong(f"cannot be read ({error.strerror})") from None
+            raise self.wrong(f"cannot be read ({error.strerror})") from None
         except UnicodeDecodeError as error:
-            raise self._wrong(f"not a CSV in UTF-8 ({error}); save it as one") from None
+            raise self.wrong(f"not {kind} in UTF-8 ({error}); save it as one") from None
 
     def remarks(self) -> Iterator[Remark]:
         if self._unused:
@@ -82,21 +79,23 @@ class Table:
             named = f"column{'s' * (not one)} {few(self._unused, 6, quoted=True)} of {self.path}"
             yield Remark(
                 "warning", "unused-columns", f"{named} {'is' if one else 'are'} not used",
-                "only path, label (or class), split and group are",
+                "only path, label (or class), start, end, split, group and subject are",
             )  # fmt: skip
         if self._spelled:
             read = [f"{word!r} is taken as {side}" for word, side in self._spelled.items()]
             yield Remark("info", "split-words", f"{self.path}: split {few(read, 6)}")
 
-    def _wrong(self, what: str, line: int | None = None) -> UserError:
+    def wrong(self, what: str, line: int | None = None) -> UserError:
+        """The mistake ``what``, in a line of the file, as the user reads it."""
         at = "" if line is None else f", line {line}"
         return UserError(f"--{self.flag} {self.path}{at}: {what}")
+
+    # --- a CSV ---
 
     def _rows(self, file: IO[str]) -> Iterator[Row]:
         separator = self._separator(file)
         reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
-        place: dict[str, int] | None = None
-        names: list[str] = []
+        columns: Columns | None = None
         line = 1
         while True:
             try:
@@ -105,13 +104,13 @@ class Table:
                 return
             except csv.Error as error:
                 why = f"not a CSV ({error}); is a quote missing, or one too many?"
-                raise self._wrong(why, line) from None
+                raise self.wrong(why, line) from None
             if any(row):
-                if place is None:
-                    names, place = row, self._places(row)
-                    self.is_of_run = names == ["path", "class", "split", "group"]
+                if columns is None:
+                    columns = self._columns(row, None)
                 else:
-                    yield self._row(row, names, place, line, separator)
+                    self._fit(row, columns, line, separator)
+                    yield self._row(row, columns, line)
             line = reader.line_num + 1
 
     def _separator(self, file: IO[str]) -> str:
@@ -120,58 +119,118 @@ class Table:
         file.seek(0)
         for separator in _SEPARATORS:
             cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True))
-            if {"path", "label"} <= {_COLUMNS.get(_name(cell), "") for cell in cells}:
+            if {"path", "label"} <= {COLUMNS.get(plain_name(cell), "") for cell in cells}:
                 return separator
         found = f"; it is {clean(first.strip())[:80]!r}" if first.strip() else ""
-        raise self._wrong(f"its first line must name the columns path,label{found}")
+        raise self.wrong(f"its first line must name the columns path,label{found}")
 
-    def _places(self, header: Sequence[str]) -> dict[str, int]:
-        """What is where; columns without a name count as unused once a cell is filled."""
-        place: dict[str, int] = {}
-        seen: set[str] = set()
-        for column, cell in enumerate(header):
-            name = _name(cell)
-            kind = _COLUMNS.get(name)
-            if name and (name in seen or kind in place):
-                other = "" if name in seen else f" beside {header[place[kind or '']]!r}"
-                raise self._wrong(f"column {cell!r} is there twice{other}; delete one")
-            seen.add(name)
-            if kind is not None:
-                place[kind] = column
-            elif name and name not in _REFUSED:
-                self._unused.append(clean(cell))
-        return place
-
-    def _row(
-        self, row: list[str], names: list[str], place: dict[str, int], line: int, separator: str
-    ) -> Row:
-        while len(row) > len(names) and not row[-1]:
+    def _fit(self, row: list[str], columns: Columns, line: int, separator: str) -> None:
+        """Take empty cells off the end. Raises UserError for a row of another length."""
+        wanted = len(columns.names)
+        while len(row) > wanted and not row[-1]:
             row.pop()
-        if len(row) != len(names):
-            raise self._wrong(
-                f"{len(row)} cells where the first line names {len(names)} columns; put what holds "
-                f"a {_SEPARATORS[separator]} in quotes, and leave no cell out that is empty", line
-            )  # fmt: skip
-        for name, cell in zip(names, row, strict=True):
-            if cell and (why := _REFUSED.get(_name(name))):
-                raise self._wrong(f"{clean(name)} {clean(cell)[:40]}: {why}", line)
-            if cell and not name and (unnamed := "(no name)") not in self._unused:
-                self._unused.append(unnamed)
+        if len(row) == wanted:
+            return
+        remedy = f"put what holds a {_SEPARATORS[separator]} in quotes, and leave no cell out that "
+        remedy += "is empty"
+        if separator == "," and len(row) > wanted and "start" in columns.place:
+            remedy += "; numbers have a point, 12.4, no comma"
+        what = f"{len(row)} cells where the first line names {wanted} columns"
+        raise self.wrong(f"{what}; {remedy}", line)
+
+    # --- JSON lines ---
+
+    def _objects(self, file: IO[str]) -> Iterator[Row]:
+        known: dict[tuple[str, ...], Columns] = {}
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            try:
+                found = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise self.wrong(f"not JSON ({error}); write one object a line", line) from None
+            if not isinstance(found, dict):
+                what = "write one object a line, with the keys path and label"
+                raise self.wrong(f"{clean(text.strip())[:40]} is no JSON object; {what}", line)
+            names = tuple(found)
+            if names not in known:
+                known[names] = self._columns(names, line)
+            cells = [self._cell(name, value, line) for name, value in found.items()]
+            yield self._row(cells, known[names], line)
+
+    def _cell(self, name: str, value: Any, line: int) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, str):
+            return value.strip()
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return str(value)
+        if plain_name(name) not in COLUMNS:
+            return "?"  # filled, with what is not used
+        what = f"{clean(name)} is {clean(json.dumps(value))[:40]}; give a text or a number"
+        raise self.wrong(what, line)
+
+    # --- both ---
+
+    def _columns(self, header: Sequence[str], line: int | None) -> Columns:
+        try:
+            columns = columns_of(header)
+        except ValueError as error:
+            raise self.wrong(str(error), line) from None
+        for name in ("path", "label"):
+            if name not in columns.place:
+                raise self.wrong(f"{name} is missing; every row needs path and label", line)
+        self.is_of_run = tuple(header[: len(OF_RUN)]) == OF_RUN
+        named = (name for name in columns.unused.values() if name != "(no name)")
+        self._unused += [name for name in named if name not in self._unused]
+        return columns
+
+    def _row(self, row: list[str], columns: Columns, line: int) -> Row:
+        place = columns.place
+        for number, why in columns.refused.items():
+            if cell := row[number]:
+                name = clean(columns.names[number])
+                raise self.wrong(f"{name} {clean(cell)[:40]}: {why}", line)
+        for number, name in columns.unused.items():
+            if row[number] and name not in self._unused:
+                self._unused.append(name)
         path, label = row[place["path"]], row[place["label"]]
         if not path or not label:
-            raise self._wrong("path or label is empty; fill it in or delete the line", line)
+            raise self.wrong("path or label is empty; fill it in or delete the line", line)
         side: Side | None = None
         if "split" in place:
             word = row[place["split"]]
             if (known := _SPELLINGS.get(word.casefold())) is None:
                 what = f"split {clean(word)[:40]!r} is none" if word else "split is empty"
-                raise self._wrong(f"{what}; give train, val or test", line)
+                raise self.wrong(f"{what}; give train, val or test", line)
             side = known
             if side != word and len(self._spelled) < len(_SPELLINGS):
                 self._spelled.setdefault(word, side)
-        return Row(line, path, label, side, row[place["group"]] if "group" in place else "")
+        start, end = self._times(row, columns, line)
+        group = row[place["group"]] if "group" in place else ""
+        subject = row[place["subject"]] if "subject" in place else ""
+        return Row(line, path, label, side, group, start, end, subject)
 
-
-def _name(cell: str) -> str:
-    """A column's name, in whatever letters it is written."""
-    return cell.strip().casefold()
+    def _times(
+        self, row: list[str], columns: Columns, line: int
+    ) -> tuple[float | None, float | None]:
+        found = dict[str, float]()
+        for kind in ("start", "end"):
+            if kind in columns.place and (cell := row[columns.place[kind]]):
+                try:
+                    found[kind] = parse_time(cell)
+                except ValueError as error:
+                    name = clean(columns.names[columns.place[kind]])
+                    raise self.wrong(f"{name} {clean(cell)[:40]!r} {error}", line) from None
+        if not found:
+            return None, None
+        if len(found) == 1:
+            [(kind, seconds)] = found.items()
+            other = "end" if kind == "start" else "start"
+            what = f"{kind} {seconds_text(seconds)} without {other}: give both, or none for the "
+            raise self.wrong(f"{what}whole video", line)
+        start, end = found["start"], found["end"]
+        if start >= end:
+            what = f"start {seconds_text(start)} is not before end {seconds_text(end)}"
+            raise self.wrong(f"{what}: correct one of them", line)
+        return start, end

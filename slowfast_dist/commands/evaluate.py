@@ -61,7 +61,8 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         logger.info(line)
     for line in best.picture_notes(found.videos.pictures()):
         logger.warning(line)
-    for line in best.rate_notes(found.videos.rates(), found.videos.names.__getitem__):
+    files = found.videos.per_file()
+    for line in best.rate_notes(files.rates(), files.names.__getitem__):
         logger.warning(line)
     asked: dict[str, Any] = {
         "temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops,
@@ -84,7 +85,7 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     if scores is None:
         raise RunError("the evaluation was asked to stop; nothing was written")
     if len(broken := np.flatnonzero(~np.isfinite(scores.logits).all(axis=1))):
-        first = found.videos[scores.videos[broken[0]]].name
+        first = found.videos.sample(scores.videos[broken[0]])
         raise RunError(
             f"the model's output is not a number for {len(broken)} of {len(scores.videos)} videos, "
             f"the first is {first}: nothing was written; are its weights damaged? "
@@ -137,9 +138,10 @@ def _write(
     command: EvaluateCommand, name: str, facts: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Write the results, metrics.json last, and print them; returns metrics.json's content."""
-    failed = [(found.videos[f.video].name, f.reason, "evaluation") for f in scores.unreadable]
+    failed = [(found.videos.sample(f.video), f.reason, "evaluation") for f in scores.unreadable]
     unreadable = [*found.rejected, *failed]
-    names = [found.videos[video].name for video in scores.videos]
+    scored = found.videos.select(scores.videos)
+    names = list(scored.samples())
     predictions = Predictions.from_logits(names, scores.labels, scores.logits, best.classes)
     summary = summarise(predictions, command.hardest, command.resamples)
     content = _plain({
@@ -156,12 +158,12 @@ def _write(
             write_unreadable(listed, unreadable, command.csv_safe)
         else:
             listed.unlink(missing_ok=True)  # of an evaluation before this one
-        if not names:
+        if not len(scored):
             raise RunError(f"none of the {len(unreadable)} videos can be read: see {listed}")
         write_predictions(
-            output / "predictions.csv", names, scores.labels, scores.logits, best.classes,
-            command.csv_safe,
-        )
+            output / "predictions.csv", list(scored.names), scores.labels, scores.logits,
+            best.classes, scored.extra(), command.csv_safe,
+        )  # fmt: skip
         with atomic_write(output / "metrics.json") as file:
             # Bytes of --data that are no UTF-8 become JSON's escapes, which read back as they were.
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -173,13 +175,13 @@ def _write(
     also = f"; {len(unreadable)} could not be read: unreadable_videos.csv" if unreadable else ""
     if seen := trained_on(best.folder, found.videos):
         print(
-            f"warning: {seen} of the {len(found.videos)} videos are training videos of this run: "
+            f"warning: {seen} of the {found.videos.counted()} are training videos of this run: "
             "the numbers are too good"
         )
     texts = {*names, *best.classes, *(name for name, *_ in unreadable)}
     if changed := sum(text.startswith(FORMULA) for text in texts) * command.csv_safe:
         print(f"  --csv-safe: {changed} names have an apostrophe before them in the CSV files")
-    print(f"{len(names)} videos scored by the model of epoch {best.epoch}{also}")
+    print(f"{scored.counted()} scored by the model of epoch {best.epoch}{also}")
     print(f"metrics.json and predictions.csv are in {output}", flush=True)
     return content
 

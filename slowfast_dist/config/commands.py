@@ -74,7 +74,8 @@ class EvaluateCommand:
     """Score labelled videos with the best model of a run: metrics and predictions."""
 
     data: Path | None = None
-    """Class folders of videos, or a CSV of path,label, of any of the model's classes;
+    """Class folders of videos, or a CSV or .jsonl of path,label and perhaps start,end, of any of
+    the model's classes;
     none: the run's own validation videos."""
     output: Path | None = None
     """Folder for metrics.json and predictions.csv;

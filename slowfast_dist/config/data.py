@@ -19,8 +19,8 @@ checked once they are known."""
 @dataclass(frozen=True)
 class DataConfig:
     root: Path | None = None
-    """One folder of class folders, or a CSV of path,label; split into training and validation, by
-    the CSV's column split if it has one."""
+    """One folder of class folders, or a CSV or .jsonl of path,label and perhaps start,end (seconds)
+    of a part of a video; split into training and validation, by its column split if it has one."""
     train_dir: Path | None = None
     """Training videos (class folders or a CSV), together with --data.val-dir, in place of root."""
     val_dir: Path | None = None
@@ -54,6 +54,9 @@ class DataConfig:
     short_videos: fields.ShortVideos = "repeat-last"
     """Where a clip goes beyond the end of a video: repeat-last shows the last frame again, loop
     begins again with the first frame, as MMAction2's networks were trained."""
+    short_segments: Literal["repeat", "context"] = "repeat"
+    """What a clip of a segment shorter than it shows: repeat: the segment's frames, then its last
+    one again, as of a short video; context: the frames around the segment, too."""
     short_side: tuple[int, int] = (256, 320)
     """Pixels of the short side before the crop, for resize short-side only.
     Training draws between the two, validation takes the smaller one."""

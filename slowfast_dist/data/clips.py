@@ -16,12 +16,47 @@ TIE = 1e-6
 far above the rounding of the numbers."""
 
 
-def clip_indices(info: VideoInfo, data: DataConfig, position: float) -> NDArray[np.int64]:
-    """The frames (num_frames,) of a clip of a video, as ``data`` says; ``position`` in [0, 1] as in
-    `dense_indices`, for sampling dense alone."""
+Span = tuple[int, int] | None
+"""A part of a video: its first frame and the one behind its last; None: all of it."""
+
+
+def clip_indices(
+    info: VideoInfo, data: DataConfig, position: float, span: Span = None
+) -> NDArray[np.int64]:
+    """The frames (num_frames,) of a clip of a video, or of the part ``span`` of it, as ``data``
+    says; ``position`` in [0, 1] as in `dense_indices`, for sampling dense alone."""
     if data.sampling == "uniform":
-        return uniform_indices(info.frames, data.num_frames, loops(data))
-    return dense_clips(info, data).at(position)
+        first, end = (0, info.frames) if span is None else span
+        if span is not None and data.short_segments == "context":
+            first, end = _widened(first, end, data.num_frames, info.frames)
+        return first + uniform_indices(end - first, data.num_frames, loops(data))
+    if span is None:
+        return dense_clips(info, data).at(position)
+    part, first = dense_clips(info, data, span), span[0]
+    if part.fit or data.short_segments == "repeat":
+        return first + part.at(position)
+    return _in_context(dense_clips(info, data), span)
+
+
+def _in_context(clips: "EvenClips | TimedClips", span: tuple[int, int]) -> NDArray[np.int64]:
+    """The clip of a whole video whose middle is that of a part of it, or as near to that as the
+    video's ends allow."""
+    first, end = span
+    if isinstance(clips, EvenClips):
+        start = (first + end - 1 - int(clips.offsets[-1])) // 2
+        return clips.starting_at(min(max(start, 0), clips.latest))
+    times = clips.times
+    middle = (times[first] + times[min(end, len(times)) - 1]) / 2
+    start = int(nearest(times, np.array([middle - clips.offsets[-1] / 2]))[0])
+    return clips.starting_at(min(start, clips.latest))
+
+
+def _widened(first: int, end: int, frames: int, video_frames: int) -> tuple[int, int]:
+    """A part of a video that has so many ``frames`` at least, with those around it, as far as the
+    video has them."""
+    missing = max(0, frames - (end - first))
+    first = max(0, min(first - missing // 2, video_frames - max(frames, end - first)))
+    return first, min(video_frames, max(end, first + frames))
 
 
 def loops(data: DataConfig) -> bool:
@@ -141,17 +176,24 @@ def nearest(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[
     return np.where(wanted - times[before] <= times[after] - wanted + TIE, before, after)
 
 
-def dense_clips(info: VideoInfo, data: DataConfig) -> EvenClips | TimedClips:
+def dense_clips(
+    info: VideoInfo, data: DataConfig, span: Span = None
+) -> EvenClips | TimedClips:
     """The clips of a video with sampling dense: every ``sampling_rate``-th frame, or, with a
-    ``frame_rate``, those nearest in time to every ``sampling_rate``-th of a video of that rate."""
+    ``frame_rate``, those nearest in time to every ``sampling_rate``-th of a video of that rate.
+    Of the part ``span`` of it they count from its first frame on."""
+    first, end = (0, info.frames) if span is None else span
     numbers = data.sampling_rate * np.arange(data.num_frames, dtype=np.int64)
     seconds = clip_offsets(info, data)
     if seconds is None:
-        return EvenClips(info.frames, numbers, loops(data))
+        return EvenClips(end - first, numbers, loops(data))
     if info.uneven_times:
-        return _timed_clips(info.uneven_times, seconds.tobytes(), loops(data))
+        if span is None:
+            return _timed_clips(info.uneven_times, seconds.tobytes(), loops(data))
+        times = unpack_uneven_times(info.uneven_times)[first:end]
+        return TimedClips(times - times[0], seconds, loops(data))
     offsets = np.ceil(seconds * info.fps - 0.5 - TIE).astype(np.int64)
-    return EvenClips(info.frames, offsets, loops(data))
+    return EvenClips(end - first, offsets, loops(data))
 
 
 @lru_cache(maxsize=REMEMBERED)

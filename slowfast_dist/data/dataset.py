@@ -168,6 +168,15 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.videos)
 
+    def __getitems__(self, keys: Sequence[ClipKey]) -> list[Sample]:
+        """The clips of a batch, which the DataLoader asks for at once. Those of one file are read
+        one after the other, while it is open."""
+        if self.videos.segments is None:
+            return [self[key] for key in keys]
+        files = self.videos.segments.files
+        read = {key: self[key] for key in sorted(keys, key=lambda key: int(files[key.sample]))}
+        return [read[key] for key in keys]
+
     def __getitem__(self, key: ClipKey) -> Sample:
         started = time.perf_counter()
         rng = np.random.default_rng([self.seed, key.epoch, key.sample])
@@ -178,7 +187,8 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
             position = float(rng.random())
             view = training_view(info.height, info.width, self.data, rng, info.pixel_aspect)
             try:
-                [frames] = self._read(video, clip_indices(info, self.data, position), [view])
+                indices = clip_indices(info, self.data, position, self.videos.span(video))
+                [frames] = self._read(video, indices, [view])
             except DecodeError as error:
                 failures.append(Failure(video, error.reason))
                 video = int(rng.integers(len(self.videos)))
@@ -225,7 +235,8 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
     def _clip(self, key: ViewKey) -> NDArray[np.int64]:
         """Which frames of the video, (T,)."""
         position = view_positions(self.temporal_views)[key.view // self.spatial_crops]
-        return clip_indices(self.videos.info(key.video), self.data, position)
+        info, span = self.videos.info(key.video), self.videos.span(key.video)
+        return clip_indices(info, self.data, position, span)
 
     def _runs(self, keys: Sequence[ViewKey]) -> Iterator[list[ViewKey]]:
         """Part ``keys`` into what is decoded together: views of one video, whose clips overlap, and

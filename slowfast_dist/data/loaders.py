@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -34,8 +35,15 @@ from slowfast_dist.data.listing.manifest import (
     of_side,
     usable,
 )
-from slowfast_dist.data.listing.split import identical, split_videos, unscored
+from slowfast_dist.data.listing.split import (
+    identical,
+    shared_files,
+    shared_rows,
+    split_videos,
+    unscored,
+)
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.data.locating import place_segments
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler, EvaluationSampler
@@ -46,6 +54,7 @@ from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
+from slowfast_dist.video.pictures import PictureCounts
 
 MAX_WORKERS = 8
 """Workers of a loader that `auto` starts at most: each takes memory for the batches that wait."""
@@ -81,13 +90,30 @@ class VideoSet:
         counts = np.bincount(self.train.labels, minlength=len(self.classes))
         return len(self.train) / (len(self.classes) * np.maximum(counts, 1))
 
+    def kinds(self) -> "Counter[tuple[str, bool]]":
+        """As `VideoTable.kinds`, of both sides; a file that has parts on both counts once."""
+        return self.train.kinds() + self._val_alone().kinds()
+
+    def pictures(self) -> PictureCounts:
+        """As `VideoTable.pictures`, of both sides; a file that has parts on both counts once."""
+        return self.train.pictures() + self._val_alone().pictures()
+
+    def _val_alone(self) -> VideoTable:
+        if self.val.segments is None or self.train.segments is None:
+            return self.val
+        val = self.val.per_file()
+        rows = np.setdiff1d(np.arange(len(val)), shared_rows(self.train, self.val))
+        return val.select(rows)
+
     def fingerprint(self) -> str:
-        """Of classes and of each side's videos in order: a resume needs the same."""
+        """Of classes and of each side's samples in order: a resume needs the same."""
         digest = hashlib.sha256("\0".join(self.classes).encode("utf-8", "surrogateescape"))
         for side in (self.train, self.val):
             lines = zip(side.labels.tolist(), side.names.parts(), strict=True)
             while some := b"".join(b"\n%d\t%s" % line for line in islice(lines, CHUNK)):
                 digest.update(some)
+            if side.segments is not None and side.segments.any_part:
+                digest.update(side.segments.bounds.tobytes())
             digest.update(b"\n")
         return digest.hexdigest()
 
@@ -110,7 +136,8 @@ def _find_videos(data: DataConfig, seed: int, order: Sequence[str] | None) -> Vi
         if data.synthetic:
             make_demo_videos(data.root)
         listing = list_root(data, order)
-        listing, readable, rejected = _probe(listing, "the run's folder")
+        source = f"--data.root {data.root}"
+        listing, readable, rejected = _probe(listing, "the run's folder", source)
         listing = usable(listing, readable, "data.root", data.root)
         split = split_videos(listing, data.val_fraction, seed)
         remarks = _remarks(split.remarks, listing.classes, split.train, split.val, data.flip)
@@ -119,12 +146,17 @@ def _find_videos(data: DataConfig, seed: int, order: Sequence[str] | None) -> Vi
         )
     assert data.train_dir is not None and data.val_dir is not None
     train, val = list_sides(data, order)
-    train, readable, rejected = _probe(train, "the run's folder")
+    train, readable, rejected = _probe(
+        train, "the run's folder", f"--data.train-dir {data.train_dir}"
+    )
     train = usable(train, readable, "data.train-dir", data.train_dir)
-    val, readable, also_rejected = _probe(val, "the run's folder")
+    val, readable, also_rejected = _probe(
+        val, "the run's folder", f"--data.val-dir {data.val_dir}"
+    )
     val = scorable(val, readable, also_rejected, "data.val-dir", data.val_dir)
     said = (*train.remarks, *val.remarks)
     said += tuple(unscored(val.videos, val.classes, f"add some to --data.val-dir {data.val_dir}"))
+    said += tuple(shared_files(train.videos, val.videos))
     remarks = _remarks(said, train.classes, train.videos, val.videos, data.flip)
     rejected += also_rejected
     return VideoSet(train.classes, train.videos, val.videos, rejected, False, remarks, False)
@@ -175,8 +207,8 @@ def find_labelled_videos(
 def readable_videos(listing: Listing, root: Path, flag: str) -> LabelledVideos:
     """The same for videos that are listed already, of which it says what is to be known of the
     list; ``root``, of ``flag``, is what named them."""
+    listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}")
     log_remarks(listing.remarks)
-    listing, readable, rejected = _probe(listing, "the output")
     return LabelledVideos(scorable(listing, readable, rejected, flag, root).videos, rejected)
 
 
@@ -194,23 +226,28 @@ def scorable(
 
 
 def _probe(
-    listing: Listing, place: str
+    listing: Listing, place: str, source: str
 ) -> tuple[Listing, NDArray[np.bool_], tuple[tuple[str, str, str], ...]]:
-    """The listing with what the probe found, which videos can be read (N,), and what it rejected:
-    ``place`` will list that."""
+    """The listing with what the probe found, which samples can be read (N,), and what it rejected:
+    ``place`` will list that. ``source``: the flag and what it names, for a message."""
     videos = listing.videos
     shown = logger.isEnabledFor(logging.INFO)
     found = probe_videos(videos, available_cpus(), default_cache(), show_progress=shown)
-    rejected = tuple(
-        (videos.names[row], reason, "probe") for row, reason in sorted(found.reasons.items())
-    )
+    unread = {videos.names[row]: reason for row, reason in sorted(found.reasons.items())}
+    rejected = [(name, reason, "probe") for name, reason in unread.items()]
     if rejected:
         name, reason, _ = rejected[0]
+        files = len(videos) if videos.segments is None else len(videos.file_rows()[0])
         logger.info(
-            f"{len(rejected)} of {len(videos)} videos cannot be read and are left out, as {name}: "
+            f"{len(rejected)} of {files} videos cannot be read and are left out, as {name}: "
             f"{reason} (unreadable_videos.csv in {place} lists them)"
         )
-    return replace(listing, videos=videos.probed(found.infos)), found.readable, rejected
+    placed = place_segments(videos.probed(found.infos), found.readable, source)
+    rejected += [(videos.sample(row), why, "list") for row, why in sorted(placed.reasons.items())]
+    listing = replace(
+        listing, videos=placed.videos, remarks=(*listing.remarks, *placed.remarks)
+    )
+    return listing, found.readable & placed.inside, tuple(rejected)
 
 
 @dataclass(frozen=True)

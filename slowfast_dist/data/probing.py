@@ -44,16 +44,33 @@ class Probed:
         for row in range(len(self.readable)):
             yield self.infos[row] if self.readable[row] else self.reasons[row]
 
+    def of_rows(self, places: NDArray[np.int64]) -> "Probed":
+        """The same of rows (N,) of which each is the file at one of the ``places``."""
+        rows = np.flatnonzero(~self.readable[places]).tolist()
+        reasons = {row: self.reasons[int(places[row])] for row in rows}
+        return Probed(self.infos.take(places), self.readable[places], reasons)
+
 
 def probe_videos(
     table: VideoTable, workers: int, cache: Path | None, show_progress: bool
 ) -> Probed:
-    """What each file holds, or why it was rejected; a file that the ``cache`` knows is not read.
+    """What each file holds, or why it was rejected; a file that the ``cache`` knows is not read,
+    and one that several rows name is read once.
 
     Runs up to ``workers`` processes; a file that hangs or crashes one costs only itself. The cache,
     a folder, holds what could be read; that it cannot be written costs a warning on standard error.
     Progress is shown on standard error: a bar on a terminal, elsewhere a line every 30 s.
     """
+    if table.segments is not None:
+        _, places = table.file_rows()
+        return _probe_files(table.per_file(), workers, cache, show_progress).of_rows(places)
+    return _probe_files(table, workers, cache, show_progress)
+
+
+def _probe_files(
+    table: VideoTable, workers: int, cache: Path | None, show_progress: bool
+) -> Probed:
+    """As `probe_videos`, where each row is a file of its own."""
     stamps = _stamps(table) if table.stamps is None else table.stamps
     reasons: dict[int, str] = {}
     for row in np.flatnonzero(stamps[:, 0] < 0).tolist():

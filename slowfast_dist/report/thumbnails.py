@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from slowfast_dist.annotations.segments import parse_sample_name
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.fields import MOST_RATE
 from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.listing.columns import Texts
+from slowfast_dist.data.listing.segments import locate
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
@@ -99,8 +101,9 @@ def thumbnails_of(
     else:
         root = folder or data_root(run.data or "", run.folder, run.settings)
         follow = folder is not None
-        outside = {name for name in names if not is_below(root, name, follow)}
-    stamps = {name: () if name in outside else file_stamp(root / name) or () for name in names}
+        outside = {name for name in names if not is_below(root, _file_of(root, name), follow)}
+    files = {name: root / _file_of(root, name) for name in names}
+    stamps = {name: () if name in outside else file_stamp(files[name]) or () for name in names}
     done: dict[str, Thumbnails] = {}
     for name in names:
         earlier = known.get(name)
@@ -125,8 +128,8 @@ def thumbnails_of(
             elif reader.seconds < LEAST_SECONDS:
                 done[name] = Thumbnails((), LATE, stamps[name])
             else:
-                indices = _indices(run.settings, info)
-                done[name] = _draw(reader, root / name, info, indices, stamps[name])
+                indices = _indices(run.settings, info, _span(root, name, info))
+                done[name] = _draw(reader, files[name], info, indices, stamps[name])
     finally:
         reader.close()
     return done
@@ -137,17 +140,36 @@ def _infos(
 ) -> dict[str, VideoInfo | str]:
     if videos is not None:
         wanted = set(names)
-        return {name: videos.info(row) for row, name in enumerate(videos.names) if name in wanted}
-    there = [name for name in names if (root / name).is_file()]
-    found: dict[str, VideoInfo | str] = dict.fromkeys(names, "it is not there any more")
+        samples = enumerate(videos.samples())
+        return {name: videos.info(row) for row, name in samples if name in wanted}
+    files = {name: _file_of(root, name) for name in names}
+    there = [file for file in dict.fromkeys(files.values()) if (root / file).is_file()]
+    found: dict[str, VideoInfo | str] = {}
     if there:  # as a table below the same root as in training, for which there is a cache
         table = VideoTable(root, Texts.of(there), np.zeros(len(there), np.int32))
         answers = probe_videos(table, available_cpus(), default_cache(), show_progress=False)
-        found |= dict(zip(there, answers, strict=True))
-    return found
+        found = dict(zip(there, answers, strict=True))
+    return {name: found.get(files[name], "it is not there any more") for name in names}
 
 
-def _indices(settings: Mapping[str, str], info: VideoInfo) -> NDArray[np.int64]:
+def _file_of(root: Path, name: str) -> str:
+    """The path of a sample, which is called path@start-end where it is a part of a video."""
+    path, _, _ = parse_sample_name(name)
+    return name if path == name or (root / name).is_file() else path
+
+
+def _span(root: Path, name: str, info: VideoInfo) -> tuple[int, int] | None:
+    """The frames of a part of a video; None for a whole one."""
+    if _file_of(root, name) == name:
+        return None
+    _, start, end = parse_sample_name(name)
+    first, last = locate(info, np.array([[start, end]])).spans[0].tolist()
+    return (first, last) if 0 <= first < last <= info.frames else None
+
+
+def _indices(
+    settings: Mapping[str, str], info: VideoInfo, span: tuple[int, int] | None
+) -> NDArray[np.int64]:
     """FRAMES of those that validation looked at, evenly spread, (FRAMES,); where config.yaml does
     not tell, of a clip by default."""
 
@@ -163,8 +185,9 @@ def _indices(settings: Mapping[str, str], info: VideoInfo) -> NDArray[np.int64]:
         sampling_rate=at_least_1("data.sampling-rate", 2),
         sampling="uniform" if settings.get("data.sampling") == "uniform" else "dense",
         frame_rate=rate if 0 < rate <= MOST_RATE else "video",
+        short_segments="context" if settings.get("data.short-segments") == "context" else "repeat",
     )
-    clip = clip_indices(info, data, 0.5)
+    clip = clip_indices(info, data, 0.5, span)
     return clip[np.linspace(0, len(clip) - 1, FRAMES).astype(np.int64)]
 
 

@@ -30,7 +30,7 @@ from slowfast_dist.model.weight_files import (
     write_weights,
 )  # fmt: skip
 from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
-from slowfast_dist.runs.reading import MOST_BYTES, mapping, number, whole
+from slowfast_dist.runs.reading import MOST_BYTES, mapping, number, read_json, whole
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.parsing import parse_json
@@ -47,7 +47,10 @@ ARCHITECTURE = "best_model_architecture.pth"
 """In models/: the whole model, pickled."""
 
 
-CLIPS_BEFORE = {"frame_rate": "video", "pixel_aspect": "stored", "short_videos": "repeat-last"}
+CLIPS_BEFORE = {
+    "frame_rate": "video", "pixel_aspect": "stored", "short_videos": "repeat-last",
+    "short_segments": "repeat",
+}  # fmt: skip
 """How clips were cut where a description of theirs does not say so: older versions knew no other
 way."""
 
@@ -59,6 +62,7 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
         "sampling_rate": data.sampling_rate, "frame_rate": data.frame_rate, "resize": data.resize,
         "short_side": data.short_side[0], "crop_size": data.crop_size,
         "pixel_aspect": data.pixel_aspect, "short_videos": data.short_videos,
+        "short_segments": data.short_segments,
     }  # fmt: skip
 
 
@@ -254,6 +258,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     words = {
         "sampling": ("dense", "uniform"), "resize": ("short-side", "square"),
         "pixel_aspect": ("square", "stored"), "short_videos": ("repeat-last", "loop"),
+        "short_segments": ("repeat", "context"),
     }  # fmt: skip
     for name, known in words.items():
         if clip[name] not in known:

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -54,13 +54,14 @@ class SampleLog:
     """logs/samples.csv: which sample each optimizer step used, and which video was read for it.
 
     Rows of global_step,sample,video, sorted by step and sample; both are paths below the data's
-    root, ``names`` by index, and differ only where a video that fails to decode was replaced.
+    root, path@start-end for a part of a video, by index what ``name_of`` gives, and differ only
+    where a video that fails to decode was replaced.
     """
 
     header = ("global_step", "sample", "video")
 
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self.path, self.names = path, names
+    def __init__(self, path: Path, name_of: Callable[[int], str]) -> None:
+        self.path, self.name_of = path, name_of
 
     def epoch(self, rows: NDArray[np.int64]) -> None:
         """Append an epoch's rows (N, 6), in any order and as in training_state.EpochSums."""
@@ -71,7 +72,8 @@ class SampleLog:
             if not file.tell():
                 writer.writerow(self.header)
             for row in order:
-                writer.writerow((steps[row], self.names[samples[row]], self.names[videos[row]]))
+                sample, video = self.name_of(int(samples[row])), self.name_of(int(videos[row]))
+                writer.writerow((steps[row], sample, video))
             file.flush()
             os.fsync(file.fileno())
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.annotations.segments import EXTRA, sample_name
 from slowfast_dist.metrics.scores import predicted, softmax
 from slowfast_dist.metrics.summary import Predictions
 from slowfast_dist.system.files import atomic_write
@@ -21,15 +22,18 @@ def write_predictions(
     labels: NDArray[Any],
     logits: NDArray[Any],
     classes: Sequence[str],
+    extra: Sequence[tuple[str, str, str]] | None = None,
     safe: bool = False,
 ) -> None:
     """Write, atomically, a CSV of path,label,prediction,prob_<class>...: one row a sample.
 
-    ``names`` are the paths below the data's root, ``labels`` (N,) and ``logits`` (N, K). The
+    ``names`` are the paths below the data's root, ``labels`` (N,) and ``logits`` (N, K);
+    ``extra``: of parts of videos start, end and subject, columns behind the prediction. The
     probabilities have all their digits: metrics and loss computed again from them agree to 1e-9.
     ``safe``: for spreadsheets, as `for_spreadsheets` has it; `read_predictions` is for the others.
     """
-    header = ["path", "label", "prediction", *(f"prob_{name}" for name in classes)]
+    columns = () if extra is None else EXTRA
+    header = ["path", "label", "prediction", *columns, *(f"prob_{name}" for name in classes)]
     if safe:
         names, classes = [list(map(for_spreadsheets, texts)) for texts in (names, classes)]
     predictions, probabilities = predicted(logits), softmax(logits)
@@ -37,13 +41,14 @@ def write_predictions(
     with atomic_write(path, "w", "surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        rows = zip(names, labels, predictions, probabilities, strict=True)
-        for name, label, prediction, row in rows:
-            writer.writerow([name, classes[label], classes[prediction], *row.tolist()])
+        cells = [()] * len(names) if extra is None else extra
+        rows = zip(names, labels, predictions, cells, probabilities, strict=True)
+        for name, label, prediction, more, row in rows:
+            writer.writerow([name, classes[label], classes[prediction], *more, *row.tolist()])
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read a CSV that `write_predictions` wrote.
+    """Read a CSV that `write_predictions` wrote; parts of videos are called path@start-end.
 
     Raises OSError where it cannot be read, ValueError where it is no such file.
     """
@@ -52,15 +57,21 @@ def read_predictions(path: Path) -> Predictions:
         header, *rows = csv.reader(StringIO(text, newline=""), strict=True)
         if header[:3] != ["path", "label", "prediction"]:
             raise ValueError("its columns are not path,label,prediction,prob_...")
-        classes = [name.removeprefix("prob_") for name in header[3:]]
+        first = 3 + len(EXTRA) * (tuple(header[3 : 3 + len(EXTRA)]) == EXTRA)
+        classes = [name.removeprefix("prob_") for name in header[first:]]
         numbers = {name: index for index, name in enumerate(classes)}
         labels = np.array([numbers[row[1]] for row in rows], np.int64)
-        probabilities = np.array([row[3:] for row in rows], np.float64)
+        probabilities = np.array([row[first:] for row in rows], np.float64)
+        names = [row[0] if first == 3 else _sample(*row[:6]) for row in rows]
     except (csv.Error, KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{path}: is damaged ({error})") from None
-    names = [row[0] for row in rows]
     shape = len(rows), len(classes)
     return Predictions.from_probabilities(names, labels, probabilities.reshape(shape), classes)
+
+
+def _sample(path: str, _label: str, _prediction: str, start: str, end: str, _: str) -> str:
+    """Raises ValueError for times that are none."""
+    return sample_name(path, float(start), float(end)) if start else path
 
 
 def find_predictions(path: Path) -> Predictions | None:

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from slowfast_dist.annotations.segments import EXTRA, parse_time, sample_name
 from slowfast_dist.metrics.scores import MACRO_CLASSES, over_classes
 from slowfast_dist.metrics.summary import Summary
 from slowfast_dist.runs.history import History, read_history
@@ -27,7 +30,7 @@ MOST_EVALUATIONS = 50
 """Evaluations of a run that are read: a page shows each as a row."""
 
 SPLIT = ("path", "class", "split", "group")
-"""The columns of split.csv."""
+"""The columns of split.csv, before those of parts of videos (EXTRA)."""
 
 
 @dataclass(frozen=True)
@@ -170,18 +173,48 @@ def _index(text: str) -> tuple[int, str]:
 
 def read_split(path: Path) -> Split:
     """Count the rows of a split.csv."""
-    rows = read_table(path, SPLIT)
+    rows = read_split_rows(path)
     train, val = (
-        dict(Counter(name for _, name, side, _ in rows if side == wanted))
+        dict(Counter(row.label for row in rows if row.side == wanted))
         for wanted in ("train", "val")
     )
-    groups = {group for _, _, side, group in rows if side in ("train", "val")}
+    groups = {row.group for row in rows if row.side in ("train", "val")}
     return Split(train, val, 0 < len(groups) < len(rows))
 
 
+class SplitRow(NamedTuple):
+    """A row of split.csv; ``start`` and ``end`` in seconds, NaN for a whole video."""
+
+    path: str
+    label: str
+    side: str
+    group: str
+    start: float
+    end: float
+    subject: str
+
+    @property
+    def sample(self) -> str:
+        """What it is called: path@start-end where it is a part of a video."""
+        return sample_name(self.path, self.start, self.end)
+
+
+def read_split_rows(path: Path) -> list[SplitRow]:
+    """The rows of a split.csv, whole videos or parts of some; those with broken times are left
+    out."""
+    if whole := read_table(path, SPLIT):
+        return [SplitRow(*row, nan, nan, "") for row in whole]
+    rows = []
+    for *row, start, end, subject in read_table(path, (*SPLIT, *EXTRA)):
+        with suppress(ValueError):
+            times = (parse_time(start), parse_time(end)) if start else (nan, nan)
+            rows.append(SplitRow(*row, *times, subject))
+    return rows
+
+
 def read_split_names(path: Path) -> dict[str, str]:
-    """The side, train or val, of each path of a split.csv."""
-    return {name: side for name, _, side, _ in read_table(path, SPLIT)}
+    """The side, train or val, of each sample of a split.csv, by what it is called."""
+    return {row.sample: row.side for row in read_split_rows(path)}
 
 
 def _evaluations(folder: Path) -> list[Evaluation]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.listing.columns import Texts
+from slowfast_dist.data.listing.columns import Categorical, Texts
 from slowfast_dist.data.listing.manifest import Listing, labelled_as, list_videos, of_side
-from slowfast_dist.data.listing.scan import LIST_SUFFIXES
+from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.runs.reading import read_table
-from slowfast_dist.runs.run import SPLIT, read_split_names
+from slowfast_dist.runs.run import SplitRow, read_split_names, read_split_rows
 from slowfast_dist.runs.settings import given, read_settings
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import option
@@ -61,18 +61,17 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
         listing = listing.select(inside)
         return place, labelled_as(listing, classes, "data", place)
     rows = [
-        (name, classes.index(label))
-        for name, label, side, _ in read_table(table, SPLIT)
-        if side == "val" and label in classes
+        row for row in read_split_rows(table) if row.side == "val" and row.label in classes
     ]
     root = data_root(text, run, settings)
-    rows = [rows[row] for row in _inside(root, [name for name, _ in rows], table, place)]
+    rows = [rows[row] for row in _inside(root, [row.path for row in rows], table, place)]
     if not rows:
         raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
     videos = VideoTable(
         root,
-        Texts.of(name for name, _ in rows),
-        np.array([label for _, label in rows], np.int32),
+        Texts.of(row.path for row in rows),
+        np.array([classes.index(row.label) for row in rows], np.int32),
+        segments=_segments(rows),
     )
     return table, Listing(tuple(classes), videos)
 
@@ -89,6 +88,16 @@ def _inside(root: Path, names: Sequence[str], table: Path, data: Path) -> list[i
     return inside
 
 
+def _segments(rows: Sequence[SplitRow]) -> Segments | None:
+    """None where all are whole videos."""
+    bounds = np.array([(row.start, row.end) for row in rows])
+    subjects = Categorical.of(row.subject for row in rows)
+    if np.isnan(bounds).all() and not any(subjects):
+        return None
+    files = Categorical.of(row.path for row in rows).codes
+    return Segments(files, bounds, subjects=subjects if any(subjects) else None)
+
+
 def trained_on(models: Path, videos: VideoTable) -> int:
     """How many of ``videos`` are, by their paths, training videos of the run of ``models``.
 
@@ -102,11 +111,11 @@ def trained_on(models: Path, videos: VideoTable) -> int:
         below = os.path.realpath(data_root(root, run, settings))
         sides = read_split_names(run / "split.csv")
         seen = {os.path.join(below, name) for name, side in sides.items() if side == "train"}
-        return sum(os.path.join(here, name) in seen for name in videos.names)
+        return sum(os.path.join(here, name) in seen for name in videos.samples())
     if folder is None:
         return 0
     place = located(folder, run)
-    if place.suffix.lower() in LIST_SUFFIXES and not place.is_dir():
+    if place.suffix.lower() in SUFFIXES and not place.is_dir():
         try:
             start = data_root(folder, run, settings)
             listing = list_videos(place, "data", start=start, single_class=True, may_be_empty=True)
@@ -120,9 +129,9 @@ def trained_on(models: Path, videos: VideoTable) -> int:
 
 
 def _places(videos: VideoTable) -> Iterator[str]:
-    """Each video's path, in a folder without links: a list may name it in another way."""
+    """Each sample, by its path in a folder without links: a list may name it in another way."""
     root, folders = os.path.realpath(videos.root), dict[str, str]()
-    for name in videos.names:
+    for name in videos.samples():
         folder, file = os.path.split(os.path.join(root, name))
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
@@ -163,7 +172,7 @@ def data_root(text: str, run: Path, settings: Mapping[str, str]) -> Path:
     current one, or one above the run's.
     """
     place = located(text, run)
-    if place.suffix.lower() not in LIST_SUFFIXES or place.is_dir():
+    if place.suffix.lower() not in SUFFIXES or place.is_dir():
         return place
     start = given(settings, "data.videos")
     return place.parent if start is None else located(start, run)

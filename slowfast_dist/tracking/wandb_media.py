@@ -43,7 +43,7 @@ def hardest_table(hardest: Sequence[HardVideo], videos: VideoTable, data: DataCo
     import wandb
 
     table = wandb.Table(columns=[*HARDEST])
-    rows = {name: row for row, name in enumerate(videos.names)}
+    rows = {name: row for row, name in enumerate(videos.samples())}
     reader, end = GuardedReader(VIDEO_SECONDS), time.monotonic() + TABLE_SECONDS
     try:
         for hard in hardest:
@@ -63,7 +63,8 @@ def hardest_table(hardest: Sequence[HardVideo], videos: VideoTable, data: DataCo
 def _excerpt(videos: VideoTable, row: int, data: DataConfig, reader: GuardedReader) -> bytes | None:
     whole = data.sampling == "uniform"  # else the middle, as the model saw it
     try:
-        content = excerpt(videos.path(row), videos.info(row), data.decoder, whole, reader)
+        path, info, span = videos.path(row), videos.info(row), videos.span(row)
+        content = excerpt(path, info, data.decoder, whole, reader, span)
     except Exception:  # whatever is wrong with a video, or with showing it, costs its clip alone
         return None
     return content if len(content) <= MOST_BYTES else None
@@ -133,13 +134,17 @@ def excerpt(
     decoder: Literal["auto", "decord", "pyav"],
     whole: bool,
     reader: GuardedReader,
+    span: tuple[int, int] | None = None,
 ) -> bytes:
-    """An mp4 of H.264 in yuv420p, upright, in square pixels, from the middle of the video.
+    """An mp4 of H.264 in yuv420p, upright, in square pixels, from the middle of the video, or of
+    the frames ``span`` of it (the first, and the one behind the last).
 
     ``whole``: frames from all over the video, in fast motion where it is longer than SECONDS.
     Raises DecodeError where the video does not decode, hangs or crashes its decoder.
     """
-    indices, rate = excerpt_frames(info.frames, info.fps, whole)
+    first, end = (0, info.frames) if span is None else span
+    indices, rate = excerpt_frames(end - first, info.fps, whole)
+    indices += first
     longer = max(info.height, info.shown_width)
     side = min(LONG_SIDE, longer)
     # The reader gives squares; from one of the longer side the picture only shrinks.

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import group_rates
-from slowfast_dist.data.listing.scan import LIST_SUFFIXES
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
@@ -120,8 +120,10 @@ class BestModelTracker:
         self._write_card()
         if scores is not None:
             path, val = self.folder.predictions, self.videos.val
-            names = [val[video].name for video in scores.videos]
-            write_predictions(path, names, scores.labels, scores.logits, classes)
+            scored = val.select(scores.videos)
+            write_predictions(
+                path, list(scored.names), scores.labels, scores.logits, classes, scored.extra()
+            )
 
     def _write_card(self) -> None:
         if write_card(self.folder.models) or self._card_was_kept:
@@ -260,7 +262,7 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
         "unreadable": len(videos.rejected),
         "median_seconds": median_seconds(videos.train),
         "pictures": videos.train.pictures().as_facts(),
-        "frame_rates": [vars(group) for group in group_rates(videos.train.rates())],
+        "frame_rates": [vars(group) for group in group_rates(videos.train.per_file().rates())],
         "per_class": [
             {"class": name, "train": train, "val": val}
             for name, train, val in zip(videos.classes, *counts, strict=True)
@@ -275,10 +277,13 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
 
 
 def median_seconds(videos: VideoTable) -> float | None:
-    """How long a video is, by the files that say how fast they play; of many, by a thousand: more
-    change it little, and a million take long."""
-    infos = map(videos.info, range(0, len(videos), max(1, len(videos) // 1000)))
-    seconds = [info.frames / info.fps for info in infos if info.fps > 0]
+    """How long a video, or a part of one, is, by the files that say how fast they play; of many, by
+    a thousand: more change it little, and a million take long."""
+    seconds = []
+    for row in range(0, len(videos), max(1, len(videos) // 1000)):
+        info, span = videos.info(row), videos.span(row)
+        first, end = (0, info.frames) if span is None else span
+        seconds += [(end - first) / info.fps] * (info.fps > 0)
     return round(median(seconds), 3) if seconds else None
 
 
@@ -294,7 +299,7 @@ def dataset_name(data: DataConfig) -> str:
 
 def _name(path: Path) -> str:
     path = path.absolute()
-    name = path.stem if path.suffix.lower() in LIST_SUFFIXES else path.name
+    name = path.stem if path.suffix.lower() in SUFFIXES else path.name
     return name.encode("utf-8", "replace").decode() or "videos"
 
 

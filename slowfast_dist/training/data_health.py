@@ -33,15 +33,16 @@ def require_few_failures(failed: dict[int, str], videos: VideoTable, limit: floa
         folder, count = folders.most_common(1)[0]
         worst = next(v for v in failed if str(videos[v].path.parent) == folder)
         raise RunError(
-            f"{len(failed)} of {len(videos)} training videos failed to decode, more than "
+            f"{len(failed)} of {videos.counted('training')} failed to decode, more than "
             f"--data.max-bad-fraction {limit:g}; most of them, {count}, in {folder} "
-            f"(as {videos[worst].path.name}: {failed[worst]})"
+            f"(as {Path(videos.sample(worst)).name}: {failed[worst]})"
         )
 
 
 def frame_rate_notes(videos: VideoSet, config: Config) -> list[str]:
     """What people should know of the videos' frame rates, a line each."""
-    tables, usual, whose = (videos.train, videos.val), list[float](), ""
+    train, val = videos.train.per_file(), videos.val.per_file()
+    tables, usual, whose = (train, val), list[float](), ""
     rates = np.concatenate([table.rates() for table in tables])
     model = config.model
     kinetics = model.published == "kinetics400" and is_published("kinetics400", model.name)
@@ -55,8 +56,7 @@ def frame_rate_notes(videos: VideoSet, config: Config) -> list[str]:
         whose = f"the {groups[0].videos} of {groups[0].rate:g} a second"
 
     def name(row: int) -> str:
-        count = len(videos.train)
-        return videos.train.names[row] if row < count else videos.val.names[row - count]
+        return train.names[row] if row < len(train) else val.names[row - len(train)]
 
     return rate_notes(rates, name, config.data, usual, whose)
 
@@ -134,7 +134,7 @@ class DataWait:
                 "videos that are quick to read: python -m slowfast_dist prepare "
                 f"{operand(str(root))} OUT, then train as it says"
             )
-        named = [f"{self.videos.train[video].name} ({time_:.2f} s)" for video, time_ in slowest]
+        named = [f"{self.videos.train.sample(video)} ({time_:.2f} s)" for video, time_ in slowest]
         lines.append(f"slowest to read: {', '.join(named)}")
         return "\n  ".join(lines)
 

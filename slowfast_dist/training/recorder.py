@@ -82,7 +82,7 @@ class Recorder:
         self.metrics.truncate_after(global_step, epoch)
         self.best = BestModelTracker(run, earlier.get("best"))
         self.log = TrainingLog(folder.training_log)
-        self.samples = SampleLog(folder.samples, videos.train.names)
+        self.samples = SampleLog(folder.samples, videos.train.sample)
         # Its rows come an epoch at a time: those of the running one are in the checkpoint.
         self.samples.truncate_after(global_step - step)
         self.hardest: tuple[int, list[HardVideo]] | None = None  # to be shown on wandb
@@ -158,15 +158,16 @@ class Recorder:
         self.wandb.log_confusion(matrix, classes)
         if best:
             self.wandb.log_per_class(result.epoch, of_classes)
-            names = [val[video].name for video in scores.videos]
+            names = [val.sample(video) for video in scores.videos]
             scored = Predictions.from_logits(names, labels, scores.logits, classes)
             self.hardest = result.epoch, hardest_videos(scored, self.config.wandb.hardest)
             self._show_hardest()
         if scores.unreadable:
-            videos = [(val[failure.video].name, failure.reason) for failure in scores.unreadable]
+            videos = [(val.sample(failure.video), failure.reason) for failure in scores.unreadable]
             self.add_unreadable(videos, "validation")
+            kind = "videos" if val.segments is None else "segments"
             logger.info(
-                f"validation: {len(scores.unreadable)} videos could not be read: "
+                f"validation: {len(scores.unreadable)} {kind} could not be read: "
                 f"{self.folder.root / 'unreadable_videos.csv'} lists them"
             )
 

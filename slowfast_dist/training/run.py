@@ -235,19 +235,25 @@ def build_trainer(
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:
     log_remarks(videos.remarks)
-    counts = videos.train.pictures() + videos.val.pictures()
+    counts = videos.pictures()
     stored = "--data.pixel-aspect stored" if reads_stored(config.data) else None
     for line in picture_notes(counts, stored):
         logger.warning(line)
     for line in frame_rate_notes(videos, config):
         logger.warning(line)
-    for line in decoder_reasons(videos.train.kinds() + videos.val.kinds(), config.data.decoder):
+    for line in decoder_reasons(videos.kinds(), config.data.decoder):
         logger.info(line)
     logger.info(
-        f"{len(videos.train)} training and {len(videos.val)} validation videos of "
-        f"{len(videos.classes)} classes; processes: {accelerator.num_processes}, device: "
-        f"{accelerator.device.type}, mixed precision: {accelerator.mixed_precision}"
+        f"{_counted(videos)} of {len(videos.classes)} classes; processes: "
+        f"{accelerator.num_processes}, device: {accelerator.device.type}, mixed precision: "
+        f"{accelerator.mixed_precision}"
     )
+
+
+def _counted(videos: VideoSet) -> str:
+    if videos.train.segments is None and videos.val.segments is None:
+        return f"{len(videos.train)} training and {len(videos.val)} validation videos"
+    return f"{videos.train.counted('training')} and {videos.val.counted('validation')}"
 
 
 def _end_if_asked(accelerator: Accelerator) -> None:

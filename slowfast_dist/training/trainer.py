@@ -132,7 +132,7 @@ class Trainer:
             self._new_failures = []
             self._give_up_fatal()
             if self.recorder is not None:
-                named = [(videos[video].name, reason) for video, reason in failed.items()]
+                named = [(videos.sample(video), reason) for video, reason in failed.items()]
                 self.recorder.add_unreadable(named, "training")
             require_few_failures(failed, videos, self.config.data.max_bad_fraction)
 
@@ -193,7 +193,7 @@ class Trainer:
             val, first = self.videos.val, scores.unreadable[0]
             raise RunError(
                 f"none of the {len(val)} validation videos can be read, as "
-                f"{val[first.video].name}: {first.reason}"
+                f"{val.sample(first.video)}: {first.reason}"
             )
         return scores
 

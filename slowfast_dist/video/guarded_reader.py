@@ -27,6 +27,7 @@ from slowfast_dist.system import signals
 from slowfast_dist.system.child import CRASHES, HANGS, how_it_ended
 from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.open_files import OpenFiles
 from slowfast_dist.video.reader import Decoder, Frames, Indices, VideoInfo, View, read_views
 
 DECODE_SECONDS = 20.0
@@ -220,7 +221,7 @@ def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     gc.freeze()  # a collection would copy every page of the parent's objects
     _let_go_of_files(pipe.fileno())
-    reads = 0
+    reads, files = 0, OpenFiles()
     while True:
         reads += 1
         if reads % 50 == 0:  # FFmpeg leaves the heap in pieces: tens of MB in some thousand clips
@@ -229,7 +230,7 @@ def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
         answer: tuple[str, Any]
         try:
             out = np.frombuffer(memory, np.uint8, prod(shape), offset).reshape(shape)
-            read_views(path, indices, info, decoder, views, out)
+            read_views(path, indices, info, decoder, views, out, files)
             answer = "frames", None
         except DecodeError as error:
             answer = "unreadable", error.reason

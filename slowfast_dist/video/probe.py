@@ -32,7 +32,7 @@ from slowfast_dist.video.seeking import (
     rate_of_times,
 )
 
-VERSION = f"7, av {av.__version__}"
+VERSION = f"8, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
 
 NO_TIMESTAMPS = 0x80
@@ -111,17 +111,20 @@ def _probe(path: Path) -> VideoInfo:
         made_up = _has_no_times(stream) or ("avi" in formats and not by_packets)
         told = [] if made_up else times
         uneven_times = pack_uneven_times(told, stream.time_base, fps)
+        seekable = bool(
+            may_seek and uneven_times and by_packets and not moved_frames and _is_whole(index)
+        )
         return VideoInfo(
             frames=frames, fps=fps,
             width=width, height=height, rotation=rotation, mirrored=mirrored, codec=codec,
             decord_exact=decord_exact, by_packets=by_packets,
             key_interval=min(key_interval, frames), decode_ms=decode_ms,
-            first_time=timeline.first if timeline else 0,
+            first_time=int(index.times.min()) if timeline or seekable else 0,
             frame_time=timeline.step if timeline else 0.0,
             reorder_depth=reorder_depth, file_size=path.stat().st_size,
             digest=int(file_sha256(path)[:16], 16) >> 1,
             uneven_times=uneven_times, uneven_rate=rate_of_times(uneven_times),
-            moved_frames=moved_frames,
+            seekable=seekable and timeline is None, moved_frames=moved_frames,
             lost=max(index.broken + lost, _never_read(path, container, stream, index)),
             **picture_facts(stream, first, rotation),
         )  # fmt: skip
@@ -204,10 +207,15 @@ def _frame_rate(stream: VideoStream, index: PacketIndex) -> float:
 
 def _timeline(index: PacketIndex) -> Timeline | None:
     """The times of the frames if they are even, and the file can be read by seeking."""
-    if index.broken or index.ragged or len(index.order) < index.count:
+    if not _is_whole(index):
         return None
     step = _step(index.times)
     return Timeline(int(index.times.min()), step) if step else None
+
+
+def _is_whole(index: PacketIndex) -> bool:
+    """Whether each packet is a frame, and nothing is cut off at either end."""
+    return not (index.broken or index.ragged or len(index.order) < index.count)
 
 
 def _step(times: NDArray[np.int64]) -> float:

@@ -19,10 +19,13 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
+from slowfast_dist.video.open_files import OpenFiles
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.video.seeking import (
     SeekingReader,
     Timeline,
+    UnevenTimeline,
+    unpack_ticks,
     unpack_uneven_times,
     with_moved_frames,
 )
@@ -75,10 +78,11 @@ class VideoInfo:
     decode_ms: float = field(default=0.0, compare=False)
     """CPU milliseconds to decode one frame, as measured on a few; 0 if unknown."""
     first_time: int = 0
-    """Time of the first frame in ticks of the stream's time base, where ``frame_time`` is not 0."""
+    """Time of the first frame in ticks of the stream's time base, where ``frame_time`` is not 0, or
+    it is ``seekable``."""
     frame_time: float = 0.0
     """Ticks between two frames. 0 where times are uneven, frames are hidden or counted: such a
-    file is read by the index of all its packets, others by seeking."""
+    file is read by the index of all its packets, unless it is ``seekable``, others by seeking."""
     reorder_depth: int = 0
     """Frames that the decoder holds back at most to bring them into the order of their times."""
     file_size: int = field(default=0, compare=False)
@@ -108,6 +112,9 @@ class VideoInfo:
     ``fps`` seconds after the first, and where nothing tells."""
     uneven_rate: float = 0.0
     """Frames a second by ``uneven_times``, on average over the video; 0 where that is empty."""
+    seekable: bool = False
+    """Whether the packet of each frame can be sought by ``uneven_times``, counted from
+    ``first_time`` in ticks."""
 
     def times(self) -> NDArray[np.float64] | None:
         """Seconds from the first frame to each (N,); None where the file tells neither times nor a
@@ -207,10 +214,10 @@ def read_frames(
 
 def read_views(
     path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, views: Sequence[View],
-    out: Frames | None = None,
+    out: Frames | None = None, files: OpenFiles | None = None,
 ) -> Frames:  # fmt: skip
     """As `read_frames`, through each of V views of one size, (V, T, size, size, 3): a frame is
-    decoded once for all of them."""
+    decoded once for all of them. ``files``: where long files stay open until the next read."""
     assert len(indices) and indices.min() >= 0 and indices.max() < info.frames, (path, indices)
     [size] = {(info.height, info.width) if view is None else (view.size,) * 2 for view in views}
     shape = (len(views), len(indices), *size, 3)
@@ -223,13 +230,14 @@ def read_views(
     if chosen_decoder(info, decoder) == "decord" and _is_unchanged(path, info):
         _read_decord(path, places, info, views, frames)
     else:
-        _read_pyav(path, places, info, views, frames)
+        _read_pyav(path, places, info, views, frames, files or OpenFiles(keep=False))
     return frames
 
 
 def _read_pyav(
-    path: Path, places: Places, info: VideoInfo, views: Sequence[View], out: Frames
-) -> None:
+    path: Path, places: Places, info: VideoInfo, views: Sequence[View], out: Frames,
+    files: OpenFiles,
+) -> None:  # fmt: skip
     converters = [
         ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
         for view in views
@@ -244,18 +252,27 @@ def _read_pyav(
                 seen[other] = seen[first]
         missing.remove(number)
 
-    if info.frame_time and _is_unchanged(path, info):
-        timeline = Timeline(info.first_time, info.frame_time)
-        with open_video(path, known=True) as (container, stream):
-            stream.codec_context.reorder_depth = info.reorder_depth
+    timeline = _timeline(info)
+    if timeline is not None and _is_unchanged(path, info):
+        with files.video(path, info.frames, info.reorder_depth) as (container, stream):
             seeking = SeekingReader(container, stream, timeline, info.key_interval, missing)
             for number, frame in seeking.frames():
                 write(number, frame)
         if not missing:
             return
+        files.forget(path)
     with open_indexed(path, info) as (index, stream):
         for number, frame in frames_by_index(path, stream, index, info, sorted(missing)):
             write(number, frame)
+
+
+def _timeline(info: VideoInfo) -> Timeline | UnevenTimeline | None:
+    """When the frames are shown, where that tells which packet holds which."""
+    if info.frame_time:
+        return Timeline(info.first_time, info.frame_time)
+    if info.seekable and info.uneven_times:
+        return UnevenTimeline(info.first_time + unpack_ticks(info.uneven_times))
+    return None
 
 
 def _is_unchanged(path: Path, info: VideoInfo) -> bool:

@@ -1,7 +1,8 @@
-"""When the frames of a video are shown; and its frames by seeking, where those times are even.
+"""When the frames of a video are shown; and its frames by seeking, where those times tell them.
 
 Of such a video the probe remembers the time of the first frame and the time between two. From these
-follows which frame each packet holds, so only those that lead to the wanted frames are read.
+follows which frame each packet holds, so only those that lead to the wanted frames are read. Where
+times are uneven it remembers all of them, and they tell the same.
 """
 
 import zlib
@@ -39,6 +40,24 @@ class Timeline:
         return self.first + int((number + 0.499) * self.step)
 
 
+@dataclass(frozen=True, eq=False)
+class UnevenTimeline:
+    """Frame n is shown at ``ticks[n]``, rising (N,), exactly."""
+
+    ticks: NDArray[np.int64]
+
+    def number(self, time: int) -> int:
+        """Of the frame that is shown at that time. Raises ValueError where none is."""
+        place = int(np.searchsorted(self.ticks, time))
+        if place == len(self.ticks) or self.ticks[place] != time:
+            raise ValueError("a packet of another time than when it was probed")
+        return place
+
+    def seek_time(self, number: int) -> int:
+        """A time that the frame's own packet, if it is a keyframe, does not exceed."""
+        return int(self.ticks[number])
+
+
 class SeekingReader:
     """The frames ``wanted`` (numbers, each once) of an open video, in any order.
 
@@ -47,8 +66,8 @@ class SeekingReader:
     """
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, timeline: Timeline,
-        longest_group: int, wanted: Iterable[int],
+        self, container: InputContainer, stream: VideoStream,
+        timeline: Timeline | UnevenTimeline, longest_group: int, wanted: Iterable[int],
     ) -> None:  # fmt: skip
         for other in container.streams:
             if other.index != stream.index:
@@ -243,16 +262,25 @@ def pack_uneven_times(
 @lru_cache(maxsize=REMEMBERED)
 def unpack_uneven_times(text: str) -> NDArray[np.float64]:
     """Seconds from the first frame to each (N,). Raises ValueError for what is no such text."""
-    base, _, packed = text.partition(" ")
-    planes = np.frombuffer(_unpack(packed), np.uint8).reshape(8, -1)
+    base, _, _ = text.partition(" ")
     try:
         seconds = float(Fraction(base))
     except ZeroDivisionError as error:
         raise ValueError(str(error)) from error
-    steps = np.ascontiguousarray(planes.T).view("<i8").ravel()
-    times: NDArray[np.float64] = np.append(0, np.cumsum(steps)) * seconds
+    times: NDArray[np.float64] = unpack_ticks(text) * seconds
     times.flags.writeable = False  # the caller's and the memory's are one
     return times
+
+
+@lru_cache(maxsize=REMEMBERED)
+def unpack_ticks(text: str) -> NDArray[np.int64]:
+    """The same in ticks of the stream's time base (N,). Raises ValueError."""
+    _, _, packed = text.partition(" ")
+    planes = np.frombuffer(_unpack(packed), np.uint8).reshape(8, -1)
+    steps = np.ascontiguousarray(planes.T).view("<i8").ravel()
+    ticks: NDArray[np.int64] = np.append(0, np.cumsum(steps))
+    ticks.flags.writeable = False
+    return ticks
 
 
 def rate_of_times(text: str) -> float:

@@ -64,10 +64,19 @@ def test_a_spreadsheets_empty_columns_are_no_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("path,label,start,end\na.mp4,a,1.5,2\n", ["line 2", "start 1.5", "whole video", "cut"]),
-        ("path,label,END\na.mp4,a,\nb.mp4,b,7\n", ["line 3", "END 7"]),
-        ("path,label,start_frame\na.mp4,a,0\n", ["line 2", "start_frame 0"]),
-        ("path,label,time_end\na.mp4,a,10\n", ["time_end 10"]),
+        ("path,label,END\na.mp4,a,\nb.mp4,b,7\n", ["line 3", "end 7 without start"]),
+        ("path,label,start,end\na.mp4,a,7,\n", ["line 2", "start 7 without end", "both"]),
+        ("path,label,start,end\na.mp4,a,7,3\n", ["line 2", "start 7 is not before end 3"]),
+        ("path,label,start,end\na.mp4,a,3,3\n", ["line 2", "start 3 is not before end 3"]),
+        ('path;label;start;end\na.mp4;a;"1,5";2\n', ["line 2", "start '1,5'", "point: 1.5"]),
+        ("path,label,start,end\na.mp4,a,1,5,2,0\n", ["line 2", "6 cells", "point", "no comma"]),
+        ("path,label,start,end\na.mp4,a,soon,2\n", ["start 'soon'", "83.5", "H:MM:SS.mmm"]),
+        ("path,label,start,end\na.mp4,a,1:75,90\n", ["start '1:75'", "is no time"]),
+        ("path,label,start,end\na.mp4,a,-1,2\n", ["start '-1'", "before the beginning"]),
+        ("path,label,start,end\na.mp4,a,0,inf\n", ["end 'inf'", "is no time"]),
+        ("path,label,start_frame\na.mp4,a,0\n", ["line 2", "start_frame 0", "over the frames a"]),
+        ("path,label,time_end\na.mp4,a,10\n", ["time_end 10", "name the column end"]),
+        ("path,label,Onset,end\na.mp4,a,1,2\n", ["Onset 1", "name the column start"]),
         ("path,label,Weight\na.mp4,a,0.5\n", ["line 2", "Weight 0.5", "--loss.class-weights"]),
         ("path,label,split\na.mp4,a,eval\n", ["line 2", "'eval'", "train, val or test"]),
         ("path,label,split\na.mp4,a,\n", ["line 2", "split is empty"]),
@@ -91,6 +100,53 @@ def test_what_cannot_be_honoured_is_one_clear_line(
     message = str(caught.value)
     assert message.startswith(f"--data.root {tmp_path / 'list.csv'}") and "\n" not in message
     assert all(word in message for word in words), message
+
+
+def test_times_of_segments(tmp_path: Path) -> None:
+    text = (
+        "path,label,Start (s),stop_s,start_frame,subject\n"
+        "a.mp4,wave,12.4,15.1,372,anna\n"
+        "a.mp4,wave,0:01:23.500,1:30,,\n"
+        "a.mp4,wave,.5,1e1,,ben\n"
+        "b.mp4,wave,,,,\n"
+    )
+    found, remarks = read(tmp_path, text)
+    times = [(row.start, row.end, row.subject) for row in found]
+    assert times == [(12.4, 15.1, "anna"), (83.5, 90, ""), (0.5, 10, "ben"), (None, None, "")]
+    assert len(remarks) == 1 and "'start_frame'" in remarks[0]  # start says it already
+
+
+def test_json_lines_are_the_same_rows(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    path.write_text(
+        '{"path": "a.mp4", "label": "wave", "start": 12.4, "end": "0:00:15.1", "split": "val"}\n\n'
+        '{"label": 3, "path": "b, c.mp4", "start": null, "other": [1], "split": "train"}\n'
+    )
+    table = Table(path, "data.root")
+    assert list(table) == [
+        Row(1, "a.mp4", "wave", "val", "", 12.4, 15.1), Row(3, "b, c.mp4", "3", "train", ""),
+    ]  # fmt: skip
+    assert ["'other'" in str(remark) for remark in table.remarks()] == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"path": "a.mp4"}\n', ["line 1", "label is missing"]),
+        ('{"path": "a.mp4", "label": "a"\n', ["line 1", "not JSON", "one object a line"]),
+        ('["a.mp4", "a"]\n', ["line 1", "no JSON object"]),
+        ('{"path": "a.mp4", "label": ["a", "b"]}\n', ["line 1", "label is", "text or a number"]),
+        ('{"path": "a.mp4", "label": "a", "end": 2}\n', ["line 1", "end 2 without start"]),
+        ('{"path": "a.mp4", "label": "a", "weight": 2}\n', ["weight 2", "--loss.class-weights"]),
+    ],
+)
+def test_mistakes_in_json_lines(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "list.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        list(Table(path, "data.root"))
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in words), message
 
 
 @pytest.mark.parametrize("column", ["start", "weight"])

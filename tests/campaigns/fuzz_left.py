@@ -250,7 +250,7 @@ def run_files(folder: Path, draw: Random) -> None:
         start.release()
     run.read_unreadable()
     MetricsFile(run.metrics).truncate_after(4, 2)
-    SampleLog(run.samples, ["a"]).truncate_after(4)
+    SampleLog(run.samples, ["a"].__getitem__).truncate_after(4)
 
 
 def probe_cache(folder: Path, draw: Random) -> None:

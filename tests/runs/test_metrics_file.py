@@ -105,7 +105,7 @@ def sample_rows(first: int, last: int) -> NDArray[np.int64]:
 
 
 def test_samples_are_listed_by_step_and_sample(tmp_path: Path) -> None:
-    log = SampleLog(tmp_path / "logs" / "samples.csv", NAMES)
+    log = SampleLog(tmp_path / "logs" / "samples.csv", NAMES.__getitem__)
     log.epoch(sample_rows(1, 2))
     log.epoch(sample_rows(3, 3))
     with open(log.path, encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -120,14 +120,14 @@ def test_samples_are_listed_by_step_and_sample(tmp_path: Path) -> None:
 
 def test_a_resumed_sample_log_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
     """Torn anywhere, cut back to the epochs that were done, and written again."""
-    whole = SampleLog(tmp_path / "whole.csv", NAMES)
+    whole = SampleLog(tmp_path / "whole.csv", NAMES.__getitem__)
     whole.truncate_after(0)
     assert not whole.path.exists()
     whole.epoch(sample_rows(1, 9))
     first = whole.path.stat().st_size
     whole.epoch(sample_rows(10, 13))
     content = whole.path.read_bytes()
-    torn = SampleLog(tmp_path / "torn.csv", NAMES)
+    torn = SampleLog(tmp_path / "torn.csv", NAMES.__getitem__)
     for size in {*range(0, len(content), 13), *range(first - 3, first + 25), len(content) - 1}:
         torn.path.write_bytes(content[:size])
         done = 9 if size >= first else 0

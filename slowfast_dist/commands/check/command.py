@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from slowfast_dist.commands.check import files
+from slowfast_dist.commands.check import files, segments
 from slowfast_dist.commands.check.dataset import Dataset, Finding, read_dataset, worker_count
 from slowfast_dist.commands.check.report import facts, move, report, require_place, shown, text
 from slowfast_dist.commands.check.sides import copies, shared_recordings
@@ -35,11 +35,12 @@ def run_check(root: Path, command: CheckData) -> None:
     with _in_words_of_this_command():
         data = read_dataset(root, command)
     found = _findings(data, command)
-    readable = [data.paths[row] for row, _ in data.readable()]
+    by_file = data.files()
+    readable = [by_file.paths[row] for row, _ in by_file.readable()]
     seconds = _read_cost(readable, command)
-    stats = facts(data, command, seconds, worker_count(command))
+    stats = facts(by_file, command, seconds, worker_count(command)) | segments.facts(data)
     print(text(root, data, found, stats), flush=True)
-    moved = _move_bad(data, command.move_bad, roots) if command.move_bad else []
+    moved = _move_bad(by_file, command.move_bad, roots) if command.move_bad else []
     if command.json:
         try:
             write_json(command.json, report(root, data, found, stats, moved))
@@ -51,17 +52,23 @@ def run_check(root: Path, command: CheckData) -> None:
 
 def _findings(data: Dataset, command: CheckData) -> list[Finding]:
     """All that is wrong, the worst first."""
-    found = [
-        *shared_recordings(data),
-        *copies(data),
-        *files.unreadable(data),
-        *files.cut_off(data),
+    by_file = data.files()
+    # Parts of one file are of one recording, and which of it shows which class says the list.
+    found = [] if data.has_segments else [*shared_recordings(data)]
+    found += [
+        *copies(by_file),
+        *files.unreadable(by_file),
+        *segments.outside(data),
+        *files.cut_off(by_file),
         *files.refused(data),
+        *segments.cut(data),
+        *segments.overlapping(data),
+        *segments.annotated_twice(data),
         *files.short_clips(data, command),
         *files.class_sizes(data),
-        *files.frame_rates(data, command),
-        *files.frame_sizes(data, command),
-        *files.pictures(data, command),
+        *files.frame_rates(by_file, command),
+        *files.frame_sizes(by_file, command),
+        *files.pictures(by_file, command),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ from slowfast_dist.data.listing.manifest import (
 )
 from slowfast_dist.data.listing.split import Split, split_videos, unscored
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.data.locating import Placed, place_segments
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import (
     BYTES_PER_SECOND,
@@ -53,12 +54,12 @@ PIXELS_PER_SECOND = 2e7
 
 @dataclass(frozen=True)
 class Dataset:
-    """N videos in columns, as they were listed."""
+    """N videos, or parts of videos, in columns, as they were listed."""
 
     classes: tuple[str, ...]
     paths: list[Path]
     names: list[str]
-    """Paths below the root, or, of two roots, below each."""
+    """Paths below the root, or, of two roots, below each; path@start-end for a part of a video."""
     labels: Codes
     groups: Codes
     sides: list[Side | None]
@@ -82,6 +83,47 @@ class Dataset:
     """What training would say of the list and the split, copies across it left out."""
     try_pattern: Callable[[str], str | None]
     """Why training would refuse a group_pattern, None if it would not."""
+    placed: list[Placed]
+    """The samples of each root with their frames."""
+    spans: list[tuple[int, int] | None]
+    """The frames of a part of a video, the first and the one behind the last; None: all of it."""
+    first_rows: NDArray[np.int64]
+    """One row of each file."""
+    of_files: bool = False
+    """Whether the rows are files, whatever parts of them the list names."""
+
+    @property
+    def has_segments(self) -> bool:
+        return any(placed.videos.segments is not None for placed in self.placed)
+
+    def files(self) -> "Dataset":
+        """Each file once; itself where the list names no parts."""
+        if not self.has_segments:
+            return self
+        rows = self.first_rows.tolist()
+        paths = [name for placed in self.placed for name in placed.videos.names]
+        return replace(
+            self, paths=[self.paths[row] for row in rows], names=[paths[row] for row in rows],
+            labels=np.zeros(len(rows), np.int64), groups=self.groups[rows],
+            sides=[self.sides[row] for row in rows], infos=[self.infos[row] for row in rows],
+            reasons={n: self.reasons[row] for n, row in enumerate(rows)
+                     if row in self.reasons and row not in self.outside},
+            fingerprints=self.fingerprints[rows],
+            near_copies=np.searchsorted(self.first_rows, self.near_copies),
+            same_bytes=[np.searchsorted(self.first_rows, same).tolist()
+                        for same in self.same_bytes],
+            roots=None if self.roots is None else [self.roots[row] for row in rows],
+            spans=[None] * len(rows), first_rows=np.arange(len(rows)), of_files=True,
+        )  # fmt: skip
+
+    @property
+    def outside(self) -> set[int]:
+        """Rows without any frame in their file."""
+        found, first = set[int](), 0
+        for placed in self.placed:
+            found |= {first + row for row in placed.reasons}
+            first += len(placed.videos)
+        return found
 
     def readable(self) -> list[tuple[int, VideoInfo]]:
         """The videos that can be read, as far as that was looked at, and what they hold."""
@@ -93,6 +135,8 @@ class Dataset:
 
     def video(self, row: int) -> dict[str, Any]:
         """A video as the JSON report has it."""
+        if self.of_files:
+            return {"path": self.names[row], "split": self.sides[row]}
         return {
             "path": self.names[row],
             "class": self.classes[self.labels[row]],
@@ -115,11 +159,22 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
     paths = [video.path for _, video in videos]
     workers = worker_count(command)
     probed: list[VideoInfo | str] = []
-    for listing in listings:
-        probed += probe_videos(listing.videos, workers, default_cache(), show_progress=True)
+    placed: list[Placed] = []
+    flags = ("--data.train-dir", "--data.val-dir") if command.val_dir else ("--data.root",)
+    for flag, listing, place in zip(flags, listings, (root, command.val_dir), strict=False):
+        found = probe_videos(listing.videos, workers, default_cache(), show_progress=True)
+        parts = place_segments(
+            listing.videos.probed(found.infos), found.readable, f"{flag} {place}"
+        )
+        placed.append(parts)
+        answers = list(found)
+        for row, reason in parts.reasons.items():
+            answers[row] = reason
+        probed += answers
     infos = [found if isinstance(found, VideoInfo) else None for found in probed]
     reasons = {row: found for row, found in enumerate(probed) if isinstance(found, str)}
     readable = np.array([info is not None for info in infos])
+    first_rows = _first_rows(placed)
     sides: list[Side | None] = [
         side if info else None for (side, _), info in zip(videos, infos, strict=True)
     ]
@@ -137,10 +192,10 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
         found_sides: list[tuple[Side, VideoTable]] = []
         if split:
             found_sides = [("train", split.train), ("val", split.val)]
-        by_name: dict[str, Side] = {name: s for s, table in found_sides for name in table.names}
+        by_name: dict[str, Side] = {name: s for s, table in found_sides for name in table.samples()}
         test = set(listings[0].rows_of("test").tolist()) if listings[0].sides is not None else set()
         for row in np.flatnonzero(readable).tolist():
-            sides[row] = "test" if row in test else by_name.get(videos[row][1].name)
+            sides[row] = "test" if row in test else by_name.get(videos[row][1].sample)
 
     def try_pattern(pattern: str) -> str | None:
         if command.val_dir:
@@ -158,11 +213,14 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
     remarks += tuple(label_remarks(named, command.flip))
 
     fingerprints = _fingerprints(paths, infos, reasons, command.full, workers)
+    if len(first_rows) < len(paths):  # parts of one file are no copies of each other
+        others = np.setdiff1d(np.arange(len(paths)), first_rows)
+        fingerprints[others] = np.zeros(1, FINGERPRINT)
     groups = [f"{side}/{video.group}" for side, video in videos]  # nothing binds two roots
     return Dataset(
         classes=listings[0].classes,
         paths=paths,
-        names=[video.name for _, video in videos],
+        names=[video.sample for _, video in videos],
         labels=np.array([video.label for _, video in videos], np.int64),
         groups=numbered(groups if command.val_dir else [video.group for _, video in videos]),
         sides=sides,
@@ -170,13 +228,26 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
         reasons=reasons,
         fingerprints=fingerprints,
         near_copies=find_near_copies(fingerprints),
-        same_bytes=_same_bytes(infos, reasons),
+        same_bytes=_same_bytes(infos, reasons, first_rows),
         roots=[side for side, _ in videos] if command.val_dir else None,
         by_column=by_column,
         refused=refused,
         remarks=remarks,
         try_pattern=try_pattern,
-    )
+        placed=placed,
+        spans=[one.videos.span(row) if one.inside[row] else None
+               for one in placed for row in range(len(one.videos))],
+        first_rows=first_rows,
+    )  # fmt: skip
+
+
+def _first_rows(placed: Sequence[Placed]) -> NDArray[np.int64]:
+    """One row of each file, of all roots one after the other."""
+    first, rows = 0, list[NDArray[np.int64]]()
+    for one in placed:
+        rows.append(first + one.videos.file_rows()[0])
+        first += len(one.videos)
+    return np.concatenate(rows)
 
 
 def _listings(root: Path, command: CheckData) -> list[Listing]:
@@ -245,10 +316,13 @@ def _fingerprints(
     return found
 
 
-def _same_bytes(infos: Sequence[VideoInfo | None], reasons: dict[int, str]) -> list[list[int]]:
-    """Rows of readable files that are equal, by the digest that the probe took."""
+def _same_bytes(
+    infos: Sequence[VideoInfo | None], reasons: dict[int, str], rows: NDArray[np.int64]
+) -> list[list[int]]:
+    """Those of ``rows``, of readable files, that are equal, by the digest that the probe took."""
     equal: dict[int, list[int]] = defaultdict(list)
-    for row, info in enumerate(infos):
+    for row in rows.tolist():
+        info = infos[row]
         if info is not None and row not in reasons:
             equal[info.digest].append(row)
     return [same for same in equal.values() if len(same) > 1]

@@ -64,11 +64,15 @@ def cut_off(data: Dataset) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+LISTED = ("segments-outside", "segments-cut", "overlapping-segments")
+"""Remarks on segments of which findings tell more."""
+
+
 def refused(data: Dataset) -> Iterator[Finding]:
     if data.refused is not None:
         yield Finding("refused", "error", "Training would not start.", data.refused)
     for remark in data.remarks:
-        if remark.level == "warning":
+        if remark.level == "warning" and remark.kind not in LISTED:
             what = f"{remark.what[0].upper()}{remark.what[1:]}."
             yield Finding(remark.kind, "warning", what, remark.remedy)
 
@@ -76,10 +80,11 @@ def refused(data: Dataset) -> Iterator[Finding]:
 def short_clips(data: Dataset, command: CheckData) -> Iterator[Finding]:
     clip = clip_config(command)
     known = data.readable()
-    short = [(row, info) for row, info in known if not dense_clips(info, clip).fit]
+    short = [(row, info) for row, info in known if not dense_clips(info, clip, data.spans[row]).fit]
     if not short:
         return
-    low = int(np.percentile([_counted_frames(info, command) for _, info in known], 5))
+    counted = [_counted_frames(_frames(data, row, info), info, command) for row, info in known]
+    low = int(np.percentile(counted, 5))
     rate = (low - 1) // max(1, command.num_frames - 1)
     if rate >= command.sampling_rate:
         remedy = "harmless where they are few"
@@ -89,17 +94,22 @@ def short_clips(data: Dataset, command: CheckData) -> Iterator[Finding]:
         remedy = "a smaller --data.num-frames"
     span = (command.num_frames - 1) * command.sampling_rate + 1
     lasts, of = f"{span} frames", ""
+    what = "segments" if data.has_segments else "videos"
+    if data.has_segments:
+        remedy += "; --data.short-segments context shows the frames around them"
     if command.frame_rate != "video":
         lasts, of = f"{span / command.frame_rate:.2f} s", f" of {command.frame_rate:g} a second"
     yield Finding(
         "short-clips", "warning",
-        f"{len(short)} of {len(known)} videos are shorter than a clip ({lasts}: "
+        f"{len(short)} of {len(known)} {what} are shorter than a clip ({lasts}: "
         f"{command.num_frames} frames, every {_ordinal(command.sampling_rate)}{of}); their last "
         "frame is repeated.",
         f"{remedy}; --data.sampling uniform spreads a clip over each video",
-        [f"{data.names[row]}: {info.frames} frame{'s' * (info.frames != 1)}{_lasting(info)}"
-         for row, info in sorted(short, key=lambda one: one[1].frames)],
-        [{**data.video(row), "frames": info.frames} for row, info in short],
+        [f"{data.names[row]}: {frames} frame{'s' * (frames != 1)}{_lasting(frames, info)}"
+         for frames, row, info in sorted(
+             ((_frames(data, row, info), row, info) for row, info in short),
+             key=lambda one: one[0])],
+        [{**data.video(row), "frames": _frames(data, row, info)} for row, info in short],
     )  # fmt: skip
 
 
@@ -111,17 +121,23 @@ def clip_config(command: CheckData) -> DataConfig:
     )  # fmt: skip
 
 
-def _counted_frames(info: VideoInfo, command: CheckData) -> float:
-    """Frames of a video, at the rate in which a clip counts them."""
+def _frames(data: Dataset, row: int, info: VideoInfo) -> int:
+    """Of a video, or of the part of it."""
+    first, end = data.spans[row] or (0, info.frames)
+    return end - first
+
+
+def _counted_frames(frames: int, info: VideoInfo, command: CheckData) -> float:
+    """So many ``frames`` of a video, at the rate in which a clip counts them."""
     own = info.mean_rate()
     if command.frame_rate == "video" or own <= 0:
-        return info.frames
-    return 1 + (info.frames - 1) / own * command.frame_rate
+        return frames
+    return 1 + (frames - 1) / own * command.frame_rate
 
 
-def _lasting(info: VideoInfo) -> str:
+def _lasting(frames: int, info: VideoInfo) -> str:
     rate = info.mean_rate()
-    return f", {info.frames / rate:.2f} s" if rate > 0 else ""
+    return f", {frames / rate:.2f} s" if rate > 0 else ""
 
 
 def _ordinal(number: int) -> str:
@@ -132,11 +148,12 @@ def class_sizes(data: Dataset) -> Iterator[Finding]:
     counts = Counter({name: 0 for name in data.classes})
     counts.update(data.classes[data.labels[row]] for row, _ in data.readable())
     (most, top), (least, bottom) = counts.most_common()[0], counts.most_common()[-1]
+    what = "segments" if data.has_segments else "videos"
     items: list[dict[str, Any]] = [{"class": name, "videos": n} for name, n in counts.items()]
     if bottom and top >= IMBALANCE * bottom:
         yield Finding(
             "class-imbalance", "warning",
-            f"Class {most!r} has {top} videos, {least!r} {bottom}: {top / bottom:.1f} times as "
+            f"Class {most!r} has {top} {what}, {least!r} {bottom}: {top / bottom:.1f} times as "
             "many.",
             "--loss.class-weights balanced; judge by the macro averages",
             items=items,
@@ -145,9 +162,9 @@ def class_sizes(data: Dataset) -> Iterator[Finding]:
     if few:
         yield Finding(
             "small-classes", "warning",
-            f"{len(few)} of {len(counts)} classes have fewer than {FEW_VIDEOS} videos: too few to "
+            f"{len(few)} of {len(counts)} classes have fewer than {FEW_VIDEOS} {what}: too few to "
             "train on and to score.",
-            "add videos, or put the class together with another",
+            f"add {what}, or put the class together with another",
             [f"{name}: {count}" for name, count in few],
             [item for item in items if item["videos"] < FEW_VIDEOS],
         )  # fmt: skip

@@ -20,6 +20,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.clips import dense_clips, group_rates
 from slowfast_dist.system.files import reason_of, sync_folder
+from slowfast_dist.system.text import clock
 from slowfast_dist.video.pictures import ratio
 from slowfast_dist.video.reader import chosen_decoder
 from slowfast_dist.video.views import reads_stored
@@ -124,7 +125,11 @@ def text(root: Path, data: Dataset, found: list[Finding], stats: dict[str, Any])
     sides = Counter(side for side in data.sides if side)
     split = f"; {sides['train']} train, {sides['val']} validate" if sides else ""
     split += f", {sides['test']} test" if sides["test"] else ""
-    lines = [f"{shown(str(root))}: {len(data.names)} videos of {len(data.classes)} classes{split}"]
+    what = f"{len(data.names)} videos"
+    if data.has_segments:
+        files = len(data.first_rows)
+        what = f"{len(data.names)} segments of {files} file{'s' * (files != 1)},"
+    lines = [f"{shown(str(root))}: {what} of {len(data.classes)} classes{split}"]
     for level, title in (("error", "ERRORS"), ("warning", "WARNINGS")):
         of_level = [finding for finding in found if finding.level == level]
         if of_level:
@@ -180,11 +185,32 @@ def _facts(stats: dict[str, Any]) -> Iterator[str]:
         yield from line(
             "length", f"{total['median']:.3g} s (median), {minutes}:{seconds:02d} min in all"
         )
+    if "segments" in stats:
+        yield from line("segments", _segments(stats["segments"]))
+        yield from line("class time", _class_time(stats["segments"]["class_seconds"]))
     if stats["slowest"]:
         named = [f"{row['path']} ({row['decode_ms_a_clip']:.0f} ms)" for row in stats["slowest"]]
         yield from line("slowest", f"to decode a clip of: {', '.join(named)}")
     if "loader" in stats:
         yield from line("loader", _loader(stats["loader"]))
+
+
+def _segments(stats: dict[str, Any]) -> str:
+    lengths = stats["seconds"]
+    return (
+        f"{lengths['median']:.3g} s (median), {lengths['least']:.3g} to {lengths['most']:.3g}; "
+        f"{stats['annotated_share']:.0%} of their files' time is in one"
+    )
+
+
+def _class_time(seconds: dict[str, float]) -> str:
+    """The least and the most, where there are many."""
+    order = sorted(seconds.items(), key=lambda one: -one[1])
+    chosen = order if len(order) <= 2 * EXAMPLES else [*order[:EXAMPLES], *order[-EXAMPLES:]]
+    named = [f"{name} {clock(time)}" for name, time in chosen]
+    if len(chosen) < len(order):
+        named.insert(EXAMPLES, f"{len(order) - len(chosen)} between")
+    return ", ".join(named)
 
 
 def _loader(stats: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import copy
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.listing.scan import is_video, walk_folders
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.data.locating import place_segments
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ViewKey
@@ -143,12 +144,12 @@ def find_clips(best: BestModel, data: Path | None) -> Clips:
     readable video.
     """
     if data is not None:
-        frames, reason = _read(_videos_of(data), best.data)
+        frames, reason = _read(VideoTable.of_paths(_videos_of(data)), best.data)
         if not len(frames):
             raise UserError(f"--data {data}: no video in it can be read ({reason}): give another")
         return Clips(frames, f"of {data}")
     own, reason = _own_videos(best)
-    if own:
+    if own is not None:
         frames, reason = _read(own, best.data)
         if len(frames):
             return Clips(frames, "of the run's own validation videos")
@@ -170,26 +171,32 @@ def _videos_of(data: Path) -> list[Path]:
     return found
 
 
-def _own_videos(best: BestModel) -> tuple[list[Path], str]:
+def _own_videos(best: BestModel) -> tuple[VideoTable | None, str]:
     """The run's validation videos that are still there; in words why, where there are none."""
     try:
         videos = own_validation(best.folder, best.classes)[1].videos
     except UserError as error:
-        return [], getattr(error, "reason", "the run's files do not tell its validation videos")
-    found = [path for row in range(len(videos)) if (path := videos.path(row)).is_file()]
-    return found, f"the run's validation videos are not at {videos.root} any more"
+        return None, getattr(error, "reason", "the run's files do not tell its validation videos")
+    found = [row for row in range(len(videos)) if videos.path(row).is_file()]
+    reason = f"the run's validation videos are not at {videos.root} any more"
+    return videos.select(found) if found else None, reason
 
 
-def _read(paths: Sequence[Path], data: DataConfig) -> tuple[NDArray[np.uint8], str]:
-    """Up to MOST clips, of videos spread over ``paths``; and why the last one without failed."""
+def _read(videos: VideoTable, data: DataConfig) -> tuple[NDArray[np.uint8], str]:
+    """Up to MOST clips, spread over the ``videos``; and why the last one without failed."""
     clips: list[NDArray[np.uint8]] = []
     reason = ""
-    for some in _spread(paths):
-        table = VideoTable.of_paths(some)
+    for some in _spread(len(videos)):
+        table = videos.select(some)
         probed = probe_videos(table, available_cpus(), default_cache(), show_progress=False)
-        reader = EvaluationClips(table.probed(probed.infos), data)
+        try:
+            placed = place_segments(table.probed(probed.infos), probed.readable, "split.csv")
+        except UserError as error:
+            reason = str(error)
+            continue
+        reader = EvaluationClips(placed.videos, data)
         for row in range(len(some)):
-            why = probed.reasons.get(row)
+            why = probed.reasons.get(row) or placed.reasons.get(row)
             if why is None and len(clips) < MOST:
                 sample = reader[ViewKey(row, 0)]
                 if sample.frames is not None:
@@ -197,16 +204,17 @@ def _read(paths: Sequence[Path], data: DataConfig) -> tuple[NDArray[np.uint8], s
                     continue
                 why = sample.failures[0].reason
             if why is not None:
-                reason = f"{some[row]}: {why}"
+                reason = f"{table.root / table.sample(row)}: {why}"
         if len(clips) == MOST:
             break
     return np.stack(clips) if clips else np.empty(0, np.uint8), reason
 
 
-def _spread(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Up to MOST at a time, first those spread evenly from the first to the last, then others."""
-    first = {int(row): None for row in np.linspace(0, len(paths) - 1, MOST)}
-    rows = iter([*first, *(row for row in range(len(paths)) if row not in first)][:MOST_TRIED])
-    yield [paths[row] for row in itertools.islice(rows, len(first))]
-    while some := [paths[row] for row in itertools.islice(rows, MOST)]:
+def _spread(count: int) -> Iterator[list[int]]:
+    """Of so many rows up to MOST at a time, first those spread evenly from the first to the last,
+    then others."""
+    first = {int(row): None for row in np.linspace(0, count - 1, MOST)}
+    rows = iter([*first, *(row for row in range(count) if row not in first)][:MOST_TRIED])
+    yield list(itertools.islice(rows, len(first)))
+    while some := list(itertools.islice(rows, MOST)):
         yield some

@@ -1,6 +1,7 @@
 """The command ``prepare``: a dataset rewritten once, so that training reads it fast."""
 
 import csv
+import json
 import signal
 import statistics
 import sys
@@ -180,22 +181,40 @@ def _transcode(
 
 def _write_lists(root: Path, out: Path, prepared: list[Source], unreadable: dict[str, str]) -> None:
     """The table, where the originals have one, and the list of what could not be read."""
-    listed = out / UNREADABLE
+    left_out = out / UNREADABLE
     if unreadable:
-        _write_csv(listed, ("path", "reason"), sorted(unreadable.items()))
+        _write_csv(left_out, ("path", "reason"), sorted(unreadable.items()))
     else:
-        listed.unlink(missing_ok=True)  # of an earlier start
+        left_out.unlink(missing_ok=True)  # of an earlier start
     if root.is_file():
-        columns: dict[str, list[str]] = {
-            "path": [video.target for video in prepared],
-            "label": [video.label for video in prepared],
-        }
-        if any(video.side for video in prepared):
-            columns["split"] = [video.side or "" for video in prepared]
-        if any(video.group for video in prepared):
-            columns["group"] = [video.group for video in prepared]
+        listed = [(video.target, row) for video in prepared for row in video.rows]
+        columns = {"path": [path for path, _ in listed]}
+        for name, field in _COLUMNS.items():
+            cells = [getattr(row, field) or "" for _, row in listed]
+            if name == "label" or any(cells):
+                columns[name] = cells
         rows = list(zip(*columns.values(), strict=True))
-        _write_csv(out / root.name, tuple(columns), rows)
+        if root.suffix.lower() == ".jsonl":
+            _write_json_lines(out / root.name, tuple(columns), rows)
+        else:
+            _write_csv(out / root.name, tuple(columns), rows)
+
+
+_COLUMNS = {
+    "label": "label", "start": "start", "end": "end", "split": "side", "group": "group",
+    "subject": "subject",
+}  # fmt: skip
+"""Columns of the list beside the path, and the fields of `Listed` that they hold."""
+
+
+def _write_json_lines(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    with atomic_write(path, "w") as file:
+        for row in rows:
+            cells = {name: cell for name, cell in zip(head, row, strict=True) if cell}
+            for name in ("start", "end"):
+                if name in cells:
+                    cells[name] = float(cells[name])
+            file.write(json.dumps(cells, ensure_ascii=False) + "\n")
 
 
 def _write_csv(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -241,7 +260,9 @@ def _print_missing(
             f"{len(unreadable)} of {total} cannot be read and are left out, as {name}: {reason} "
             f"({folder.path / UNREADABLE} lists them)"
         )
-    empty = sorted({video.label for video in videos} - {video.label for video in prepared})
+    labels, left = ({row.label for video in some for row in video.rows}
+                    for some in (videos, prepared))  # fmt: skip
+    empty = sorted(labels - left)
     if empty:
         print(f"no video is left of {len(empty)} classes, as {empty[0]!r}")
     gone = folder.without_source((video.name for video in videos), base)

@@ -24,17 +24,27 @@ TIME_LIMIT = 60.0
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What a list says of a video, or of a part of one: its class, its ``side`` (None where it does
+    not), its ``group``, ``start``, ``end`` and ``subject`` ("" where it does not)."""
+
+    label: str
+    side: Side | None
+    group: str
+    start: str = ""
+    end: str = ""
+    subject: str = ""
+
+
+@dataclass(frozen=True)
 class Source:
     """An original video; ``name``: its POSIX path below the originals; ``target``: that of what is
-    made of it, below OUT; ``label``: its class; ``side`` and ``group``: as a CSV says them, None
-    and "" where it does not."""
+    made of it, below OUT; ``rows``: what the list says of it."""
 
     path: Path
     name: str
     target: str
-    label: str
-    side: Side | None
-    group: str
+    rows: tuple[Listed, ...]
     size: int
     mtime_ns: int
 
@@ -44,20 +54,26 @@ def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> 
     ``unreadable``."""
     listing = list_folder(root, start)
     log_remarks(listing.remarks)
-    names = target_names([video.name for video in listing.videos])
-    grouped = listing.videos.groups is not None
-    videos = []
+    rows: dict[str, list[Listed]] = {}
+    paths: dict[str, Path] = {}
+    grouped, extra = listing.videos.groups is not None, listing.videos.extra()
     for row, video in enumerate(listing.videos):
-        try:
-            status = video.path.stat()
-        except OSError as error:
-            unreadable[video.name] = error.strerror or str(error)
-            continue
-        label, stamp = listing.classes[video.label], (status.st_size, status.st_mtime_ns)
         side = None if listing.sides is None else SIDES[listing.sides[row]]
         group = video.group if grouped and video.group != video.name else ""
-        target = names[video.name]
-        videos.append(Source(video.path, video.name, target, label, side, group, *stamp))
+        cells = () if extra is None else extra[row]
+        paths[video.name] = video.path
+        rows.setdefault(video.name, []).append(
+            Listed(listing.classes[video.label], side, group, *cells)
+        )
+    names, videos = target_names([*paths]), []
+    for name, path in paths.items():
+        try:
+            status = path.stat()
+        except OSError as error:
+            unreadable[name] = error.strerror or str(error)
+            continue
+        stamp = status.st_size, status.st_mtime_ns
+        videos.append(Source(path, name, names[name], tuple(rows[name]), *stamp))
     return videos
 
 

@@ -227,10 +227,13 @@ class InfoColumns:
             texts[name] = Texts.of(self.texts[name][code] for code in used.tolist())
         return InfoColumns({name: _narrow(c) for name, c in columns.items()}, texts)
 
-    def without(self, name: str) -> "InfoColumns":
-        """With the empty text, of those in OWN_TEXTS, in all rows."""
-        empty = np.zeros(len(self), np.int8)
-        return InfoColumns({**self.columns, name: empty}, {**self.texts, name: Texts.of([""])})
+    def without(self, name: str, keep: NDArray[np.bool_]) -> "InfoColumns":
+        """With the empty text, of those in OWN_TEXTS, in all rows but those to ``keep`` (N,)."""
+        codes = np.where(keep, self.columns[name], 0)
+        used = np.union1d([0], codes)
+        texts = Texts.of(self.texts[name][code] for code in used.tolist())
+        column = _narrow(np.searchsorted(used, codes))
+        return InfoColumns({**self.columns, name: column}, {**self.texts, name: texts})
 
     def _code(self, name: str, text: str) -> int:
         texts = self.texts[name]

@@ -1,4 +1,4 @@
-"""Which videos there are and what each shows: class folders, or a CSV of path,label."""
+"""Which videos there are and what each shows: class folders, or an annotation file."""
 
 import errno
 import os
@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slowfast_dist.annotations.labels import Remark, sort_labels
-from slowfast_dist.annotations.table import SIDES, Side, Table
+from slowfast_dist.annotations.table import SIDES, SUFFIXES, Side, Table
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Categorical, Texts
-from slowfast_dist.data.listing.scan import LIST_SUFFIXES, Files, Skipped, list_csv, list_folders
+from slowfast_dist.data.listing.rows import list_rows
+from slowfast_dist.data.listing.scan import Files, Skipped, list_folders
+from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
 from slowfast_dist.system.text import few
@@ -29,7 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 class Listing:
     """Class names in their order, and the videos by class and name.
 
-    ``sides`` (N,): places in SIDES, where a CSV's column split says them. ``remarks``: what the
+    ``sides`` (N,): places in SIDES, where a column split says them. ``remarks``: what the
     user should know.
     """
 
@@ -69,7 +71,7 @@ def list_videos(
     root: Path, flag: str, group_pattern: str | None = None, *, start: Path | None = None,
     single_class: bool = False, may_be_empty: bool = False, order: Sequence[str] | None = None,
 ) -> Listing:  # fmt: skip
-    """The videos of class folders or of a CSV; ``flag`` is the setting that named ``root``.
+    """The videos of class folders or of an annotation file; ``flag`` is what named ``root``.
 
     ``start``: where relative paths of a CSV start, if not from its folder. ``order``: that of the
     classes where these are they, as in a run that goes on. For an evaluation, videos of a
@@ -101,14 +103,35 @@ def list_videos(
     elif pattern:
         groups = _groups_by_pattern(names, pattern, root)
     sides = np.concatenate([part.sides for part in columns])
+    segments = _segments(columns)
+    if segments is not None and segments.any_part and groups is None:
+        groups = _by_file(segments, names)
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(c.names) for c in columns])
     videos = VideoTable(
-        below,
-        names,
-        np.repeat(np.arange(len(classes), dtype=np.int32), [len(part.names) for part in columns]),
-        groups,
-        np.concatenate([part.stamps for part in columns]),
-    )
+        below, names, labels, groups, np.concatenate([part.stamps for part in columns]),
+        segments=segments,
+    )  # fmt: skip
     return Listing(classes, videos, sides if (sides >= 0).any() else None, remarks)
+
+
+def _segments(columns: Sequence[Files]) -> Segments | None:
+    """None where every row is all of a file that no other row names."""
+    rows = [part.rows for part in columns if part.rows is not None]
+    if not rows:
+        return None
+    numbers = np.concatenate([part.numbers for part in rows])
+    bounds = np.concatenate([part.bounds for part in rows])
+    subjects = [subject for part in rows for subject in part.subjects]
+    told = Categorical.of(subjects) if any(subjects) else None
+    if np.isnan(bounds).all() and told is None:
+        return None
+    return Segments(numbers, bounds, np.concatenate([part.lines for part in rows]), told)
+
+
+def _by_file(segments: Segments, names: Texts) -> Categorical:
+    """(N,): all parts of a file are one group, so that none is on both sides of a split."""
+    _, first, codes = np.unique(segments.files, return_index=True, return_inverse=True)
+    return Categorical(codes.astype(np.int32), names.take(first))
 
 
 def list_root(data: DataConfig, order: Sequence[str] | None = None) -> Listing:
@@ -167,12 +190,15 @@ def _found(
             raise UserError(f"--{flag} {root}: {why}") from None
         said = [Remark("info", "skipped", f"{root}: {skipped}")] * bool(skipped)
         return found, root, tuple(said)
-    if root.suffix.lower() in LIST_SUFFIXES and root.is_file():
+    if root.suffix.lower() in SUFFIXES and root.is_file():
         table = Table(root, flag)
         below = root.parent if start is None else start
-        return list_csv(table, below), below, tuple(table.remarks())
+        return list_rows(table, below), below, tuple(table.remarks())
     if root.exists():
-        raise UserError(f"--{flag} {root}: give a folder of class folders, or a .csv of path,label")
+        raise UserError(
+            f"--{flag} {root}: give a folder of class folders, or a .csv or .jsonl "
+            "of path,label"
+        )
     raise UserError(f"--{flag} {root}: there is no such folder or CSV")
 
 

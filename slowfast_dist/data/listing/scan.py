@@ -1,20 +1,16 @@
-"""The files of class folders or of a CSV: names, sizes and times, a class at a time, in columns."""
+"""The files of class folders: names, sizes and times, a class at a time, in columns."""
 
-import errno
 import os
-import stat
 from array import array
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.annotations.table import SIDES, Table
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Texts
 from slowfast_dist.system.text import few
@@ -24,9 +20,6 @@ _ENDINGS = frozenset(" ".join(ENDINGS.values()).encode().split())
 
 VIDEO_SUFFIXES = frozenset(f".{ending.decode()}" for ending in _ENDINGS)
 """Endings of the files that are taken for videos, in small letters; capital ones count as well."""
-
-LIST_SUFFIXES = (".csv", ".tsv")
-"""Endings of a list of videos, which stands in place of a folder."""
 
 _SIDE_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 """Folders of these names alone are no classes but the two sides of a split."""
@@ -42,8 +35,6 @@ _LONGEST_ENDING = 8
 """Characters of the longest ending that is told; what follows the last dot of a name may be no
 ending at all."""
 
-_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
-
 
 @dataclass
 class _FoundVideos:
@@ -55,15 +46,9 @@ class _FoundVideos:
     names: list[bytes] = field(default_factory=list)
     sizes: "array[int]" = field(default_factory=lambda: array("q"))
     times: "array[int]" = field(default_factory=lambda: array("q"))
-    sides: "array[int]" = field(default_factory=lambda: array("b"))
-    groups: list[str] = field(default_factory=list)
 
-    def add(
-        self, name: bytes, status: os.stat_result | None, side: int = -1, group: str = ""
-    ) -> None:
+    def add(self, name: bytes, status: os.stat_result | None) -> None:
         self.names.append(name)
-        self.sides.append(side)
-        self.groups.append(group)
         self.sizes.append(-1 if status is None else status.st_size)
         self.times.append(-1 if status is None else status.st_mtime_ns)
 
@@ -73,20 +58,32 @@ class _FoundVideos:
         return Files(
             Texts.of_parts([self.names[place] for place in order]),
             stamps[order],
-            np.array(self.sides, np.int8)[order],
-            [self.groups[place] for place in order],
+            np.full(len(order), -1, np.int8),
+            [""] * len(order),
         )
+
+
+class FileRows(NamedTuple):
+    """What an annotation file says beside: of each row a number that is its file's alone, bounds
+    (N, 2) in seconds (NaN: the whole video), its line, and its subject ("" without one)."""
+
+    numbers: NDArray[np.int32]
+    bounds: NDArray[np.float64]
+    lines: NDArray[np.int32]
+    subjects: list[str]
 
 
 class Files(NamedTuple):
     """The videos of a class, by name: names (N,) below the root, or absolute ones that a CSV names
     elsewhere; stamps (N, 2) of size and mtime_ns, -1 where there is no file; sides (N,): places in
-    SIDES, -1 where nothing is said of it; groups (N,), "" where the video is one of its own."""
+    SIDES, -1 where nothing is said of it; groups (N,), "" where the video is one of its own; rows:
+    what only an annotation file tells."""
 
     names: Texts
     stamps: NDArray[np.int64]
     sides: NDArray[np.int8]
     groups: list[str]
+    rows: FileRows | None = None
 
 
 class Skipped(Counter[str]):
@@ -237,66 +234,3 @@ def _videos_below(top: bytes, name_length: int, skipped: Skipped) -> Files:
                 else:
                     skipped.add(entry.name)
     return found.columns()
-
-
-def list_csv(table: Table, root: Path) -> dict[str, Files]:
-    """The videos of each label; relative paths start from ``root``. Raises UserError."""
-    start = os.path.abspath(root)
-    below, real = os.path.join(start, ""), os.path.join(os.path.realpath(start), "")
-    real_folder = cache(os.path.realpath)
-    videos = "--data.videos" if table.flag.startswith("data.") else "--videos"
-    found: dict[str, _FoundVideos] = defaultdict(_FoundVideos)
-    lines: dict[str, int] = {}
-    missing: list[str] = []
-    for row in table:
-        where = f"--{table.flag} {table.path}, line {row.line}"
-        path = os.path.normpath(os.path.join(start, row.path))
-        is_below = path.startswith(below)
-        if not os.path.isabs(row.path):
-            if path != start and not is_below:
-                raise UserError(
-                    f"{where}: {row.path} is not below {root}; move it there, write it as an "
-                    f"absolute path, or give {videos}, the folder that paths start from"
-                )
-            link = os.path.realpath(path) if os.path.islink(path) else ""
-            target = link or os.path.join(real_folder(os.path.dirname(path)), "")
-            # What a training listed in its split.csv it may have found behind links.
-            if path != start and not target.startswith(real) and not table.is_of_run:
-                raise UserError(
-                    f"{where}: {row.path} leaves {root} by a link, to {target}; write it as an "
-                    "absolute path"
-                )
-        # A path elsewhere stays absolute: joined to the root it is itself.
-        name = path[len(below) :] if is_below else "." if path == start else path
-        name = name.replace(os.sep, "/")
-        if (first := lines.setdefault(name, row.line)) != row.line:
-            raise UserError(f"{where}: {name} stands in line {first} already; delete one")
-        try:
-            status = _file_status(path)
-        except OSError as error:
-            raise UserError(f"{where}: cannot be read ({error.strerror})") from None
-        if status is None:
-            missing.append(f"line {row.line}: {row.path}")
-        side = -1 if row.side is None else SIDES.index(row.side)
-        found[row.label].add(name.encode(), status, side, row.group)
-    if missing:
-        total = f" ({len(missing)} in all)" if len(missing) > 1 else ""
-        raise UserError(
-            f"--{table.flag} {table.path}: files that do not exist: {few(missing)}{total}; "
-            f"relative paths start from {root}: correct or delete these lines, or give {videos}, "
-            "the folder that they start from"
-        )
-    return {label: videos.columns() for label, videos in found.items()}
-
-
-def _file_status(path: str) -> os.stat_result | None:
-    """None where there is no file. Raises OSError where that cannot be known."""
-    try:
-        status = os.stat(path)
-    except ValueError:  # a name with a null character
-        return None
-    except OSError as error:
-        if error.errno not in _NO_FILE:
-            raise
-        return None
-    return status if stat.S_ISREG(status.st_mode) else None

@@ -1,6 +1,7 @@
 """One set of videos into training and validation: class by class, groups whole, by a seed."""
 
 import csv
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark
+from slowfast_dist.annotations.segments import EXTRA
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import CHUNK
 from slowfast_dist.data.listing.manifest import Listing
@@ -121,10 +123,14 @@ def unscored(val: VideoTable, classes: Sequence[str], remedy: str) -> Iterator[R
 
 
 def identical(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
-    """Whether validation videos are byte for byte training videos, by what the probe found."""
+    """Whether validation videos are byte for byte training videos, by what the probe found. Parts
+    of one file are no copies: see `shared_files`."""
+    shared = shared_rows(train, val)
+    train, val = train.per_file(), val.per_file()
     assert train.infos is not None and val.infos is not None
     first, second = train.infos.columns["digest"], val.infos.columns["digest"]
     rows = np.flatnonzero(np.isin(second, first) & (second != 0))
+    rows = rows[~np.isin(rows, shared)]
     if len(rows):
         row = int(rows[0])
         twin = int(np.flatnonzero(first == second[row])[0])
@@ -134,6 +140,29 @@ def identical(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
             f"as {val.names[row]} = {train.names[twin]}, so validation is too good",
             "check-data lists them all",
         )  # fmt: skip
+
+
+def shared_files(train: VideoTable, val: VideoTable) -> Iterator[Remark]:
+    """Whether files have parts on both sides, of two lists that nothing else holds together."""
+    if len(rows := shared_rows(train, val)):
+        yield Remark(
+            "warning", "files-cross-split",
+            f"{len(rows)} of {len(val.file_rows()[0])} validation files have training segments, "
+            f"too, as {val.per_file().names[int(rows[0])]}, so validation is too good",
+            "give each list files of its own",
+        )  # fmt: skip
+
+
+def shared_rows(train: VideoTable, val: VideoTable) -> Groups:
+    """Which of the files of val, one after the other, have parts in train, too."""
+    if train.segments is None or val.segments is None:
+        return np.empty(0, np.int64)
+    first, second = train.per_file(), val.per_file()
+    known = {os.path.join(first.root, name) for name in first.names}
+    return np.array(
+        [row for row, name in enumerate(second.names) if os.path.join(second.root, name) in known],
+        np.int64,
+    )
 
 
 def _absent(videos: VideoTable, classes: Sequence[str]) -> list[str]:
@@ -177,6 +206,12 @@ def _by_group(videos: VideoTable, groups: Groups, val_fraction: float, seed: int
     is taken.
     """
     labels, count = videos.labels, int(groups.max()) + 1
+    if count < 2 and videos.segments is not None:
+        raise UserError(
+            f"--data.root: all {len(videos)} rows are of one group, {videos[0].group!r}, which "
+            "stands on one side of a split: add another recording, or a column split that says "
+            "which rows are train and which val"
+        )
     if count < 2:
         raise UserError(
             f"--data.group-pattern: all {len(videos)} videos are in one group, "
@@ -230,9 +265,17 @@ def _draw(labels: Labels, groups: Groups, val_fraction: float, state: int) -> tu
 
 
 def write_split(path: Path, classes: Sequence[str], train: VideoTable, val: VideoTable) -> None:
-    """Write split.csv, path,class,split,group, atomically."""
+    """Write split.csv, path,class,split,group and, of parts of videos, start,end,subject,
+    atomically."""
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
+        if train.segments is not None:
+            writer.writerow(("path", "class", "split", "group", *EXTRA))
+            for side, videos in (("train", train), ("val", val)):
+                rows = zip(videos.names, videos.labels, videos.group_names(), strict=True)
+                for (name, label, group), extra in zip(rows, videos.extra() or [], strict=True):
+                    writer.writerow((name, classes[label], side, group, *extra))
+            return
         writer.writerow(("path", "class", "split", "group"))
         for side, videos in (("train", train), ("val", val)):
             for first in range(0, len(videos), CHUNK):

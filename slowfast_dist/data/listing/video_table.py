@@ -4,14 +4,19 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
+from math import nan
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from slowfast_dist.annotations.segments import sample_name, seconds_text
 from slowfast_dist.data.listing.columns import Categorical, InfoColumns, Texts
+from slowfast_dist.data.listing.segments import Segments, Spans
 from slowfast_dist.system.messages import sendable
+from slowfast_dist.video.open_files import WORTH_KEEPING
 from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo
 
@@ -34,18 +39,26 @@ def count_pictures(infos: InfoColumns) -> PictureCounts:
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """A video: where it is, its POSIX path below the root, its class's index, and its group."""
+    """A video, or a part of one: where it is, its POSIX path below the root, its class's index, its
+    group, and the seconds from its ``start`` to its ``end``, NaN for all of it."""
 
     path: Path
     name: str
     label: int
     group: str
+    start: float = nan
+    end: float = nan
+
+    @property
+    def sample(self) -> str:
+        """What it is called where its path is not enough: path@start-end."""
+        return sample_name(self.name, self.start, self.end)
 
 
 @sendable
 @dataclass(frozen=True, eq=False)
 class VideoTable(Sequence[VideoRecord]):
-    """(N,) videos below one folder; a VideoRecord is made when it is asked for.
+    """(N,) videos, or parts of some, below one folder; a VideoRecord is made when it is asked for.
 
     Immutable. Pickled it is a few buffers, about 90 bytes a video, and about one more for each
     frame of those that are shown at uneven times, unless `without_times`. Processes forked from one
@@ -62,6 +75,8 @@ class VideoTable(Sequence[VideoRecord]):
     looked."""
     infos: InfoColumns | None = None
     """(N,): what the probe found, once it has run."""
+    segments: Segments | None = None
+    """(N,): which parts they are; None where each is a file of its own, and all of it."""
 
     @classmethod
     def of_paths(cls, paths: Sequence[Path]) -> "VideoTable":
@@ -91,13 +106,46 @@ class VideoTable(Sequence[VideoRecord]):
 
     def _record(self, row: int, name: str) -> VideoRecord:
         group = name if self.groups is None else self.groups[row]
-        return VideoRecord(self._path(name), name, int(self.labels[row]), group)
+        bounds = (nan, nan) if self.segments is None else self.segments.seconds(row)
+        return VideoRecord(self._path(name), name, int(self.labels[row]), group, *bounds)
 
     def _path(self, name: str) -> Path:
         return Path(os.path.join(self.root, name))
 
     def path(self, row: int) -> Path:
         return self._path(self.names[row])
+
+    def sample(self, row: int) -> str:
+        """What a row is called: the path below the root, and which part of it that is."""
+        name = self.names[row]
+        return name if self.segments is None else sample_name(name, *self.segments.seconds(row))
+
+    def samples(self) -> Iterator[str]:
+        """What each row is called, in order."""
+        if self.segments is None:
+            return iter(self.names)
+        bounds = self.segments.bounds.tolist()
+        return (sample_name(name, *one) for name, one in zip(self.names, bounds, strict=True))
+
+    def extra(self) -> list[tuple[str, str, str]] | None:
+        """Start, end and subject of each row as a list has them, "" where there is none; None where
+        each row is all of a file of its own."""
+        if self.segments is None:
+            return None
+        told = self.segments.subjects
+        subjects = iter(told) if told is not None else repeat("")
+        return [
+            (seconds_text(start), seconds_text(end), subject)
+            for (start, end), subject in zip(self.segments.bounds.tolist(), subjects, strict=False)
+        ]
+
+    def span(self, row: int) -> tuple[int, int] | None:
+        """The first frame of a part and the one behind its last; None for all of a video."""
+        if self.segments is None or np.isnan(self.segments.bounds[row, 0]):
+            return None
+        assert self.segments.spans is not None
+        first, end = self.segments.spans[row].tolist()
+        return first, end
 
     def info(self, row: int) -> VideoInfo:
         """What the probe found of a video, which it must have looked at."""
@@ -111,18 +159,50 @@ class VideoTable(Sequence[VideoRecord]):
         return np.where(uneven > 0, uneven, told)
 
     def kinds(self) -> "Counter[tuple[str, bool]]":
-        """How many videos there are of each codec in which Decord is right (True), or is not."""
-        assert self.infos is not None
-        columns, codecs = self.infos.columns, self.infos.texts["codec"]
+        """How many files there are of each codec in which Decord is right (True), or is not."""
+        infos = self.per_file().infos
+        assert infos is not None
+        columns, codecs = infos.columns, infos.texts["codec"]
         pairs = np.stack([columns["codec"], columns["decord_exact"]])
         found, counts = np.unique(pairs, axis=1, return_counts=True)
         kinds = zip(*found.tolist(), counts.tolist(), strict=True)
         return Counter({(codecs[codec], bool(exact)): count for codec, exact, count in kinds})
 
     def pictures(self) -> PictureCounts:
-        """Of how many the pictures are of which kind."""
-        assert self.infos is not None
-        return count_pictures(self.infos)
+        """Of how many files the pictures are of which kind."""
+        infos = self.per_file().infos
+        assert infos is not None
+        return count_pictures(infos)
+
+    def file_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """One row of each of F files (F,), the first; and of each row the place of its file's
+        (N,)."""
+        if self.segments is None:
+            rows = np.arange(len(self))
+            return rows, rows
+        _, first, places = np.unique(
+            self.segments.files, return_index=True, return_inverse=True
+        )
+        # In the order of the rows, as a list of whole videos would be.
+        order = np.argsort(first)
+        ranks = np.empty(len(order), np.int64)
+        ranks[order] = np.arange(len(order))
+        return first[order], ranks[places]
+
+    def per_file(self) -> "VideoTable":
+        """Each file once, as all of it; itself where that is so."""
+        if self.segments is None:
+            return self
+        return replace(self.select(self.file_rows()[0]), segments=None)
+
+    def counted(self, what: str = "") -> str:
+        """How many there are, in words, as 300 training segments of 2 files; ``what`` they are, as
+        training."""
+        what = f"{what} " * bool(what)
+        if self.segments is None or not self.segments.any_part:
+            return f"{len(self)} {what}videos"
+        files = len(np.unique(self.segments.files))
+        return f"{len(self)} {what}segments of {files} file{'s' * (files != 1)}"
 
     def group_names(self) -> Iterator[str]:
         """The group of each video, in order."""
@@ -138,6 +218,7 @@ class VideoTable(Sequence[VideoRecord]):
             None if self.groups is None else self.groups.take(chosen),
             None if self.stamps is None else self.stamps[chosen],
             None if self.infos is None else self.infos.take(chosen),
+            None if self.segments is None else self.segments.take(chosen),
         )
 
     def probed(self, infos: InfoColumns) -> "VideoTable":
@@ -145,8 +226,16 @@ class VideoTable(Sequence[VideoRecord]):
         assert len(infos) == len(self)
         return replace(self, infos=infos, stamps=None)
 
+    def located(self, spans: Spans) -> "VideoTable":
+        """The same parts with the frames that lie in them."""
+        assert self.segments is not None and len(spans) == len(self)
+        return replace(self, segments=self.segments.located(spans))
+
     def without_times(self) -> "VideoTable":
         """The same videos, for clips that count frames: when each is shown is let go, how many
-        there are a second on average is not."""
+        there are a second on average is not. Long files keep it where it tells how to seek in them.
+        """
         assert self.infos is not None
-        return replace(self, infos=self.infos.without("uneven_times"))
+        columns = self.infos.columns
+        sought = columns["seekable"] & (columns["frames"] >= WORTH_KEEPING)
+        return replace(self, infos=self.infos.without("uneven_times", sought))

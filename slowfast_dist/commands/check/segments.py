@@ -1,0 +1,154 @@
+"""What is wrong with parts of videos, and what they are: lengths, gaps, overlaps, times."""
+
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.commands.check.dataset import Dataset, Finding
+from slowfast_dist.data.listing.segments import Segments, overlaps
+
+SAME_SHARE = 0.8
+"""Share of the time that two segments of a class cover together, and both cover, from which they
+are one action that was annotated twice; annotators who agree differ by a few frames."""
+
+
+def outside(data: Dataset) -> Iterator[Finding]:
+    """Segments that have no frame in their file."""
+    rows = sorted(data.outside)
+    if rows:
+        remark = next((one.remedy for one in _remarks(data) if one.kind == "segments-outside"), "")
+        yield Finding(
+            "segments-outside", "error",
+            f"{len(rows)} of {len(data.names)} segments have no frame in their videos: training "
+            "would do without them.",
+            remark or "correct their times, or delete them",
+            [f"{data.names[row]}: {data.reasons[row]}" for row in rows],
+            [{**data.video(row), "reason": data.reasons[row]} for row in rows],
+        )  # fmt: skip
+
+
+def cut(data: Dataset) -> Iterator[Finding]:
+    rows, first = list[int](), 0
+    for placed in data.placed:
+        rows += [first + row for row in placed.cut.tolist()]
+        first += len(placed.videos)
+    if rows:
+        yield Finding(
+            "segments-cut", "warning",
+            f"{len(rows)} of {len(data.names)} segments end behind the end of their videos and are "
+            "cut there.",
+            "harmless where it is little; else see whether the times are of another file",
+            [f"{data.names[row]}: {_frames(data, row)} frames are left" for row in rows],
+            [{**data.video(row), "frames": _frames(data, row)} for row in rows],
+        )  # fmt: skip
+
+
+def overlapping(data: Dataset) -> Iterator[Finding]:
+    """Segments of different classes that share time."""
+    pairs = [pair for first, segments, labels in _parts(data)
+             for pair in (overlaps(segments, labels) + first).tolist()]  # fmt: skip
+    if pairs:
+        rows = {row for pair in pairs for row in pair}
+        yield Finding(
+            "overlapping-segments", "warning",
+            f"{len(rows)} of {len(data.names)} segments overlap one of another class: a clip there "
+            "shows both, and counts as its own segment's class alone.",
+            "correct their times where that is a mistake",
+            [_pair(data, *pair) for pair in pairs],
+            [{"segments": [data.video(row) for row in pair]} for pair in pairs],
+        )  # fmt: skip
+
+
+def annotated_twice(data: Dataset) -> Iterator[Finding]:
+    """Neighbours of one class that cover nearly the same time."""
+    pairs = [(first + one, first + other) for first, segments, labels in _parts(data)
+             for one, other in _nearly_same(segments, labels)]  # fmt: skip
+    if pairs:
+        yield Finding(
+            "annotated-twice", "warning",
+            f"{len(pairs)} pairs of segments of a class cover nearly the same time of a file, as "
+            "two annotators' do: they count twice.",
+            "keep one of each",
+            [_pair(data, *pair) for pair in pairs],
+            [{"segments": [data.video(row) for row in pair]} for pair in pairs],
+        )  # fmt: skip
+
+
+def _nearly_same(segments: Segments, labels: NDArray[np.int32]) -> list[tuple[int, int]]:
+    order = np.lexsort((segments.bounds[:, 0], labels, segments.files))
+    one, other = order[:-1], order[1:]
+    both = (segments.files[one] == segments.files[other]) & (labels[one] == labels[other])
+    (start, end), (later, until) = segments.bounds[one].T, segments.bounds[other].T
+    common = np.minimum(end, until) - np.maximum(start, later)
+    together = np.maximum(end, until) - np.minimum(start, later)
+    same = both & (common >= SAME_SHARE * together)
+    return list(zip(one[same].tolist(), other[same].tolist(), strict=True))
+
+
+def _parts(data: Dataset) -> Iterator[tuple[int, Segments, NDArray[np.int32]]]:
+    """Of each list its first row here, its segments, and their classes."""
+    first = 0
+    for placed in data.placed:
+        if placed.videos.segments is not None:
+            yield first, placed.videos.segments, placed.videos.labels
+        first += len(placed.videos)
+
+
+def _remarks(data: Dataset) -> Iterator[Any]:
+    return (remark for placed in data.placed for remark in placed.remarks)
+
+
+def _pair(data: Dataset, one: int, other: int) -> str:
+    first, second = (
+        f"{data.names[row]} ({data.classes[data.labels[row]]})" for row in (one, other)
+    )
+    return f"{first} and {second}"
+
+
+def _frames(data: Dataset, row: int) -> int:
+    first, end = data.spans[row] or (0, 0)
+    return end - first
+
+
+def facts(data: Dataset) -> dict[str, Any]:
+    """How long they are, and how much of their files they cover; nothing where there are none."""
+    if not data.has_segments:
+        return {}
+    lengths, total, covered = list[float](), 0.0, 0.0
+    of_class = dict.fromkeys(data.classes, 0.0)
+    shown: dict[Any, list[tuple[int, int]]] = {}
+    rates: dict[Any, tuple[float, int]] = {}
+    for row, info in data.readable():
+        rate = info.mean_rate()
+        if rate <= 0:
+            continue
+        first, end = data.spans[row] or (0, info.frames)
+        lengths.append((end - first) / rate)
+        of_class[data.classes[data.labels[row]]] += (end - first) / rate
+        shown.setdefault(data.paths[row], []).append((first, end))
+        rates[data.paths[row]] = rate, info.frames
+    for path, spans in shown.items():
+        rate, frames = rates[path]
+        total += frames / rate
+        covered += _union(spans) / rate
+    if not lengths:
+        return {}
+    return {
+        "segments": {
+            "count": len(data.names), "files": len(data.first_rows),
+            "seconds": {"median": median(lengths), "least": min(lengths), "most": max(lengths)},
+            "class_seconds": of_class, "annotated_share": covered / total,
+        }
+    }  # fmt: skip
+
+
+def _union(spans: list[tuple[int, int]]) -> int:
+    """Frames that are in any of them."""
+    total, reached = 0, 0
+    for first, end in sorted(spans):
+        total += max(0, end - max(first, reached))
+        reached = max(reached, end)
+    return total

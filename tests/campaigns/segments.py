@@ -1,0 +1,117 @@
+"""A long video with a list of segments against the same segments cut out: accuracy, time a clip.
+
+``python -m tests.campaigns.segments --minutes 120 --segments 300`` makes both, reads the same clips
+of both in turn in one process, trains the demo on either, and prints one JSON object.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slowfast_dist.config.data import DataConfig
+from slowfast_dist.data.clips import clip_indices
+from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.data.loaders import find_videos
+from slowfast_dist.runs.reading import read_json
+from slowfast_dist.video.open_files import OpenFiles
+from slowfast_dist.video.reader import read_views
+from slowfast_dist.video.views import training_view
+from tests.helpers.long_videos import plan, write_cut, write_long
+
+Sides = tuple[VideoTable, VideoTable]
+
+
+def clip_milliseconds(lists: dict[str, Path], data: DataConfig, clips: int) -> dict[str, float]:
+    """CPU ms to read a clip, on average over the same ``clips`` of each list's segments, in turn;
+    long files stay open from one to the next, as in a training's decoding process."""
+    tables = {name: find_videos(DataConfig(root=path), 0) for name, path in lists.items()}
+    # The two lists name their samples differently; both are in the order of class and time.
+    sides = {name: found.train for name, found in tables.items()}
+    files = {name: OpenFiles() for name in lists}
+    spent = dict.fromkeys(lists, 0.0)
+    rng = np.random.default_rng(0)
+    for number in range(clips + 5):
+        row, position = int(rng.integers(len(sides["long"]))), float(rng.random())
+        seed = int(rng.integers(1 << 30))
+        pixels = []
+        for name, table in sides.items():
+            info = table.info(row)
+            view = training_view(info.height, info.width, data, np.random.default_rng(seed))
+            started = time.process_time()
+            indices = clip_indices(info, data, position, table.span(row))
+            read = read_views(table.path(row), indices, info, "auto", [view], None, files[name])
+            if number >= 5:  # the first ones load libraries
+                spent[name] += time.process_time() - started
+            pixels.append(read[0].astype(np.int16))
+        for other in pixels[1:]:  # the same frames, coded anew
+            assert np.abs(other - pixels[0]).mean() < 8, (row, position)
+    return {name: 1000 * seconds / clips for name, seconds in spent.items()}
+
+
+def train(table: Path, output: Path, flags: Sequence[str]) -> dict[str, Any]:
+    """The demo's settings on a list: accuracy of the best epoch's validation, and its interval."""
+    command = [
+        sys.executable, "-m", "train", "demo", "--data.root", str(table), "--data.synthetic",
+        "false", "--output-dir", str(output), "--wandb.mode", "disabled", *flags,
+    ]  # fmt: skip
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    best: Any = read_json(output / "models" / "best_model.json")
+    return {
+        "accuracy": best["metrics"]["val/accuracy"], "interval": best["intervals"]["accuracy"],
+        "epoch": best["epoch"],
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--segments", type=int, default=300)
+    parser.add_argument("--key-seconds", type=float, default=10)
+    parser.add_argument("--size", type=int, default=72, help="pixels of the videos to read")
+    parser.add_argument("--clips", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=10, help="0: only read")
+    parser.add_argument("--folder", type=Path, help="where the videos and runs go, and stay")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="segments_") as temporary:
+        folder = options.folder or Path(temporary)
+        seconds = 60 * options.minutes
+        parts = plan(options.segments, seconds)
+        size, keys = options.size, options.key_seconds
+        lists = {
+            "long": write_long(folder / "long", parts, seconds, keys, size),
+            "cut": write_cut(folder / "cut", parts, keys, size),
+        }
+        prepared = folder / "prepared"
+        command = [sys.executable, "-m", "slowfast_dist", "prepare", str(lists["long"])]
+        sides = ["--short-side", str(size)]
+        subprocess.run([*command, str(prepared), *sides], check=True, stdout=sys.stderr)
+        lists["prepared"] = prepared / lists["long"].name
+        data = DataConfig(
+            num_frames=16, sampling_rate=1, short_side=(size, size), crop_size=size // 9 * 8,
+            flip=False,
+        )  # fmt: skip
+        cost = clip_milliseconds(lists, data, options.clips)
+        result: dict[str, Any] = {
+            "minutes": options.minutes, "segments": options.segments, "size": size,
+            "clip_ms": cost, "ratio": cost["long"] / cost["cut"],
+            "prepared_ratio": cost["prepared"] / cost["cut"],
+        }  # fmt: skip
+        if options.epochs:
+            flags = ["--epochs", str(options.epochs)]
+            result["training"] = {
+                name: train(lists[name], folder / f"run_{name}", flags) for name in ("long", "cut")
+            }
+        print(json.dumps(result))
+        return result
+
+
+if __name__ == "__main__":
+    main()
