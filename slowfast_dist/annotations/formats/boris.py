@@ -22,7 +22,8 @@ _NOWHERE = ("", "NA", "Not found", "LIVE", "Live observation")
 
 _LIVE = "its observation has no media file (live, or of pictures)"
 _UNPAIRED = "START without STOP, or STOP without START"
-_NO_LENGTHS = "times run on over several files and the file does not tell their lengths"
+_RUNS_ON = "times run on over the files of its observation, whose lengths are not in the table: " \
+           "import the project (.boris)"  # fmt: skip
 _NEXT_FILE = "it goes on into the next media file of its observation, and is parted there"
 _OTHER_PLAYERS = "observations have several players: the video of player #1 is taken"
 
@@ -35,6 +36,8 @@ class _Media:
 
     def __init__(self, names: Sequence[str], lengths: Sequence[float | None]) -> None:
         self.names = names
+        self.length = lengths[0] or 0.0 if len(names) == len(lengths) == 1 else 0.0
+        """Seconds of the only file, 0 where it is not told."""
         self.known = len(names) <= 1 or (len(lengths) == len(names) and None not in lengths)
         self.ends: list[float] = []
         for length in lengths if self.known and len(names) > 1 else ():
@@ -62,13 +65,13 @@ def _segments(
     if not media.names:
         source.notes.drop(where, _LIVE, "", label)
     elif not media.known:
-        source.notes.drop(where, _NO_LENGTHS, media.names[0], label)
+        source.notes.drop(where, _RUNS_ON, media.names[0], label)
     else:
         parts = media.parts(start, end)
         if len(parts) > 1:
             source.notes.change(where, _NEXT_FILE, media.names[0], label)
         for name, first, last in parts:
-            yield Segment(where, name, label, first, last, subject=subject)
+            yield Segment(where, name, label, first, last, subject=subject, length=media.length)
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -103,6 +106,7 @@ def read_table(source: Source) -> Iterator[Segment]:
     if any(cell.strip().casefold().startswith("modif") for cell in cells):
         source.notes.say(f"{source.path.name}: modifiers are not used: labels are behaviors")
     table = _Table(source, cells, line)
+    table.find_running(source.table())
     small = {cell.strip().casefold() for cell in cells}
     yield from (_aggregated if "stop (s)" in small else _tabular)(source, table, rows)
 
@@ -111,7 +115,7 @@ class _Table:
     """Where an export has what, by its header."""
 
     def __init__(self, source: Source, header: Sequence[str], line: int) -> None:
-        self.source, self.header = source, header
+        self.source, self.header, self._line = source, header, line
         self.behavior = source.column(header, ["behavior"], "the behavior", line)
         source.column(header, _MEDIA, "the media file", line)
         self.status = source.column(header, _STATUS, "the type or status of events", line)
@@ -123,6 +127,20 @@ class _Table:
         self._modifiers = [place for place, cell in enumerate(header)
                            if cell.strip().casefold().startswith("modif")]  # fmt: skip
         self._media: dict[tuple[str, str, str], _Media] = {}
+        self._running: set[str] = set()
+        """Observations of several files, of whose lengths the table has none."""
+
+    def find_running(self, rows: Iterator[Any]) -> None:
+        """Old versions name the file of each event, and count time through all of them."""
+        if self._source is None:
+            return
+        names: dict[str, set[str]] = {}
+        for line, cells in rows:
+            if len(cells) >= len(self.header) and line > self._line:
+                media = self.media(cells, line)
+                if len(media.names) == 1:
+                    names.setdefault(self.observation(cells), set()).add(media.names[0])
+        self._running = {name for name, files in names.items() if len(files) > 1}
 
     def subject(self, cells: Sequence[str]) -> str:
         return "" if self._subject is None else cells[self._subject].strip()
@@ -137,6 +155,8 @@ class _Table:
         name = "" if self._name is None else cells[self._name].strip()
         source = "" if self._source is None else cells[self._source].strip()
         lengths = "" if self._lengths is None else cells[self._lengths].strip()
+        if self.observation(cells) in self._running:
+            return _Media([name or source, ""], [])
         key = (name, source, lengths)
         if key not in self._media:
             self._media[key] = self._read_media(name, source, lengths, line)
@@ -152,12 +172,17 @@ class _Table:
         names = [part for part in names if part not in _NOWHERE]
         if len(names) <= 1:
             single = name if name not in _NOWHERE else "".join(names)
-            return _Media([single] if single else [], [])
+            alone = lengths.split("|")[0]
+            length = None if ";" in alone else self._seconds(alone, line)
+            return _Media([single] if single else [], [length])
         texts = lengths.split("|")[0].split(";")
         found: list[float | None] = []
         for text in texts if len(texts) == len(names) else []:
-            found.append(self.source.number(text, line, "Media duration (s)"))
+            found.append(self._seconds(text, line))
         return _Media(names, found)
+
+    def _seconds(self, text: str, line: int) -> float | None:
+        return self.source.number(text, line, "Media duration (s)")
 
 
 def _aggregated(source: Source, table: _Table, rows: Iterator[Any]) -> Iterator[Segment]:

@@ -40,6 +40,7 @@ class Columns:
         self._ints = {name: array("i") for name in (
             "file", "video", "label", "subject", "split", "group")}  # fmt: skip
         self._start, self._end, self._frames = array("d"), array("d"), array("b")
+        self._length = array("f")
         self._where = array("q")
         self._places = Words()
         """Places in words: numbers below 0 in ``_where`` stand for them."""
@@ -58,6 +59,7 @@ class Columns:
         self._start.append(NONE if segment.start is None else segment.start)
         self._end.append(NONE if segment.end is None else segment.end)
         self._frames.append(segment.frames)
+        self._length.append(segment.length)
         where = segment.where
         self._where.append(where if isinstance(where, int) else -self._places.code(where))
 
@@ -68,6 +70,10 @@ class Columns:
     def codes(self, name: str) -> NDArray[np.int32]:
         """(N,) of video, label, subject, split, group or file: places in the texts."""
         return np.frombuffer(self._ints[name], np.int32) if len(self) else np.zeros(0, np.int32)
+
+    def lengths(self) -> NDArray[np.float32]:
+        """(N,) seconds that the files say their videos have, 0 where they do not."""
+        return np.array(self._length, np.float32)
 
     def times(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         """Starts and ends (N,), NaN for none, to be changed; and whether they are frames."""

@@ -13,11 +13,17 @@ from slowfast_dist.system.text import few
 
 BEHIND_END = "its end is behind the video's and is cut to that"
 TOO_LATE = "it begins behind the end of its video"
+OTHER_LENGTH = "its video is of another length than its file says: is it another video of that " \
+               "name, or one of several that were played one behind the other?"  # fmt: skip
 POINT = "it is a moment without length: --point-seconds gives it one"
 
 SLACK = 0.0015
 """Seconds by which an end may pass the video's and counts as the same: tools round to thousandths,
 and some state the time of a container's longest stream."""
+
+LENGTH_SLACK, LENGTH_SHARE = 0.5, 0.02
+"""Seconds, and beside them the share of its length, that a video may be off the length that a file
+states: sound that lasts longer, and rounding, make less."""
 
 MOST_TOO_LATE = 0.5
 """Share of the rows with times that may begin behind the end of their videos: where most do, the
@@ -53,6 +59,7 @@ def convert(
     """
     work = _Conversion(columns, facts, notes)
     work.drop_unreadable()
+    work.drop_other_lengths()
     work.frames_to_seconds(frame_rate)
     work.check_order()
     work.points(point_seconds)
@@ -104,6 +111,12 @@ class _Conversion:
         for code, fact in enumerate(self.facts):
             if isinstance(fact, str) and code:
                 self._drop(np.flatnonzero(self.video == code), f"its video cannot be read: {fact}")
+
+    def drop_other_lengths(self) -> None:
+        """Where the file says that its video is of another length, its times are not of it."""
+        lengths = self.columns.lengths()
+        apart = np.abs(lengths - self.seconds) > LENGTH_SLACK + LENGTH_SHARE * self.seconds
+        self._drop(np.flatnonzero(self.kept & (lengths > 0) & apart), OTHER_LENGTH, detail=True)
 
     def frames_to_seconds(self, frame_rate: float | None) -> None:
         """By the times of the file's own frames; with a ``frame_rate``, by that."""

@@ -26,7 +26,8 @@ class Segment(NamedTuple):
 
     Both count seconds, or with ``frames`` the video's own frames from 0 on, ``end`` being the first
     one behind. A point event ends where it starts. ``video`` is named as the file names it;
-    ``clip`` is the name of a file that holds the segment alone, which is looked for first.
+    ``clip`` is the name of a file that holds the segment alone, which is looked for first;
+    ``length``: seconds that the file says its video has, 0 where it does not.
     """
 
     where: Where
@@ -39,6 +40,7 @@ class Segment(NamedTuple):
     split: str = ""
     group: str = ""
     clip: str = ""
+    length: float = 0.0
 
 
 @dataclass(frozen=True)
