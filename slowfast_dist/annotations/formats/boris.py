@@ -91,8 +91,8 @@ def _rows(source: Source) -> Iterator[list[str]]:
 
 def _is_header(cells: Sequence[str]) -> bool:
     small = {cell.strip().casefold() for cell in cells}
-    times = {"start (s)", "stop (s)"} <= small or ("time" in small and bool(small & set(_STATUS)))
-    return "behavior" in small and times
+    times = {"start (s)", "stop (s)"} <= small or "time" in small
+    return "behavior" in small and times and not small.isdisjoint(_STATUS)
 
 
 def read_table(source: Source) -> Iterator[Segment]:

@@ -125,11 +125,16 @@ def read_table(source: Source) -> Iterator[Segment]:
             while len(cells) > width and not cells[-1]:
                 cells.pop()
             if len(cells) > width or len(cells) <= max(layout.video, layout.label):
+                remedy = "is a quote missing, or one too many?"
+                if len(cells) > width:
+                    remedy = (
+                        f"put what holds a {source.separator!r} in quotes, or is it a decimal "
+                        "comma? then save the file with semicolons or tabs between its cells and "
+                        "add --decimal-comma"
+                    )
                 raise source.wrong(
-                    f"{len(cells)} cells where the first line names {width} columns; put what "
-                    f"holds a {source.separator!r} in quotes, or is it a decimal comma? then save "
-                    "the file with semicolons or tabs between cells and add --decimal-comma", line
-                )  # fmt: skip
+                    f"{len(cells)} cells where the first line names {width} columns; {remedy}", line
+                )
             cells += [""] * (width - len(cells))
         yield segment(line, cells)
 

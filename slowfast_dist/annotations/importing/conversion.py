@@ -76,6 +76,12 @@ def convert(
     return Table(rows, work.start[rows], work.end[rows])
 
 
+def _not_after(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The times to a microsecond, as they are written: never behind the frame that they are of."""
+    rounded = np.round(times, 6)
+    return np.where(rounded > times, np.round(rounded - 1e-6, 6), rounded)
+
+
 class _Conversion:
     def __init__(
         self, columns: Columns, facts: Sequence[Facts | str], notes: Notes
@@ -139,8 +145,7 @@ class _Conversion:
                 inside = (numbers >= 0) & (whole < len(times))
                 seconds = numbers * step  # of frames that are not there
                 seconds[numbers == len(times)] = end
-                # Rounded down, a time of so many digits never passes the frame's own.
-                seconds[inside] = np.floor(times[whole[inside]] * 1e6 + 1e-3) / 1e6
+                seconds[inside] = _not_after(times[whole[inside]])
                 column[part] = seconds
 
     def check_order(self) -> None:
@@ -177,7 +182,7 @@ class _Conversion:
         over = self.timed & (self.end > self.seconds)
         for row in np.flatnonzero(over & (self.end > self.seconds + SLACK)).tolist():
             self._note(self.notes.change, row, BEHIND_END, True)
-        self.end[over] = np.floor(self.seconds[over] * 1e6) / 1e6
+        self.end[over] = _not_after(self.seconds[over])
         self._drop(np.flatnonzero(self.timed & (self.end <= self.start)), TOO_LATE, detail=True)
 
     def _wrong_times(self, row: int) -> UserError:
