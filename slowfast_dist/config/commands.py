@@ -141,6 +141,9 @@ class Predict:
     smoothing: fields.NotNegative | None = None
     """Seconds over which the windows' probabilities are averaged before segments are cut; 0: not
     at all; none: one window."""
+    format: tuple[fields.SegmentFormat, ...] = ()
+    """Also write the segments for other tools, with --segments: a project of boris or via, a file
+    of elan, tasks of label-studio, or csv, the list that a training takes."""
     annotate: bool = False
     """Write a copy of each video with the class and its probability in the picture."""
     output: Path = Path("predictions")

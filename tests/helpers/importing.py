@@ -57,7 +57,8 @@ def imported(
     found = find_format(source, format)
     finder = VideoFinder(
         Path("videos"), [name for name in videos if name.endswith(ENDINGS)],
-        [name for name in videos if not name.endswith(ENDINGS)], lambda name: name.endswith(ENDINGS),
+        [name for name in videos if not name.endswith(ENDINGS)],
+        lambda name: name.endswith(ENDINGS),
     )  # fmt: skip
     columns = read_rows([(source, found.read)], finder, subjects or Subjects(), notes)
     known = [facts(*videos[name]) for name in columns.videos.texts[1:]]

@@ -151,7 +151,7 @@ OLD_TABULAR = (
 
 def test_a_tabular_export_of_an_old_version_with_lines_before_its_header(tmp_path: Path) -> None:
     found = imported(write(tmp_path / "e.csv", OLD_TABULAR), VIDEOS)
-    assert [row[1:] for row in found.rows] == [("walk", "1.500", "3.000"), ("walk", "2.000", "3.500")]
+    assert [row[2:] for row in found.rows] == [("1.500", "3.000"), ("2.000", "3.500")]
     assert found.column("subject") == ["Kim", "Lee"]
 
 
@@ -171,7 +171,8 @@ def test_times_that_run_on_over_files_of_unknown_length_are_not_guessed(tmp_path
 def test_decimal_commas_are_named_with_row_column_and_remedy(tmp_path: Path) -> None:
     text = AGGREGATED.replace("1.5;3.25", "1,5;3,25")
     path = write(tmp_path / "e.csv", text)
-    with pytest.raises(UserError, match=r"line 2: column 'Start \(s\)' holds '1,5'.*--decimal-comma"):
+    message = r"line 2: column 'Start \(s\)' holds '1,5'.*--decimal-comma"
+    with pytest.raises(UserError, match=message):
         imported(path, VIDEOS)
     found = imported(path, VIDEOS, comma=True)
     assert found.rows == [("day/a.mp4", "walk", "1.500", "3.250")]

@@ -29,7 +29,8 @@ def write(path: Path, body: str, meta: str = META.format(filter="")) -> Path:
 def test_tracks_last_until_they_are_outside_or_the_video_ends(tmp_path: Path) -> None:
     """A shape of one frame has two boxes; after outside, frames are absent; frames count from 0."""
     tracks = (
-        f'<track id="0" label="walk">{box(0)}{box(1)}{box(2)}{box(3, 1)}{box(10)}{box(12, 1)}</track>'
+        f'<track id="0" label="walk">{box(0)}{box(1)}{box(2)}{box(3, 1)}'
+        f"{box(10)}{box(12, 1)}</track>"
         f'<track id="1" label="jump">{box(5)}{box(6, 1)}</track>'
         f'<track id="2" label="run">{"".join(box(frame) for frame in range(35, 40))}</track>'
     )
@@ -58,11 +59,13 @@ def test_the_last_frame_of_a_task_with_a_step_lasts_as_long(tmp_path: Path) -> N
 
 def test_tags_of_frames_in_a_row_are_a_segment(tmp_path: Path) -> None:
     def image(number: int, inner: str) -> str:
-        return f'<image id="{number}" name="frame_{number:06d}" width="2" height="2">{inner}</image>'
+        name = f"frame_{number:06d}"
+        return f'<image id="{number}" name="{name}" width="2" height="2">{inner}</image>'
 
     tag = '<tag label="walk" source="manual"></tag>'
+    photo = '<image id="5" name="photos/x.jpg"><tag label="walk"/></image>'
     images = [image(0, tag), image(1, tag + '<tag label="eat"/>'), image(2, ""), image(3, tag),
-              image(4, box(4)), '<image id="5" name="photos/x.jpg"><tag label="walk"/></image>']  # fmt: skip
+              image(4, box(4)), photo]  # fmt: skip
     found = imported(write(tmp_path / "annotations.xml", "".join(images)), VIDEOS)
     assert sorted(found.rows) == [
         ("clip.mp4", "eat", "0.100", "0.200"), ("clip.mp4", "walk", "0.000", "0.200"),
@@ -81,7 +84,8 @@ def test_a_project_s_tasks_have_their_own_videos(tmp_path: Path) -> None:
     found = imported(write(tmp_path / "annotations.xml", track, meta), VIDEOS)
     assert found.rows == [("other.mp4", "walk", "0.000", "0.100")]
     with pytest.raises(UserError, match="export the tasks one by one"):
-        imported(write(tmp_path / "annotations.xml", track.replace(' task_id="2"', ""), meta), VIDEOS)
+        untold = track.replace(' task_id="2"', "")
+        imported(write(tmp_path / "annotations.xml", untold, meta), VIDEOS)
 
 
 def test_the_export_of_a_job_is_known_by_its_own_name(tmp_path: Path) -> None:

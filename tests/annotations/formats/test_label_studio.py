@@ -28,8 +28,9 @@ def timeline(start: Any, end: Any, *labels: str, name: str = "timelineLabels") -
 
 def task(*results: dict[str, Any], video: str = "/data/upload/1/ab12cd34-clip.mp4",
          **more: Any) -> dict[str, Any]:  # fmt: skip
+    annotation = {"id": 1, "was_cancelled": False, "result": list(results)}
     return {"id": 7, "data": {"video": video, **more}, "predictions": [],
-            "annotations": [{"id": 1, "was_cancelled": False, "result": list(results)}]}  # fmt: skip
+            "annotations": [annotation]}  # fmt: skip
 
 
 def write(path: Path, value: Any) -> Path:
@@ -75,7 +76,9 @@ def test_skipped_and_repeated_annotations(tmp_path: Path) -> None:
     ]
     value["predictions"] = [{"result": [timeline(1, 99, "eat")]}]
     found = imported(write(tmp_path / "e.json", [value]), VIDEOS)
-    assert [row[1:] for row in found.rows] == [("walk", "0.000", "1.000"), ("eat", "1.000", "2.000")]
+    assert [row[1:] for row in found.rows] == [
+        ("walk", "0.000", "1.000"), ("eat", "1.000", "2.000"),
+    ]  # fmt: skip
     text = "\n".join([*found.lines, *found.said])
     assert "was_cancelled" in text and "it is there twice" in text
     assert "predictions of models are not taken" in text and "1 tasks have several" in text

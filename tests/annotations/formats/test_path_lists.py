@@ -17,7 +17,8 @@ def write(path: Path, text: str) -> Path:
 
 
 def test_ucf101_trusts_the_folder_and_groups_the_people(tmp_path: Path) -> None:
-    names = ["Biking/v_Biking_g08_c01.avi", "Biking/v_Biking_g08_c02.avi", "Fencing/v_Fencing_g01_c01.avi"]
+    names = ["Biking/v_Biking_g08_c01.avi", "Biking/v_Biking_g08_c02.avi",
+             "Fencing/v_Fencing_g01_c01.avi"]  # fmt: skip
     text = f"{names[0]} 11\n{names[1]} 11\r\n{names[2]} 7\n"
     found = imported(write(tmp_path / "trainlist01.txt", text), dict.fromkeys(names, CLIP))
     assert found.format == "ucf101"

@@ -21,8 +21,10 @@ def write(path: Path, value: Any) -> Path:
     "path,label,start,end,subject\na.mp4,walk,1.5,3,Kim\nb.mp4,eat,0:00:02.250,0:03,Lee\n",
     "\ufeffVideo;Behavior;Start (s);Stop (s);Animal\na.mp4;walk;1.5;3;Kim\nb.mp4;eat;2.25;3;Lee\n",
     "file\tclass\tonset\toffset\tparticipant\n/x/a.mp4\twalk\t1.5\t3\tKim\nb\teat\t2.25\t3\tLee\n",
-    'label,note,end_time,start_time,file_name,subject\nwalk,"x, y",3,1.5,a.mp4,Kim\neat,,3,2.25,b.mp4,Lee\n',
-    "# made by hand\npath,label,start,end,start_frame,subject\na.mp4,walk,1.5,3,9,Kim\nb.mp4,eat,2.25,3,9,Lee\n",
+    'label,note,end_time,start_time,file_name,subject\nwalk,"x, y",3,1.5,a.mp4,Kim\n'
+    "eat,,3,2.25,b.mp4,Lee\n",
+    "# made by hand\npath,label,start,end,start_frame,subject\na.mp4,walk,1.5,3,9,Kim\n"
+    "b.mp4,eat,2.25,3,9,Lee\n",
 ], ids=["ours", "semicolons", "tabs", "quotes", "comment"])  # fmt: skip
 def test_columns_are_found_by_their_names(text: str, tmp_path: Path) -> None:
     found = imported(write(tmp_path / "t.csv", text), VIDEOS)
@@ -55,7 +57,8 @@ def test_create_ml_and_other_lists_of_objects(tmp_path: Path) -> None:
 def test_the_label_of_videofolder_is_asked_for(tmp_path: Path) -> None:
     text = "file_name,caption,prompt\na.mp4,someone walks,x\n"
     path = write(tmp_path / "metadata.csv", text)
-    with pytest.raises(UserError, match="no column for the label.*among file_name, caption, prompt"):
+    message = "no column for the label.*among file_name, caption, prompt"
+    with pytest.raises(UserError, match=message):
         imported(path, VIDEOS)
     found = imported(path, VIDEOS, tier=("caption",))
     assert found.format == "videofolder" and found.rows == [("a.mp4", "someone walks", "", "")]
@@ -80,7 +83,8 @@ GOOD = "path,label,start,end\na.mp4,walk,1.5,3\nb.mp4,eat,2,3\nb.mp4,eat,3,4\n"
      "line 2: video 'x.mov' is not below --videos videos, which holds 2 videos.*give --videos"),
     ("", "is empty"),
     ("one\ntwo\n", r"its format is not known \(it begins with 'one'\)"),
-    ("path,label\n\"a.mp4,walk\n", "line 2: 1 cells where the first line names 2 columns; is a quote"),
+    ("path,label\n\"a.mp4,walk\n",
+     "line 2: 1 cells where the first line names 2 columns; is a quote"),
 ])  # fmt: skip
 def test_a_mistake_ends_in_one_line_with_row_column_and_remedy(
     text: str, message: str, tmp_path: Path

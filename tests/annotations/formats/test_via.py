@@ -15,9 +15,9 @@ VIDEOS = {"a.mp4": (10.0, 25.0), "b.mp4": (10.0, 25.0)}
 
 COORDINATES = """# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)
 # Notes:
-# - temporal coordinate of [1.349,2.741] denotes a temporal segment from time 1.346 sec. to 2.741 sec.
+# - temporal coordinate of [1.349,2.741] denotes a temporal segment
 # SHAPE_ID = {"POINT":1,"RECTANGLE":2}
-# ATTRIBUTE = {"1":{"aname":"action","type":4,"options":{"0":"walk","1":"eat"},"default_option_id":""}}
+# ATTRIBUTE = {"1":{"aname":"action","type":4,"options":{"0":"walk","1":"eat"}}}
 # CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata
 "1_a","[""a.mp4""]",0,"[1.124,5.31493]","[]","{""1"":""1""}"
 "1_b","[""a.mp4""]",0,"[2.41892]","[2,1,2,3,4]","{""1"":""0""}"
@@ -50,7 +50,9 @@ def test_the_csv_with_coordinates(tmp_path: Path) -> None:
 
 def test_the_csv_of_temporal_segments(tmp_path: Path) -> None:
     found = imported(write(tmp_path / "v.csv", SEGMENTS_CSV), VIDEOS)
-    assert found.rows == [("a.mp4", "walk, fast", "1.500", "2.250"), ("b.mp4", "eat", "0.000", "0.500")]
+    assert found.rows == [
+        ("a.mp4", "walk, fast", "1.500", "2.250"), ("b.mp4", "eat", "0.000", "0.500"),
+    ]  # fmt: skip
 
 
 def project() -> dict[str, Any]:

@@ -32,7 +32,7 @@ def run(
 def test_frames_come_back_from_the_seconds_that_are_written(first: int, count: int) -> None:
     behind = min(5, first + count)
     found = run(Segment(1, "a", "x", first, behind, True), Segment(2, "a", "y", 0.0, 1.0))
-    inside = (found.start[0] <= UNEVEN) & (UNEVEN < found.end[0])
+    inside = (found.start[0] <= UNEVEN) & (found.end[0] > UNEVEN)
     assert np.flatnonzero(inside).tolist() == list(range(first, behind))
 
 
@@ -60,17 +60,20 @@ def test_what_cannot_be_in_the_video_is_cut_or_dropped_and_counted() -> None:
     found = run(
         Segment(1, "a", "x", 0.2, 5.0), Segment(2, "a", "x", -1.0, 0.5),
         Segment(3, "a", "x", -2.0, -1.0), Segment(4, "a", "x", 0.5, 0.2),
-        Segment(5, "a", "x", 0.5), Segment(6, "a", "x", 3.0, 4.0), Segment(7, "a", "x", 0.2, 1.2011),
-        Segment(8, "a", "x", 0.2, 5.0), Segment(9, "a", "whole"), notes=notes,
+        Segment(5, "a", "x", 0.5), Segment(6, "a", "x", 3.0, 4.0),
+        Segment(7, "a", "x", 0.2, 1.2011), Segment(8, "a", "x", 0.2, 5.0),
+        Segment(9, "a", "whole"), notes=notes,
     )  # fmt: skip
     assert found.rows.tolist() == [0, 1, 8]
     assert found.end[:2].tolist() == [1.2, 0.5] and found.start[:2].tolist() == [0.2, 0.0]
     assert np.isnan(found.start[2]) and np.isnan(found.end[2])
     text = "\n".join(notes.lines())
     for line in (
-        "2 rows changed: its end is behind the video's and is cut", "1 row changed: it starts before",
-        "1 row dropped: it ends before its video starts", "1 row dropped: it ends before it starts",
-        "1 row dropped: it has only one of start and end", "1 row dropped: it begins behind the end",
+        "2 rows changed: its end is behind the video's and is cut",
+        "1 row changed: it starts before", "1 row dropped: it ends before its video starts",
+        "1 row dropped: it ends before it starts",
+        "1 row dropped: it has only one of start and end",
+        "1 row dropped: it begins behind the end",
         "2 rows dropped: it is there twice (file.csv, line 7",
     ):  # fmt: skip
         assert line in text

@@ -10,8 +10,13 @@ FILES = ["a.mp4", "day1/clip.mp4", "day2/clip.mp4", "day2/only.avi", "x y/v_id-1
          "sub/ab12cd34-named.mp4", "up/up.mp4", "notes/only.txt"]  # fmt: skip
 
 
+ENDINGS = (".mp4", ".avi", ".webm", ".mov")
+
+
 def finder() -> VideoFinder:
-    return VideoFinder(Path("v"), FILES, ["frames/one"], lambda name: name.lower().endswith((".mp4", ".avi", ".webm", ".mov")))
+    return VideoFinder(
+        Path("v"), FILES, ["frames/one"], lambda name: name.lower().endswith(ENDINGS)
+    )
 
 
 @pytest.mark.parametrize(("name", "path"), [
@@ -37,7 +42,8 @@ def test_a_name_is_found(name: str, path: str) -> None:
 
 def test_what_two_files_fit_is_neither() -> None:
     found = finder().find("clip.mp4")
-    assert isinstance(found, Missing) and found.detail == "clip.mp4 is day1/clip.mp4 or day2/clip.mp4"
+    assert isinstance(found, Missing)
+    assert found.detail == "clip.mp4 is day1/clip.mp4 or day2/clip.mp4"
 
 
 @pytest.mark.parametrize("name", ["", "b.mp4", "clip2", "/", "https://host"])
