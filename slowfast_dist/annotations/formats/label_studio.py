@@ -6,6 +6,7 @@ end belongs to it, as Label Studio's own example of a backend has it (timeline_l
 label-studio-ml-backend); its documentation says neither.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -38,7 +39,7 @@ def is_export(source: Source) -> bool:
     if isinstance(task.get("data"), dict) and kinds & task.keys():
         return True
     return {"annotation_id", "annotator"} <= task.keys() or any(
-        isinstance(value, list) and value and isinstance(value[0], dict) and "ranges" in value[0]
+        _is_list_of_objects(value) and "ranges" in value[0]
         for value in task.values()
     )
 
@@ -49,6 +50,7 @@ def _tasks(source: Source) -> list[Any]:
 
 
 def read_export(source: Source) -> Iterator[Segment]:
+    _ask_for_control(source)
     several = 0
     for number, task in enumerate(_tasks(source), start=1):
         if not isinstance(task, dict):
@@ -78,6 +80,34 @@ def read_export(source: Source) -> Iterator[Segment]:
             f"{source.path.name}: {several} tasks have several annotations: all of them are taken, "
             "and what is there twice once"
         )
+
+
+def _ask_for_control(source: Source) -> None:
+    """Raise UserError where labels come from several controls and --tier chooses none."""
+    counts: Counter[str] = Counter()
+    for task in _tasks(source):
+        if not isinstance(task, dict):
+            continue
+        if not isinstance(task.get("data"), dict):
+            counts.update(name for name, value in task.items() if _is_list_of_objects(value))
+            continue
+        for kind in ("annotations", "completions"):
+            for annotation in task.get(kind) or ():
+                for result in _objects(annotation, "result"):
+                    if str(result.get("type")) in (*_TIMED, *_CHOSEN):
+                        counts[str(result.get("from_name"))] += 1
+    if len(counts) > 1 and not source.options.tier:
+        listed = few([f"{name} ({count})" for name, count in counts.most_common()], 8)
+        raise source.wrong(f"labels come from several controls: {listed}: choose with --tier NAME")
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _objects(value: Any, key: str) -> list[dict[str, Any]]:
+    listed = value.get(key) if isinstance(value, dict) else None
+    return [one for one in listed or () if isinstance(one, dict)]
 
 
 def _video(task: dict[str, Any], data: dict[str, Any]) -> str:
@@ -178,20 +208,25 @@ def _timed(
 def _minimal(source: Source, where: str, task: dict[str, Any]) -> Iterator[Segment]:
     """A task of JSON-MIN: results beside the data, without their types."""
     video = _video(task, task)
-    names = [key for key, value in task.items() if isinstance(value, list) and value
-             and isinstance(value[0], dict)]  # fmt: skip
+    names = [key for key, value in task.items() if _is_list_of_objects(value)]
     for name in names if not source.options.tier else source.options.tier:
         for value in task.get(name) or ():
             if isinstance(value, dict) and ("ranges" in value or "start" in value):
                 yield from _timed(source, where, video, value, task, [])
-    if source.options.tier or not names:
+    if names and not source.options.tier:
+        source.notes.say(f"{source.path.name}: labels are those of the timelines; a class of whole "
+                         "videos beside them: --tier NAME")  # fmt: skip
+    else:
         known = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time",
                  *_VIDEO_KEYS, *_RATES}  # fmt: skip
         left = [key for key, value in task.items()
                 if isinstance(value, (str, dict)) and key not in known
                 and not key.startswith("_") and value != video]  # fmt: skip
-        chosen = [key for key in left if key in source.options.tier] or left
-        if len(chosen) > 1:
+        tier = source.options.tier
+        chosen = [key for key in left if key in tier or not tier]
+        if not chosen and not names:
+            source.notes.drop(where, "it has no label", video)
+        if len(chosen) > 1 and not tier:
             raise source.wrong(f"has several fields that may be the class: {few(chosen, 8)}: "
                                "choose one with --tier", where)  # fmt: skip
         for key in chosen:

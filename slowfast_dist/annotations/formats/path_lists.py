@@ -8,6 +8,8 @@ from slowfast_dist.annotations.importing.rows import Segment
 from slowfast_dist.annotations.importing.source import Source
 
 _UCF = re.compile(r"([^/\\]+)/v_([^/\\]+)_g(\d+)_c\d+\.avi(?:\s+\d+)?")
+_UCF_LIKE = re.compile(r"([^/\\]+)/[^/\\]+\.[A-Za-z0-9]{2,4}(?:\s+\d+)?")
+_UCF_NAME = re.compile(r"(train|test|val)list\d*")
 _HMDB_NAME = re.compile(r"(.+)_test_split[123]")
 _HMDB = re.compile(r"(.+\.avi)\s+([012])")
 _ENTRY = re.compile(r"(\S.*?\.[A-Za-z0-9]{2,4})((?:[\s,;]+-?\d+)+)\s*")
@@ -31,20 +33,21 @@ def _is_list(source: Source, pattern: re.Pattern[str]) -> bool:
 
 
 def is_ucf101(source: Source) -> bool:
-    return _is_list(source, _UCF)
+    named = _UCF_NAME.fullmatch(source.path.stem)
+    return _is_list(source, _UCF) or (bool(named) and _is_list(source, _UCF_LIKE))
 
 
 def read_ucf101(source: Source) -> Iterator[Segment]:
     """trainlist01.txt and testlist01.txt. The folder is the class: the numbers behind count from 1,
-    and other people's from 0. Videos of one gNN of a class show the same people: they are a
-    group."""
+    and in other people's lists of the kind otherwise. Videos of one gNN of a class show the same
+    people: they are a group."""
     for number, line in source.lines():
-        match = _UCF.fullmatch(line)
-        if match is None:
+        folder, match = _UCF_LIKE.fullmatch(line), _UCF.fullmatch(line)
+        if folder is None:
             raise source.wrong(f"{line[:60]!r} is not as Class/v_Class_g01_c01.avi 1", number)
-        label, name, group = match.groups()
         path = re.split(r"\s+\d+$", line)[0]
-        yield Segment(number, path, label, group=f"{name}_g{group}")
+        group = f"{match[2]}_g{match[3]}" if match else ""
+        yield Segment(number, path, folder[1], group=group)
 
 
 def is_hmdb51(source: Source) -> bool:

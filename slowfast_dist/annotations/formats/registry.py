@@ -74,6 +74,8 @@ def find_format(source: Source, name: AnnotationFormat | None) -> Format:
     if not source.head.strip():
         raise source.wrong("is empty")
     first = source.head.strip().splitlines()[0][:80]
+    if first.startswith("version https://git-lfs"):
+        raise source.wrong("is a pointer of Git LFS in place of the file: git lfs pull")
     if name is not None:
         if len(candidates) == 1:  # the reader says what is missing
             return candidates[0]

@@ -9,8 +9,8 @@ from slowfast_dist.annotations.importing.rows import Segment, Where
 from slowfast_dist.annotations.importing.source import Source, optional_column
 from slowfast_dist.system.text import clean, few
 
-VIDEO = ("path", "file_name", "filename", "file", "video", "video_path", "video_name", "video_id",
-         "videoid", "clip", "media", "media_file")  # fmt: skip
+VIDEO = ("path", "file_name", "videopath", "filename", "file", "video", "video_path", "video_name",
+         "video_id", "videoid", "clip", "media", "media_file")  # fmt: skip
 LABEL = ("label", "class", "class_name", "label_name", "behavior", "behaviour", "action",
          "activity", "category", "event", "event_label", "text")  # fmt: skip
 START = ("start", "start_time", "start (s)", "start_s", "start_sec", "start_seconds", "starttime",
@@ -66,7 +66,10 @@ def is_objects(source: Source) -> bool:
 class _Layout:
     """Which column holds what."""
 
-    def __init__(self, source: Source, header: Sequence[str], line: int) -> None:
+    def __init__(
+        self, source: Source, header: Sequence[str], line: int, may_lack_one: bool = False
+    ) -> None:
+        """``may_lack_one``: without a column for it, segments start at 0, or end with the video."""
         self.source, self.header = source, header
         tier = tuple(name.casefold() for name in source.options.tier)
         self.video = source.column(header, VIDEO, "the video", line)
@@ -78,7 +81,7 @@ class _Layout:
             self.start = optional_column(header, FIRST_FRAME)
             self.end = optional_column(header, LAST_FRAME)
             self.frames = self.frames or self.start is not None
-        if (self.start is None) != (self.end is None):
+        if (self.start is None) != (self.end is None) and not may_lack_one:
             names = (START, "the start") if self.start is None else (END, "the end")
             source.column(header, *names, line)
         if self.frames and self.start is not None:
@@ -96,6 +99,9 @@ class _Layout:
     def segment(self, where: Where, cells: Sequence[str]) -> Segment:
         start = self._time(cells, self.start, where)
         end = self._time(cells, self.end, where)
+        if (self.start is None) != (self.end is None):
+            start = 0.0 if self.start is None else start
+            end = math.inf if self.end is None else end
         if self.frames and start is not None and end is not None:
             start, end = self.source.options.span(start, end, base=0, inclusive=True)
         values = {name: cells[place].strip() for name, place in self.others.items()
@@ -149,7 +155,7 @@ def read_objects(source: Source) -> Iterator[Segment]:
             raise source.wrong("is no object with a video and a label", where)
         if layout is None or not entry.keys() <= set(names):
             names = list(entry)
-            layout = _Layout(source, names, number)
+            layout = _Layout(source, names, number, may_lack_one=True)  # Create ML says so
         yield layout.segment(where, [_text(entry.get(name)) for name in names])
 
 

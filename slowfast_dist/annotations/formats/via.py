@@ -217,7 +217,8 @@ def write_project(video: VideoSegments) -> str:
         "project": {
             "pid": "__VIA_PROJECT_ID__", "rev": "__VIA_PROJECT_REV_ID__",
             "rev_timestamp": "__VIA_PROJECT_REV_TIMESTAMP__", "pname": video.name,
-            "creator": "slowfast_dist", "created": 0, "vid_list": ["1"],
+            "creator": "slowfast_dist", "created": 0, "data_format_version": "3.1.1",
+            "vid_list": ["1"],
         },
         "config": {
             "file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}},

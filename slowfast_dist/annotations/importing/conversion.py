@@ -180,7 +180,8 @@ class _Conversion:
             raise self._wrong_times(int(late[0]))
         self._drop(late, TOO_LATE, detail=True)
         over = self.timed & (self.end > self.seconds)
-        for row in np.flatnonzero(over & (self.end > self.seconds + SLACK)).tolist():
+        far = over & (self.end > self.seconds + SLACK) & np.isfinite(self.end)
+        for row in np.flatnonzero(far).tolist():
             self._note(self.notes.change, row, BEHIND_END, True)
         self.end[over] = _not_after(self.seconds[over])
         self._drop(np.flatnonzero(self.timed & (self.end <= self.start)), TOO_LATE, detail=True)

@@ -25,7 +25,8 @@ class Segment(NamedTuple):
     """``label`` is seen in ``video`` from ``start`` to ``end``; both None: in all of it.
 
     Both count seconds, or with ``frames`` the video's own frames from 0 on, ``end`` being the first
-    one behind. A point event ends where it starts. ``video`` is named as the file names it;
+    one behind; an infinite end is the video's. A point event ends where it starts. ``video`` is
+    named as the file names it;
     ``clip`` is the name of a file that holds the segment alone, which is looked for first;
     ``length``: seconds that the file says its video has, 0 where it does not.
     """

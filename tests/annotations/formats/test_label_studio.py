@@ -13,7 +13,7 @@ from tests.helpers.importing import imported
 
 VIDEOS = {"clip.mp4": (10.0, 30.0), "sub/other.mp4": (10.0, 30.0)}
 
-CONFIG = """<View>
+CONFIG = """<View><Choices name="kind" toName="video"><Choice value="in"/></Choices>
 <TimelineLabels name="timelineLabels" toName="video"><Label value="walk"/><Label value="eat"/>
 </TimelineLabels>
 <Video name="video" value="$video" frameRate="$fps"/>
@@ -86,6 +86,9 @@ def test_skipped_and_repeated_annotations(tmp_path: Path) -> None:
 
 def test_one_of_several_controls_is_chosen(tmp_path: Path) -> None:
     tasks = [task(timeline(1, 24, "walk"), timeline(1, 24, "left", name="side"))]
+    message = r"several controls: timelineLabels \(1\), side.*--tier NAME"
+    with pytest.raises(UserError, match=message):
+        imported(write(tmp_path / "e.json", tasks), VIDEOS)
     found = imported(write(tmp_path / "e.json", tasks), VIDEOS, tier=("side",))
     assert [row[1] for row in found.rows] == ["left"]
     assert "its from_name is none of --tier" in found.lines[0]
@@ -123,6 +126,27 @@ def test_deep_nesting_ends_in_one_line(tmp_path: Path) -> None:
     path.write_text("[" * 200_000)
     with pytest.raises(UserError, match="nested too deep|no whole JSON"):
         imported(path, VIDEOS)
+
+
+@pytest.mark.parametrize("minimal", [False, True])
+def test_what_its_own_converter_exports(minimal: bool, tmp_path: Path) -> None:
+    converter = pytest.importorskip("label_studio_sdk.converter", reason="needs label-studio-sdk")
+    kind = {"id": "c", "from_name": "kind", "to_name": "video", "type": "choices",
+            "value": {"choices": ["in"]}}  # fmt: skip
+    value = task(timeline(1, 24, "walk"), timeline(25, 48, "eat"), kind)
+    times = dict.fromkeys(("created_at", "updated_at"), "2024-01-01T00:00:00Z")
+    value["annotations"][0] |= {"completed_by": 1, "lead_time": 2.5, **times}
+    path = write(tmp_path / "e.json", [value | times])
+    tool = converter.Converter(CONFIG, str(tmp_path))
+    export = tool.convert_to_json_min if minimal else tool.convert_to_json
+    export(str(path), str(tmp_path / "out"), is_dir=False)
+    [written] = (tmp_path / "out").iterdir()
+    found = imported(written, VIDEOS, tier=("timelineLabels",))
+    assert found.format == "label-studio"
+    assert [row[1:] for row in found.rows] == [
+        ("walk", "0.000", "1.000"), ("eat", "1.000", "2.000"),
+    ]  # fmt: skip
+    assert imported(written, VIDEOS, tier=("kind",)).rows == [("clip.mp4", "in", "", "")]
 
 
 @pytest.mark.parametrize("fps", [30.0, 30000 / 1001])

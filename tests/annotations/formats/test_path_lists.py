@@ -26,6 +26,9 @@ def test_ucf101_trusts_the_folder_and_groups_the_people(tmp_path: Path) -> None:
     assert found.column("group") == ["Biking_g08", "Biking_g08", "Fencing_g01"]
     found = imported(write(tmp_path / "testlist01.txt", names[0] + "\n"), {names[0]: CLIP})
     assert found.rows == [(names[0], "Biking", "", "")]
+    path = write(tmp_path / "trainlist02.txt", "Eat/eat_1.mp4 1\n")
+    found = imported(path, {"Eat/eat_1.mp4": CLIP})
+    assert found.format == "ucf101" and found.rows[0][1] == "Eat" and found.column("group") == [""]
 
 
 def test_hmdb51_has_class_and_split_in_name_and_number(tmp_path: Path) -> None:

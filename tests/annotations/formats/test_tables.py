@@ -54,6 +54,15 @@ def test_create_ml_and_other_lists_of_objects(tmp_path: Path) -> None:
     assert imported(write(tmp_path / "annotations.jsonl", lines), VIDEOS).rows == rows
 
 
+def test_create_ml_may_leave_out_starts_or_ends(tmp_path: Path) -> None:
+    value = [{"videoPath": "a.mp4", "label": "walk", "startTime": 1.5}]
+    found = imported(write(tmp_path / "annotations.json", value), VIDEOS)
+    assert found.rows == [("a.mp4", "walk", "1.500", "10.000")] and found.lines == []
+    value = [{"videoPath": "a.mp4", "label": "walk", "endTime": 1.5}]
+    found = imported(write(tmp_path / "annotations.json", value), VIDEOS)
+    assert found.rows == [("a.mp4", "walk", "0.000", "1.500")]
+
+
 def test_the_label_of_videofolder_is_asked_for(tmp_path: Path) -> None:
     text = "file_name,caption,prompt\na.mp4,someone walks,x\n"
     path = write(tmp_path / "metadata.csv", text)
@@ -81,7 +90,7 @@ GOOD = "path,label,start,end\na.mp4,walk,1.5,3\nb.mp4,eat,2,3\nb.mp4,eat,3,4\n"
      "line 2: start 37.5 s is behind the end of a.mp4.*other videos. give the right --videos"),
     (GOOD.replace(".mp4", ".mov").replace("a.", "x.").replace("b.", "y."),
      "line 2: video 'x.mov' is not below --videos videos, which holds 2 videos.*give --videos"),
-    ("", "is empty"),
+    ("", "is empty"), ("version https://git-lfs.github.com/spec/v1\noid x\n", "git lfs pull"),
     ("one\ntwo\n", r"its format is not known \(it begins with 'one'\)"),
     ("path,label\n\"a.mp4,walk\n",
      "line 2: 1 cells where the first line names 2 columns; is a quote"),
