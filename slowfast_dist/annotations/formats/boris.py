@@ -242,25 +242,25 @@ def is_project(source: Source) -> bool:
 def read_project(source: Source) -> Iterator[Segment]:
     """A project (.boris): its observations' events, of which two in turn are start and stop."""
     project = source.document
-    kinds = project["behaviors_conf"]
+    kinds = source.mapping(project["behaviors_conf"], "behaviors_conf", "ethogram")
     states = {
-        entry.get("code"): str(entry.get("type", "")).casefold().startswith("state")
-        for entry in (kinds.values() if isinstance(kinds, dict) else ())
-        if isinstance(entry, dict)
+        str(entry.get("code")): str(entry.get("type", "")).casefold().startswith("state")
+        for entry in source.objects([*kinds.values()], "behaviors_conf", "ethogram")
     }
-    observations = project["observations"]
-    for name, observation in observations.items() if isinstance(observations, dict) else ():
-        if isinstance(observation, dict):
-            yield from _observation(source, f"observation {name!r}", observation, states)
+    observations = source.mapping(project["observations"], "observations", "project")
+    for name, value in observations.items():
+        where = f"observation {name!r}"
+        yield from _observation(source, where, source.mapping(value, "it", where), states)
 
 
 def _observation(
-    source: Source, name: str, observation: dict[str, Any], states: dict[Any, bool]
+    source: Source, name: str, observation: dict[str, Any], states: dict[str, bool]
 ) -> Iterator[Segment]:
     media = _project_media(source, name, observation)
     open_: dict[tuple[str, str, str], float] = {}
-    events = [event for event in observation.get("events") or () if isinstance(event, list)]
-    timed = [event for event in events if len(event) >= 3 and finite(event[0]) is not None]
+    events = source.listed(observation.get("events"), "events", name)
+    timed = [event for event in events if isinstance(event, list) and len(event) >= 3
+             and finite(event[0]) is not None]  # fmt: skip
     for event in sorted(timed, key=lambda event: float(event[0])):
         time, (subject, label) = float(event[0]), map(str, event[1:3])
         where = f"{name}, {time:.3f} s"
@@ -292,13 +292,13 @@ def _project_media(source: Source, name: str, observation: dict[str, Any]) -> _M
     if isinstance(players, dict):
         if any(files for player, files in players.items() if player != "1"):
             source.notes.say(_OTHER_PLAYERS)
-        files = players.get("1") or []
+        files = source.listed(players.get("1"), "file", name)
     else:  # before version 1: a file a player
-        files = players[:1]
-    info = observation.get("media_info")
-    lengths = info.get("length") if isinstance(info, dict) else None
-    found = [finite(lengths.get(file)) for file in files] if isinstance(lengths, dict) else []
-    return _Media([str(file) for file in files], found)
+        files = source.listed(players, "file", name)[:1]
+    info = source.mapping(observation.get("media_info"), "media_info", name)
+    lengths = source.mapping(info.get("length"), "length", name)
+    names = [str(file) for file in files]
+    return _Media(names, [finite(lengths.get(file)) for file in names])
 
 
 def write_project(video: VideoSegments, creator: str = "slowfast_dist") -> str:

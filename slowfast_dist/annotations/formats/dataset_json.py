@@ -23,11 +23,11 @@ def read_activitynet(source: Source) -> Iterator[Segment]:
         where = f"video {video}"
         if not isinstance(entry, dict):
             raise source.wrong("is no object with annotations", where)
-        annotations = entry.get("annotations") or []
+        annotations = source.objects(entry.get("annotations"), "annotations", where)
         if not annotations:
             source.notes.drop(where, "it has no annotations (as those of the test set)", video)
         for annotation in annotations:
-            span = annotation.get("segment") if isinstance(annotation, dict) else None
+            span = annotation.get("segment")
             times = [finite(time) for time in span] if isinstance(span, list) else []
             if len(times) != 2 or None in times:
                 raise source.wrong("an annotation has no segment [start, end] in seconds", where)
@@ -75,12 +75,14 @@ def read_fiftyone(source: Source) -> Iterator[Segment]:
     if isinstance(document.get("samples"), list):
         yield from _samples(source, document["samples"])
         return
-    classes = document.get("classes") or []
+    classes = document.get("classes")
+    classes = classes if isinstance(classes, list) else []
     for video, detections in document["labels"].items():
+        where = f"video {video}"
         if not detections:
-            source.notes.drop(f"video {video}", "it has no detections", video)
-        for detection in detections or ():
-            yield _detection(source, video, f"video {video}", detection, classes)
+            source.notes.drop(where, "it has no detections", video)
+        for detection in source.objects(detections, "labels", where):
+            yield _detection(source, video, where, detection, classes)
 
 
 def _samples(source: Source, samples: list[Any]) -> Iterator[Segment]:
@@ -105,16 +107,15 @@ def _samples(source: Source, samples: list[Any]) -> Iterator[Segment]:
             if value["_cls"] == "Classification":
                 yield Segment(where, video, str(value.get("label") or ""))
                 continue
-            listed = value.get("detections") if value["_cls"] == "TemporalDetections" else [value]
-            for detection in listed or ():
+            several = value["_cls"] == "TemporalDetections"
+            found = value.get("detections") if several else [value]
+            for detection in source.objects(found, "detections", where):
                 yield _detection(source, video, where, detection, [])
 
 
 def _detection(
-    source: Source, video: str, where: str, detection: Any, classes: list[Any]
+    source: Source, video: str, where: str, detection: dict[str, Any], classes: list[Any]
 ) -> Segment:
-    if not isinstance(detection, dict):
-        raise source.wrong("a detection is no object", where)
     label = detection.get("label")
     if isinstance(label, int) and 0 <= label < len(classes):
         label = classes[label]

@@ -37,7 +37,8 @@ def read_eaf(source: Source) -> Iterator[Segment]:
         elif element.tag == "TIME_ORDER":
             for slot in element:
                 value = slot.get("TIME_VALUE")
-                slots[slot.get("TIME_SLOT_ID", "")] = None if value is None else float(value)
+                name = slot.get("TIME_SLOT_ID", "")
+                slots[name] = source.number(value or "", f"time slot {name}", "TIME_VALUE")
         else:
             name = element.get("TIER_ID", "")
             tiers[name] = list(_annotations(element))
@@ -64,7 +65,8 @@ def _media(source: Source, header: ElementTree.Element) -> tuple[str, float]:
     for entry in header:
         if entry.tag == "MEDIA_DESCRIPTOR" and not entry.get("MIME_TYPE", "").startswith(_SOUND):
             name = entry.get("MEDIA_URL") or entry.get("RELATIVE_MEDIA_URL") or ""
-            found.append((name, float(entry.get("TIME_ORIGIN") or 0)))
+            origin = source.number(entry.get("TIME_ORIGIN") or "0", "header", "TIME_ORIGIN")
+            found.append((name, origin or 0.0))
     if not found:
         name = header.get("MEDIA_FILE") or source.path.stem
         source.notes.say(f"{source.path.name}: names no video; taken for one of {clean(name)}")

@@ -53,25 +53,23 @@ def read_export(source: Source) -> Iterator[Segment]:
     _ask_for_control(source)
     several = 0
     for number, task in enumerate(_tasks(source), start=1):
-        if not isinstance(task, dict):
-            raise source.wrong("is no task", f"entry {number}")
         where = f"task {task.get('id', number)}"
         if isinstance(task.get("data"), dict):
-            annotations = task.get("annotations") or task.get("completions") or ()
-            taken = [one for one in annotations if isinstance(one, dict)]
+            annotations = task.get("annotations") or task.get("completions")
+            taken = source.objects(annotations, "annotations", where)
             cancelled = [one for one in taken if one.get("was_cancelled")]
             for _ in cancelled:
                 source.notes.drop(where, "its annotation was skipped (was_cancelled)")
             taken = [one for one in taken if not one.get("was_cancelled")]
             several += len(taken) > 1
             if not {"annotations", "completions"} & task.keys():  # a file to import, no export
-                taken = [one for one in task.get("predictions") or () if isinstance(one, dict)]
+                taken = source.objects(task.get("predictions"), "predictions", where)
                 source.notes.say(f"{source.path.name}: predictions are taken, as it has no "
                                  "annotations")  # fmt: skip
             elif task.get("predictions"):
                 source.notes.say(f"{source.path.name}: predictions of models are not taken")
             for annotation in taken:
-                results = annotation.get("result") or ()
+                results = source.objects(annotation.get("result"), "result", where)
                 yield from _results(source, where, task, task["data"], results)
         else:
             yield from _minimal(source, where, task)
@@ -85,15 +83,14 @@ def read_export(source: Source) -> Iterator[Segment]:
 def _ask_for_control(source: Source) -> None:
     """Raise UserError where labels come from several controls and --tier chooses none."""
     counts: Counter[str] = Counter()
-    for task in _tasks(source):
-        if not isinstance(task, dict):
-            continue
+    for number, task in enumerate(source.objects(_tasks(source), "it", "tasks"), start=1):
+        where = f"task {task.get('id', number)}"
         if not isinstance(task.get("data"), dict):
             counts.update(name for name, value in task.items() if _is_list_of_objects(value))
             continue
         for kind in ("annotations", "completions"):
-            for annotation in task.get(kind) or ():
-                for result in _objects(annotation, "result"):
+            for annotation in source.objects(task.get(kind), kind, where):
+                for result in source.objects(annotation.get("result"), "result", where):
                     if str(result.get("type")) in (*_TIMED, *_CHOSEN):
                         counts[str(result.get("from_name"))] += 1
     if len(counts) > 1 and not source.options.tier:
@@ -103,11 +100,6 @@ def _ask_for_control(source: Source) -> None:
 
 def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
-
-
-def _objects(value: Any, key: str) -> list[dict[str, Any]]:
-    listed = value.get(key) if isinstance(value, dict) else None
-    return [one for one in listed or () if isinstance(one, dict)]
 
 
 def _video(task: dict[str, Any], data: dict[str, Any]) -> str:
@@ -120,7 +112,7 @@ def _video(task: dict[str, Any], data: dict[str, Any]) -> str:
     return next(iter(paths), str(task.get("file_upload") or ""))
 
 
-def _rate(source: Source, data: dict[str, Any], results: Any) -> float:
+def _rate(source: Source, data: dict[str, Any], results: list[dict[str, Any]]) -> float:
     """Frames a second in which the ranges of a task count."""
     if source.options.frame_rate is not None:
         return source.options.frame_rate
@@ -128,7 +120,7 @@ def _rate(source: Source, data: dict[str, Any], results: Any) -> float:
         if (rate := finite(data.get(key))) and rate > 0:
             return rate
     for result in results:  # regions with boxes tell it
-        value = result.get("value") if isinstance(result, dict) else None
+        value = result.get("value")
         if isinstance(value, dict):
             count, seconds = finite(value.get("framesCount")), finite(value.get("duration"))
             if count and seconds and count > 0 and seconds > 0:
@@ -145,10 +137,10 @@ def _is_chosen(source: Source, name: Any) -> bool:
 
 
 def _results(
-    source: Source, where: str, task: dict[str, Any], data: dict[str, Any], results: Any
+    source: Source, where: str, task: dict[str, Any], data: dict[str, Any],
+    results: list[dict[str, Any]],
 ) -> Iterator[Segment]:
     video = _video(task, data)
-    results = [result for result in results if isinstance(result, dict)]
     for result in results:
         kind, value = str(result.get("type")), result.get("value")
         if not isinstance(value, dict):
@@ -159,8 +151,9 @@ def _results(
         elif kind in _TIMED and ("ranges" in value or "start" in value):
             yield from _timed(source, where, video, value, data, results)
         elif kind in _CHOSEN and not result.get("parentID"):
-            labels = [part[-1] if isinstance(part, list) else part for part in
-                      value.get(kind) or ()] if kind != "rating" else [value.get(kind)]  # fmt: skip
+            chosen = value.get(kind) if kind != "rating" else [value.get(kind)]
+            labels = [part[-1] if isinstance(part, list) and part else part
+                      for part in source.listed(chosen, kind, where)]  # fmt: skip
             if len(labels) > 1:
                 source.notes.say(f"{source.path.name}: videos with several classes become as many "
                                  "rows")  # fmt: skip
@@ -186,7 +179,7 @@ def _timed(
     else:
         rate = _rate(source, data, results)
         spans = []
-        for span in ranges if isinstance(ranges, list) else ():
+        for span in source.objects(ranges, "ranges", where):
             first, last = finite(span.get("start")), finite(span.get("end"))
             if first is None or last is None:
                 spans.append((None, None))
@@ -210,7 +203,8 @@ def _minimal(source: Source, where: str, task: dict[str, Any]) -> Iterator[Segme
     video = _video(task, task)
     names = [key for key, value in task.items() if _is_list_of_objects(value)]
     for name in names if not source.options.tier else source.options.tier:
-        for value in task.get(name) or ():
+        found = task.get(name)
+        for value in found if _is_list_of_objects(found) else ():
             if isinstance(value, dict) and ("ranges" in value or "start" in value):
                 yield from _timed(source, where, video, value, task, [])
     if names and not source.options.tier:
@@ -231,8 +225,8 @@ def _minimal(source: Source, where: str, task: dict[str, Any]) -> Iterator[Segme
                                "choose one with --tier", where)  # fmt: skip
         for key in chosen:
             value = task[key]
-            several = value.get("choices", []) if isinstance(value, dict) else [value]
-            for label in several:
+            several = value.get("choices") if isinstance(value, dict) else [value]
+            for label in source.listed(several, "choices", where):
                 yield Segment(where, video, str(label))
 
 

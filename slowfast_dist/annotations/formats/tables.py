@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from slowfast_dist.annotations.importing.rows import Segment, Where
-from slowfast_dist.annotations.importing.source import Source, optional_column
+from slowfast_dist.annotations.importing.source import MOST_NUMBER, Source, optional_column
 from slowfast_dist.system.text import clean, few
 
 VIDEO = ("path", "file_name", "videopath", "filename", "file", "video", "video_path", "video_name",
@@ -117,7 +117,9 @@ class _Layout:
             value = float(cell)
         except ValueError:
             return self.source.number(cell, where, self.header[place])
-        return value if math.isfinite(value) else None
+        return value if abs(value) <= MOST_NUMBER else self.source.number(
+            cell, where, self.header[place]
+        )
 
 
 def read_table(source: Source) -> Iterator[Segment]:

@@ -186,10 +186,10 @@ def read_project(source: Source) -> Iterator[Segment]:
     labels = _Labels(source, attributes)
     for name, entry in metadata.items():
         where = f"metadata {name}"
-        if not isinstance(entry, dict):
-            raise source.wrong("is no object", where)
+        entry = source.mapping(entry, "it", where)
         view = views.get(str(entry.get("vid")))
-        listed = view.get("fid_list", []) if isinstance(view, dict) else []
+        view = source.mapping(view, "its view", where)
+        listed = source.listed(view.get("fid_list"), "fid_list", where)
         known = [files.get(str(file)) for file in listed]
         names = [file.get("fname") or file.get("src") for file in known if isinstance(file, dict)]
         if not names:

@@ -6,13 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from slowfast_dist.annotations.importing.rows import Notes, Options, place
+from slowfast_dist.annotations.importing.rows import Notes, Options, Where, place
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import clean, few
 
@@ -24,6 +23,9 @@ MOST_DEPTH = 100
 
 HEAD_CHARACTERS = 65_536
 """Characters of a file that are looked at to find its format; VIA writes long comments first."""
+
+MOST_NUMBER = 1e12
+"""Largest second or frame that is taken for one: thirty thousand years."""
 
 _CLOCK = re.compile(r"(-?)(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)")
 _COMMA_NUMBER = re.compile(r"-?\d+,\d+|-?\d[\d:]*:\d\d,\d+")
@@ -108,6 +110,25 @@ class Source:
             return json.loads(line)
         except (ValueError, RecursionError) as error:
             raise self.wrong(f"is no JSON ({error})", number) from None
+
+    def listed(self, value: Any, what: str, where: Where) -> list[Any]:
+        """A list of the JSON, empty where there is none; raises UserError for anything else."""
+        if value is not None and not isinstance(value, list):
+            raise self.wrong(f"{what} is no list", where)
+        return value or []
+
+    def objects(self, value: Any, what: str, where: Where) -> list[dict[str, Any]]:
+        """As `listed`, of objects alone."""
+        found = self.listed(value, what, where)
+        if not all(isinstance(one, dict) for one in found):
+            raise self.wrong(f"{what} is no list of objects", where)
+        return found
+
+    def mapping(self, value: Any, what: str, where: Where) -> dict[str, Any]:
+        """An object of the JSON, empty where there is none; raises UserError for anything else."""
+        if value is not None and not isinstance(value, dict):
+            raise self.wrong(f"{what} is no object", where)
+        return value or {}
 
     # --- XML ----------------------------------------------------------------------------------
 
@@ -230,7 +251,7 @@ class Source:
             text = text.replace(",", ".")
         try:
             value = float(text)
-            if isfinite(value):
+            if abs(value) <= MOST_NUMBER:
                 return value
         except ValueError:
             if match := _CLOCK.fullmatch(text):
@@ -250,11 +271,12 @@ def optional_column(header: Sequence[str], names: Sequence[str]) -> int | None:
 
 
 def finite(value: Any) -> float | None:
-    """A number of JSON as it is; None for anything else, as true, NaN or a text that is none."""
+    """A number of JSON as it is; None for anything else, as true, NaN or a text that is none, and
+    what is no time (`MOST_NUMBER`)."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if isfinite(number) else None
+    return number if abs(number) <= MOST_NUMBER else None
