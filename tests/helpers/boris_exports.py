@@ -125,7 +125,5 @@ def export_aggregated(project: dict[str, Any], target: Path) -> None:
         "Image index start", "Image index stop", "Image file path start", "Image file path stop",
         "Comment start", "Comment stop",
     ]  # fmt: skip
-    import tablib
-
-    data = tablib.Dataset(*rows, headers=header)
+    data = importlib.import_module("tablib").Dataset(*rows, headers=header)
     target.write_text(data.export(target.suffix[1:]), newline="")

@@ -63,7 +63,7 @@ def imported(
     columns = read_rows([(source, found.read)], finder, subjects or Subjects(), notes)
     known = [facts(*videos[name]) for name in columns.videos.texts[1:]]
     table = convert(columns, [facts(FAR, 25.0), *known], notes, point_seconds, frame_rate)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (columns.videos.texts[columns.codes("video")[row]],
          columns.labels.texts[columns.codes("label")[row]], seconds(start), seconds(end))
         for row, start, end in zip(table.rows.tolist(), table.start, table.end, strict=True)

@@ -214,9 +214,9 @@ def _tabular(source: Source, table: _Table, rows: Iterator[Any]) -> Iterator[Seg
         if time is None:
             source.notes.drop(line, _LIVE, "".join(media.names[:1]), label)
             continue
-        key = (table.observation(cells), subject, label, table.modifiers(cells))
-        if len(media.names) == 1:  # where they are, rows of one observation may differ in the file
-            key = (*key, media.names[0]) if not table.observation(cells) else key
+        # Without a name of the observation, its file tells it from others in the table.
+        observation = table.observation(cells) or "".join(media.names)
+        key = (observation, subject, label, table.modifiers(cells))
         if status == "POINT":
             yield from _segments(source, line, media, time, time, label, subject)
         elif status == "START" and key not in open_:

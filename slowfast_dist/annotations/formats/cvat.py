@@ -58,8 +58,8 @@ class _Tasks:
                 self._tasks[task.findtext("id") or ""] = (name, int(step) if step.isdigit() else 1)
         source = meta.findtext("source")
         if source and len(self._tasks) == 1:  # beside the task, in files of old versions
-            [(key, (_, step))] = self._tasks.items()
-            self._tasks[key] = (source, step)
+            [(key, (_, frames))] = self._tasks.items()
+            self._tasks[key] = (source, frames)
 
     def of(self, element: ElementTree.Element) -> tuple[str, int]:
         task = self._tasks.get(element.get("task_id", ""))

@@ -184,12 +184,13 @@ def _timed(
             if first is None or last is None:
                 spans.append((None, None))
                 continue
-            start, end = source.options.span(first, last, base=1, inclusive=True)
-            spans.append((start / rate, end / rate))
-        source.notes.say(
-            f"{source.path.name}: its ranges are taken as from frame 1, their ends included: "
-            "--frame-base and --frame-end take them otherwise"
-        )
+            begin, behind = source.options.span(first, last, base=1, inclusive=True)
+            spans.append((begin / rate, behind / rate))
+        if source.options.frame_base is None and source.options.frame_end is None:
+            source.notes.say(
+                f"{source.path.name}: its ranges are taken as from frame 1, their ends included: "
+                "--frame-base and --frame-end take them otherwise"
+            )
     for start, end in spans:
         if start is None or end is None:
             source.notes.drop(where, "it has only one of start and end", video, labels[0])
@@ -204,7 +205,7 @@ def _minimal(source: Source, where: str, task: dict[str, Any]) -> Iterator[Segme
     names = [key for key, value in task.items() if _is_list_of_objects(value)]
     for name in names if not source.options.tier else source.options.tier:
         found = task.get(name)
-        for value in found if _is_list_of_objects(found) else ():
+        for value in found if isinstance(found, list) else ():
             if isinstance(value, dict) and ("ranges" in value or "start" in value):
                 yield from _timed(source, where, video, value, task, [])
     if names and not source.options.tier:

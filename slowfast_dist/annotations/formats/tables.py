@@ -82,8 +82,8 @@ class _Layout:
             self.end = optional_column(header, LAST_FRAME)
             self.frames = self.frames or self.start is not None
         if (self.start is None) != (self.end is None) and not may_lack_one:
-            names = (START, "the start") if self.start is None else (END, "the end")
-            source.column(header, *names, line)
+            names, what = (START, "the start") if self.start is None else (END, "the end")
+            source.column(header, names, what, line)
         if self.frames and self.start is not None:
             source.notes.say(f"{source.path.name}: {_FRAMES}")
         self.others = {name: optional_column(header, names) for name, names in OTHERS.items()}
@@ -104,10 +104,11 @@ class _Layout:
             end = math.inf if self.end is None else end
         if self.frames and start is not None and end is not None:
             start, end = self.source.options.span(start, end, base=0, inclusive=True)
-        values = {name: cells[place].strip() for name, place in self.others.items()
-                  if place is not None}  # fmt: skip
+        subject, split, group = (
+            "" if place is None else cells[place].strip() for place in self.others.values()
+        )
         return Segment(where, cells[self.video].strip(), cells[self.label], start, end,
-                       self.frames, **values)  # fmt: skip
+                       self.frames, subject, split, group)  # fmt: skip
 
     def _time(self, cells: Sequence[str], place: int | None, where: Where) -> float | None:
         if place is None:

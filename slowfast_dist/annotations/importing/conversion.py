@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,8 +209,10 @@ class _Conversion:
         if not len(rows):
             return
         codes = self.columns.codes
-        keys = [np.nan_to_num(self.end[rows], nan=-1), np.nan_to_num(self.start[rows], nan=-1),
-                codes("subject")[rows], self.label[rows], self.video[rows]]  # fmt: skip
+        keys: list[NDArray[Any]] = [
+            np.nan_to_num(self.end[rows], nan=-1), np.nan_to_num(self.start[rows], nan=-1),
+            codes("subject")[rows], self.label[rows], self.video[rows],
+        ]  # fmt: skip
         order = np.lexsort(keys)  # stable: the first of equals stays in front
         same = np.ones(len(rows) - 1, np.bool_)
         for key in keys:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ RATE = 15
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[tuple[str, ...]]]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[Any]]:
     """A video that is dark, light and dark, the folder of what predict wrote, and its segments."""
     folder = tmp_path_factory.mktemp("written")
     source = folder / "videos" / "a b.mp4"
@@ -40,7 +41,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[
 
 @pytest.mark.parametrize(("format", "suffix"), [*zip(FORMATS, SUFFIXES[4:], strict=True)])
 def test_what_is_written_for_a_tool_imports_as_the_same_segments(
-    format: str, suffix: str, written: tuple[Path, Path, list[tuple[str, float, float]]],
+    format: str, suffix: str, written: tuple[Path, Path, list[Any]],
     tmp_path: Path, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     videos, out, rows = written
