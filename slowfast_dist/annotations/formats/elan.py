@@ -74,7 +74,10 @@ def _media(source: Source, header: ElementTree.Element) -> tuple[str, float]:
     if len(found) > 1:
         others = few([clean(name) for name, _ in found], 4)
         source.notes.say(f"{source.path.name}: of several videos the first is taken: {others}")
-    return found[0]
+    name, origin = found[0]
+    if origin:
+        source.notes.say(f"{source.path.name}: the offset of its video, {origin:g} ms, is added")
+    return name, origin
 
 
 def _annotations(tier: ElementTree.Element) -> Iterator[tuple[str, str, tuple[str, str] | str]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from slowfast_dist.annotations.formats import (
     boris,
+    boris_tables,
     cvat,
     dataset_json,
     dataset_tables,
@@ -45,7 +46,7 @@ FORMATS = (
     Format("label-studio", "Label Studio", label_studio.is_export, label_studio.read_export),
     Format("createml", "Create ML, or a list of objects", tables.is_objects, tables.read_objects),
     Format("via", "VIA 3, CSV", via.is_csv, via.read_csv),
-    Format("boris", "BORIS, a table of events", boris.is_table, boris.read_table),
+    Format("boris", "BORIS, a table of events", boris_tables.is_table, boris_tables.read_table),
     Format("kinetics", "Kinetics", dataset_tables.is_kinetics, dataset_tables.read_kinetics, True),
     Format("epic-kitchens", "EPIC-KITCHENS-100", dataset_tables.is_epic, dataset_tables.read_epic,
            True),

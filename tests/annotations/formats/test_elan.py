@@ -60,6 +60,7 @@ def test_a_tier_s_annotations_at_the_time_of_the_video(tmp_path: Path) -> None:
     assert found.format == "elan"
     assert found.rows == [("a b.mp4", "wave & nod", "0.500", "1.734")]
     assert found.column("subject") == ["Kim"]
+    assert "x.eaf: the offset of its video, 500 ms, is added" in found.said
     text = "\n".join(found.lines)
     assert "1 row dropped: its time slots have no times" in text and "annotation a2" in text
     assert "1 row dropped: it is a moment without length" in text
