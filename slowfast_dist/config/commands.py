@@ -146,6 +146,9 @@ class Predict:
     smoothing: fields.NotNegative | None = None
     """Seconds over which the windows' probabilities are averaged before segments are cut; 0: not
     at all; none: one window."""
+    format: tuple[fields.SegmentFormat, ...] = ()
+    """Also write the segments for other tools, with --segments: a project of boris or via, a file
+    of elan, tasks of label-studio, or csv, the list that a training takes."""
     annotate: bool = False
     """Write a copy of each video with the class and its probability in the picture."""
     output: Path = Path("predictions")
@@ -155,6 +158,52 @@ class Predict:
     """Stop a live source after this many seconds; none: at Ctrl-C or when it ends."""
     timeout: fields.PositiveFloat = 10.0
     """Seconds that a live source may take to open, or be silent, before it is given up."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Make one CSV of path,label,start,end from the annotations of other tools and datasets.
+
+    A FILE is an export or project of BORIS, ELAN, CVAT, Label Studio, VIA or FiftyOne, a list of a
+    public dataset, or any table with columns for video and label. What is left out or changed is
+    counted, and listed in a file beside the output.
+    """
+
+    videos: Path | None = None
+    """Folder below which the videos lie that the files name, whatever paths they have there; none:
+    the first FILE's own."""
+    output: Path = Path("annotations.csv")
+    """The file to write: CSV, or JSON lines where it ends in .jsonl; what is left out goes to
+    annotations.dropped.csv beside it."""
+    overwrite: bool = False
+    """Replace the output where it exists."""
+    format: fields.AnnotationFormat | None = None
+    """What the files are; none: found by looking into them."""
+    tier: tuple[str, ...] = ()
+    """What holds the labels, where a file has several: tiers (ELAN), attributes (VIA, CVAT), names
+    of controls (Label Studio), fields (FiftyOne), columns (tables, EPIC-KITCHENS)."""
+    classes: Path | None = None
+    """Names of classes for the numbers or codes in the files: a text with a line each (NAME, or
+    NUMBER NAME), or JSON of name: number."""
+    subject: tuple[str, ...] = ()
+    """Take the rows of these subjects alone; none given: all."""
+    subject_as: Literal["column", "label"] = "column"
+    """column: subjects go to a column of their own; label: they become part of the class, as
+    "subject label"."""
+    point_seconds: fields.PositiveFloat | None = None
+    """Make of each event without length a segment of so many seconds around it; none: such events
+    are left out."""
+    frame_rate: fields.PositiveFloat | None = None
+    """Frames a second in which the files' numbers of frames count (Label Studio: frameRate of its
+    <Video>); none: the video's own frames, in Label Studio what the file tells, else 24."""
+    frame_base: Annotated[int | None, Interval(ge=0, le=1)] = None
+    """Number of a video's first frame, 0 or 1; none: as the format has it."""
+    frame_end: Literal["inclusive", "exclusive"] | None = None
+    """Whether a segment's last frame belongs to it; none: as the format has it."""
+    times: Literal["auto", "seconds", "frames"] = "auto"
+    """What start and end of a table count; auto: seconds, frames where the columns are so named."""
+    decimal_comma: bool = False
+    """Numbers have a comma in place of the decimal point."""
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,12 @@ OptimizerName = Literal["adam", "adamw", "sgd"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Backend = Literal["torch", "onnx", "pt2"]
 Format = Literal["onnx", "pt2", "safetensors"]
+AnnotationFormat = Literal[
+    "boris", "elan", "cvat", "label-studio", "via", "fiftyone", "videofolder", "kinetics",
+    "activitynet", "epic-kitchens", "charades", "ssv2", "ucf101", "hmdb51", "pyslowfast",
+    "mmaction2", "createml", "csv",
+]  # fmt: skip
+SegmentFormat = Literal["boris", "elan", "label-studio", "via", "csv"]
 
 
 def is_even_from_16(side: int) -> bool:

@@ -60,10 +60,12 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
 def _refuse_unused_flags(command: Predict, live: bool) -> None:
     unused: dict[str, str] = {}
     if live:
-        for name in ("segments", "annotate", "smoothing", "output"):
+        for name in ("segments", "annotate", "smoothing", "output", "format"):
             unused[name] = "is for video files, not for a live source: leave it out"
     else:
         unused["seconds"] = "is for a live source: leave it out"
+        if not command.segments:
+            unused["format"] = "goes with --segments: add it, or leave it out"
         if not (command.segments or command.annotate):
             for name in ("window", "stride", "smoothing", "output"):
                 unused[name] = "goes with --segments or --annotate: add one, or leave it out"
@@ -71,7 +73,8 @@ def _refuse_unused_flags(command: Predict, live: bool) -> None:
     for name, reason in unused.items():
         value = getattr(command, name)
         if value != getattr(usual, name):
-            given = f"--{name}" if value is True else f"--{name} {value}"
+            shown = " ".join(value) if isinstance(value, tuple) else value
+            given = f"--{name}" if value is True else f"--{name} {shown}"
             raise UserError(f"{given}: {reason}")
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from slowfast_dist.annotations.formats.writers import WRITERS
+from slowfast_dist.annotations.formats.writing import Found, VideoSegments
 from slowfast_dist.commands.predict.annotate import annotate
 from slowfast_dist.commands.predict.segments import SegmentedVideo, find_segments
 from slowfast_dist.commands.predict.timeline import draw_timeline
@@ -27,7 +29,10 @@ from slowfast_dist.video.reader import VideoInfo
 if TYPE_CHECKING:
     from slowfast_dist.inference.predictor import Predictor
 
-SUFFIXES = (".segments.json", ".segments.csv", ".timeline.png", ".annotated.mp4")
+SUFFIXES = (
+    ".segments.json", ".segments.csv", ".timeline.png", ".annotated.mp4",
+    *(suffix for suffix, _ in WRITERS.values()),
+)  # fmt: skip
 CLAIM = ".source"
 """Ending of the hidden file that says which video the files of a name are about."""
 
@@ -67,6 +72,11 @@ def write_segment_files(
                     safe = for_spreadsheets if command.csv_safe else str
                     writer.writerows({**row, "class": safe(row["class"])} for row in rows)
                 draw_timeline(files[2], video, path.name)
+                found = _for_tools(path, info, video)
+                for suffix, write in map(WRITERS.__getitem__, command.format):
+                    files.append(folder / (name + suffix))
+                    with atomic_write(files[-1], "w") as file:
+                        file.write(write(found))
             if command.annotate:
                 files.append(folder / (name + SUFFIXES[3]))
                 lost = annotate(path, info, files[-1], video, lambda done: progress(1 + done))
@@ -76,6 +86,12 @@ def write_segment_files(
             where = error.filename or folder
             raise RunError(f"{where}: cannot be written ({reason_of(error, folder)})") from error
     return {"segments": rows, "files": [str(file) for file in files]}
+
+
+def _for_tools(path: Path, info: VideoInfo, video: SegmentedVideo) -> VideoSegments:
+    segments = [Found(one.start, one.end, one.label, one.probability) for one in video.segments]
+    rate, seconds = info.uneven_rate or info.fps, video.scores.duration
+    return VideoSegments(_utf8(path.resolve()), seconds, rate, video.classes, segments)
 
 
 def _utf8(path: Path) -> str:

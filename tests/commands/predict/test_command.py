@@ -218,7 +218,7 @@ def test_a_place_for_results_that_cannot_be(model: Path, root: Path, tmp_path: P
 @pytest.mark.parametrize(
     "words",
     [("--window", "3"), ("--stride", "1"), ("--smoothing", "0"), ("--output", "x"),
-     ("--seconds", "5"), ("--segments", "--seconds", "5")],
+     ("--seconds", "5"), ("--segments", "--seconds", "5"), ("--annotate", "--format", "boris")],
 )  # fmt: skip
 def test_a_flag_without_effect_is_refused(model: Path, root: Path, words: tuple[str, ...]) -> None:
     code, out, err = predict(model, root, *words)

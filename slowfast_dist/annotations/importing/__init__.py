@@ -1,0 +1,1 @@
+"""Annotation files of other tools become rows of our own list: found, converted, checked, told."""

@@ -1,0 +1,109 @@
+"""Read annotation files: each row with its video, its class, its subject, its side of the split."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from slowfast_dist.annotations.importing.columns import Columns
+from slowfast_dist.annotations.importing.rows import SPLITS, Notes, Segment
+from slowfast_dist.annotations.importing.source import Source
+from slowfast_dist.annotations.importing.videos import Missing, VideoFinder
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.system.text import clean, few
+
+Reader = Callable[[Source], Iterator[Segment]]
+
+NO_LABEL = "it has no label"
+OTHER_SUBJECT = "its subject is none of --subject"
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Which ``names`` are taken, all where there are none; and what becomes of them."""
+
+    names: tuple[str, ...] = ()
+    use: Literal["column", "label"] = "column"
+
+
+def read_rows(
+    sources: Iterable[tuple[Source, Reader]], finder: VideoFinder, subjects: Subjects, notes: Notes
+) -> Columns:
+    """All rows whose videos are there. Raises UserError where no video is."""
+    columns = Columns()
+    missing: dict[str, str] = {}  # by the name, where it was met first
+    count = 0
+    for source, reader in sources:
+        file = notes.file = str(source.path)
+        before = count
+        for segment in reader(source):
+            count += 1
+            label = segment.label.strip()
+            if not label:
+                notes.drop(segment.where, NO_LABEL, segment.video)
+                continue
+            label = source.options.classes.get(label, label)
+            subject = segment.subject
+            if subjects.names and subject not in subjects.names:
+                notes.drop(segment.where, OTHER_SUBJECT, segment.video, label, subject)
+                continue
+            if subject and subjects.use == "label":
+                label, segment = f"{subject} {label}", segment._replace(subject="")
+            columns.seen_labels.add(label)
+            if segment.clip and isinstance(clip := finder.find(segment.clip), str):
+                segment = segment._replace(start=None, end=None, frames=False)
+                video: str | Missing = clip
+            else:
+                video = finder.find(segment.video)
+            if isinstance(video, Missing):
+                missing.setdefault(segment.video, f"{file}, {_place(segment)}")
+                notes.drop(segment.where, video.reason, segment.video, label, video.detail)
+                continue
+            if segment.split not in ("", "train", "val", "test"):
+                segment = _with_known_split(segment, notes, label)
+            columns.add(segment, file, video, label)
+        if count == before:
+            notes.say(f"{source.path}: no row with a label is in it")
+    if not len(columns):
+        raise _nothing(finder, missing, count, notes)
+    if missing:
+        shown = few([clean(name)[:80] for name in missing], 3)
+        notes.say(f"videos that are missing, with all their rows: {len(missing)}: {shown}")
+    for how, found in finder.how.most_common():
+        notes.say(f"videos found {how}: {found}")
+    return columns
+
+
+def _place(segment: Segment) -> str:
+    where = segment.where
+    return f"line {where}" if isinstance(where, int) else where
+
+
+def _with_known_split(segment: Segment, notes: Notes, label: str) -> Segment:
+    word = segment.split.strip().casefold()
+    if word not in SPLITS:
+        why = f"its split {clean(word)[:40]!r} is neither train, val nor test, and is left out"
+        notes.change(segment.where, why, segment.video, label)
+    return segment._replace(split=SPLITS.get(word, ""))
+
+
+def _nothing(
+    finder: VideoFinder, missing: dict[str, str], count: int, notes: Notes
+) -> UserError:
+    if not missing:
+        reasons = few(list(notes.lines()), 3, "; ")
+        return UserError(f"{notes.file}: nothing to import{f': {reasons}' if reasons else ''}")
+    name, where = next(iter(missing.items()))
+    held = finder.videos
+    there = f"which holds {len(held)} videos, as {few(held, 1)}" if held else "which holds none"
+    return UserError(
+        f"{where}: video {clean(name)[:120]!r} is not below --videos {finder.root}, {there}, and "
+        f"nor is any other of the {len(missing)} named: give --videos the folder of the videos"
+    )
+
+
+def side_of_name(name: str) -> str:
+    """train, val or test where a file's name has one such word, else nothing."""
+    words = re.findall(r"[a-z]+", name.casefold())
+    found = {SPLITS[short] for word in words if (short := word.removesuffix("list")) in SPLITS}
+    return found.pop() if len(found) == 1 else ""

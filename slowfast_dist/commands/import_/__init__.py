@@ -1,0 +1,1 @@
+"""The command ``import``: annotations of other tools and datasets become one CSV."""
