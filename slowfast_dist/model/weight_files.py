@@ -39,7 +39,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> str:
     hexadecimal digits, computed on the way. What it held stays until `forget_previous`."""
     with atomic_write(path) as file:
         hashing = _HashingWriter(file)
-        torch.save(dict(tensors), hashing)
+        torch.save(dict(tensors), hashing)  # type: ignore[arg-type]  # it needs no more
         file.flush()
         with suppress(OSError):  # there is none yet, or the file system has no links
             previous_of(path).unlink(missing_ok=True)
