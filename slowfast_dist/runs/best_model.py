@@ -21,16 +21,17 @@ from slowfast_dist.data.clips import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.model.description import from_json
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
-from slowfast_dist.model.weight_files import (
+from slowfast_dist.model.weights import read_state_dict
+from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
+from slowfast_dist.runs.reading import MOST_BYTES, mapping, number, read_json, whole
+from slowfast_dist.system.described_file import (
     ReplacedMeanwhile,
     find_described,
     forget_previous,
     read_described,
+    replace_described,
     settle,
-    write_weights,
-)  # fmt: skip
-from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
-from slowfast_dist.runs.reading import MOST_BYTES, mapping, number, read_json, whole
+)
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.parsing import parse_json
@@ -141,7 +142,8 @@ class BestModel:
     def read_weights(self) -> dict[str, Tensor]:
         """The state_dict that this describes, and that of no other epoch; see `read_described`."""
         now = partial(described_sha256, self.folder)
-        return read_described(self.folder / WEIGHTS, DESCRIPTION, self.weights_sha256, now)
+        read = partial(read_state_dict, flag="RUN")
+        return read_described(self.folder / WEIGHTS, DESCRIPTION, self.weights_sha256, now, read)
 
     def load(self) -> SlowFast:
         """The network with its weights, on the CPU, in evaluation mode.
@@ -192,7 +194,8 @@ def load_best(run: Path) -> tuple[BestModel, SlowFast]:
 def find_best_weights(models: Path, flag: str = "RUN") -> Path:
     """The file of the weights that best_model.json there is of: see `find_described`."""
     now = partial(described_sha256, models)
-    return find_described(models / WEIGHTS, DESCRIPTION, now(), now, flag)
+    read = partial(read_state_dict, flag=flag)
+    return find_described(models / WEIGHTS, DESCRIPTION, now(), now, read, flag)
 
 
 def described_sha256(models: Path) -> str | None:
@@ -329,8 +332,9 @@ def save_best(
         settle_best(models)
         with atomic_write(models / ARCHITECTURE) as file:
             torch.save(full, file)
-        sha256 = write_weights(models / WEIGHTS, portable(state))
-        write_json(models / DESCRIPTION, description | {"weights_sha256": sha256})
+        with replace_described(models / WEIGHTS) as weights:
+            torch.save(portable(state), weights)  # type: ignore[arg-type]  # it needs no more
+        write_json(models / DESCRIPTION, description | {"weights_sha256": weights.sha256})
         forget_previous(models / WEIGHTS)
     except (OSError, RuntimeError) as error:
         reason = disk_fault(error, models, 2 * tensor_bytes(state))

@@ -18,7 +18,7 @@ SHARED_FACTS = (
 )  # fmt: skip
 """What of environment.json goes up in any case; --wandb.metadata adds host name and command."""
 
-PRIVATE = {
+PRIVATE: dict[str, Any] = {
     "host": "", "x_disable_meta": True, "x_disable_machine_info": True,
     "x_save_requirements": False, "disable_git": True, "disable_code": True, "save_code": False,
 }  # fmt: skip

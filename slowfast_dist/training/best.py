@@ -25,7 +25,6 @@ from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, 
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.model.hub import PUBLISHED, TITLES, is_published
 from slowfast_dist.model.slowfast import SlowFast, rebuild
-from slowfast_dist.model.weight_files import ReplacedMeanwhile
 from slowfast_dist.report.card import CARD, write_card
 from slowfast_dist.runs.best_model import (
     ARCHITECTURE,
@@ -42,6 +41,7 @@ from slowfast_dist.runs.history import Row
 from slowfast_dist.runs.metrics_file import read_metrics
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
+from slowfast_dist.system.described_file import ReplacedMeanwhile
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand

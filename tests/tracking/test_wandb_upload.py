@@ -9,7 +9,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import Config, WandbConfig
 from slowfast_dist.runs.folder import describe_environment
-from slowfast_dist.tracking.wandb_run import NullRun, open_wandb
+from slowfast_dist.tracking.wandb_run import NullRun, WandbRun, open_wandb
 from slowfast_dist.tracking.wandb_upload import contents, destination, run_facts
 
 RUN = Path("/runs/first")
@@ -61,6 +61,7 @@ def test_an_offline_run_obeys_them(
     monkeypatch.setenv("WANDB_NAME", "blue")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
     run = open_wandb(WandbConfig(), tmp_path / "run", {}, None)
+    assert isinstance(run, WandbRun)
     try:
         assert (run._run.project, run._run.name) == ("team", "blue")
     finally:

@@ -24,8 +24,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """Of a training of seconds, but for its output_dir."""
     root = tmp_path_factory.mktemp("videos") / "all"
     make_videos(root, 4, seed=0, size=32, frames=12, classes=("moves left", "turns clockwise"))
-    flags = [*TINY, "--data.root", root, "--epochs", "1", "--global-batch-size", "4",
-             "--micro-batch-size", "2"]  # fmt: skip
+    flags: list[str | Path] = [*TINY, "--data.root", root, "--epochs", "1"]
+    flags += ["--global-batch-size", "4", "--micro-batch-size", "2"]
     return slowfast_dist.load_config("finetune", flags)
 
 
@@ -77,7 +77,10 @@ def test_a_start_that_ended_while_it_wrote_is_begun_anew(config: Config, tmp_pat
     output = tmp_path / "run"
     RunFolder(output).describe(config, ("a", "b"), {})
     (output / "wandb").mkdir()
-    assert slowfast_dist.train(replace(config, output_dir=output))["status"] == "finished"
+    start = open_run(output, "never")
+    start.release()
+    assert start.checkpoint is None
+    assert start.messages == (f"{output}: its run was stopped before the first step: begun anew",)
 
 
 def test_what_is_no_start_of_ours_is_not_taken_for_one(tmp_path: Path) -> None:
@@ -92,6 +95,7 @@ def test_what_is_no_start_of_ours_is_not_taken_for_one(tmp_path: Path) -> None:
         open_run(tmp_path, "never")
 
 
+@pytest.mark.slow
 def test_copies_of_a_best_model_are_not_left_either(config: Config, tmp_path: Path) -> None:
     first = replace(config, output_dir=tmp_path / "first")
     slowfast_dist.train(first)

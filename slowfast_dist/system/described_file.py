@@ -1,27 +1,23 @@
-"""A file of weights and the description beside it, which names the file's SHA-256.
+"""A file, as of weights, and the description beside it, which names the file's SHA-256.
 
-Two files cannot be replaced at once. The weights come first, and until the new description is there
-those that the old one is of stay beside them under a hidden name: at any moment, also after a kill
-between the two, a reader finds the weights of the description that it has read.
+Two files cannot be replaced at once. The described one comes first, and until the new description
+is there, the file that the old one is of stays beside it under a hidden name: at any moment, also
+after a kill between the two, a reader finds the file of the description that it has read.
 """
 
 import hashlib
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
-
-import torch
-from torch import Tensor
+from typing import IO, Any, TypeVar
 
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.system.files import atomic_write, file_sha256
 
 RETRY_SECONDS = 1.0
-"""Seconds that a reader waits for a description of weights that are of no other one: a writer makes
+"""Seconds that a reader waits for the description of a file that is of no other one: a writer makes
 it within a moment. Only file systems without hard links (FAT, some network ones) need that."""
 
 
@@ -30,25 +26,24 @@ class ReplacedMeanwhile(RunError):
 
 
 def previous_of(path: Path) -> Path:
-    """Where the weights lie that ``path`` held before, until the new ones are described."""
+    """Where the content lies that ``path`` had before, until the new one is described."""
     return path.with_name(f".{path.stem}.previous{path.suffix}")
 
 
-def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Replace ``path``, atomically, by a state_dict that torch.load reads; returns its SHA-256 in
-    hexadecimal digits, computed on the way. What it held stays until `forget_previous`."""
+@contextmanager
+def replace_described(path: Path) -> Iterator["HashingWriter"]:
+    """As `atomic_write`, of bytes, with their SHA-256 computed on the way. What ``path`` had before
+    stays until `forget_previous`."""
     with atomic_write(path) as file:
-        hashing = _HashingWriter(file)
-        torch.save(dict(tensors), hashing)
-        file.flush()
+        hashing = HashingWriter(file)
+        yield hashing
         with suppress(OSError):  # there is none yet, or the file system has no links
             previous_of(path).unlink(missing_ok=True)
             os.link(path, previous_of(path))
-    return hashing.sha256.hexdigest()
 
 
 def forget_previous(path: Path) -> None:
-    """Once the new weights are described."""
+    """Once the new content is described."""
     previous_of(path).unlink(missing_ok=True)
 
 
@@ -62,42 +57,47 @@ def settle(path: Path, sha256: str | None) -> None:
     previous.unlink(missing_ok=True)
 
 
+T = TypeVar("T")
+
+
 def find_described(
     path: Path, description: str, sha256: str | None, described: Callable[[], str | None],
-    flag: str = "RUN",
+    read: Callable[[Path], object], flag: str = "RUN",
 ) -> Path:  # fmt: skip
     """``path`` or its previous file, whichever has this SHA-256; of older versions (None) ``path``.
 
-    ``description``: the name of the file beside it, of which ``described`` reads the SHA-256 anew.
-    Raises UserError, naming ``flag``, for a file that is damaged, or of another description, and
-    ReplacedMeanwhile where that is of other weights by now.
+    ``description``: the name of the file beside it, of which ``described`` reads the SHA-256 anew;
+    ``read`` raises UserError for a damaged file. Raises UserError, naming ``flag``, for a file that
+    is of another description, and ReplacedMeanwhile where that is of another file by now.
     """
-    return _find(path, description, sha256, described, flag)[0]
+    return _find(path, description, sha256, described, read, flag)[0]
 
 
 def read_described(
-    path: Path, description: str, sha256: str | None, described: Callable[[], str | None]
-) -> dict[str, Tensor]:
-    """The state_dict in the file that `find_described` finds, also where that is replaced while it
-    is read; on the CPU. Nothing in it is executed. Raises as that does, and for a missing file."""
+    path: Path, description: str, sha256: str | None, described: Callable[[], str | None],
+    read: Callable[[Path], T],
+) -> T:  # fmt: skip
+    """What ``read`` makes of the file that `find_described` finds, also where that is replaced
+    while it is read. Raises as both do."""
     while True:
-        found, before = _find(path, description, sha256, described, "RUN")
+        found, before = _find(path, description, sha256, described, read, "RUN")
         try:
-            state = read_state_dict(found, "RUN")
+            content = read(found)
         except UserError:
             if before is None or _version(found) == before:
                 raise
             continue  # it is another file by now, or gone
         if before is None or _version(found) == before:
-            return state
+            return content
 
 
 _Version = tuple[int, int, int]
 
 
 def _find(
-    path: Path, description: str, sha256: str | None, described: Callable[[], str | None], flag: str
-) -> tuple[Path, _Version | None]:
+    path: Path, description: str, sha256: str | None, described: Callable[[], str | None],
+    read: Callable[[Path], object], flag: str,
+) -> tuple[Path, _Version | None]:  # fmt: skip
     """And which version of that file has the SHA-256; None where none is known."""
     until = time.monotonic() + RETRY_SECONDS
     while sha256 is not None and path.exists():
@@ -111,7 +111,7 @@ def _find(
                 f"{path.parent}: a training wrote a new best model meanwhile: start again"
             )
         if time.monotonic() > until:
-            read_state_dict(path, flag)  # what is wrong with the file itself is said first
+            read(path)  # what is wrong with the file itself is said first
             raise UserError(
                 f"{flag} {path}: is not the file that {description} beside it describes (its "
                 "SHA-256 is another): take both from one run, or, where you changed the weights, "
@@ -129,14 +129,19 @@ def _version(path: Path) -> _Version | None:
     return None
 
 
-class _HashingWriter:
+class HashingWriter:
     """A file whose SHA-256 is computed while it is written: it is not read for it."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.sha256 = file, hashlib.sha256()
+        self.file, self.digest = file, hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written so far, in hexadecimal digits."""
+        return self.digest.hexdigest()
 
     def write(self, data: Any) -> int:
-        self.sha256.update(data)
+        self.digest.update(data)
         return self.file.write(data)
 
     def flush(self) -> None:

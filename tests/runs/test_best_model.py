@@ -12,12 +12,6 @@ from torch import ones
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.model.slowfast import SlowFast
-from slowfast_dist.model.weight_files import (
-    ReplacedMeanwhile,
-    previous_of,
-    read_described,
-    write_weights,
-)
 from slowfast_dist.runs.best_model import (
     find_best_weights,
     load_best,
@@ -25,6 +19,8 @@ from slowfast_dist.runs.best_model import (
     save_best,
     settle_best,
 )
+from slowfast_dist.system.described_file import ReplacedMeanwhile, previous_of
+from slowfast_dist.system.files import file_sha256
 from slowfast_dist.training.start_weights import find_weights
 from tests.helpers.small_model import write_model
 
@@ -113,15 +109,13 @@ def test_a_kill_between_the_files_leaves_the_epoch_before(
     assert (best.epoch, epoch_of(network)) == (1, 1)
     settle_best(models)
     assert not previous_of(weights).exists()
-    state = read_described(weights, "best_model.json", before, lambda: before)
-    assert state["blocks.6.proj.bias"][0] == 1 and epoch_of(load_best(models)[1]) == 1
+    assert file_sha256(weights) == before and epoch_of(load_best(models)[1]) == 1
 
 
 def test_a_mixture_is_refused_where_nothing_of_before_is_there(models: Path) -> None:
     """As on a file system without hard links."""
     weights = models / "best_model_weights.pth"
-    write_weights(weights, load_best(models)[1].state_dict() | {"blocks.6.proj.bias": ones(2) * 2})
-    previous_of(weights).unlink()
+    torch.save(load_best(models)[1].state_dict() | {"blocks.6.proj.bias": ones(2) * 2}, weights)
     line = f"RUN {weights}: is not the file that best_model.json beside it describes"
     with pytest.raises(UserError, match=f"^{line} .*take both from one run"):
         load_best(models)
@@ -144,6 +138,6 @@ def test_a_run_of_an_older_version_is_read_as_it_is(models: Path) -> None:
     facts = json.loads((models / "best_model.json").read_text())
     del facts["weights_sha256"]
     (models / "best_model.json").write_text(json.dumps(facts))
-    write_weights(models / "best_model_weights.pth", load_best(models)[1].state_dict())
+    torch.save(load_best(models)[1].state_dict(), models / "best_model_weights.pth")
     assert load_best(models)[0].epoch == 1
     assert find_best_weights(models) == models / "best_model_weights.pth"
