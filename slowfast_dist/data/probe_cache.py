@@ -262,10 +262,10 @@ def _parsed(body: memoryview) -> Segment | None:
         return None
     names = Texts(columns["names"], columns["offsets"])
     own = {name: Texts(columns[f"text.{name}"], columns[f"offsets.{name}"]) for name in OWN_TEXTS}
-    infos = InfoColumns(found, header["texts"] | own)
+    read = InfoColumns(found, header["texts"] | own)
     stamps = columns["stamps"].reshape(-1, 2)
     names.check()
-    infos.check()
-    if not len(names) == len(stamps) == len(infos) or stamps.dtype != np.int64:
+    read.check()
+    if not len(names) == len(stamps) == len(read) or stamps.dtype != np.int64:
         raise ValueError("its columns are of several lengths")
-    return Segment(names, stamps, infos)
+    return Segment(names, stamps, read)
