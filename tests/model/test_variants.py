@@ -152,7 +152,9 @@ def test_loss_and_gradients_are_those_of_plain_modules(
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     assert truth.keys() == grads.keys()
     for name, grad in truth.items():
-        torch.testing.assert_close(grads[name], grad, rtol=1e-3, atol=1e-4 * float(grad.norm()))
+        # A shift before a BatchNorm of the batch's own mean has none but rounding.
+        atol = 1e-6 + 1e-4 * float(grad.norm())
+        torch.testing.assert_close(grads[name], grad, rtol=1e-3, atol=atol)
 
 
 @needs_bf16
