@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,7 +71,8 @@ def test_it_goes_on_to_the_bit_where_the_weights_are_gone(videos: Path, tmp_path
 def test_a_checkpoint_of_an_older_version_is_of_the_published_network() -> None:
     assert network_of({}, "slowfast_r101") == network_defaults("slowfast_r101")
     assert network_of({"network": OPEN_MMLAB.as_json()}, "slowfast_r101") == OPEN_MMLAB
-    for broken in (None, [], {"name": 3}, OPEN_MMLAB.as_json() | {"alpha": 0}):
+    damaged: list[Any] = [None, [], {"name": 3}, OPEN_MMLAB.as_json() | {"alpha": 0}]
+    for broken in damaged:
         with pytest.raises(RunError, match="the checkpoint's network is not one of this version"):
             network_of({"network": broken}, "slowfast_r101")
 
