@@ -255,7 +255,7 @@ def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 # --- files that stay open from one clip to the next ----------------------------------------------
 
-# To open one of hours costs half of what a clip does: an mp4 lists each of its frames; for two hours
+# To open a file of hours costs half of what a clip does: an mp4 lists its frames; for two hours
 # FFmpeg takes 26 ms of CPU time to read that list.
 
 WORTH_KEEPING = 3_000
