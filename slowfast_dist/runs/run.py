@@ -203,12 +203,13 @@ def read_split_rows(path: Path) -> list[SplitRow]:
     """The rows of a split.csv, whole videos or parts of some; those with broken times are left
     out."""
     if whole := read_table(path, SPLIT):
-        return [SplitRow(*row, nan, nan, "") for row in whole]
+        return [SplitRow(name, label, side, group, nan, nan, "")
+                for name, label, side, group in whole]  # fmt: skip
     rows = []
-    for *row, start, end, subject in read_table(path, (*SPLIT, *EXTRA)):
+    for name, label, side, group, start, end, subject in read_table(path, (*SPLIT, *EXTRA)):
         with suppress(ValueError):
-            times = (parse_time(start), parse_time(end)) if start else (nan, nan)
-            rows.append(SplitRow(*row, *times, subject))
+            first, last = (parse_time(start), parse_time(end)) if start else (nan, nan)
+            rows.append(SplitRow(name, label, side, group, first, last, subject))
     return rows
 
 

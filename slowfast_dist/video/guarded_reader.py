@@ -26,8 +26,7 @@ import psutil
 from slowfast_dist.system import signals
 from slowfast_dist.system.child import CRASHES, HANGS, how_it_ended
 from slowfast_dist.system.memory import give_back_free_memory
-from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.open_files import OpenFiles
+from slowfast_dist.video.container import DecodeError, OpenFiles
 from slowfast_dist.video.reader import Decoder, Frames, Indices, VideoInfo, View, read_views
 
 DECODE_SECONDS = 20.0

@@ -18,8 +18,7 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from slowfast_dist.video.container import DecodeError, open_video
-from slowfast_dist.video.open_files import OpenFiles
+from slowfast_dist.video.container import DecodeError, OpenFiles, open_video
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.video.seeking import (
     SeekingReader,

@@ -21,7 +21,7 @@ from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.runs.reading import read_json
-from slowfast_dist.video.open_files import OpenFiles
+from slowfast_dist.video.container import OpenFiles
 from slowfast_dist.video.reader import read_views
 from slowfast_dist.video.views import training_view
 from tests.helpers.long_videos import plan, write_cut, write_long

@@ -1,5 +1,6 @@
 """Parts of videos: listed, located, split, read, written back; exact by the frames' own times."""
 
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from slowfast_dist.annotations.segments import parse_sample_name, sample_name
+from slowfast_dist.commands.prepare.command import run_prepare
+from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.clips import clip_indices
@@ -17,6 +20,8 @@ from slowfast_dist.data.listing.segments import CUT, OUTSIDE, UNTIMED, WITHIN, l
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ClipKey, ViewKey
+from slowfast_dist.runs.predictions import read_predictions, write_predictions
+from slowfast_dist.runs.run import read_split_names
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo, read_frames
 from tests.helpers.clip_times import decoded_times, nearest_frames
@@ -248,3 +253,40 @@ def test_names_of_samples_read_back() -> None:
     for path, start, end in (("a b/c@1-2.mp4", 12.4, 15.1), ("x.mp4", 0.0, 7200.000001)):
         assert parse_sample_name(sample_name(path, start, end)) == (path, start, end)
     assert parse_sample_name("a@1-2.mp4")[0] == "a@1-2.mp4"
+
+
+def test_predictions_and_the_split_of_segments_read_back(tmp_path: Path) -> None:
+    logits, labels = np.array([[2.0, -1.0], [0.5, 0.6], [0.0, 3.0]]), np.array([0, 0, 1])
+    extra = [("12.4", "15.1", "ann"), ("0", "7200.5", ""), ("", "", "")]
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, ["a.mp4", "a.mp4", "b, c.mp4"], labels, logits, ["x", "y"], extra)
+    header, first, *_ = path.read_text().splitlines()
+    assert header == "path,label,prediction,start,end,subject,prob_x,prob_y"
+    assert first.startswith("a.mp4,x,x,12.4,15.1,ann,0.95")
+    found = read_predictions(path)
+    assert found.names == ["a.mp4@12.4-15.1", "a.mp4@0-7200.5", "b, c.mp4"]
+    assert list(found.classes) == ["x", "y"] and found.labels.tolist() == [0, 0, 1]
+
+    split = tmp_path / "split.csv"
+    split.write_text(
+        "path,class,split,group,start,end,subject\na.mp4,x,train,g,12.4,15.1,ann\n"
+        "a.mp4,y,val,g,,,\nb.mp4,y,val,h,soon,2,\n"
+    )
+    assert read_split_names(split) == {"a.mp4@12.4-15.1": "train", "a.mp4": "val"}
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_prepare_rewrites_a_file_once_and_its_list_whole(
+    made: Path, tmp_path: Path, name: str
+) -> None:
+    rows = [("a.mp4", "x", 0.2, 0.6), ("a.mp4", "y", 0.6, 1.0), ("b.mp4", "y", 0.0, 0.4)]
+    keys = ("path", "label", "start", "end")
+    table = made / name
+    lines = [",".join(map(str, row)) for row in (keys, *rows)]
+    if name.endswith("jsonl"):
+        lines = [json.dumps(dict(zip(keys, row, strict=True))) for row in rows]
+    table.write_text("\n".join(lines) + "\n")
+    run_prepare(table, tmp_path / "out", Prepare(num_workers=1))
+    listing = list_videos(tmp_path / "out" / name, "data.root")
+    assert sorted(listing.videos.samples()) == ["a.mp4@0.2-0.6", "a.mp4@0.6-1", "b.mp4@0-0.4"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.mp4")) == ["a.mp4", "b.mp4"]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slowfast_dist.video import open_files
-from slowfast_dist.video.open_files import OpenFiles
+from slowfast_dist.video import container
+from slowfast_dist.video.container import OpenFiles
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_views
 from tests.helpers.video_kinds import Kind, read_number, write
@@ -21,18 +21,18 @@ SOUGHT = (
 
 @pytest.fixture(autouse=True)
 def short_files_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_files, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(container, "WORTH_KEEPING", 1)
 
 
 def count_opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     opened: list[Path] = []
-    real = open_files.open_video
+    real = container.open_video
 
     def counted(path: Path, **options: Any) -> Any:
         opened.append(path)
         return real(path, **options)
 
-    monkeypatch.setattr(open_files, "open_video", counted)
+    monkeypatch.setattr(container, "open_video", counted)
     return opened
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_was_replaced_is_opened_anew_and_the_oldest_is_closed(
     os.replace(other, paths[0])
     assert read(paths[0]) == 7 and opened == [paths[0]] * 2
 
-    monkeypatch.setattr(open_files, "MOST_FILES", 2)
+    monkeypatch.setattr(container, "MOST_FILES", 2)
     opened.clear()
     for path in (*paths, paths[2], paths[1], paths[0]):
         read(path)

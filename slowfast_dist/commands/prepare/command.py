@@ -42,6 +42,10 @@ PIXELS_PER_SECOND = 2e6
 """Pixels of all frames together for which a video may take a second: a twentieth of what one CPU
 decodes and encodes."""
 
+FRAMES_PER_SECOND = 50
+"""Frames for which a video may take a second, beside that for their pixels: an hour of tiny
+pictures is work, too, and a busy machine takes many times as long as an idle one."""
+
 MEASURED = 5
 """Videos that are read before and after, to tell how much was won: some seconds of work."""
 
@@ -152,7 +156,8 @@ def _transcode(
     def limit(path: Path) -> float:
         info = infos[path]
         pixels = info.frames * info.width * info.height
-        return TIME_LIMIT + pixels / PIXELS_PER_SECOND + by_path[path].size / BYTES_PER_SECOND
+        by_size = pixels / PIXELS_PER_SECOND + by_path[path].size / BYTES_PER_SECOND
+        return TIME_LIMIT + by_size + info.frames / FRAMES_PER_SECOND
 
     parts = str(folder.parts)
     answers = map_in_children(

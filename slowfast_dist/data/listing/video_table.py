@@ -16,7 +16,7 @@ from slowfast_dist.annotations.segments import sample_name, seconds_text
 from slowfast_dist.data.listing.columns import Categorical, InfoColumns, Texts
 from slowfast_dist.data.listing.segments import Segments, Spans
 from slowfast_dist.system.messages import sendable
-from slowfast_dist.video.open_files import WORTH_KEEPING
+from slowfast_dist.video.container import WORTH_KEEPING
 from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo
 
