@@ -125,7 +125,7 @@ def cache_segment(folder: Path, draw: Random) -> None:
     if segment is not None:
         rows = np.arange(len(segment))
         assert len(Segment.concatenated([segment, segment.take(rows)])) == 2 * len(segment)
-        assert [segment.infos[int(row)].frames for row in rows] and list(segment.names)
+        assert [segment.infos[int(row)].frames for row in rows] and [*segment.names]
 
 
 def make_files() -> None:

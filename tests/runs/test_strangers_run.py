@@ -191,7 +191,7 @@ def test_a_file_may_still_repeat_a_value(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("epochs: &n 7\nseed: *n\ndata:\n  root: x\n")
     config = parse_training(["--config", str(path)])
-    assert (config.epochs, config.seed) == (7, 7)
+    assert config is not None and (config.epochs, config.seed) == (7, 7)
 
 
 def test_settings_that_are_none_are_not_shown(tmp_path: Path) -> None:
