@@ -69,7 +69,8 @@ def predict_video(
     """
     info = probe_video(path) if info is None else info
     views = predictor.best.views(temporal_views, spatial_crops)
-    with closing(_score(predictor, [(path, info)], views, batch_size, WorkerPlan(0), stop)) as scores:
+    none = WorkerPlan(0)
+    with closing(_score(predictor, [(path, info)], views, batch_size, none, stop)) as scores:
         found = next(scores)
     if isinstance(found, str):
         raise DecodeError(path, found)
