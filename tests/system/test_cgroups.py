@@ -114,7 +114,7 @@ def real_groups() -> Iterator[list[Path]]:
     """A group of 1.5 CPUs and 300 MiB, made below this process's own."""
     made: list[Path] = []
     try:
-        limits = {
+        limits: dict[str, dict[str, int | str]] = {
             "cpu": {"cpu.max": "150000 100000", "cpu.cfs_quota_us": "150000"},
             "memory": {"memory.max": 300 << 20, "memory.limit_in_bytes": 300 << 20},
         }

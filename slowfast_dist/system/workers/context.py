@@ -38,7 +38,7 @@ class _Popen:
         self.returncode: int | None = None
         self._fds: list[int] = []
         work = io.BytesIO()
-        set_spawning_popen(self)
+        set_spawning_popen(self)  # type: ignore[arg-type]
         try:
             reduction.dump(process, work)
         finally:
@@ -107,7 +107,7 @@ class TemplateContext(BaseContext):
     queue and event."""
 
     _name = "template"
-    Process = Process  # type: ignore[assignment]
+    Process = Process
 
     def Queue(self, maxsize: int = 0) -> Any:
         return Queue()

@@ -15,7 +15,7 @@ import socket
 from collections import ChainMap
 from collections.abc import Callable
 from multiprocessing import reduction
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from slowfast_dist.system.workers.shared import SharedFlags, file_of, mapped, new_memory
 
@@ -65,7 +65,8 @@ class Queue:
         try:
             content = io.BytesIO()
             pickler = pickle.Pickler(content, protocol=5, buffer_callback=takes_part)
-            pickler.dispatch_table = ChainMap(self.reducers, copyreg.dispatch_table)
+            own: Any = ChainMap(self.reducers, cast(Any, copyreg.dispatch_table))
+            pickler.dispatch_table = own
             pickler.dump(value)
             message = content.getvalue()
             if len(message) > PACKET_BYTES:

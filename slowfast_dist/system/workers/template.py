@@ -235,7 +235,8 @@ def _serve(requests: socket.socket, owner: int) -> NoReturn:
     statuses: dict[int, int] = {}
     own_pid = os.getpid()
     while os.getppid() == owner:
-        ready, _, _ = select.select([requests, ended], [], [], LOOK_SECONDS)
+        watched: list[Any] = [requests, ended]
+        ready, _, _ = select.select(watched, [], [], LOOK_SECONDS)
         if ended in ready:
             with suppress(BlockingIOError):
                 os.read(ended, 1 << 16)
