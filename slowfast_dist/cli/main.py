@@ -18,7 +18,7 @@ from slowfast_dist.cli.parser import is_flag, parse_command, parse_training
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
 from slowfast_dist.system import signals
-from slowfast_dist.system.cpus import let_threads_sleep
+from slowfast_dist.system.cpus import let_numpy_have_one_thread, let_threads_sleep
 from slowfast_dist.system.files import FULL, reason_of
 from slowfast_dist.system.interrupts import ends_with_its_pipe
 from slowfast_dist.system.log import log_to_console
@@ -94,6 +94,7 @@ def run_command(command: Command, arguments: Sequence[str]) -> None:
         check_paths(config)
     if command.computes:
         let_threads_sleep()
+        let_numpy_have_one_thread()
     if command.computes and command.words[:1] == ("RUN",) and ":" in str(parsed[0]):
         parsed[0] = load("inference.published:run_folder")(parsed[0])
     load(command.run)(*parsed)

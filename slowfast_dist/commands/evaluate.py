@@ -16,14 +16,18 @@ from slowfast_dist.config.checks import require
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import DistributedConfig
-from slowfast_dist.data.dataset import EvaluationClips
+from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
 from slowfast_dist.data.loaders import (
     LabelledVideos,
-    decoding_workers,
-    end_workers,
     find_labelled_videos,
     make_evaluation_loader,
     readable_videos,
+)
+from slowfast_dist.data.workers import (
+    end_workers,
+    plan_workers,
+    prepare_workers,
+    require_shared_memory,
 )
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
 from slowfast_dist.distributed.collectives import run_on_main, share_weights
@@ -52,6 +56,7 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     Collective: every process calls it with the same arguments. Raises UserError for mistakes of
     the user's and RunError for what ends it from outside.
     """
+    prepare_workers(command.num_workers)  # first: before other threads start
     timeout = DistributedConfig().timeout
     accelerator = make_accelerator(command.mixed_precision, timeout, shared_folder=run)
     best, network = _load(run, accelerator)
@@ -73,9 +78,13 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         accelerator, lambda: make_output(best.folder, data, name, command.output, asked)
     )
     clips = EvaluationClips(found.videos, best.data, views.temporal_views, views.spatial_crops)
-    workers = decoding_workers(command.num_workers, local_processes())
+    size = batch_bytes(best.data, command.batch_size)
+    plan = plan_workers(command.num_workers, local_processes(), size)
+    for note in plan.notes:
+        logger.info(note)
+    require_shared_memory(plan, size)
     loader = make_evaluation_loader(
-        clips, command.batch_size, workers, accelerator.process_index, accelerator.num_processes,
+        clips, command.batch_size, plan, accelerator.process_index, accelerator.num_processes,
         pin=accelerator.device.type == "cuda",
     )  # fmt: skip
     try:

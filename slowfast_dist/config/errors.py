@@ -1,4 +1,4 @@
-"""The two kinds of failure that end a command with one line instead of a traceback."""
+"""The kinds of failure that end a command with one line instead of a traceback."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
 
 class RunError(RuntimeError):
     """What ends a run through no bug of ours, as a full disk: one line without a traceback."""
+
+
+class WorkerError(RunError):
+    """A process that reads videos for this one could not start, died or is stuck: its cause."""

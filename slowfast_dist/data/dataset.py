@@ -1,9 +1,10 @@
 """Clips of videos for training and evaluation, and the batches they form."""
 
-import mmap
+import multiprocessing
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from slowfast_dist.data.clips import clip_indices, view_positions
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.system.messages import sendable
+from slowfast_dist.system.workers.context import Process
+from slowfast_dist.system.workers.shared import Shared, SharedFlags, allocate
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GIVEN_UP, GuardedReader, is_fatal
 from slowfast_dist.video.reader import Frames
@@ -81,6 +84,11 @@ class Batch:
         return replace(self, **moved)
 
 
+def batch_bytes(data: DataConfig, batch_size: int) -> int:
+    """Of the frames of ``batch_size`` clips."""
+    return batch_size * data.num_frames * data.crop_size**2 * 3
+
+
 _TENSORS = ("frames", "labels", "samples", "videos", "views")
 
 
@@ -102,13 +110,16 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def _stack(clips: Sequence[Tensor]) -> Tensor:
     """uint8 (B, T, 3, H, W) of (T, 3, H, W), which lie in memory as frames of pixels, and stay so.
 
-    In a worker straight into the memory that the training process shares: one copy less.
+    In a worker straight into memory that it shares with the process it serves: one copy less.
     """
     pixels = [clip.permute(0, 2, 3, 1) for clip in clips]
     out = None
     if get_worker_info() is not None:
         shape = torch.Size([len(pixels), *pixels[0].shape])
-        storage = torch.UntypedStorage._new_shared(shape.numel())
+        if isinstance(multiprocessing.current_process(), Process):
+            storage = torch.from_numpy(allocate(shape.numel())).untyped_storage()
+        else:  # one that multiprocessing started
+            storage = torch.UntypedStorage._new_shared(shape.numel())
         out = torch.empty(0, dtype=torch.uint8).set_(storage, 0, shape)  # type: ignore[call-overload]
     return torch.stack(pixels, out=out).permute(0, 1, 4, 2, 3)
 
@@ -126,8 +137,15 @@ class ClipDataset:
         self.videos = videos
         self.data = data
         self._reader = GuardedReader()
-        # (N,) of memory that the loader's workers, forked from this process, share with it.
-        self._given_up = np.frombuffer(mmap.mmap(-1, max(1, len(videos))), np.uint8)
+        self._shared = Shared(videos)
+        self._given_up = SharedFlags(len(videos))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker that is not forked from this process: it shares what is large."""
+        return {name: value for name, value in vars(self).items() if name != "videos"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, videos=state["_shared"].value)
 
     def give_up(self, videos: Iterable[int]) -> None:
         """Never read these videos (indices) again: they hang or crash the decoder.
@@ -135,7 +153,7 @@ class ClipDataset:
         For those that other processes met, or this run before it was resumed.
         """
         for video in videos:
-            self._given_up[video] = True
+            self._given_up.array[video] = 1
 
     def _read(
         self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView]
@@ -144,7 +162,7 @@ class ClipDataset:
         (V, T, H, W, 3). Raises DecodeError.
         """
         path, info = self.videos.path(video), self.videos.info(video)
-        if self._given_up[video]:
+        if self._given_up.array[video]:
             raise DecodeError(path, GIVEN_UP)
         try:
             return self._reader.read_views(path, indices, info, self.data.decoder, views)

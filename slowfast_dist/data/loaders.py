@@ -2,21 +2,16 @@
 
 import hashlib
 import logging
-import multiprocessing
-import os
-import signal
-import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
-from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+from torch.utils.data import DataLoader
 
 from slowfast_dist.annotations.labels import Remark, label_remarks, log_remarks
 from slowfast_dist.annotations.table import Side
@@ -24,7 +19,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import counts_frames
-from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, collate
+from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
 from slowfast_dist.data.listing.columns import CHUNK
 from slowfast_dist.data.listing.manifest import (
     Listing,
@@ -48,23 +43,16 @@ from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler, EvaluationSampler
 from slowfast_dist.data.synthetic import make_demo_videos
-from slowfast_dist.system import signals
+from slowfast_dist.data.workers import (
+    WorkerPlan,
+    clip_loader,
+    plan_workers,
+    require_shared_memory,
+)
 from slowfast_dist.system.cpus import available_cpus
-from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.messages import sendable
-from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 from slowfast_dist.video.pictures import PictureCounts
-
-MAX_WORKERS = 8
-"""Workers of a loader that `auto` starts at most: each takes memory for the batches that wait."""
-
-MOST_SECONDS = 500.0
-"""Seconds after which a batch is given up at the latest. It is less than the other processes wait
-(distributed.SLOW_PROCESS_SECONDS), so that the one which is stuck says so."""
-
-STALL_SECONDS = 60.0
-"""Seconds for all that a worker does beside decoding: to start, and to hand a batch over."""
 
 
 @sendable
@@ -278,89 +266,26 @@ def make_loaders(
     )
     train = TrainingClips(videos.train, data, config.seed)
     val = EvaluationClips(videos.val, data, evaluation.temporal_views, evaluation.spatial_crops)
-    workers = decoding_workers(data.num_workers, local_processes)
+    loaders, size = 2, batch_bytes(data, micro_batch)  # the workers of both stay
+    plan = plan_workers(data.num_workers, local_processes, size, loaders)
+    for note in plan.notes:
+        logger.info(note)
+    require_shared_memory(plan, size, loaders)
     return Loaders(
-        _loader(train, sampler, micro_batch, workers, pin),
-        make_evaluation_loader(val, micro_batch, workers, rank, world_size, pin),
+        clip_loader(train, sampler, micro_batch, plan, pin),
+        make_evaluation_loader(val, micro_batch, plan, rank, world_size, pin),
         sampler,
         val.views,
     )
 
 
 def make_evaluation_loader(
-    clips: EvaluationClips, batch_size: int, workers: int, rank: int, world_size: int, pin: bool
-) -> DataLoader[Batch]:
+    clips: EvaluationClips, batch_size: int, workers: WorkerPlan | int, rank: int, world_size: int,
+    pin: bool,
+) -> DataLoader[Batch]:  # fmt: skip
     """The share of process ``rank`` of ``world_size``: over all, each view of each video once."""
     batches = EvaluationSampler(
         len(clips.videos), clips.views, batch_size, rank, world_size, clips.spatial_crops
     )
-    return _loader(clips, batches, batch_size, workers, pin)
-
-
-def batch_seconds(batch_size: int) -> float:
-    """After which a loader gives its workers up.
-
-    Videos that hang do not take that long: the guard's limit ends each of them. Every clip of a
-    batch may meet two and then be decoded in as much time; that still more of its replacements
-    hang, where --data.max-bad-fraction lets so few go, is the storage's fault. What remains is a
-    worker that is stopped or stuck outside the decoder.
-    """
-    return min(STALL_SECONDS + batch_size * 3 * DECODE_SECONDS, MOST_SECONDS)
-
-
-def _loader(
-    clips: TrainingClips | EvaluationClips, batches: Sampler[Any], batch_size: int, workers: int,
-    pin: bool,
-) -> Any:  # fmt: skip
-    if workers:
-        share_socket_folder()
-    return DataLoader(
-        clips,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin,
-        persistent_workers=workers > 0,
-        timeout=batch_seconds(batch_size) if workers else 0,
-        worker_init_fn=_start_worker,
-    )
-
-
-def _start_worker(_: int) -> None:
-    training_process = multiprocessing.parent_process()
-    assert training_process is not None and training_process.pid is not None
-    signals.serve_parent(training_process.pid)
-
-
-def decoding_workers(requested: int | str, local_processes: int) -> int:
-    """DataLoader workers of one process; auto shares the host's CPUs out, at least 1, at most 8."""
-    if isinstance(requested, int):
-        return requested
-    cpus = available_cpus() // local_processes
-    if os.environ.get("SLURM_STEP_NUM_TASKS") == os.environ.get("WORLD_SIZE", "1"):
-        # A task of SLURM's may be bound to its own CPUs already.
-        cpus = max(cpus, min(int(os.environ.get("SLURM_CPUS_PER_TASK", "0")), available_cpus()))
-    return max(1, min(MAX_WORKERS, cpus - 1))
-
-
-def end_workers(*loaders: DataLoader[Any]) -> None:
-    """End the loaders' processes at once, whatever they do: nothing is read any more.
-
-    By themselves they would end their batch first, and one that is stuck would never end.
-    """
-    if not hasattr(signal, "SIGCHLD"):
-        return
-    # torch's handler takes a worker that was killed for a fault, and raises wherever we are. It is
-    # set by the first thread alone, which alone may alter it.
-    is_first = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_first else None
-    try:
-        for worker in multiprocessing.active_children():
-            worker.kill()
-        for loader in loaders:
-            iterator, loader._iterator = loader._iterator, None
-            if isinstance(iterator, _MultiProcessingDataLoaderIter):
-                iterator._shutdown_workers()  # or torch would go on asking how they are
-    finally:
-        if is_first:
-            signal.signal(signal.SIGCHLD, handler)
+    plan = WorkerPlan(workers) if isinstance(workers, int) else workers
+    return clip_loader(clips, batches, batch_size, plan, pin)

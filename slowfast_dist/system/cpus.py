@@ -8,12 +8,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from slowfast_dist.system.cgroups import cpu_quota
+
 
 def available_cpus() -> int:
-    """CPUs that this process may use (macOS and Windows only say how many there are)."""
+    """CPUs that this process may use, at least 1: those that it is bound to, or fewer where a
+    container's quota allows less time (macOS and Windows only say how many there are)."""
+    quota = cpu_quota()
+    return bound_cpus() if quota is None else max(1, min(bound_cpus(), int(quota)))
+
+
+def bound_cpus() -> int:
+    """CPUs that this process may be on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cpu_limit_note() -> str | None:
+    """As "the container allows 2 CPUs (16 on the host)", where a quota allows fewer than this
+    process may be on."""
+    quota = cpu_quota()
+    if quota is None or quota >= bound_cpus():
+        return None
+    return f"the container allows {quota:g} CPUs ({os.cpu_count()} on the host)"
 
 
 def let_threads_sleep() -> None:
@@ -23,6 +41,13 @@ def let_threads_sleep() -> None:
     sleeping. OpenMP reads this when torch is imported: call it before.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def let_numpy_have_one_thread() -> None:
+    """Keep numpy's and OpenCV's linear algebra, of which little is used here, from starting a
+    thread a CPU when it is imported: a process of one thread can be forked (`workers.template`).
+    Call it before."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 # --- a limit to a computation that may never end, as a search for a user's pattern ---------------

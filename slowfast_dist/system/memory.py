@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 
+from slowfast_dist.system.cgroups import memory_headroom
+
 PROC = Path("/proc/self")
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 def memory_now() -> int:
@@ -24,7 +25,7 @@ def available_memory(processes: int) -> float:
     Of the host's RAM what is free or can be freed, or less where a control group (a container, a
     batch system's job) allows less; also no more than ``ulimit -v`` leaves each process.
     """
-    ram = min([psutil.virtual_memory().available, *cgroup_headroom(PROC / "cgroup", CGROUPS)])
+    ram = min([psutil.virtual_memory().available, *memory_headroom()])
     return max(0.0, min(ram / processes, address_space_left()))
 
 
@@ -52,46 +53,6 @@ def address_space_kept_back(amount: float) -> Iterator[None]:
         process.rlimit(psutil.RLIMIT_AS, (soft, hard))
 
 
-def cgroup_headroom(membership: Path, mount: Path) -> list[int]:
-    """Bytes left in each memory control group, of version 1 or 2, that limits this process.
-
-    ``membership`` is the kernel's /proc/PID/cgroup; ``mount`` the folder of all groups. Every group
-    above the process's own limits it as well. Where a container sees only its own part of the
-    tree, the groups that the kernel names are not there, and the mount itself is its own.
-    """
-    left = []
-    for line in _read(membership).splitlines():
-        _, controllers, name = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        root = mount / "memory" if controllers else mount
-        group = root / name.strip("/")
-        above = [folder for folder in group.parents if folder.is_relative_to(root)]
-        left += [amount for folder in (group, *above) for amount in _group_headroom(folder)]
-    return left
-
-
-def _group_headroom(folder: Path) -> Iterator[int]:
-    """From the files of either version; none where there is no limit. As the kubelet counts it,
-    what lies in the cache for files and was not used lately is free."""
-    stat = dict(line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines())
-    for limit, usage, cached in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory.high", "memory.current", "inactive_file"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        most, used = _read(folder / limit).strip(), _read(folder / usage).strip()
-        if most.isdecimal() and used.isdecimal():
-            yield int(most) - int(used) + int(stat.get(cached, 0))
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def peak_growth(work: Callable[[], object], start: int) -> int:
     """Do ``work``; the most bytes of RAM that this process held meanwhile, beyond ``start``.
 
@@ -103,7 +64,7 @@ def peak_growth(work: Callable[[], object], start: int) -> int:
     except OSError:
         return sampled_growth(work, start)
     work()
-    status = dict(line.split(":", 1) for line in _read(PROC / "status").splitlines())
+    status = dict(line.split(":", 1) for line in (PROC / "status").read_text().splitlines())
     return 1024 * int(status["VmHWM"].split()[0]) - start
 
 

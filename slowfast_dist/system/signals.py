@@ -112,5 +112,10 @@ def serve_parent(parent: int) -> None:
     Launchers signal whole process groups, and schedulers every process of a job.
     """
     die_with_parent(parent)
+    ignore_stops()
+
+
+def ignore_stops() -> None:
+    """Leave it to another process when this one stops."""
     for name in (*STOP_SIGNALS, *PREEMPT_SIGNALS, "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)

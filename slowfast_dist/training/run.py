@@ -12,9 +12,10 @@ from accelerate import Accelerator
 
 from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
-from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.errors import RunError, UserError, WorkerError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.loaders import VideoSet, end_workers, find_videos, make_loaders
+from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
+from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
 from slowfast_dist.distributed.collectives import any_process, run_on_main
 from slowfast_dist.distributed.environment import asks_to_compile, lone_launch
@@ -34,6 +35,7 @@ from slowfast_dist.system import signals
 from slowfast_dist.system.interrupts import output_is_closed
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
+from slowfast_dist.system.workers.shared import shared_copy
 from slowfast_dist.training.best import Run, best_so_far, bring_best
 from slowfast_dist.training.data_health import frame_rate_notes
 from slowfast_dist.training.micro_batch import largest_micro_batch
@@ -61,7 +63,9 @@ def run_training(config: Config) -> dict[str, Any]:
     if line := lone_launch(parent_words()):
         logger.warning(line)
     validate(config)
-    with faults_as_run_errors(), _closed_output_said():
+    with faults_as_run_errors(), _closed_output_said(), _resume_named():
+        # First: before other threads start, as those of the heartbeat and of torch.
+        prepare_workers(config.data.num_workers)
         timeout, compression = config.distributed.timeout, config.distributed.compression
         accelerator = make_accelerator(
             config.mixed_precision, timeout, compression, config.output_dir
@@ -95,6 +99,7 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             run_on_main(accelerator, lambda: str(hub_file(data, config.model.name)))
         order = stored_classes(start.checkpoint) if start.checkpoint else None
         videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed, order))
+        videos = shared_copy(videos)  # with the loaders' workers
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         config = as_it_began(config, checkpoint)
         if accelerator.is_main_process:  # which alone says it
@@ -156,6 +161,15 @@ def _closed_output_said() -> Iterator[None]:
         raise RunError(
             "standard output was closed (| head?); trainings go on with --resume auto"
         ) from error
+
+
+@contextmanager
+def _resume_named() -> Iterator[None]:
+    try:
+        yield
+    except WorkerError as error:
+        again = "--resume auto goes on from the last checkpoint"
+        raise WorkerError(f"{error}; {again}") from error
 
 
 def _check_space(config: Config, network: SlowFast, start: Start) -> None:

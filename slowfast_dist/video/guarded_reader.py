@@ -1,15 +1,17 @@
 """Frames of a video from a process that may hang or die: that costs this video, not the run.
 
 A decoder that loops or crashes in native code ends only with its process. So each process that
-reads clips has one child, which decodes for it. The child is forked, not started anew: that takes
-milliseconds, needs no import, and shares what is in memory.
+reads clips has one child, which decodes for it. A loader's worker, which has one thread, forks it:
+that takes milliseconds, needs no import, and shares what is in memory. A process with more threads,
+as one that trains or predicts, starts it anew, in .3 s: what another thread had locked would stay
+locked in a fork.
 """
 
 import contextlib
 import gc
-import mmap
 import os
 import signal
+import subprocess
 import sys
 import traceback
 import weakref
@@ -22,10 +24,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
+from slowfast_dist.config.errors import WorkerError
 from slowfast_dist.system import signals
 from slowfast_dist.system.child import CRASHES, HANGS, how_it_ended
 from slowfast_dist.system.memory import give_back_free_memory
+from slowfast_dist.system.workers.shared import mapped, new_memory
+from slowfast_dist.system.workers.template import ONE_THREAD, threads
 from slowfast_dist.video.container import DecodeError, OpenFiles
 from slowfast_dist.video.reader import Decoder, Frames, Indices, VideoInfo, View, read_views
 
@@ -36,6 +42,10 @@ long as an idle one. After it, the video counts as one that hangs."""
 SLOT_BYTES = 64 * 1024**2
 """Shared memory in which a child's clips lie until they are let go of. A batch of more is copied:
 copies cost a tenth of the time in which a small video is decoded."""
+
+START_SECONDS = 60.0
+"""Seconds that a child which is not forked may take to start: a busy machine, or a network drive
+with the libraries, takes many times the usual .3 s."""
 
 END_SECONDS = 5.0
 """Seconds that a killed child is waited for: it takes longer only if the kernel cannot let go of
@@ -52,7 +62,7 @@ def is_fatal(reason: str) -> bool:
 class GuardedReader:
     """`read_views` in a child process with a time limit, on Linux; elsewhere without a guard.
 
-    The child lives until it is late, dies, or its parent does; the next read then forks a new one.
+    The child lives until it is late, dies, or its parent does; the next read then makes a new one.
     It belongs to the process that made it: a forked copy of this object makes its own, and so does
     a pickled one. Reads must come from one thread, which must not end before the process.
     """
@@ -69,8 +79,9 @@ class GuardedReader:
     def read(
         self, path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, view: View
     ) -> Frames:
-        """As `read_frames`. Raises DecodeError, for a hang or a crash with a fatal reason. The
-        frames are the caller's for as long as it holds them, or anything made over them."""
+        """As `read_frames`. Raises DecodeError, for a hang or a crash with a fatal reason, and
+        WorkerError where no child can be started. The frames are the caller's for as long as it
+        holds them, or anything made over them."""
         return self.read_views(path, indices, info, decoder, (view,))[0]
 
     def read_views(
@@ -142,13 +153,14 @@ class _Slots:
 
     def __init__(self, size: int) -> None:
         count = max(1, SLOT_BYTES // size)
-        self.memory = mmap.mmap(-1, count * size)  # what is never written to takes no memory
+        self.file = new_memory(count * size)  # what is never written to takes no memory
+        self.memory = mapped(self.file, count * size)
         self.free = [number * size for number in reversed(range(count))]
         """Where the parts begin that are free; the child is to write into the last one."""
 
     def take(self, shape: tuple[int, ...]) -> Frames:
         """The frames that were written there; a copy of them where no other part is free."""
-        frames = np.frombuffer(self.memory, np.uint8, prod(shape), self.free[-1])
+        frames = np.frombuffer(self.memory.data, np.uint8, prod(shape), self.free[-1])
         if len(self.free) == 1:
             return frames.reshape(shape).copy()
         # numpy and torch keep the array itself alive for whatever they make over it.
@@ -161,7 +173,7 @@ class _Slots:
 
 
 class _Child:
-    """A forked process that reads frames into shared memory, ``size`` bytes at most."""
+    """A process that reads frames into shared memory, ``size`` bytes at most."""
 
     def __init__(self, size: int) -> None:
         self.owner = os.getpid()
@@ -169,14 +181,52 @@ class _Child:
         self.slots = _Slots(size)
         self.pipe, theirs = Pipe()
         _, _unreaped[:] = psutil.wait_procs(_unreaped, timeout=0)
+        self._executed: subprocess.Popen[bytes] | None = None
+        with theirs:  # closed, so that the end of the child is the end of the pipe
+            pid = self._fork(theirs) if threads() == 1 else self._execute(theirs)
+        os.close(self.slots.file)
+        self.process = psutil.Process(pid)
+        if self._executed is not None:
+            self._wait_for_start()
+
+    def _fork(self, theirs: Connection) -> int:
         pid = os.fork()
         if not pid:
             try:
                 _serve(theirs, self.slots.memory, self.owner)
             finally:
                 os._exit(1)  # nothing of the parent's is finalised, flushed or handled here
-        self.process = psutil.Process(pid)
-        theirs.close()  # so that the end of the child is the end of the pipe
+        return pid
+
+    def _execute(self, theirs: Connection) -> int:
+        code = "from slowfast_dist.video.guarded_reader import main; main()"
+        numbers = theirs.fileno(), self.slots.file
+        words = [str(word) for word in (*numbers, self.slots.memory.size, self.owner)]
+        self._executed = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": os.pathsep.join(sys.path)},
+            pass_fds=numbers,
+        )  # fmt: skip
+        return self._executed.pid
+
+    def _wait_for_start(self) -> None:
+        """Or a fault of this machine would count as one of the first video."""
+        assert self._executed is not None and self._executed.stderr is not None
+        try:
+            with self._executed.stderr as said:
+                if self.pipe.poll(START_SECONDS):
+                    with contextlib.suppress(EOFError, ConnectionError):
+                        self.pipe.recv()
+                        return
+                    lines = said.read().decode(errors="replace").strip().splitlines()
+                    how = f"{self.end(END_SECONDS)}: {lines[-1] if lines else 'it said nothing'}"
+                else:
+                    how = f"not within {START_SECONDS:.0f} s"
+            raise WorkerError(f"a decoding process does not start: {how}")
+        except BaseException:
+            self.end()
+            raise
 
     def ask(
         self, request: tuple[Any, ...], shape: tuple[int, ...], seconds: float
@@ -203,6 +253,8 @@ class _Child:
                     self.process.kill()
         else:
             _unreaped.append(self.process)
+        if self._executed is not None:
+            self._executed.returncode = 0  # it is waited for here
         # None also where this process ignores its children's ends, so that the kernel reaps them.
         return how_it_ended(-signal.SIGKILL if code is None else code)
 
@@ -210,7 +262,16 @@ class _Child:
 # --- in the child --------------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
+def main() -> None:
+    """What a child runs that was not forked."""
+    pipe, file, size, parent = map(int, sys.argv[1:])
+    connection = Connection(pipe)
+    memory = mapped(file, size)
+    connection.send("started")
+    _serve(connection, memory, parent)
+
+
+def _serve(pipe: Connection, memory: NDArray[np.uint8], parent: int) -> NoReturn:
     """Answer until the parent ends. What other threads of the parent held is never used here:
     no torch, no log, no output."""
     import resource  # of Unix alone
@@ -228,7 +289,7 @@ def _serve(pipe: Connection, memory: mmap.mmap, parent: int) -> NoReturn:
         (path, indices, info, decoder, views), shape, offset = pipe.recv()
         answer: tuple[str, Any]
         try:
-            out = np.frombuffer(memory, np.uint8, prod(shape), offset).reshape(shape)
+            out = memory[offset : offset + prod(shape)].reshape(shape)
             read_views(path, indices, info, decoder, views, out, files)
             answer = "frames", None
         except DecodeError as error:

@@ -19,9 +19,10 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.dataset import LONGEST_RUN, EvaluationClips, Sample
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import end_workers, make_evaluation_loader
+from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.sampler import EvaluationSampler, ViewKey
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.workers import end_workers
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.small_model import write_model

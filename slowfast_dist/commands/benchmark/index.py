@@ -38,6 +38,7 @@ from slowfast_dist.data.probe_cache import ProbeCache, Segment
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler
 from slowfast_dist.data.synthetic import MOTIONS, moving_disc
+from slowfast_dist.data.workers import worker_context
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.video.probe import probe_file
@@ -182,7 +183,7 @@ def _worker_memory(videos: VideoTable, sampler: DistributedBatchSampler) -> dict
     share_socket_folder()
     loader: Any = DataLoader(
         _Undecoded(videos, DataConfig(), seed=0), batch_sampler=sampler, num_workers=WORKERS,
-        collate_fn=collate, persistent_workers=True,
+        collate_fn=collate, persistent_workers=True, multiprocessing_context=worker_context(),
     )  # fmt: skip
     read = 0
     while read < BATCHES:

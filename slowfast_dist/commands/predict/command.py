@@ -40,9 +40,12 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
                 "folder"
             ) from None
     with interrupted_at_once():  # torch comes only now: a mistake above does not wait for it
+        from slowfast_dist.data.workers import prepare_workers
         from slowfast_dist.distributed.failures import faults_as_run_errors
         from slowfast_dist.inference.predictor import open_predictor
 
+        if found.live is None and not command.segments and len(found.files) > 1:
+            prepare_workers(command.num_workers)  # before torch's threads start
         with faults_as_run_errors():
             predictor = open_predictor(run, command.backend, command.mixed_precision)
     with faults_as_run_errors(), ends_with_its_pipe():

@@ -4,7 +4,7 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -17,13 +17,15 @@ from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.clips import clip_indices, view_positions
-from slowfast_dist.data.dataset import EvaluationClips
+from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
 from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import decoding_workers, end_workers, make_evaluation_loader
+from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.probing import probe_videos
+from slowfast_dist.data.workers import WorkerPlan, end_workers, plan_workers
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.log import logger
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo
@@ -67,7 +69,8 @@ def predict_video(
     """
     info = probe_video(path) if info is None else info
     views = predictor.best.views(temporal_views, spatial_crops)
-    with closing(_score(predictor, [(path, info)], views, batch_size, 0, stop)) as scores:
+    none = WorkerPlan(0)
+    with closing(_score(predictor, [(path, info)], views, batch_size, none, stop)) as scores:
         found = next(scores)
     if isinstance(found, str):
         raise DecodeError(path, found)
@@ -172,12 +175,15 @@ def predict_videos(
     generator ends its processes. Raises UserError for views that would all be the same.
     """
     views = predictor.best.views(command.temporal_views, command.spatial_crops)
-    workers = decoding_workers(command.num_workers, 1)
+    size_of_batch = batch_bytes(predictor.best.data, command.batch_size)
+    plan = plan_workers(command.num_workers, 1, size_of_batch)
+    for note in plan.notes:
+        logger.info(note)
     following, size = iter(files), FIRST_FILES
     while some := list(islice(following, size)):
         found = list(zip(some, _probe(some, available_cpus()), strict=True))
         readable = [(given.path, info) for given, info in found if not isinstance(info, str)]
-        with closing(_score(predictor, readable, views, command.batch_size, workers)) as scores:
+        with closing(_score(predictor, readable, views, command.batch_size, plan)) as scores:
             for given, info in found:
                 if isinstance(info, str):
                     yield VideoPrediction(given.path, None, info, None)
@@ -224,7 +230,7 @@ def _table(paths: Sequence[Path]) -> VideoTable:
 
 def _score(
     predictor: Predictor, files: Sequence[tuple[Path, VideoInfo]], views: EvaluationConfig,
-    batch_size: int, workers: int, stop: Callable[[], bool] = lambda: False,
+    batch_size: int, plan: WorkerPlan, stop: Callable[[], bool] = lambda: False,
 ) -> Generator[NDArray[np.float64] | str, None, None]:  # fmt: skip
     """Of each file the mean probabilities (K,) over its ``views``, or why not.
 
@@ -236,8 +242,8 @@ def _score(
     clips = EvaluationClips(videos, data, views.temporal_views, views.spatial_crops)
     batches = -(-len(videos) * clips.views // batch_size)
     # There is nothing to compute while the only batch is read.
-    workers = min(workers, batches) if batches > 1 else 0
-    loader = make_evaluation_loader(clips, batch_size, workers, 0, 1, pin=False)
+    plan = replace(plan, workers=min(plan.workers, batches) if batches > 1 else 0)
+    loader = make_evaluation_loader(clips, batch_size, plan, 0, 1, pin=False)
     sums = np.zeros((len(videos), len(predictor.classes)))
     scored = np.zeros(len(videos), np.int64)
     reasons: dict[int, str] = {}
@@ -259,5 +265,5 @@ def _score(
                 yield reasons.get(done) or (mean if good else NOT_A_NUMBER)
                 done += 1
     finally:
-        if workers:
+        if plan.workers:
             end_workers(loader)
