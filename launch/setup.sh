@@ -2,7 +2,7 @@
 # Makes .venv in the repository's root and installs the package there with the versions of
 # constraints.txt. Run it, or source it in bash to have .venv activated as well:
 #     source launch/setup.sh
-# Needs Python 3.11 or 3.12; PYTHON=/path/to/python chooses one. pip's own settings are honoured:
+# Needs Python 3.11 to 3.14; PYTHON=/path/to/python chooses one. pip's own settings are honoured:
 # on a machine without a GPU, PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL can name a place that has
 # torch's CPU build, which is much smaller than the one that pip takes by itself on Linux.
 
@@ -28,13 +28,13 @@ fail() {
 # of the interpreter behind a virtual environment, so that .venv can be replaced by its own Python.
 describe() {
     "$1" -c 'import sys
-if sys.version_info[:2] in ((3, 11), (3, 12)):
+if (3, 11) <= sys.version_info[:2] <= (3, 14):
     print("%d.%d" % sys.version_info[:2], getattr(sys, "_base_executable", None) or sys.executable)
 ' 2>/dev/null || true
 }
 
 find_python() {
-    local candidates=(.venv/bin/python python3 python3.12 python3.11) candidate found
+    local candidates=(.venv/bin/python python3 python3.14 python3.13 python3.12 python3.11) candidate found
     [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
     for candidate in "${candidates[@]}"; do
         found=$(describe "$candidate")
@@ -43,8 +43,8 @@ find_python() {
             return
         fi
     done
-    [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is not a Python 3.11 or 3.12 that runs"
-    fail "no Python 3.11 or 3.12 found: install one (Debian 12, Ubuntu 24.04: apt-get install" \
+    [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is not a Python 3.11 to 3.14 that runs"
+    fail "no Python 3.11 to 3.14 found: install one (Debian 12, Ubuntu 24.04: apt-get install" \
         "python3), or name one with PYTHON=/path/to/python"
 }
 
