@@ -56,12 +56,13 @@ make_system() {
 # This machine's way to the network, apart from the proxies and options that its variables hold.
 copy_settings() {
     local file
-    for file in /etc/resolv.conf /etc/pip.conf /etc/xdg/pip /root/.config/pip \
-        /etc/ssl/certs/ca-certificates.crt; do
+    for file in /etc/resolv.conf /etc/pip.conf /etc/xdg/pip /root/.config/pip; do
         [ -e "$file" ] || continue
         mkdir -p "$root$(dirname "$file")"
         cp -rL "$file" "$root$(dirname "$file")/"
     done
+    # Not in its usual place, where the system's own package would replace it.
+    cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/bare_machine.crt" 2>/dev/null || true
     # An archive's expired release file is no matter here, and its keys are debootstrap's.
     echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/99bare"
     grep -hs '^Acquire::[a-zA-Z:]*Proxy' /etc/apt/apt.conf /etc/apt/apt.conf.d/* \
@@ -82,9 +83,8 @@ fi
 kept=()
 while IFS='=' read -r name _; do
     case $name in
-    PIP_* | SSL_CERT_* | REQUESTS_CA_BUNDLE | CURL_CA_BUNDLE | UV_* | *_proxy | *_PROXY | OPENBLAS_*)
-        kept+=("$name=${!name}")
-        ;;
+    *_CERT | *_CERT_FILE | *_CA_BUNDLE) kept+=("$name=/etc/bare_machine.crt") ;;
+    PIP_* | UV_* | *_proxy | *_PROXY | OPENBLAS_*) kept+=("$name=${!name}") ;;
     esac
 done < <(env)
 # Folders that pip's settings name, and those asked for.
