@@ -29,7 +29,9 @@ class Progress:
     def read(self, line: str) -> None:
         if found := re.match(r"\s*(?:Collecting|Processing) (\S+)", line):
             self.packages += 1
-            self.name = re.split(r"[=<>!~;\[]", os.path.basename(found[1]))[0]
+            # "torch==2.13.0", or a file: "/folder/torch-2.13.0-cp311-cp311-linux_x86_64.whl"
+            end = "-" if found[1].endswith((".whl", ".gz")) else r"[=<>!~;\[]"
+            self.name = re.split(end, os.path.basename(found[1]))[0]
         elif found := re.match(r"Progress (\d+) of (\d+)", line):
             # A file's bytes from 0 on; the last line of a file is its size.
             self.size = int(found[1])
