@@ -72,7 +72,7 @@ def test_the_kubernetes_job_is_valid() -> None:
 
 def check_rights(pod: dict[str, Any], container: dict[str, Any]) -> None:
     """The user is the image's, and never becomes root."""
-    image = (LAUNCH / "kubernetes" / "Dockerfile").read_text()
+    image = (LAUNCH / "Dockerfile").read_text()
     user = pod["securityContext"]["runAsUser"]
     assert pod["securityContext"]["runAsNonRoot"] and image.rstrip().endswith(f"USER {user}")
     assert container["securityContext"]["allowPrivilegeEscalation"] is False
