@@ -20,7 +20,7 @@ fail() {
 
 [ $# -gt 0 ] || fail "$usage"
 [ "$(id -u)" = 0 ] || fail "debootstrap and mounts need root"
-for tool in debootstrap unshare git; do
+for tool in debootstrap unshare setpriv git; do
     command -v "$tool" >/dev/null || fail "$tool is missing (Debian: apt-get install debootstrap git)"
 done
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -114,7 +114,7 @@ rc=0
 for command in "$@"; do
     echo "bare_machine: $release: $command"
     started=$SECONDS code=0
-    unshare --mount --pid --fork --kill-child bash -c "$exec_inside" bash "$root" "${share[*]:-}" \
+    setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child bash -c "$exec_inside" bash "$root" "${share[*]:-}" \
         env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 ${kept[@]+"${kept[@]}"} \
         bash -c "cd /project && $command" </dev/null || code=$?
     echo "bare_machine: $release: $command: exit code $code after $((SECONDS - started)) s"
