@@ -109,8 +109,16 @@ choose_build() {
         echo "Downloading about .4 GB ..."
         return
     fi
+    local there
+    there=$(.venv/bin/python -c 'from importlib.metadata import version
+print(version("torch"))' 2>/dev/null || true)
+    [ -n "$build" ] || [ "$there" != "$torch+cpu" ] || build=cpu # of an environment that is not ours
+    if [ "$build $there" = "cpu $torch+cpu" ] || [ "$build $there" = "cuda $torch" ]; then
+        echo "Installing what has changed into $root/.venv, where torch $there is already ..."
+        return
+    fi
     case $build in
-    cuda | cpu) own="as chosen" ;;
+    cuda | cpu) own="as before" && [ -z "${TORCH_BUILD:-}" ] || own="as TORCH_BUILD says" ;;
     "") ! sees_nvidia || { build=cuda && own="an NVIDIA device is seen here"; } ;;
     *) fail "TORCH_BUILD=$build is neither cpu nor cuda" ;;
     esac
@@ -119,7 +127,9 @@ choose_build() {
         if ! reaches_cpu_build --index-url "$cpu_index" --timeout 5 --retries 0; then
             [ -z "$build" ] || fail "pip reaches no CPU build of torch $torch for Python $version:" \
                 "PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL can name a place; TORCH_BUILD=cuda takes PyPI's"
-            build=cuda own="no NVIDIA device is seen here, but pip reaches no CPU build of torch $torch for Python $version"
+            build=cuda
+            own="no NVIDIA device is seen here, but pip reaches no CPU build of torch $torch for Python"
+            own+=" $version (PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL can name a place that has it)"
         fi
     fi
     build=${build:-cpu}
