@@ -46,6 +46,8 @@ class Progress:
     def __str__(self) -> str:
         if self.phase:
             return self.phase
+        if not self.packages:
+            return "comparing with what is there"
         megabytes = round((self.bytes + self.size) / 1e6)
         return f"{self.packages} packages, {megabytes} MB downloaded, now {self.name}"
 
