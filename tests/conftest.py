@@ -1,7 +1,9 @@
 """What holds for every test, and what tests of several folders share."""
 
 import os
+import runpy
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,13 @@ from tests.helpers.video_kinds import Videos
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+WITHOUT = Path(__file__).parent / "helpers" / "without"
+if os.environ.get("SLOWFAST_DIST_TEST_WITHOUT"):  # a machine that lacks something: see there
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        dict.fromkeys([str(WITHOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    )
+    runpy.run_path(str(WITHOUT / "sitecustomize.py"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,6 +36,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Videos:
     """Videos of every kind, each made when it is first asked for."""
     return Videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture
+def decord() -> None:
+    """For tests that ask Decord for frames: it has wheels for x86_64 on Linux and Windows alone."""
+    if find_spec("decord") is None:
+        pytest.skip("there is no Decord for this machine")
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,8 @@ class GuardedReader:
         self, path: Path, indices: Indices, info: VideoInfo, decoder: Decoder, views: Sequence[View]
     ) -> Frames:
         """As `reader.read_views`, and otherwise as `read`."""
-        if sys.platform != "linux":  # without fork, or with libraries that do not survive it
+        # without fork, or with libraries that do not survive it
+        if sys.platform != "linux" or not hasattr(os, "fork"):
             return read_views(path, indices, info, decoder, views)
         view = views[0]
         height, width = (info.height, info.width) if view is None else (view.size, view.size)

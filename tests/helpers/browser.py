@@ -1,9 +1,11 @@
 """A real Chromium for the tests of pages: the system's, or the one that playwright brought."""
 
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,10 +22,28 @@ PATIENCE = 120_000.0
 """In ms: how long a page may take for what a test waits for. A busy machine is no failure."""
 
 
+def no_driver_because(folder: Path) -> str | None:
+    """Why the driver in playwright's ``folder``, a Node.js of its own, does not run here.
+
+    None where it does."""
+    node = folder / "driver" / "node"
+    try:
+        done = subprocess.run([node, "--version"], capture_output=True, text=True)
+    except OSError as error:
+        return f"playwright's driver does not start: {error}"
+    if done.returncode == 0:
+        return None
+    # A minimal Debian: "... error while loading shared libraries: libatomic.so.1: cannot open ..."
+    said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return f"playwright's driver does not start: {said.removeprefix(f'{node}: ')}"
+
+
 @contextmanager
 def chromium() -> "Iterator[Browser]":
-    """Skips the tests that ask for it where playwright or a browser is missing."""
+    """Skips the tests that ask for it where playwright, its driver or a browser is missing."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: '.[test]'")
+    if why := no_driver_because(Path(sync_api.__file__).parents[1]):
+        pytest.skip(why)
     path = next(filter(None, map(shutil.which, NAMES)), None)
     with sync_api.sync_playwright() as playwright:
         try:

@@ -26,7 +26,9 @@ from slowfast_dist.video.reader import read_frames, read_views
 from slowfast_dist.video.views import SpatialView
 from tests.helpers.training_runs import ROOT, TINY, launch, rows
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Linux alone")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(os, "fork"), reason="the guard needs Linux, and fork"
+)
 
 VIEW = SpatialView(top=4, left=20, height=48, width=64, size=32, flip=True)
 INDICES = np.array([0, 3, 3, 17, 39])
