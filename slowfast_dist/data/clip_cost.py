@@ -11,7 +11,7 @@ import numpy as np
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.fields import ClipRate, PixelAspect
 from slowfast_dist.data.clips import clip_indices
-from slowfast_dist.system.pool import map_in_children
+from slowfast_dist.system.workers.pool import map_in_children
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames

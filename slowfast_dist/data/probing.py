@@ -12,8 +12,8 @@ from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import ProbeCache, Segment
 from slowfast_dist.system import signals
-from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
+from slowfast_dist.system.workers.pool import map_in_children
 from slowfast_dist.video.probe import probe_or_reason
 from slowfast_dist.video.reader import VideoInfo
 

@@ -184,10 +184,11 @@ class _Child:
         _, _unreaped[:] = psutil.wait_procs(_unreaped, timeout=0)
         self._executed: subprocess.Popen[bytes] | None = None
         with theirs:  # closed, so that the end of the child is the end of the pipe
-            pid = self._fork(theirs) if threads() == 1 else self._execute(theirs)
+            forks = threads() == 1
+            pid = self._fork(theirs) if forks else self._execute(theirs)
         os.close(self.slots.file)
         self.process = psutil.Process(pid)
-        if self._executed is not None:
+        if not forks:
             self._wait_for_start()
 
     def _fork(self, theirs: Connection) -> int:

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from slowfast_dist.system.pool import map_in_children
+from slowfast_dist.system.workers.pool import map_in_children
 from tests.frames.compare import Comparison, compare_file
 from tests.frames.make import make_videos
 

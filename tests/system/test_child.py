@@ -44,7 +44,7 @@ time.sleep(600)
 PROBE = """
 import sys, time
 from pathlib import Path
-from slowfast_dist.system.pool import map_in_children
+from slowfast_dist.system.workers.pool import map_in_children
 
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))

@@ -27,8 +27,8 @@ from slowfast_dist.commands.benchmark.videos import Group
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.dataset import Batch, Sample, TrainingClips, collate
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import _loader
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.workers import WorkerPlan, clip_loader
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.reader import Decoder
@@ -140,7 +140,8 @@ def worker_row(
     # A clip first, with which our reader starts its own process.
     first = [batches[0]] * max(1, workers)
     sampler = cast(Sampler[Any], first + batches)
-    ours = _loader(TrainingClips(videos, data, SEED), sampler, 1, workers, pin=False)
+    clips_of = TrainingClips(videos, data, SEED)
+    ours = clip_loader(clips_of, sampler, 1, WorkerPlan(workers), pin=False)
     ours_cost = _steady_cost(ours, workers)
     plain = _plain_loader(PlainClips(videos, data), batches, workers, _stack)
     plain_cost = _steady_cost(plain, workers)

@@ -44,8 +44,8 @@ from slowfast_dist.data.probing import (
 from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
-from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
+from slowfast_dist.system.workers.pool import map_in_children
 from slowfast_dist.video.reader import VideoInfo
 
 PIXELS_PER_SECOND = 2e7

@@ -31,9 +31,9 @@ from slowfast_dist.data.probing import BYTES_PER_SECOND, probe_videos
 from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import atomic_write
-from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.system.text import option
+from slowfast_dist.system.workers.pool import map_in_children
 from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, part_name, transcode_or_reason

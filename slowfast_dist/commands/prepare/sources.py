@@ -12,8 +12,8 @@ from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.manifest import list_folder
 from slowfast_dist.data.probing import BYTES_PER_SECOND
-from slowfast_dist.system.pool import map_in_children
 from slowfast_dist.system.progress import over_files
+from slowfast_dist.system.workers.pool import map_in_children
 from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, sha256_or_nothing
 
 UNAWARE = 1

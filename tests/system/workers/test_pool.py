@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.system.pool import map_in_children
+from slowfast_dist.system.workers.pool import map_in_children
 from tests.helpers.child_modules import importable, not_importable
 
 SLOW = """
