@@ -267,7 +267,7 @@ def unpack_uneven_times(text: str) -> NDArray[np.float64]:
         seconds = float(Fraction(base))
     except ZeroDivisionError as error:
         raise ValueError(str(error)) from error
-    times: NDArray[np.float64] = unpack_ticks(text) * seconds
+    times = (unpack_ticks(text) * seconds).astype(np.float64, copy=False)
     times.flags.writeable = False  # the caller's and the memory's are one
     return times
 

@@ -44,7 +44,7 @@ def own_times(path: Path, kind: str, info: VideoInfo) -> list[Fraction]:
 
 def random_segments(times: list[Fraction], count: int) -> list[tuple[float, float]]:
     """With milliseconds, no nearer to a frame's time than a tick of a container's clock."""
-    rng, found = np.random.default_rng(0), []
+    rng, found = np.random.default_rng(0), list[tuple[float, float]]()
     while len(found) < count:
         start, end = (Fraction(round(1000 * t), 1000) for t in sorted(rng.uniform(0, 1, 2)
                       * float(times[-1])))  # fmt: skip

@@ -215,10 +215,11 @@ _COLUMNS = {
 def _write_json_lines(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     with atomic_write(path, "w") as file:
         for row in rows:
-            cells = {name: cell for name, cell in zip(head, row, strict=True) if cell}
-            for name in ("start", "end"):
-                if name in cells:
-                    cells[name] = float(cells[name])
+            cells = {
+                name: float(cell) if name in ("start", "end") else cell
+                for name, cell in zip(head, row, strict=True)
+                if cell
+            }
             file.write(json.dumps(cells, ensure_ascii=False) + "\n")
 
 

@@ -272,8 +272,8 @@ def write_split(path: Path, classes: Sequence[str], train: VideoTable, val: Vide
         if train.segments is not None:
             writer.writerow(("path", "class", "split", "group", *EXTRA))
             for side, videos in (("train", train), ("val", val)):
-                rows = zip(videos.names, videos.labels, videos.group_names(), strict=True)
-                for (name, label, group), extra in zip(rows, videos.extra() or [], strict=True):
+                known = zip(videos.names, videos.labels, videos.group_names(), strict=True)
+                for (name, label, group), extra in zip(known, videos.extra() or [], strict=True):
                     writer.writerow((name, classes[label], side, group, *extra))
             return
         writer.writerow(("path", "class", "split", "group"))
