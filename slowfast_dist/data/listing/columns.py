@@ -89,9 +89,9 @@ class Texts(Sequence[str]):
 
     def check(self) -> None:
         """Raise ValueError where they are not as `of` makes them, as in a damaged file."""
-        types = self.data.dtype, self.offsets.dtype
+        right = self.data.dtype == np.uint8 and self.offsets.dtype == np.int64
         steps = np.diff(self.offsets, append=len(self.data))
-        if types != (np.uint8, np.int64) or self.offsets[0] != 0 or steps.min() < 0:
+        if not right or self.offsets[0] != 0 or steps.min() < 0:
             raise ValueError("texts that are none")
 
     def places(self, wanted: "Texts") -> Rows:
@@ -170,7 +170,7 @@ class InfoColumns:
         """Raise ValueError where they are not as `take` makes them, as in a damaged file."""
         for name, column in self.columns.items():
             kind, texts = _TYPES[name], self.texts.get(name)
-            wanted = {float: "f", bool: "b"}.get(kind, "i")
+            wanted = "f" if kind is float else "b" if kind is bool else "i"
             if len(column) != len(self) or column.dtype.kind != wanted:
                 raise ValueError(f"{name} of another length or type")
             if isinstance(texts, Texts):
