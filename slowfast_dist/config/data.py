@@ -50,6 +50,9 @@ class DataConfig:
     sampling: Literal["dense", "uniform"] = "dense"
     """dense: num_frames at sampling_rate, random start in training, centre in validation.
     uniform: num_frames spread evenly over the whole video."""
+    short_videos: fields.ShortVideos = "repeat-last"
+    """Where a clip goes beyond the end of a video: repeat-last shows the last frame again, loop
+    begins again with the first frame, as MMAction2's networks were trained."""
     short_side: tuple[int, int] = (256, 320)
     """Pixels of the short side before the crop, for resize short-side only.
     Training draws between the two, validation takes the smaller one."""

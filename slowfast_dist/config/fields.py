@@ -85,6 +85,7 @@ SpatialCrops = Annotated[int, Predicate((1, 3).__contains__), Remedy("give 1 or 
 TemporalViews = Annotated[int, Interval(ge=1, le=MOST_VIEWS)]
 
 PixelAspect = Literal["square", "stored"]
+ShortVideos = Literal["repeat-last", "loop"]
 
 LoaderWorkers = Annotated[
     int | Literal["auto"],

@@ -20,8 +20,13 @@ def clip_indices(info: VideoInfo, data: DataConfig, position: float) -> NDArray[
     """The frames (num_frames,) of a clip of a video, as ``data`` says; ``position`` in [0, 1] as in
     `dense_indices`, for sampling dense alone."""
     if data.sampling == "uniform":
-        return uniform_indices(info.frames, data.num_frames)
+        return uniform_indices(info.frames, data.num_frames, loops(data))
     return dense_clips(info, data).at(position)
+
+
+def loops(data: DataConfig) -> bool:
+    """Whether a clip that goes beyond the end of a video begins again with its first frame."""
+    return data.short_videos == "loop"
 
 
 def view_positions(temporal_views: int) -> list[float]:
@@ -32,9 +37,10 @@ def view_positions(temporal_views: int) -> list[float]:
 
 
 def dense_indices(
-    video_frames: int, num_frames: int, sampling_rate: int, position: float
+    video_frames: int, num_frames: int, sampling_rate: int, position: float, loop: bool = False
 ) -> NDArray[np.int64]:
-    """Frames ``start + i * sampling_rate``, shape (num_frames,); beyond the end, the last frame.
+    """Frames ``start + i * sampling_rate``, shape (num_frames,); beyond the end, the last frame, or
+    with ``loop`` those from the first one on.
 
     ``position`` in [0, 1] places the start among the possible ones: 0 is the beginning of the
     video, 0.5 the centre, 1 the latest start whose clip fits, and a uniform draw makes every
@@ -42,16 +48,17 @@ def dense_indices(
     """
     assert sampling_rate > 0
     offsets = sampling_rate * np.arange(num_frames, dtype=np.int64)
-    return EvenClips(video_frames, offsets).at(position)
+    return EvenClips(video_frames, offsets, loop).at(position)
 
 
 @dataclass(frozen=True)
 class EvenClips:
     """Clips of a video whose frames are shown at even times: ``offsets`` (T,), rising from 0, from
-    a clip's first frame."""
+    a clip's first frame; ``loop``: beyond the end, the first frame follows."""
 
     video_frames: int
     offsets: NDArray[np.int64]
+    loop: bool = False
 
     @property
     def fit(self) -> bool:
@@ -69,17 +76,21 @@ class EvenClips:
         return self.starting_at(min(int(position * (self.latest + 1)), self.latest))
 
     def starting_at(self, first: int) -> NDArray[np.int64]:
-        """The clip whose first frame is that one; beyond the end, the last frame."""
+        """The clip whose first frame is that one; beyond the end, the last frame or a loop."""
+        if self.loop:
+            return (first + self.offsets) % self.video_frames
         return np.minimum(first + self.offsets, self.video_frames - 1)
 
 
 @dataclass(frozen=True)
 class TimedClips:
     """Clips of a video whose frames are shown at ``times`` (N,), seconds that rise from 0: the
-    frames nearest to ``offsets`` (T,) seconds, rising from 0, after a clip's first frame."""
+    frames nearest to ``offsets`` (T,) seconds, rising from 0, after a clip's first frame;
+    ``loop``: after the last frame's time, the first one follows."""
 
     times: NDArray[np.float64]
     offsets: NDArray[np.float64]
+    loop: bool = False
 
     @cached_property
     def frame_seconds(self) -> float:
@@ -113,8 +124,13 @@ class TimedClips:
         return self.starting_at(min(first, latest))
 
     def starting_at(self, first: int) -> NDArray[np.int64]:
-        """The clip whose first frame is that one; beyond the end, the last frame."""
-        return nearest(self.times, self.times[first] + self.offsets)
+        """The clip whose first frame is that one; beyond the end, the last frame or a loop."""
+        moments = self.times[first] + self.offsets
+        duration = self.times[-1] + self.frame_seconds
+        if not self.loop or duration <= 0:
+            return nearest(self.times, moments)
+        places = nearest(np.append(self.times, duration), moments % duration)
+        return places % len(self.times)
 
 
 def nearest(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -131,18 +147,18 @@ def dense_clips(info: VideoInfo, data: DataConfig) -> EvenClips | TimedClips:
     numbers = data.sampling_rate * np.arange(data.num_frames, dtype=np.int64)
     seconds = clip_offsets(info, data)
     if seconds is None:
-        return EvenClips(info.frames, numbers)
+        return EvenClips(info.frames, numbers, loops(data))
     if info.uneven_times:
-        return _timed_clips(info.uneven_times, seconds.tobytes())
+        return _timed_clips(info.uneven_times, seconds.tobytes(), loops(data))
     offsets = np.ceil(seconds * info.fps - 0.5 - TIE).astype(np.int64)
-    return EvenClips(info.frames, offsets)
+    return EvenClips(info.frames, offsets, loops(data))
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _timed_clips(text: str, offsets: bytes) -> TimedClips:
+def _timed_clips(text: str, offsets: bytes, loop: bool) -> TimedClips:
     """Of a video's ``uneven_times`` and a clip's float64 offsets: the clips of one video are mostly
     cut in a row."""
-    return TimedClips(unpack_uneven_times(text), np.frombuffer(offsets))
+    return TimedClips(unpack_uneven_times(text), np.frombuffer(offsets), loop)
 
 
 def clip_offsets(info: VideoInfo | None, data: DataConfig) -> NDArray[np.float64] | None:
@@ -160,14 +176,18 @@ def counts_frames(data: DataConfig) -> bool:
     return clip_offsets(None, data) is None
 
 
-def uniform_indices(video_frames: int, num_frames: int) -> NDArray[np.int64]:
+def uniform_indices(
+    video_frames: int, num_frames: int, loop: bool = False
+) -> NDArray[np.int64]:
     """Frames spread evenly from the first to the last, rounded down, shape (num_frames,).
 
-    A video shorter than the clip: each of its frames once, then its last one repeated.
+    A video shorter than the clip: each of its frames once, then its last one repeated, or with
+    ``loop`` all of them again.
     """
     assert video_frames > 0 and num_frames > 0
     if video_frames < num_frames:
-        return np.minimum(np.arange(num_frames, dtype=np.int64), video_frames - 1)
+        frames = np.arange(num_frames, dtype=np.int64)
+        return frames % video_frames if loop else np.minimum(frames, video_frames - 1)
     return np.linspace(0, video_frames - 1, num_frames).astype(np.int64)
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import Format
+from slowfast_dist.model.description import from_json
 from slowfast_dist.model.finite import describe_broken
-from slowfast_dist.model.inputs import NORMALISATION
 from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts
 from slowfast_dist.system.files import file_sha256
@@ -156,11 +156,15 @@ PT2_FILE = "metadata.json"
 
 IDENTITY = (
     "weights_sha256", "epoch", "model", "classes", "num_frames", "sampling", "sampling_rate",
-    "frame_rate", "resize", "short_side", "crop_size", "pixel_aspect", "normalisation",
+    "frame_rate", "resize", "short_side", "crop_size", "pixel_aspect", "short_videos",
+    "normalisation", "alpha", "slow_frames", "lateral_norm", "lateral_activation",
 )  # fmt: skip
 """What must be as in best_model.json for a file to be an export of that model."""
 
-OLDER_EXPORTS = {"frame_rate": "video", "pixel_aspect": "stored"}
+OLDER_EXPORTS = {
+    "frame_rate": "video", "pixel_aspect": "stored", "short_videos": "repeat-last",
+    "slow_frames": "linspace", "lateral_norm": "true", "lateral_activation": "true",
+}  # fmt: skip
 """What a file means that was exported before it said so."""
 
 
@@ -195,7 +199,8 @@ def is_export(path: Path) -> bool:
 
 def describe_export(best: BestModel, sha256: str, input_type: InputType) -> dict[str, Any]:
     """The metadata, in JSON's types. ``normalisation`` is what is done to the input's values."""
-    divide_by = NORMALISATION["divide_by"] if input_type == "uint8" else 1.0
+    network = from_json(best.model)
+    divide_by = 255.0 if input_type == "uint8" else 1.0
     own_version = "(not installed)"  # as when run from a checkout
     with suppress(PackageNotFoundError):
         own_version = version("slowfast_dist")
@@ -205,8 +210,8 @@ def describe_export(best: BestModel, sha256: str, input_type: InputType) -> dict
         "classes": list(best.classes), "input_type": input_type,
         "layout": "RGB (batch, 3, num_frames, crop_size, crop_size)",
         **clip_facts(best.data),
-        "normalisation": {**NORMALISATION, "divide_by": divide_by},
-        "alpha": best.model["alpha"], "dropout": best.model["dropout"],
+        **{name: value for name, value in network.as_json().items() if name != "name"},
+        "normalisation": network.normalisation(divide_by), "dropout": best.model["dropout"],
     }  # fmt: skip
 
 

@@ -30,7 +30,8 @@ def pathway_blocks(
     fusion = block.multipathway_fusion
     if isinstance(fusion, nn.Identity):
         return [slow, fast]
-    lateral = conv_norm(fusion.conv_fast_to_slow, fusion.norm, fast, relu=True)
+    relu = fusion.activation is not None
+    lateral = conv_norm(fusion.conv_fast_to_slow, fusion.norm, fast, relu=relu)
     return [torch.cat([slow, lateral], 1), fast]
 
 

@@ -8,9 +8,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from slowfast_dist.config.fields import ShortVideos as ShortVideos
+
 SlowFrames = Literal["linspace", "stride"]
-ShortVideos = Literal["repeat-last", "loop"]
 Channels = tuple[float, float, float]
+
+MEAN, STD = 0.45, 0.225
+"""Of the values in 0..1, every channel alike: pytorchvideo's and PySlowFast's models."""
 
 MOST_ALPHA = 32
 """Fast frames per slow frame at most: published models have 4 or 8; more is a damaged file."""
@@ -63,9 +67,9 @@ class NetworkDescription:
     """Whether a BatchNorm follows the lateral convolutions; MMAction2 has none by default."""
     lateral_activation: bool = True
     """Whether a ReLU follows them."""
-    mean: Channels = (0.45, 0.45, 0.45)
+    mean: Channels = (MEAN,) * 3
     """Subtracted from red, green and blue in 0..1."""
-    std: Channels = (0.225, 0.225, 0.225)
+    std: Channels = (STD,) * 3
     """What red, green and blue are divided by after that."""
 
     def __post_init__(self) -> None:
@@ -91,6 +95,14 @@ class NetworkDescription:
         """In JSON's types, as it stands in best_model.json."""
         content = {name: value for name, value in asdict(self).items() if name not in _CHANNELS}
         return content | {"normalisation": self.normalisation()}
+
+    def differences(self, other: "NetworkDescription") -> list[str]:
+        """What is unlike ``other``, each as "alpha 8"."""
+        return [
+            f"{field.name} {_shown(getattr(self, field.name))}"
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(other, field.name)
+        ]
 
     def normalisation(self, divide_by: float = 255.0) -> dict[str, Any]:
         """What is done to the values of the frames: divided, then mean and standard deviation, one
@@ -120,13 +132,20 @@ def from_json(content: Mapping[str, Any]) -> NetworkDescription:
     values = {field: getattr(network_defaults(name), field) for field in (*_PLAIN, *_CHANNELS)}
     values |= {field: content[field] for field in _PLAIN if field in content}
     normalisation = content.get("normalisation", {})
-    if not isinstance(normalisation, Mapping) or normalisation.get("divide_by", 255) != 255:
-        raise ValueError(f"normalisation is {normalisation!r}")
+    known = isinstance(normalisation, Mapping) and normalisation.keys() <= {"divide_by", *_CHANNELS}
+    if not known or normalisation.get("divide_by", 255) != 255:
+        raise ValueError(f"normalisation is {normalisation!r:.100}")
     for field in _CHANNELS:
         if field in normalisation:
             value = normalisation[field]
             values[field] = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
     return NetworkDescription(**values)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(f"{number:.3g}" for number in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _require(right: bool, name: str, value: object, wanted: str) -> None:

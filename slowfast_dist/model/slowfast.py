@@ -5,6 +5,7 @@ The network is pytorchvideo's, entry for entry of its state_dict, so that publis
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any, Literal, Self
@@ -13,12 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast_dist.config.data import RESNET_ALPHA
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.blocks import pathway_blocks, stage, stem
 from slowfast_dist.model.convolution import compute_dtype
-from slowfast_dist.model.inputs import NORMALISATION, pathways
+from slowfast_dist.model.description import (
+    ARCHITECTURES,
+    NetworkDescription,
+    from_json,
+    network_defaults,
+)
+from slowfast_dist.model.inputs import pathways
 from slowfast_dist.model.weights import HUB_FILES, LoadReport, WeightsFile, hub_file, load_weights
 
 STAGES = 5
@@ -57,29 +63,26 @@ def _is_torchvision(name: str) -> bool:
 
 create_slowfast = _without_torchvision()
 
-_CONV_A_16X8 = ((1, 1, 1), (1, 1, 1), ((3, 1, 1),) * 6 + ((1, 1, 1),) * 17, (3, 1, 1))
-_CONV_A_16X8_FAST = ((3, 1, 1), (3, 1, 1), ((3, 1, 1),) * 6 + ((1, 1, 1),) * 17, (3, 1, 1))
-
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    # The first three as in pytorchvideo/models/hub/slowfast.py, but for the pooling before the
-    # head: there it has a fixed size, here it is adaptive (equal where the fixed one fits).
-    "slowfast_r50": {"model_depth": 50, "slowfast_fusion_conv_kernel_size": (7, 1, 1)},
-    "slowfast_r101": {"model_depth": 101, "slowfast_fusion_conv_kernel_size": (5, 1, 1)},
-    "slowfast_16x8_r101_50_50": {
-        "model_depth": 101, "slowfast_fusion_conv_kernel_size": (5, 1, 1),
-        "stage_conv_a_kernel_sizes": (_CONV_A_16X8, _CONV_A_16X8_FAST),
-    },
-    # One block a stage, a quarter of the slow channels. Forward and backward of 16 clips of 16
-    # frames at 64 x 64: .24 s on 2 CPU cores. Twice the fast channels: slower, and no better.
-    "slowfast_tiny": {
-        "model_depth": 18, "slowfast_fusion_conv_kernel_size": (7, 1, 1),
-        "stem_dim_outs": (16, 4), "slowfast_channel_reduction_ratio": 4,
-    },
-}  # fmt: skip
+def plain_network(
+    network: NetworkDescription, num_classes: int, dropout: float = 0.5
+) -> nn.Module:
+    """pytorchvideo's network, which takes [slow, fast] clips, with the laterals of ``network``."""
+    plain: Any = create_slowfast(
+        model_num_class=num_classes, dropout_rate=dropout, head_pool=nn.AdaptiveAvgPool3d,
+        slowfast_fusion_conv_kernel_size=(network.fusion_kernel, 1, 1),
+        slowfast_fusion_conv_stride=(network.alpha, 1, 1), **ARCHITECTURES[network.name],
+    )  # fmt: skip
+    for block in plain.blocks[: STAGES - 1]:
+        fusion = block.multipathway_fusion
+        if not network.lateral_norm:
+            fusion.norm = None
+        if not network.lateral_activation:
+            fusion.activation = None
+    return plain  # type: ignore[no-any-return]
 
 
 class SlowFast(nn.Module):
-    """uint8 frames (B, T, 3, H, W), T a multiple of 4 -> logits (B, num_classes).
+    """uint8 frames (B, T, 3, H, W), T a multiple of alpha -> logits (B, num_classes).
 
     The head's weights start as nn.Linear's own, from torch's random state.
     """
@@ -89,22 +92,34 @@ class SlowFast(nn.Module):
     checkpoint_activations = False
     """Whether training keeps only the inputs of residual blocks and computes the rest again."""
 
-    def __init__(self, name: str, num_classes: int, dropout: float) -> None:
+    def __init__(
+        self, description: NetworkDescription | str, num_classes: int, dropout: float
+    ) -> None:
+        """``description``: or the name of a published network."""
         super().__init__()
-        self.name, self.num_classes, self.dropout = name, num_classes, dropout
+        if isinstance(description, str):
+            description = network_defaults(description)
+        self.description, self.num_classes, self.dropout = description, num_classes, dropout
         self.norm: Norm = "local"
         self.frozen_stages = 0
-        network = create_slowfast(
-            model_num_class=num_classes, dropout_rate=dropout, head_pool=nn.AdaptiveAvgPool3d,
-            **ARCHITECTURES[name],
-        )  # fmt: skip
-        self.blocks = network.blocks
+        self.blocks: Any = plain_network(description, num_classes, dropout).blocks
         self.head.proj.reset_parameters()
         for module in self.modules():
             if isinstance(module, nn.Conv3d):  # pytorchvideo's np.int64 break torch.compile's graph
                 module.stride = tuple(map(int, module.stride))
-        if name == "slowfast_tiny":
+        if self.name == "slowfast_tiny":
             self._open_residual_branches()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a best_model_architecture.pth; older versions knew the published networks alone."""
+        if "description" not in state:
+            state = state | {"description": network_defaults(state["name"])}
+        super().__setstate__({key: value for key, value in state.items() if key != "name"})
+
+    @property
+    def name(self) -> str:
+        """Of its architecture."""
+        return self.description.name
 
     @property
     def head(self) -> Any:
@@ -128,7 +143,7 @@ class SlowFast(nn.Module):
         memory_format = torch.channels_last_3d if self.channels_last else torch.contiguous_format
         # On a CPU the first convolution converts while it rearranges.
         dtype = compute_dtype(torch.float32, frames.device) if frames.is_cuda else torch.float32
-        x = pathways(frames, memory_format, dtype)
+        x = pathways(frames, self.description, memory_format, dtype)
         recompute = self.checkpoint_activations and self.training
         x = pathway_blocks(self.blocks[0], x, stem)
         for block in self.blocks[1:STAGES]:
@@ -200,21 +215,51 @@ def resolve_norm(config: ModelConfig, loaded: bool) -> Norm:
     return "frozen" if loaded else "local"
 
 
+def choose_network(config: ModelConfig, known: WeightsFile | None) -> NetworkDescription:
+    """The network that a training starts with: that of the file of --model.weights where it is
+    known, else the one published under --model.name.
+
+    Raises UserError where the file is of another one than a --model.name that was asked for.
+    """
+    if known is None or known.description is None:
+        return network_defaults(config.name)
+    found = known.description
+    same = ARCHITECTURES[found.name] == ARCHITECTURES[config.name]
+    if not same and config.name != ModelConfig().name:  # who gives none takes what the file is
+        raise UserError(
+            f"--model.weights {known.path}: is a {found.name} and does not fit --model.name "
+            f"{config.name}: give --model.name {found.name}"
+        )
+    return found
+
+
+def network_line(network: NetworkDescription, config: ModelConfig) -> str | None:
+    """What to tell where a network is not the one published under --model.name; else None."""
+    if network == network_defaults(config.name):
+        return None
+    unlike = network.differences(network_defaults(network.name))
+    what = f"{network.name}{' with ' if unlike else ''}{', '.join(unlike)}"
+    return f"the network is that of the weights: {what}"
+
+
 def build_model(
     config: ModelConfig, classes: int | Sequence[str], known: WeightsFile | None = None
 ) -> tuple[SlowFast, LoadReport]:
     """The model with the weights that `config` asks for, and the load report.
 
     ``classes``: their names, or how many; ``known``: the file of --model.weights and what is known
-    of it. Does not freeze and does not set the norm: see `freeze`, `set_norm`, `resolve_norm`.
-    Raises UserError for weights that cannot be had, read or fitted.
+    of it; its description, where it has one, is the network. Does not freeze and does not set the
+    norm: see `freeze`, `set_norm`, `resolve_norm`. Raises UserError for weights that cannot be had,
+    read or fitted.
     """
     names = None if isinstance(classes, int) else tuple(classes)
     num_classes = classes if isinstance(classes, int) else len(classes)
-    model = SlowFast(config.name, num_classes, config.dropout)
+    model = SlowFast(choose_network(config, known), num_classes, config.dropout)
     if starts_pretrained(config):
         known = known or WeightsFile(config.weights or hub_file(config.name))
-        return model, load_weights(model, config, names, known)
+        report = load_weights(model, replace(config, name=model.description.name), names, known)
+        line = network_line(model.description, config)
+        return model, replace(report, lines=[*([line] if line else []), *report.lines])
     reason = "has no published weights" if config.pretrained else "--model.pretrained is off"
     if config.head == "keep":
         raise UserError(
@@ -227,15 +272,18 @@ def build_model(
 def describe(model: nn.Module) -> dict[str, Any]:
     """What `rebuild` needs, and how the model takes its frames, in JSON's types."""
     net = slowfast(model)
-    return {
-        "name": net.name, "num_classes": net.num_classes, "dropout": net.dropout,
-        "alpha": RESNET_ALPHA, "normalisation": NORMALISATION,
-    }  # fmt: skip
+    sizes = {"num_classes": net.num_classes, "dropout": net.dropout}
+    return net.description.as_json() | sizes
 
 
 def rebuild(description: Mapping[str, Any]) -> SlowFast:
-    """The architecture that `describe` described, without its weights, in evaluation mode."""
-    name = description.get("name")
-    if name not in ARCHITECTURES:
-        raise UserError(f"model name {name!r}: not one of {', '.join(ARCHITECTURES)}")
-    return SlowFast(name, description["num_classes"], description["dropout"]).eval()
+    """The network that `describe` described, without its weights, in evaluation mode.
+
+    Raises UserError for one that this version does not know.
+    """
+    try:
+        network = from_json(description)
+    except ValueError as error:
+        remedy = "use the version of slowfast_dist that trained it"
+        raise UserError(f"model {error}: {remedy}") from None
+    return SlowFast(network, description["num_classes"], description["dropout"]).eval()

@@ -17,6 +17,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Precision
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.clips import BY_TIMES, rate_notes, rates_as_words
+from slowfast_dist.model.description import from_json
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
@@ -37,7 +38,7 @@ ARCHITECTURE = "best_model_architecture.pth"
 """In models/: the whole model, pickled."""
 
 
-CLIPS_BEFORE = {"frame_rate": "video", "pixel_aspect": "stored"}
+CLIPS_BEFORE = {"frame_rate": "video", "pixel_aspect": "stored", "short_videos": "repeat-last"}
 """How clips were cut where a description of theirs does not say so: older versions knew no other
 way."""
 
@@ -48,7 +49,7 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
         "num_frames": data.num_frames, "sampling": data.sampling,
         "sampling_rate": data.sampling_rate, "frame_rate": data.frame_rate, "resize": data.resize,
         "short_side": data.short_side[0], "crop_size": data.crop_size,
-        "pixel_aspect": data.pixel_aspect,
+        "pixel_aspect": data.pixel_aspect, "short_videos": data.short_videos,
     }  # fmt: skip
 
 
@@ -125,13 +126,11 @@ class BestModel:
         path = self.folder / WEIGHTS
         state = read_state_dict(path, "RUN")
         network = rebuild(self.model)
-        # What the network does to its frames is in the code, not in the file.
-        now = describe(network)
-        changed = [name for name, value in self.model.items() if now.get(name) != value]
-        if changed:
+        # A newer version may have written what the network does besides.
+        if unknown := sorted(self.model.keys() - describe(network).keys()):
             raise UserError(
-                f"RUN {self.folder / DESCRIPTION}: {changed[0]} is {self.model[changed[0]]}, but "
-                f"here {now.get(changed[0])}: use the version of slowfast_dist that trained it"
+                f"RUN {self.folder / DESCRIPTION}: this version does not know {unknown[0]} of a "
+                "model: use the version of slowfast_dist that trained it"
             )
         try:
             network.load_state_dict(state)
@@ -199,7 +198,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     clip = CLIPS_BEFORE | clip
     words = {
         "sampling": ("dense", "uniform"), "resize": ("short-side", "square"),
-        "pixel_aspect": ("square", "stored"),
+        "pixel_aspect": ("square", "stored"), "short_videos": ("repeat-last", "loop"),
     }  # fmt: skip
     for name, known in words.items():
         if clip[name] not in known:
@@ -210,8 +209,10 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
             raise ValueError(f"frame_rate is {frame_rate!r}")
         frame_rate = float(frame_rate)
     outputs, dropout = model["num_classes"], model["dropout"]
-    if not isinstance(model["name"], str) or not isinstance(outputs, int) or outputs < 1:
-        raise ValueError(f"model is {model!r}")
+    if not isinstance(outputs, int) or outputs < 1:
+        raise ValueError(f"num_classes is {outputs!r}")
+    if clip["num_frames"] % (alpha := from_json(model).alpha):
+        raise ValueError(f"num_frames is {clip['num_frames']}, no multiple of alpha {alpha}")
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise ValueError(f"dropout is {dropout!r}")
     if not all(isinstance(name, str) for name in classes):

@@ -1,26 +1,50 @@
 """The network of a training, from the settings or a checkpoint to the device."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.model import slowfast
 from slowfast_dist.model.convolution import fused_dtypes
+from slowfast_dist.model.description import NetworkDescription, from_json, network_defaults
 from slowfast_dist.model.heads import HeadStart
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
-from slowfast_dist.model.weights import hub_file
+from slowfast_dist.model.weights import LoadReport, hub_file
 from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.system.log import logger
 from slowfast_dist.training.start_weights import find_weights, other_clips
+
+
+def network_of(state: Mapping[str, Any], name: str) -> NetworkDescription:
+    """The network of a checkpoint's state; older versions, which did not write it, knew the one
+    published under ``name`` alone. Raises RunError for what no version wrote."""
+    try:
+        return from_json(state["network"]) if "network" in state else network_defaults(name)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise RunError(
+            f"the checkpoint's network is not one of this version ({error}): remove the checkpoint "
+            "to go on from the one before, or start over in a new --output-dir"
+        ) from error
+
+
+def check_frames(network: NetworkDescription, data: DataConfig) -> None:
+    """Raise UserError where the slow pathway cannot take every alpha-th frame of a clip."""
+    alpha = network.alpha
+    if data.num_frames % alpha:
+        raise UserError(
+            f"--data.num-frames {data.num_frames}: give a multiple of {alpha}, as the slow pathway "
+            f"of this {network.name} takes one frame in {alpha}"
+        )
 
 
 def compile_network(network: nn.Module) -> None:
@@ -79,18 +103,24 @@ def set_up_network(
     """Collective: the network in training mode, outside any wrapper, its norm decided; and how its
     head began, where weights were loaded.
 
-    ``classes``: their names, or how many. Weights come from ``checkpoint`` where there is one, for
-    `TrainingState.restore`. Where those of a run saw other clips than ``data`` cuts, that is said.
-    Raises UserError for settings that this model or machine has not.
+    ``classes``: their names, or how many. Network and weights come from ``checkpoint`` where there
+    is one, for `TrainingState.restore`. Where those of a run saw other clips than ``data`` cuts,
+    that is said. Raises UserError for settings that this model or machine has not.
     """
+    if slowfast.starts_pretrained(config) and config.weights is None:
+        run_on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
     if checkpoint is not None:  # needs no other weights, and its norm is decided
         norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
         config = replace(config, pretrained=False, weights=None, head="auto", norm=norm)
-    if slowfast.starts_pretrained(config) and config.weights is None:
-        run_on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
-    known, clip = find_weights(config.weights) if config.weights else (None, None)
-    network, report = slowfast.build_model(config, classes, known)
-    for line in report.lines if checkpoint is None else ():
+        count = classes if isinstance(classes, int) else len(classes)
+        description = network_of(checkpoint.state, config.name)
+        network, report, clip = SlowFast(description, count, config.dropout), LoadReport([]), None
+    else:
+        known, clip = find_weights(config.weights) if config.weights else (None, None)
+        if data:  # before the weights are read, which may take long
+            check_frames(slowfast.choose_network(config, known), data)
+        network, report = slowfast.build_model(config, classes, known)
+    for line in report.lines:
         logger.info(line)
     if clip and data and (differences := other_clips(clip, data)):
         logger.warning(f"--model.weights {config.weights} saw other clips: {differences}")

@@ -20,6 +20,7 @@ from slowfast_dist.distributed.environment import asks_to_compile, lone_launch
 from slowfast_dist.distributed.failures import faults_as_run_errors, on_peer_loss, shutdown
 from slowfast_dist.distributed.launchers import parent_words
 from slowfast_dist.model.batchnorm import RunningStatistics
+from slowfast_dist.model.description import network_defaults
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms, starts_pretrained
 from slowfast_dist.model.weights import hub_file
 from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint, tensor_bytes
@@ -35,7 +36,7 @@ from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.training.best import Run, best_so_far, bring_best
 from slowfast_dist.training.data_health import frame_rate_notes
 from slowfast_dist.training.micro_batch import largest_micro_batch
-from slowfast_dist.training.network import set_up_network
+from slowfast_dist.training.network import check_frames, set_up_network
 from slowfast_dist.training.optim import build_optimizer, build_schedule, values_per_parameter
 from slowfast_dist.training.recorder import Recorder, preempted_message
 from slowfast_dist.training.state import TrainingState, as_it_began
@@ -84,6 +85,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         on_peer_loss(lambda: folder.set_status("failed"))
     recorder = trainer = None
     try:
+        if config.model.weights is None and not start.checkpoint:
+            check_frames(network_defaults(config.model.name), config.data)
         if starts_pretrained(config.model) and not (config.model.weights or start.checkpoint):
             # Before the videos are looked at, which may take long.
             run_on_main(accelerator, lambda: str(hub_file(config.model.name)))

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.model.description import NetworkDescription, from_json
 from slowfast_dist.model.weights import WeightsFile
 from slowfast_dist.runs.best_model import CLIPS_BEFORE, DESCRIPTION, WEIGHTS, clip_facts, read_best
 from slowfast_dist.runs.reading import mapping, read_json, sequence
@@ -40,19 +41,34 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
             best = read_best(given)
         except UserError as error:
             raise UserError(f"--model.weights {str(error).removeprefix('RUN ')}") from None
-        known = WeightsFile(best.folder / WEIGHTS, best.classes, best.model["name"])
+        known = WeightsFile(
+            best.folder / WEIGHTS, best.classes, best.model["name"], from_json(best.model),
+            best.data.short_videos,
+        )  # fmt: skip
         return known, mapping(mapping(read_json(best.folder / DESCRIPTION)).get("clip"))
     if facts := _export_metadata(given):
-        known = WeightsFile(given, _names(facts.get("classes")), _text(facts.get("model")))
+        model = _text(facts.get("model"))
+        network = _network({**facts, "name": model})
+        known = WeightsFile(given, _names(facts.get("classes")), model, network)
         return known, facts
     if (given.parent / "manifest.json").is_file():  # in RUN/checkpoints/step_00000120
         classes = mapping(read_json(given.absolute().parents[2] / "classes.json"))
         names = [classes.get(str(index)) for index in range(len(classes))]
-        return WeightsFile(given, _names(names)), None
+        network = _network(mapping(mapping(read_json(given.parent / "state.json")).get("network")))
+        return WeightsFile(given, _names(names), network and network.name, network), None
     content = mapping(read_json(given.parent / DESCRIPTION))
-    model = _text(mapping(content.get("model")).get("name"))
-    known = WeightsFile(given, _names(content.get("classes")), model)
+    facts = mapping(content.get("model"))
+    network = _network(facts) if given.name == WEIGHTS else None
+    known = WeightsFile(given, _names(content.get("classes")), _text(facts.get("name")), network)
     return known, mapping(content.get("clip"))
+
+
+def _network(facts: Mapping[str, Any]) -> NetworkDescription | None:
+    """Of best_model.json or of an export; None where these are damaged, or of another file."""
+    try:
+        return from_json(facts) if facts.get("name") else None
+    except ValueError:
+        return None
 
 
 def _export_metadata(path: Path) -> dict[str, Any]:

@@ -170,6 +170,7 @@ class TrainingState:
             "config": config_dict(self.config),
             "as_before": self.as_before,
             "norm": self.network.norm,
+            "network": self.network.description.as_json(),
             "schedule": self.schedule.last_epoch,
             "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
             "statistics": {

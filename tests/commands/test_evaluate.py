@@ -520,8 +520,11 @@ def test_a_pickled_object_in_place_of_the_weights_is_not_executed(
         (lambda content: content.pop("clip"), "'clip' is missing"),
         (lambda content: content["clip"].update(crop_size="x"), "crop_size is 'x'"),
         (lambda content: content["classes"].pop(), "2 classes for 3 outputs"),
-        (lambda content: content["model"].update(name="slowfast_r9"), "'slowfast_r9': not one of"),
-        (lambda content: content["model"].update(alpha=8), "alpha is 8, but here 4"),
+        (lambda content: content["model"].update(name="slowfast_r9"), "'slowfast_r9' is not one"),
+        (lambda content: content["model"].update(alpha="4"), "alpha is '4', and must be 1 to 32"),
+        (lambda content: content["model"].update(alpha=32), "no multiple of alpha 32"),
+        (lambda content: content["model"].update(slow_frames="all"), "slow_frames is 'all'"),
+        (lambda content: content["model"].update(beta=4), "does not know beta of a model"),
         (lambda content: content.update(data=None), "is damaged"),
     ],
 )

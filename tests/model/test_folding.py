@@ -49,7 +49,7 @@ def network(norm: str = "frozen", size: int = 4) -> SlowFast:
 def plain_forward(model: SlowFast, frames: Tensor) -> Tensor:
     """What create_slowfast's network computes of frames normalised in float."""
     clip = ((frames.float() / 255 - 0.45) / 0.225).permute(0, 2, 1, 3, 4)
-    x: Any = [clip[:, :, slow_indices(frames.shape[1])], clip]
+    x: Any = [clip[:, :, slow_indices(frames.shape[1], model.description)], clip]
     for block in model.blocks:
         x = block(x)
     return x

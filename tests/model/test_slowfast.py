@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.model.description import ARCHITECTURES, network_defaults
 from slowfast_dist.model.inputs import normalise, pathways, slow_indices
 from slowfast_dist.model.slowfast import (
-    ARCHITECTURES,
     SlowFast,
     build_model,
     describe,
@@ -27,6 +27,8 @@ from slowfast_dist.model.slowfast import (
 )
 
 HubName = Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50"]
+
+PUBLISHED = network_defaults("slowfast_tiny")
 
 
 def tiny(classes: int = 4, dropout: float = 0.0) -> SlowFast:
@@ -59,20 +61,21 @@ def train_one_step(model: SlowFast) -> set[str]:
 
 
 def test_slow_pathway_sees_the_frames_that_the_published_models_were_trained_on() -> None:
-    assert slow_indices(32).tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
+    assert slow_indices(32, PUBLISHED).tolist() == [0, 4, 8, 13, 17, 22, 26, 31]
     for time in (4, 8, 16, 32, 64, 128):
-        assert torch.equal(slow_indices(time), torch.linspace(0, time - 1, time // 4).long())
+        theirs = torch.linspace(0, time - 1, time // 4).long()
+        assert torch.equal(slow_indices(time, PUBLISHED), theirs)
     frames = random_frames()
-    slow, fast = pathways(frames)
-    assert torch.equal(slow, normalise(frames)[:, :, [0, 7]])
-    assert torch.equal(fast, normalise(frames))
+    slow, fast = pathways(frames, PUBLISHED)
+    assert torch.equal(slow, normalise(frames, PUBLISHED)[:, :, [0, 7]])
+    assert torch.equal(fast, normalise(frames, PUBLISHED))
 
 
 def test_normalisation_is_exact_also_under_autocast() -> None:
     frames = random_frames(time=4)
     expected = ((frames.float() / 255 - 0.45) / 0.225).permute(0, 2, 1, 3, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        clip = normalise(frames)
+        clip = normalise(frames, PUBLISHED)
     assert clip.dtype == torch.float32
     assert torch.equal(clip, expected)
     assert not torch.equal(frames, torch.zeros_like(frames))  # done on a copy

@@ -20,7 +20,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey
-from slowfast_dist.model.inputs import MEAN, STD
+from slowfast_dist.model.description import MEAN, STD
 from slowfast_dist.video.container import DecodeError, open_video
 from slowfast_dist.video.packets import SKIPPABLE, index_packets
 from slowfast_dist.video.reader import VideoInfo, read_frames

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from slowfast_dist.config.data import RESNET_ALPHA
 from slowfast_dist.config.fields import OptimizerName
 from slowfast_dist.config.training import OptimizerConfig
-from slowfast_dist.model.slowfast import ARCHITECTURES, create_slowfast
+from slowfast_dist.model.description import network_defaults
+from slowfast_dist.model.slowfast import plain_network
 from slowfast_dist.training.optim import values_per_parameter
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,27 +56,20 @@ class Work:
     parameters: float
 
 
-def plain_network(name: str, num_classes: int) -> nn.Module:
-    """pytorchvideo's network of one of ``model.ARCHITECTURES``, as a script makes it."""
-    network: nn.Module = create_slowfast(
-        model_num_class=num_classes, head_pool=nn.AdaptiveAvgPool3d, **ARCHITECTURES[name]
-    )
-    return network
-
-
 def count_work(name: str, num_classes: int, num_frames: int, crop_size: int) -> Work:
-    """Count the work of a model of ``model.ARCHITECTURES`` on clips of this size.
+    """Count the work of a published model, by its name, on clips of this size.
 
     The memory traffic is the least that is possible with every other operation joined to a
     convolution: forward, each convolution reads its input and writes its output once; backward, it
     reads the output's gradient for the input's and again for the weights', reads the input, and
     writes the input's gradient. Weights are counted with the parameters, once a step.
     """
+    published = network_defaults(name)
     with torch.device("meta"):
-        network = plain_network(name, num_classes)
+        network = plain_network(published, num_classes)
         slow, fast = (
             torch.empty(1, 3, frames, crop_size, crop_size)
-            for frames in (num_frames // RESNET_ALPHA, num_frames)
+            for frames in (num_frames // published.alpha, num_frames)
         )
     numbers = {"forward": 0, "backward": 0}
 

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slowfast_dist.commands.benchmark.output import Laps, device_time
-from slowfast_dist.commands.benchmark.roofline import plain_network
 from slowfast_dist.config.benchmark import BenchmarkStep, BenchmarkTrain
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import OptimizerConfig
 from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.model.description import network_defaults
 from slowfast_dist.model.folding import folded
-from slowfast_dist.model.inputs import MEAN, STD, slow_indices
+from slowfast_dist.model.inputs import slow_indices, standardise_
+from slowfast_dist.model.slowfast import plain_network
 from slowfast_dist.system.memory import peak_growth
 from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import average_and_clip, build_optimizer
@@ -86,7 +87,7 @@ def plain_training(
     if accelerator.device.type == "cuda":  # torch's defaults
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.benchmark = False
-    network = plain_network(command.model, num_classes)
+    network = plain_network(network_defaults(command.model), num_classes)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)  # no time depends on the rate
     return accelerator, *accelerator.prepare(network, optimizer)
 
@@ -101,8 +102,9 @@ class PlainStep:
         self.accelerator, self.model, self.optimizer = plain_training(command, command.num_classes)
         self.device = self.accelerator.device
         frames = random_frames(command, batch_size).permute(0, 2, 1, 3, 4)  # (B, 3, T, H, W)
-        fast = ((frames.float() / 255 - MEAN) / STD).contiguous()
-        slow = fast.index_select(2, slow_indices(command.num_frames))
+        published = network_defaults(command.model)
+        fast = standardise_(frames.float() / 255, published).contiguous()
+        slow = fast.index_select(2, slow_indices(command.num_frames, published))
         self.pathways = [slow, fast]
         self.labels = torch.arange(batch_size) % command.num_classes
 

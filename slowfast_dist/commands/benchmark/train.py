@@ -35,6 +35,7 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import decoding_workers, end_workers, find_videos
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.model.description import network_defaults
 from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.system.progress import Progress
@@ -177,7 +178,8 @@ def train_plain(root: Path, command: BenchmarkTrain) -> dict[str, Any]:
         pin_memory=accelerator.device.type == "cuda",
     )  # fmt: skip
     batches = accelerator.prepare(loader)
-    slow = slow_indices(command.num_frames, accelerator.device)
+    published = network_defaults(command.model)
+    slow = slow_indices(command.num_frames, published, accelerator.device)
     seconds: list[float] = []
     waited, meter = 0.0, Meter()
     while len(seconds) < command.steps + 1:

@@ -22,7 +22,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Format
 from slowfast_dist.inference.exported import PT2_FILE, Backend, InputType, as_strings
 from slowfast_dist.model.folding import folded
-from slowfast_dist.model.inputs import MEAN, STD, slow_indices
+from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
 
@@ -49,7 +49,12 @@ class ExportGraph(nn.Module):
         super().__init__()
         self.num_frames, self.input_type = num_frames, input_type
         self.slow: Tensor
-        self.register_buffer("slow", slow_indices(num_frames))
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("slow", slow_indices(num_frames, network.description))
+        for name in ("mean", "std"):
+            channels = torch.tensor(getattr(network.description, name)).view(3, 1, 1, 1)
+            self.register_buffer(name, channels)
         self.blocks = copy.deepcopy(folded(network).blocks)
         self.requires_grad_(False)
 
@@ -62,7 +67,7 @@ class ExportGraph(nn.Module):
         pixels = video.to(torch.float32)
         if self.input_type == "uint8":
             pixels = pixels / 255
-        fast = (pixels - MEAN) / STD
+        fast = (pixels - self.mean) / self.std
         # A fresh list: pytorchvideo's blocks write into it.
         x: Any = [fast.index_select(2, self.slow), fast]
         for block in self.blocks:

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.predict.windows import UNIFORM_SECONDS
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.data.clips import clip_offsets, dense_indices, nearest, uniform_indices
+from slowfast_dist.data.clips import (
+    TimedClips,
+    clip_offsets,
+    dense_indices,
+    loops,
+    nearest,
+    uniform_indices,
+)
 from slowfast_dist.system.child import Ended, Message
 from slowfast_dist.video.reader import Frames
 
@@ -167,8 +174,11 @@ class FrameBuffer:
         """Of the frames that are held, shown at ``times`` (N,): those of the newest clip, (T,)."""
         count, data = len(times), self._data
         if self._offsets is not None:  # it ends with the newest frame, or begins with the oldest
-            begin = max(times[-1] - self._offsets[-1], times[0])
+            begin = times[-1] - self._offsets[-1]
+            if begin <= times[0]:
+                return TimedClips(times - times[0], self._offsets, loops(data)).starting_at(0)
             return nearest(times, begin + self._offsets)
         if self._dense:
-            return dense_indices(count, data.num_frames, data.sampling_rate, position=1.0)
-        return uniform_indices(count, data.num_frames)
+            rate = data.sampling_rate
+            return dense_indices(count, data.num_frames, rate, 1.0, loops(data))
+        return uniform_indices(count, data.num_frames, loops(data))

@@ -84,7 +84,8 @@ def seen_part(
     times = info.times()
     if data.sampling != "dense" or times is None:
         return None
-    spans = [clip_indices(info, data, place)[[0, -1]] for place in view_positions(clips)]
+    shown = [clip_indices(info, data, place) for place in view_positions(clips)]
+    spans = [(int(frames.min()), int(frames.max())) for frames in shown]
     frame = float(times[-1]) / max(1, info.frames - 1) or 1.0
     seen, reached = 0.0, 0.0
     for first, last in spans:

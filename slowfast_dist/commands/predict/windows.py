@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.data.clips import EvenClips, TimedClips, clip_offsets, uniform_indices
+from slowfast_dist.data.clips import EvenClips, TimedClips, clip_offsets, loops, uniform_indices
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.ordered_reader import FrameTimes, VideoReader
 from slowfast_dist.video.reader import Frames, VideoInfo
@@ -104,7 +104,8 @@ def plan_windows(
     # Once each: a stride may be less than the time of a frame.
     spans = np.unique(np.stack([firsts, lasts], axis=1), axis=0).tolist()
     return np.stack([
-        uniform_indices(end - first + 1, data.num_frames) + first for first, end in spans
+        uniform_indices(end - first + 1, data.num_frames, loops(data)) + first
+        for first, end in spans
     ])  # fmt: skip
 
 
@@ -112,8 +113,9 @@ def _clips_of(times: FrameTimes, data: DataConfig) -> EvenClips | TimedClips:
     """The clips with sampling dense of a video whose frames are shown at these times."""
     seconds = clip_offsets(None, data)
     if seconds is not None:
-        return TimedClips(times.starts, seconds)
-    return EvenClips(len(times.starts), data.sampling_rate * np.arange(data.num_frames))
+        return TimedClips(times.starts, seconds, loops(data))
+    frames = data.sampling_rate * np.arange(data.num_frames)
+    return EvenClips(len(times.starts), frames, loops(data))
 
 
 def _span(clips: EvenClips | TimedClips, frame_seconds: float) -> float:

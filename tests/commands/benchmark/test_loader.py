@@ -26,7 +26,7 @@ from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.model.inputs import MEAN, STD
+from slowfast_dist.model.description import MEAN, STD
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.views import training_view
 from tests.helpers.training_runs import launch
