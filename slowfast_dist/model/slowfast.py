@@ -258,7 +258,8 @@ def build_model(
     if starts_pretrained(config):
         known = known or WeightsFile(config.weights or hub_file(config.name))
         report = load_weights(model, replace(config, name=model.description.name), names, known)
-        line = network_line(model.description, config)
+        told = known.content is not None and known.content.lines(known.path)
+        line = None if told else network_line(model.description, config)
         return model, replace(report, lines=[*([line] if line else []), *report.lines])
     reason = "has no published weights" if config.pretrained else "--model.pretrained is off"
     if config.head == "keep":

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.description import NetworkDescription, ShortVideos
+from slowfast_dist.model.foreign.names import few
 from slowfast_dist.model.foreign.recognise import Weights, read_weights, unknown_names
-from slowfast_dist.model.foreign.torch_files import few
 from slowfast_dist.model.heads import HeadStart, describe_head, match_rows
 
 HUB_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
@@ -91,7 +91,7 @@ def load_weights(
         fits = {key: value for key, value in fits.items() if key not in _HEAD}
     model.load_state_dict(fits, strict=False)
     left_out = [key for key in state if key not in own]
-    lines = content.lines(path)
+    lines = content.lines(path) if known.content else []
     lines.append(f"{config.name}: loaded {len(fits)} of {len(own)} tensors from {path}")
     lines.append(describe_head(head, config.head))
     if left_out:

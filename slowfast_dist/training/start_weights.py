@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from math import log, sqrt
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.model.description import NetworkDescription, from_json
+from slowfast_dist.model.foreign.recognise import read_weights
 from slowfast_dist.model.weights import WeightsFile
 from slowfast_dist.runs.best_model import CLIPS_BEFORE, DESCRIPTION, WEIGHTS, clip_facts, read_best
 from slowfast_dist.runs.reading import mapping, read_json, sequence
@@ -59,8 +61,25 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
     content = mapping(read_json(given.parent / DESCRIPTION))
     facts = mapping(content.get("model"))
     network = _network(facts) if given.name == WEIGHTS else None
-    known = WeightsFile(given, _names(content.get("classes")), _text(facts.get("name")), network)
-    return known, mapping(content.get("clip"))
+    classes, model = _names(content.get("classes")), _text(facts.get("name"))
+    if network is not None:
+        return WeightsFile(given, classes, model, network), mapping(content.get("clip"))
+    return _recognised(given, classes, model, mapping(content.get("clip")))
+
+
+def _recognised(
+    path: Path, classes: tuple[str, ...] | None, model: str | None, clip: dict[str, Any]
+) -> tuple[WeightsFile, dict[str, Any]]:
+    """A file that tells of its network by its tensors alone, or of another framework. ``classes``,
+    ``model``, ``clip``: what best_model.json beside it says."""
+    read = read_weights(path)
+    known = WeightsFile(path, classes or read.classes, model, read.description, content=read)
+    if not read.is_foreign:
+        return known, clip
+    known = replace(known, short_videos=read.clip["short_videos"])
+    # Of its pictures only the test's sizes are known, which are not those of the training.
+    told = ("num_frames", "sampling", "sampling_rate", "frame_rate", "short_videos")
+    return known, {name: read.clip[name] for name in told}
 
 
 def _network(facts: Mapping[str, Any]) -> NetworkDescription | None:

@@ -17,3 +17,8 @@ def fusion(stage: int) -> str:
 def block(stage: int, pathway: int, index: int) -> str:
     """What those of a residual block begin with; stages are 1 to 4."""
     return f"blocks.{stage}.multipathway_blocks.{pathway}.res_blocks.{index}."
+
+
+def few(names: list[str]) -> str:
+    """The first names and how many there are."""
+    return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")

@@ -16,10 +16,10 @@ from slowfast_dist.model.description import NetworkDescription, network_defaults
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.foreign import caffe2, mmaction, names, pyslowfast
 from slowfast_dist.model.foreign.configs import parse_python, parse_yaml
-from slowfast_dist.model.foreign.pickles import FileFault
+from slowfast_dist.model.foreign.pickles import FileFault, Inert
 from slowfast_dist.model.foreign.source_facts import SourceFacts, facts_of
 from slowfast_dist.model.foreign.states import State, descend, find_states
-from slowfast_dist.model.foreign.torch_files import few, open_torch
+from slowfast_dist.model.foreign.torch_files import open_torch
 
 FIRST = (f"{names.stem(0)}conv.weight",)
 """The name by which pytorchvideo's layout, which is ours, is known."""
@@ -29,6 +29,19 @@ KNOWN = (
     "zoo's .pkl (conv1_w, t_conv1_w), MMAction2 (backbone.slow_path...)"
 )
 """For a message: the layouts, and how their names begin."""
+
+
+_FIRST_TEST = {"num_frames": 32, "sampling_rate": 2, "short_side": 256, "crop_size": 256}
+CLIPS: dict[str, dict[str, Any]] = {
+    "MMAction2": _FIRST_TEST | {"frame_rate": "video", "short_videos": "loop"},
+}
+"""How frameworks cut the clips of a test of Kinetics, where a file does not tell."""
+
+_OTHER_CLIPS = _FIRST_TEST | {"frame_rate": 30.0, "short_videos": "repeat-last"}
+"""Of PySlowFast and pytorchvideo: at 30 frames a second, whatever the video has."""
+
+LONG_CLIPS = {"slowfast_16x8_r101_50_50": 64}
+"""Frames of a clip of a network, where they are more than 32."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +80,36 @@ class Weights:
     notes: tuple[str, ...] = ()
     """What a person should know of it, a sentence each."""
 
+    @property
+    def clip(self) -> dict[str, Any]:
+        """How its framework cuts the clips of a test, by the names of best_model.json."""
+        usual = CLIPS.get(self.framework, _OTHER_CLIPS) | {"sampling": "dense"}
+        if self.description is not None and self.description.name in LONG_CLIPS:
+            usual = usual | {"num_frames": LONG_CLIPS[self.description.name]}
+        return {**usual, "resize": "short-side", "pixel_aspect": "stored", **self.facts.clip()}
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether a framework wrote it that does something its own way, or tells how."""
+        return self.framework not in ("pytorchvideo", "whole model") or self.facts != SourceFacts()
+
     def lines(self, path: Path) -> list[str]:
         """What a user reads: whose weights these are, and what that sets. Nothing of files whose
         network is as published under its name, by names that are ours."""
-        if self.description is None or (self.framework == "pytorchvideo" and not self.notes):
+        if self.description is None or not (self.is_foreign or self.notes):
             return []
         told = "; ".join((f"{describe(self.description)}", *self.notes))
         return [f"{path}: weights of {self.framework}: {told}"]
 
 
-def read_weights(path: Path, flag: str = "--model.weights") -> Weights:
+def read_weights(
+    path: Path, flag: str = "--model.weights", told: SourceFacts | None = None
+) -> Weights:
     """The tensors of a file of any layout in LAYOUTS, and what is known of their network.
 
-    Raises UserError, naming ``flag`` and the file, for whatever is wrong with it, also for numbers
-    that are not finite.
+    ``told``: what a configuration of theirs says, over what the file itself does. Raises UserError,
+    naming ``flag`` and the file, for whatever is wrong with it, also for numbers that are not
+    finite.
     """
     if not path.is_file():
         raise UserError(f"{flag} {path}: there is no such file")
@@ -97,7 +126,7 @@ def read_weights(path: Path, flag: str = "--model.weights") -> Weights:
             "would mean nothing: give other weights, as those of an earlier epoch"
         )
     try:
-        return _recognised(content, state, tensors)
+        return _recognised(content, state, tensors, told)
     except FileFault as error:
         raise UserError(f"{flag} {path}: {error}: give another file") from None
 
@@ -148,7 +177,9 @@ def _layout(entries: Mapping[str, Any]) -> tuple[Layout, str] | None:
     return None
 
 
-def _recognised(content: Any, state: State, tensors: dict[str, Tensor]) -> Weights:
+def _recognised(
+    content: Any, state: State, tensors: dict[str, Tensor], told: SourceFacts | None
+) -> Weights:
     found = _layout(state.entries)
     if found is None:
         return Weights("unknown", tensors)
@@ -162,8 +193,10 @@ def _recognised(content: Any, state: State, tensors: dict[str, Tensor]) -> Weigh
         ours = mmaction.reorder_head(ours)
     if layout.framework == "PySlowFast's Caffe2":
         ours |= _counters(ours)
-    facts = _own_facts(content, layout)
+    facts = told or _own_facts(content, layout)
+    kept = _own_description(content)
     description, notes = describe_network(layout.framework, ours, facts)
+    description, notes = (kept, []) if kept else (description, notes)
     classes = _classes(content)
     framework = layout.framework
     if framework == "pytorchvideo" and state.whole_model:
@@ -191,6 +224,18 @@ def _own_facts(content: Any, layout: Layout) -> SourceFacts:
         if "not done here" in str(error):
             raise
     return SourceFacts()  # nobody's, or not plain: the tensors tell enough
+
+
+def _own_description(content: Any) -> NetworkDescription | None:
+    """What a whole model of slowfast_dist keeps; None where it keeps none."""
+    state = content.state if isinstance(content, Inert) else None
+    kept = descend(state, "description")
+    if not isinstance(kept, Inert) or not isinstance(kept.state, dict):
+        return None
+    try:
+        return NetworkDescription(**kept.state)
+    except (TypeError, ValueError):
+        return None
 
 
 def _classes(content: Any) -> tuple[str, ...] | None:
@@ -287,4 +332,4 @@ def describe(network: NetworkDescription) -> str:
 
 def unknown_names(tensors: Mapping[str, Tensor]) -> str:
     """For a message: which names were found, and which are known."""
-    return f"names its tensors {few(sorted(tensors))}, and known are {KNOWN}"
+    return f"names its tensors {names.few(sorted(tensors))}, and known are {KNOWN}"

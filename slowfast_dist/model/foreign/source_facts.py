@@ -33,9 +33,11 @@ class SourceFacts:
     crop_size: int | None = None
     short_videos: ShortVideos | None = None
 
+    sampling: Literal["dense", "uniform"] | None = None
+
     def clip(self) -> dict[str, Any]:
-        """What is told of clips, by the names of best_model.json."""
-        names = ("num_frames", "sampling_rate", "frame_rate", "short_side", "crop_size")
+        """What is told of the clips of a test, by the names of best_model.json."""
+        names = ("num_frames", "sampling_rate", "frame_rate", "sampling", "short_side", "crop_size")
         told = {name: getattr(self, name) for name in (*names, "short_videos")}
         return {name: value for name, value in told.items() if value is not None}
 
@@ -75,7 +77,14 @@ def _pyslowfast(config: Mapping[str, Any]) -> SourceFacts:
         frame_rate=_rate(get("DATA", "TARGET_FPS")),
         short_side=_count(get("DATA", "TEST_CROP_SIZE")),
         crop_size=_count(get("DATA", "TEST_CROP_SIZE")),
+        sampling="uniform" if _is_something(config) else "dense",
     )  # fmt: skip
+
+
+def _is_something(config: Mapping[str, Any]) -> bool:
+    """Whether its loader is that of Something-Something, which spreads a clip over the video."""
+    name = descend(config, "TRAIN", "DATASET") or descend(config, "TEST", "DATASET")
+    return isinstance(name, str) and name.lower() == "ssv2"
 
 
 def _mmaction(config: Mapping[str, Any]) -> SourceFacts:

@@ -16,6 +16,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile
 import torch
 from torch import Tensor
 
+from slowfast_dist.model.foreign.names import few
 from slowfast_dist.model.foreign.pickles import ANONYMOUS, FileFault, Inert, Name, read_pickle
 from slowfast_dist.model.foreign.rebuild import (
     REBUILDERS,
@@ -201,8 +202,3 @@ def _open_old(data: bytes, at: int) -> OpenFile:
         return _numbers(memoryview(data)[start : start + size], storage)
 
     return OpenFile(content, read, len(data))
-
-
-def few(names: list[str]) -> str:
-    """The first names and how many there are."""
-    return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
