@@ -195,16 +195,18 @@ class Predictor:
 
 
 def load(run: str | Path) -> Predictor:
-    """The best model of a run's folder, or of its models/ folder alone, on the GPU if there is one.
+    """The best model of a run's folder, or of its models/ folder alone, on the GPU if there is one;
+    or published weights, by a word such as kinetics400:slowfast_r50.
 
     It computes in the precision that the hardware has, as ``predict`` does. Raises UserError where
     there is no such model, or where its files are damaged.
     """
     let_threads_sleep()
     from slowfast_dist.inference.predictor import open_predictor
+    from slowfast_dist.inference.published import run_folder
 
     with _one_line_errors():
-        return Predictor(open_predictor(Path(run)))
+        return Predictor(open_predictor(run_folder(Path(run))))
 
 
 @contextmanager

@@ -101,6 +101,8 @@ def _words(setting: Setting, types: Mapping[str, Any]) -> list[str]:
     values = setting.values
     if most_values(types[setting.flag]) is None and values == ("none",):
         values = ()
+    if not values and get_origin(types[setting.flag]) in (Union, UnionType):  # also a switch
+        values = ("true",)
     if not values:
         return [f"--{setting.flag}"]
     return [f"--{setting.flag}={values[0]}", *values[1:]]
@@ -112,6 +114,11 @@ def most_values(kind: Any) -> int | None:
         parts = get_args(kind)
         return None if Ellipsis in parts else len(parts)
     return 1
+
+
+def is_switch(kind: Any) -> bool:
+    """Whether a flag of this type may stand without a value, and then means true."""
+    return kind is bool or bool in get_args(kind)
 
 
 def describe(kind: Any) -> str:
@@ -127,8 +134,10 @@ def _alternatives(kind: Any) -> list[str]:
         return [name for part in get_args(kind) for name in _alternatives(part)]
     if get_origin(kind) is tuple:
         return ["any number of words"] if most_values(kind) is None else ["two whole numbers"]
+    if kind is bool:
+        return ["true", "false"]
     names = {
-        bool: "true or false", int: "a whole number", float: "a number", str: "a word",
+        int: "a whole number", float: "a number", str: "a word",
         Path: "a path", NoneType: "none",
     }  # fmt: skip
     return [names[kind]]

@@ -94,6 +94,8 @@ def run_command(command: Command, arguments: Sequence[str]) -> None:
         check_paths(config)
     if command.computes:
         let_threads_sleep()
+    if command.computes and command.words[:1] == ("RUN",) and ":" in str(parsed[0]):
+        parsed[0] = load("inference.published:run_folder")(parsed[0])
     load(command.run)(*parsed)
 
 

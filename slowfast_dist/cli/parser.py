@@ -119,7 +119,7 @@ def read_command_line(
         reserved: Collection[str] = ()
         if trains:
             reserved = () if line.preset else preset_names()
-        elif types.get(_flag_name(word)) is bool:
+        elif flags.is_switch(types.get(_flag_name(word))):
             reserved = [other for other in waiting if other.lower() not in ("true", "false")]
         if word in ("-h", "--help"):
             line.help = True
@@ -155,7 +155,8 @@ def read_flag(
         raise UserError(f"{flag}: unknown flag{hint}")
     given = [value] if equals else []
     most = most_values(types[name])
-    fewest = 0 if types[name] is bool or most is None else 1  # two numbers may come as one word
+    # Two numbers may come as one word.
+    fewest = 0 if flags.is_switch(types[name]) or most is None else 1
     given += take_values(words, most and most - len(given), fewest - len(given), reserved)
     if len(given) < fewest:
         raise UserError(f"--{name}: a value is missing: give {flags.describe(types[name])}")

@@ -52,6 +52,10 @@ ModelName = Literal[
     "slowfast_r50", "slowfast_r50_4x16", "slowfast_r101", "slowfast_16x8_r101_50_50",
     "slowfast_tiny",
 ]  # fmt: skip
+DataSet = Literal["kinetics400", "ssv2", "charades"]
+"""Of the published weights."""
+
+Pretrained = Literal["none", "kinetics400", "ssv2", "charades"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Backend = Literal["torch", "onnx", "pt2"]

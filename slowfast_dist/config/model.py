@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from slowfast_dist.config import fields
 from slowfast_dist.config.checks import require
@@ -12,8 +12,10 @@ from slowfast_dist.config.checks import require
 class ModelConfig:
     name: fields.ModelName = "slowfast_r50"
     """Architecture; slowfast_tiny is narrow, for CPUs, and has no published weights."""
-    pretrained: bool = True
-    """Start from the Kinetics-400 weights (torch.hub's cache, else its download)."""
+    pretrained: fields.Pretrained | bool = "kinetics400"
+    """Start from the weights that were published of this data set (torch.hub's cache, else its
+    download): Kinetics-400 has them of every name but slowfast_tiny, Something-Something v2 and
+    Charades of slowfast_r50. true and false: kinetics400 and none."""
     weights: Path | None = None
     """Start from this file: a hub checkpoint, a best_model_weights.pth or a bare state_dict; or
     from a run's best model: its folder, or its models/."""
@@ -34,6 +36,16 @@ class ModelConfig:
     checkpoint_activations: bool = False
     """Forget activations in the forward pass and compute them again in the backward pass: less
     memory, more time."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.pretrained, bool):
+            word = "kinetics400" if self.pretrained else "none"
+            object.__setattr__(self, "pretrained", word)
+
+    @property
+    def published(self) -> fields.DataSet | None:
+        """The data set of `pretrained`; None where it is none."""
+        return None if self.pretrained == "none" else cast(fields.DataSet, self.pretrained)
 
     def check(self) -> None:
         """Raise UserError where both of two exclude each other."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Self
 
@@ -24,8 +25,9 @@ from slowfast_dist.model.description import (
     from_json,
     network_defaults,
 )
+from slowfast_dist.model.hub import hub_file, is_published
 from slowfast_dist.model.inputs import pathways
-from slowfast_dist.model.weights import HUB_FILES, LoadReport, WeightsFile, hub_file, load_weights
+from slowfast_dist.model.weights import LoadReport, WeightsFile, load_weights
 
 STAGES = 5
 """blocks 0 (stem) to 4 have parameters, 5 pools, 6 is the head."""
@@ -205,7 +207,7 @@ def set_norm(model: nn.Module, norm: Norm) -> None:
 
 def starts_pretrained(config: ModelConfig) -> bool:
     """Whether `build_model` loads a backbone."""
-    return config.weights is not None or (config.pretrained and config.name in HUB_FILES)
+    return config.weights is not None or is_published(config.published, config.name)
 
 
 def resolve_norm(config: ModelConfig, loaded: bool) -> Norm:
@@ -242,6 +244,11 @@ def network_line(network: NetworkDescription, config: ModelConfig) -> str | None
     return f"the network is that of the weights: {what}"
 
 
+def _published_file(config: ModelConfig) -> Path:
+    assert config.published is not None
+    return hub_file(config.published, config.name)
+
+
 def build_model(
     config: ModelConfig, classes: int | Sequence[str], known: WeightsFile | None = None
 ) -> tuple[SlowFast, LoadReport]:
@@ -256,12 +263,13 @@ def build_model(
     num_classes = classes if isinstance(classes, int) else len(classes)
     model = SlowFast(choose_network(config, known), num_classes, config.dropout)
     if starts_pretrained(config):
-        known = known or WeightsFile(config.weights or hub_file(config.name))
+        if known is None:
+            known = WeightsFile(config.weights or _published_file(config))
         report = load_weights(model, replace(config, name=model.description.name), names, known)
         told = known.content is not None and known.content.lines(known.path)
         line = None if told else network_line(model.description, config)
         return model, replace(report, lines=[*([line] if line else []), *report.lines])
-    reason = "has no published weights" if config.pretrained else "--model.pretrained is off"
+    reason = "has no published weights" if config.published else "--model.pretrained is off"
     if config.head == "keep":
         raise UserError(
             f"--model.head keep: {config.name} starts from scratch ({reason}), so there is no head "

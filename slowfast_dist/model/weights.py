@@ -1,12 +1,9 @@
-"""Weights for a model: find the file, read it without running anything in it, fit it in."""
+"""Weights for a model: read the file without running anything in it, fit it in."""
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from slowfast_dist.config.errors import UserError
@@ -15,18 +12,6 @@ from slowfast_dist.model.description import NetworkDescription, ShortVideos
 from slowfast_dist.model.foreign.names import few
 from slowfast_dist.model.foreign.recognise import Weights, read_weights, unknown_names
 from slowfast_dist.model.heads import HeadStart, describe_head, match_rows
-
-HUB_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
-"""As in pytorchvideo/models/hub/slowfast.py."""
-
-HUB_FILES = {
-    "slowfast_r50": "SLOWFAST_8x8_R50.pyth",
-    "slowfast_r101": "SLOWFAST_8x8_R101.pyth",
-    "slowfast_16x8_r101_50_50": "SLOWFAST_16x8_R101_50_50.pyth",
-}
-
-DOWNLOAD_TIMEOUT = 30.0
-"""Seconds without a byte after which a download is given up; torch.hub itself waits for ever."""
 
 _HEAD = ("blocks.6.proj.weight", "blocks.6.proj.bias")
 
@@ -114,32 +99,6 @@ def _filled(own: Tensor, theirs: Tensor, rows: tuple[int | None, ...]) -> Tensor
         if row is not None:
             filled[place] = theirs[row]
     return filled
-
-
-def hub_file(name: str) -> Path:
-    """The Kinetics-400 checkpoint in torch.hub's cache, downloaded if it is not there yet.
-
-    Raises UserError if it can be neither found nor downloaded.
-    """
-    file = HUB_FILES[name]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file
-    if path.is_file():
-        return path
-    url = f"{HUB_URL}/{file}"
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path))  # a temporary file, then a rename
-    except (OSError, HTTPException) as error:
-        raise UserError(
-            f"--model.name {name}: its Kinetics-400 weights are not here and {url} cannot be "
-            f"downloaded ({error}): put {file} at {path}, or give its place with "
-            "--model.weights, or start from scratch with --model.pretrained false"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(before)
-    return path
 
 
 def read_state_dict(path: Path, flag: str = "--model.weights") -> dict[str, Tensor]:

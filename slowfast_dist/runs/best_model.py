@@ -57,12 +57,17 @@ def describe_best(
     network: SlowFast, classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig
 ) -> dict[str, Any]:
     """The part of best_model.json that `read_best` needs, in JSON's types."""
-    views = {name: getattr(evaluation, name) for name in ("temporal_views", "spatial_crops")}
     return {
         "model": describe(network),
         "classes": list(classes),
-        "clip": clip_facts(data) | views,
+        "clip": describe_clips(data, evaluation),
     }
+
+
+def describe_clips(data: DataConfig, evaluation: EvaluationConfig) -> dict[str, Any]:
+    """How clips are cut and how many views are scored, in JSON's types."""
+    views = {name: getattr(evaluation, name) for name in ("temporal_views", "spatial_crops")}
+    return clip_facts(data) | views
 
 
 for _settings in (DataConfig, EvaluationConfig):

@@ -22,8 +22,8 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
+from slowfast_dist.model.hub import PUBLISHED, TITLES, is_published
 from slowfast_dist.model.slowfast import SlowFast, rebuild
-from slowfast_dist.model.weights import HUB_FILES
 from slowfast_dist.report.card import CARD, write_card
 from slowfast_dist.runs.best_model import (
     ARCHITECTURE,
@@ -289,16 +289,16 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
     """The settings behind the result, where the weights began, and with what it was made. ``norm``
     is the one that was used; ``environment`` that of environment.json."""
     model, optimizer = config.model, config.optimizer
-    start = "scratch"
+    start, source = "scratch", None
     if model.weights is not None:
         models = model.weights.absolute().name == "models"
         start = _name(model.weights.absolute().parent if models else model.weights)
-    elif model.pretrained and model.name in HUB_FILES:
-        start = HUB_FILES[model.name]
+    elif (data := model.published) and is_published(data, model.name):
+        start, source = PUBLISHED[data][model.name].rpartition("/")[2], TITLES[data]
     versions = environment.get("versions", {})
     return {
         "started_from": start,
-        "pretrained_on": "Kinetics-400" if start in HUB_FILES.values() else None,
+        "pretrained_on": source,
         "epochs": config.epochs,
         "global_batch_size": config.global_batch_size, "micro_batch_size": config.micro_batch_size,
         "optimizer": optimizer.name, "lr": optimizer.lr,

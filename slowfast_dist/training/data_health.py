@@ -18,7 +18,7 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import Loaders, VideoSet
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import gather_list
-from slowfast_dist.model.weights import HUB_FILES
+from slowfast_dist.model.hub import is_published
 from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.log import logger
@@ -44,7 +44,8 @@ def frame_rate_notes(videos: VideoSet, config: Config) -> list[str]:
     tables, usual, whose = (videos.train, videos.val), list[float](), ""
     rates = np.concatenate([table.rates() for table in tables])
     model = config.model
-    if model.weights is None and model.pretrained and model.name in HUB_FILES:
+    kinetics = model.published == "kinetics400" and is_published("kinetics400", model.name)
+    if model.weights is None and kinetics:
         usual = [PRETRAINED_RATE]
         whose = f"the {PRETRAINED_RATE:g} a second that the pretrained network saw"
     elif seen := _rates_of_weights(model.weights):

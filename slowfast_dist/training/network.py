@@ -18,8 +18,9 @@ from slowfast_dist.model import slowfast
 from slowfast_dist.model.convolution import fused_dtypes
 from slowfast_dist.model.description import NetworkDescription, from_json, network_defaults
 from slowfast_dist.model.heads import HeadStart
+from slowfast_dist.model.hub import hub_file, is_published
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
-from slowfast_dist.model.weights import LoadReport, hub_file
+from slowfast_dist.model.weights import LoadReport
 from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.system.log import logger
 from slowfast_dist.training.start_weights import find_weights, other_clips
@@ -107,8 +108,9 @@ def set_up_network(
     is one, for `TrainingState.restore`. Where those of a run saw other clips than ``data`` cuts,
     that is said. Raises UserError for settings that this model or machine has not.
     """
-    if slowfast.starts_pretrained(config) and config.weights is None:
-        run_on_main(accelerator, lambda: str(hub_file(config.name)))  # one download, not W
+    published = config.published
+    if config.weights is None and published and is_published(published, config.name):
+        run_on_main(accelerator, lambda: str(hub_file(published, config.name)))  # one download
     if checkpoint is not None:  # needs no other weights, and its norm is decided
         norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
         config = replace(config, pretrained=False, weights=None, head="auto", norm=norm)

@@ -21,8 +21,8 @@ from slowfast_dist.distributed.failures import faults_as_run_errors, on_peer_los
 from slowfast_dist.distributed.launchers import parent_words
 from slowfast_dist.model.batchnorm import RunningStatistics
 from slowfast_dist.model.description import network_defaults
+from slowfast_dist.model.hub import hub_file
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms, starts_pretrained
-from slowfast_dist.model.weights import hub_file
 from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint, tensor_bytes
 from slowfast_dist.runs.folder import RunFolder, Start, describe_environment, open_run
 from slowfast_dist.runs.reading import mapping
@@ -87,9 +87,10 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
     try:
         if config.model.weights is None and not start.checkpoint:
             check_frames(network_defaults(config.model.name), config.data)
-        if starts_pretrained(config.model) and not (config.model.weights or start.checkpoint):
+        begins = not (config.model.weights or start.checkpoint)
+        if starts_pretrained(config.model) and begins and (data := config.model.published):
             # Before the videos are looked at, which may take long.
-            run_on_main(accelerator, lambda: str(hub_file(config.model.name)))
+            run_on_main(accelerator, lambda: str(hub_file(data, config.model.name)))
         order = stored_classes(start.checkpoint) if start.checkpoint else None
         videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed, order))
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None

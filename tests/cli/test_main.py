@@ -240,7 +240,7 @@ def cpu_seconds(*command: str) -> float:
 def test_help_shows_every_flag_with_a_text_and_the_presets() -> None:
     text = run("train.py", "--help").stdout
     assert "[PRESET] [--config FILE ...]" in text
-    for name in ("demo", "finetune", "original", "slowfast_r101"):
+    for name in ("demo", "finetune", "original", "slowfast_r101", "slowfast_r50_4x16"):
         assert f"  {name} " in text
     lines = [line.strip("│ ") for line in text.splitlines()]
     for flag in flag_types(Config):

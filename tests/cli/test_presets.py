@@ -49,7 +49,7 @@ def written(tmp_path: Path) -> Written:
 
 
 def test_the_shipped_presets() -> None:
-    assert preset_names() == ["demo", "finetune", "original", "slowfast_r101"]
+    assert preset_names() == ["demo", "finetune", "original", "slowfast_r101", "slowfast_r50_4x16"]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -65,7 +65,7 @@ def test_every_preset_can_be_run_and_says_what_it_is(name: str) -> None:
 def test_demo_needs_no_other_argument() -> None:
     config = parsed("demo")
     assert config.data.synthetic and config.data.root is not None
-    assert config.model.name == "slowfast_tiny" and not config.model.pretrained
+    assert (config.model.name, config.model.published) == ("slowfast_tiny", None)
     assert not config.data.flip  # left and right are two of its classes
 
 
@@ -75,7 +75,7 @@ def test_finetune_is_what_is_run_without_a_preset() -> None:
 
 def test_finetune_samples_as_the_weights_were_trained() -> None:
     config = parsed("finetune", *ROOT)
-    assert (config.model.name, config.model.pretrained) == ("slowfast_r50", True)
+    assert (config.model.name, config.model.pretrained) == ("slowfast_r50", "kinetics400")
     assert (config.data.num_frames, config.data.sampling_rate) == (32, 2)
     assert (config.data.short_side, config.data.crop_size) == ((256, 320), 224)
     assert config.data.flip and config.mixed_precision == "auto"
@@ -83,10 +83,24 @@ def test_finetune_samples_as_the_weights_were_trained() -> None:
     assert config.schedule.name == "cosine" and config.schedule.warmup_epochs > 0
 
 
-def test_slowfast_r101_differs_from_finetune_in_the_model_alone() -> None:
-    small, large = parsed("finetune", *ROOT), parsed("slowfast_r101", *ROOT)
-    model = replace(small.model, name="slowfast_r101")
-    assert large == replace(small, output_dir=large.output_dir, model=model)
+@pytest.mark.parametrize("name", ["slowfast_r101", "slowfast_r50_4x16"])
+def test_a_preset_of_a_model_differs_from_finetune_in_the_model_alone(name: Any) -> None:
+    finetune, other = parsed("finetune", *ROOT), parsed(name, *ROOT)
+    model = replace(finetune.model, name=name)
+    assert other == replace(finetune, output_dir=other.output_dir, model=model)
+
+
+@pytest.mark.parametrize(
+    ("words", "pretrained"),
+    [
+        (["--model.pretrained", "false"], "none"), (["--model.pretrained"], "kinetics400"),
+        (["--model.pretrained=true"], "kinetics400"), (["--model.pretrained", "none"], "none"),
+        (["--model.pretrained", "ssv2"], "ssv2"),
+        (["--model.pretrained", "--epochs", "3"], "kinetics400"),
+    ],
+)  # fmt: skip
+def test_pretrained_is_a_switch_and_a_word(words: list[str], pretrained: str) -> None:
+    assert parsed(*ROOT, *words).model.pretrained == pretrained
 
 
 def test_original_is_exactly_the_script() -> None:

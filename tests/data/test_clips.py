@@ -61,6 +61,31 @@ def test_uniform_is_the_original_scripts_and_a_short_video_is_padded_with_its_la
                 assert clip == list(range(n)) + [n - 1] * (t - n)
 
 
+def test_a_loop_goes_on_with_the_first_frame_as_mmaction2_does() -> None:
+    """Its SampleFrames takes the remainder of the numbers by the length of the video."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n, t, rate = (int(v) for v in rng.integers(1, [200, 64, 9]))
+        clip = dense_indices(n, t, rate, float(rng.random()), loop=True)
+        assert clip.tolist() == [(int(clip[0]) + i * rate) % n for i in range(t)]
+        if n < t:
+            assert uniform_indices(n, t, loop=True).tolist() == [i % n for i in range(t)]
+        looped = DataConfig(num_frames=t, sampling_rate=rate, short_videos="loop")
+        assert clip_indices(video(n, 30.0), looped, 0.0).tolist() == [
+            i * rate % n for i in range(t)
+        ]
+
+
+def test_a_loop_by_time_is_that_of_numbers_where_times_are_even() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        n, t, rate = (int(v) for v in rng.integers([2, 1, 1], [60, 40, 6]))
+        offsets = rate * np.arange(t)
+        timed = TimedClips(np.arange(n) / 25, offsets / 25, loop=True)
+        even = dense_indices(n, t, rate, 0.0, loop=True)
+        assert timed.starting_at(0).tolist() == even.tolist()
+
+
 # --- by time -------------------------------------------------------------------------------------
 
 

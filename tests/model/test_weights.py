@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
-from slowfast_dist.model import weights
+from slowfast_dist.model import hub as hub_room
 from slowfast_dist.model.slowfast import SlowFast, build_model
 
 HEAD = {"blocks.6.proj.weight", "blocks.6.proj.bias"}
@@ -213,13 +213,13 @@ def test_file_that_is_not_there_or_holds_no_tensors(tmp_path: Path) -> None:
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where torch.hub would keep slowfast_r50's file; downloads come from tmp_path/server."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(weights, "HUB_URL", (tmp_path / "server").as_uri())
+    monkeypatch.setattr(hub_room, "ZOO_URL", (tmp_path / "server").as_uri())
     return tmp_path / "torch" / "hub" / "checkpoints" / "SLOWFAST_8x8_R50.pyth"
 
 
 def test_pretrained_is_downloaded_once_into_torch_hubs_cache(hub: Path, tmp_path: Path) -> None:
-    server = tmp_path / "server"
-    server.mkdir()
+    server = tmp_path / "server" / "kinetics"
+    server.mkdir(parents=True)
     entries = SlowFast("slowfast_r50", 400, 0.5).state_dict()
     first = "blocks.0.multipathway_blocks.0.conv.weight"
     entries[first].fill_(0.125)

@@ -19,6 +19,7 @@ from slowfast_dist.config.commands import Export
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.training import Config, EvaluationConfig
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.model.description import NetworkDescription
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, describe_best, read_best
 from slowfast_dist.runs.folder import RunFolder
@@ -31,14 +32,15 @@ SMALL = DataConfig(
 
 
 def make_models(
-    folder: Path, name: str, classes: tuple[str, ...], data: DataConfig, videos: Path
-) -> None:
+    folder: Path, network_of: NetworkDescription | str, classes: tuple[str, ...],
+    data: DataConfig, videos: Path,
+) -> None:  # fmt: skip
     """Write a best model as a training does, which tells ``videos`` from each other.
 
     Its BatchNorms have statistics that matter: those of clips of ``videos``.
     """
     torch.manual_seed(0)
-    network = SlowFast(name, len(classes), 0.0)
+    network = SlowFast(network_of, len(classes), 0.0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.momentum = None  # the mean of what it sees

@@ -1,0 +1,97 @@
+"""Published weights and the names of their classes: found, downloaded once, or asked for."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.model import hub
+from slowfast_dist.model.slowfast import SlowFast, build_model, starts_pretrained
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """torch.hub's checkpoints; downloads come from tmp_path/server."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    server = tmp_path / "server"
+    server.mkdir()
+    monkeypatch.setattr(hub, "ZOO_URL", server.as_uri())
+    urls = {"kinetics400": f"{server.as_uri()}/names.json", "ssv2": f"{server.as_uri()}/map.txt"}
+    monkeypatch.setattr(hub, "NAMES_URLS", urls)
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+@pytest.mark.parametrize(
+    ("given", "word", "published"),
+    [
+        (True, "kinetics400", True), (False, "none", False), ("none", "none", False),
+        ("kinetics400", "kinetics400", True), ("charades", "charades", True),
+    ],
+)  # fmt: skip
+def test_true_and_false_stay_words(given: bool, word: str, published: bool) -> None:
+    config = ModelConfig(pretrained=given)
+    assert (config.pretrained, starts_pretrained(config)) == (word, published)
+    assert not starts_pretrained(ModelConfig("slowfast_tiny", given and word == "kinetics400"))
+
+
+@pytest.mark.slow
+def test_data_sets_whose_files_have_one_name_are_kept_apart(cache: Path, tmp_path: Path) -> None:
+    """torch.hub would take Something-Something's for Kinetics'."""
+    for folder, classes in (("kinetics", 400), ("ssv2", 174)):
+        place = tmp_path / "server" / folder
+        place.mkdir()
+        state = SlowFast("slowfast_r50", classes, 0.5).state_dict()
+        torch.save({"model_state": state}, place / "SLOWFAST_8x8_R50.pyth")
+    for word, classes in (("kinetics400", 400), ("ssv2", 174)):
+        config = ModelConfig(pretrained=word, head="keep")  # type: ignore[arg-type]
+        _, report = build_model(config, classes)
+        assert "loaded 662 of 662" in report.lines[0] and "kept as it is" in report.lines[1]
+    assert {path.name for path in cache.iterdir()} == {
+        "SLOWFAST_8x8_R50.pyth", "ssv2_SLOWFAST_8x8_R50.pyth",
+    }  # fmt: skip
+
+
+def test_what_was_never_published_is_refused_with_what_was(cache: Path) -> None:
+    for name in ("slowfast_tiny", "slowfast_r101"):
+        with pytest.raises(UserError, match="--model.pretrained ssv2: there are published weights "
+                                            f"of slowfast_r50, not of {name}: give"):  # fmt: skip
+            build_model(ModelConfig(name, pretrained="ssv2"), 3)  # type: ignore[arg-type]
+
+
+def test_kinetics_names_are_in_the_order_of_the_outputs(cache: Path, tmp_path: Path) -> None:
+    numbers = {f'"class {number:03}"': (number * 7) % 400 for number in range(400)}
+    (tmp_path / "server" / "names.json").write_text(json.dumps(numbers))
+    names = hub.class_names("kinetics400")
+    assert (names[0], names[7], names[14]) == ("class 000", "class 001", "class 002")
+    (tmp_path / "server" / "names.json").unlink()
+    assert hub.class_names("kinetics400") == names
+
+
+def test_lists_of_lines(cache: Path, tmp_path: Path) -> None:
+    lines = [f"Moving [something] {number}" for number in range(174)]
+    (tmp_path / "server" / "map.txt").write_text("\n".join(lines) + "\n")
+    assert hub.class_names("ssv2") == tuple(lines)
+    with pytest.raises(UserError, match=r"charades: the names of its 157 .*Charades_v1_classes.tx"):
+        hub.class_names("charades")
+    actions = [f"c{number:03} Holding {number} clothes" for number in range(157)]
+    (cache / "charades_classnames.txt").write_text("\n".join(actions))
+    assert hub.class_names("charades")[:2] == ("Holding 0 clothes", "Holding 1 clothes")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"a": 0}', '{"a": {}, "b": 1}', json.dumps(dict.fromkeys("ab", 0))]
+)
+def test_a_list_that_is_none_is_named(cache: Path, text: str) -> None:
+    cache.mkdir(parents=True)
+    (cache / "kinetics400_classnames.json").write_text(text)
+    with pytest.raises(UserError, match="is no list of its classes .* remove it to download"):
+        hub.class_names("kinetics400")
+
+
+def test_without_a_network_it_says_what_to_put_where(cache: Path) -> None:
+    place = cache / "kinetics400_classnames.json"
+    with pytest.raises(UserError, match=f"cannot be downloaded .*: put it at {place}"):
+        hub.class_names("kinetics400")
