@@ -10,8 +10,8 @@ DIR: videos to damage; by default $SLOWFAST_DIST_TEST_DATA, and without it small
 names of classes and files, patterns, a run's own files. Each case works or is one line for the
 user.
 
-``python -m tests.campaigns.fuzz pickles [--cases 10000] [--seed 0]``: files of weights, mutated. None
-may execute anything, which Python's audit events tell.
+``python -m tests.campaigns.fuzz pickles [--cases 10000] [--seed 0]``: files of weights, mutated.
+None may execute anything, which Python's audit events tell.
 
 Prints what it did; the exit code is 1 where anything is amiss, and the inputs are then kept.
 """

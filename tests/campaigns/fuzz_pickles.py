@@ -88,10 +88,12 @@ def seeds() -> tuple[bytes, ...]:
     }
     net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
     foreign = {
-        "state_dict": OrderedDict(tensors), "meta": {"cfg": "model = dict(a=1)", "seed": np.int64(3)},
+        "state_dict": OrderedDict(tensors),
+        "meta": {"cfg": "model = dict(a=1)", "seed": np.int64(3)},
         "message_hub": {"log": deque([1.0, 2.0], 3), "marker": Marker(), "set": {1, 2}},
-    }  # fmt: skip
-    blobs = {"conv1_w": np.ones((2, 3), "f4"), "t_conv1_w": np.zeros((2, 3), ">f8"), "lr": np.ones(1)}
+    }
+    arrays = np.ones((2, 3), "f4"), np.zeros((2, 3), ">f8"), np.ones(1)
+    blobs = dict(zip(("conv1_w", "t_conv1_w", "lr"), arrays, strict=True))
     pickles = [pickle.dumps({"blobs": blobs}, protocol) for protocol in range(6)]
     contents = (tensors, foreign, net, {"model_state": tensors, "cfg": "DATA: {MEAN: [1, 2, 3]}"})
     zipped = [_saved(content) for content in contents]
@@ -135,10 +137,20 @@ def _odd_opcodes(data: bytes, draw: Random) -> bytes:
     return bytes(changed)
 
 
+def _odd_byte(data: bytes, draw: Random) -> bytes:
+    """One byte a little other: a size, a length, a letter of a name. Much of it still parses."""
+    changed = bytearray(data)
+    place = draw.randrange(len(changed))
+    changed[place] = (changed[place] + draw.choice((-1, 1, 16))) % 256
+    return bytes(changed)
+
+
 def pickles(folder: Path, draw: Random) -> None:
     """--model.weights, adopt."""
     content, other = draw.choice(seeds()), draw.choice(seeds())
-    if draw.random() < 0.6:
+    if draw.random() < 0.4:
+        content = _in_pickle(content, lambda data: _odd_byte(data, draw))
+    elif draw.random() < 0.6:
         content = _in_pickle(content, lambda data: _odd_opcodes(data, draw))
     elif draw.random() < 0.7:
         content = _in_pickle(content, lambda data: mutate(data, other, draw)[1])

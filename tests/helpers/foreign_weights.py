@@ -67,16 +67,14 @@ def _caffe2(name: str, state: State) -> str:
     """conv1_w, t_res2_0_branch2a_bn_rm, t_res3_3_branch2c_bn_subsample_w, pred_b."""
     leaf = name.rpartition(".")[2]
     norm = "bn" in name
-    short = {"bias": "b", "running_mean": "rm", "running_var": "riv", "weight": "s" if norm else "w"}
-    end = short[leaf]
+    short = {"bias": "b", "running_mean": "rm", "running_var": "riv"}
+    end = short.get(leaf, "s" if norm else "w")
     if name.startswith("head."):
         return f"pred_{end}"
     if found := re.match(r"s([1-4])_fuse", name):
         stage = int(found[1])
-        numbers = [
-            int(part[1]) for key in state
-            if (part := re.match(rf"blocks\.{stage - 1}\.multipathway_blocks\.1\.res_blocks\.(\d+)", key))
-        ]  # fmt: skip
+        blocks = rf"blocks\.{stage - 1}\.multipathway_blocks\.1\.res_blocks\.(\d+)"
+        numbers = [int(part[1]) for key in state if (part := re.match(blocks, key))]
         place = "pool1" if stage == 1 else f"res{stage}_{max(numbers)}_branch2c_bn"
         return f"t_{place}_subsample_{'bn_' * norm}{end}"
     found = re.match(r"s(\d)\.pathway(\d)_(?:stem|res(\d+))\.?(.*)", name)

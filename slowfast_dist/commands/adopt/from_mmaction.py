@@ -86,10 +86,11 @@ def _pipeline(flags: Flags, steps: list[dict[str, Any]]) -> None:
 
 def _network(flags: Flags, facts: SourceFacts) -> None:
     depths = [
-        as_number(flags.get(f"model.backbone.{path}_pathway.depth")) for path in ("slow", "fast")
+        as_number(flags.get(f"model.backbone.{path}_pathway.depth")) or 50
+        for path in ("slow", "fast")
     ]
     names = {(50, 4): "slowfast_r50", (50, 8): "slowfast_r50_4x16", (101, 4): "slowfast_r101"}
-    name = names.get((depths[0] or 50, facts.alpha or 8))  # type: ignore[arg-type]
+    name = names.get((int(depths[0]), facts.alpha or 8))
     if depths[0] != depths[1] or name is None:
         flags.note(f"depths {depths} with speed_ratio {facts.alpha}: no such --model.name")
     else:

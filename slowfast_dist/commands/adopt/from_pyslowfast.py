@@ -157,7 +157,8 @@ def _files(flags: Flags) -> None:
         flags.add("output-dir", output)
     if flags.get("TRAIN.AUTO_RESUME") is True:
         flags.note("TRAIN.AUTO_RESUME: --resume auto, once there is an --output-dir to go on with")
-    views, crops = map(as_number, map(flags.get, ("TEST.NUM_ENSEMBLE_VIEWS", "TEST.NUM_SPATIAL_CROPS")))
+    tests = ("TEST.NUM_ENSEMBLE_VIEWS", "TEST.NUM_SPATIAL_CROPS")
+    views, crops = (as_number(flags.get(key)) for key in tests)
     flags.note(f"test: evaluate RUN --temporal-views {views} --spatial-crops {crops}")
     loss = flags.get("MODEL.LOSS_FUNC")
     if isinstance(loss, str) and loss != "cross_entropy":
