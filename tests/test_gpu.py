@@ -10,9 +10,11 @@ from torch.nn import functional
 
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.model.description import NetworkDescription, network_defaults
 from slowfast_dist.model.inputs import normalise
 from slowfast_dist.training.step import DeviceCopies
 from tests.helpers.training_runs import ROOT, TINY, launch, rows, train, trained
+from tests.model.test_description import MMACTION2
 
 pytestmark = pytest.mark.gpu
 
@@ -153,13 +155,16 @@ def gpu_gradients(model: nn.Module, dtype: torch.dtype | None) -> dict[str, torc
     return {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.parametrize("network", [network_defaults("slowfast_r50"), MMACTION2])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_frames_normalised_in_one_kernel_are_those_of_float32_rounded(dtype: torch.dtype) -> None:
+def test_frames_normalised_in_one_kernel_are_those_of_float32_rounded(
+    dtype: torch.dtype, network: NetworkDescription
+) -> None:
     frames = torch.arange(256, dtype=torch.uint8, device="cuda").reshape(1, 4, 1, 8, 8)
     frames = frames.expand(2, 4, 3, 8, 8)
-    exact = normalise(frames)
+    exact = normalise(frames, network)
     with torch.autocast("cuda", dtype):
-        clip = normalise(frames, dtype=dtype)
+        clip = normalise(frames, network, dtype=dtype)
     assert clip.dtype == dtype
     torch.testing.assert_close(clip, exact.to(dtype), rtol=2 * torch.finfo(dtype).eps, atol=0)
 

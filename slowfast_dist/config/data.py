@@ -12,7 +12,8 @@ from slowfast_dist.config.checks import Remedy, require
 from slowfast_dist.config.errors import UserError
 
 RESNET_ALPHA = 4
-"""Fast frames per slow frame, in every model offered here."""
+"""Fast frames per slow frame of most networks; SlowFast 4x16, which has 8, and those of weights are
+checked once they are known."""
 
 
 @dataclass(frozen=True)

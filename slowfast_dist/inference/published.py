@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -78,11 +79,12 @@ def clips(data: DataSet, name: str) -> DataConfig:
     """How the clips of a data set were cut for a published network: PySlowFast's
     configs/*/pytorchvideo, one view of its tests'."""
     frames = 64 if name == "slowfast_16x8_r101_50_50" else 32
-    uniform = data == "ssv2"  # its short videos are seen whole
-    return DataConfig(
-        num_frames=frames, sampling_rate=2, sampling="uniform" if uniform else "dense",
-        frame_rate="video" if uniform else PRETRAINED_RATE, short_side=(256, 256), crop_size=256,
+    dense = DataConfig(
+        num_frames=frames, sampling_rate=2, frame_rate=PRETRAINED_RATE, short_side=(256, 256),
+        crop_size=256,
     )  # fmt: skip
+    # Something-Something's short videos are seen whole.
+    return replace(dense, sampling="uniform", frame_rate="video") if data == "ssv2" else dense
 
 
 def _put(source: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ al., Model Cards for Model Reporting (FAT* 2019).
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import yaml
 
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.metrics.scores import ALL_CLASSES, over_classes
+from slowfast_dist.model.description import from_json, network_defaults
 from slowfast_dist.report.format import head_parts, interval, score
 from slowfast_dist.runs.best_model import DESCRIPTION, read_description
 from slowfast_dist.system.files import atomic_write, reason_of
@@ -43,6 +45,7 @@ METRICS = {
 """Name below val/ in metrics.jsonl -> the hub's type of metric, and how it is shown."""
 
 _SETTINGS = {
+    "network": "Network", "short_videos": "Short videos",
     "epochs": "Epochs", "global_batch_size": "Batch (videos a step)", "optimizer": "Optimizer",
     "lr": "Learning rate", "backbone_lr_scale": "Backbone's rate over that",
     "weight_decay": "Weight decay", "clip_norm": "Gradient clipped to", "schedule": "Schedule",
@@ -141,6 +144,7 @@ def _facts(description: Mapping[str, Any], files: Sequence[str]) -> dict[str, An
     """What card.md shows; ``val``: the metrics of validation by their names without val/."""
     data, training = description.get("data", {}), description.get("training", {})
     metrics, clip = description.get("metrics", {}), description["clip"]
+    training = {**training, **_unusual(description)}
     val = {k[4:]: v for k, v in metrics.items() if k.startswith("val/") and v is not None}
     if not (over := over_classes(val, len(description["classes"]))):
         val.pop(f"f1_macro{ALL_CLASSES}", None)  # the same number once more
@@ -163,6 +167,18 @@ def _facts(description: Mapping[str, Any], files: Sequence[str]) -> dict[str, An
         "settings": _SETTINGS, "metrics": METRICS,
         "folded_above": FOLDED_ABOVE, "reliable_support": RELIABLE_SUPPORT,
     }  # fmt: skip
+
+
+def _unusual(description: Mapping[str, Any]) -> dict[str, str]:
+    """Of the network and its clips, what is unlike the published ones."""
+    found = {}
+    with suppress(ValueError):  # else another version's
+        network = from_json(description["model"])
+        if unlike := network.differences(network_defaults(network.name)):
+            found["network"] = ", ".join(unlike).replace("_", " ")
+    if description["clip"].get("short_videos") == "loop":
+        found["short_videos"] = "shown again from their first frame"
+    return found
 
 
 def _markdown(text: str) -> str:

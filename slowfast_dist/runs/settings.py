@@ -13,8 +13,13 @@ MOST_BYTES = 1_000_000
 """Size of the largest config.yaml that is read; one with every setting has 2 kB."""
 
 
+OLDER_WORDS = {"model.pretrained": {"true": "kinetics400", "false": "none"}}
+"""What older versions wrote of a setting -> what the same is called now."""
+
+
 def read_settings(path: Path) -> dict[str, str]:
-    """The settings of a config.yaml, spelled as there; lists with spaces. Empty without the file.
+    """The settings of a config.yaml, spelled as there but for OLDER_WORDS; lists with spaces. Empty
+    without the file.
 
     Whatever stands there beside ``name: value`` in groups of one level is left out.
     """
@@ -51,7 +56,11 @@ def _settings(text: str) -> dict[str, str]:
     for key, node in _pairs(root):
         found[key] = _spelled(node)
         found |= {f"{key}.{inner}": _spelled(leaf) for inner, leaf in _pairs(node)}
-    return {flag: value for flag, value in found.items() if value is not None}
+    return {
+        flag: OLDER_WORDS.get(flag, {}).get(value, value)
+        for flag, value in found.items()
+        if value is not None
+    }
 
 
 def _pairs(node: Any) -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from slowfast_dist.config.checks import require
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.model import ModelConfig
@@ -38,14 +39,13 @@ def network_of(state: Mapping[str, Any], name: str) -> NetworkDescription:
         ) from error
 
 
-def check_frames(network: NetworkDescription, data: DataConfig) -> None:
-    """Raise UserError where the slow pathway cannot take every alpha-th frame of a clip."""
+def check_frames(
+    network: NetworkDescription, num_frames: int, flag: str = "data.num-frames"
+) -> None:
+    """Raise UserError where the slow pathway cannot take one frame in alpha of a clip."""
     alpha = network.alpha
-    if data.num_frames % alpha:
-        raise UserError(
-            f"--data.num-frames {data.num_frames}: give a multiple of {alpha}, as the slow pathway "
-            f"of this {network.name} takes one frame in {alpha}"
-        )
+    remedy = f"give a multiple of {alpha}, as the slow pathway of this {network.name} takes one "
+    require(num_frames % alpha == 0, flag, num_frames, f"{remedy}frame in {alpha}")
 
 
 def compile_network(network: nn.Module) -> None:
@@ -108,19 +108,20 @@ def set_up_network(
     is one, for `TrainingState.restore`. Where those of a run saw other clips than ``data`` cuts,
     that is said. Raises UserError for settings that this model or machine has not.
     """
-    published = config.published
-    if config.weights is None and published and is_published(published, config.name):
-        run_on_main(accelerator, lambda: str(hub_file(published, config.name)))  # one download
+    clip: dict[str, Any] | None = None
     if checkpoint is not None:  # needs no other weights, and its norm is decided
         norm = checkpoint.state["norm"] if config.norm == "auto" else config.norm
         config = replace(config, pretrained=False, weights=None, head="auto", norm=norm)
         count = classes if isinstance(classes, int) else len(classes)
         description = network_of(checkpoint.state, config.name)
-        network, report, clip = SlowFast(description, count, config.dropout), LoadReport([]), None
+        network, report = SlowFast(description, count, config.dropout), LoadReport([])
     else:
         known, clip = find_weights(config.weights) if config.weights else (None, None)
+        published = config.published
+        if known is None and published and is_published(published, config.name):
+            run_on_main(accelerator, lambda: str(hub_file(published, config.name)))  # one download
         if data:  # before the weights are read, which may take long
-            check_frames(slowfast.choose_network(config, known), data)
+            check_frames(slowfast.choose_network(config, known), data.num_frames)
         network, report = slowfast.build_model(config, classes, known)
     for line in report.lines:
         logger.info(line)

@@ -86,7 +86,7 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
     recorder = trainer = None
     try:
         if config.model.weights is None and not start.checkpoint:
-            check_frames(network_defaults(config.model.name), config.data)
+            check_frames(network_defaults(config.model.name), config.data.num_frames)
         begins = not (config.model.weights or start.checkpoint)
         if starts_pretrained(config.model) and begins and (data := config.model.published):
             # Before the videos are looked at, which may take long.

@@ -86,7 +86,7 @@ def eager_logits(net: SlowFast, frames: Tensor, autocast: Autocast) -> Tensor:
     """The logits of a clip by pytorchvideo's own modules, in training mode, without a trace."""
     cuda = [frames.device] if frames.is_cuda else []
     with torch.random.fork_rng(cuda), _training_mode(net), torch.no_grad(), autocast():
-        x: Any = pathways(frames)
+        x: Any = pathways(frames, net.description)
         for block in net.blocks:
             x = block(x)
         return x

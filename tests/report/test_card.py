@@ -102,6 +102,18 @@ def test_the_text_tells_counts_scores_and_intervals(models: Path) -> None:
     assert "somebody" not in text and str(models.parent.parent) not in text
 
 
+def test_what_is_unlike_the_published_network_and_its_clips_is_told(models: Path) -> None:
+    write_card(models)
+    assert "| Network |" not in card_body(models) and "| Short videos |" not in card_body(models)
+    content = json.loads((models / "best_model.json").read_text())
+    content["model"] |= {"slow_frames": "stride", "lateral_norm": False}
+    content["clip"]["short_videos"] = "loop"
+    (models / "best_model.json").write_text(json.dumps(content))
+    write_card(models)
+    assert "| Network | slow frames stride, lateral norm false |" in card_body(models)
+    assert "| Short videos | shown again from their first frame |" in card_body(models)
+
+
 def test_a_card_changed_by_hand_is_kept(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -214,6 +214,7 @@ def test_damaged_rows_are_counted_and_the_best_epoch_gives_the_confusion(tmp_pat
 
 def test_the_defaults_are_spelled_as_in_a_config_file() -> None:
     defaults = default_settings()
-    assert defaults["data.short-side"] == "256 320" and defaults["model.pretrained"] == "kinetics400"
+    assert defaults["data.short-side"] == "256 320"
+    assert defaults["model.pretrained"] == "kinetics400"
     assert defaults["optimizer.clip-norm"] == "none" and defaults["epochs"] == "30"
     assert not any(shlex.quote(flag) != flag for flag in defaults)

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from slowfast_dist.config.errors import RunError
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.model.description import NetworkDescription
+from slowfast_dist.model.description import NetworkDescription, network_defaults
 from slowfast_dist.runs.best_model import read_best
+from slowfast_dist.training.network import network_of
 from slowfast_dist.training.start_weights import find_weights
 from tests.helpers.small_model import CLIP, write_model
 from tests.helpers.training_runs import TINY, train, trained
@@ -45,7 +47,8 @@ def test_it_goes_on_to_the_bit_where_the_weights_are_gone(videos: Path, tmp_path
     done = train(*flags, "--output-dir", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     assert "is that of the weights: slowfast_tiny with fusion_kernel 5, slow_f" in done.stdout
-    assert "head: kept, the same 3 classes" in done.stdout and "saw other clips" not in done.stdout
+    assert "head: kept, the same 3 classes" in done.stdout
+    assert "saw other clips: --data.short-side 40 (here 32)\n" in done.stdout  # and loop, as here
     shutil.rmtree(tmp_path / "theirs")
     first = tmp_path / "whole" / "checkpoints" / "step_00000001"
     resumed = trained(tmp_path / "resumed", *flags, "--resume", first)
@@ -59,6 +62,14 @@ def test_it_goes_on_to_the_bit_where_the_weights_are_gone(videos: Path, tmp_path
     assert find_weights(first / "model.safetensors")[0].description == OPEN_MMLAB
     content = json.loads((resumed / "models" / "best_model.json").read_text())
     assert content["model"]["slow_frames"] == "stride" and not content["model"]["lateral_norm"]
+
+
+def test_a_checkpoint_of_an_older_version_is_of_the_published_network() -> None:
+    assert network_of({}, "slowfast_r101") == network_defaults("slowfast_r101")
+    assert network_of({"network": OPEN_MMLAB.as_json()}, "slowfast_r101") == OPEN_MMLAB
+    for broken in (None, [], {"name": 3}, OPEN_MMLAB.as_json() | {"alpha": 0}):
+        with pytest.raises(RunError, match="the checkpoint's network is not one of this version"):
+            network_of({"network": broken}, "slowfast_r101")
 
 
 def test_frames_that_its_slow_pathway_cannot_take_are_one_line(

@@ -32,7 +32,9 @@ from slowfast_dist.commands.benchmark.roofline import (
 from slowfast_dist.commands.benchmark.step_ways import PARTS, PROCESS_WAY, set_up, take_turn
 from slowfast_dist.config.benchmark import BenchmarkStep
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.model.description import network_defaults
 from slowfast_dist.system.files import atomic_write
+from slowfast_dist.training.network import check_frames
 
 
 def run_benchmark(command: BenchmarkStep) -> None:
@@ -42,6 +44,7 @@ def run_benchmark(command: BenchmarkStep) -> None:
     """
     if command.profile is not None:
         require_writable(command.profile)
+    check_frames(network_defaults(command.model), command.num_frames, "num-frames")
     work = count_work(command.model, command.num_classes, command.num_frames, command.crop_size)
     rows: list[dict[str, Any]] = []
     peaks: dict[str, Peak] = {}
