@@ -1,15 +1,9 @@
-"""Settings of another framework -> the flags of a training that does the same."""
+"""The flags that are found in settings of another framework, and what has none."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from slowfast_dist.config.errors import UserError
-from slowfast_dist.model.foreign.pickles import FileFault
-from slowfast_dist.model.foreign.source_facts import facts_of, kind_of
-from slowfast_dist.model.foreign.states import descend
-
-MOST_NAMED = 12
-"""Settings without a counterpart that a line names; of the others it gives the number."""
+from slowfast_dist.model.foreign.names import descend
 
 
 class Flags:
@@ -75,21 +69,3 @@ def _leaves(config: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iter
             yield from _leaves(value, f"{prefix}{name}.", depth + 1)
         else:
             yield f"{prefix}{name}"
-
-
-def converted(config: Mapping[str, Any]) -> list[str]:
-    """A line a flag; then, behind #, what has no flag. Raises UserError."""
-    from slowfast_dist.commands.adopt.from_mmaction import convert as from_mmaction
-    from slowfast_dist.commands.adopt.from_pyslowfast import convert as from_pyslowfast
-
-    try:
-        kind, facts = kind_of(config), facts_of(config)
-    except FileFault as error:
-        raise UserError(f"--config: {error}") from None
-    flags = Flags(config)
-    (from_pyslowfast if kind == "PySlowFast" else from_mmaction)(flags, facts)
-    left = flags.left_over()
-    if left:
-        more = f" and {len(left) - MOST_NAMED} more" if len(left) > MOST_NAMED else ""
-        flags.note(f"without a counterpart: {', '.join(left[:MOST_NAMED])}{more}")
-    return [*flags.lines, *flags.notes]

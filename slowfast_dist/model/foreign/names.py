@@ -1,4 +1,7 @@
-"""Names of the tensors of a SlowFast as pytorchvideo has them, which are ours, and their parts."""
+"""Names of the tensors of a SlowFast as pytorchvideo has them, which are ours, and helpers."""
+
+from collections.abc import Mapping
+from typing import Any
 
 HEAD = "blocks.6.proj."
 """The last linear layer."""
@@ -22,3 +25,10 @@ def block(stage: int, pathway: int, index: int) -> str:
 def few(names: list[str]) -> str:
     """The first names and how many there are."""
     return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
+
+
+def descend(content: Any, *keys: str) -> Any:
+    """What lies at these keys of dicts in each other; None where there is nothing."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, Mapping) else None
+    return content

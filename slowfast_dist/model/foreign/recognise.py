@@ -16,9 +16,10 @@ from slowfast_dist.model.description import NetworkDescription, network_defaults
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.foreign import caffe2, mmaction, names, pyslowfast
 from slowfast_dist.model.foreign.configs import parse_python, parse_yaml
+from slowfast_dist.model.foreign.names import descend
 from slowfast_dist.model.foreign.pickles import FileFault, Inert
 from slowfast_dist.model.foreign.source_facts import SourceFacts, facts_of
-from slowfast_dist.model.foreign.states import State, descend, find_states
+from slowfast_dist.model.foreign.states import State, find_states
 from slowfast_dist.model.foreign.torch_files import open_torch
 
 FIRST = (f"{names.stem(0)}conv.weight",)

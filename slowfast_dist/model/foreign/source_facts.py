@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from slowfast_dist.model.description import Channels, ShortVideos
+from slowfast_dist.model.foreign.names import descend
 from slowfast_dist.model.foreign.pickles import FileFault
-from slowfast_dist.model.foreign.states import descend
 
 PYSLOWFAST: dict[str, Any] = {
     "SLOWFAST": {"ALPHA": 8, "BETA_INV": 8, "FUSION_KERNEL_SZ": 5},

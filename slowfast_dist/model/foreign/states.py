@@ -1,6 +1,6 @@
 """Where in a file the tensors of a network lie: a state_dict at any place, or a whole model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,10 +82,3 @@ def _tensors_of(model: Inert) -> Iterator[tuple[str, StoredTensor | RawArray]]:
                 if len(prefix) > 1000:
                     raise FileFault("holds a model that contains itself")
     raise FileFault(f"holds a model of more than {MOST_MODULES:,} modules")
-
-
-def descend(content: Any, *keys: str) -> Any:
-    """What lies at these keys of dicts in each other; None where there is nothing."""
-    for key in keys:
-        content = content.get(key) if isinstance(content, Mapping) else None
-    return content

@@ -1,6 +1,8 @@
 """A run made of foreign weights answers as the network that they were trained with."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,3 +160,17 @@ def test_a_configuration_beside_it_tells_what_the_file_does_not(source: Path) ->
     best = read_best(adopted(source, config=config))
     assert best.load().description == replace(network_defaults("slowfast_tiny"), alpha=2)
     assert (best.data.num_frames, best.data.frame_rate, best.data.crop_size) == (16, 25.0, 64)
+
+
+def test_a_missing_file_is_said_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from slowfast_dist.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert end.code == 2 and 'torch' not in sys.modules"
+    )
+    for words in (["gone.pth", "--output", "run"], ["--config", "gone.yaml"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "adopt", *words], cwd=tmp_path, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
