@@ -61,10 +61,10 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
     content = mapping(read_json(given.parent / DESCRIPTION))
     facts = mapping(content.get("model"))
     network = _network(facts) if given.name == WEIGHTS else None
-    classes, model = _names(content.get("classes")), _text(facts.get("name"))
+    told, model = _names(content.get("classes")), _text(facts.get("name"))
     if network is not None:
-        return WeightsFile(given, classes, model, network), mapping(content.get("clip"))
-    return _recognised(given, classes, model, mapping(content.get("clip")))
+        return WeightsFile(given, told, model, network), mapping(content.get("clip"))
+    return _recognised(given, told, model, mapping(content.get("clip")))
 
 
 def _recognised(

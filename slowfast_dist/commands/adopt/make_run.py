@@ -3,10 +3,12 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.fields import ModelName
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import Config, EvaluationConfig
 from slowfast_dist.model.foreign import names
@@ -80,9 +82,8 @@ def _write(
     clip = weights.clip
     side = clip.pop("short_side")
     data = replace(DataConfig(), short_side=(side, side), **clip)
-    model = replace(
-        ModelConfig(), name=network.name, weights=Path(os.path.abspath(file)), head="keep"
-    )
+    place = Path(os.path.abspath(file))
+    model = ModelConfig(cast(ModelName, network.name), weights=place, head="keep")
     evaluation = EvaluationConfig()
     config = replace(Config(), output_dir=output, data=data, model=model, evaluation=evaluation)
     validate(replace(config, data=replace(data, root=Path(output))))  # a run names its videos

@@ -102,8 +102,8 @@ def parse_python(text: str) -> dict[str, Any]:
 def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
     """What an expression of plain values is; `Unknown` for any other."""
     match node:
-        case ast.Constant(value=value):
-            return value
+        case ast.Constant(value=constant):
+            return constant
         case ast.Name(id=name):
             return names.get(name, Unknown())
         case ast.List(elts=items):

@@ -305,46 +305,47 @@ def _unescaped(found: re.Match[bytes]) -> bytes:
 
 STOP = ord(".")
 
-_ACTIONS: dict[int, Callable[[_Machine], Any]] = {
-    ord(code) if isinstance(code, str) else code: action
-    for code, action in {
-        # Numbers as in PEP 3154 and the source of Python's pickletools.
-        0x80: lambda m: m.number("<B"),  # PROTO
-        0x95: lambda m: m.take(8),  # FRAME: its length binds nobody
-        "N": lambda m: m.push(None), 0x88: lambda m: m.push(True), 0x89: lambda m: m.push(False),
-        "I": lambda m: m.push(m.decimal(m.line())), "L": lambda m: m.push(m.decimal(m.line())),
-        "J": lambda m: m.push(m.number("<i")), "K": lambda m: m.push(m.number("<B")),
-        "M": lambda m: m.push(m.number("<H")),
-        0x8A: lambda m: m.push(m.integer("<B")), 0x8B: lambda m: m.push(m.integer("<i")),
-        "F": lambda m: m.push(float(m.line())), "G": lambda m: m.push(m.number(">d")),
-        "S": lambda m: m.push(m.quoted()),
-        "T": lambda m: m.push(m.old_text("<i")), "U": lambda m: m.push(m.old_text("<B")),
-        "V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
-        "X": lambda m: m.push(m.text("<I")), 0x8C: lambda m: m.push(m.text("<B")),
-        0x8D: lambda m: m.push(m.text("<Q")),
-        "B": lambda m: m.push(m.raw("<I")), "C": lambda m: m.push(m.raw("<B")),
-        0x8E: lambda m: m.push(m.raw("<Q")), 0x96: lambda m: m.push(m.raw("<Q")),
-        ")": lambda m: m.push(()), "t": lambda m: m.push(tuple(m.unmark())),
-        0x85: lambda m: m.push(m.pop_several(1)), 0x86: lambda m: m.push(m.pop_several(2)),
-        0x87: lambda m: m.push(m.pop_several(3)),
-        "]": lambda m: m.push([]), "l": lambda m: m.push(m.unmark()),
-        "a": _Machine.append, "e": _Machine.append_all,
-        "}": lambda m: m.push({}), "d": _Machine.dictionary,
-        "s": _Machine.put_item, "u": _Machine.put_items,
-        0x8F: lambda m: m.push(Inert(_SET)), 0x90: _Machine.discard_marked,
-        0x91: _Machine.frozen_set,
-        "(": _Machine.mark, "0": _Machine.pop, "1": _Machine.discard_marked,
-        "2": lambda m: m.push(m.stack[-1]),
-        "g": lambda m: m.push(m.memo[m.decimal(m.line())]),
-        "h": lambda m: m.push(m.memo[m.number("<B")]),
-        "j": lambda m: m.push(m.memo[m.number("<I")]),
-        "p": lambda m: m.remember(m.decimal(m.line())), "q": lambda m: m.remember(m.number("<B")),
-        "r": lambda m: m.remember(m.number("<I")), 0x94: lambda m: m.remember(len(m.memo)),
-        "c": lambda m: m.push(m.global_line()), 0x93: lambda m: m.push(m.name(*m.pop_several(2))),
-        "i": _Machine.instance, "o": _Machine.make_of_marked, "R": _Machine.reduce,
-        0x81: lambda m: m.make(2), 0x92: lambda m: m.make(3), "b": _Machine.set_state,
-        "P": lambda m: m.look_up(m.line().decode()), "Q": lambda m: m.look_up(m.stack.pop()),
-        # Not here: extension codes (0x82 to 0x84) and buffers outside the file (0x97, 0x98).
-    }.items()
+_BY_CODE: dict[int | str, Callable[[_Machine], Any]] = {
+    # Numbers as in PEP 3154 and the source of Python's pickletools.
+    0x80: lambda m: m.number("<B"),  # PROTO
+    0x95: lambda m: m.take(8),  # FRAME: its length binds nobody
+    "N": lambda m: m.push(None), 0x88: lambda m: m.push(True), 0x89: lambda m: m.push(False),
+    "I": lambda m: m.push(m.decimal(m.line())), "L": lambda m: m.push(m.decimal(m.line())),
+    "J": lambda m: m.push(m.number("<i")), "K": lambda m: m.push(m.number("<B")),
+    "M": lambda m: m.push(m.number("<H")),
+    0x8A: lambda m: m.push(m.integer("<B")), 0x8B: lambda m: m.push(m.integer("<i")),
+    "F": lambda m: m.push(float(m.line())), "G": lambda m: m.push(m.number(">d")),
+    "S": lambda m: m.push(m.quoted()),
+    "T": lambda m: m.push(m.old_text("<i")), "U": lambda m: m.push(m.old_text("<B")),
+    "V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
+    "X": lambda m: m.push(m.text("<I")), 0x8C: lambda m: m.push(m.text("<B")),
+    0x8D: lambda m: m.push(m.text("<Q")),
+    "B": lambda m: m.push(m.raw("<I")), "C": lambda m: m.push(m.raw("<B")),
+    0x8E: lambda m: m.push(m.raw("<Q")), 0x96: lambda m: m.push(m.raw("<Q")),
+    ")": lambda m: m.push(()), "t": lambda m: m.push(tuple(m.unmark())),
+    0x85: lambda m: m.push(m.pop_several(1)), 0x86: lambda m: m.push(m.pop_several(2)),
+    0x87: lambda m: m.push(m.pop_several(3)),
+    "]": lambda m: m.push([]), "l": lambda m: m.push(m.unmark()),
+    "a": _Machine.append, "e": _Machine.append_all,
+    "}": lambda m: m.push({}), "d": _Machine.dictionary,
+    "s": _Machine.put_item, "u": _Machine.put_items,
+    0x8F: lambda m: m.push(Inert(_SET)), 0x90: _Machine.discard_marked,
+    0x91: _Machine.frozen_set,
+    "(": _Machine.mark, "0": _Machine.pop, "1": _Machine.discard_marked,
+    "2": lambda m: m.push(m.stack[-1]),
+    "g": lambda m: m.push(m.memo[m.decimal(m.line())]),
+    "h": lambda m: m.push(m.memo[m.number("<B")]),
+    "j": lambda m: m.push(m.memo[m.number("<I")]),
+    "p": lambda m: m.remember(m.decimal(m.line())), "q": lambda m: m.remember(m.number("<B")),
+    "r": lambda m: m.remember(m.number("<I")), 0x94: lambda m: m.remember(len(m.memo)),
+    "c": lambda m: m.push(m.global_line()), 0x93: lambda m: m.push(m.name(*m.pop_several(2))),
+    "i": _Machine.instance, "o": _Machine.make_of_marked, "R": _Machine.reduce,
+    0x81: lambda m: m.make(2), 0x92: lambda m: m.make(3), "b": _Machine.set_state,
+    "P": lambda m: m.look_up(m.line().decode()), "Q": lambda m: m.look_up(m.stack.pop()),
+    # Not here: extension codes (0x82 to 0x84) and buffers outside the file (0x97, 0x98).
 }  # fmt: skip
+
+_ACTIONS = {
+    ord(code) if isinstance(code, str) else code: action for code, action in _BY_CODE.items()
+}
 """Of each opcode what it does."""

@@ -119,7 +119,8 @@ class RawArray:
             raw = content.encode("latin-1") if isinstance(content, str) else content
         except UnicodeEncodeError:
             raise FileFault("is damaged: an array of text") from None
-        kind = np.dtype(self.dtype.code).newbyteorder(self.dtype.order)  # type: ignore[call-overload]
+        order: Any = self.dtype.order
+        kind = np.dtype(self.dtype.code).newbyteorder(order)
         array = np.frombuffer(raw, kind).reshape(self.shape, order="F" if self.fortran else "C")
         native: Any = kind.newbyteorder("=")
         return torch.from_numpy(np.array(array, native, order="C"))

@@ -5,6 +5,7 @@ import zipfile
 from io import BytesIO
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from slowfast_dist.model.foreign.recognise import read_weights
 from slowfast_dist.model.foreign.torch_files import open_torch
 from tests.campaigns import fuzz_pickles, fuzz_text
 
-PLAIN = {
+PLAIN: dict[str, Any] = {
     "none": None, "yes": True, "no": False, "small": 7, "large": -(2**40), "real": 0.1,
     "text": "größe", "bytes": b"\x00\xff", "list": [1, [2]], "tuple": (1, (2, 3)), "empty": {},
 }  # fmt: skip

@@ -7,6 +7,7 @@ checkpoints of PySlowFast and MMAction2 give the frameworks' own logits is in do
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from tests.helpers.foreign_weights import (
     random_state,
 )
 
-MMACTION = {"slow_frames": "stride", "mean": mmaction.MEAN, "std": mmaction.STD}
+MMACTION: dict[str, Any] = {"slow_frames": "stride", "mean": mmaction.MEAN, "std": mmaction.STD}
 
 
 def state_of(network: NetworkDescription | str, classes: int = 3) -> State:
