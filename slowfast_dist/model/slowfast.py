@@ -9,13 +9,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.fields import ModelName
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.blocks import pathway_blocks, stage, stem
 from slowfast_dist.model.convolution import compute_dtype
@@ -80,7 +81,8 @@ def plain_network(
             fusion.norm = None
         if not network.lateral_activation:
             fusion.activation = None
-    return plain  # type: ignore[no-any-return]
+    assert isinstance(plain, nn.Module)
+    return plain
 
 
 class SlowFast(nn.Module):
@@ -265,7 +267,8 @@ def build_model(
     if starts_pretrained(config):
         if known is None:
             known = WeightsFile(config.weights or _published_file(config))
-        report = load_weights(model, replace(config, name=model.description.name), names, known)
+        name = cast(ModelName, model.description.name)
+        report = load_weights(model, replace(config, name=name), names, known)
         told = known.content is not None and known.content.lines(known.path)
         line = None if told else network_line(model.description, config)
         return model, replace(report, lines=[*([line] if line else []), *report.lines])

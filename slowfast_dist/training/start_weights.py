@@ -57,7 +57,7 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
         classes = mapping(read_json(given.absolute().parents[2] / "classes.json"))
         names = [classes.get(str(index)) for index in range(len(classes))]
         network = _network(mapping(mapping(read_json(given.parent / "state.json")).get("network")))
-        return WeightsFile(given, _names(names), network and network.name, network), None
+        return WeightsFile(given, _names(names), network.name if network else None, network), None
     content = mapping(read_json(given.parent / DESCRIPTION))
     facts = mapping(content.get("model"))
     network = _network(facts) if given.name == WEIGHTS else None

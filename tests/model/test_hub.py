@@ -58,7 +58,7 @@ def test_what_was_never_published_is_refused_with_what_was(cache: Path) -> None:
     for name in ("slowfast_tiny", "slowfast_r101"):
         with pytest.raises(UserError, match="--model.pretrained ssv2: there are published weights "
                                             f"of slowfast_r50, not of {name}: give"):  # fmt: skip
-            build_model(ModelConfig(name, pretrained="ssv2"), 3)  # type: ignore[arg-type]
+            build_model(ModelConfig(name, pretrained="ssv2"), 3)
 
 
 def test_kinetics_names_are_in_the_order_of_the_outputs(cache: Path, tmp_path: Path) -> None:

@@ -138,11 +138,11 @@ def test_loss_and_gradients_are_those_of_plain_modules(
     plain = with_statistics(SlowFast(network, 4, 0.0))
     set_norm(plain, norm)  # type: ignore[arg-type]
     ours = copy.deepcopy(plain.train())
-    frames = random_frames(time=8)
+    frames = random_frames(time=16)  # of 8 local statistics would be of two values, and not smooth
 
     def layer_by_layer(_: Tensor) -> Tensor:
         clip = normalise(frames, network)
-        x: Any = [clip[:, :, slow_indices(8, network)], clip]
+        x: Any = [clip[:, :, slow_indices(16, network)], clip]
         for block in plain.blocks:
             x = block(x)
         return x
@@ -152,7 +152,9 @@ def test_loss_and_gradients_are_those_of_plain_modules(
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     assert truth.keys() == grads.keys()
     for name, grad in truth.items():
-        torch.testing.assert_close(grads[name], grad, rtol=1e-3, atol=1e-4 * float(grad.norm()))
+        # A shift before a BatchNorm of the batch's own mean has none but rounding.
+        atol = 1e-6 + 1e-4 * float(grad.norm())
+        torch.testing.assert_close(grads[name], grad, rtol=1e-3, atol=atol)
 
 
 @needs_bf16

@@ -4,15 +4,19 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
-from slowfast_dist.config.errors import RunError
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.description import NetworkDescription, network_defaults
 from slowfast_dist.runs.best_model import read_best
-from slowfast_dist.training.network import network_of
+from slowfast_dist.runs.checkpoint import Checkpoint
+from slowfast_dist.training.network import network_of, set_up_network
 from slowfast_dist.training.start_weights import find_weights
 from tests.helpers.small_model import CLIP, write_model
 from tests.helpers.training_runs import TINY, train, trained
@@ -67,9 +71,21 @@ def test_it_goes_on_to_the_bit_where_the_weights_are_gone(videos: Path, tmp_path
 def test_a_checkpoint_of_an_older_version_is_of_the_published_network() -> None:
     assert network_of({}, "slowfast_r101") == network_defaults("slowfast_r101")
     assert network_of({"network": OPEN_MMLAB.as_json()}, "slowfast_r101") == OPEN_MMLAB
-    for broken in (None, [], {"name": 3}, OPEN_MMLAB.as_json() | {"alpha": 0}):
+    damaged: list[Any] = [None, [], {"name": 3}, OPEN_MMLAB.as_json() | {"alpha": 0}]
+    for broken in damaged:
         with pytest.raises(RunError, match="the checkpoint's network is not one of this version"):
             network_of({"network": broken}, "slowfast_r101")
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_a_run_that_goes_on_looks_for_no_published_weights() -> None:
+    """There are none of this name, and who begins with it is told so."""
+    config, accelerator = ModelConfig("slowfast_tiny", pretrained="ssv2"), Accelerator(cpu=True)
+    state = {"norm": "local", "network": OPEN_MMLAB.as_json()}
+    network, head = set_up_network(config, 3, accelerator, Checkpoint({}, {}, {}, state))
+    assert network.description == OPEN_MMLAB and network.norm == "local" and head is None
+    with pytest.raises(UserError, match="published weights of slowfast_r50, not of slowfast_tiny"):
+        set_up_network(config, 3, accelerator, None)
 
 
 def test_frames_that_its_slow_pathway_cannot_take_are_one_line(
