@@ -86,6 +86,11 @@ _TABLE = (
     Command("export", "commands.export.command:run_export", "config.commands:Export", ("RUN",),
             "Write a run's best model as onnx, pt2 or safetensors: RUN --format FORMAT [flags].",
             computes=True),
+    Command("adopt", "commands.adopt.command:run_adopt", "config.commands:Adopt", ("[FILE]",),
+            "Make a run of weights of PySlowFast, MMAction2 and others: FILE [flags].",
+            usage="[FILE]", computes=True,
+            note="adopt FILE --classes classes.txt --output RUN makes a run; adopt --config FILE "
+                 "prints flags."),
     Command("report", "report.command:run_report", "config.commands:Report", ("RUN...",),
             "Write an HTML page about a run, or one that compares several: RUN... [flags]."),
     Command("model-card", "commands.hub:run_model_card", "config.commands:ModelCard", ("RUN",),

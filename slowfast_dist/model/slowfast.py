@@ -269,7 +269,8 @@ def build_model(
             known = WeightsFile(config.weights or _published_file(config))
         name = cast(ModelName, model.description.name)
         report = load_weights(model, replace(config, name=name), names, known)
-        line = network_line(model.description, config)
+        told = known.content is not None and known.content.lines(known.path)
+        line = None if told else network_line(model.description, config)
         return model, replace(report, lines=[*([line] if line else []), *report.lines])
     reason = "has no published weights" if config.published else "--model.pretrained is off"
     if config.head == "keep":

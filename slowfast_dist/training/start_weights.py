@@ -1,6 +1,7 @@
 """The weights that a training starts from: which file, of which classes, and whether they fit."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import log, sqrt
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.description import NetworkDescription, from_json
+from slowfast_dist.model.foreign.recognise import read_weights
 from slowfast_dist.model.hub import hub_file
 from slowfast_dist.model.slowfast import starts_pretrained
 from slowfast_dist.model.weights import WeightsFile
@@ -72,12 +74,27 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
         return WeightsFile(given, _names(names), network.name if network else None, network), None
     content = mapping(read_json(given.parent / DESCRIPTION))
     facts = mapping(content.get("model"))
-    network = None
-    if given.name == WEIGHTS:
-        network = _network(facts)
+    network = _network(facts) if given.name == WEIGHTS else None
+    told, model = _names(content.get("classes")), _text(facts.get("name"))
+    if network is not None:
         given = find_best_weights(given.parent, "--model.weights")
-    known = WeightsFile(given, _names(content.get("classes")), _text(facts.get("name")), network)
-    return known, mapping(content.get("clip"))
+        return WeightsFile(given, told, model, network), mapping(content.get("clip"))
+    return _recognised(given, told, model, mapping(content.get("clip")))
+
+
+def _recognised(
+    path: Path, classes: tuple[str, ...] | None, model: str | None, clip: dict[str, Any]
+) -> tuple[WeightsFile, dict[str, Any]]:
+    """A file that tells of its network by its tensors alone, or of another framework. ``classes``,
+    ``model``, ``clip``: what best_model.json beside it says."""
+    read = read_weights(path)
+    known = WeightsFile(path, classes or read.classes, model, read.description, content=read)
+    if not read.is_foreign:
+        return known, clip
+    known = replace(known, short_videos=read.clip["short_videos"])
+    # Of its pictures only the test's sizes are known, which are not those of the training.
+    told = ("num_frames", "sampling", "sampling_rate", "frame_rate", "short_videos")
+    return known, {name: read.clip[name] for name in told}
 
 
 def _network(facts: Mapping[str, Any]) -> NetworkDescription | None:

@@ -10,6 +10,9 @@ DIR: videos to damage; by default $SLOWFAST_DIST_TEST_DATA, and without it small
 names of classes and files, patterns, a run's own files. Each case works or is one line for the
 user.
 
+``python -m tests.campaigns.fuzz pickles [--cases 10000] [--seed 0]``: files of weights, mutated.
+None may execute anything, which Python's audit events tell.
+
 Prints what it did; the exit code is 1 where anything is amiss, and the inputs are then kept.
 """
 
@@ -37,7 +40,9 @@ def main(arguments: list[str]) -> int:
     videos.add_argument("--source", type=Path)
     text = commands.add_parser("text", help="all else that is read from outside")
     text.add_argument("--cases", type=int, default=5000)
-    for command in (videos, text):  # also behind the command's name
+    pickles = commands.add_parser("pickles", help="files of weights")
+    pickles.add_argument("--cases", type=int, default=10_000)
+    for command in (videos, text, pickles):  # also behind the command's name
         command.add_argument("--seed", type=int, default=argparse.SUPPRESS)
         command.add_argument("--output", type=Path, default=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -51,7 +56,8 @@ def main(arguments: list[str]) -> int:
             root, Path(source) if source else None, options.files, options.good, options.seed
         )
     else:
-        well = fuzz_text(root, options.cases, options.seed)
+        chosen = {"targets": ["pickles"]} if options.command == "pickles" else {}
+        well = fuzz_text(root, options.cases, options.seed, **chosen)
     if well and options.output is None:
         shutil.rmtree(root)
     elif not well:

@@ -22,7 +22,7 @@ import psutil
 from slowfast_dist.cli.main import one_line
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing import manifest as group_pattern
-from tests.campaigns import fuzz_given, fuzz_left, fuzz_runs
+from tests.campaigns import fuzz_given, fuzz_left, fuzz_pickles, fuzz_runs
 
 Case = Callable[[Path, Random], None]
 """Makes one input in an empty folder and gives it to the program."""
@@ -38,7 +38,7 @@ TARGETS: dict[str, Case] = {
     for case in (
         fuzz_given.config_file, fuzz_given.command_line, fuzz_given.csv_list, fuzz_given.names,
         fuzz_given.patterns, fuzz_left.best_model, fuzz_left.weights, fuzz_left.checkpoint,
-        fuzz_left.resume, fuzz_left.run_files, fuzz_left.probe_cache,
+        fuzz_left.resume, fuzz_left.run_files, fuzz_left.probe_cache, fuzz_pickles.pickles,
         fuzz_runs.cache_segment, fuzz_runs.page, fuzz_runs.model_card, fuzz_runs.prepared,
     )
 }  # fmt: skip

@@ -1,0 +1,1 @@
+"""The command ``adopt``: weights of another program become a run; its settings become flags."""
