@@ -134,7 +134,7 @@ def test_a_download_is_looked_at_before_it_is_kept(
     infinite = {key: value * float("inf") for key, value in good.items() if "weight" in key}
     refused: list[tuple[object, str]] = [
         (others, "are other weights"), (headless, "are other weights"),
-        ({**good, **infinite}, "inf|finite|not a number"), (Path("x"), "pickled Python object"),
+        ({**good, **infinite}, "inf|finite|not a number"), (Path("x"), "holds no tensors"),
         ({}, "holds no tensors"),
     ]  # fmt: skip
     for content, said in refused:

@@ -188,7 +188,7 @@ def test_a_file_of_other_weights_is_refused(models: Path, backend: Backend) -> N
     ("change", "word"),
     [
         (lambda content: content["classes"].reverse(), "(classes ["),
-        (lambda content: content["clip"].update(crop_size=64), "(crop_size 32)"),
+        (lambda content: content["clip"].update(crop_size=24), "(crop_size 32)"),
         (lambda content: content["clip"].update(sampling="uniform"), "(sampling dense)"),
         (lambda content: content.update(epoch=4), "(epoch 3)"),
     ],

@@ -27,6 +27,7 @@ from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_
 from slowfast_dist.config.commands import EvaluateCommand, Predict
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing as probe_all
+from slowfast_dist.data.workers import START_METHOD
 from slowfast_dist.data.clips import dense_indices
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.inference.predictor import Predictor, open_predictor
@@ -227,6 +228,9 @@ def test_what_hangs_or_crashes_the_decoder_costs_only_itself(
 
     monkeypatch.setattr(guard, "read_views", read)
     monkeypatch.setattr(guard, "DECODE_SECONDS", 4.0)
+    # Forked, so that what is patched here is so there.
+    monkeypatch.setenv(START_METHOD, "fork")
+    monkeypatch.setattr(guard, "threads", lambda: 1)
     for name in ("hangs.mp4", "crashes.mp4"):
         os.symlink(files[0], tmp_path / name)
     given = [tmp_path / "hangs.mp4", files[0], tmp_path / "crashes.mp4", *files[1:4]]
