@@ -76,7 +76,7 @@ def _parse_words(command: Command, arguments: Sequence[str]) -> list[Any] | None
 
 
 def _preset_note() -> str:
-    presets = "\n".join(f"  {name:<15}{preset_summary(name)}" for name in preset_names())
+    presets = "\n".join(f"  {name:<19}{preset_summary(name)}" for name in preset_names())
     return (
         f"PRESET comes first; without one it is {DEFAULT_PRESET}:\n{presets}\n\n"
         "--config files go over the preset, a later one over an earlier, flags over all.\n\n"

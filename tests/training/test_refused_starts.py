@@ -56,7 +56,7 @@ REFUSED: dict[str, Any] = {
         c, checkpoint=CheckpointConfig(monitor="val/top5_accuracy", mode="max")
     ),
     "fp16 needs a GPU": lambda c, _: replace(c, mixed_precision="fp16"),
-    "does not fit --model.name": other_weights,
+    "names its tensors": other_weights,
     "broken": broken_videos,
 }
 """What each says -> the settings that it is said of."""
