@@ -79,6 +79,11 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
 def _inside(root: Path, names: Sequence[str], table: Path, data: Path) -> list[int]:
     """Which of the videos that ``table`` names lie below ``root``; that others do not is said."""
     inside = [row for row, name in enumerate(names) if is_below(root, name, follow=True)]
+    if names and not inside:
+        raise NoVideosError(
+            f"{table} names no validation video that lies below {root}, and a run may be another's",
+            f"the run's validation videos do not lie below {root}",
+        )
     if len(inside) < len(names):
         logger.warning(
             f"{table}: {len(names) - len(inside)} of {len(names)} validation videos are not below "

@@ -33,7 +33,7 @@ from slowfast_dist.data.loaders import readable_videos
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.metrics.uncertainty import bootstrap_intervals, reliability
 from slowfast_dist.runs.predictions import read_predictions
-from slowfast_dist.runs.videos import own_validation, trained_on
+from slowfast_dist.runs.videos import NoVideosError, own_validation, trained_on
 from tests.helpers.model_folders import replace_weights
 from tests.helpers.shapes import write_disc
 from tests.helpers.training_runs import TINY, launch, rows, trained
@@ -339,7 +339,8 @@ def test_videos_that_the_model_was_trained_on_are_counted(
 def test_remarks_on_the_runs_own_list_are_said(
     run: Path, models: Path, others: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    paths = sorted(others.rglob("*.mp4"))
+    shutil.copytree(others, tmp_path / "here")
+    paths = [path.relative_to(tmp_path) for path in sorted((tmp_path / "here").rglob("*.mp4"))]
     rows = [f"{path},{path.parent.name},{'val' if n else 'test'}" for n, path in enumerate(paths)]
     (tmp_path / "val.csv").write_text("\n".join(["path,class,split", *rows, ""]))
     config = models.parent / "config.yaml"
@@ -349,6 +350,10 @@ def test_remarks_on_the_runs_own_list_are_said(
         assert len(readable_videos(listing, place, "data").videos) == 6  # one is none
     said = f"{tmp_path / 'val.csv'}: 7 rows of split val are taken, 1 others left out"
     assert said in caplog.messages
+    rows = [f"{path},{path.parent.name},val" for path in sorted(others.rglob("*.mp4"))]
+    (tmp_path / "val.csv").write_text("\n".join(["path,class,split", *rows, ""]))
+    with pytest.raises(NoVideosError, match="names no validation video that lies below"):
+        own_validation(models, CLASSES)
 
 
 def test_the_summary_shows_intervals_and_the_hardest_mistakes(
@@ -509,7 +514,7 @@ def test_a_pickled_object_in_place_of_the_weights_is_not_executed(
     pickle.loads(pickle.dumps(Trap(sprung)))
     sprung.rmdir()  # the trap works
     torch.save({"blocks.0": Trap(sprung)}, weights)
-    assert "could run code" in mistake(models, others)
+    assert "holds no tensors by name" in mistake(models, others)
     weights.write_bytes(pickle.dumps(Trap(sprung)))
     assert mistake(models, others).startswith(f"RUN {weights}: ")
     assert not sprung.exists()

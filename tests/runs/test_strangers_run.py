@@ -117,7 +117,7 @@ def best(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
         ("clip", "sampling_rate", 10**18, "is damaged"),
         ("clip", "sampling_rate", 10**7, "sampling-rate 10000000: give at most 1000000"),
         ("clip", "num_frames", 4 * 10**6, "num-frames 4000000: give"),
-        ("clip", "num_frames", 9, "num-frames 9: give a multiple of 4"),
+        ("clip", "num_frames", 9, "num_frames is 9, no multiple of alpha 4"),
         ("clip", "crop_size", 10**5, "crop-size 100000: give at most 4096"),
         ("clip", "short_side", 10**5, "give at most 8192"), ("clip", "short_side", 8, "crop-size"),
         ("clip", "spatial_crops", 2, "give 1 or 3"), ("clip", "frame_rate", 10**400, "frame_rate"),
