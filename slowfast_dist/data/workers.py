@@ -308,9 +308,13 @@ class _WatchedIterator(_MultiProcessingDataLoaderIter):
                 how += ": by a person, or by the kernel as memory ran out (its log tells)"
             how += ": fewer --data.num-workers or a smaller --micro-batch-size take less"
         elif code == -signal.SIGBUS:
+            if isinstance(worker, Process):  # its batches count to the container's memory
+                lacked, more = "no memory", "memory limit"
+            else:
+                lacked, more = "no space in /dev/shm", "--shm-size (Docker)"
             how += (
-                ": no memory, or no space where it is shared, was left, or a file was cut while it "
-                "was read: a larger --shm-size (Docker), or --data.num-workers 0"
+                f": {lacked} was left, or a file was cut while it was read: a larger {more}, or "
+                "--data.num-workers 0"
             )
         return f"a loader's process was ended: {how}"
 

@@ -141,7 +141,8 @@ def error_of(clips: EvaluationClips, kind: type[EvaluationClips], how: Any = Non
     ("how", "said"),
     [
         (signal.SIGKILL, "was ended: signal SIGKILL: .*fewer --data.num-workers"),
-        (signal.SIGBUS, "was ended: signal SIGBUS: no memory, .*--shm-size .*--data.num-workers 0"),
+        (signal.SIGBUS, "was ended: signal SIGBUS: no memory was left, .*: a larger memory limit, "
+                        "or --data.num-workers 0$"),
         (signal.SIGSEGV, "was ended: signal SIGSEGV$"),
         (OSError(24, "Too many open files"), r"failed: OSError: \[Errno 24\] Too many open files$"),
     ],
