@@ -1,12 +1,14 @@
 """How loaders' processes start, by every method, what they need, and what is said where they end.
 """
 
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from multiprocessing.context import set_spawning_popen
 from pathlib import Path
@@ -26,6 +28,7 @@ from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.data.workers import WorkerPlan, end_workers, plan_workers
 from slowfast_dist.system import cgroups, cpus
+from slowfast_dist.system.workers.context import Process
 from slowfast_dist.system.workers.shared import Shared, _unpack, shared_copy
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.training_runs import ROOT
@@ -168,6 +171,49 @@ def test_a_bug_in_a_worker_stays_one(clips: EvaluationClips) -> None:
         list(loader)
     end_workers(loader)
     assert not isinstance(got.value, WorkerError)
+
+
+def idle() -> None:
+    time.sleep(600)
+
+
+@linux
+def test_the_end_of_the_workers_is_theirs_alone(clips: EvaluationClips) -> None:
+    """A program that trains may have processes of its own."""
+    loader = make_evaluation_loader(clips, 2, 2, 0, 1, pin=False)
+    next(iter(loader))
+    own = list(loader._iterator._workers)  # type: ignore[union-attr]
+    other = multiprocessing.get_context("fork").Process(target=idle, daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that this process has threads
+        other.start()
+    try:
+        end_workers(loader)
+        assert [worker.is_alive() for worker in own] == [False, False]
+        assert other.is_alive()
+    finally:
+        other.kill()
+        other.join()
+
+
+@linux
+def test_where_one_does_not_start_the_others_end(
+    clips: EvaluationClips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+
+    def start(process: Any) -> None:
+        if started:
+            raise WorkerError("of the test")
+        started.append(process)
+        own_start(process)
+
+    own_start = Process.start
+    monkeypatch.setattr(Process, "start", start)
+    with pytest.raises(WorkerError, match="of the test"):
+        list(make_evaluation_loader(clips, 2, 2, 0, 1, pin=False))
+    started[0].join(60)
+    assert started[0].exitcode == -signal.SIGKILL
 
 
 @linux
