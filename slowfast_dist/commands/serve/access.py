@@ -134,8 +134,8 @@ class TokenMiddleware:
         ]
         if self._is(self.token, *(text.encode("latin-1") for text in bearer)):
             return True
-        # As a browser reads them: Python's SimpleCookie drops all of them at the first odd one, which
-        # any other program on this host may have set.
+        # As a browser reads them: Python's SimpleCookie drops all of them at the first odd one,
+        # which any other program on this host may have set.
         cookie = cookie_parser(headers.get("cookie", "")).get(self.cookie)
         return cookie is not None and self._is(self.value.encode(), cookie.encode())
 

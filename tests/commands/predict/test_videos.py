@@ -27,9 +27,9 @@ from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_
 from slowfast_dist.config.commands import EvaluateCommand, Predict
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing as probe_all
-from slowfast_dist.data.workers import START_METHOD
 from slowfast_dist.data.clips import dense_indices
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.workers import START_METHOD
 from slowfast_dist.inference.predictor import Predictor, open_predictor
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.video import guarded_reader as guard
