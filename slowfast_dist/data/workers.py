@@ -298,6 +298,8 @@ class _WatchedIterator(_MultiProcessingDataLoaderIter):
     def _process_data(self, data: Any, *others: Any) -> Any:
         if isinstance(data, ExceptionWrapper):
             cause = str(data.exc_msg).strip().splitlines()[-1]
+            if issubclass(data.exc_type, WorkerError):  # of its own decoding process
+                raise WorkerError(cause.partition(": ")[2])
             if issubclass(data.exc_type, (OSError, MemoryError)) or "allocate memory" in cause:
                 raise WorkerError(f"a loader's process failed: {cause}")
         return super()._process_data(data, *others)

@@ -185,6 +185,14 @@ def test_a_worker_that_cannot_start_says_why_at_once(
 
 
 @linux
+def test_a_decoding_process_that_cannot_start_is_one_line(
+    clips: EvaluationClips, looks: list[float]
+) -> None:
+    said = "a decoding process does not start: no memory"
+    assert error_of(clips, looks, Ends, WorkerError(said)) == said
+
+
+@linux
 def test_a_bug_in_a_worker_stays_one(clips: EvaluationClips) -> None:
     made = Ends(clips.videos, clips.data)
     made.how = RuntimeError("of the test")
