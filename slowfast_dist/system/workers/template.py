@@ -53,16 +53,21 @@ class Template:
     """This process's template: ``fork`` starts a worker from it."""
 
     def __init__(self, module: str) -> None:
-        """Start it; ``module``: what it imports, where it does not share this one's imports."""
+        """Start it; ``module``: what it imports, where it does not share this one's imports.
+        Raises WorkerError where it cannot be started."""
         self.owner = os.getpid()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            if threads() == 1:
-                self._fork(theirs)
-            else:
-                self._execute(theirs, module)
+        try:
+            with theirs:
+                if threads() == 1:
+                    self._fork(theirs)
+                else:
+                    self._execute(theirs, module)
+        except OSError as error:  # no more processes, or no memory for one
+            self._socket.close()
+            raise WorkerError(f"no worker can be started: {error.strerror or error}") from error
 
     def _fork(self, theirs: socket.socket) -> None:
         """A copy of this process: at once, and with all that it has imported."""
@@ -97,8 +102,15 @@ class Template:
         """
         place = {"folder": os.getcwd(), "path": sys.path, "environment": dict(os.environ)}
         content = json.dumps(place).encode() + b"\n" + work
-        payload = new_memory(len(content))
-        reader, writer = os.pipe()
+        try:
+            payload = new_memory(len(content))
+            try:
+                reader, writer = os.pipe()
+            except OSError:
+                os.close(payload)
+                raise
+        except OSError as error:  # no memory, or no more open files
+            raise WorkerError(f"no worker can be started: {error.strerror or error}") from error
         try:
             mapped(payload, len(content))[:] = memoryview(content)
             streams = [fd if _is_open(fd) else payload for fd in (1, 2)]

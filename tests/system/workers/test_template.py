@@ -1,10 +1,14 @@
 """A template that does not answer is said with what it does, and given up."""
 
+import errno
+import gc
 import logging
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -12,7 +16,7 @@ import pytest
 from slowfast_dist.config.errors import WorkerError
 from slowfast_dist.system.workers import status
 from slowfast_dist.system.workers import template as module
-from slowfast_dist.system.workers.template import Template
+from slowfast_dist.system.workers.template import Template, start_template
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the template is for Linux alone")
 
@@ -45,3 +49,30 @@ def test_one_that_does_not_answer_is_given_up(
     assert len(os.listdir("/proc/self/fd")) == files - 1  # its socket
     template.end()
     assert not psutil.pid_exists(template.pid)
+
+
+@pytest.mark.parametrize("kind", ["forked", "started anew"])
+def test_a_limit_of_processes_or_files_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def refuse(*arguments: Any, **others: Any) -> Any:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    gc.collect()
+    files = sorted(os.listdir("/proc/self/fd"))
+    said = "^no worker can be started: Resource temporarily unavailable$"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "threads", lambda: 1 if kind == "forked" else 2)
+        patch.setattr(os, "fork", refuse)
+        patch.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(WorkerError, match=said):
+            Template("json")
+    assert sorted(os.listdir("/proc/self/fd")) == files
+    template = start_template()
+    files = sorted(os.listdir("/proc/self/fd"))
+    for what, name in ((module, "new_memory"), (os, "pipe")):
+        with monkeypatch.context() as patch:
+            patch.setattr(what, name, refuse)
+            with pytest.raises(WorkerError, match=said):
+                template.fork(b"", [])
+        assert sorted(os.listdir("/proc/self/fd")) == files
