@@ -87,15 +87,17 @@ make_venv() {
     "$python" -m venv .venv || fail "'$python -m venv .venv' failed: see above"
 }
 
+# Not grep -q in the next two: it leaves at the first line that fits, and a program that still writes
+# then fails, and with it the whole pipe (pipefail).
 sees_nvidia() {
-    nvidia-smi --list-gpus 2>/dev/null | grep -q ^GPU || [ -e /dev/nvidia0 ] ||
+    nvidia-smi --list-gpus 2>/dev/null | grep ^GPU >/dev/null || [ -e /dev/nvidia0 ] ||
         [ -e /proc/driver/nvidia/version ]
 }
 
 # reaches_cpu_build FLAG...: whether pip, with these flags, finds the CPU build of the pinned torch.
 reaches_cpu_build() {
     .venv/bin/python -m pip index versions --disable-pip-version-check "$@" torch 2>/dev/null |
-        grep -qE "[ ,(]${torch//./\\.}\+cpu([,)]|$)"
+        grep -E "[ ,(]${torch//./\\.}\+cpu([,)]|$)" >/dev/null
 }
 
 # Sets $build, and $cpu_index where the CPU build is on an index that pip's settings do not name; and

@@ -264,7 +264,15 @@ class _WatchedLoader(DataLoader[Batch]):
 class _WatchedIterator(_MultiProcessingDataLoaderIter):
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._killed_before = out_of_memory_kills()
-        super().__init__(loader)
+        try:
+            super().__init__(loader)
+        except BaseException:
+            # One did not start: no loader has this iterator, by which the others could be ended.
+            if not getattr(self, "_worker_pids_set", True):
+                for worker in self._workers:
+                    worker.kill()
+                self._shutdown = True
+            raise
 
     def _try_get_data(self, timeout: float = LOOK_SECONDS) -> Any:
         waited = 0.0
@@ -290,6 +298,8 @@ class _WatchedIterator(_MultiProcessingDataLoaderIter):
     def _process_data(self, data: Any, *others: Any) -> Any:
         if isinstance(data, ExceptionWrapper):
             cause = str(data.exc_msg).strip().splitlines()[-1]
+            if issubclass(data.exc_type, WorkerError):  # of its own decoding process
+                raise WorkerError(cause.partition(": ")[2])
             if issubclass(data.exc_type, (OSError, MemoryError)) or "allocate memory" in cause:
                 raise WorkerError(f"a loader's process failed: {cause}")
         return super()._process_data(data, *others)
@@ -308,9 +318,13 @@ class _WatchedIterator(_MultiProcessingDataLoaderIter):
                 how += ": by a person, or by the kernel as memory ran out (its log tells)"
             how += ": fewer --data.num-workers or a smaller --micro-batch-size take less"
         elif code == -signal.SIGBUS:
+            if isinstance(worker, Process):  # its batches count to the container's memory
+                lacked, more = "no memory", "memory limit"
+            else:
+                lacked, more = "no space in /dev/shm", "--shm-size (Docker)"
             how += (
-                ": no memory, or no space where it is shared, was left, or a file was cut while it "
-                "was read: a larger --shm-size (Docker), or --data.num-workers 0"
+                f": {lacked} was left, or a file was cut while it was read: a larger {more}, or "
+                "--data.num-workers 0"
             )
         return f"a loader's process was ended: {how}"
 
@@ -327,12 +341,14 @@ def end_workers(*loaders: DataLoader[Any]) -> None:
     is_first = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_first else None
     try:
-        for worker in multiprocessing.active_children():
+        iterators = [loader._iterator for loader in loaders]
+        ours = [one for one in iterators if isinstance(one, _MultiProcessingDataLoaderIter)]
+        for worker in (worker for iterator in ours for worker in iterator._workers):
             worker.kill()
+        for iterator in ours:
+            iterator._shutdown_workers()  # or torch would go on asking how they are
         for loader in loaders:
-            iterator, loader._iterator = loader._iterator, None
-            if isinstance(iterator, _MultiProcessingDataLoaderIter):
-                iterator._shutdown_workers()  # or torch would go on asking how they are
+            loader._iterator = None
     finally:
         if is_first:
             signal.signal(signal.SIGCHLD, handler)

@@ -155,7 +155,11 @@ class _Slots:
     def __init__(self, size: int) -> None:
         count = max(1, SLOT_BYTES // size)
         self.file = new_memory(count * size)  # what is never written to takes no memory
-        self.memory = mapped(self.file, count * size)
+        try:
+            self.memory = mapped(self.file, count * size)
+        except OSError:
+            os.close(self.file)
+            raise
         self.free = [number * size for number in reversed(range(count))]
         """Where the parts begin that are free; the child is to write into the last one."""
 
@@ -179,17 +183,32 @@ class _Child:
     def __init__(self, size: int) -> None:
         self.owner = os.getpid()
         self.size = size
-        self.slots = _Slots(size)
-        self.pipe, theirs = Pipe()
         _, _unreaped[:] = psutil.wait_procs(_unreaped, timeout=0)
         self._executed: subprocess.Popen[bytes] | None = None
-        with theirs:  # closed, so that the end of the child is the end of the pipe
-            forks = threads() == 1
-            pid = self._fork(theirs) if forks else self._execute(theirs)
-        os.close(self.slots.file)
+        try:
+            self.slots = _Slots(size)
+            try:
+                pid = self._start()
+            finally:
+                os.close(self.slots.file)
+        except OSError as error:  # no more processes or files, or no memory for one
+            raise WorkerError(
+                f"a decoding process does not start: {error.strerror or error}: end other "
+                "programs, or raise the limit that is met, of processes, open files (ulimit -u, "
+                "-n) or memory"
+            ) from error
         self.process = psutil.Process(pid)
-        if not forks:
+        if self._executed is not None:
             self._wait_for_start()
+
+    def _start(self) -> int:
+        self.pipe, theirs = Pipe()
+        with theirs:  # closed, so that the end of the child is the end of the pipe
+            try:
+                return self._fork(theirs) if threads() == 1 else self._execute(theirs)
+            except OSError:
+                self.pipe.close()
+                raise
 
     def _fork(self, theirs: Connection) -> int:
         pid = os.fork()

@@ -1,12 +1,14 @@
 """How loaders' processes start, by every method, what they need, and what is said where they end.
 """
 
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from multiprocessing.context import set_spawning_popen
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError, WorkerError
@@ -26,6 +29,7 @@ from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.data.workers import WorkerPlan, end_workers, plan_workers
 from slowfast_dist.system import cgroups, cpus
+from slowfast_dist.system.workers.context import Process
 from slowfast_dist.system.workers.shared import Shared, _unpack, shared_copy
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.training_runs import ROOT
@@ -83,18 +87,20 @@ if __name__ == "__main__":
 """Clips by a worker of each start method that is named, "" being our own."""
 
 
-def test_every_start_method_gives_the_same_clips(videos: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("methods", [("", "fork"), ("forkserver", "spawn")])
+def test_every_start_method_gives_the_same_clips(
+    videos: Any, tmp_path: Path, methods: tuple[str, str]
+) -> None:
     """What a program or a Python has as its default changes nothing; what the environment variable
     names is taken."""
     (tmp_path / "script.py").write_text(METHODS)
     done = subprocess.run(
-        [sys.executable, tmp_path / "script.py", videos.path("H.264"), "spawn",
-         "", "fork", "forkserver", "spawn"],
+        [sys.executable, tmp_path / "script.py", videos.path("H.264"), "spawn", *methods],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     usual = "template" if sys.platform == "linux" else "spawn"
-    assert done.stdout.split() == [usual, "fork", "forkserver", "spawn"]
+    assert done.stdout.split() == [method or usual for method in methods]
 
 
 def test_an_unknown_start_method_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,17 +128,34 @@ class CannotStart(EvaluationClips):
         raise ImportError("libcodec.so.7: cannot open shared object file")
 
 
-def error_of(clips: EvaluationClips, kind: type[EvaluationClips], how: Any = None) -> str:
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds of each look for a batch that begins when a worker has ended already."""
+    found: list[float] = []
+
+    def look(iterator: Any, timeout: float) -> Any:
+        if not all(worker.is_alive() for worker in iterator._workers):
+            found.append(timeout)
+        return own_look(iterator, timeout)
+
+    own_look = _MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", look)
+    return found
+
+
+def error_of(
+    clips: EvaluationClips, looks: list[float], kind: type[EvaluationClips], how: Any = None
+) -> str:
+    """What is said of a loader whose worker ends, at once: after one look at most."""
     made = kind(clips.videos, clips.data)
     vars(made)["how"] = how
     loader = make_evaluation_loader(made, 1, 1, 0, 1, pin=False)
-    begun = time.monotonic()
     try:
         with pytest.raises(WorkerError) as caught:
             list(loader)
     finally:
         end_workers(loader)
-    assert time.monotonic() - begun < 30
+    assert looks in ([], [workers.LOOK_SECONDS])
     return str(caught.value)
 
 
@@ -141,21 +164,32 @@ def error_of(clips: EvaluationClips, kind: type[EvaluationClips], how: Any = Non
     ("how", "said"),
     [
         (signal.SIGKILL, "was ended: signal SIGKILL: .*fewer --data.num-workers"),
-        (signal.SIGBUS, "was ended: signal SIGBUS: no memory, .*--shm-size .*--data.num-workers 0"),
+        (signal.SIGBUS, "was ended: signal SIGBUS: no memory was left, .*: a larger memory limit, "
+                        "or --data.num-workers 0$"),
         (signal.SIGSEGV, "was ended: signal SIGSEGV$"),
         (OSError(24, "Too many open files"), r"failed: OSError: \[Errno 24\] Too many open files$"),
     ],
 )
 def test_the_end_of_a_worker_is_said_with_its_cause(
-    clips: EvaluationClips, how: Any, said: str
+    clips: EvaluationClips, looks: list[float], how: Any, said: str
 ) -> None:
-    assert re.search(f"^a loader's process {said}", error_of(clips, Ends, how))
+    assert re.search(f"^a loader's process {said}", error_of(clips, looks, Ends, how))
 
 
 @linux
-def test_a_worker_that_cannot_start_says_why_at_once(clips: EvaluationClips) -> None:
+def test_a_worker_that_cannot_start_says_why_at_once(
+    clips: EvaluationClips, looks: list[float]
+) -> None:
     said = "a loader's process could not start: ImportError: libcodec.so.7: cannot open shared"
-    assert error_of(clips, CannotStart).startswith(said)
+    assert error_of(clips, looks, CannotStart).startswith(said)
+
+
+@linux
+def test_a_decoding_process_that_cannot_start_is_one_line(
+    clips: EvaluationClips, looks: list[float]
+) -> None:
+    said = "a decoding process does not start: no memory"
+    assert error_of(clips, looks, Ends, WorkerError(said)) == said
 
 
 @linux
@@ -167,6 +201,49 @@ def test_a_bug_in_a_worker_stays_one(clips: EvaluationClips) -> None:
         list(loader)
     end_workers(loader)
     assert not isinstance(got.value, WorkerError)
+
+
+def idle() -> None:
+    time.sleep(600)
+
+
+@linux
+def test_the_end_of_the_workers_is_theirs_alone(clips: EvaluationClips) -> None:
+    """A program that trains may have processes of its own."""
+    loader = make_evaluation_loader(clips, 2, 2, 0, 1, pin=False)
+    next(iter(loader))
+    own = list(loader._iterator._workers)  # type: ignore[union-attr]
+    other = multiprocessing.get_context("fork").Process(target=idle, daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that this process has threads
+        other.start()
+    try:
+        end_workers(loader)
+        assert [worker.is_alive() for worker in own] == [False, False]
+        assert other.is_alive()
+    finally:
+        other.kill()
+        other.join()
+
+
+@linux
+def test_where_one_does_not_start_the_others_end(
+    clips: EvaluationClips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+
+    def start(process: Any) -> None:
+        if started:
+            raise WorkerError("of the test")
+        started.append(process)
+        own_start(process)
+
+    own_start = Process.start
+    monkeypatch.setattr(Process, "start", start)
+    with pytest.raises(WorkerError, match="of the test"):
+        list(make_evaluation_loader(clips, 2, 2, 0, 1, pin=False))
+    started[0].join(60)
+    assert started[0].exitcode == -signal.SIGKILL
 
 
 @linux

@@ -130,6 +130,29 @@ def test_before_sudo_is_called_a_line_says_what_for(clone: Path) -> None:
     assert re.search(r"cannot make virtual environments: install python3\.\d+-venv", done.stderr)
 
 
+@pytest.mark.parametrize("function", ["sees_nvidia", "reaches_cpu_build"])
+def test_a_program_that_says_more_after_the_wanted_line_is_understood(
+    tmp_path: Path, function: str
+) -> None:
+    """More than a pipe holds: it still writes when the line is found."""
+    setup = (ROOT / "launch" / "setup.sh").read_text()
+    body = re.search(rf"^{function}\(\) {{.*?^}}$", setup, re.MULTILINE | re.DOTALL)
+    assert body is not None
+    words = "#!/usr/bin/env bash\necho '%s'\nfor i in {1..20000}; do echo more; done || exit 1\n"
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for path, line in {
+        "nvidia-smi": "GPU 0: NVIDIA H200", ".venv/bin/python": "Available versions: 1.2+cpu, 1.1",
+    }.items():  # fmt: skip
+        (tmp_path / path).write_text(words % line)
+        (tmp_path / path).chmod(0o755)
+    script = f"set -euo pipefail; torch=1.2; trap '' PIPE; {body[0]}; {function}"
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env={**os.environ, "PATH": path}, timeout=120
+    )
+    assert done.returncode == 0
+
+
 def test_the_hashed_files_hold_what_constraints_pin() -> None:
     pinned = pins(ROOT / "constraints.txt")
     locked: dict[str, str] = {}

@@ -1,6 +1,7 @@
 """A decoder that hangs or dies costs its video and a time limit, and leaves nothing behind."""
 
 import csv
+import errno
 import gc
 import os
 import pickle
@@ -17,6 +18,7 @@ import psutil
 import pytest
 import torch
 
+from slowfast_dist.config.errors import WorkerError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video import guarded_reader as guard
 from slowfast_dist.video.container import DecodeError
@@ -300,6 +302,33 @@ def test_a_forked_or_pickled_copy_makes_its_own_child(good: Path, reader: Guarde
     del copy
     assert not psutil.pid_exists(made)
     assert np.array_equal(read(reader, good, good), expected) and child_of(reader) == own
+
+
+@pytest.mark.parametrize("what", ["memory", "map", "pipe", "process"])
+def test_a_child_that_cannot_start_is_one_line_and_leaves_no_file(
+    good: Path, either: GuardedReader, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """At a limit of processes or files, or without memory."""
+
+    def refuse(*arguments: Any, **others: Any) -> Any:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    info = probe_file(good)
+    gc.collect()
+    before = sorted(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        if what == "process":
+            patch.setattr(os, "fork", refuse)
+            patch.setattr(subprocess, "Popen", refuse)
+        else:
+            name = {"memory": "new_memory", "map": "mapped", "pipe": "Pipe"}[what]
+            patch.setattr(guard, name, refuse)
+        said = "^a decoding process does not start: Resource temporarily unavailable: .*ulimit -u"
+        with pytest.raises(WorkerError, match=said):
+            either.read(good, INDICES, info, "pyav", VIEW)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    expected = read_frames(good, INDICES, info, "pyav", VIEW)
+    assert np.array_equal(read(either, good, good), expected)
 
 
 STOPPED = """

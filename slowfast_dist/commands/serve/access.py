@@ -12,11 +12,11 @@ import ipaddress
 import json
 import socket
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -134,11 +134,10 @@ class TokenMiddleware:
         ]
         if self._is(self.token, *(text.encode("latin-1") for text in bearer)):
             return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
-        except CookieError:
-            return False
-        return cookie is not None and self._is(self.value.encode(), cookie.value.encode())
+        # As a browser reads them: Python's SimpleCookie drops all of them at the first odd one,
+        # which any other program on this host may have set.
+        cookie = cookie_parser(headers.get("cookie", "")).get(self.cookie)
+        return cookie is not None and self._is(self.value.encode(), cookie.encode())
 
     @staticmethod
     def _is(wanted: bytes, *given: bytes) -> bool:

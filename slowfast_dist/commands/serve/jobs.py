@@ -20,7 +20,9 @@ from slowfast_dist.commands.predict.videos import (
 )
 from slowfast_dist.commands.predict.windows import Stopped
 from slowfast_dist.commands.serve.upload import Upload
+from slowfast_dist.config.errors import WorkerError
 from slowfast_dist.inference.predictor import Predictor
+from slowfast_dist.system.log import logger
 from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.video.container import DecodeError
 
@@ -160,6 +162,9 @@ class JobQueue:
             return error
         except Stopped:
             pass
+        except WorkerError as error:
+            logger.warning(str(error), extra={"stderr": True})
+            return HTTPException(503, f"the server cannot read videos now: {error}")
         except Exception as error:
             traceback.print_exc()
             text = f"the server failed ({type(error).__name__}): see its terminal"

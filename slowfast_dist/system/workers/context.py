@@ -12,7 +12,8 @@ from typing import Any
 
 from slowfast_dist.system.workers import template
 from slowfast_dist.system.workers.queues import Event, Queue
-from slowfast_dist.system.workers.template import Status, start_template
+from slowfast_dist.system.workers.status import Status
+from slowfast_dist.system.workers.template import start_template
 
 LOST = 255
 """The exit code of a worker of which nothing is known, as the template has ended: what the

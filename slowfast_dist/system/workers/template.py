@@ -22,7 +22,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,6 +31,7 @@ from typing import Any, NoReturn
 from slowfast_dist.config.errors import WorkerError
 from slowfast_dist.system import signals
 from slowfast_dist.system.workers.shared import mapped, new_memory
+from slowfast_dist.system.workers.status import Status
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Environment in which numpy and torch start no threads when they are imported."""
@@ -39,10 +39,6 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 LOOK_SECONDS = 5.0
 """Seconds after which a template looks whether its owner lives, where its socket does not tell, as
 a copy of the owner holds that open."""
-
-SLOW_SECONDS = 30.0
-"""Seconds without a start after which it is said that one is waited for: longer than torch's import
-takes from a disk, shorter than from a network drive that is just waking up."""
 
 MOST_FILES = 250
 """Descriptors that go with one message: Linux allows 253."""
@@ -57,21 +53,27 @@ class Template:
     """This process's template: ``fork`` starts a worker from it."""
 
     def __init__(self, module: str) -> None:
-        """Start it; ``module``: what it imports, where it does not share this one's imports."""
+        """Start it; ``module``: what it imports, where it does not share this one's imports.
+        Raises WorkerError where it cannot be started."""
         self.owner = os.getpid()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            if threads() == 1:
-                self._fork(theirs)
-            else:
-                self._execute(theirs, module)
+        try:
+            with theirs:
+                if threads() == 1:
+                    self._fork(theirs)
+                else:
+                    self._execute(theirs, module)
+        except OSError as error:  # no more processes, or no memory for one
+            self._socket.close()
+            raise WorkerError(f"no worker can be started: {error.strerror or error}") from error
 
     def _fork(self, theirs: socket.socket) -> None:
         """A copy of this process: at once, and with all that it has imported."""
         _flush()
-        if os.fork():
+        self.pid = os.fork()
+        if self.pid:
             return
         try:
             signals.ignore_stops()
@@ -90,6 +92,7 @@ class Template:
             stdin=subprocess.DEVNULL, pass_fds=(number,), process_group=0,
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
         )  # fmt: skip
+        self.pid = self._process.pid
 
     def fork(self, work: bytes, fds: Sequence[int]) -> tuple[int, int]:
         """Start a worker that unpickles ``work`` and runs it, with copies of ``fds``.
@@ -99,8 +102,15 @@ class Template:
         """
         place = {"folder": os.getcwd(), "path": sys.path, "environment": dict(os.environ)}
         content = json.dumps(place).encode() + b"\n" + work
-        payload = new_memory(len(content))
-        reader, writer = os.pipe()
+        try:
+            payload = new_memory(len(content))
+            try:
+                reader, writer = os.pipe()
+            except OSError:
+                os.close(payload)
+                raise
+        except OSError as error:  # no memory, or no more open files
+            raise WorkerError(f"no worker can be started: {error.strerror or error}") from error
         try:
             mapped(payload, len(content))[:] = memoryview(content)
             streams = [fd if _is_open(fd) else payload for fd in (1, 2)]
@@ -113,11 +123,24 @@ class Template:
             os.close(writer)
             os.close(payload)
         status = Status(reader)
-        pid = status.wait_for_start()
-        if pid is None:
+        try:
+            pid = status.wait_for_start(self.pid)
+            if pid is None:
+                raise WorkerError(
+                    f"no worker can be started: {status.error or self.how_it_ended()}"
+                )
+        except BaseException as error:
             os.close(reader)
-            raise WorkerError(f"no worker can be started: {status.error or self.how_it_ended()}")
+            if isinstance(error, TimeoutError):
+                self._kill()  # or it would start the worker when it wakes up
+                raise WorkerError(f"no worker can be started: {error}") from None
+            raise
         return pid, reader
+
+    def _kill(self) -> None:
+        if self.is_usable():  # so it has not ended, and the number is its own
+            os.kill(self.pid, signal.SIGKILL)
+        self._socket.close()
 
     def how_it_ended(self, error: OSError | None = None) -> str:
         code = None
@@ -129,7 +152,7 @@ class Template:
 
     def is_usable(self) -> bool:
         """False in a copy of its owner, and where it has ended."""
-        if self.owner != os.getpid():
+        if self.owner != os.getpid() or self._socket.fileno() < 0:
             return False
         poll = select.poll()
         poll.register(self._socket, 0)
@@ -140,41 +163,6 @@ class Template:
         self._socket.close()
         if self._process is not None:
             self._process.wait()
-
-
-class Status:
-    """What is told of a worker, a line of JSON each: {"pid"}, {"error": why it did not start}, and
-    at last {"code"}: its exit code, or minus the number of a signal."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.error: str | None = None
-        self.code: int | None = None
-        self.pid: int | None = None
-        self._unread = b""
-
-    def read(self, seconds: float | None) -> bool:
-        """Take in what there is, after waiting at most so long for some; False at its end."""
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        if not poll.poll(None if seconds is None else 1e3 * max(0.0, seconds)):
-            return True
-        content = os.read(self.fd, 1 << 16)
-        *lines, self._unread = (self._unread + content).split(b"\n")
-        for line in lines:
-            for name, value in json.loads(line).items():
-                setattr(self, name, value)
-        return bool(content)
-
-    def wait_for_start(self) -> int | None:
-        begun, said = time.monotonic(), False
-        while self.pid is None and self.code is None and self.read(1.0):
-            if not said and time.monotonic() - begun > SLOW_SECONDS:
-                from slowfast_dist.system.log import logger
-
-                logger.info(f"a worker has not started in {SLOW_SECONDS:.0f} s: waiting for it")
-                said = True
-        return self.pid
 
 
 preloaded = "slowfast_dist"

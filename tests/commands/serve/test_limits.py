@@ -232,3 +232,26 @@ def test_uploads_of_all_kinds_leave_files_and_memory_as_they_were(
         assert server.left_soon() == [] and server.has_closed_all_but(files)
         assert after_memory < memory + 60e6
         assert server.log.read_text() == ""
+
+
+FULL = """
+import errno
+import slowfast_dist.video.guarded_reader as guard
+def refuse(size): raise OSError(errno.ENOMEM, "Cannot allocate memory")
+guard.new_memory = refuse
+"""
+"""No decoding process can be started."""
+
+
+@pytest.mark.slow
+def test_a_machine_without_memory_is_said_in_one_line(
+    run: Path, tmp_path: Path, video: Path
+) -> None:
+    with Server(run, tmp_path / "server", before=FULL) as server:
+        status, answer = server.predict(video.read_bytes())
+        cause = "a decoding process does not start: Cannot allocate memory"
+        assert status == 503 and answer["error"].startswith(
+            f"the server cannot read videos now: {cause}"
+        )
+        said = server.log.read_text()
+        assert f"warning: {cause}" in said and "Traceback" not in said
