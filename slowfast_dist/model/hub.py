@@ -1,6 +1,5 @@
 """Published weights and the names of their classes: torch.hub's cache, else a download into it."""
 
-import json
 import os
 import re
 import socket
@@ -13,6 +12,7 @@ import torch
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import DataSet
 from slowfast_dist.model.weights import HEAD, read_state_dict
+from slowfast_dist.system.parsing import parse_json
 
 ZOO_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo"
 """As in pytorchvideo/models/hub/slowfast.py; its docs/source/model_zoo.md lists the files."""
@@ -154,7 +154,7 @@ def _read_names(text: str, kind: str) -> tuple[str, ...]:
     if kind == "txt":  # Charades' begin with their numbers: c000 Holding some clothes
         lines = [line.strip() for line in text.splitlines()]
         return tuple(re.sub(r"^c\d{3}\s+", "", line) for line in lines if line)
-    numbers = {str(name).strip('"'): number for name, number in json.loads(text).items()}
+    numbers = {str(name).strip('"'): number for name, number in parse_json(text).items()}
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise ValueError("its numbers are not those of outputs")
     return tuple(sorted(numbers, key=lambda name: int(numbers[name])))

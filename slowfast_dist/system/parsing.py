@@ -1,4 +1,6 @@
-"""JSON and YAML that others may have written, bounded in nesting: all such text is read here.
+"""JSON and YAML that others may have written, bounded in nesting: files of runs, exports, presets,
+lists of classes and configurations in files of weights. Annotations have readers of their own
+(`annotations`), and what processes of one run send each other is their own.
 
 How many bytes are read of a file at all its reader says (`runs.reading`, `cli.presets`).
 """
