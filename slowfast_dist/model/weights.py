@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
-from slowfast_dist.model.description import NetworkDescription, ShortVideos
+from slowfast_dist.model.description import NetworkDescription
 from slowfast_dist.model.foreign.names import few
 from slowfast_dist.model.foreign.recognise import Weights, read_weights, unknown_names
 from slowfast_dist.model.heads import HeadStart, describe_head, match_rows
@@ -20,14 +20,12 @@ HEAD = ("blocks.6.proj.weight", "blocks.6.proj.bias")
 @dataclass(frozen=True)
 class WeightsFile:
     """A file of weights and what is known of it: the classes of its head's rows in their order, the
-    --model.name that it was saved from, the network that it is of, and what its clips did beyond
-    the end of a short video. None: not known."""
+    --model.name that it was saved from, and the network that it is of. None: not known."""
 
     path: Path
     classes: tuple[str, ...] | None = None
     model: str | None = None
     description: NetworkDescription | None = None
-    short_videos: ShortVideos | None = None
     content: Weights | None = field(default=None, compare=False, repr=False)
     """What was read of it, where it was read already."""
 

@@ -1,7 +1,6 @@
 """The weights that a training starts from: which file, of which classes, and whether they fit."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import log, sqrt
 from pathlib import Path
 from typing import Any
@@ -58,9 +57,7 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
         except UserError as error:
             raise UserError(f"--model.weights {str(error).removeprefix('RUN ')}") from None
         path = find_best_weights(best.folder, "--model.weights")
-        known = WeightsFile(
-            path, best.classes, best.model["name"], from_json(best.model), best.data.short_videos
-        )
+        known = WeightsFile(path, best.classes, best.model["name"], from_json(best.model))
         return known, mapping(mapping(read_json(best.folder / DESCRIPTION)).get("clip"))
     if facts := _export_metadata(given):
         model = _text(facts.get("model"))
@@ -91,7 +88,6 @@ def _recognised(
     known = WeightsFile(path, classes or read.classes, model, read.description, content=read)
     if not read.is_foreign:
         return known, clip
-    known = replace(known, short_videos=read.clip["short_videos"])
     # Of its pictures only the test's sizes are known, which are not those of the training.
     told = ("num_frames", "sampling", "sampling_rate", "frame_rate", "short_videos")
     return known, {name: read.clip[name] for name in told}
