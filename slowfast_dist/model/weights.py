@@ -28,14 +28,18 @@ class WeightsFile:
     description: NetworkDescription | None = None
     content: Weights | None = field(default=None, compare=False, repr=False)
     """What was read of it, where it was read already."""
+    sha256: str | None = None
+    """Of the file that ``content`` was read of, where that is known."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What the user reads of a model's start, a line an entry, and how its head began."""
+    """What the user reads of a model's start, a line an entry, and how its head began; and the
+    SHA-256 of the file that was read, where that is known."""
 
     lines: list[str]
     head: HeadStart | None = None
+    sha256: str | None = None
 
 
 def load_weights(
@@ -80,7 +84,7 @@ def load_weights(
     lines.append(describe_head(head, config.head))
     if left_out:
         lines.append(f"left out, the model has no such tensor: {few(left_out)}")
-    return LoadReport(lines, head)
+    return LoadReport(lines, head, known.sha256)
 
 
 def _head_rows(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> int | None:

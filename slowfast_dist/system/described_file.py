@@ -63,16 +63,16 @@ T = TypeVar("T")
 
 def find_described(
     path: Path, description: str, sha256: str | None, described: Callable[[], str | None],
-    read: Callable[[Path], object], flag: str = "RUN",
+    read: Callable[[Path], object],
 ) -> Path:  # fmt: skip
     """``path`` or its previous file, whichever has this SHA-256; of an older version's description,
     which names none (None), the previous one where there is one.
 
     ``description``: the name of the file beside it, of which ``described`` reads the SHA-256 anew;
-    ``read`` raises UserError for a damaged file. Raises UserError, naming ``flag``, for a file that
-    is of another description, and ReplacedMeanwhile where that is of another file by now.
+    ``read`` raises UserError for a damaged file. Raises UserError for a file that is of another
+    description, and ReplacedMeanwhile where that is of another file by now.
     """
-    return _find(path, description, sha256, described, read, flag)[0]
+    return _find(path, description, sha256, described, read)[0]
 
 
 def read_described(
@@ -82,7 +82,7 @@ def read_described(
     """What ``read`` makes of the file that `find_described` finds, also where that is replaced
     while it is read. Raises as both do."""
     while True:
-        found, before = _find(path, description, sha256, described, read, "RUN")
+        found, before = _find(path, description, sha256, described, read)
         try:
             content = read(found)
         except UserError:
@@ -100,7 +100,7 @@ _Version = tuple[int, int, int]
 
 def _find(
     path: Path, description: str, sha256: str | None, described: Callable[[], str | None],
-    read: Callable[[Path], object], flag: str,
+    read: Callable[[Path], object],
 ) -> tuple[Path, _Version | None]:  # fmt: skip
     """And which version of that file was found; None where it is not there."""
     until = time.monotonic() + RETRY_SECONDS
@@ -115,7 +115,7 @@ def _find(
         if time.monotonic() > until:
             read(path)  # what is wrong with the file itself is said first
             raise UserError(
-                f"{flag} {path}: is not the file that {description} beside it describes (its "
+                f"RUN {path}: is not the file that {description} beside it describes (its "
                 "SHA-256 is another): take both from one run, or, where you changed the weights, "
                 "delete weights_sha256 there"
             )

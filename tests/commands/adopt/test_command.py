@@ -120,7 +120,8 @@ def test_names_of_classes_in_every_form(source: Path, name: str, text: str) -> N
         ("a.txt", "bounce\nslide\n", "names 2 classes, and the head of"),
         ("a.txt", "bounce\nslide\nslide\n", "slide is there twice"),
         ("a.txt", "bounce\n\nslide\n", "a class without a name"),
-        ("a.json", "[" * 40 + "]" * 40, "is no JSON"), ("a.json", "{", "is no JSON"), ("a.json", "[1, 2, 3]", "tells no names"),
+        ("a.json", "[" * 40 + "]" * 40, "is no JSON"), ("a.json", "{", "is no JSON"),
+        ("a.json", "[1, 2, 3]", "tells no names"),
         ("a.json", '{"a": 0, "b": 2, "c": 3}', "tells no names"),
     ],
 )  # fmt: skip
