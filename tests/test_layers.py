@@ -20,7 +20,8 @@ FLOORS = (
     {"runs", "tracking"},
     {"data"},
     {"annotations", "video", "distributed"},
-    {"model", "system"},
+    {"model"},
+    {"system"},
     {"config", "metrics"},
 )
 """The folders from the top down: a module imports from its own folder and from lower floors."""

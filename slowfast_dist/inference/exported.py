@@ -22,6 +22,7 @@ from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.system.interrupts import quiet
+from slowfast_dist.system.parsing import parse_json
 from slowfast_dist.system.text import operand
 
 InputType = Literal["uint8", "float32"]
@@ -110,7 +111,7 @@ class Pt2Network:
 
                 program = move_to_device_pass(program, self.device)
             self.module = program.module()
-        self.metadata: Mapping[str, str] = as_strings(json.loads(extra[PT2_FILE]))
+        self.metadata: Mapping[str, str] = as_strings(parse_json(extra[PT2_FILE]))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The weights that the program computes with."""

@@ -1,10 +1,7 @@
 """Published weights and the names of their classes: torch.hub's cache, else a download into it."""
 
-import json
-import os
 import re
-import socket
-from collections.abc import Callable
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 
@@ -12,7 +9,9 @@ import torch
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import DataSet
+from slowfast_dist.model.download import download
 from slowfast_dist.model.weights import HEAD, read_state_dict
+from slowfast_dist.system.parsing import parse_json
 
 ZOO_URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo"
 """As in pytorchvideo/models/hub/slowfast.py; its docs/source/model_zoo.md lists the files."""
@@ -45,9 +44,6 @@ NAMES_URLS: dict[DataSet, str] = {
 for Something-Something v2, whose list is behind a login, MMAction2's copy. They are not in this
 repository, as they are parts of data sets. Charades' is in a file of its annotations alone."""
 
-DOWNLOAD_TIMEOUT = 30.0
-"""Seconds without a byte after which a download is given up; torch.hub itself waits for ever."""
-
 MOST_DOWNLOAD = 10**9
 """Bytes of a file of weights at most: the largest network has 63 million numbers of 4 bytes, and
 with what an optimizer keeps of each it would have three times as many."""
@@ -79,7 +75,8 @@ def hub_file(data: DataSet, name: str) -> Path:
         return path
     url = f"{ZOO_URL}/{file}"
     try:
-        _download(url, path, lambda arrived: check_download(arrived, data, name, url))
+        check = partial(check_download, data=data, name=name, url=url)
+        download(url, path, MOST_DOWNLOAD, check)
     except (OSError, HTTPException) as error:
         raise UserError(
             f"--model.name {name}: its {TITLES[data]} weights are not here and {url} cannot be "
@@ -96,8 +93,6 @@ def check_download(path: Path, data: DataSet, name: str, url: str) -> None:
 
     Its publisher names no checksum with which it could be compared.
     """
-    if path.stat().st_size > MOST_DOWNLOAD:
-        raise UserError(f"--model.name {name}: {url} gave more than {MOST_DOWNLOAD:,} bytes")
     try:
         state = read_state_dict(path, url)
     except UserError as error:
@@ -128,7 +123,7 @@ def class_names(data: DataSet) -> tuple[str, ...]:
     reason = "its list is in the data set's annotations alone (Charades_v1_classes.txt)"
     if not path.is_file() and url is not None:
         try:
-            _download(url, path)
+            download(url, path, LONGEST_LIST)
         except (OSError, HTTPException) as error:
             reason = f"{url} cannot be downloaded ({error})"
     if not path.is_file():
@@ -154,7 +149,7 @@ def _read_names(text: str, kind: str) -> tuple[str, ...]:
     if kind == "txt":  # Charades' begin with their numbers: c000 Holding some clothes
         lines = [line.strip() for line in text.splitlines()]
         return tuple(re.sub(r"^c\d{3}\s+", "", line) for line in lines if line)
-    numbers = {str(name).strip('"'): number for name, number in json.loads(text).items()}
+    numbers = {str(name).strip('"'): number for name, number in parse_json(text).items()}
     if sorted(numbers.values()) != list(range(len(numbers))):
         raise ValueError("its numbers are not those of outputs")
     return tuple(sorted(numbers, key=lambda name: int(numbers[name])))
@@ -162,21 +157,3 @@ def _read_names(text: str, kind: str) -> tuple[str, ...]:
 
 def _cache() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def _download(url: str, path: Path, check: Callable[[Path], None] | None = None) -> None:
-    """To a temporary file, which takes its name once ``check`` found nothing wrong with it."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arrived = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            torch.hub.download_url_to_file(url, str(arrived))
-            if check:
-                check(arrived)
-            os.replace(arrived, path)
-        finally:
-            arrived.unlink(missing_ok=True)
-    finally:
-        socket.setdefaulttimeout(before)

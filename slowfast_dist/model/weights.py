@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
-from slowfast_dist.model.description import NetworkDescription, ShortVideos
+from slowfast_dist.model.description import NetworkDescription
 from slowfast_dist.model.foreign.names import few
 from slowfast_dist.model.foreign.recognise import Weights, read_weights, unknown_names
 from slowfast_dist.model.heads import HeadStart, describe_head, match_rows
@@ -20,24 +20,26 @@ HEAD = ("blocks.6.proj.weight", "blocks.6.proj.bias")
 @dataclass(frozen=True)
 class WeightsFile:
     """A file of weights and what is known of it: the classes of its head's rows in their order, the
-    --model.name that it was saved from, the network that it is of, and what its clips did beyond
-    the end of a short video. None: not known."""
+    --model.name that it was saved from, and the network that it is of. None: not known."""
 
     path: Path
     classes: tuple[str, ...] | None = None
     model: str | None = None
     description: NetworkDescription | None = None
-    short_videos: ShortVideos | None = None
     content: Weights | None = field(default=None, compare=False, repr=False)
     """What was read of it, where it was read already."""
+    sha256: str | None = None
+    """Of the file that ``content`` was read of, where that is known."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What the user reads of a model's start, a line an entry, and how its head began."""
+    """What the user reads of a model's start, a line an entry, and how its head began; and the
+    SHA-256 of the file that was read, where that is known."""
 
     lines: list[str]
     head: HeadStart | None = None
+    sha256: str | None = None
 
 
 def load_weights(
@@ -82,7 +84,7 @@ def load_weights(
     lines.append(describe_head(head, config.head))
     if left_out:
         lines.append(f"left out, the model has no such tensor: {few(left_out)}")
-    return LoadReport(lines, head)
+    return LoadReport(lines, head, known.sha256)
 
 
 def _head_rows(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> int | None:

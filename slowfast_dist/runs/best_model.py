@@ -141,9 +141,7 @@ class BestModel:
 
     def read_weights(self) -> dict[str, Tensor]:
         """The state_dict that this describes, and that of no other epoch; see `read_described`."""
-        now = partial(described_sha256, self.folder)
-        read = partial(read_state_dict, flag="RUN")
-        return read_described(self.folder / WEIGHTS, DESCRIPTION, self.weights_sha256, now, read)
+        return read_best_weights(self.folder, self.weights_sha256)
 
     def load(self) -> SlowFast:
         """The network with its weights, on the CPU, in evaluation mode.
@@ -191,11 +189,17 @@ def load_best(run: Path) -> tuple[BestModel, SlowFast]:
             return best, best.load()
 
 
-def find_best_weights(models: Path, flag: str = "RUN") -> Path:
+def read_best_weights(models: Path, sha256: str | None) -> dict[str, Tensor]:
+    """The state_dict that best_model.json there, which names ``sha256``, is of."""
+    now, read = partial(described_sha256, models), partial(read_state_dict, flag="RUN")
+    return read_described(models / WEIGHTS, DESCRIPTION, sha256, now, read)
+
+
+def find_best_weights(models: Path) -> Path:
     """The file of the weights that best_model.json there is of: see `find_described`."""
     now = partial(described_sha256, models)
-    read = partial(read_state_dict, flag=flag)
-    return find_described(models / WEIGHTS, DESCRIPTION, now(), now, read, flag)
+    read = partial(read_state_dict, flag="RUN")
+    return find_described(models / WEIGHTS, DESCRIPTION, now(), now, read)
 
 
 def described_sha256(models: Path) -> str | None:

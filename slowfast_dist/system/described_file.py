@@ -48,11 +48,12 @@ def forget_previous(path: Path) -> None:
 
 
 def settle(path: Path, sha256: str | None) -> None:
-    """After a kill: make ``path`` again what the description, which names ``sha256``, is of."""
+    """After a kill: make ``path`` again what the description, which names ``sha256``, is of. One
+    of an older version names none (None): as long as it is there it is of the previous file."""
     previous = previous_of(path)
     if not previous.exists():
         return
-    if sha256 is not None and file_sha256(previous) == sha256:
+    if sha256 is None or file_sha256(previous) == sha256:
         os.replace(previous, path)  # where they are one file already this removes the other name
     previous.unlink(missing_ok=True)
 
@@ -62,15 +63,16 @@ T = TypeVar("T")
 
 def find_described(
     path: Path, description: str, sha256: str | None, described: Callable[[], str | None],
-    read: Callable[[Path], object], flag: str = "RUN",
+    read: Callable[[Path], object],
 ) -> Path:  # fmt: skip
-    """``path`` or its previous file, whichever has this SHA-256; of older versions (None) ``path``.
+    """``path`` or its previous file, whichever has this SHA-256; of an older version's description,
+    which names none (None), the previous one where there is one.
 
     ``description``: the name of the file beside it, of which ``described`` reads the SHA-256 anew;
-    ``read`` raises UserError for a damaged file. Raises UserError, naming ``flag``, for a file that
-    is of another description, and ReplacedMeanwhile where that is of another file by now.
+    ``read`` raises UserError for a damaged file. Raises UserError for a file that is of another
+    description, and ReplacedMeanwhile where that is of another file by now.
     """
-    return _find(path, description, sha256, described, read, flag)[0]
+    return _find(path, description, sha256, described, read)[0]
 
 
 def read_described(
@@ -80,14 +82,16 @@ def read_described(
     """What ``read`` makes of the file that `find_described` finds, also where that is replaced
     while it is read. Raises as both do."""
     while True:
-        found, before = _find(path, description, sha256, described, read, "RUN")
+        found, before = _find(path, description, sha256, described, read)
         try:
             content = read(found)
         except UserError:
-            if before is None or _version(found) == before:
+            if _version(found) == before:
                 raise
             continue  # it is another file by now, or gone
-        if before is None or _version(found) == before:
+        if _version(found) == before:
+            if sha256 is None and described() is not None:
+                raise _replaced(path)
             return content
 
 
@@ -96,9 +100,9 @@ _Version = tuple[int, int, int]
 
 def _find(
     path: Path, description: str, sha256: str | None, described: Callable[[], str | None],
-    read: Callable[[Path], object], flag: str,
+    read: Callable[[Path], object],
 ) -> tuple[Path, _Version | None]:  # fmt: skip
-    """And which version of that file has the SHA-256; None where none is known."""
+    """And which version of that file was found; None where it is not there."""
     until = time.monotonic() + RETRY_SECONDS
     while sha256 is not None and path.exists():
         for candidate in (path, previous_of(path)):
@@ -107,18 +111,24 @@ def _find(
                 if file_sha256(candidate) == sha256:
                     return candidate, version
         if described() != sha256:
-            raise ReplacedMeanwhile(
-                f"{path.parent}: a training wrote a new best model meanwhile: start again"
-            )
+            raise _replaced(path)
         if time.monotonic() > until:
             read(path)  # what is wrong with the file itself is said first
             raise UserError(
-                f"{flag} {path}: is not the file that {description} beside it describes (its "
+                f"RUN {path}: is not the file that {description} beside it describes (its "
                 "SHA-256 is another): take both from one run, or, where you changed the weights, "
                 "delete weights_sha256 there"
             )
         time.sleep(RETRY_SECONDS / 10)
-    return path, None
+    if sha256 is None and (version := _version(previous_of(path))) is not None:
+        return previous_of(path), version
+    return path, _version(path)
+
+
+def _replaced(path: Path) -> ReplacedMeanwhile:
+    return ReplacedMeanwhile(
+        f"{path.parent}: a training wrote a new best model meanwhile: start again"
+    )
 
 
 def _version(path: Path) -> _Version | None:

@@ -1,4 +1,6 @@
-"""JSON and YAML that others may have written, bounded in nesting: all such text is read here.
+"""JSON and YAML that others may have written, bounded in nesting: files of runs, exports, presets,
+lists of classes and configurations in files of weights. Annotations have readers of their own
+(`annotations`), and what processes of one run send each other is their own.
 
 How many bytes are read of a file at all its reader says (`runs.reading`, `cli.presets`).
 """
@@ -9,6 +11,7 @@ from typing import Any
 
 import yaml
 from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError, SafeConstructor
 
 MOST_NESTING = 32
 """Levels of lists and objects in each other at most: a run's deepest file has 6. What is nested
@@ -24,6 +27,10 @@ MOST_YAML_NESTING = 8
 MOST_ALIASES = 50
 """Places of a file of settings at most that repeat another one (``*name``): a file of 100 kB in
 which each of 10,000 lines repeats a group of 10,000 would take hours."""
+
+MOST_YAML_MERGED = 1_000
+"""Entries at most that a group has once ``<<: *name`` copied those of others into it: groups that
+merge each other twice double with each line, and the largest of settings has about 50."""
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -61,6 +68,24 @@ def compose_yaml(text: str) -> yaml.Node | None:
         return yaml.compose(text, Loader=_Composer)
     except (RecursionError, ValueError) as error:  # as for a character that YAML has not
         raise yaml.YAMLError(str(error)) from None
+
+
+def parse_yaml(text: str) -> Any:
+    """The plain values of a YAML text. Raises yaml.YAMLError as `compose_yaml`, for what is not
+    plain, and where ``<<`` copies too much."""
+    node = compose_yaml(text)
+    try:
+        return None if node is None else _Constructor().construct_document(node)
+    except (RecursionError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise yaml.YAMLError(str(error)) from None  # as for "!!int x", "!!timestamp x"
+
+
+class _Constructor(SafeConstructor):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_YAML_MERGED:
+            problem = f"more than {MOST_YAML_MERGED:,} entries in one group"
+            raise ConstructorError(None, None, problem, node.start_mark)
 
 
 class _Composer(yaml.SafeLoader):

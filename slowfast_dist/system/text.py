@@ -3,6 +3,7 @@
 The names of files and classes may hold anything.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from os import PathLike
@@ -20,6 +21,19 @@ def clean(text: str) -> str:
     return "".join(
         sign if sign.isprintable() or sign in JOINERS else ascii(sign)[1:-1] for sign in text
     )
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would break a line, or steer a terminal."""
+
+
+def unwritable(text: str) -> str | None:
+    """Why a CSV, a log or a terminal cannot hold ``text`` as it is, None if they can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    return "holds a control character" if _CONTROL.search(text) else None
 
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")

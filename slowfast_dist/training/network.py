@@ -18,7 +18,6 @@ from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.model import slowfast
 from slowfast_dist.model.convolution import fused_dtypes
 from slowfast_dist.model.description import NetworkDescription, from_json, network_defaults
-from slowfast_dist.model.heads import HeadStart
 from slowfast_dist.model.hub import hub_file, is_published
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
 from slowfast_dist.model.weights import LoadReport
@@ -100,9 +99,9 @@ def _describe_norm(network: SlowFast) -> str:
 def set_up_network(
     config: ModelConfig, classes: int | Sequence[str], accelerator: Accelerator,
     checkpoint: Checkpoint | None, data: DataConfig | None = None,
-) -> tuple[SlowFast, HeadStart | None]:  # fmt: skip
-    """Collective: the network in training mode, outside any wrapper, its norm decided; and how its
-    head began, where weights were loaded.
+) -> tuple[SlowFast, LoadReport]:  # fmt: skip
+    """Collective: the network in training mode, outside any wrapper, its norm decided; and what
+    was loaded.
 
     ``classes``: their names, or how many. Network and weights come from ``checkpoint`` where there
     is one, for `TrainingState.restore`. Where those of a run saw other clips than ``data`` cuts,
@@ -143,4 +142,4 @@ def set_up_network(
             "--model.compile on a CPU: compiling takes minutes before the first step, and no "
             "faster step was measured than without"
         )
-    return network.train(), report.head
+    return network.train(), report

@@ -115,7 +115,7 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
         )
         model = config.model
-        environment |= run_on_main(accelerator, lambda: started_from(model, start))
+        environment |= run_on_main(accelerator, lambda: started_from(model, start, trainer.loaded))
         run_on_main(accelerator, lambda: _check_space(config, trainer.state.network, start))
         state = checkpoint.state if checkpoint else None
         head = mapping(state["recorder"]).get("head") if state else trainer.head
@@ -212,7 +212,7 @@ def build_trainer(
     config has a number in place of a micro-batch size ``auto``.
     """
     torch.manual_seed(config.seed)
-    network, head = set_up_network(
+    network, loaded = set_up_network(
         config.model, videos.classes, accelerator, checkpoint, config.data
     )
     if config.micro_batch_size == "auto":
@@ -244,7 +244,8 @@ def build_trainer(
             f"{idle} of them wait at its end: a multiple of {world_size} would be faster "
             "(--global-batch-size over --micro-batch-size)"
         )
-    return Trainer(accelerator, loaders, state, step, head.facts() if head else None)
+    head = loaded.head.facts() if loaded.head else None
+    return Trainer(accelerator, loaders, state, step, head, loaded.sha256)
 
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:

@@ -1,7 +1,6 @@
 """The weights that a training starts from: which file, of which classes, and whether they fit."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import log, sqrt
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.description import NetworkDescription, from_json
-from slowfast_dist.model.foreign.recognise import read_weights
+from slowfast_dist.model.foreign.recognise import Weights, read_weights
 from slowfast_dist.model.hub import hub_file
 from slowfast_dist.model.slowfast import starts_pretrained
 from slowfast_dist.model.weights import WeightsFile
@@ -20,12 +19,14 @@ from slowfast_dist.runs.best_model import (
     CLIPS_BEFORE,
     DESCRIPTION,
     WEIGHTS,
+    BestModel,
     clip_facts,
-    find_best_weights,
     read_best,
+    read_best_weights,
 )
 from slowfast_dist.runs.folder import Start
 from slowfast_dist.runs.reading import mapping, read_json, sequence
+from slowfast_dist.system.described_file import ReplacedMeanwhile
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.parsing import parse_json
@@ -53,14 +54,11 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
     that best_model.json beside them describes.
     """
     if given.is_dir():
-        try:
-            best = read_best(given)
-        except UserError as error:
-            raise UserError(f"--model.weights {str(error).removeprefix('RUN ')}") from None
-        path = find_best_weights(best.folder, "--model.weights")
+        best, network, content = _best_of(given)
         known = WeightsFile(
-            path, best.classes, best.model["name"], from_json(best.model), best.data.short_videos
-        )
+            best.folder / WEIGHTS, best.classes, network.name, network, content,
+            best.weights_sha256,
+        )  # fmt: skip
         return known, mapping(mapping(read_json(best.folder / DESCRIPTION)).get("clip"))
     if facts := _export_metadata(given):
         model = _text(facts.get("model"))
@@ -77,9 +75,32 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
     network = _network(facts) if given.name == WEIGHTS else None
     told, model = _names(content.get("classes")), _text(facts.get("name"))
     if network is not None:
-        given = find_best_weights(given.parent, "--model.weights")
-        return WeightsFile(given, told, model, network), mapping(content.get("clip"))
+        sha256 = _text(content.get("weights_sha256"))
+        try:
+            tensors = read_best_weights(given.parent, sha256)
+        except ReplacedMeanwhile:
+            return find_weights(given)
+        except UserError as error:
+            raise UserError(f"--model.weights {str(error).removeprefix('RUN ')}") from None
+        read = Weights("pytorchvideo", tensors, network)
+        known = WeightsFile(given, told, model, network, read, sha256)
+        return known, mapping(content.get("clip"))
     return _recognised(given, told, model, mapping(content.get("clip")))
+
+
+def _best_of(run: Path) -> tuple[BestModel, NetworkDescription, Weights]:
+    """A run's best model, its network and its weights, read once and of one epoch: a training may
+    be writing the next."""
+    while True:
+        try:
+            best = read_best(run)
+            tensors = best.read_weights()
+        except ReplacedMeanwhile:
+            continue
+        except UserError as error:
+            raise UserError(f"--model.weights {str(error).removeprefix('RUN ')}") from None
+        network = from_json(best.model)
+        return best, network, Weights("pytorchvideo", tensors, network)
 
 
 def _recognised(
@@ -91,7 +112,6 @@ def _recognised(
     known = WeightsFile(path, classes or read.classes, model, read.description, content=read)
     if not read.is_foreign:
         return known, clip
-    known = replace(known, short_videos=read.clip["short_videos"])
     # Of its pictures only the test's sizes are known, which are not those of the training.
     told = ("num_frames", "sampling", "sampling_rate", "frame_rate", "short_videos")
     return known, {name: read.clip[name] for name in told}
@@ -105,9 +125,14 @@ def _network(facts: Mapping[str, Any]) -> NetworkDescription | None:
         return None
 
 
-def started_from(config: ModelConfig, start: Start) -> dict[str, str]:
+def started_from(
+    config: ModelConfig, start: Start, loaded: str | None = None
+) -> dict[str, str]:
     """For environment.json, the SHA-256 of the file that the run's weights began as, which is said;
-    nothing for a run from scratch. Other weights than at an earlier start are said, too."""
+    nothing for a run from scratch. Other weights than at an earlier start are said, too.
+
+    ``loaded``: of the file that was loaded, where that is known: the run that it is of may be
+    training, and have another best model by now."""
     earlier = mapping(read_json(start.folder.root / "environment.json")).get("started_from_sha256")
     known = {} if not isinstance(earlier, str) else {"started_from_sha256": earlier}
     goes_on = start.checkpoint is not None
@@ -116,11 +141,11 @@ def started_from(config: ModelConfig, start: Start) -> dict[str, str]:
     if goes_on and (not known or config.weights is None or not config.weights.exists()):
         return known  # the checkpoint's are used, wherever the file is now
     if config.weights is not None:
-        path = find_weights(config.weights)[0].path
+        path = config.weights if loaded else find_weights(config.weights)[0].path
     else:
         assert config.published is not None
         path = hub_file(config.published, config.name)
-    digest = file_sha256(path)
+    digest = loaded or file_sha256(path)
     if not goes_on:
         logger.info(f"weights to start from: SHA-256 {digest}")
     if earlier not in (None, digest):

@@ -36,13 +36,14 @@ class Trainer:
 
     def __init__(
         self, accelerator: Accelerator, loaders: Loaders, state: TrainingState, step: TrainingStep,
-        head: dict[str, list[str]] | None = None,
+        head: dict[str, list[str]] | None = None, loaded: str | None = None,
     ) -> None:  # fmt: skip
         """The state's config has a number in place of a micro-batch size ``auto``; ``head`` as in
-        `best.Run`."""
+        `best.Run`; ``loaded``: the SHA-256 of the file whose weights it begins with, where that is
+        known."""
         self.accelerator, self.loaders, self.state, self.step = accelerator, loaders, state, step
         self.config, self.videos, self.sampler = state.config, state.videos, loaders.sampler
-        self.head = head
+        self.head, self.loaded = head, loaded
         self.checks = StepChecks(
             state.network, self.config.optimizer.lr, accelerator.mixed_precision,
             self.sampler.samples(0),

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from threading import Barrier, Thread
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -105,6 +106,12 @@ def test_without_a_network_it_says_what_to_put_where(cache: Path) -> None:
 class Answers(SimpleHTTPRequestHandler):
     """What lies in a folder, without a word."""
 
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        super().do_GET()
+
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
@@ -146,12 +153,29 @@ def test_a_download_is_looked_at_before_it_is_kept(
     torch.save({"model_state": good, "epoch": 3}, small_hub)
     with monkeypatch.context() as patch:
         patch.setattr(hub, "MOST_DOWNLOAD", 1000)
-        with pytest.raises(UserError, match="gave more than 1,000 bytes"):
+        with pytest.raises(UserError, match=r"downloaded \(it gives more than 1,000 bytes"):
             hub.hub_file("kinetics400", "slowfast_tiny")
     assert hub.hub_file("kinetics400", "slowfast_tiny") == kept
     assert list(kept.parent.iterdir()) == [kept]
     small_hub.unlink()
     assert hub.hub_file("kinetics400", "slowfast_tiny") == kept  # of the cache
+
+
+def test_of_several_processes_one_downloads(small_hub: Path, tmp_path: Path) -> None:
+    """As the ranks of a launcher, which all begin at once; each open() has a lock of its own."""
+    torch.save(SlowFast("slowfast_tiny", 400, 0.0).state_dict(), small_hub)
+    Answers.asked.clear()
+    together = Barrier(4)
+
+    def begin(_: int) -> Path:
+        together.wait(60)
+        return hub.hub_file("kinetics400", "slowfast_tiny")
+
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(begin, range(4)))
+    kept = tmp_path / "cache" / "checkpoints" / "TINY.pyth"
+    assert found == {kept} and list(kept.parent.iterdir()) == [kept]
+    assert Answers.asked == ["/kinetics/TINY.pyth"]
 
 
 def test_the_hub_is_asked_over_an_encrypted_connection() -> None:

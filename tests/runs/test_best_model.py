@@ -141,3 +141,26 @@ def test_a_run_of_an_older_version_is_read_as_it_is(models: Path) -> None:
     torch.save(load_best(models)[1].state_dict(), models / "best_model_weights.pth")
     assert load_best(models)[0].epoch == 1
     assert find_best_weights(models) == models / "best_model_weights.pth"
+
+
+@pytest.mark.parametrize(
+    "killed_at", [pytest.param("best_model_weights.pth", marks=pytest.mark.slow), "best_model.json"]
+)
+def test_a_kill_at_the_first_save_of_an_older_run_leaves_its_weights(
+    models: Path, killed_at: str
+) -> None:
+    facts = json.loads((models / "best_model.json").read_text())
+    before = facts.pop("weights_sha256")
+    (models / "best_model.json").write_text(json.dumps(facts))
+    older = read_best(models)
+    with writer(models, killed_at, 2) as process:
+        assert process.wait(120) == -9
+    best, network = load_best(models)
+    assert (best.epoch, best.weights_sha256, epoch_of(network)) == (1, None, 1)
+    settle_best(models)
+    weights = models / "best_model_weights.pth"
+    assert file_sha256(weights) == before and not previous_of(weights).exists()
+    assert epoch_of(older.load()) == 1
+    save_best(models, network.state_dict(), network, facts | {"epoch": 2})
+    with pytest.raises(ReplacedMeanwhile):  # of which the new weights are not
+        older.load()

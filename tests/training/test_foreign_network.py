@@ -82,8 +82,8 @@ def test_a_run_that_goes_on_looks_for_no_published_weights() -> None:
     """There are none of this name, and who begins with it is told so."""
     config, accelerator = ModelConfig("slowfast_tiny", pretrained="ssv2"), Accelerator(cpu=True)
     state = {"norm": "local", "network": OPEN_MMLAB.as_json()}
-    network, head = set_up_network(config, 3, accelerator, Checkpoint({}, {}, {}, state))
-    assert network.description == OPEN_MMLAB and network.norm == "local" and head is None
+    network, loaded = set_up_network(config, 3, accelerator, Checkpoint({}, {}, {}, state))
+    assert network.description == OPEN_MMLAB and network.norm == "local" and loaded.head is None
     with pytest.raises(UserError, match="published weights of slowfast_r50, not of slowfast_tiny"):
         set_up_network(config, 3, accelerator, None)
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from math import log
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.slowfast import SlowFast, build_model
+from slowfast_dist.runs.best_model import WEIGHTS, load_best, save_best
 from slowfast_dist.runs.folder import RunFolder, Start
 from slowfast_dist.system.files import file_sha256, write_json
 from slowfast_dist.training.start_weights import (
@@ -75,6 +77,25 @@ def test_a_folder_without_a_best_model_is_one_line(tmp_path: Path) -> None:
     assert str(caught.value).startswith(
         f"--model.weights {tmp_path}: neither models/best_model.json"
     )
+
+
+@pytest.mark.parametrize("place", [".", "models/best_model_weights.pth"])
+def test_a_run_that_goes_on_training_is_read_once(run: Path, tmp_path: Path, place: str) -> None:
+    """Weights, classes and checksum are of one epoch, whatever the run's files are later."""
+    models = Path(copytree(run / "models", tmp_path / "first" / "models"))
+    known, _ = find_weights(tmp_path / "first" / place)
+    begun_from = file_sha256(models / WEIGHTS)
+    best, network = load_best(models)
+    expected = network.head.proj.weight.detach().clone()
+    torch.nn.init.zeros_(network.head.proj.weight)
+    facts = json.loads((models / "best_model.json").read_text())
+    save_best(models, network.state_dict(), network, facts | {"epoch": 2})
+    assert file_sha256(models / WEIGHTS) != begun_from == best.weights_sha256
+    config = ModelConfig("slowfast_tiny", weights=tmp_path / "first")
+    model, report = build_model(config, CLASSES, known)
+    assert torch.equal(model.head.proj.weight, expected) and report.sha256 == begun_from
+    begins = Start(RunFolder(tmp_path / "second"), None, False)
+    assert started_from(config, begins, report.sha256) == {"started_from_sha256": begun_from}
 
 
 def test_clips_that_differ_are_named_by_their_flags(run: Path) -> None:

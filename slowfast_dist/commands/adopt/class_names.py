@@ -1,11 +1,11 @@
 """Names of classes from the files in which frameworks keep them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.runs.reading import MOST_BYTES
+from slowfast_dist.system.parsing import parse_json
 
 FORMS = (
     "a text file with a name a line, or JSON: a list of names, names by number, numbers by name, "
@@ -35,8 +35,8 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 def _of_json(path: Path, text: str) -> list[str]:
     try:
-        content: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        content: Any = parse_json(text)
+    except ValueError:
         raise UserError(f"--classes {path}: is no JSON: give {FORMS}") from None
     if isinstance(content, dict) and isinstance(content.get("classes"), list):
         content = content["classes"]

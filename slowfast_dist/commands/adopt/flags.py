@@ -1,9 +1,14 @@
 """The flags that are found in settings of another framework, and what has none."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from slowfast_dist.model.foreign.names import descend
+
+MOST_LEAVES = 5_000
+"""Settings that are looked through for those without a counterpart: a complete configuration has
+about 300, and one whose groups contain another one many times over would have no end."""
 
 
 class Flags:
@@ -45,7 +50,7 @@ class Flags:
     def left_over(self) -> list[str]:
         """Settings that nothing was made of."""
         return [
-            name for name in _leaves(self.config)
+            name for name in islice(_leaves(self.config), MOST_LEAVES)
             if not any(name == key or name.startswith(f"{key}.") for key in self.used)
         ]  # fmt: skip
 
@@ -58,7 +63,7 @@ def as_number(value: Any) -> int | float | None:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    if abs(number) > 1e12:
+    if not abs(number) <= 1e12:  # nor NaN
         return None
     return int(number) if number == int(number) else number
 

@@ -62,7 +62,10 @@ def _pipeline(flags: Flags, steps: list[dict[str, Any]]) -> None:
         loops = sample.get("out_of_bound_opt", "loop") == "loop"
         flags.add("data.short-videos", "loop" if loops else "repeat-last")
     sizes = [step.get("scale") for step in steps if step.get("type") == "Resize"]
-    sides = [scale for scale in sizes if isinstance(scale, list | tuple) and len(scale) == 2]
+    sides = [
+        scale for scale in sizes
+        if isinstance(scale, list | tuple) and [type(side) for side in scale] == [int, int]
+    ]  # fmt: skip
     short = next((max(scale) for scale in sides if -1 in scale), None)
     crop = next((scale[0] for scale in sides if scale[0] == scale[1]), None)
     if crop is None:
@@ -135,6 +138,8 @@ def _schedule(flags: Flags) -> None:
     names = {"CosineAnnealingLR": "cosine", "MultiStepLR": "step", "StepLR": "step"}
     for step in steps:
         kind = step.get("type")
+        if not isinstance(kind, str):
+            continue
         end = as_number(step.get("end"))
         if kind == "LinearLR" and end is not None and step.get("by_epoch", True) is True:
             flags.add("schedule.warmup-epochs", end)

@@ -89,7 +89,7 @@ def _network(flags: Flags, facts: SourceFacts) -> None:
     norm = flags.get("BN.NORM_TYPE")
     if flags.get("MODEL.FROZEN_BN") is True:
         flags.add("model.norm", "frozen")
-    elif norm in NORMS:
+    elif isinstance(norm, str) and norm in NORMS:
         flags.add("model.norm", NORMS[norm])
     elif isinstance(norm, str):
         flags.note(f"BN.NORM_TYPE {norm}: not there")
@@ -131,7 +131,7 @@ def _solver(flags: Flags) -> None:
     elif isinstance(method, str):
         flags.note(f"SOLVER.OPTIMIZING_METHOD {method}: give --optimizer.name sgd, adam or adamw")
     policy = flags.get("SOLVER.LR_POLICY")
-    if policy in POLICIES:
+    if isinstance(policy, str) and policy in POLICIES:
         flags.add("schedule.name", POLICIES[policy])
     elif isinstance(policy, str):
         flags.note(f"SOLVER.LR_POLICY {policy}: not there")

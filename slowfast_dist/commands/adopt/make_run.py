@@ -1,8 +1,11 @@
 """The run of a file of weights: network, description, settings and card."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 from typing import cast
 
 from slowfast_dist.config.checks import validate
@@ -20,7 +23,7 @@ from slowfast_dist.runs.best_model import clip_facts, describe_best, save_best
 from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder, describe_environment
 from slowfast_dist.system.files import reason_of
-from slowfast_dist.system.text import operand
+from slowfast_dist.system.text import operand, unwritable
 
 
 def make_run(
@@ -73,6 +76,12 @@ def _classes(
             f"{where}: names {len(classes)} classes, and the head of {file} has {rows}: give the "
             "names of its own, in the order of the training"
         )
+    for name in classes:
+        if problem := unwritable(name) or (None if name.strip() else "is empty"):
+            raise UserError(
+                f"{where}: the class name {name!r} {problem}: give others with --classes, a name "
+                "a line, in the order of the training"
+            )
     return classes
 
 
@@ -98,16 +107,34 @@ def _write(
         "training": {"started_from": file.name, "adopted_from": weights.framework},
     }  # fmt: skip
     folder = RunFolder(output.absolute())
+    was_there = folder.root.exists()
     try:
         folder.models.mkdir(parents=True)
-        save_best(folder.models, portable(network.state_dict()), network, description)
-        folder.describe(config, classes, describe_environment("cpu", "no", 1))
-        folder.set_status("finished")
+        with _removed_on_failure(folder.root, was_there):
+            save_best(folder.models, portable(network.state_dict()), network, description)
+            folder.describe(config, classes, describe_environment("cpu", "no", 1))
+            folder.set_status("finished")
+            write_card(folder.models)
     except OSError as error:
         raise RunError(f"cannot write {output}: {reason_of(error, output)}") from error
-    write_card(folder.models)
     for line in _lines(output, file, weights, network, data):
         print(line, flush=True)
+
+
+@contextmanager
+def _removed_on_failure(root: Path, was_there: bool) -> Iterator[None]:
+    """No half of a run stays in ``root``, nor that itself unless it, empty, ``was_there``."""
+    try:
+        yield
+    except BaseException:
+        for entry in root.iterdir():
+            if entry.is_dir():
+                rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        if not was_there:
+            rmtree(root, ignore_errors=True)
+        raise
 
 
 def _lines(

@@ -21,10 +21,7 @@ from slowfast_dist.data.listing.scan import Files, Skipped, list_folders
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
-from slowfast_dist.system.text import few
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""What would break a line, or steer a terminal."""
+from slowfast_dist.system.text import few, unwritable
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,9 @@ def list_videos(
     columns = [found[name] for name in classes]
     names = Texts.concatenated([part.names for part in columns])
     for text in (*classes, names.data.tobytes().decode("utf-8", "surrogateescape")):
-        if _unwritable(text) is not None:
-            wrong = next(name for name in (*classes, *names) if _unwritable(name) is not None)
-            raise UserError(f"--{flag} {root}: the name {wrong!r} {_unwritable(wrong)}; rename it")
+        if unwritable(text) is not None:
+            wrong = next(name for name in (*classes, *names) if unwritable(name) is not None)
+            raise UserError(f"--{flag} {root}: the name {wrong!r} {unwritable(wrong)}; rename it")
     groups: Categorical | None = None
     given = [group for part in columns for group in part.groups]
     # split.csv of a run has each video's own name where there was no grouping.
@@ -301,15 +298,6 @@ def labelled_as_trained(val: Listing, train: Listing, root: Path) -> Listing:
             f"{few(extra, quoted=True)}; rename them, or leave those videos out"
         )
     return labelled_as(val, train.classes, "data.val-dir", root)
-
-
-def _unwritable(text: str) -> str | None:
-    """Why a CSV, a log or a terminal cannot hold ``text`` as it is, None if they can."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "is not UTF-8"
-    return "holds a control character" if _CONTROL.search(text) else None
 
 
 # --- --data.group-pattern: which videos are of one recording, by a regular expression ------------

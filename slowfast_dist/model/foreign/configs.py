@@ -15,9 +15,11 @@ from typing import Any
 import yaml
 
 from slowfast_dist.model.foreign.pickles import FileFault
+from slowfast_dist.system import parsing
 
-MOST_CHARACTERS = 500_000
-"""Of a configuration; a complete one that MMAction2 writes has about 10,000."""
+MOST_CHARACTERS = 200_000
+"""Of a configuration, also of one in a file of weights; a complete one that MMAction2 writes has
+about 10,000. Python takes a second and 120 MB to parse so many."""
 
 MOST_BASES = 5
 """Files in a chain of _base_; the longest in MMAction2 has 3."""
@@ -56,19 +58,25 @@ def _text(path: Path) -> str:
         raise FileFault(f"cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise FileFault("is no text") from None
-    if len(content) > MOST_CHARACTERS:
-        raise FileFault(f"has more than {MOST_CHARACTERS:,} characters")
+    _require_short(content)
     return text
+
+
+def _require_short(text: str | bytes) -> None:
+    if len(text) > MOST_CHARACTERS:
+        raise FileFault(f"has more than {MOST_CHARACTERS:,} characters")
 
 
 def parse_yaml(text: str) -> dict[str, Any]:
     """A mapping of plain YAML. Raises FileFault."""
     try:
-        content = yaml.safe_load(text[: MOST_CHARACTERS + 1])
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+        content = parsing.parse_yaml(text)
+    except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where is not None else ""
-        raise FileFault(f"is no plain YAML{line}") from None
+        problem = getattr(error, "problem", None) or str(error)
+        why = f" ({problem})" if problem.startswith(("more than", "nested")) else ""
+        raise FileFault(f"is no plain YAML{line}{why}") from None
     if not isinstance(content, dict):
         raise FileFault("holds no settings by name")
     return content
@@ -76,6 +84,7 @@ def parse_yaml(text: str) -> dict[str, Any]:
 
 def parse_python(text: str) -> dict[str, Any]:
     """What a file of assignments assigns. Raises FileFault."""
+    _require_short(text)
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -157,10 +166,11 @@ def _with_bases(path: Path, most: int, merges: Iterator[int]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for base in bases:
         place = path.parent / base if isinstance(base, str) else path.parent
+        named = base if isinstance(base, str) else "what is no name"
         if most == 0 or not place.is_file():
             raise FileFault(
-                f"builds on {base}, which is not beside it: give the complete configuration, which "
-                "MMAction2 writes into its work_dirs"
+                f"builds on {named}, which is not beside it: give the complete configuration, "
+                "which MMAction2 writes into its work_dirs"
             )
         merged = _merged(merged, _with_bases(place, most - 1, merges), merges)
     return _merged(merged, own, merges)

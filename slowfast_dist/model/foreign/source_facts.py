@@ -104,7 +104,8 @@ def _mmaction(config: Mapping[str, Any]) -> SourceFacts:
     sizes = [_count(size) for size in scale if size != -1]
     fps = sample.get("target_fps")
     outside = {"loop": "loop", "repeat_last": "repeat-last"}
-    short: Any = outside.get(str(sample.get("out_of_bound_opt", "loop"))) if sample else None
+    option = sample.get("out_of_bound_opt", "loop")
+    short: Any = outside.get(option) if sample and isinstance(option, str) else None
     return SourceFacts(
         alpha=alpha,
         mean=_channels(descend(norm, "mean"), 255), std=_channels(descend(norm, "std"), 255),
@@ -147,7 +148,8 @@ def _channels(value: Any, divide_by: float = 1) -> Channels | None:
     """Three numbers in 0..1."""
     if not isinstance(value, list | tuple) or len(value) != 3:
         return None
-    if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in value):
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
+    if not numbers or not all(abs(x) < 1e6 for x in value):
         return None
     red, green, blue = (x / divide_by for x in value)
     return red, green, blue

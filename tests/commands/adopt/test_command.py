@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from slowfast_dist.commands.adopt import make_run
 from slowfast_dist.commands.adopt.command import run_adopt
 from slowfast_dist.config.commands import Adopt, EvaluateCommand, Export, Report
 from slowfast_dist.config.errors import UserError
@@ -119,7 +120,8 @@ def test_names_of_classes_in_every_form(source: Path, name: str, text: str) -> N
         ("a.txt", "bounce\nslide\n", "names 2 classes, and the head of"),
         ("a.txt", "bounce\nslide\nslide\n", "slide is there twice"),
         ("a.txt", "bounce\n\nslide\n", "a class without a name"),
-        ("a.json", "{", "is no JSON"), ("a.json", "[1, 2, 3]", "tells no names"),
+        ("a.json", "[" * 40 + "]" * 40, "is no JSON"), ("a.json", "{", "is no JSON"),
+        ("a.json", "[1, 2, 3]", "tells no names"),
         ("a.json", '{"a": 0, "b": 2, "c": 3}', "tells no names"),
     ],
 )  # fmt: skip
@@ -130,6 +132,48 @@ def test_wrong_names_are_one_line_and_nothing_is_written(
     with pytest.raises(UserError, match=why):
         run_adopt(source, Adopt(classes=source.parent / name, output=source.parent / "run"))
     assert not (source.parent / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("a.txt", "bounce\nslide\n\x1b[31mspin\n", r"'\\x1b\[31mspin' holds a control character"),
+        ("a.json", '["bounce", "slide", "sp\\nin"]', r"'sp\\nin' holds a control character"),
+        ("a.json", '["bounce", "slide", "\\udc80"]', r"'\\udc80' is not UTF-8"),
+    ],
+)
+def test_names_that_a_training_refuses_are_refused(
+    source: Path, name: str, text: str, why: str
+) -> None:
+    given = source.parent / name
+    given.write_text(text)
+    with pytest.raises(UserError, match=f"--classes: the class name {why}"):
+        run_adopt(source, Adopt(classes=given, output=source.parent / "run"))
+    saved = torch.load(source, weights_only=True)
+    saved["meta"]["CLASSES"] = ["bounce", "slide", "spin\n"]
+    torch.save(saved, source)
+    with pytest.raises(UserError, match=r"the class name 'spin\\n' holds a control"):
+        run_adopt(source, Adopt(output=source.parent / "run"))
+    assert not (source.parent / "run").exists()
+    adopted(source)  # whose names --classes replaces
+
+
+@pytest.mark.parametrize("empty_folder", [False, True])
+def test_what_fails_half_way_leaves_nothing(
+    source: Path, empty_folder: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    run = source.parent / "run"
+    if empty_folder:
+        run.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(make_run, "write_card", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            adopted(source)
+    assert run.exists() == empty_folder and (not empty_folder or not list(run.iterdir()))
+    adopted(source)
 
 
 def test_what_is_missing_is_said(source: Path) -> None:

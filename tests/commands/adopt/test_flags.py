@@ -9,6 +9,7 @@ import pytest
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.commands.adopt import from_mmaction, from_pyslowfast
 from slowfast_dist.commands.adopt.command import run_adopt
+from slowfast_dist.commands.adopt.flags import MOST_LEAVES, Flags
 from slowfast_dist.config.commands import Adopt
 from slowfast_dist.config.errors import UserError
 
@@ -186,3 +187,32 @@ def test_every_converted_setting_is_in_the_tables_of_the_docs() -> None:
         assert re.search(rf"\b{key.rpartition('.')[2]}\b", text), key
 
 
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yaml", "SLOWFAST: {ALPHA: 4}\nSOLVER: {LR_POLICY: [cosine]}\nBN: {NORM_TYPE: [a]}\n"),
+        ("a.yaml", "SLOWFAST: {ALPHA: 4}\nSOLVER: {BASE_LR: .nan}\nRESNET: {DEPTH: .nan}\n"),
+        (
+            "a.py",
+            "model = dict(backbone=dict(type='ResNet3dSlowFast'))\n"
+            "param_scheduler = [dict(type=['a'], end=3)]\n"
+            "train_pipeline = [dict(type='Resize', scale=('a', -1))]\n",
+        ),
+    ],
+)
+def test_values_of_other_types_are_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    run_adopt(None, Adopt(config=tmp_path / name))
+    printed = capsys.readouterr().out
+    assert "--loss.label-smoothing 0\n" in printed and "nan" not in printed
+
+
+def test_settings_in_each_other_are_looked_through_within_a_bound() -> None:
+    group: dict[str, object] = {str(number): 1 for number in range(20)}
+    for _ in range(3):  # 20 to the power of 4 leaves
+        group = dict.fromkeys(map(str, range(20)), group)
+    assert 0 < len(Flags(group).left_over()) <= MOST_LEAVES
