@@ -41,7 +41,7 @@ def write_rows(
         ("split", columns.splits), ("group", columns.groups), ("subject", columns.subjects),
     ):  # fmt: skip
         codes = columns.codes(name)[rows]
-        if codes.any():
+        if codes.any() and (name != "split" or table.split):
             used[name] = (codes, words.texts)
     names = [*list(used)[:2], *(["start", "end"] if timed else []), *list(used)[2:]]
 

@@ -58,19 +58,18 @@ def test_files_of_several_formats_become_one_list(
                        "--classes", classes)  # fmt: skip
     assert code == 0
     assert rows(target) == [
-        {"path": "one.mp4", "label": "walk", "start": "0.500", "end": "2.000", "split": "",
+        {"path": "one.mp4", "label": "walk", "start": "0.500", "end": "2.000",
          "subject": "Kim"},
-        {"path": "day1/two.mp4", "label": "walk", "start": "0.000", "end": "1.000", "split": "",
+        {"path": "day1/two.mp4", "label": "walk", "start": "0.000", "end": "1.000",
          "subject": "Lee"},
-        {"path": "one.mp4", "label": "walk", "start": "", "end": "", "split": "train",
-         "subject": ""},
-        {"path": "day2/two.mp4", "label": "run", "start": "", "end": "", "split": "train",
-         "subject": ""},
+        {"path": "one.mp4", "label": "walk", "start": "", "end": "", "subject": ""},
+        {"path": "day2/two.mp4", "label": "run", "start": "", "end": "", "subject": ""},
     ]  # fmt: skip
     for line in (
         f"{table}: a table with columns for video and label (--format csv)",
         f"{lists}: PySlowFast, or MMAction2's list of videos (--format pyslowfast)",
         "train.txt: rows without a split are train, as its name says",
+        "the column split is left out: 2 rows have no split, and all others are train",
         "warning: 1 row dropped: no such video below --videos (table.csv, line 5: gone.mp4",
         "warning: 1 row dropped: several videos below --videos are named so",
         "warning: 1 row dropped: its video cannot be read: ",
