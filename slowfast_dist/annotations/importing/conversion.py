@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.annotations.importing.columns import Columns, rows_of
 from slowfast_dist.annotations.importing.rows import Notes
-from slowfast_dist.annotations.segments import DIGITS
+from slowfast_dist.annotations.segments import DIGITS, MOST_SECONDS
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import few
 
@@ -17,6 +17,7 @@ BEHIND_END = "its end is behind the video's and is cut to that"
 TOO_LATE = "it begins behind the end of its video"
 OTHER_LENGTH = "its video is of another length than its file says: is it another video of that " \
                "name, or one of several that were played one behind the other?"  # fmt: skip
+ENDLESS = f"its end is unknown, or later than {MOST_SECONDS:,.0f} s: no video is that long"
 TWICE = "it is there twice"
 OTHER_SUBJECT = "another subject does the same at the same time: a list has one row of a class"
 SECOND_CLASS = "its whole video has a row already: a list has one class for all of a video"
@@ -193,6 +194,7 @@ class _Conversion:
         for row in np.flatnonzero(far).tolist():
             self._note(self.notes.change, row, BEHIND_END, True)
         self.end[over] = _not_after(self.seconds[over])
+        self._drop(np.flatnonzero(self.timed & (self.end > MOST_SECONDS)), ENDLESS, detail=True)
         # As they are written: what lies closer than that is the same to a reader of the list.
         self.start, self.end = np.round(self.start, DIGITS), np.round(self.end, DIGITS)
         self._drop(np.flatnonzero(self.timed & (self.end <= self.start)), TOO_LATE, detail=True)

@@ -102,6 +102,15 @@ def test_what_a_training_takes_for_the_same_row_is_there_once() -> None:
         assert line in text
 
 
+@pytest.mark.parametrize("end", [float("inf"), 1e9])
+def test_an_end_that_nothing_tells_is_no_row(end: float) -> None:
+    notes = Notes()
+    found = run(Segment(1, "a", "x", 0.0, end), Segment(2, "a", "x", 0.0, 2.0), notes=notes,
+                facts=Facts(float("nan"), lambda: None))  # fmt: skip
+    assert found.end.tolist() == [2.0]
+    assert "1 row dropped: its end is unknown, or later than 10,000,000 s" in next(notes.lines())
+
+
 @pytest.mark.parametrize(("sides", "left", "split"), [
     (("train", "val", ""), [0, 1], True), (("train", "", ""), [0, 1, 2], False),
     (("test", "", "test"), [0, 2], True), (("", "", ""), [0, 1, 2], False),
