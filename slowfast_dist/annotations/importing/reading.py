@@ -1,7 +1,7 @@
 """Read annotation files: each row with its video, its class, its subject, its side of the split."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,7 @@ def read_rows(
     columns = Columns()
     missing: dict[str, str] = {}  # by the name, where it was met first
     count = 0
+    names = _Names()
     for source, reader in sources:
         file = notes.file = str(source.path)
         before = count
@@ -42,7 +43,7 @@ def read_rows(
             if not label:
                 notes.drop(segment.where, NO_LABEL, segment.video)
                 continue
-            label = source.options.classes.get(label, label)
+            label = names.of(label, source.options.classes)
             subject = segment.subject
             if subjects.names and subject not in subjects.names:
                 notes.drop(segment.where, OTHER_SUBJECT, segment.video, label, subject)
@@ -64,6 +65,7 @@ def read_rows(
             columns.add(segment, file, video, label)
         if count == before:
             notes.say(f"{source.path}: no row with a label is in it")
+    names.check(notes)
     if not len(columns):
         raise _nothing(finder, missing, count, notes)
     if missing:
@@ -72,6 +74,37 @@ def read_rows(
     for how, found in finder.how.most_common():
         notes.say(f"videos found {how}: {found}")
     return columns
+
+
+class _Names:
+    """The names that --classes gives to numbers and codes, and which it does not give."""
+
+    def __init__(self) -> None:
+        self._classes: Mapping[str, str] = {}
+        self._without: dict[str, None] = {}
+        self._found = False
+
+    def of(self, label: str, classes: Mapping[str, str]) -> str:
+        name = classes.get(label)
+        if name is None:
+            if classes:
+                self._classes = classes
+                self._without[label] = None
+            return label
+        self._found = True
+        return name
+
+    def check(self, notes: Notes) -> None:
+        """Say which have none. Raises UserError where that is so of all."""
+        names = set(self._classes.values())
+        if without := [clean(label)[:40] for label in self._without if label not in names]:
+            if not self._found:
+                raise UserError(
+                    f"--classes: names none of the classes in the files, as {few(without, 3)}; it "
+                    f"has names for {few([*self._classes], 3)}: give the right file, or none"
+                )
+            notes.say(f"classes that --classes has no name for, and that stay as they are: "
+                      f"{len(without)}: {few(without, 6)}")  # fmt: skip
 
 
 def _place(segment: Segment) -> str:

@@ -1,11 +1,10 @@
 """The command ``import``: annotations of other tools and datasets become one CSV of segments."""
 
-import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from slowfast_dist.annotations.class_names import read_numbered_names
 from slowfast_dist.annotations.formats.registry import Format, find_format
 from slowfast_dist.annotations.importing.columns import Columns
 from slowfast_dist.annotations.importing.conversion import Facts, Table, convert
@@ -70,32 +69,12 @@ def _refuse_existing(output: Path, overwrite: bool) -> None:
 
 
 def _options(command: Import) -> Options:
-    classes = {} if command.classes is None else read_classes(command.classes)
+    classes = {} if command.classes is None else read_numbered_names(command.classes)
     return Options(
         tier=command.tier, frame_rate=command.frame_rate, frame_base=command.frame_base,
         frame_end=command.frame_end, comma=command.decimal_comma, times=command.times,
         classes=classes,
     )  # fmt: skip
-
-
-def read_classes(path: Path) -> dict[str, str]:
-    """Names of classes by number or code: lines of NAME (counted from 0), of NUMBER NAME (as
-    classInd.txt of UCF101, Charades' list) or NAME,NUMBER; or JSON of name: number. Raises
-    UserError."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"--classes {path}: cannot be read ({error}); give a text file") from None
-    if text.lstrip().startswith("{"):
-        try:
-            return {str(number): str(name) for name, number in json.loads(text).items()}
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"--classes {path}: is no JSON ({error})") from None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    coded = [re.fullmatch(r"([a-z]?\d+)[\s,;:]+(\S.*)", line) for line in lines]
-    if lines and all(coded):
-        return {match[1]: match[2] for match in coded if match}
-    return {str(number): line for number, line in enumerate(lines)}
 
 
 def _list_videos(root: Path, given: Sequence[Path]) -> VideoFinder:

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from slowfast_dist.cli.main import main
-from slowfast_dist.commands.import_.command import read_classes
-from slowfast_dist.config.errors import UserError
 from tests.helpers.video_kinds import KINDS, Kind, write
 
 
@@ -132,15 +130,17 @@ def test_nothing_is_written_where_nothing_is_right(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv"]
 
 
-@pytest.mark.parametrize("text", [
-    "walk\nrun\n", "0 walk\n1 run\n", "0,walk\n1,run\n", '{"walk": 0, "run": 1}',
-])  # fmt: skip
-def test_names_of_classes(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "classes.txt"
-    path.write_text(text)
-    assert read_classes(path) == {"0": "walk", "1": "run"}
-    path.write_text("c000 Holding some clothes\nc001 Putting clothes: away\n")
-    assert read_classes(path)["c001"] == "Putting clothes: away"
-    path.write_text('{"walk": 0')
-    with pytest.raises(UserError, match="--classes .*: is no JSON"):
-        read_classes(path)
+def test_names_for_no_class_that_occurs_are_refused(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists, classes, target = tmp_path / "l.txt", tmp_path / "c.txt", tmp_path / "a.csv"
+    lists.write_text("one.mp4 7\nday1/two.mp4 1\n")
+    classes.write_text('{"walk": 2, "run": 3}')
+    words = (lists, "--videos", videos, "--output", target, "--classes", classes)
+    code, _, err = run(capsys, *words)
+    assert code == 2 and "--classes: names none of the classes in the files, as 7, 1; " in err
+    assert not target.exists()
+    classes.write_text("walk\nrun\n")
+    code, out, _ = run(capsys, *words)
+    assert code == 0 and [row["label"] for row in rows(target)] == ["7", "run"]
+    assert "classes that --classes has no name for, and that stay as they are: 1: 7" in out
