@@ -100,7 +100,8 @@ def is_rawframes(source: Source) -> bool:
 
 
 def read_rawframes(source: Source) -> Iterator[Segment]:
-    """``folder [offset] total_frames label`` of folders of frames; with an offset a part of it."""
+    """``folder [offset] total_frames label`` of folders of frames, or of the videos that
+    they are of where those are there; with an offset a part of one."""
     for number, line in source.lines():
         match = _FOLDER.fullmatch(line)
         if match is None:

@@ -108,16 +108,9 @@ def _reader(found: Format) -> Reader:
 def _facts(root: Path, columns: Columns) -> list[Facts | str]:
     """What each video tells, by its code; those that earlier commands looked at are remembered."""
     names = columns.videos.texts[1:]
-    facts: dict[str, Facts | str] = {}
-    single = [name for name in names if not (root / name).is_dir()]
-    for name in set(names).difference(single):
-        facts[name] = Facts(float("nan"), lambda: None)  # a folder of frames tells no times
-    if single:
-        table = VideoTable.of_paths([root / name for name in single])
-        probed = probe_videos(table, available_cpus(), default_cache(), show_progress=True)
-        for name, info in zip(single, probed, strict=True):
-            facts[name] = info if isinstance(info, str) else _facts_of(info)
-    return ["", *(facts[name] for name in names)]
+    table = VideoTable.of_paths([root / name for name in names])
+    probed = probe_videos(table, available_cpus(), default_cache(), show_progress=True)
+    return ["", *(info if isinstance(info, str) else _facts_of(info) for info in probed)]
 
 
 def _facts_of(info: VideoInfo) -> Facts:
