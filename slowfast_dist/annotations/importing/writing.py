@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from slowfast_dist.annotations.importing.columns import Columns
 from slowfast_dist.annotations.importing.conversion import Table
+from slowfast_dist.annotations.segments import seconds_text
 from slowfast_dist.system.files import atomic_write
 
 LINES_SUFFIXES = (".jsonl", ".ndjson")
@@ -18,12 +18,9 @@ LINES_SUFFIXES = (".jsonl", ".ndjson")
 
 
 def seconds(value: float) -> str:
-    """To a microsecond, with three digits behind the point at least; NaN is empty."""
-    if math.isnan(value):
-        return ""
-    text = f"{value:.6f}".rstrip("0")
-    whole, _, part = text.partition(".")
-    return f"{whole}.{part:0<3}"
+    """To a microsecond, with three digits behind the point at least, as annotation tools write;
+    NaN is empty."""
+    return seconds_text(value, 3)
 
 
 def write_rows(
