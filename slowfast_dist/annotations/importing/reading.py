@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slowfast_dist.annotations.importing.columns import Columns
-from slowfast_dist.annotations.importing.rows import SPLITS, Notes, Segment
+from slowfast_dist.annotations.importing.rows import Notes, Segment
 from slowfast_dist.annotations.importing.source import Source
 from slowfast_dist.annotations.importing.videos import FRAMES, Missing, VideoFinder
+from slowfast_dist.annotations.table import SPELLINGS
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import clean, few
 
@@ -115,10 +116,11 @@ def _place(segment: Segment) -> str:
 
 def _with_known_split(segment: Segment, notes: Notes, label: str) -> Segment:
     word = segment.split.strip().casefold()
-    if word not in SPLITS:
+    side = SPELLINGS.get(word)
+    if side is None:
         why = f"its split {clean(word)[:40]!r} is neither train, val nor test, and is left out"
         notes.change(segment.where, why, segment.video, label)
-    return segment._replace(split=SPLITS.get(word, ""))
+    return segment._replace(split=side or "")
 
 
 def _nothing(
@@ -139,5 +141,5 @@ def _nothing(
 def side_of_name(name: str) -> str:
     """train, val or test where a file's name has one such word, else nothing."""
     words = re.findall(r"[a-z]+", name.casefold())
-    found = {SPLITS[short] for word in words if (short := word.removesuffix("list")) in SPLITS}
+    found = {side for word in words if (side := SPELLINGS.get(word.removesuffix("list")))}
     return found.pop() if len(found) == 1 else ""
