@@ -13,8 +13,8 @@ from slowfast_dist.annotations.importing.conversion import Table
 from slowfast_dist.annotations.segments import seconds_text
 from slowfast_dist.system.files import atomic_write
 
-LINES_SUFFIXES = (".jsonl", ".ndjson")
-"""Endings of JSON lines; all others get a CSV."""
+LINES_SUFFIX = ".jsonl"
+"""Ending of JSON lines; all others get a CSV."""
 
 
 def seconds(value: float) -> str:
@@ -56,7 +56,7 @@ def write_rows(
             yield cell + [text[column[row]] for column, text in others]
 
     with atomic_write(path, "w", errors="surrogateescape") as file:
-        if path.suffix.lower() in LINES_SUFFIXES:
+        if path.suffix.lower() == LINES_SUFFIX:
             for row in cells():
                 pairs = zip(names, row, strict=True)
                 times = ("start", "end")

@@ -13,6 +13,7 @@ from slowfast_dist.annotations.importing.rows import Notes, Options, Segment
 from slowfast_dist.annotations.importing.source import Source
 from slowfast_dist.annotations.importing.videos import VideoFinder
 from slowfast_dist.annotations.importing.writing import write_rows
+from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.commands import Import
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.scan import is_video, walk_folders
@@ -36,7 +37,7 @@ def run_import(files: Sequence[Path], command: Import) -> None:
     """Write the segments of ``files`` to --output. Raises UserError for the user's mistakes, with
     nothing written."""
     listed = command.output.with_name(command.output.stem + DROPPED)
-    _refuse_existing(command.output, command.overwrite)
+    _refuse_output(command.output, command.overwrite)
     notes = Notes()
     sources = [Source(path, _options(command), notes) for path in files]
     for path in files:
@@ -60,7 +61,10 @@ def run_import(files: Sequence[Path], command: Import) -> None:
     _report(command.output, listed, root, columns, table, notes)
 
 
-def _refuse_existing(output: Path, overwrite: bool) -> None:
+def _refuse_output(output: Path, overwrite: bool) -> None:
+    if not output.is_dir() and output.suffix.lower() not in SUFFIXES:
+        what = "a training takes lists that end in .csv, .tsv or .jsonl: call it so"
+        raise UserError(f"--output {output}: {what}")
     if output.is_dir() or (output.exists() and not overwrite):
         what = "is a folder; name a file in it" if output.is_dir() else (
             "is there already: give another name, or add --overwrite"

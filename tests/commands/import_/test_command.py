@@ -125,6 +125,8 @@ def test_nothing_is_written_where_nothing_is_right(
     assert code == 2 and "--videos" in err and "there is no such folder" in err
     code, _, err = run(capsys, table, "--videos", videos, "--output", tmp_path)
     assert code == 2 and "is a folder" in err
+    code, _, err = run(capsys, table, "--videos", videos, "--output", tmp_path / "list.txt")
+    assert code == 2 and "list.txt: a training takes lists that end in .csv, .tsv or .jsonl" in err
     code, _, err = run(capsys, table, "--videos", videos, "--format", "elan")
     assert code == 2 and "is no XML" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv"]
