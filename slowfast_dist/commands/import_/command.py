@@ -136,8 +136,15 @@ def _write(
     output: Path, listed: Path, root: Path, columns: Columns, table: Table, notes: Notes
 ) -> None:
     start = _start(output, root)
+    # A list's relative paths may not leave its folder by a link: such videos have absolute ones.
+    real = os.path.join(os.path.realpath(output.parent if start else root), "")
+
+    def spelled(name: str) -> str:
+        path = os.path.join(os.path.abspath(root), name)
+        return start + name if os.path.realpath(path).startswith(real) else path
+
     try:
-        write_rows(output, columns, table, lambda name: start + name)
+        write_rows(output, columns, table, spelled)
         pieces = notes.listed()
         first = next(pieces, None)
         if first is None:

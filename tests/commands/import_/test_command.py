@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from slowfast_dist.cli.main import main
+from slowfast_dist.data.listing.manifest import list_videos
 from tests.helpers.video_kinds import KINDS, Kind, write
 
 
@@ -146,3 +147,19 @@ def test_names_for_no_class_that_occurs_are_refused(
     code, out, _ = run(capsys, *words)
     assert code == 0 and [row["label"] for row in rows(target)] == ["7", "run"]
     assert "classes that --classes has no name for, and that stay as they are: 1: 7" in out
+
+
+def test_links_to_videos_elsewhere_are_listed_as_a_training_takes_them(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/a.mp4").symlink_to(videos / "one.mp4")
+    (tmp_path / "links/b.mp4").symlink_to("a.mp4")
+    os.link(videos / "one.mp4", tmp_path / "links/c.mp4")
+    table, target = tmp_path / "t.csv", tmp_path / "list.csv"
+    table.write_text("file,label\na.mp4,walk\nb.mp4,run\nc.mp4,run\n")
+    assert run(capsys, table, "--videos", tmp_path / "links", "--output", target)[0] == 0
+    assert [row["path"] for row in rows(target)] == [
+        str(tmp_path / "links/a.mp4"), str(tmp_path / "links/b.mp4"), "links/c.mp4",
+    ]  # fmt: skip
+    assert len(list_videos(target, "data.root").videos) == 3
