@@ -13,9 +13,19 @@ of any video's clock, so that a time that was written reads back as it was."""
 MOST_SECONDS = 1e7
 """Seconds of the latest time that is taken for one: 115 days."""
 
-_CLOCK = re.compile(r"(?:(\d{1,4}):)?([0-5]?\d):([0-5]?\d(?:\.\d*)?)")
+_CLOCK = re.compile(r"(?:(\d{1,4}):(?=[0-5]?\d:))?(\d{1,4}):([0-5]?\d(?:\.\d*)?)")
+"""H:MM:SS.mmm or M:SS.mmm; without hours there may be 90 minutes, as players show them."""
+
 _PLAIN = re.compile(r"\d+(?:\.\d*)?|\.\d+")
 _NAME = re.compile(r"(.+)@(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", re.DOTALL)
+
+
+def clock_seconds(text: str) -> float | None:
+    """Seconds of 1:23.5, 90:00 or 0:01:23.500; None for what is no such time."""
+    if (match := _CLOCK.fullmatch(text)) is None:
+        return None
+    hours, minutes, rest = match.groups()
+    return 3600 * int(hours or 0) + 60 * int(minutes) + float(rest)
 
 
 def parse_time(text: str) -> float:
@@ -23,9 +33,8 @@ def parse_time(text: str) -> float:
     """
     if _PLAIN.fullmatch(text):
         seconds = float(text)
-    elif match := _CLOCK.fullmatch(text):
-        hours, minutes, rest = match.groups()
-        seconds = 3600 * int(hours or 0) + 60 * int(minutes) + float(rest)
+    elif (clock := clock_seconds(text)) is not None:
+        seconds = clock
     else:
         seconds = _other_number(text)
     if seconds > MOST_SECONDS:
@@ -49,11 +58,13 @@ def _other_number(text: str) -> float:
     return seconds
 
 
-def seconds_text(seconds: float) -> str:
-    """As few digits as tell it: 83.5; "" for NaN, which stands for the end of a whole video."""
+def seconds_text(seconds: float, least: int = 0) -> str:
+    """As few digits as tell it, 83.5, but ``least`` behind the point; "" for NaN, which stands for
+    the end of a whole video."""
     if isnan(seconds):
         return ""
-    return f"{seconds:.{DIGITS}f}".rstrip("0").rstrip(".")
+    whole, _, part = f"{seconds:.{DIGITS}f}".rstrip("0").partition(".")
+    return f"{whole}.{part:0<{least}}".rstrip(".")
 
 
 def sample_name(path: str, start: float, end: float) -> str:

@@ -22,12 +22,13 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 OF_RUN = ("path", "class", "split", "group")
 """The columns with which split.csv of a run begins."""
 
-_SPELLINGS: dict[str, Side] = {
+SPELLINGS: dict[str, Side] = {
     "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "val": "val", "valid": "val", "validate": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-"""Cells of a column split. "eval" is missing: to some it is val, to others test."""
+"""Cells of a column split, and words in files' names. "eval" is missing: to some it is val, to
+others test."""
 
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
@@ -200,11 +201,11 @@ class Table:
         side: Side | None = None
         if "split" in place:
             word = row[place["split"]]
-            if (known := _SPELLINGS.get(word.casefold())) is None:
+            if (known := SPELLINGS.get(word.casefold())) is None:
                 what = f"split {clean(word)[:40]!r} is none" if word else "split is empty"
                 raise self.wrong(f"{what}; give train, val or test", line)
             side = known
-            if side != word and len(self._spelled) < len(_SPELLINGS):
+            if side != word and len(self._spelled) < len(SPELLINGS):
                 self._spelled.setdefault(word, side)
         start, end = self._times(row, columns, line)
         group = row[place["group"]] if "group" in place else ""

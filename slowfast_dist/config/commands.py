@@ -183,8 +183,8 @@ class Import:
     """What holds the labels, where a file has several: tiers (ELAN), attributes (VIA, CVAT), names
     of controls (Label Studio), fields (FiftyOne), columns (tables, EPIC-KITCHENS)."""
     classes: Path | None = None
-    """Names of classes for the numbers or codes in the files: a text with a line each (NAME, or
-    NUMBER NAME), or JSON of name: number."""
+    """Names of classes for the numbers or codes in the files: a text with a line each (NAME,
+    NUMBER NAME or NAME,NUMBER), or JSON: a list of names, names by number, or numbers by name."""
     subject: tuple[str, ...] = ()
     """Take the rows of these subjects alone; none given: all."""
     subject_as: Literal["column", "label"] = "column"

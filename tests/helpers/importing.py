@@ -1,9 +1,11 @@
-"""Import annotation files without videos: of these only length and rate are told."""
+"""Import annotation files without videos: of these only length and rate are told. What comes of
+each is listed as a training lists it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from slowfast_dist.annotations.importing.reading import Subjects, read_rows
 from slowfast_dist.annotations.importing.rows import Notes, Options
 from slowfast_dist.annotations.importing.source import Source
 from slowfast_dist.annotations.importing.videos import VideoFinder
-from slowfast_dist.annotations.importing.writing import seconds
+from slowfast_dist.annotations.importing.writing import seconds, write_rows
+from slowfast_dist.data.listing.manifest import Listing, list_videos
 
 ENDINGS = (".mp4", ".avi", ".webm", ".mkv")
 
@@ -68,4 +71,18 @@ def imported(
          columns.labels.texts[columns.codes("label")[row]], seconds(start), seconds(end))
         for row, start, end in zip(table.rows.tolist(), table.start, table.end, strict=True)
     ]  # fmt: skip
+    if rows:
+        assert len(listed(columns, table).videos) == len(rows)
     return Imported(found.name, rows, list(notes.said), list(notes.lines()), columns, table)
+
+
+def listed(columns: Columns, table: Table, name: str = "list.csv") -> Listing:
+    """What a training reads of the list that is written, beside files that hold nothing."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        write_rows(path, columns, table, str)
+        for video in columns.videos.texts[1:]:
+            file = Path(folder, video)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        return list_videos(path, "data.root", single_class=True)

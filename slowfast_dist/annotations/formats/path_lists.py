@@ -85,7 +85,8 @@ def read_videos(source: Source) -> Iterator[Segment]:
             )
         labels = re.findall(r"-?\d+", match[2])
         if len(labels) > 1:
-            source.notes.say(f"{source.path.name}: videos with several classes become as many rows")
+            source.notes.say(f"{source.path.name}: of videos with several classes the first is "
+                             "taken")  # fmt: skip
         for label in labels:
             if label.startswith("-"):
                 source.notes.drop(number, "its class is below 0 (unlabelled)", match[1], label)
@@ -99,7 +100,8 @@ def is_rawframes(source: Source) -> bool:
 
 
 def read_rawframes(source: Source) -> Iterator[Segment]:
-    """``folder [offset] total_frames label`` of folders of frames; with an offset a part of it."""
+    """``folder [offset] total_frames label`` of folders of frames, or of the videos that
+    they are of where those are there; with an offset a part of one."""
     for number, line in source.lines():
         match = _FOLDER.fullmatch(line)
         if match is None:

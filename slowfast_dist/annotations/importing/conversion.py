@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.annotations.importing.columns import Columns, rows_of
 from slowfast_dist.annotations.importing.rows import Notes
+from slowfast_dist.annotations.segments import DIGITS, MOST_SECONDS
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import few
 
@@ -16,6 +17,11 @@ BEHIND_END = "its end is behind the video's and is cut to that"
 TOO_LATE = "it begins behind the end of its video"
 OTHER_LENGTH = "its video is of another length than its file says: is it another video of that " \
                "name, or one of several that were played one behind the other?"  # fmt: skip
+ENDLESS = f"its end is unknown, or later than {MOST_SECONDS:,.0f} s: no video is that long"
+TWICE = "it is there twice"
+OTHER_SUBJECT = "another subject does the same at the same time: a list has one row of a class"
+SECOND_CLASS = "its whole video has a row already: a list has one class for all of a video"
+NO_SPLIT = "it has no split while others are val or test: fill it in, or import its file apart"
 POINT = "it is a moment without length: --point-seconds gives it one"
 
 SLACK = 0.0015
@@ -42,11 +48,13 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """(N,) rows to write: their places in the columns, starts and ends in seconds, NaN for none."""
+    """(N,) rows to write: their places in the columns, starts and ends in seconds, NaN for none;
+    and whether each of them has a side of the ``split``."""
 
     rows: NDArray[np.int64]
     start: NDArray[np.float64]
     end: NDArray[np.float64]
+    split: bool
 
 
 def convert(
@@ -65,6 +73,7 @@ def convert(
     work.check_order()
     work.points(point_seconds)
     work.cut()
+    split = work.complete_split()
     work.drop_copies()
     rows = np.flatnonzero(work.kept)
     kept = {columns.labels.texts[code] for code in np.unique(work.label[rows]).tolist()}
@@ -74,7 +83,7 @@ def convert(
     if empty:
         names = few([columns.videos.texts[code] for code in empty])
         notes.say(f"videos that are left without a row: {len(empty)}: {names}")
-    return Table(rows, work.start[rows], work.end[rows])
+    return Table(rows, work.start[rows], work.end[rows], split)
 
 
 def _not_after(times: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -185,6 +194,9 @@ class _Conversion:
         for row in np.flatnonzero(far).tolist():
             self._note(self.notes.change, row, BEHIND_END, True)
         self.end[over] = _not_after(self.seconds[over])
+        self._drop(np.flatnonzero(self.timed & (self.end > MOST_SECONDS)), ENDLESS, detail=True)
+        # As they are written: what lies closer than that is the same to a reader of the list.
+        self.start, self.end = np.round(self.start, DIGITS), np.round(self.end, DIGITS)
         self._drop(np.flatnonzero(self.timed & (self.end <= self.start)), TOO_LATE, detail=True)
 
     def _wrong_times(self, row: int) -> UserError:
@@ -203,18 +215,41 @@ class _Conversion:
             f"({self.seconds[row]:.3f} s), as in most rows, {remedy}"
         )
 
+    def complete_split(self) -> bool:
+        """Whether the list has a column split: a training refuses one with empty cells. Rows
+        without a side stay where the others are all train, which then need not be said."""
+        sides = self.columns.codes("split")
+        empty = self.kept & (sides == 0)
+        told = {self.columns.splits.texts[code] for code in np.unique(sides[self.kept]).tolist()}
+        told.discard("")
+        if not told or not empty.any():
+            return bool(told)
+        if told == {"train"}:
+            self.notes.say(f"the column split is left out: {np.count_nonzero(empty)} rows have no "
+                           "split, and all others are train")  # fmt: skip
+            return False
+        self._drop(np.flatnonzero(empty), NO_SPLIT)
+        return True
+
     def drop_copies(self) -> None:
-        """Of rows that are the same in all but their place the first stays."""
+        """Of rows that a list takes for the same one the first stays: those of a class at the same
+        time in a video, whoever does it, and all that mean the whole of a video."""
         rows = np.flatnonzero(self.kept)
-        if not len(rows):
-            return
-        codes = self.columns.codes
+        video, label, subject = self.video[rows], self.label[rows], self.columns.codes("subject")
+        whole = np.isnan(self.start[rows])
         keys: list[NDArray[Any]] = [
             np.nan_to_num(self.end[rows], nan=-1), np.nan_to_num(self.start[rows], nan=-1),
-            codes("subject")[rows], self.label[rows], self.video[rows],
+            np.where(whole, -1, label), video,
         ]  # fmt: skip
         order = np.lexsort(keys)  # stable: the first of equals stays in front
-        same = np.ones(len(rows) - 1, np.bool_)
+        new = np.zeros(len(rows), np.bool_)
+        new[:1] = True
         for key in keys:
-            same &= key[order][1:] == key[order][:-1]
-        self._drop(np.sort(rows[order[1:][same]]), "it is there twice")
+            new[1:] |= key[order][1:] != key[order][:-1]
+        first = np.empty_like(rows)  # of each row the one that stays for it
+        first[order] = rows[order[np.flatnonzero(new)[np.cumsum(new) - 1]]]
+        copy = first != rows
+        other_class, other_subject = label != self.label[first], subject[rows] != subject[first]
+        self._drop(rows[copy & other_class], SECOND_CLASS)
+        self._drop(rows[copy & ~other_class & other_subject], OTHER_SUBJECT)
+        self._drop(rows[copy & ~other_class & ~other_subject], TWICE)

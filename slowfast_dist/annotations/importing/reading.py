@@ -1,14 +1,15 @@
 """Read annotation files: each row with its video, its class, its subject, its side of the split."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from slowfast_dist.annotations.importing.columns import Columns
-from slowfast_dist.annotations.importing.rows import SPLITS, Notes, Segment
+from slowfast_dist.annotations.importing.rows import Notes, Segment
 from slowfast_dist.annotations.importing.source import Source
-from slowfast_dist.annotations.importing.videos import Missing, VideoFinder
+from slowfast_dist.annotations.importing.videos import FRAMES, Missing, VideoFinder
+from slowfast_dist.annotations.table import SPELLINGS
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import clean, few
 
@@ -33,6 +34,7 @@ def read_rows(
     columns = Columns()
     missing: dict[str, str] = {}  # by the name, where it was met first
     count = 0
+    names = _Names()
     for source, reader in sources:
         file = notes.file = str(source.path)
         before = count
@@ -42,7 +44,7 @@ def read_rows(
             if not label:
                 notes.drop(segment.where, NO_LABEL, segment.video)
                 continue
-            label = source.options.classes.get(label, label)
+            label = names.of(label, source.options.classes)
             subject = segment.subject
             if subjects.names and subject not in subjects.names:
                 notes.drop(segment.where, OTHER_SUBJECT, segment.video, label, subject)
@@ -56,7 +58,8 @@ def read_rows(
             else:
                 video = finder.find(segment.video)
             if isinstance(video, Missing):
-                missing.setdefault(segment.video, f"{file}, {_place(segment)}")
+                if video.reason != FRAMES:
+                    missing.setdefault(segment.video, f"{file}, {_place(segment)}")
                 notes.drop(segment.where, video.reason, segment.video, label, video.detail)
                 continue
             if segment.split not in ("", "train", "val", "test"):
@@ -64,6 +67,7 @@ def read_rows(
             columns.add(segment, file, video, label)
         if count == before:
             notes.say(f"{source.path}: no row with a label is in it")
+    names.check(notes)
     if not len(columns):
         raise _nothing(finder, missing, count, notes)
     if missing:
@@ -74,6 +78,37 @@ def read_rows(
     return columns
 
 
+class _Names:
+    """The names that --classes gives to numbers and codes, and which it does not give."""
+
+    def __init__(self) -> None:
+        self._classes: Mapping[str, str] = {}
+        self._without: dict[str, None] = {}
+        self._found = False
+
+    def of(self, label: str, classes: Mapping[str, str]) -> str:
+        name = classes.get(label)
+        if name is None:
+            if classes:
+                self._classes = classes
+                self._without[label] = None
+            return label
+        self._found = True
+        return name
+
+    def check(self, notes: Notes) -> None:
+        """Say which have none. Raises UserError where that is so of all."""
+        names = set(self._classes.values())
+        if without := [clean(label)[:40] for label in self._without if label not in names]:
+            if not self._found:
+                raise UserError(
+                    f"--classes: names none of the classes in the files, as {few(without, 3)}; it "
+                    f"has names for {few([*self._classes], 3)}: give the right file, or none"
+                )
+            notes.say(f"classes that --classes has no name for, and that stay as they are: "
+                      f"{len(without)}: {few(without, 6)}")  # fmt: skip
+
+
 def _place(segment: Segment) -> str:
     where = segment.where
     return f"line {where}" if isinstance(where, int) else where
@@ -81,10 +116,11 @@ def _place(segment: Segment) -> str:
 
 def _with_known_split(segment: Segment, notes: Notes, label: str) -> Segment:
     word = segment.split.strip().casefold()
-    if word not in SPLITS:
+    side = SPELLINGS.get(word)
+    if side is None:
         why = f"its split {clean(word)[:40]!r} is neither train, val nor test, and is left out"
         notes.change(segment.where, why, segment.video, label)
-    return segment._replace(split=SPLITS.get(word, ""))
+    return segment._replace(split=side or "")
 
 
 def _nothing(
@@ -105,5 +141,5 @@ def _nothing(
 def side_of_name(name: str) -> str:
     """train, val or test where a file's name has one such word, else nothing."""
     words = re.findall(r"[a-z]+", name.casefold())
-    found = {SPLITS[short] for word in words if (short := word.removesuffix("list")) in SPLITS}
+    found = {side for word in words if (side := SPELLINGS.get(word.removesuffix("list")))}
     return found.pop() if len(found) == 1 else ""

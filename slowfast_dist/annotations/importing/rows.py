@@ -13,13 +13,6 @@ from slowfast_dist.system.text import clean
 Where = int | str
 """Place in a file: the number of a line from 1 on, or words as ``task 3``."""
 
-SPLITS: Mapping[str, str] = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-"""Words for the sides of a split in files and their names, with ours."""
-
 
 class Segment(NamedTuple):
     """``label`` is seen in ``video`` from ``start`` to ``end``; both None: in all of it.

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from slowfast_dist.annotations.importing.rows import Notes, Options, Where, place
+from slowfast_dist.annotations.segments import clock_seconds
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import clean, few
 
@@ -27,7 +28,6 @@ HEAD_CHARACTERS = 65_536
 MOST_NUMBER = 1e12
 """Largest second or frame that is taken for one: thirty thousand years."""
 
-_CLOCK = re.compile(r"(-?)(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d*)?)")
 _COMMA_NUMBER = re.compile(r"-?\d+,\d+|-?\d[\d:]*:\d\d,\d+")
 
 
@@ -254,10 +254,8 @@ class Source:
             if abs(value) <= MOST_NUMBER:
                 return value
         except ValueError:
-            if match := _CLOCK.fullmatch(text):
-                sign, hours, minutes, seconds = match.groups()
-                value = int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)
-                return -value if sign else value
+            if (clock := clock_seconds(text.removeprefix("-"))) is not None:
+                return -clock if text.startswith("-") else clock
         shown = f"column {clean(column)!r} holds {clean(text)[:40]!r}, which is no number"
         if _COMMA_NUMBER.fullmatch(text):
             raise self.wrong(f"{shown} with a decimal point: add --decimal-comma", line)

@@ -12,6 +12,8 @@ from slowfast_dist.system.text import few
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of an uploaded file."""
 
+FRAMES = "folders of frames cannot be read yet: make videos of them"
+
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -28,7 +30,8 @@ class VideoFinder:
 
     A name is looked for as a path below the folder, then by as much of the end of its path as a
     file has, so at last by the name of the file; then without its ending; then in other letters
-    (capital or small). What two files fit equally is taken for neither.
+    (capital or small). What two files fit equally is taken for neither, and a folder of frames for
+    no video.
     """
 
     def __init__(
@@ -50,9 +53,7 @@ class VideoFinder:
             self._by_name[name].append(path)
             if is_video(name):
                 self._by_stem[name.rpartition(".")[0]].append(path)
-        for path in folders:
-            self._paths.add(path)
-            self._by_name[path.rpartition("/")[2]].append(path)
+        self._folders = {path.rpartition("/")[2] for path in folders}
         self._small: dict[str, list[str]] | None = None
         self._answers: dict[str, str | Missing] = {}
 
@@ -94,6 +95,8 @@ class VideoFinder:
                 return self._choose(found, parts, how, name)
         if found := self._in_small_letters().get(base.casefold()):
             return self._choose(found, parts, "in other letters, capital or small", name)
+        if base in self._folders:
+            return Missing(FRAMES, name)
         return Missing("no such video below --videos", name)
 
     def _choose(

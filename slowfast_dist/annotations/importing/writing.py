@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,17 @@ import numpy as np
 
 from slowfast_dist.annotations.importing.columns import Columns
 from slowfast_dist.annotations.importing.conversion import Table
+from slowfast_dist.annotations.segments import seconds_text
 from slowfast_dist.system.files import atomic_write
 
-LINES_SUFFIXES = (".jsonl", ".ndjson")
-"""Endings of JSON lines; all others get a CSV."""
+LINES_SUFFIX = ".jsonl"
+"""Ending of JSON lines; all others get a CSV."""
 
 
 def seconds(value: float) -> str:
-    """To a microsecond, with three digits behind the point at least; NaN is empty."""
-    if math.isnan(value):
-        return ""
-    text = f"{value:.6f}".rstrip("0")
-    whole, _, part = text.partition(".")
-    return f"{whole}.{part:0<3}"
+    """To a microsecond, with three digits behind the point at least, as annotation tools write;
+    NaN is empty."""
+    return seconds_text(value, 3)
 
 
 def write_rows(
@@ -41,7 +38,7 @@ def write_rows(
         ("split", columns.splits), ("group", columns.groups), ("subject", columns.subjects),
     ):  # fmt: skip
         codes = columns.codes(name)[rows]
-        if codes.any():
+        if codes.any() and (name != "split" or table.split):
             used[name] = (codes, words.texts)
     names = [*list(used)[:2], *(["start", "end"] if timed else []), *list(used)[2:]]
 
@@ -59,7 +56,7 @@ def write_rows(
             yield cell + [text[column[row]] for column, text in others]
 
     with atomic_write(path, "w", errors="surrogateescape") as file:
-        if path.suffix.lower() in LINES_SUFFIXES:
+        if path.suffix.lower() == LINES_SUFFIX:
             for row in cells():
                 pairs = zip(names, row, strict=True)
                 times = ("start", "end")

@@ -1,11 +1,10 @@
 """Names of classes from the files in which frameworks keep them."""
 
 from pathlib import Path
-from typing import Any
 
+from slowfast_dist.annotations.class_names import names_of_json
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.runs.reading import MOST_BYTES
-from slowfast_dist.system.parsing import parse_json
 
 FORMS = (
     "a text file with a name a line, or JSON: a list of names, names by number, numbers by name, "
@@ -35,24 +34,10 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 def _of_json(path: Path, text: str) -> list[str]:
     try:
-        content: Any = parse_json(text)
-    except ValueError:
-        raise UserError(f"--classes {path}: is no JSON: give {FORMS}") from None
-    if isinstance(content, dict) and isinstance(content.get("classes"), list):
-        content = content["classes"]
-    if isinstance(content, dict):
-        content = _by_number(content)
-    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise UserError(f"--classes {path}: tells no names of classes: give {FORMS}")
-    return content
-
-
-def _by_number(content: dict[str, Any]) -> list[str] | None:
-    """Of {"0": "name"} or {"name": 0}, whose numbers must be all from 0 on."""
-    if all(key.isdecimal() for key in content):
-        pairs = {int(key): value for key, value in content.items()}
-    else:
-        pairs = {value: key for key, value in content.items() if type(value) is int}
-    if len(pairs) != len(content) or sorted(pairs) != list(range(len(pairs))):
-        return None
-    return [pairs[number] for number in range(len(pairs))]
+        names = names_of_json(text)
+    except ValueError as error:
+        raise UserError(f"--classes {path}: {error}: give {FORMS}") from None
+    ordered = [names.get(str(number)) for number in range(len(names))]
+    if None in ordered:
+        raise UserError(f"--classes {path}: tells no names by all numbers from 0 on: give {FORMS}")
+    return [name for name in ordered if name is not None]

@@ -1,11 +1,10 @@
 """The command ``import``: annotations of other tools and datasets become one CSV of segments."""
 
-import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from slowfast_dist.annotations.class_names import read_numbered_names
 from slowfast_dist.annotations.formats.registry import Format, find_format
 from slowfast_dist.annotations.importing.columns import Columns
 from slowfast_dist.annotations.importing.conversion import Facts, Table, convert
@@ -14,6 +13,7 @@ from slowfast_dist.annotations.importing.rows import Notes, Options, Segment
 from slowfast_dist.annotations.importing.source import Source
 from slowfast_dist.annotations.importing.videos import VideoFinder
 from slowfast_dist.annotations.importing.writing import write_rows
+from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.commands import Import
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.scan import is_video, walk_folders
@@ -37,7 +37,7 @@ def run_import(files: Sequence[Path], command: Import) -> None:
     """Write the segments of ``files`` to --output. Raises UserError for the user's mistakes, with
     nothing written."""
     listed = command.output.with_name(command.output.stem + DROPPED)
-    _refuse_existing(command.output, command.overwrite)
+    _refuse_output(command.output, command.overwrite)
     notes = Notes()
     sources = [Source(path, _options(command), notes) for path in files]
     for path in files:
@@ -61,7 +61,10 @@ def run_import(files: Sequence[Path], command: Import) -> None:
     _report(command.output, listed, root, columns, table, notes)
 
 
-def _refuse_existing(output: Path, overwrite: bool) -> None:
+def _refuse_output(output: Path, overwrite: bool) -> None:
+    if not output.is_dir() and output.suffix.lower() not in SUFFIXES:
+        what = "a training takes lists that end in .csv, .tsv or .jsonl: call it so"
+        raise UserError(f"--output {output}: {what}")
     if output.is_dir() or (output.exists() and not overwrite):
         what = "is a folder; name a file in it" if output.is_dir() else (
             "is there already: give another name, or add --overwrite"
@@ -70,32 +73,12 @@ def _refuse_existing(output: Path, overwrite: bool) -> None:
 
 
 def _options(command: Import) -> Options:
-    classes = {} if command.classes is None else read_classes(command.classes)
+    classes = {} if command.classes is None else read_numbered_names(command.classes)
     return Options(
         tier=command.tier, frame_rate=command.frame_rate, frame_base=command.frame_base,
         frame_end=command.frame_end, comma=command.decimal_comma, times=command.times,
         classes=classes,
     )  # fmt: skip
-
-
-def read_classes(path: Path) -> dict[str, str]:
-    """Names of classes by number or code: lines of NAME (counted from 0), of NUMBER NAME (as
-    classInd.txt of UCF101, Charades' list) or NAME,NUMBER; or JSON of name: number. Raises
-    UserError."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"--classes {path}: cannot be read ({error}); give a text file") from None
-    if text.lstrip().startswith("{"):
-        try:
-            return {str(number): str(name) for name, number in json.loads(text).items()}
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"--classes {path}: is no JSON ({error})") from None
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    coded = [re.fullmatch(r"([a-z]?\d+)[\s,;:]+(\S.*)", line) for line in lines]
-    if lines and all(coded):
-        return {match[1]: match[2] for match in coded if match}
-    return {str(number): line for number, line in enumerate(lines)}
 
 
 def _list_videos(root: Path, given: Sequence[Path]) -> VideoFinder:
@@ -129,16 +112,9 @@ def _reader(found: Format) -> Reader:
 def _facts(root: Path, columns: Columns) -> list[Facts | str]:
     """What each video tells, by its code; those that earlier commands looked at are remembered."""
     names = columns.videos.texts[1:]
-    facts: dict[str, Facts | str] = {}
-    single = [name for name in names if not (root / name).is_dir()]
-    for name in set(names).difference(single):
-        facts[name] = Facts(float("nan"), lambda: None)  # a folder of frames tells no times
-    if single:
-        table = VideoTable.of_paths([root / name for name in single])
-        probed = probe_videos(table, available_cpus(), default_cache(), show_progress=True)
-        for name, info in zip(single, probed, strict=True):
-            facts[name] = info if isinstance(info, str) else _facts_of(info)
-    return ["", *(facts[name] for name in names)]
+    table = VideoTable.of_paths([root / name for name in names])
+    probed = probe_videos(table, available_cpus(), default_cache(), show_progress=True)
+    return ["", *(info if isinstance(info, str) else _facts_of(info) for info in probed)]
 
 
 def _facts_of(info: VideoInfo) -> Facts:
@@ -160,8 +136,15 @@ def _write(
     output: Path, listed: Path, root: Path, columns: Columns, table: Table, notes: Notes
 ) -> None:
     start = _start(output, root)
+    # A list's relative paths may not leave its folder by a link: such videos have absolute ones.
+    real = os.path.join(os.path.realpath(output.parent if start else root), "")
+
+    def spelled(name: str) -> str:
+        path = os.path.join(os.path.abspath(root), name)
+        return start + name if os.path.realpath(path).startswith(real) else path
+
     try:
-        write_rows(output, columns, table, lambda name: start + name)
+        write_rows(output, columns, table, spelled)
         pieces = notes.listed()
         first = next(pieces, None)
         if first is None:

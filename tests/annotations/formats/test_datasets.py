@@ -18,6 +18,7 @@ def write(path: Path, value: Any) -> Path:
 def test_kinetics_takes_cut_clips_first_and_reads_ids_with_odd_characters(tmp_path: Path) -> None:
     text = ("label,youtube_id,time_start,time_end,split,is_cc\n"
             "playing chess,-a_b_c,10,20,train,0\nplaying chess,abc,7,17,validate,0\n"
+            "playing chess,abc,8,17,eval,0\n"
             "walking,-lost,1,11,test,0\n")  # fmt: skip
     videos = {"playing chess/-a_b_c_000010_000020.mp4": (10.0, 30.0), "abc.mp4": (300.0, 30.0)}
     found = imported(write(tmp_path / "train.csv", text), videos)
@@ -25,8 +26,10 @@ def test_kinetics_takes_cut_clips_first_and_reads_ids_with_odd_characters(tmp_pa
     assert found.rows == [("playing chess/-a_b_c_000010_000020.mp4", "playing chess", "", ""),
                           ("abc.mp4", "playing chess", "7.000", "17.000")]  # fmt: skip
     text = "\n".join([*found.lines, *found.said])
-    assert found.column("split") == ["train", ""] and "its split 'validate'" in text
-    assert "1 row dropped: no such video below --videos (train.csv, line 4: -lost" in text
+    assert found.column("split") == ["train", "val"]
+    assert "1 row changed: its split 'eval' is neither train, val nor test" in text
+    assert "1 row dropped: it has no split while others are val or test" in text
+    assert "1 row dropped: no such video below --videos (train.csv, line 5: -lost" in text
     assert "classes that are lost with all their rows: 1: walking" in text
 
 

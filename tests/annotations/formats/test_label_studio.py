@@ -64,7 +64,8 @@ def test_classes_of_whole_videos_and_paths_of_local_files(tmp_path: Path) -> Non
     choice = {"type": "choices", "from_name": "kind", "value": {"choices": ["walk", "eat"]}}
     tasks = [task(choice, video="/data/local-files/?d=store/sub/other.mp4")]
     found = imported(write(tmp_path / "e.json", tasks), VIDEOS)
-    assert found.rows == [("sub/other.mp4", label, "", "") for label in ("walk", "eat")]
+    assert found.rows == [("sub/other.mp4", "walk", "", "")]
+    assert found.lines[0].startswith("1 row dropped: its whole video has a row already")
     assert "videos with several classes become as many rows" in "\n".join(found.said)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from slowfast_dist.annotations.importing.reading import side_of_name
+from slowfast_dist.annotations.importing.videos import FRAMES
 from slowfast_dist.config.errors import UserError
 from tests.helpers.importing import imported
 
@@ -51,19 +52,25 @@ def test_pyslowfast_lists_may_have_blanks_in_paths(tmp_path: Path) -> None:
 def test_mmaction2_videos_of_several_classes(tmp_path: Path) -> None:
     found = imported(write(tmp_path / "list.txt", "a.mp4 1 5 7\nb.mp4 -1\n"),
                      {"a.mp4": CLIP, "b.mp4": CLIP})  # fmt: skip
-    assert [row[1] for row in found.rows] == ["1", "5", "7"]
+    assert [row[1] for row in found.rows] == ["1"]
     said = "\n".join([*found.said, *found.lines])
-    assert "several classes become as many rows" in said and "--classes FILE" in said
+    assert "2 rows dropped: its whole video has a row already" in said and "--classes FILE" in said
     assert "its class is below 0" in said
 
 
 def test_mmaction2_folders_of_frames(tmp_path: Path) -> None:
     text = "x/folder 12 100 4\nplain 100 3\n"
-    folders = {"x/folder 12": CLIP, "x/folder": CLIP, "plain": CLIP}
+    videos = {"x/folder 12.mp4": CLIP, "x/folder.mp4": CLIP, "plain.mp4": CLIP, "plain": CLIP}
     path = write(tmp_path / "rawframes.txt", text)
-    found = imported(path, folders, frame_rate=25.0, format="mmaction2")
-    assert ("plain", "3", "", "") in found.rows
-    assert ("x/folder", "4", "0.480", "4.480") in found.rows
+    found = imported(path, videos, frame_rate=25.0, format="mmaction2")
+    assert ("plain.mp4", "3", "", "") in found.rows
+    assert ("x/folder.mp4", "4", "0.480", "4.480") in found.rows
+    found = imported(path, {"x/folder.mp4": CLIP, "plain": CLIP}, format="mmaction2")
+    assert [row[0] for row in found.rows] == ["x/folder.mp4"]
+    assert found.lines == [f"1 row dropped: {FRAMES} "
+                           "(rawframes.txt, line 2: plain: plain)"]  # fmt: skip
+    with pytest.raises(UserError, match="nothing to import: 1 row dropped: folders of"):
+        imported(write(path, "plain 100 3\n"), {"plain": CLIP}, format="mmaction2")
 
 
 def test_a_line_of_another_kind_is_named(tmp_path: Path) -> None:

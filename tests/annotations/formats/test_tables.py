@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from slowfast_dist.annotations.importing.source import Source
+from slowfast_dist.annotations.segments import parse_time
 from slowfast_dist.config.errors import UserError
 from tests.helpers.importing import imported
 
@@ -112,3 +114,19 @@ def test_a_spreadsheet_is_no_text(tmp_path: Path) -> None:
 def test_excel_s_unicode_text_is_read(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("path\tlabel\na.mp4\tgähnen\n", encoding="utf-16")
     assert imported(tmp_path / "t.txt", VIDEOS).rows == [("a.mp4", "gähnen", "", "")]
+
+
+@pytest.mark.parametrize("text", [
+    "90:00", "1:30:00", "1:90:00", "0:75", "00:00:75", "7:5.25", "0:01:23.500", "83.5", "2:3:4",
+])  # fmt: skip
+def test_a_clock_means_the_same_as_in_the_list_of_a_training(text: str) -> None:
+    source = Source(Path("t.csv"))
+    assert parse_time("90:00") == parse_time("1:30:00") == 5400
+    try:
+        wanted = parse_time(text)
+    except ValueError:
+        with pytest.raises(UserError, match="which is no number"):
+            source.number(text, 1, "start")
+        return
+    assert source.number(text, 1, "start") == wanted
+    assert source.number(f"-{text}", 1, "start") == -wanted

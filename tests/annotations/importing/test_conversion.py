@@ -9,6 +9,7 @@ from slowfast_dist.annotations.importing.columns import Columns
 from slowfast_dist.annotations.importing.conversion import Facts, Table, convert
 from slowfast_dist.annotations.importing.rows import Notes, Segment
 from slowfast_dist.config.errors import UserError
+from tests.helpers.importing import listed
 
 UNEVEN = np.array([0.0, 0.1, 0.133, 0.4, 1.0])
 """Seconds of the frames of a video that a phone might make; it ends at 1.2 s."""
@@ -79,6 +80,56 @@ def test_what_cannot_be_in_the_video_is_cut_or_dropped_and_counted() -> None:
         assert line in text
     listed = "".join(notes.listed()).splitlines()
     assert listed[0] == "what,file,where,video,label,why" and len(listed) == 1 + 9
+
+
+def test_what_a_training_takes_for_the_same_row_is_there_once() -> None:
+    notes = Notes()
+    found = run(
+        Segment(1, "a", "walk", 0.2, 1.0, subject="Kim"),
+        Segment(2, "a", "walk", 0.2, 1.0, subject="Lee"),
+        Segment(3, "a", "eat", 0.2, 1.0), Segment(4, "a", "eat", 0.2, 1.0000001),
+        Segment(5, "a", "walk", 0.3, 0.3000002), Segment(6, "b", "walk"), Segment(7, "b", "eat"),
+        Segment(8, "b", "walk"), Segment(9, "b", "walk", 0.2, 1.0), notes=notes,
+    )  # fmt: skip
+    assert found.rows.tolist() == [0, 2, 5, 8]
+    text = "\n".join(notes.lines())
+    for line in (
+        "1 row dropped: another subject does the same at the same time",
+        "2 rows dropped: it is there twice (file.csv, line 4",
+        "1 row dropped: its whole video has a row already",
+        "1 row dropped: it begins behind the end",
+    ):
+        assert line in text
+
+
+@pytest.mark.parametrize("end", [float("inf"), 1e9])
+def test_an_end_that_nothing_tells_is_no_row(end: float) -> None:
+    notes = Notes()
+    found = run(Segment(1, "a", "x", 0.0, end), Segment(2, "a", "x", 0.0, 2.0), notes=notes,
+                facts=Facts(float("nan"), lambda: None))  # fmt: skip
+    assert found.end.tolist() == [2.0]
+    assert "1 row dropped: its end is unknown, or later than 10,000,000 s" in next(notes.lines())
+
+
+@pytest.mark.parametrize(("sides", "left", "split"), [
+    (("train", "val", ""), [0, 1], True), (("train", "", ""), [0, 1, 2], False),
+    (("test", "", "test"), [0, 2], True), (("", "", ""), [0, 1, 2], False),
+])  # fmt: skip
+def test_a_split_has_no_empty_cells(
+    sides: tuple[str, ...], left: list[int], split: bool, tmp_path: Path
+) -> None:
+    notes = Notes()
+    columns = Columns()
+    for line, side in enumerate(sides):
+        segment = Segment(line, "a.mp4", f"class {line % 2}", line / 10, 1.0, split=side)
+        columns.add(segment, "file.csv", segment.video, segment.label)
+    found = convert(columns, ["", Facts(1.2, lambda: UNEVEN)], notes, None, None)
+    assert found.rows.tolist() == left
+    for name in ("list.csv", "list.jsonl"):
+        assert (listed(columns, found, name).sides is not None) == split
+    text = "\n".join([*notes.lines(), *notes.said])
+    assert ("it has no split while others" in text) == (len(left) < 3)
+    assert ("the column split is left out: 2 rows" in text) == (sides == ("train", "", ""))
 
 
 def test_unreadable_videos_lose_their_rows() -> None:

@@ -33,7 +33,6 @@ def finder() -> VideoFinder:
     ("/data/local-files/?d=x%20y/v_id-1.webm", "x y/v_id-1.webm"),
     ("https://host/x%20y/v_id-1.webm?sig=1", "x y/v_id-1.webm"),
     ("big.mp4", "Big.MP4"),
-    ("frames/one", "frames/one"),
     ("../../up/up.mp4", "up/up.mp4"),
 ])  # fmt: skip
 def test_a_name_is_found(name: str, path: str) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from slowfast_dist.cli.main import main
-from slowfast_dist.commands.import_.command import read_classes
-from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.listing.manifest import list_videos
 from tests.helpers.video_kinds import KINDS, Kind, write
 
 
@@ -58,19 +57,18 @@ def test_files_of_several_formats_become_one_list(
                        "--classes", classes)  # fmt: skip
     assert code == 0
     assert rows(target) == [
-        {"path": "one.mp4", "label": "walk", "start": "0.500", "end": "2.000", "split": "",
+        {"path": "one.mp4", "label": "walk", "start": "0.500", "end": "2.000",
          "subject": "Kim"},
-        {"path": "day1/two.mp4", "label": "walk", "start": "0.000", "end": "1.000", "split": "",
+        {"path": "day1/two.mp4", "label": "walk", "start": "0.000", "end": "1.000",
          "subject": "Lee"},
-        {"path": "one.mp4", "label": "walk", "start": "", "end": "", "split": "train",
-         "subject": ""},
-        {"path": "day2/two.mp4", "label": "run", "start": "", "end": "", "split": "train",
-         "subject": ""},
+        {"path": "one.mp4", "label": "walk", "start": "", "end": "", "subject": ""},
+        {"path": "day2/two.mp4", "label": "run", "start": "", "end": "", "subject": ""},
     ]  # fmt: skip
     for line in (
         f"{table}: a table with columns for video and label (--format csv)",
         f"{lists}: PySlowFast, or MMAction2's list of videos (--format pyslowfast)",
         "train.txt: rows without a split are train, as its name says",
+        "the column split is left out: 2 rows have no split, and all others are train",
         "warning: 1 row dropped: no such video below --videos (table.csv, line 5: gone.mp4",
         "warning: 1 row dropped: several videos below --videos are named so",
         "warning: 1 row dropped: its video cannot be read: ",
@@ -128,20 +126,40 @@ def test_nothing_is_written_where_nothing_is_right(
     assert code == 2 and "--videos" in err and "there is no such folder" in err
     code, _, err = run(capsys, table, "--videos", videos, "--output", tmp_path)
     assert code == 2 and "is a folder" in err
+    code, _, err = run(capsys, table, "--videos", videos, "--output", tmp_path / "list.txt")
+    assert code == 2 and "list.txt: a training takes lists that end in .csv, .tsv or .jsonl" in err
     code, _, err = run(capsys, table, "--videos", videos, "--format", "elan")
     assert code == 2 and "is no XML" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv"]
 
 
-@pytest.mark.parametrize("text", [
-    "walk\nrun\n", "0 walk\n1 run\n", "0,walk\n1,run\n", '{"walk": 0, "run": 1}',
-])  # fmt: skip
-def test_names_of_classes(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "classes.txt"
-    path.write_text(text)
-    assert read_classes(path) == {"0": "walk", "1": "run"}
-    path.write_text("c000 Holding some clothes\nc001 Putting clothes: away\n")
-    assert read_classes(path)["c001"] == "Putting clothes: away"
-    path.write_text('{"walk": 0')
-    with pytest.raises(UserError, match="--classes .*: is no JSON"):
-        read_classes(path)
+def test_names_for_no_class_that_occurs_are_refused(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists, classes, target = tmp_path / "l.txt", tmp_path / "c.txt", tmp_path / "a.csv"
+    lists.write_text("one.mp4 7\nday1/two.mp4 1\n")
+    classes.write_text('{"walk": 2, "run": 3}')
+    words = (lists, "--videos", videos, "--output", target, "--classes", classes)
+    code, _, err = run(capsys, *words)
+    assert code == 2 and "--classes: names none of the classes in the files, as 7, 1; " in err
+    assert not target.exists()
+    classes.write_text("walk\nrun\n")
+    code, out, _ = run(capsys, *words)
+    assert code == 0 and [row["label"] for row in rows(target)] == ["7", "run"]
+    assert "classes that --classes has no name for, and that stay as they are: 1: 7" in out
+
+
+def test_links_to_videos_elsewhere_are_listed_as_a_training_takes_them(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/a.mp4").symlink_to(videos / "one.mp4")
+    (tmp_path / "links/b.mp4").symlink_to("a.mp4")
+    os.link(videos / "one.mp4", tmp_path / "links/c.mp4")
+    table, target = tmp_path / "t.csv", tmp_path / "list.csv"
+    table.write_text("file,label\na.mp4,walk\nb.mp4,run\nc.mp4,run\n")
+    assert run(capsys, table, "--videos", tmp_path / "links", "--output", target)[0] == 0
+    assert [row["path"] for row in rows(target)] == [
+        str(tmp_path / "links/a.mp4"), str(tmp_path / "links/b.mp4"), "links/c.mp4",
+    ]  # fmt: skip
+    assert len(list_videos(target, "data.root").videos) == 3
