@@ -24,7 +24,6 @@ from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import few, option
-from slowfast_dist.video.reader import VideoInfo
 
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of the frames in a folder that stands for a video."""
@@ -137,17 +136,11 @@ def _facts(root: Path, columns: Columns) -> list[Facts | str]:
         table = VideoTable.of_paths([root / name for name in single])
         probed = probe_videos(table, available_cpus(), default_cache(), show_progress=True)
         for name, info in zip(single, probed, strict=True):
-            facts[name] = info if isinstance(info, str) else _facts_of(info)
+            if isinstance(info, str):
+                facts[name] = info
+            else:
+                facts[name] = Facts(info.duration() or float("nan"), info.times)
     return ["", *(facts[name] for name in names)]
-
-
-def _facts_of(info: VideoInfo) -> Facts:
-    rate = info.uneven_rate or info.fps
-    if info.uneven_times:
-        seconds = float(info.times()[-1]) + 1 / rate  # type: ignore[index]
-    else:
-        seconds = info.frames / rate if rate > 0 else float("nan")
-    return Facts(seconds, info.times)
 
 
 def _say_rowless(finder: VideoFinder, columns: Columns, notes: Notes) -> None:
