@@ -119,7 +119,10 @@ class Table:
         first = next((line for line in file if line.strip()), "")
         file.seek(0)
         for separator in _SEPARATORS:
-            cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True))
+            try:
+                cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True))
+            except csv.Error:  # a cell too long for the module, so not a name of a column
+                continue
             if {"path", "label"} <= {COLUMNS.get(plain_name(cell), "") for cell in cells}:
                 return separator
         found = f"; it is {clean(first.strip())[:80]!r}" if first.strip() else ""

@@ -127,9 +127,9 @@ def _stack(clips: Sequence[Tensor]) -> Tensor:
 class ClipDataset:
     """What training and evaluation share: reading the frames of one clip of one video.
 
-    A video that hangs or crashes the decoder is met once: all workers of the process then refuse
-    it at once, in every later epoch. Nothing here is a Python object for each video, so a worker's
-    own memory does not grow with their number.
+    A file that hangs or crashes the decoder is met once, whatever parts of it the table names: all
+    workers of the process then refuse it at once, in every later epoch. Nothing here is a Python
+    object for each video, so a worker's own memory does not grow with their number.
     """
 
     def __init__(self, videos: VideoTable, data: DataConfig) -> None:
@@ -138,7 +138,9 @@ class ClipDataset:
         self.data = data
         self._reader = GuardedReader()
         self._shared = Shared(videos)
-        self._given_up = SharedFlags(len(videos))
+        files = None if videos.segments is None else videos.segments.files
+        count = len(videos) if files is None else int(files.max(initial=-1)) + 1
+        self._given_up = SharedFlags(count)
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker that is not forked from this process: it shares what is large."""
@@ -148,12 +150,17 @@ class ClipDataset:
         vars(self).update(state, videos=state["_shared"].value)
 
     def give_up(self, videos: Iterable[int]) -> None:
-        """Never read these videos (indices) again: they hang or crash the decoder.
+        """Never read the files of these videos (indices) again: they hang or crash the decoder.
 
         For those that other processes met, or this run before it was resumed.
         """
         for video in videos:
-            self._given_up.array[video] = 1
+            self._given_up.array[self._file(video)] = 1
+
+    def _file(self, video: int) -> int:
+        """A number that all parts of one file have in common."""
+        segments = self.videos.segments
+        return video if segments is None else int(segments.files[video])
 
     def _read(
         self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView]
@@ -162,7 +169,7 @@ class ClipDataset:
         (V, T, H, W, 3). Raises DecodeError.
         """
         path, info = self.videos.path(video), self.videos.info(video)
-        if self._given_up.array[video]:
+        if self._given_up.array[self._file(video)]:
             raise DecodeError(path, GIVEN_UP)
         try:
             return self._reader.read_views(path, indices, info, self.data.decoder, views)
@@ -176,7 +183,8 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
     """Randomly placed, cropped and mirrored clips; all randomness from (seed, epoch, sample).
 
     The same key gives the same clip in any worker of any process. A video that fails to decode is
-    replaced by another one, drawn from the same key, and reported in the sample's failures.
+    replaced by another one, drawn from the same key, and reported in the sample's failures; a part
+    of a video by one of a file that was not tried yet, where there is any.
     """
 
     def __init__(self, videos: VideoTable, data: DataConfig, seed: int) -> None:
@@ -209,13 +217,22 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
                 [frames] = self._read(video, indices, [view])
             except DecodeError as error:
                 failures.append(Failure(video, error.reason))
-                video = int(rng.integers(len(self.videos)))
+                video = self._replacement(failures, rng)
                 continue
             label = int(self.videos.labels[video])
             seconds = time.perf_counter() - started
             clip = torch.from_numpy(frames).permute(0, 3, 1, 2)  # over the same memory
             return Sample(clip, label, key.sample, video, 0, tuple(failures), seconds)
         return Sample(None, 0, key.sample, video, failures=tuple(failures))
+
+    def _replacement(self, failures: Sequence[Failure], rng: np.random.Generator) -> int:
+        """Drawn from all videos, or, of parts, from those of files that did not fail."""
+        if self.videos.segments is not None:
+            failed = [self._file(failure.video) for failure in failures]
+            others = np.flatnonzero(~np.isin(self.videos.segments.files, failed))
+            if len(others):
+                return int(others[rng.integers(len(others))])
+        return int(rng.integers(len(self.videos)))
 
 
 class EvaluationClips(ClipDataset, Dataset[Sample]):

@@ -14,7 +14,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import DataSet
 from slowfast_dist.config.training import EvaluationConfig
-from slowfast_dist.data.clips import PRETRAINED_RATE
+from slowfast_dist.data.frame_rates import PRETRAINED_RATE
 from slowfast_dist.model.description import network_defaults
 from slowfast_dist.model.hub import CLASSES, PUBLISHED, TITLES, class_names, hub_file
 from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, describe_clips

@@ -185,6 +185,7 @@ def _indices(
         sampling_rate=at_least_1("data.sampling-rate", 2),
         sampling="uniform" if settings.get("data.sampling") == "uniform" else "dense",
         frame_rate=rate if 0 < rate <= MOST_RATE else "video",
+        short_videos="loop" if settings.get("data.short-videos") == "loop" else "repeat-last",
         short_segments="context" if settings.get("data.short-segments") == "context" else "repeat",
     )
     clip = clip_indices(info, data, 0.5, span)

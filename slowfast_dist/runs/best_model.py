@@ -17,7 +17,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Precision
 from slowfast_dist.config.training import EvaluationConfig
-from slowfast_dist.data.clips import BY_TIMES, rate_notes, rates_as_words
+from slowfast_dist.data.frame_rates import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.model.description import from_json
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.clips import PRETRAINED_RATE, group_rates, rate_notes, rates_as_words
 from slowfast_dist.data.dataset import Batch
+from slowfast_dist.data.frame_rates import PRETRAINED_RATE, group_rates, rate_notes, rates_as_words
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import Loaders, VideoSet
 from slowfast_dist.distributed.accelerator import local_processes

@@ -54,9 +54,9 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
     that best_model.json beside them describes.
     """
     if given.is_dir():
-        best, network, content = _best_of(given)
+        best, described, read = _best_of(given)
         known = WeightsFile(
-            best.folder / WEIGHTS, best.classes, network.name, network, content,
+            best.folder / WEIGHTS, best.classes, described.name, described, read,
             best.weights_sha256,
         )  # fmt: skip
         return known, mapping(mapping(read_json(best.folder / DESCRIPTION)).get("clip"))

@@ -266,7 +266,8 @@ MOST_FILES = 16
 """Files that are open at once: each takes a handle and a decoder of its own."""
 
 MOST_FRAMES = 1_000_000
-"""Frames of all open files together: their lists take some 50 bytes a frame, so 50 MB."""
+"""Frames of all open files together: their lists take some 50 bytes a frame, so 50 MB. One file
+that has more stays open alone."""
 
 Stamp = tuple[int, int, int, int]
 
@@ -317,12 +318,14 @@ class OpenFiles:
             file.stack.close()
             return
         self._open[path] = file
-        while len(self._open) > MOST_FILES or self._frames() > MOST_FRAMES:
+        # The newest stays, however long: it is the one most likely to be read next.
+        while len(self._open) > 1 and self._is_too_much():
             _, oldest = self._open.popitem(last=False)
             oldest.stack.close()
 
-    def _frames(self) -> int:
-        return sum(file.frames for file in self._open.values())
+    def _is_too_much(self) -> bool:
+        frames = sum(file.frames for file in self._open.values())
+        return len(self._open) > MOST_FILES or frames > MOST_FRAMES
 
     def forget(self, path: Path) -> None:
         """Close a file of which a read did not find what it should."""

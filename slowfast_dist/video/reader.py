@@ -122,6 +122,14 @@ class VideoInfo:
             return unpack_uneven_times(self.uneven_times)
         return np.arange(self.frames) / self.fps if self.fps > 0 else None
 
+    def duration(self) -> float:
+        """Seconds from the first frame to the end of the last, which is taken to be shown as long
+        as the median frame; 0 where the file tells neither times nor a frame rate."""
+        if self.uneven_times:
+            times = unpack_uneven_times(self.uneven_times)
+            return float(times[-1] + np.median(np.diff(times)))
+        return self.frames / self.fps if self.fps > 0 else 0.0
+
     def mean_rate(self) -> float:
         """Frames a second, on average over the video; 0 where the file does not tell."""
         return self.uneven_rate or self.fps

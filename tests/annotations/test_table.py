@@ -102,6 +102,11 @@ def test_what_cannot_be_honoured_is_one_clear_line(
     assert all(word in message for word in words), message
 
 
+def test_a_first_line_longer_than_a_cell_may_be_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"must name the columns path,label; it is '{80 * 'x'}'$"):
+        read(tmp_path, 200_000 * "x")
+
+
 def test_times_of_segments(tmp_path: Path) -> None:
     text = (
         "path,label,Start (s),stop_s,start_frame,subject\n"

@@ -18,6 +18,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.dataset import Batch, EvaluationClips, Sample, TrainingClips, collate
 from slowfast_dist.data.listing.manifest import list_videos
+from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoRecord, VideoTable
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
 from slowfast_dist.data.synthetic import make_videos
@@ -197,6 +198,39 @@ def test_all_views_of_a_video_that_hangs_cost_one_time_limit(
     assert tried == [hanging.path(0)]
     assert all(sample.frames is None and len(sample.failures) == 1 for sample in samples)
     assert clips[ViewKey(1, 0)].frames is not None
+
+
+@needs_guard
+def test_all_parts_of_a_file_that_hangs_cost_one_time_limit(
+    hanging: VideoTable, tried: list[Path]
+) -> None:
+    """And what replaces one of them is of another file, though most rows are of this one."""
+    rows = [0] * 30 + list(range(1, len(hanging)))
+    spans = np.tile(np.array([[0, 20]], np.int32), (len(rows), 1))
+    bounds = np.tile([0.0, 0.5], (len(rows), 1))
+    parts = replace(
+        hanging.select(rows), segments=Segments(np.array(rows, np.int32), bounds, spans=spans)
+    )
+    clips = TrainingClips(parts, DATA, seed=3)
+    samples = clips.__getitems__([ClipKey(0, row) for row in range(30)])
+    assert tried.count(hanging.path(0)) == 1
+    assert all(sample.frames is not None and sample.video >= 30 for sample in samples)
+    assert {len(sample.failures) for sample in samples} == {1}
+    views = EvaluationClips(parts, DATA)
+    views.give_up([7])
+    assert all(views[ViewKey(row, 0)].frames is None for row in range(30))
+    assert tried.count(hanging.path(0)) == 1 and views[ViewKey(30, 0)].frames is not None
+
+
+@needs_guard
+def test_parts_of_one_file_alone_that_hangs_leave_no_clip(
+    hanging: VideoTable, tried: list[Path]
+) -> None:
+    files, spans = np.zeros(3, np.int32), np.tile(np.array([[0, 20]], np.int32), (3, 1))
+    bounds = np.tile([0.0, 0.5], (3, 1))
+    parts = replace(hanging.select([0, 0, 0]), segments=Segments(files, bounds, spans=spans))
+    sample = TrainingClips(parts, DATA, seed=3)[ClipKey(0, 1)]
+    assert sample.frames is None and len(sample.failures) == 11 and len(tried) == 1
 
 
 def test_views_are_different_parts_of_the_video(records: list[VideoRecord]) -> None:

@@ -41,17 +41,20 @@ def kill(event, arguments):
 sys.addaudithook(kill)
 print("ready", flush=True)
 for epoch in range(2, int(sys.argv[3]) + 1):
+    if killed_at == "" and epoch % 10 == 1:
+        sys.stdin.readline()
     with torch.no_grad():
         network.blocks[6].proj.bias.fill_(epoch)
     save_best(models, network.state_dict(), network, facts | {"epoch": epoch})
 """
 """Saves the best model of epoch 2, 3 and so on, whose last bias is the epoch; killed where a file
-of that name would be put in its place."""
+of that name would be put in its place. Where it is not to be killed it waits for a line before the
+epochs 11, 21 and 31."""
 
 
 def writer(models: Path, killed_at: str, last: int) -> subprocess.Popen[str]:
     words = [sys.executable, "-c", textwrap.dedent(WRITER), str(models), killed_at, str(last)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
 
@@ -85,11 +88,17 @@ def test_the_description_has_the_sum_of_the_file(models: Path) -> None:
 def test_a_reader_never_meets_a_mixture_while_epochs_are_written(models: Path) -> None:
     found = []
     with writer(models, "", 40) as process:
+        assert process.stdin is not None
+        waits = [10, 20, 30]  # after these epochs, until they were read
         while process.poll() is None:
             best, network = load_best(models)
             assert epoch_of(network) == best.epoch
             found.append(best.epoch)
-    assert process.returncode == 0 and found == sorted(found) and len({*found}) > 2
+            if waits and best.epoch == waits[0]:
+                waits.pop(0)
+                process.stdin.write("\n")
+                process.stdin.flush()
+    assert process.returncode == 0 and found == sorted(found) and {10, 20, 30} <= {*found}
     best, network = load_best(models)
     assert (best.epoch, epoch_of(network)) == (40, 40)
 

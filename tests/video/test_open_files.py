@@ -58,6 +58,19 @@ def test_clips_of_files_in_turn_are_those_of_a_full_decode(
     assert len(opened) < 40
 
 
+def test_a_file_longer_than_all_may_be_stays_open_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container, "MOST_FRAMES", 10)
+    opened, files = count_opened(monkeypatch), OpenFiles()
+    paths = [write(tmp_path / f"{name}.mp4", Kind(".mp4", frames=12)) for name in "ab"]
+    infos = [probe_file(path) for path in paths]
+    opened.clear()
+    for number in (0, 0, 0, 1, 1, 0):
+        read_views(paths[number], np.array([7]), infos[number], "pyav", [None], None, files)
+    assert opened == [paths[0], paths[1], paths[0]]
+
+
 def test_a_file_that_was_replaced_is_opened_anew_and_the_oldest_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

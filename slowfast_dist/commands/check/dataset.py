@@ -65,9 +65,13 @@ class Dataset:
     sides: list[Side | None]
     """None for what the probe rejected, and where the split is refused. Only a CSV says test."""
     infos: list[VideoInfo | None]
-    """None for what the probe rejected."""
+    """None for what the probe rejected, and for parts that lie outside of their files."""
     reasons: dict[int, str]
     """Why videos cannot be read, also those in which the damage was met later."""
+    file_infos: list[VideoInfo | None]
+    """What the probe found of each row's file, wherever in it the row lies."""
+    file_reasons: dict[int, str]
+    """As ``reasons``, of the rows' files."""
     fingerprints: Fingerprints
     near_copies: Pairs
     """Pairs that look the same."""
@@ -88,7 +92,7 @@ class Dataset:
     spans: list[tuple[int, int] | None]
     """The frames of a part of a video, the first and the one behind the last; None: all of it."""
     first_rows: NDArray[np.int64]
-    """One row of each file."""
+    """One row of each file, in rising order; where a file has any, a row that lies inside of it."""
     of_files: bool = False
     """Whether the rows are files, whatever parts of them the list names."""
 
@@ -105,9 +109,10 @@ class Dataset:
         return replace(
             self, paths=[self.paths[row] for row in rows], names=[paths[row] for row in rows],
             labels=np.zeros(len(rows), np.int64), groups=self.groups[rows],
-            sides=[self.sides[row] for row in rows], infos=[self.infos[row] for row in rows],
-            reasons={n: self.reasons[row] for n, row in enumerate(rows)
-                     if row in self.reasons and row not in self.outside},
+            sides=[self.sides[row] for row in rows],
+            infos=[self.file_infos[row] for row in rows],
+            reasons={n: self.file_reasons[row] for n, row in enumerate(rows)
+                     if row in self.file_reasons},
             fingerprints=self.fingerprints[rows],
             near_copies=np.searchsorted(self.first_rows, self.near_copies),
             same_bytes=[np.searchsorted(self.first_rows, same).tolist()
@@ -160,6 +165,7 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
     workers = worker_count(command)
     probed: list[VideoInfo | str] = []
     placed: list[Placed] = []
+    outside: dict[int, str] = {}
     flags = ("--data.train-dir", "--data.val-dir") if command.val_dir else ("--data.root",)
     for flag, listing, place in zip(flags, listings, (root, command.val_dir), strict=False):
         found = probe_videos(listing.videos, workers, default_cache(), show_progress=True)
@@ -167,12 +173,11 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
             listing.videos.probed(found.infos), found.readable, f"{flag} {place}"
         )
         placed.append(parts)
-        answers = list(found)
-        for row, reason in parts.reasons.items():
-            answers[row] = reason
-        probed += answers
-    infos = [found if isinstance(found, VideoInfo) else None for found in probed]
-    reasons = {row: found for row, found in enumerate(probed) if isinstance(found, str)}
+        outside |= {len(probed) + row: reason for row, reason in parts.reasons.items()}
+        probed += found
+    file_infos = [found if isinstance(found, VideoInfo) else None for found in probed]
+    file_reasons = {row: found for row, found in enumerate(probed) if isinstance(found, str)}
+    infos = [None if row in outside else info for row, info in enumerate(file_infos)]
     readable = np.array([info is not None for info in infos])
     first_rows = _first_rows(placed)
     sides: list[Side | None] = [
@@ -212,7 +217,7 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
     named = dict(zip(listings[0].classes, counts.tolist(), strict=True))
     remarks += tuple(label_remarks(named, command.flip))
 
-    fingerprints = _fingerprints(paths, infos, reasons, command.full, workers)
+    fingerprints = _fingerprints(paths, file_infos, file_reasons, command.full, workers)
     if len(first_rows) < len(paths):  # parts of one file are no copies of each other
         others = np.setdiff1d(np.arange(len(paths)), first_rows)
         fingerprints[others] = np.zeros(1, FINGERPRINT)
@@ -225,10 +230,12 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
         groups=numbered(groups if command.val_dir else [video.group for _, video in videos]),
         sides=sides,
         infos=infos,
-        reasons=reasons,
+        reasons=file_reasons | outside,
+        file_infos=file_infos,
+        file_reasons=file_reasons,
         fingerprints=fingerprints,
         near_copies=find_near_copies(fingerprints),
-        same_bytes=_same_bytes(infos, reasons, first_rows),
+        same_bytes=_same_bytes(file_infos, file_reasons, first_rows),
         roots=[side for side, _ in videos] if command.val_dir else None,
         by_column=by_column,
         refused=refused,
@@ -242,10 +249,12 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
 
 
 def _first_rows(placed: Sequence[Placed]) -> NDArray[np.int64]:
-    """One row of each file, of all roots one after the other."""
+    """One row of each file, of all roots one after the other; one inside of it where there is."""
     first, rows = 0, list[NDArray[np.int64]]()
     for one in placed:
-        rows.append(first + one.videos.file_rows()[0])
+        _, files = one.videos.file_rows()
+        order = np.argsort(~one.inside, kind="stable")
+        rows.append(first + np.sort(order[np.unique(files[order], return_index=True)[1]]))
         first += len(one.videos)
     return np.concatenate(rows)
 

@@ -9,7 +9,8 @@ import numpy as np
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.data.clips import BY_TIMES, PRETRAINED_RATE, dense_clips, rate_findings
+from slowfast_dist.data.clips import dense_clips
+from slowfast_dist.data.frame_rates import BY_TIMES, PRETRAINED_RATE, rate_findings
 from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import count_pictures
 from slowfast_dist.video.pictures import picture_findings

@@ -18,7 +18,8 @@ from slowfast_dist.commands.check.files import clip_config
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.clips import dense_clips, group_rates
+from slowfast_dist.data.clips import dense_clips
+from slowfast_dist.data.frame_rates import group_rates
 from slowfast_dist.system.files import reason_of, sync_folder
 from slowfast_dist.system.text import clock
 from slowfast_dist.video.pictures import ratio

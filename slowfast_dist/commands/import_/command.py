@@ -118,12 +118,7 @@ def _facts(root: Path, columns: Columns) -> list[Facts | str]:
 
 
 def _facts_of(info: VideoInfo) -> Facts:
-    rate = info.uneven_rate or info.fps
-    if info.uneven_times:
-        seconds = float(info.times()[-1]) + 1 / rate  # type: ignore[index]
-    else:
-        seconds = info.frames / rate if rate > 0 else float("nan")
-    return Facts(seconds, info.times)
+    return Facts(info.duration() or float("nan"), info.times)
 
 
 def _say_rowless(finder: VideoFinder, columns: Columns, notes: Notes) -> None:

@@ -91,21 +91,19 @@ def locate(info: VideoInfo, bounds: NDArray[np.float64]) -> Located:
     spans[:, 1] = info.frames
     states = np.zeros(len(bounds), np.int8)
     parts = np.flatnonzero(~np.isnan(bounds[:, 0]))
-    rate = info.mean_rate()
+    seconds = info.duration()
     if not len(parts):
-        return Located(spans, states, info.frames / rate if rate > 0 else 0.0)
-    if rate <= 0:
+        return Located(spans, states, seconds)
+    if not seconds:
         states[parts] = UNTIMED
         return Located(spans, states, 0.0)
     wanted = bounds[parts] - ROUNDING
     if info.uneven_times:
         times = info.times()
         assert times is not None
-        seconds = float(times[-1] + np.median(np.diff(times)))
         found = np.searchsorted(times, wanted, "left")
         shown = np.searchsorted(times, wanted[:, 0] + 2 * ROUNDING, "right") - 1
     else:
-        seconds = info.frames / info.fps
         found = np.clip(np.ceil(wanted * info.fps), 0, info.frames).astype(np.int64)
         shown = np.floor((wanted[:, 0] + 2 * ROUNDING) * info.fps).astype(np.int64)
     first, end = found.T

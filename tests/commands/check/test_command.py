@@ -307,16 +307,48 @@ def test_a_list_is_checked_as_training_takes_it(
     assert ", 1 test" in capsys.readouterr().out.splitlines()[0]
 
 
-@pytest.mark.slow
-def test_damage_in_the_middle_is_found_by_decoding_every_frame(clean: Path, tmp_path: Path) -> None:
-    path = write(clean / "a" / "damaged.mp4", 99, frames=120)
+def damage_packet(path: Path, number: int) -> None:
+    """Fill a packet with zeros, behind its header."""
     with av.open(str(path)) as container:
         packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
-    start, size = packets[45]
+    start, size = packets[number]
     assert start is not None
     content = bytearray(path.read_bytes())
     content[start + 8 : start + size] = bytes(size - 8)
     path.write_bytes(content)
+
+
+def test_a_file_is_looked_at_wherever_its_segments_lie(clean: Path, tmp_path: Path) -> None:
+    """One whose first segment lies outside, one whose only one does, a damaged one likewise."""
+    draw = list(clip(place(77), 77)).__getitem__
+    for name in ("a/odd.mp4", "b/odd.mp4"):
+        write_disc(clean / name, 64, 64, Fraction(16, 11), frames=12, draw=draw)
+    shutil.copyfile(clean / "a" / "clip0.mp4", clean / "a" / "copy.mp4")
+    names = sorted(path.relative_to(clean).as_posix() for path in clean.rglob("clip*.mp4"))
+    rows = [f"{name},{name[0]},0,1" for name in names]
+    rows += ["a/odd.mp4,a,50,51", "a/odd.mp4,a,0,1", "b/odd.mp4,b,50,51", "a/copy.mp4,a,50,51"]
+    damage_packet(write(clean / "b" / "damaged.mp4", 99), 7)
+    rows.append("b/damaged.mp4,b,50,51")
+    table = tmp_path / "list.csv"
+    table.write_text("\n".join(["path,label,start,end", *rows]))
+    code, report = check(table, replace(SMALL, videos=clean, full=True), tmp_path)
+    by_kind = found(report)
+    assert code == 1 and len(by_kind["segments-outside"]["items"]) == 4
+    assert report["facts"]["pixel_aspects"] == {"1:1": 13, "16:11": 2}
+    assert [one["path"] for one in by_kind["unreadable"]["items"]] == ["b/damaged.mp4"]
+    groups = [{one["path"]: one["split"] for one in item["videos"]}
+              for kind, finding in by_kind.items() if kind.startswith("duplicates")
+              for item in finding["items"]]  # fmt: skip
+    copies = {frozenset(group) for group in groups}
+    assert copies == {frozenset({"a/odd.mp4", "b/odd.mp4"}),
+                      frozenset({"a/clip0.mp4", "a/copy.mp4"})}  # fmt: skip
+    sides = {name: side for group in groups for name, side in group.items()}
+    assert sides["a/odd.mp4"] in ("train", "val") and sides["b/odd.mp4"] is None
+
+
+@pytest.mark.slow
+def test_damage_in_the_middle_is_found_by_decoding_every_frame(clean: Path, tmp_path: Path) -> None:
+    damage_packet(write(clean / "a" / "damaged.mp4", 99, frames=120), 45)
     assert check(clean, SMALL, tmp_path)[0] == 0
     code, report = check(clean, replace(SMALL, full=True), tmp_path)
     (item,) = found(report)["unreadable"]["items"]

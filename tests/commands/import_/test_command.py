@@ -5,10 +5,13 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from slowfast_dist.cli.main import main
 from slowfast_dist.data.listing.manifest import list_videos
+from slowfast_dist.data.listing.segments import WITHIN, locate
+from slowfast_dist.video.probe import probe_file
 from tests.helpers.video_kinds import KINDS, Kind, write
 
 
@@ -87,8 +90,6 @@ def test_frames_of_uneven_times_come_back(
     frames: tuple[int, int], first: int, last: int, videos: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    from slowfast_dist.video.probe import probe_file
-
     table = tmp_path / "t.csv"
     table.write_text(f"file,label,start_frame,end_frame\nuneven.mkv,walk,{frames[0]},{frames[1]}\n")
     assert run(capsys, table, "--videos", videos, "--output", tmp_path / "a.csv")[0] == 0
@@ -98,6 +99,21 @@ def test_frames_of_uneven_times_come_back(
     inside = [number for number, time in enumerate(times.tolist())
               if float(row["start"]) <= time < float(row["end"])]  # fmt: skip
     assert inside == list(range(first, last + 1))
+
+
+def test_a_video_ends_where_training_says_it_does(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its last frame, from 1.812 s on, is taken to last as long as the median one, .051 s."""
+    table, target = tmp_path / "t.csv", tmp_path / "a.csv"
+    lines = [f"uneven.mkv,walk,{times}" for times in ("0,1000", "1,1.5", "1.86,1000")]
+    table.write_text("\n".join(["file,label,start,end", *lines]))
+    assert run(capsys, table, "--videos", videos, "--output", target)[0] == 0
+    written = [(row["start"], row["end"]) for row in rows(target)]
+    assert written == [("0.000", "1.863"), ("1.000", "1.500"), ("1.860", "1.863")]
+    bounds = np.array(written, np.float64)
+    found = locate(probe_file(videos / "uneven.mkv"), bounds)
+    assert found.states.tolist() == [WITHIN] * 3 and found.seconds == pytest.approx(1.863)
 
 
 def test_videos_below_the_list_are_named_from_there(
