@@ -3,8 +3,8 @@
 A decoder that loops or crashes in native code ends only with its process. So each process that
 reads clips has one child, which decodes for it. A loader's worker, which has one thread, forks it:
 that takes milliseconds, needs no import, and shares what is in memory. A process with more threads,
-as one that trains or predicts, starts it anew, in .3 s: what another thread had locked would stay
-locked in a fork.
+as one that trains or predicts, starts it anew, in .3 s of CPU time: what another thread had locked
+would stay locked in a fork.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ copies cost a tenth of the time in which a small video is decoded."""
 
 START_SECONDS = 60.0
 """Seconds that a child which is not forked may take to start: a busy machine, or a network drive
-with the libraries, takes many times the usual .3 s."""
+with the libraries, takes many times the usual .3 s to 2 s."""
 
 END_SECONDS = 5.0
 """Seconds that a killed child is waited for: it takes longer only if the kernel cannot let go of
