@@ -188,7 +188,8 @@ class _Child:
         try:
             self.slots = _Slots(size)
             try:
-                pid = self._start()
+                forks = threads() == 1
+                pid = self._start(forks)
             finally:
                 os.close(self.slots.file)
         except OSError as error:  # no more processes or files, or no memory for one
@@ -198,14 +199,14 @@ class _Child:
                 "-n) or memory"
             ) from error
         self.process = psutil.Process(pid)
-        if self._executed is not None:
+        if not forks:
             self._wait_for_start()
 
-    def _start(self) -> int:
+    def _start(self, forks: bool) -> int:
         self.pipe, theirs = Pipe()
         with theirs:  # closed, so that the end of the child is the end of the pipe
             try:
-                return self._fork(theirs) if threads() == 1 else self._execute(theirs)
+                return self._fork(theirs) if forks else self._execute(theirs)
             except OSError:
                 self.pipe.close()
                 raise
