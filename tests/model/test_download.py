@@ -50,7 +50,7 @@ def test_one_byte_more_is_refused_and_nothing_kept(server: str, tmp_path: Path, 
 
 
 def test_no_more_is_taken_than_the_bound_and_a_part(server: str, tmp_path: Path) -> None:
-    sizes = []
+    sizes: list[Path] = []
     with pytest.raises(OSError, match="more than 1,000 bytes"):
         download(f"{server}/{20 * PART}/none", tmp_path / "a.bin", 1000, sizes.append)
     assert sizes == []  # was not looked at
