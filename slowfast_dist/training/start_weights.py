@@ -54,9 +54,9 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
     that best_model.json beside them describes.
     """
     if given.is_dir():
-        best, described, read = _best_of(given)
+        best, read = _best_of(given)
         known = WeightsFile(
-            best.folder / WEIGHTS, best.classes, described.name, described, read,
+            best.folder / WEIGHTS, best.classes, best.model["name"], read.description, read,
             best.weights_sha256,
         )  # fmt: skip
         return known, mapping(mapping(read_json(best.folder / DESCRIPTION)).get("clip"))
@@ -88,8 +88,8 @@ def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
     return _recognised(given, told, model, mapping(content.get("clip")))
 
 
-def _best_of(run: Path) -> tuple[BestModel, NetworkDescription, Weights]:
-    """A run's best model, its network and its weights, read once and of one epoch: a training may
+def _best_of(run: Path) -> tuple[BestModel, Weights]:
+    """A run's best model and its weights, read once and of one epoch: a training may
     be writing the next."""
     while True:
         try:
@@ -99,8 +99,7 @@ def _best_of(run: Path) -> tuple[BestModel, NetworkDescription, Weights]:
             continue
         except UserError as error:
             raise UserError(f"--model.weights {str(error).removeprefix('RUN ')}") from None
-        network = from_json(best.model)
-        return best, network, Weights("pytorchvideo", tensors, network)
+        return best, Weights("pytorchvideo", tensors, from_json(best.model))
 
 
 def _recognised(
