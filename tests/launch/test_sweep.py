@@ -21,6 +21,7 @@ from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
 from tests.helpers.training_runs import ROOT, TINY, rows, wait_for_steps
+from tests.helpers.wandb_files import parse
 
 FILE = ROOT / "launch" / "wandb_sweep.yaml"
 SWEEP: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -116,13 +117,16 @@ def test_trials_run_side_by_side_in_folders_of_their_own(
         assert process.wait(400) == 0
     runs = sorted((tmp_path / "runs" / "sweep").iterdir())
     assert len(runs) == 2
+    ids = {}
+    for file in (tmp_path / "wandb").glob("offline-run-*/*.wandb"):  # WANDB_DIR, see `agent`
+        (info,) = [record.run for record in parse(file.read_bytes()) if record.HasField("run")]
+        ids[info.display_name] = info.run_id
     found = {}
     for run in runs:
         assert (run / "status").read_text() == "finished\n"
         assert "val/f1_macro" in rows(run, "epoch")[0]
-        (folder,) = (run / "wandb").glob("offline-run-*")
         config = yaml.safe_load((run / "config.yaml").read_text())
-        found[folder.name.rpartition("-")[2]] = config["optimizer"]["lr"]
+        found[ids[run.name]] = config["optimizer"]["lr"]
     # The runs are those that the server knows, each with its own values.
     assert found == {c["run_id"]: c["args"]["optimizer.lr"]["value"] for c in commands}
 
