@@ -173,8 +173,11 @@ def test_accelerates_hosts_of_mpirun_make_one_training(
     if program is None:
         pytest.skip(f"no {MPI[kind][0]}")
     (tmp_path / "bin").mkdir()
-    # A link: Open MPI says what it is by the name that it was called by.
-    (tmp_path / "bin" / "mpirun").symlink_to(program)
+    if kind == "Open MPI":  # it says what it is by the name that it was called by
+        (tmp_path / "bin" / "mpirun").symlink_to(program)
+    else:  # it finds its own programs beside itself
+        (tmp_path / "bin" / "mpirun").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+        (tmp_path / "bin" / "mpirun").chmod(0o755)
     hosts = tmp_path / "hosts"
     hosts.write_text("localhost slots=2\n" if kind == "Open MPI" else "localhost:2\n")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
