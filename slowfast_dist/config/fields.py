@@ -11,6 +11,9 @@ from slowfast_dist.config.checks import Remedy
 MOST = 10**6
 """Largest count that a flag takes: a larger one is a slip of the keyboard, and would overflow."""
 
+MOST_FLOAT32 = 3.4e38
+"""The largest learning rate: float32, in which it is used, has none above it."""
+
 MOST_AMOUNT = 10**9
 """Largest amount that is no count, as of seconds (30 years) or megabytes; more is a slip, and
 overflows where it becomes a time."""
@@ -47,6 +50,7 @@ Count = Annotated[int, Gt(0), Le(MOST)]
 Positive = Count
 NotNegative = Annotated[float, Ge(0), Le(MOST_AMOUNT)]
 PositiveFloat = Annotated[float, Gt(0), Le(MOST_AMOUNT)]
+LearningRate = Annotated[float, Gt(0), Le(MOST_FLOAT32)]
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
 ListLength = Annotated[int, Interval(ge=0, le=MOST)]
 

@@ -21,7 +21,7 @@ from slowfast_dist.config.model import ModelConfig
 class OptimizerConfig:
     name: fields.OptimizerName = "adamw"
     """sgd is with Nesterov momentum."""
-    lr: fields.PositiveFloat = 1e-3
+    lr: fields.LearningRate = 1e-3
     """Peak learning rate of the head, for the global batch as it is (never scaled silently)."""
     weight_decay: fields.NotNegative = 1e-2
     """Weight decay of convolution and linear weights; BatchNorm and biases have none."""
