@@ -192,7 +192,10 @@ def _markdown(text: str) -> str:
 
 
 def _whole(value: Any) -> str:
-    """A count. Raises ValueError for what is none: it stands in the card as it is."""
+    """A count, which a run that goes on keeps as a float. Raises ValueError for what is none: it
+    stands in the card as it is."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if (count := whole(value)) is None:
         raise ValueError(f"{str(value)[:80]!r} is no count")
     return str(count)

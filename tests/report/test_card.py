@@ -309,3 +309,13 @@ def test_the_old_names_of_modules_are_the_modules_themselves() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=500
     )
     assert done.stdout == "No module named 'slowfast_dist.data.nothing'\n", done.stderr
+
+
+def test_a_count_that_is_a_whole_float_is_one(tmp_path: Path) -> None:
+    content = description(("a", "b"), small_config(tmp_path / "videos"), 4)
+    content["confusions"] = [{"class": "a", "prediction": "b", "count": 3.0}]
+    assert "a for b (3)" in render_card(content, [])
+    for wrong in (1.5, float("inf"), "1"):
+        content["confusions"][0]["count"] = wrong
+        with pytest.raises(UserError, match="is no count"):
+            render_card(content, [])

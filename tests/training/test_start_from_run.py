@@ -33,7 +33,7 @@ def run(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = folder / "models" / "best_model_weights.pth"
     state = torch.load(weights)
     state["blocks.6.proj.bias"] += torch.tensor([9.0, 0.0, 0.0])
-    torch.save(state, weights)
+    replace_weights(folder / "models", state)
     return folder
 
 
