@@ -163,11 +163,11 @@ def score_windows(
     rows = np.concatenate(scores)
     if not np.isfinite(rows).all():
         raise DecodeError(path, NOT_A_NUMBER)
-    lasts = windows[:, -1]
+    lasts = windows.max(axis=1)  # a short video that loops ends with an earlier frame
     lengths = np.append(times.starts[1:], times.end) - times.starts
     ends = shown[lasts] + lengths[lasts]
     probabilities = rows.reshape(len(windows), crops, rows.shape[1]).mean(axis=1)
-    return WindowScores(shown[windows[:, 0]], ends, probabilities, float(ends[-1]))
+    return WindowScores(shown[windows.min(axis=1)], ends, probabilities, float(ends[-1]))
 
 
 def _clips(
@@ -179,11 +179,12 @@ def _clips(
     """
     held: dict[int, Frames] = {}
     following = 0
+    firsts, lasts = windows.min(axis=1), windows.max(axis=1)
     for number, time, views in reader.read(np.unique(windows).tolist()):
         held[number], shown[number] = views, time
-        while following < len(windows) and windows[following, -1] == number:
+        while following < len(windows) and lasts[following] == number:
             frames = np.stack([held[place] for place in windows[following].tolist()], axis=1)
             yield from frames
             following += 1
-            first = windows[following, 0] if following < len(windows) else number + 1
+            first = firsts[following] if following < len(windows) else number + 1
             held = {place: views for place, views in held.items() if place >= first}

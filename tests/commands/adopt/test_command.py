@@ -1,6 +1,7 @@
 """A run made of foreign weights answers as the network that they were trained with."""
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import slowfast_dist
 from slowfast_dist.commands.adopt import make_run
 from slowfast_dist.commands.adopt.command import run_adopt
 from slowfast_dist.config.commands import Adopt, EvaluateCommand, Export, Report
@@ -20,6 +22,7 @@ from slowfast_dist.model.foreign import mmaction
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import read_best
 from tests.helpers.foreign_weights import as_mmaction, as_pyslowfast, random_state
+from tests.helpers.serving import Server
 
 NETWORK = replace(
     network_defaults("slowfast_tiny"), slow_frames="stride", lateral_norm=False,
@@ -95,6 +98,22 @@ def test_the_run_evaluates_exports_and_reports(source: Path, tmp_path: Path) -> 
     run_report([run], Report())
     assert (run / "report.html").is_file()
     assert "epoch_9.pth" in (run / "models" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_run_predicts_and_serves_the_same(source: Path, tmp_path: Path) -> None:
+    run = adopted(source)
+    make_videos(tmp_path / "videos", 1, seed=0, size=32, frames=6)  # shorter than a clip: it loops
+    [video, *_] = sorted((tmp_path / "videos").rglob("*.mp4"))
+    expected = slowfast_dist.load(run).predict(video).label
+    server = Server(run, tmp_path / "server", "--mixed-precision", "no")
+    try:
+        status, answer = server.predict(video.read_bytes())
+    finally:
+        server.end(signal.SIGTERM)
+    assert status == 200, answer
+    assert expected in ("bounce", "slide", "spin")
+    assert answer["top"][0]["class"] == expected, answer
 
 
 @pytest.mark.parametrize(
