@@ -56,7 +56,7 @@ make_system() {
 # This machine's way to the network, apart from the proxies and options that its variables hold.
 copy_settings() {
     local file
-    for file in /etc/resolv.conf /etc/pip.conf /etc/xdg/pip /root/.config/pip; do
+    for file in /etc/resolv.conf /etc/pip.conf /etc/xdg/pip "$HOME/.config/pip"; do
         [ -e "$file" ] || continue
         mkdir -p "$root$(dirname "$file")"
         cp -rL "$file" "$root$(dirname "$file")/"
@@ -91,7 +91,7 @@ done < <(env)
 read -ra share <<<"${SHARE:-}"
 while read -r folder; do
     [ ! -d "$folder" ] || share+=("$folder")
-done < <({ printf '%s\n' "${kept[@]}" && cat /etc/pip.conf /root/.config/pip/pip.conf; } 2>/dev/null |
+done < <({ printf '%s\n' "${kept[@]}" && cat /etc/pip.conf "$HOME/.config/pip/pip.conf"; } 2>/dev/null |
     grep -E 'find-links|index-url|FIND_LINKS|INDEX_URL|CACHE_DIR' | grep -oE '(^|[ =]|file://)/[^ ]+' | grep -oE '/[^/].*' || true)
 
 # In namespaces of its own: the mounts and all processes go with the last command.

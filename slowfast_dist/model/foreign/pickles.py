@@ -19,6 +19,7 @@ holds any other, as real checkpoints do. This one is a boundary to files that no
 Whatever is wrong with a pickle raises `FileFault`. tests/campaigns/fuzz_pickles.py mutates files.
 """
 
+import codecs
 import re
 import struct
 from collections.abc import Callable, Iterable
@@ -69,6 +70,9 @@ ANONYMOUS = Name("", "object")
 _SET, _PERSISTENT = Name("builtins", "set"), Name("", "persistent id")
 
 Rebuild = Callable[[tuple[Any, ...]], Any]
+
+# Python imports a codec with its first use; so that reading a file imports nothing, here.
+_decode_line = codecs.getdecoder("raw-unicode-escape")
 
 _DAMAGE = (IndexError, KeyError, TypeError, ValueError, OverflowError, struct.error)
 """What stacks, the memo and numbers of a damaged pickle raise here; UnicodeDecodeError is among
@@ -317,7 +321,7 @@ _BY_CODE: dict[int | str, Callable[[_Machine], Any]] = {
     "F": lambda m: m.push(float(m.line())), "G": lambda m: m.push(m.number(">d")),
     "S": lambda m: m.push(m.quoted()),
     "T": lambda m: m.push(m.old_text("<i")), "U": lambda m: m.push(m.old_text("<B")),
-    "V": lambda m: m.push(m.line().decode("raw-unicode-escape")),
+    "V": lambda m: m.push(_decode_line(m.line())[0]),
     "X": lambda m: m.push(m.text("<I")), 0x8C: lambda m: m.push(m.text("<B")),
     0x8D: lambda m: m.push(m.text("<Q")),
     "B": lambda m: m.push(m.raw("<I")), "C": lambda m: m.push(m.raw("<B")),

@@ -99,10 +99,14 @@ def _no_storage(storage: Storage) -> Tensor:
     raise AssertionError(storage)  # without persistent ids a pickle has none
 
 
+_ZIP_FAULTS = (BadZipFile, EOFError, ValueError, RuntimeError, struct.error)
+"""What zipfile raises for a damaged file; RuntimeError also for features that it does not know."""
+
+
 def _open_zip(path: Path) -> OpenFile:
     try:
         archive = ZipFile(path)
-    except (BadZipFile, ValueError, NotImplementedError, struct.error, UnicodeDecodeError) as error:
+    except _ZIP_FAULTS as error:
         raise FileFault(f"is damaged ({error})") from None
     names = archive.namelist()
     if len(names) > MOST_ENTRIES:
@@ -142,7 +146,7 @@ def _entry(archive: ZipFile, name: str, most: int, missing: bytes | None = None)
     try:
         with archive.open(info) as file:
             return file.read(most + 1)
-    except (BadZipFile, EOFError, ValueError, NotImplementedError, struct.error) as error:
+    except _ZIP_FAULTS as error:
         raise FileFault(f"is damaged ({error})") from None
 
 
