@@ -160,16 +160,22 @@ class _Slots:
         except OSError:
             os.close(self.file)
             raise
-        self.free = [number * size for number in reversed(range(count))]
-        """Where the parts begin that are free; the child is to write into the last one."""
+        self.next = 0
+        """Where the part begins that the child is to write into. Not the last free one: other
+        parts may become free at any time, also between a question and its answer."""
+        self.free = [number * size for number in reversed(range(1, count))]
+        """Where the other parts begin that are free."""
 
     def take(self, shape: tuple[int, ...]) -> Frames:
         """The frames that were written there; a copy of them where no other part is free."""
-        frames = np.frombuffer(self.memory.data, np.uint8, prod(shape), self.free[-1])
-        if len(self.free) == 1:
+        frames = np.frombuffer(self.memory.data, np.uint8, prod(shape), self.next)
+        try:
+            following = self.free.pop()
+        except IndexError:
             return frames.reshape(shape).copy()
         # numpy and torch keep the array itself alive for whatever they make over it.
-        weakref.finalize(frames, self._release, self.free.pop(), _forks).atexit = False
+        weakref.finalize(frames, self._release, self.next, _forks).atexit = False
+        self.next = following
         return frames.reshape(shape)
 
     def _release(self, offset: int, forks: int) -> None:
@@ -254,7 +260,7 @@ class _Child:
         self, request: tuple[Any, ...], shape: tuple[int, ...], seconds: float
     ) -> tuple[str, Any] | None:
         """Its answer, None if it takes longer; EOFError or ConnectionError if it dies of it."""
-        self.pipe.send((request, shape, self.slots.free[-1]))
+        self.pipe.send((request, shape, self.slots.next))
         for _ in range(20):  # while this process is stopped (SIGSTOP) only one part runs out
             if self.pipe.poll(seconds / 20):
                 return self.pipe.recv()
