@@ -73,8 +73,8 @@ _TABLE = (
     Command("train", "training.run:run_training", "config.training:Config", (),
             "Train a model: [PRESET] [--config FILE ...] [flags]; train.py is the same.",
             usage="[PRESET] [--config FILE ...]", computes=True, launched=True, trains=True),
-    Command("evaluate", "commands.evaluate:run_evaluation", "config.commands:EvaluateCommand",
-            ("RUN",),
+    Command("evaluate", "commands.evaluate.command:run_evaluation",
+            "config.commands:EvaluateCommand", ("RUN",),
             "Score labelled videos with a run's best model: RUN [--data DIR] [flags].",
             usage="RUN [--data DIR]", computes=True, launched=True,
             note="RUN is a run's folder, or its models folder alone. The videos are cut into clips "

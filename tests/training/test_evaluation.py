@@ -13,7 +13,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from slowfast_dist.commands.evaluate import run_evaluation
+from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.dataset import LONGEST_RUN, EvaluationClips, Sample

@@ -74,7 +74,7 @@ def test_the_run_is_that_network_with_its_clips(
 
 
 def test_the_run_evaluates_exports_and_reports(source: Path, tmp_path: Path) -> None:
-    from slowfast_dist.commands.evaluate import run_evaluation
+    from slowfast_dist.commands.evaluate.command import run_evaluation
     from slowfast_dist.commands.export.command import run_export
     from slowfast_dist.report.command import run_report
 

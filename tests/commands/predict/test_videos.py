@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from slowfast_dist.commands.evaluate import run_evaluation
+from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.commands.predict import videos
 from slowfast_dist.commands.predict.inputs import Input
 from slowfast_dist.commands.predict.segments import find_segments

@@ -25,7 +25,7 @@ from sklearn.metrics import (
 from slowfast_dist.cli.commands import COMMANDS
 from slowfast_dist.cli.main import main
 from slowfast_dist.cli.parser import parse_command
-from slowfast_dist.commands.evaluate import run_evaluation
+from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.video_table import VideoTable
