@@ -80,7 +80,9 @@ def train(config: Config) -> dict[str, Any]:
     "best" (the best epoch's "monitor", "mode", "value", "epoch" and "global_step"; None where no
     epoch was the best), and the last epoch's row of metrics.jsonl: "epoch", "global_step",
     "train/loss", "val/loss", "val/accuracy", "val/f1_macro" and so on, as fractions of 1, with None
-    for what is no number. A run that was finished already returns what it has.
+    for what is no number. A run that was finished already returns what it has. A cross-validation
+    (``folds``) returns its "output_dir" and "status" and, once all is done, out-of-fold "accuracy",
+    "f1_macro", "loss" and their "intervals".
 
     In the main thread Ctrl-C, SIGTERM and distributed.preempt_signal stop it as they stop the
     command: the step is finished and saved. Under a launcher every process calls it, collectively.
@@ -91,9 +93,12 @@ def train(config: Config) -> dict[str, Any]:
     config = _as_parsed(config)
     adopt_ranks(os.environ)
     let_threads_sleep()
+    from slowfast_dist.commands.cross_validate.command import run_cross_validation
     from slowfast_dist.training.run import run_training
 
     with _stopped_by_signals(config.distributed.preempt_signal):
+        if config.folds is not None:
+            return run_cross_validation(config)
         summary = run_training(config)
     root = Path(summary["output_dir"])
     rows = read_history(root / "metrics.jsonl").epochs

@@ -8,6 +8,7 @@ from pathlib import Path
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
+from slowfast_dist.data.listing.folds import Folds, count_folds
 from slowfast_dist.data.listing.manifest import list_root, list_sides
 from slowfast_dist.runs.reading import read_text
 from slowfast_dist.runs.videos import with_start
@@ -30,7 +31,7 @@ def check_paths(config: Config) -> None:
     goes_on = config.resume == "auto"
     # Of a finished run nothing may be left to do, wherever its videos are now.
     if not (goes_on and (read_text(config.output_dir / "status", 100) or "").strip() == "finished"):
-        _check_data(with_start(config.data))
+        _check_data(with_start(config.data), config.folds)
     weights, resume = config.model.weights, config.resume
     if resume not in ("never", "auto") and not Path(resume).exists():
         raise UserError(
@@ -44,10 +45,12 @@ def check_paths(config: Config) -> None:
     _check_output(config.output_dir)
 
 
-def _check_data(data: DataConfig) -> None:
+def _check_data(data: DataConfig, folds: Folds | None) -> None:
     if data.root is not None:
         if not data.synthetic and _is_quick(data.root):
-            list_root(data)
+            listing = list_root(data)
+            if folds is not None:
+                count_folds(listing, folds)
     elif all(_is_quick(path) for path in (data.train_dir, data.val_dir) if path is not None):
         list_sides(data)
 

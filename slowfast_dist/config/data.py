@@ -34,6 +34,11 @@ class DataConfig:
         float, Interval(gt=0, lt=1), Remedy("give a number between 0 and 1, as 0.2")
     ] = 0.2
     """Share of the videos of --data.root that is kept for validation, class by class."""
+    train_fraction: Annotated[
+        float, Interval(gt=0, le=1), Remedy("give a number above 0, at most 1")
+    ] = 1.0
+    """Share of the training videos of --data.root, by their groups, that is trained on: what fewer
+    videos would give. Validation stays as it is; a smaller share is a part of a larger one."""
     group_pattern: str | None = None
     """Regular expression searched in each path below the root, e.g. 'seq\\d+'.
     Videos with the same captured parts (or whole match) stay on one side of the split."""
@@ -97,6 +102,9 @@ class DataConfig:
             raise UserError(
                 f"--data.{missing} is missing beside {given}: give both, or one --data.root"
             )
+        if self.root is None:
+            remedy = "it is a share of --data.root; leave it out"
+            require(self.train_fraction == 1, "data.train-fraction", self.train_fraction, remedy)
         try:
             re.compile(self.group_pattern or "")
         except (re.error, OverflowError, RecursionError) as error:

@@ -39,6 +39,9 @@ MOST_VIEWS = 1000
 MOST_SEED = 2**32 - 1
 """Largest seed: NumPy takes 32 bits."""
 
+MOST_FOLDS = 1000
+"""Parts of a cross-validation at most, each a training of its own: more is a slip."""
+
 METRICS = (
     "loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro",
     "precision_macro_all_classes", "recall_macro_all_classes", "f1_macro_all_classes",

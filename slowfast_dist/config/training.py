@@ -119,6 +119,17 @@ class Config:
     """never; auto (the newest valid checkpoint of output_dir); or the path of a checkpoint."""
     resume_changed: bool = False
     """Resume although settings that alter the result differ from the checkpoint's."""
+    folds: Annotated[int | Literal["group"], Interval(ge=2, le=fields.MOST_FOLDS)] | None = None
+    """Cross-validate: deal --data.root out to that many parts, whole groups, and train once for
+    each part without it; its videos are then predicted. group: each group is a part.
+    The model of the last epoch predicts, as choosing an epoch by the part would flatter it."""
+    fold: fields.Count | None = None
+    """Of --folds, train for this part alone, counted from 1: one job of an array. Whichever is done
+    last writes the result of all."""
+    seeds: Annotated[int, Interval(ge=1, le=100)] = 1
+    """Cross-validate with that many seeds, --seed and those that follow, on the same parts."""
+    learning_curve: bool = False
+    """Cross-validate also with a quarter and with half of the training groups."""
     epochs: fields.Count = 30
     """Passes over the training videos."""
     global_batch_size: fields.Count = 16
@@ -146,6 +157,16 @@ class Config:
 
     def check(self) -> None:
         """Raise UserError where settings of several groups do not go together."""
+        if self.folds is None:
+            for name, given in (("fold", self.fold is not None), ("seeds", self.seeds > 1),
+                                ("learning-curve", self.learning_curve)):  # fmt: skip
+                value = getattr(self, name.replace("-", "_"))
+                require(not given, name, value, "it counts with --folds; add --folds 5, say")
+        elif self.data.root is None:
+            raise UserError(
+                f"--folds {self.folds}: needs one --data.root, in place of --data.train-dir and "
+                "--data.val-dir"
+            )
         total, micro = self.global_batch_size, self.micro_batch_size
         if micro != "auto" and total % micro:
             below = total // micro * micro

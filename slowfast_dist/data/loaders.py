@@ -21,6 +21,7 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import counts_frames
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
 from slowfast_dist.data.listing.columns import CHUNK
+from slowfast_dist.data.listing.folds import Part, hold_out, with_fewer
 from slowfast_dist.data.listing.manifest import (
     Listing,
     labelled_as,
@@ -106,28 +107,37 @@ class VideoSet:
         return digest.hexdigest()
 
 
-def find_videos(data: DataConfig, seed: int, order: Sequence[str] | None = None) -> VideoSet:
+def find_videos(
+    data: DataConfig, seed: int, order: Sequence[str] | None = None, part: Part | None = None
+) -> VideoSet:
     """List and probe the videos, leave out what cannot be read, and split where there is one root.
 
-    ``order``: of the classes, in a run that goes on. Each process gets the result, so the times of
+    ``order``: of the classes, in a run that goes on. ``part``: what is held out, in a
+    cross-validation, in place of a split. Each process gets the result, so the times of
     frames are not in it where no clip is cut by them. Raises UserError, naming the flag, for a
     dataset that cannot be trained on.
     """
-    found = _find_videos(data, seed, order)
+    found = _find_videos(data, seed, order, part)
     if not counts_frames(data):
         return found
     return replace(found, train=found.train.without_times(), val=found.val.without_times())
 
 
-def _find_videos(data: DataConfig, seed: int, order: Sequence[str] | None) -> VideoSet:
+def _find_videos(
+    data: DataConfig, seed: int, order: Sequence[str] | None, part: Part | None
+) -> VideoSet:
     if data.root is not None:
         if data.synthetic:
             make_demo_videos(data.root)
         listing = list_root(data, order)
+        if part is not None:
+            listing = hold_out(listing, part)
         source = f"--data.root {data.root}"
         listing, readable, rejected = _probe(listing, "the run's folder", source)
         listing = usable(listing, readable, "data.root", data.root)
         split = split_videos(listing, data.val_fraction, seed)
+        if data.train_fraction < 1:
+            split = with_fewer(split, data.train_fraction)
         remarks = _remarks(split.remarks, listing.classes, split.train, split.val, data.flip)
         return VideoSet(
             listing.classes, split.train, split.val, rejected, True, remarks, split.drawn

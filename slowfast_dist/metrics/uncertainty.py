@@ -99,6 +99,43 @@ def bootstrap_intervals(
     return {"accuracy": (low[0], high[0]), "f1_macro": (low[1], high[1])}
 
 
+def group_intervals(
+    labels: NDArray[Any],
+    predictions: NDArray[Any],
+    groups: NDArray[Any],
+    num_classes: int,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """As `bootstrap_intervals`, but whole groups are drawn: videos of one recording resemble each
+    other, and intervals that take them as independent are too narrow.
+
+    ``groups`` (N,): any numbers that tell them apart. Empty where there are fewer than two groups.
+    """
+    _, codes = np.unique(groups, return_inverse=True)
+    count = int(codes.max()) + 1 if len(codes) else 0
+    if count < 2 or not resamples:
+        return {}
+    of_groups = np.zeros((3, count, num_classes), np.int64)  # labels, predictions, right ones
+    np.add.at(of_groups[0], (codes, labels), 1)
+    np.add.at(of_groups[1], (codes, predictions), 1)
+    hits = labels == predictions
+    np.add.at(of_groups[2], (codes[hits], labels[hits]), 1)
+    rng = np.random.default_rng(seed)
+    accuracy, f1 = np.empty(resamples), np.empty(resamples)
+    at_once = max(1, NUMBERS_AT_ONCE // (count + 3 * num_classes))
+    for first in range(0, resamples, at_once):
+        draws = slice(first, min(first + at_once, resamples))
+        times = rng.multinomial(count, np.full(count, 1 / count), draws.stop - first)
+        truth, guess, right = (times @ part for part in of_groups)
+        accuracy[draws] = right.sum(axis=1) / truth.sum(axis=1)
+        present = (truth + guess > 0).sum(axis=1)
+        f1[draws] = (2 * right / np.maximum(truth + guess, 1)).sum(axis=1) / present
+    low, high = np.quantile([accuracy, f1], [(1 - level) / 2, (1 + level) / 2], axis=1).tolist()
+    return {"accuracy": (low[0], high[0]), "f1_macro": (low[1], high[1])}
+
+
 def _sums(
     times: NDArray[np.int64], classes: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import RunError, UserError, WorkerError
 from slowfast_dist.config.training import Config
+from slowfast_dist.data.listing.folds import Part
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
@@ -98,7 +99,10 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             # Before the videos are looked at, which may take long.
             run_on_main(accelerator, lambda: str(hub_file(data, config.model.name)))
         order = stored_classes(start.checkpoint) if start.checkpoint else None
-        videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed, order))
+        part = Part(config.folds, config.fold) if config.folds and config.fold else None
+        videos = run_on_main(
+            accelerator, lambda: find_videos(config.data, config.seed, order, part)
+        )
         videos = shared_copy(videos)  # with the loaders' workers
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         config = as_it_began(config, checkpoint)

@@ -10,6 +10,7 @@ from slowfast_dist.metrics.scores import classification_metrics, softmax
 from slowfast_dist.metrics.uncertainty import (
     bootstrap_intervals,
     expected_calibration_error,
+    group_intervals,
     reliability,
 )
 
@@ -169,3 +170,23 @@ def test_intervals_at_the_edges() -> None:
     assert set(bootstrap_intervals(labels, labels, 4).values()) == {(1.0, 1.0)}
     alone = np.zeros(5, np.int64)
     assert set(bootstrap_intervals(alone, alone, 1).values()) == {(1.0, 1.0)}
+
+
+def test_group_intervals_are_those_of_a_plain_loop_over_drawn_groups() -> None:
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 7, 60)
+    labels = rng.integers(0, 3, 60)
+    predictions = np.where(rng.random(60) < 0.7, labels, rng.integers(0, 3, 60))
+    found = group_intervals(labels, predictions, groups, 3, resamples=200)
+    names, drawn = np.unique(groups), np.random.default_rng(0)
+    accuracy, f1 = [], []
+    for times in drawn.multinomial(len(names), np.full(len(names), 1 / len(names)), 200):
+        rows = np.concatenate([
+            np.tile(np.flatnonzero(groups == name), count)
+            for name, count in zip(names, times, strict=True)
+        ])  # fmt: skip
+        accuracy.append(np.mean(labels[rows] == predictions[rows]))
+        f1.append(f1_score(labels[rows], predictions[rows], average="macro"))
+    for name, values in (("accuracy", accuracy), ("f1_macro", f1)):
+        np.testing.assert_allclose(found[name], np.quantile(values, [0.025, 0.975]), atol=1e-12)
+    assert group_intervals(labels, predictions, np.zeros(60), 3) == {}

@@ -67,7 +67,7 @@ def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
     if listing.sides is not None:
         what = f"no row has split val, so {val_fraction:g} of each class is kept for validation"
         remarks += (Remark("info", "split-val", f"{what} (--data.val-fraction)"),)
-    groups = _group_codes(videos)
+    groups = group_codes(videos)
     if groups is None:
         chosen = _by_class(videos.labels, val_fraction, seed)
     else:
@@ -171,7 +171,7 @@ def _absent(videos: VideoTable, classes: Sequence[str]) -> list[str]:
     return [classes[label] for label in np.flatnonzero(counts == 0).tolist()]
 
 
-def _group_codes(videos: VideoTable) -> Groups | None:
+def group_codes(videos: VideoTable) -> Groups | None:
     """(N,): of each video the place of its group among the sorted ones; None: each has its own."""
     if videos.groups is None:
         return None

@@ -1,0 +1,148 @@
+"""Cross-validation in real trainings: who predicts whom, the files, the scores, and a restart."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score
+
+from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.commands.cross_validate.command import run_cross_validation
+from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.training import Config
+from slowfast_dist.data.synthetic import make_videos
+from tests.helpers.training_runs import TINY
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
+CLASSES = ("moves left", "moves right")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 classes of 6 videos in 3 groups, c_0 to c_2."""
+    folder = tmp_path_factory.mktemp("videos")
+    make_videos(folder, 6, seed=0, size=32, frames=10, classes=CLASSES)
+    for path in sorted(folder.rglob("*.mp4")):
+        number = int(path.stem[-3:])
+        path.rename(path.with_name(f"c_{number % 3}_{number}.mp4"))
+    return folder
+
+
+def settings(root: Path, output: Path, *flags: str) -> Config:
+    words = [
+        *TINY, "--data.root", str(root), "--data.group-pattern", r"c_\d", "--epochs", "1",
+        "--global-batch-size", "4", "--output-dir", str(output), *flags,
+    ]  # fmt: skip
+    config = parse_training(words)
+    assert config is not None
+    return config
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def done(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folds, two seeds, and half and a quarter of the groups: 8 trainings of an epoch."""
+    output = tmp_path_factory.mktemp("runs") / "all"
+    config = settings(root, output, "--folds", "2", "--seeds", "2", "--learning-curve")
+    assert run_cross_validation(config)["status"] == "finished"
+    return output
+
+
+def test_each_video_is_predicted_once_by_a_model_that_never_saw_its_group(
+    done: Path, root: Path
+) -> None:
+    rows = table(done / "out_of_fold.csv")
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.mp4"))
+    assert sorted(row["path"] for row in rows) == names
+    for row in rows:
+        fold = done / f"fold_{row['fold']}"
+        sides = {one["path"]: (one["split"], one["group"]) for one in table(fold / "split.csv")}
+        side, group = sides[row["path"]]
+        assert side == "val"
+        assert all(its == "val" for its, other in sides.values() if other == group)
+        own = next(
+            one for one in table(fold / "predictions" / "val_best.csv")
+            if one["path"] == row["path"]
+        )
+        assert own == {name: value for name, value in row.items() if name != "fold"}
+
+
+def test_the_scores_are_those_of_all_predictions_together(done: Path) -> None:
+    rows = table(done / "out_of_fold.csv")
+    truth, said = ([row[name] for row in rows] for name in ("label", "prediction"))
+    found: dict[str, Any] = json.loads((done / "cross_validation.json").read_text())
+    metrics = found["metrics"]
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, said))
+    assert metrics["f1_macro"] == pytest.approx(f1_score(truth, said, average="macro"))
+    assert (found["folds"], found["videos"], found["groups"]) == (2, 12, 3)
+    assert found["intervals_over"] == "groups"
+    low, high = found["intervals"]["accuracy"]
+    assert low <= metrics["accuracy"] <= high
+    for one in found["per_fold"]:
+        own = [row for row in rows if row["fold"] == str(one["fold"])]
+        right = np.mean([row["label"] == row["prediction"] for row in own])
+        assert one["videos"] == 4 * one["groups"]
+        assert one["accuracy"] == pytest.approx(right)
+    assert [one["seed"] for one in found["seeds"]] == [0, 1]
+    assert [one["share"] for one in found["learning_curve"]] == [0.25, 0.5, 1]
+    assert [one["groups"] for one in found["learning_curve"]] == [1, 1, 1.5]
+    assert found["seeds"][0]["loss"] == found["learning_curve"][-1]["loss"] == metrics["loss"]
+    for one in found["per_class"]:
+        assert one["support"] == 6
+        assert "gain_of_last_doubling" in one and "videos_for_one_point" in one
+    page = (done / "cross_validation.html").read_text()
+    assert "12 videos in 3 groups" in page and "Learning curve" in page
+    assert page.count("Fold ") >= 2 and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_jobs_of_an_array_give_the_same_and_the_last_one_writes_it(
+    done: Path, root: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "array"
+    one = run_cross_validation(settings(root, output, "--folds", "2", "--fold", "2"))
+    assert one["status"] == "running"
+    assert not (output / "cross_validation.json").exists()
+    # What is left, and only that: the fold that is finished stays as it is.
+    before = (output / "fold_2" / "metrics.jsonl").stat().st_mtime_ns
+    rest = run_cross_validation(settings(root, output, "--folds", "2", "--resume", "auto"))
+    assert rest["status"] == "finished"
+    assert (output / "fold_2" / "metrics.jsonl").stat().st_mtime_ns == before
+    assert (output / "out_of_fold.csv").read_bytes() == (done / "out_of_fold.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--fold", "2"], "--fold 2: it counts with --folds; add --folds 5, say"),
+        (["--seeds", "2"], "--seeds 2: it counts with --folds; add --folds 5, say"),
+        (["--folds", "1"], "--folds 1: "),
+        (["--folds", "4"], "--folds 4: there are 3 groups to be dealt out; give --folds 3"),
+        (["--folds", "3", "--fold", "4"], "--fold 4: there are 3 folds; give one of 1 to 3"),
+        (["--folds", "3", "--resume", "x"], "--resume x: goes on with one training; with --folds"),
+    ],
+)
+def test_mistakes_are_one_line_and_train_nothing(
+    root: Path, tmp_path: Path, flags: list[str], line: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        run_cross_validation(settings(root, tmp_path / "run", *flags))
+    assert str(error.value).startswith(line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_folds_of_different_dealings_are_refused(done: Path, root: Path, tmp_path: Path) -> None:
+    """By name, and not scored as if they were of one cross-validation."""
+    output = tmp_path / "run"
+    for fold in ("fold_1", "fold_2"):
+        shutil.copytree(done / "fold_1", output / fold)
+    with pytest.raises(RunError, match="are not of one cross-validation"):
+        run_cross_validation(settings(root, output, "--folds", "2", "--resume", "auto"))
