@@ -19,6 +19,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.distributed.environment import rank
 
 T = TypeVar("T")
 SEE_HELP = ": --help lists them all"
@@ -57,11 +58,6 @@ def apply(settings: Sequence[Setting], base: T, types: Mapping[str, Any]) -> T:
                 shown, remedy = " ".join(setting.values), describe(types[setting.flag])
                 raise UserError(f"{setting.source} {shown}: give {remedy}") from None
         raise UserError(str(refused)) from None
-
-
-def rank() -> int:
-    """This process among those that a launcher started; 0 where there is no launcher."""
-    return int(os.environ.get("RANK") or 0)
 
 
 def print_help(base: object, prog: str, description: str) -> None:

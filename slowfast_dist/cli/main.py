@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 
 from slowfast_dist.cli.commands import COMMANDS, GROUPS, MODULE, Command, load
-from slowfast_dist.cli.flags import did_you_mean, rank
+from slowfast_dist.cli.flags import did_you_mean
 from slowfast_dist.cli.parser import is_flag, parse_command, parse_training
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
+from slowfast_dist.distributed.environment import rank
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import let_numpy_have_one_thread, let_threads_sleep
 from slowfast_dist.system.files import FULL, reason_of

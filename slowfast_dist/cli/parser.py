@@ -13,6 +13,7 @@ from slowfast_dist.cli.presets import preset_names, preset_path, preset_summary,
 from slowfast_dist.config.checks import flag_types, validate
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
+from slowfast_dist.distributed.environment import rank
 
 DEFAULT_PRESET = "finetune"
 """What a training starts from where no preset is named: right for videos of one's own."""
@@ -67,7 +68,7 @@ def defaults(command: Command, preset: str | None = None, files: Sequence[Path] 
 def _parse_words(command: Command, arguments: Sequence[str]) -> list[Any] | None:
     """As `parse_command`, for a command without flags."""
     if {"-h", "--help"} & set(arguments):
-        if flags.rank() == 0:
+        if rank() == 0:
             print(f"usage: {command.usage_line}")
         return None
     if len(arguments) != len(command.words) or arguments[0].startswith("-"):

@@ -36,6 +36,11 @@ _SHARDED = {
 """What accelerate's configuration may ask for to share one model out, by its variable."""
 
 
+def rank() -> int:
+    """This process among those that a launcher started; 0 where there is no launcher."""
+    return int(os.environ.get("RANK") or 0)
+
+
 def adopt_ranks(environ: MutableMapping[str, str]) -> None:
     """Set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun
     does, where mpirun or srun started this process and no launcher has set RANK.

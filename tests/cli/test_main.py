@@ -282,8 +282,9 @@ def test_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["trian"], "error: trian: no such command: did you mean train?\n"),
         (
             ["xyz"],
-            "error: xyz: no such command: give one of train, evaluate, predict, export, adopt, "
-            "report, model-card, serve, check-data, prepare, import, benchmark, make-demo\n",
+            "error: xyz: no such command: give one of train, cross-validate, evaluate, "
+            "predict, export, adopt, report, model-card, serve, check-data, prepare, import, "
+            "benchmark, make-demo\n",
         ),
         (["make-demo"], "error: make-demo takes the folder to make"),
         (["make-demo", "a", "b"], "error: make-demo takes the folder to make"),

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist.cli.flags import rank
 from slowfast_dist.commands.cross_validate.plan import Training, all_trainings
 from slowfast_dist.commands.cross_validate.result import write_result
 from slowfast_dist.config.checks import validate
@@ -19,6 +18,7 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.listing.folds import count_folds
 from slowfast_dist.data.listing.manifest import list_root
 from slowfast_dist.data.synthetic import make_demo_videos
+from slowfast_dist.distributed.environment import rank
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system.log import logger
