@@ -48,7 +48,7 @@ def test_a_fork_finds_none_of_this_process_files_by_an_address() -> None:
     """It may have closed them, and then they are others'."""
     array = allocate(5000)
     array[:] = 7
-    fd = file_of(memoryview(array))
+    fd = file_of(array.data)
     _, own = shared._allocated[array.ctypes.data]
     assert os.path.samestat(os.fstat(fd), os.fstat(own))
     os.close(fd)
@@ -59,7 +59,7 @@ def test_a_fork_finds_none_of_this_process_files_by_an_address() -> None:
     if not pid:
         try:
             os.dup2(os.open(os.devnull, os.O_RDWR), own)  # closed, and another's
-            os.write(writer, Path(f"/proc/self/fd/{file_of(memoryview(array))}").read_bytes())
+            os.write(writer, Path(f"/proc/self/fd/{file_of(array.data)}").read_bytes())
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
