@@ -272,13 +272,17 @@ class _Child:
         if self.owner != os.getpid():
             return ""
         code: int | None = None
-        for seconds in (patience, END_SECONDS):
-            try:
-                code = self.process.wait(seconds)
-                break
-            except psutil.TimeoutExpired:
+        # Without patience it is not asked first: psutil's TimeoutExpired lies in a cycle with this
+        # frame, so that the shared memory would stay until a garbage collection.
+        for kills, seconds in ((False, patience), (True, END_SECONDS)):
+            if not kills and not seconds:
+                continue
+            if kills:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     self.process.kill()
+            with contextlib.suppress(psutil.TimeoutExpired):
+                code = self.process.wait(seconds)
+                break
         else:
             _unreaped.append(self.process)
         if self._executed is not None:

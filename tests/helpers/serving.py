@@ -1,5 +1,6 @@
 """A real server for the tests: its process, its own temporary folder, and what is left there."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -9,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -91,39 +93,44 @@ class Server:
     def is_up(self) -> bool:
         return self.ask("GET", "/")[0] == 200
 
+    def open_files(self) -> Counter[str]:
+        """What the server has open, as Linux names it: a path, or "socket:[NUMBER]"."""
+        found: Counter[str] = Counter()
+        held = Path(f"/proc/{self.process.pid}/fd")
+        for descriptor in held.iterdir() if held.exists() else ():
+            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+                found[os.readlink(descriptor)] += 1
+        return found
+
     def left(self) -> list[str]:
         """Files in the temporary folder, and those that the server holds without a name."""
         names = [str(path) for path in self.temporary.rglob("*")]
-        held = Path(f"/proc/{self.process.pid}/fd")
-        for descriptor in held.iterdir() if held.exists() else ():
-            try:
-                names.append(os.readlink(descriptor))
-            except FileNotFoundError:  # it was closed meanwhile
-                continue
+        names += self.open_files().elements()
         return [name for name in names if name.startswith(str(self.temporary))]
 
-    def left_soon(self, seconds: float = 60.0) -> list[str]:
+    def left_soon(self) -> list[str]:
         """`left`, once the server had the time to notice that a client is gone."""
-        deadline = time.monotonic() + seconds
-        while (left := self.left()) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return left
+        return _once_empty(self.left)
 
-    def resources(self) -> tuple[int, int]:
-        """Open files, and resident bytes, of the server."""
-        process = psutil.Process(self.process.pid)
-        return process.num_fds(), process.memory_info().rss
+    def opened_since(self, before: Counter[str]) -> list[str]:
+        """What it has open that it had not then, once it had the time to close a connection and to
+        end what it had started."""
+        return _once_empty(lambda: list((self.open_files() - before).elements()))
 
-    def has_closed_all_but(self, files: int, seconds: float = 60.0) -> bool:
-        """Whether it has no more files open than that, once it had the time to close a connection
-        and what it had started."""
-        deadline = time.monotonic() + seconds
-        while (many := self.resources()[0] > files) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return not many
+    def memory(self) -> int:
+        """Resident bytes of the server."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def end(self, number: signal.Signals) -> tuple[int, float]:
         """Exit code, and the seconds it took."""
         start = time.monotonic()
         self.process.send_signal(number)
         return self.process.wait(120), time.monotonic() - start
+
+
+def _once_empty(find: Callable[[], list[str]], seconds: float = 60.0) -> list[str]:
+    """What it finds: nothing, or what is still there after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while (found := find()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found

@@ -100,10 +100,15 @@ def test_a_quota_is_said_and_counts_in_whole_cpus(
 
 
 PRINTS = """
-import os
+import errno, os, sys
 from pathlib import Path
-for folder in __import__("sys").argv[1:]:
-    Path(folder, "cgroup.procs").write_text(str(os.getpid()))
+for folder in sys.argv[1:]:
+    try:
+        Path(folder, "cgroup.procs").write_text(str(os.getpid()))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        sys.exit(f"not taken into {folder}: {error}")
 from slowfast_dist.system.cgroups import cpu_quota, memory_headroom, memory_limit
 print(cpu_quota(), memory_limit(), 0 < min(memory_headroom()) <= 300 << 20)
 """
@@ -143,4 +148,6 @@ def test_the_limits_of_a_real_group_are_found(real_groups: list[Path]) -> None:
     found = subprocess.run(
         [sys.executable, "-c", PRINTS, *real_groups], cwd=ROOT, capture_output=True, text=True
     )
+    if found.stderr.startswith("not taken into"):  # its limits then cannot be this process's
+        pytest.skip(f"a control group can be made, and no process be put there: {found.stderr}")
     assert found.stdout == f"1.5 {300 << 20} True\n", found.stderr

@@ -236,6 +236,27 @@ def test_a_clip_let_go_of_during_a_read_does_not_take_its_place(
     np.testing.assert_array_equal(read(either, good, good), expected)
 
 
+def test_its_memory_goes_with_it_and_waits_for_no_garbage_collection(
+    good: Path, either: GuardedReader
+) -> None:
+    """A server of many small videos may do without one for minutes."""
+
+    def memories() -> int:
+        links = (Path("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
+        return sum("slowfast_dist" in os.readlink(link) for link in links if link.is_symlink())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = memories()
+        read(either, good, good)
+        assert memories() == before + 1
+        either.close()
+        assert memories() == before
+    finally:
+        gc.enable()
+
+
 def test_a_clip_that_a_fork_holds_stays_as_it_is(good: Path, reader: GuardedReader) -> None:
     expected = read(reader, good, good)
     held, (theirs, ours) = expected.copy(), os.pipe()

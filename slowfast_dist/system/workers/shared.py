@@ -62,7 +62,11 @@ def allocate(size: int) -> NDArray[np.uint8]:
     """(``size``,) new bytes of zeros. What is made over all of them is sent to another process by
     `queues.Queue` without being copied."""
     fd = new_memory(size)
-    array = mapped(fd, size)
+    try:
+        array = mapped(fd, size)
+    except OSError:
+        os.close(fd)
+        raise
     address = array.ctypes.data
     _allocated[address] = size, fd
     # numpy and torch keep the array itself alive for whatever they make over it.
@@ -74,6 +78,12 @@ def _release(address: int, owner: int) -> None:
     if owner == os.getpid():
         _, fd = _allocated.pop(address)
         os.close(fd)
+
+
+if hasattr(os, "register_at_fork"):
+    # A copy of this process may have closed these files, and other arrays than these may come to
+    # lie at their addresses.
+    os.register_at_fork(after_in_child=_allocated.clear)
 
 
 def file_of(buffer: memoryview) -> int:
@@ -170,7 +180,10 @@ def _pack(value: object) -> tuple[bytes, int, list[tuple[int, int]]]:
     """Its pickle without the arrays, the file in which they lie, and where: (first byte, size)."""
     content, buffers = _pickle(value)
     addresses = [np.frombuffer(buffer, np.uint8).ctypes.data for buffer in buffers]
-    for start, (size, fd) in _allocated.items():
+    # Of a copy: another thread, or a garbage collection in between, may let go of some. Not of
+    # those in which a part lies, as ``value`` is held; so there must be one.
+    known = _allocated.copy() if any(buffer.nbytes for buffer in buffers) else {}
+    for start, (size, fd) in known.items():
         if all(
             not buffer.nbytes or start <= address <= start + size - buffer.nbytes
             for address, buffer in zip(addresses, buffers, strict=True)

@@ -314,7 +314,7 @@ def test_of_twenty_at_once_some_are_scored_and_others_asked_to_wait(
     server: Server, video: Path
 ) -> None:
     content = video.read_bytes()
-    files, _ = server.resources()
+    files = server.open_files()
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: server.predict(content), range(20)))
     good = [answer for status, answer in answers if status == 200]
@@ -324,14 +324,14 @@ def test_of_twenty_at_once_some_are_scored_and_others_asked_to_wait(
     first = good[0] | {"seconds": 0}
     assert all(answer | {"seconds": 0} == first for answer in good)
     assert server.left_soon() == []
-    assert server.has_closed_all_but(files + 2)  # of the reader its pipe, and its memory
+    assert server.opened_since(files) == []
     assert server.predict(content)[0] == 200
 
 
 def test_garbage_and_half_a_request_cost_their_connection_alone(
     server: Server, video: Path
 ) -> None:
-    files, _ = server.resources()
+    files = server.open_files()
     garbage = [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50),  # TLS
         b"GET\r\n\r\n", b"\0" * 5000, b"A" * 70_000, b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
@@ -359,7 +359,7 @@ def test_garbage_and_half_a_request_cost_their_connection_alone(
     for connection in half:
         connection.close()
     assert server.is_up() and server.left_soon() == []
-    assert server.has_closed_all_but(files + 1)
+    assert server.opened_since(files) == []
 
 
 @pytest.mark.slow
