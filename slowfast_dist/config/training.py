@@ -138,6 +138,12 @@ class Config:
     """Videos that one process forwards at once, a divisor of global_batch_size: sets the memory.
     auto: the largest that fits, found before training.
     Beyond rounding and dropout's draws it changes the result with model.norm local only."""
+    patience: fields.Count | None = None
+    """End after that many epochs without a better --checkpoint.monitor; none: never before epochs.
+    The learning rate is that of a training of all epochs."""
+    hours: fields.PositiveFloat | None = None
+    """End, well, after the last epoch that is expected to fit into so many hours since the start,
+    also of a run that was resumed; the first epoch is always done."""
     seed: Annotated[int, Ge(0), Le(fields.MOST_SEED)] = 0
     """Of the split, the new head, the order, the augmentation and dropout."""
     log_every: fields.Positive = 10
@@ -162,6 +168,11 @@ class Config:
                                 ("learning-curve", self.learning_curve)):  # fmt: skip
                 value = getattr(self, name.replace("-", "_"))
                 require(not given, name, value, "it counts with --folds; add --folds 5, say")
+        elif self.patience is not None:
+            raise UserError(
+                f"--patience {self.patience}: chooses an epoch by the videos that --folds then "
+                "scores, which flatters the score; leave it out, and give fewer --epochs"
+            )
         elif self.data.root is None:
             raise UserError(
                 f"--folds {self.folds}: needs one --data.root, in place of --data.train-dir and "

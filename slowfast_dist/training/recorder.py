@@ -205,6 +205,32 @@ class Recorder:
             path=str(path.relative_to(self.folder.root)),
         )  # fmt: skip
 
+    def time_is_up(self, epoch: int, seconds: float) -> bool:
+        """Whether another epoch like ``epoch``, which took so long, would go beyond --hours."""
+        hours = self.config.hours
+        if hours is None or epoch == self.config.epochs:
+            return False
+        up = self.seconds + seconds > 3600 * hours
+        if up:
+            logger.info(
+                f"epoch {epoch} of {self.config.epochs} is the last: another one would go beyond "
+                f"--hours {hours:g}"
+            )
+        return up
+
+    def patience_is_over(self, epoch: int) -> bool:
+        """Whether ``epoch``, which is written, is too long after the best one."""
+        patience, best = self.config.patience, self.best.state
+        if patience is None or epoch == self.config.epochs:
+            return False
+        since = epoch - (best["epoch"] if best else 0)
+        if since >= patience:
+            logger.info(
+                f"epoch {epoch} of {self.config.epochs} is the last: no better "
+                f"{self.best.monitor} for {since} epochs (--patience {patience})"
+            )
+        return since >= patience
+
     @property
     def seconds(self) -> float:
         """Spent on this run so far, also before a resume."""

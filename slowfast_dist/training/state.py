@@ -34,7 +34,7 @@ CHANGEABLE_SETTINGS = (
     "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
     "data.train_dir", "data.val_dir", "data.videos", "data.synthetic", "data.num_workers",
     "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
-    "distributed.preempt_signal", "wandb.",
+    "distributed.preempt_signal", "wandb.", "patience", "hours",
     "model.weights", "model.pretrained", "model.head", "model.checkpoint_activations",
 )  # fmt: skip
 """Settings, or the beginnings of their names, that may differ when a run is resumed: they do not

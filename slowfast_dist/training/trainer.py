@@ -53,6 +53,8 @@ class Trainer:
         self._new_failures: list[Failure] = []
         self._saved: Position | None = None
         self._compiles = self.config.model.compile
+        self._ended = False
+        """Whether this epoch is the last one, though not of all that were asked for."""
 
     def fit(self, recorder: Recorder | None) -> dict[str, Any]:
         """Train to the last epoch, or to the step in which a process was asked to stop.
@@ -64,13 +66,18 @@ class Trainer:
         self.recorder = recorder
         self._give_up_fatal()
         end = Recorder.finish
-        while self.state.position.epoch < self.config.epochs:
+        if (epoch := self.state.position.epoch) and not self.state.position.step:
+            # The run may have been killed after its last epoch, before it said that it ended.
+            self._ended = self._record(lambda recorder: recorder.patience_is_over(epoch))
+        while self.state.position.epoch < self.config.epochs and not self._ended:
             progress = self._train_epoch()
             if self.checks.stop or not self._end_epoch(progress):
                 if self._saved != self.state.position:
                     self._save_checkpoint()
                 end = Recorder.preempt
                 break
+        if self._ended and self._saved != self.state.position:
+            self._save_checkpoint()
         on_peer_loss(None)  # from here on the death of another process is no failure of the run
         return self._record(end)
 
@@ -165,6 +172,8 @@ class Trainer:
         epoch = position.epoch + 1
         rows = state.history.all_rows(self.accelerator).numpy()
         waited = self.data_wait.end_epoch(epoch, progress)
+        seconds = time.perf_counter() - progress.started
+        self._ended = self._record(lambda recorder: recorder.time_is_up(epoch, seconds))
         with state.statistics.merged():
             scores = None
             if self._is_due(self.config.evaluation.every):
@@ -180,6 +189,7 @@ class Trainer:
             loss = state.history.loss()
             result = EpochResult(epoch, position.global_step, loss, rows, scores, values)
             self._record(lambda recorder: recorder.epoch(result, state.network))
+        self._ended |= self._record(lambda recorder: recorder.patience_is_over(epoch))
         save = self._is_due(self.config.checkpoint.every_epochs) or self._save_step_is_due()
         position.epoch, position.step = epoch, 0
         state.history = EpochHistory()
@@ -201,7 +211,7 @@ class Trainer:
     def _is_due(self, every: int) -> bool:
         """Whether the running epoch, counted from 1, is the last or one of every ``every``."""
         epoch = self.state.position.epoch + 1
-        return epoch % every == 0 or epoch == self.config.epochs
+        return epoch % every == 0 or epoch == self.config.epochs or self._ended
 
     def _save_step_is_due(self) -> bool:
         every = self.config.checkpoint.every_steps

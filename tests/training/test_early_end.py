@@ -1,0 +1,86 @@
+"""A training that ends before its last epoch, by patience or by time: well, and saying so."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.runs.checkpoint import list_checkpoints
+from slowfast_dist.training.run import run_training
+from tests.helpers.training_runs import TINY, launch, rows
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    make_videos(folder, 3, seed=0, size=32, frames=10, classes=("moves left", "moves right"))
+    return folder
+
+
+def train(root: Path, output: Path, *flags: str) -> dict[str, Any]:
+    config = parse_training([
+        *TINY, "--data.root", str(root), "--global-batch-size", "4", "--output-dir", str(output),
+        *flags,
+    ])  # fmt: skip
+    assert config is not None
+    return run_training(config)
+
+
+NO_PROGRESS = ("--optimizer.lr", "1e-12", "--epochs", "9", "--checkpoint.every-epochs", "9",
+               "--checkpoint.monitor", "val/accuracy", "--checkpoint.mode", "max")  # fmt: skip
+"""A training that stays as it is, but for BatchNorm's statistics, and is saved at its end alone."""
+
+
+def test_patience_ends_a_training_that_gets_no_better(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "slowfast_dist")
+    summary = train(root, tmp_path / "run", *NO_PROGRESS, "--patience", "2")
+    assert summary["status"] == "finished"
+    last = rows(tmp_path / "run", "epoch")[-1]["epoch"]
+    assert last == summary["best"]["epoch"] + 2 < 9
+    said = f"epoch {last} of 9 is the last: no better val/accuracy for 2 epochs (--patience 2)"
+    assert said in caplog.messages
+    assert (tmp_path / "run" / "status").read_text() == "finished\n"
+    assert len(list_checkpoints(tmp_path / "run" / "checkpoints")) == 1
+
+
+def test_a_run_killed_between_its_end_and_its_word_goes_on_to_the_word_alone(
+    root: Path, tmp_path: Path
+) -> None:
+    killed = (
+        "import os, sys; from pathlib import Path; from tests.training import test_early_end as t; "
+        "from slowfast_dist.training.recorder import Recorder; "
+        "Recorder.finish = lambda self: os.kill(os.getpid(), 9); "
+        "t.train(Path(sys.argv[1]), Path(sys.argv[2]), *t.NO_PROGRESS, '--patience', '1')"
+    )
+    done = launch("-c", killed, root, tmp_path / "run")
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (tmp_path / "run" / "status").read_text() == "running\n"
+    before = rows(tmp_path / "run", "epoch")
+    words = (*NO_PROGRESS, "--patience", "1", "--resume", "auto")
+    assert train(root, tmp_path / "run", *words)["status"] == "finished"
+    assert rows(tmp_path / "run", "epoch") == before
+
+
+def test_hours_end_a_training_after_a_validated_epoch(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "slowfast_dist")
+    flags = ("--epochs", "9", "--evaluation.every", "9", "--hours", "1e-6")
+    summary = train(root, tmp_path / "run", *flags)
+    (epoch,) = rows(tmp_path / "run", "epoch")
+    assert epoch["val/videos"] == 2 and summary["best"]["epoch"] == 1
+    said = "epoch 1 of 9 is the last: another one would go beyond --hours 1e-06"
+    assert said in caplog.messages and summary["status"] == "finished"
+
+
+def test_patience_and_folds_are_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="^--patience 2: chooses an epoch by the videos"):
+        train(root, tmp_path / "run", "--patience", "2", "--folds", "2")
