@@ -32,9 +32,9 @@ def write_predictions(
     task: Task = ONE_LABEL,
 ) -> None:
     """Write, atomically, a CSV of path,label,prediction,prob_<class>...: one row a sample. Of
-    several labels a sample the columns are labels and predictions, with several in a cell.
+    several labels a sample the columns are labels and predictions, any number in a cell.
 
-    ``names`` are the paths below the data's root, ``labels`` (N,), or (N, K), and ``logits`` (N, K);
+    ``names`` are the paths below the data's root, ``labels`` (N,) or (N, K), ``logits`` (N, K);
     ``extra``: of parts of videos start, end and subject, columns behind the prediction. The
     probabilities have all their digits: metrics and loss computed again from them agree to 1e-9.
     ``safe``: for spreadsheets, as `for_spreadsheets` has it; `read_predictions` is for the others.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,4 +98,15 @@ def overlap_remark(gained: int, count: int) -> Remark:
         "info", "overlapping-labels",
         f"{gained} of {count} segments have labels of segments that cover half of them or more, "
         "too",
+    )  # fmt: skip
+
+
+def several_remark(root: Path, codes: NDArray[np.int32], sets: Sets) -> Remark:
+    """How many rows of a list have how many labels."""
+    counts = sets.sum(axis=1)[codes]
+    several, none = int((counts > 1).sum()), int((counts == 0).sum())
+    return Remark(
+        "info", "several-labels",
+        f"{root}: {several} of {len(codes)} rows have several labels, {none} have none "
+        "(--loss.name bce)",
     )  # fmt: skip

@@ -22,6 +22,7 @@ from slowfast_dist.data.listing.label_sets import (
     covering,
     overlap_remark,
     same_samples,
+    several_remark,
 )
 from slowfast_dist.data.listing.rows import list_rows
 from slowfast_dist.data.listing.scan import Files, Skipped, list_folders
@@ -132,7 +133,10 @@ def list_videos(
         what = f"class {odd!r} has a {SEPARATOR}, which parts several labels; rename the folder"
         raise UserError(f"--{flag} {root}: {what}")
     sets = LabelSets.of_cells([cells[label] for label in labels], classes)
-    return _with_sets(listing, sets, columns, table)
+    listing = _with_sets(listing, sets, columns, table)
+    assert listing.videos.sets is not None
+    said = several_remark(root, listing.videos.labels, listing.videos.sets)
+    return replace(listing, remarks=(*listing.remarks, said))
 
 
 def _with_sets(
