@@ -55,7 +55,8 @@ def settings(table: Path, *more: str | Path) -> list[str | Path]:
         *TINY, "--data.root", table, "--loss.name", "bce", "--data.val-fraction", "0.4",
         "--epochs", "3", "--global-batch-size", "8", "--micro-batch-size", "4", "--model.norm",
         "local", "--optimizer.lr", "1e-2", "--schedule.name", "constant",
-        "--checkpoint.monitor", "val/map_macro", "--checkpoint.mode", "max", "--checkpoint.keep", "9", "--checkpoint.every-steps", "2",
+        "--checkpoint.monitor", "val/map_macro", "--checkpoint.mode", "max",
+        "--checkpoint.keep", "9", "--checkpoint.every-steps", "2",
         *more,
     ]  # fmt: skip
 
