@@ -155,7 +155,11 @@ class Prediction:
     probability: float
     """Its probability, 0 to 1."""
     probabilities: Mapping[str, float]
-    """Of every class, the most probable first; they add up to 1."""
+    """Of every class, the most probable first; they add up to 1, unless a video may have several
+    labels."""
+    labels: tuple[str, ...] = ()
+    """What is said to be there, the most probable first: ``label`` alone, or, of a model that gives
+    several labels (--loss.name bce), all classes at their thresholds, which may be none."""
 
 
 class Predictor:
@@ -184,14 +188,17 @@ class Predictor:
         with _one_line_errors():
             probabilities = predict_video(self._model, Path(path))
         ranked = top(probabilities, self.classes, len(self.classes))
-        return Prediction(*ranked[0], dict(ranked))
+        said = self._model.labels(probabilities)
+        labels = [ranked[0][0]] if said is None else [name for name, _ in said]
+        return Prediction(*ranked[0], dict(ranked), tuple(labels))
 
     def predict_segments(self, path: str | Path) -> list[Segment]:
         """What happens when in a video file: segments from its start to its end, without gaps.
 
         Each has ``start`` and ``end`` in seconds from the first frame on, a ``label``, and its mean
         ``probability`` in between. ``predict RUN FILE --segments --json`` gives the same, rounded.
-        Raises UserError for a video that is damaged anywhere.
+        Raises UserError for a video that is damaged anywhere, and where the model gives several
+        labels.
         """
         from slowfast_dist.commands.predict.videos import predict_segments
 

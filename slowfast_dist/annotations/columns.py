@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from slowfast_dist.system.text import clean
 
 COLUMNS = {
-    "path": "path", "label": "label", "class": "label", "split": "split", "group": "group",
+    "path": "path", "label": "label", "class": "label", "labels": "label", "classes": "label",
+    "split": "split", "group": "group",
     "subject": "subject",
     **dict.fromkeys(("start", "start (s)", "start_s", "start_sec", "start_seconds"), "start"),
     **dict.fromkeys(
@@ -16,6 +17,10 @@ COLUMNS = {
 }  # fmt: skip
 """Names of columns, with what they hold; split.csv of a run has class in place of label. The names
 of times are those that say seconds."""
+
+OF_ALL_LABELS = frozenset({"labels", "classes"})
+"""Names of a column that holds all classes of its row, so that segments which overlap it add none:
+split.csv of a run with several labels a clip has classes."""
 
 _TIMES = {
     **dict.fromkeys(

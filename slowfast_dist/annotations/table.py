@@ -6,10 +6,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, get_args
 
-from slowfast_dist.annotations.columns import COLUMNS, Columns, columns_of, plain_name
+from slowfast_dist.annotations.columns import (
+    COLUMNS,
+    OF_ALL_LABELS,
+    Columns,
+    columns_of,
+    plain_name,
+)
 from slowfast_dist.annotations.labels import Remark
 from slowfast_dist.annotations.segments import parse_time, seconds_text
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.metrics.cells import SEPARATOR, parted
 from slowfast_dist.system.text import clean, few
 
 Side = Literal["train", "val", "test"]
@@ -20,7 +27,8 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 """Endings of an annotation file, which stands in place of a folder."""
 
 OF_RUN = ("path", "class", "split", "group")
-"""The columns with which split.csv of a run begins."""
+OF_RUN_SEVERAL = ("path", "classes", "split", "group")
+"""The columns with which split.csv of a run begins: with one label a clip, and with several."""
 
 SPELLINGS: dict[str, Side] = {
     "train": "train", "training": "train",
@@ -34,7 +42,8 @@ _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
 class Row(NamedTuple):
-    """``path`` as it is written, ``label``, the number of the ``line`` that they begin in, its
+    """``path`` as it is written, ``label`` (of several classes each once, sorted, with SEPARATOR
+    between them; "" for none of them), the number of the ``line`` that they begin in, its
     ``side`` (None without a column split), its ``group`` ("" for that of its file), the seconds
     from ``start`` to ``end`` (None: the whole video), and its ``subject`` ("" without one)."""
 
@@ -56,10 +65,17 @@ class Table:
     there or refused, an empty cell, a time that is none, and a row of another length.
     """
 
-    def __init__(self, path: Path, flag: str) -> None:
-        self.path, self.flag = path, flag
+    def __init__(self, path: Path, flag: str, several: bool | None = False) -> None:
+        """``several``: whether a row may have several classes, or none at all; None: either, and
+        ``has_several`` then tells which it is."""
+        self.path, self.flag, self.several = path, flag, several
         self.is_of_run = False
         """Whether its columns are those of a run's split.csv; known with the first row."""
+        self.has_several = bool(several)
+        """Whether rows have several classes, once all were read."""
+        self.names_all = False
+        """Whether a row names all of its classes (OF_ALL_LABELS)."""
+        self._empty: int | None = None  # the first line without a label
         self._unused: list[str] = []
         self._spelled: dict[str, Side] = {}
 
@@ -69,6 +85,8 @@ class Table:
         try:
             with open(self.path, encoding="utf-8-sig", newline="") as file:
                 yield from self._objects(file) if lines else self._rows(file)
+            if self._empty is not None and not self.has_several:
+                raise self._unlabelled(self._empty)
         except OSError as error:
             raise self.wrong(f"cannot be read ({error.strerror})") from None
         except UnicodeDecodeError as error:
@@ -171,6 +189,12 @@ class Table:
             return str(value)
         if plain_name(name) not in COLUMNS:
             return "?"  # filled, with what is not used
+        if isinstance(value, list) and COLUMNS[plain_name(name)] == "label":
+            cells = [self._cell(name, one, line) for one in value if not isinstance(one, list)]
+            if all(cells) and len(cells) == len(value):
+                if len(cells) != 1:
+                    self._note_several(SEPARATOR.join(cells), line)
+                return SEPARATOR.join(cells)
         what = f"{clean(name)} is {clean(json.dumps(value))[:40]}; give a text or a number"
         raise self.wrong(what, line)
 
@@ -184,7 +208,9 @@ class Table:
         for name in ("path", "label"):
             if name not in columns.place:
                 raise self.wrong(f"{name} is missing; every row needs path and label", line)
-        self.is_of_run = tuple(header[: len(OF_RUN)]) == OF_RUN
+        self.is_of_run = tuple(header[: len(OF_RUN)]) in (OF_RUN, OF_RUN_SEVERAL)
+        self.names_all = plain_name(header[columns.place["label"]]) in OF_ALL_LABELS
+        self.has_several |= self.names_all and self.several is None
         named = (name for name in columns.unused.values() if name != "(no name)")
         self._unused += [name for name in named if name not in self._unused]
         return columns
@@ -199,8 +225,13 @@ class Table:
             if row[number] and name not in self._unused:
                 self._unused.append(name)
         path, label = row[place["path"]], row[place["label"]]
-        if not path or not label:
-            raise self.wrong("path or label is empty; fill it in or delete the line", line)
+        if not path or (not label and self.several is False):
+            raise self._unlabelled(line)
+        # A class of a run, as a folder, may be called so.
+        if SEPARATOR in label and (self.names_all or not self.is_of_run):
+            label = self._several_of(label, line)
+        elif not label and self._empty is None:
+            self._empty = line
         side: Side | None = None
         if "split" in place:
             word = row[place["split"]]
@@ -214,6 +245,26 @@ class Table:
         group = row[place["group"]] if "group" in place else ""
         subject = row[place["subject"]] if "subject" in place else ""
         return Row(line, path, label, side, group, start, end, subject)
+
+    def _several_of(self, cell: str, line: int) -> str:
+        """The classes of a row, each once. Raises UserError where a row may have but one."""
+        names = [name.strip() for name in cell.split(SEPARATOR)]
+        if not all(names):
+            raise self.wrong(f"label {clean(cell)[:60]!r} has an empty class; delete one |", line)
+        names = sorted(set(names))
+        if len(names) > 1:
+            self._note_several(cell, line)
+        return SEPARATOR.join(names)
+
+    def _note_several(self, cell: str, line: int) -> None:
+        if self.several is False:
+            what = f"label {clean(cell)[:60]!r} holds {len(parted(cell))} classes"
+            remedy = "train on several a clip with --loss.name bce, or leave one, without a |"
+            raise self.wrong(f"{what}: {remedy}", line)
+        self.has_several = True
+
+    def _unlabelled(self, line: int) -> UserError:
+        return self.wrong("path or label is empty; fill it in or delete the line", line)
 
     def _times(
         self, row: list[str], columns: Columns, line: int

@@ -31,7 +31,7 @@ def check_paths(config: Config) -> None:
     goes_on = config.resume == "auto"
     # Of a finished run nothing may be left to do, wherever its videos are now.
     if not (goes_on and (read_text(config.output_dir / "status", 100) or "").strip() == "finished"):
-        _check_data(with_start(config.data), config.folds)
+        _check_data(with_start(config.data), config.loss.name == "bce", config.folds)
     weights, resume = config.model.weights, config.resume
     if resume not in ("never", "auto") and not Path(resume).exists():
         raise UserError(
@@ -45,14 +45,14 @@ def check_paths(config: Config) -> None:
     _check_output(config.output_dir)
 
 
-def _check_data(data: DataConfig, folds: Folds | None) -> None:
+def _check_data(data: DataConfig, several: bool, folds: Folds | None) -> None:
     if data.root is not None:
         if not data.synthetic and _is_quick(data.root):
-            listing = list_root(data)
+            listing = list_root(data, several=several)
             if folds is not None:
                 count_folds(listing, folds)
     elif all(_is_quick(path) for path in (data.train_dir, data.val_dir) if path is not None):
-        list_sides(data)
+        list_sides(data, several=several)
 
 
 def _is_quick(root: Path) -> bool:

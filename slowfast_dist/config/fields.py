@@ -45,9 +45,13 @@ MOST_FOLDS = 1000
 METRICS = (
     "loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro",
     "precision_macro_all_classes", "recall_macro_all_classes", "f1_macro_all_classes",
-    "precision_weighted", "recall_weighted", "f1_weighted",
+    "precision_weighted", "recall_weighted", "f1_weighted", "map_macro", "map_micro", "f1_micro",
 )  # fmt: skip
 """Names below train/ and val/ in metrics.jsonl."""
+
+OF_ONE_LABEL = ("top5_accuracy",)
+OF_SEVERAL_LABELS = ("map_macro", "map_micro", "f1_micro")
+"""Those of them that are there only with --loss.name ce, and only with bce."""
 
 Count = Annotated[int, Gt(0), Le(MOST)]
 Positive = Count

@@ -43,10 +43,15 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
+    name: Literal["ce", "bce"] = "ce"
+    """ce: each clip has one label (softmax, cross-entropy). bce: it may have several, or none
+    (sigmoid, binary cross-entropy averaged over the classes)."""
     label_smoothing: fields.BelowOne = 0.0
-    """Label smoothing of the cross-entropy, in [0, 1)."""
+    """Label smoothing of the cross-entropy, in [0, 1): towards all classes alike, with bce towards
+    1/2."""
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced: a class weighs inversely to its number of training videos."""
+    """balanced: a class weighs inversely to its number of training videos; with bce where it is
+    there as much as where it is not (torch's pos_weight)."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,11 @@ class Config:
                                 ("learning-curve", self.learning_curve)):  # fmt: skip
                 value = getattr(self, name.replace("-", "_"))
                 require(not given, name, value, "it counts with --folds; add --folds 5, say")
+        elif self.loss.name == "bce":
+            raise UserError(
+                f"--folds {self.folds} --loss.name bce: a cross-validation scores one label a "
+                "clip; leave one of the two out"
+            )
         elif self.patience is not None:
             raise UserError(
                 f"--patience {self.patience}: chooses an epoch by the videos that --folds then "
@@ -186,6 +196,7 @@ class Config:
                 f"--global-batch-size {total} is no multiple of --micro-batch-size {micro}: "
                 f"the nearest that are: {nearest}"
             )
+        self._check_monitor()
         warmup, remedy = self.schedule.warmup_epochs, f"give at most --epochs {self.epochs}"
         require(warmup <= self.epochs, "schedule.warmup-epochs", warmup, remedy)
         clips, crops = self.evaluation.temporal_views, self.evaluation.spatial_crops
@@ -195,6 +206,15 @@ class Config:
         remedy = "with --data.resize square every crop is the whole frame: give 1, or resize "
         differ = crops == 1 or self.data.resize != "square"
         require(differ, "evaluation.spatial-crops", crops, f"{remedy}short-side")
+
+
+    def _check_monitor(self) -> None:
+        monitor, several = self.checkpoint.monitor, self.loss.name == "bce"
+        name = monitor.partition("/")[2]
+        unknown = fields.OF_ONE_LABEL if several else fields.OF_SEVERAL_LABELS
+        other = "val/map_macro, or another metric of several labels" if several else "val/accuracy"
+        remedy = f"there is none with --loss.name {self.loss.name}; give {other}"
+        require(name not in unknown, "checkpoint.monitor", monitor, remedy)
 
 
 def config_dict(config: Config) -> dict[str, Any]:

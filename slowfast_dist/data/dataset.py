@@ -42,11 +42,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip. ``frames`` is uint8 (T, 3, H, W), or None where nothing could be read; ``seconds``
-    is what reading took, with what failed before it."""
+    """One clip. ``frames`` is uint8 (T, 3, H, W), or None where nothing could be read; ``label``:
+    its class (), or, of several labels, whether it has each, bool (K,); ``seconds`` is what reading
+    took, with what failed before it."""
 
     frames: Tensor | None
-    label: int
+    label: Any
     sample: int
     video: int
     view: int = 0
@@ -58,10 +59,11 @@ class Sample:
 class Batch:
     """Clips of one micro-batch.
 
-    ``frames`` uint8 (B, T, 3, H, W); ``labels`` and ``videos`` int64 (B,): class and index of the
-    video that was read; ``samples`` int64 (B,): index of the video that was asked for, another one
-    only where that was replaced; ``views`` int64 (B,); ``failures``: what could not be read;
-    ``seconds``: what reading each of the B clips took. B may be 0.
+    ``frames`` uint8 (B, T, 3, H, W); ``labels`` int64 (B,), or bool (B, K) of several labels a
+    clip, and ``videos`` int64 (B,): class and index of the video that was read; ``samples`` int64
+    (B,): index of the video that was asked for, another one only where that was replaced; ``views``
+    int64 (B,); ``failures``: what could not be read; ``seconds``: what reading each of the B clips
+    took. B may be 0.
     """
 
     frames: Tensor
@@ -98,7 +100,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     frames = [sample.frames for sample in read if sample.frames is not None]
     return Batch(
         frames=_stack(frames) if frames else torch.empty(0, dtype=torch.uint8),
-        labels=torch.tensor([sample.label for sample in read], dtype=torch.int64),
+        labels=torch.from_numpy(np.stack([sample.label for sample in read]))
+        if read
+        else torch.empty(0, dtype=torch.int64),
         samples=torch.tensor([sample.sample for sample in read], dtype=torch.int64),
         videos=torch.tensor([sample.video for sample in read], dtype=torch.int64),
         views=torch.tensor([sample.view for sample in read], dtype=torch.int64),
@@ -219,11 +223,11 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
                 failures.append(Failure(video, error.reason))
                 video = self._replacement(failures, rng)
                 continue
-            label = int(self.videos.labels[video])
+            label = self.videos.targets(video)
             seconds = time.perf_counter() - started
             clip = torch.from_numpy(frames).permute(0, 3, 1, 2)  # over the same memory
             return Sample(clip, label, key.sample, video, 0, tuple(failures), seconds)
-        return Sample(None, 0, key.sample, video, failures=tuple(failures))
+        return Sample(None, None, key.sample, video, failures=tuple(failures))
 
     def _replacement(self, failures: Sequence[Failure], rng: np.random.Generator) -> int:
         """Drawn from all videos, or, of parts, from those of files that did not fail."""
@@ -296,7 +300,7 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
     def _samples(self, run: Sequence[ViewKey]) -> Iterator[Sample]:
         """Of views of one video: each of their frames is decoded once."""
         video = run[0].video
-        info, label = self.videos.info(video), int(self.videos.labels[video])
+        info, label = self.videos.info(video), self.videos.targets(video)
         crops = sorted({key.view % self.spatial_crops for key in run})
         regions = [
             evaluation_view(

@@ -75,9 +75,13 @@ class VideoSet:
     drawn: bool = True
 
     def balanced_weights(self) -> NDArray[np.float64]:
-        """(K,): N / (K n_k) for a class of n_k of the N training videos, so 1 on average."""
-        counts = np.bincount(self.train.labels, minlength=len(self.classes))
-        return len(self.train) / (len(self.classes) * np.maximum(counts, 1))
+        """(K,): N / (K n_k) for a class of n_k of the N training videos, so 1 on average. With
+        several labels a clip (N - n_k) / n_k, which gives a class as much weight where it is there
+        as where it is not (torch's pos_weight)."""
+        counts = np.maximum(self.train.class_counts(len(self.classes)), 1)
+        if self.train.sets is not None:
+            return np.maximum(len(self.train) - counts, 1) / counts
+        return len(self.train) / (len(self.classes) * counts)
 
     def kinds(self) -> "Counter[tuple[str, bool]]":
         """As `VideoTable.kinds`, of both sides; a file that has parts on both counts once."""
@@ -101,6 +105,8 @@ class VideoSet:
             lines = zip(side.labels.tolist(), side.names.parts(), strict=True)
             while some := b"".join(b"\n%d\t%s" % line for line in islice(lines, CHUNK)):
                 digest.update(some)
+            if side.sets is not None:
+                digest.update(side.sets.tobytes())
             if side.segments is not None and side.segments.any_part:
                 digest.update(side.segments.bounds.tobytes())
             digest.update(b"\n")
@@ -108,28 +114,29 @@ class VideoSet:
 
 
 def find_videos(
-    data: DataConfig, seed: int, order: Sequence[str] | None = None, part: Part | None = None
-) -> VideoSet:
+    data: DataConfig, seed: int, order: Sequence[str] | None = None, several: bool = False,
+    part: Part | None = None,
+) -> VideoSet:  # fmt: skip
     """List and probe the videos, leave out what cannot be read, and split where there is one root.
 
-    ``order``: of the classes, in a run that goes on. ``part``: what is held out, in a
-    cross-validation, in place of a split. Each process gets the result, so the times of
-    frames are not in it where no clip is cut by them. Raises UserError, naming the flag, for a
-    dataset that cannot be trained on.
+    ``order``: of the classes, in a run that goes on; ``several``: whether a clip may have several
+    labels; ``part``: what is held out, in a cross-validation, in place of a split. Each process
+    gets the result, so the times of frames are not in it where no clip is cut by them. Raises
+    UserError, naming the flag, for a dataset that cannot be trained on.
     """
-    found = _find_videos(data, seed, order, part)
+    found = _find_videos(data, seed, order, several, part)
     if not counts_frames(data):
         return found
     return replace(found, train=found.train.without_times(), val=found.val.without_times())
 
 
 def _find_videos(
-    data: DataConfig, seed: int, order: Sequence[str] | None, part: Part | None
+    data: DataConfig, seed: int, order: Sequence[str] | None, several: bool, part: Part | None
 ) -> VideoSet:
     if data.root is not None:
         if data.synthetic:
             make_demo_videos(data.root)
-        listing = list_root(data, order)
+        listing = list_root(data, order, several)
         if part is not None:
             listing = hold_out(listing, part)
         source = f"--data.root {data.root}"
@@ -143,7 +150,7 @@ def _find_videos(
             listing.classes, split.train, split.val, rejected, True, remarks, split.drawn
         )
     assert data.train_dir is not None and data.val_dir is not None
-    train, val = list_sides(data, order)
+    train, val = list_sides(data, order, several)
     train, readable, rejected = _probe(
         train, "the run's folder", f"--data.train-dir {data.train_dir}"
     )
@@ -164,7 +171,7 @@ def _remarks(
     said: Sequence[Remark], classes: Sequence[str], train: VideoTable, val: VideoTable, flip: bool
 ) -> tuple[Remark, ...]:
     """With those on the names of classes and on copies across the split."""
-    counts = np.bincount(np.concatenate([train.labels, val.labels]), minlength=len(classes))
+    counts = train.class_counts(len(classes)) + val.class_counts(len(classes))
     named = dict(zip(classes, counts.tolist(), strict=True))
     return (*said, *label_remarks(named, flip), *identical(train, val))
 
@@ -182,15 +189,18 @@ class LabelledVideos:
 
 def find_labelled_videos(
     root: Path, flag: str, classes: Sequence[str], start: Path | None = None,
-    split: Side | Literal["all"] | None = None,
+    split: Side | Literal["all"] | None = None, several: bool = False,
 ) -> LabelledVideos:  # fmt: skip
     """List and probe videos for a model of ``classes``, and leave out what cannot be read.
 
     ``split``: which rows of a CSV with a column split count; None: test where there are any, else
-    val, else all. A class may be missing, or have no readable video. Raises UserError, naming
-    ``flag``, for a class that the model does not know, and where no video can be read.
+    val, else all. ``several``: whether a video may have several labels. A class may be missing, or
+    have no readable video. Raises UserError, naming ``flag``, for a class that the model does not
+    know, and where no video can be read.
     """
-    listing = list_videos(root, flag, start=start, single_class=True, may_be_empty=True)
+    listing = list_videos(
+        root, flag, start=start, single_class=True, may_be_empty=True, several=several
+    )
     if listing.sides is None and split is not None:
         raise UserError(f"--split {split}: {root} has no column split; leave it out")
     if listing.sides is not None:

@@ -65,7 +65,9 @@ def place_segments(videos: VideoTable, readable: NDArray[np.bool_], where: str) 
     inside[list(reasons)] = False
     cut = np.flatnonzero(states == CUT)
     remarks = tuple(_remarks(videos, cut, outside, lasting))
-    said = overlap_remark(segments, videos.labels, videos.sample)
+    said = None
+    if videos.sets is None:  # else each has its own labels, and those of what covers it
+        said = overlap_remark(segments, videos.labels, videos.sample)
     remarks = (*remarks, said) if said else remarks
     return Placed(videos.located(spans), inside, reasons, remarks, cut)
 

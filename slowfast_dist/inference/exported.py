@@ -19,7 +19,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import Format
 from slowfast_dist.model.description import from_json
 from slowfast_dist.model.finite import describe_broken
-from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts
+from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts, describe_task
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.system.interrupts import quiet
 from slowfast_dist.system.parsing import parse_json
@@ -155,7 +155,8 @@ PT2_FILE = "metadata.json"
 """The name, inside a .pt2, of the JSON object with the metadata."""
 
 IDENTITY = (
-    "weights_sha256", "epoch", "model", "classes", "num_frames", "sampling", "sampling_rate",
+    "weights_sha256", "epoch", "model", "classes", "loss", "num_frames", "sampling",
+    "sampling_rate",
     "frame_rate", "resize", "short_side", "crop_size", "pixel_aspect", "short_videos",
     "normalisation", "alpha", "slow_frames", "lateral_norm", "lateral_activation",
 )  # fmt: skip
@@ -163,7 +164,7 @@ IDENTITY = (
 
 OLDER_EXPORTS = {
     "frame_rate": "video", "pixel_aspect": "stored", "short_videos": "repeat-last",
-    "slow_frames": "linspace", "lateral_norm": "true", "lateral_activation": "true",
+    "slow_frames": "linspace", "lateral_norm": "true", "lateral_activation": "true", "loss": "ce",
 }  # fmt: skip
 """What a file means that was exported before it said so."""
 
@@ -207,7 +208,8 @@ def describe_export(best: BestModel, sha256: str, input_type: InputType) -> dict
     return {
         "made_by": f"slowfast_dist {own_version}, torch {torch.__version__}",
         "model": best.model["name"], "epoch": best.epoch, "weights_sha256": sha256,
-        "classes": list(best.classes), "input_type": input_type,
+        "classes": list(best.classes), **describe_task(best.task, len(best.classes)),
+        "input_type": input_type,
         "layout": "RGB (batch, 3, num_frames, crop_size, crop_size)",
         **clip_facts(best.data),
         **{name: value for name, value in network.as_json().items() if name != "name"},

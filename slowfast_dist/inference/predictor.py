@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.inference.exported import load_exported
-from slowfast_dist.metrics.scores import softmax
+from slowfast_dist.metrics.task import SeveralLabels
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, load_best, read_best
@@ -32,13 +32,24 @@ class Predictor:
     def classes(self) -> tuple[str, ...]:
         return self.best.classes
 
+    def labels(self, probabilities: NDArray[np.float64]) -> list[tuple[str, float]] | None:
+        """Of several labels a clip those that are at their thresholds or above them, probabilities
+        (K,), the most probable first; None where a clip has one label."""
+        task = self.best.task
+        if not isinstance(task, SeveralLabels):
+            return None
+        said = np.flatnonzero(task.decide(probabilities))
+        order = said[np.argsort(-probabilities[said], kind="stable")]
+        return [(self.classes[place], float(probabilities[place])) for place in order]
+
     def probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float64]:
         """(B, K) of uint8 clips (B, T, H, W, 3), as `read_frames` gives them with a view. All of a
-        clip are NaN where one of its logits is not finite: a softmax would take -inf for a 0."""
+        clip are NaN where one of its logits is not finite: a softmax would take -inf for a 0. Of
+        several labels a clip each is a sigmoid of its own."""
         logits = np.array(self.network(clips))
         broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         logits[broken] = 0
-        probabilities = softmax(logits)
+        probabilities = self.best.task.probabilities(logits)
         probabilities[broken] = np.nan
         return probabilities
 

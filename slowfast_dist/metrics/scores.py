@@ -59,7 +59,7 @@ class ClassScores:
 
     def weighted(self, scores: NDArray[Any]) -> float:
         """The mean of the classes' ``scores`` (K,), each weighted by its number of samples."""
-        return float(scores @ self.support) / max(self.samples, 1)
+        return float(scores @ self.support) / max(int(self.support.sum()), 1)
 
 
 METRICS: dict[str, Callable[[ClassScores], float | None]] = {

@@ -11,15 +11,16 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.metrics import several
+from slowfast_dist.metrics.cells import joined
 from slowfast_dist.metrics.scores import (
     TOP_K,
     classification_metrics,
-    losses,
     per_class,
     predicted,
-    softmax,
     top_k_hits,
 )
+from slowfast_dist.metrics.task import ONE_LABEL, Task
 from slowfast_dist.metrics.uncertainty import (
     RESAMPLES,
     Bin,
@@ -43,24 +44,32 @@ class Predictions:
     ``names``: paths below the data's root; ``labels`` int64 (N,); ``classes``: the K names;
     ``scores`` (N, K): logits or probabilities, which rank the classes; ``probabilities`` float64
     (N, K); ``losses`` float64 (N,): -log of the label's probability.
+
+    Of several labels a video ``labels`` is bool (N, K), as is ``decided``: which classes the model
+    says are there; ``losses``: the binary cross-entropy. Of one ``decided`` is None.
     """
 
     names: Sequence[str]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     classes: Sequence[str]
     scores: NDArray[Any]
     probabilities: NDArray[np.float64]
     losses: NDArray[np.float64]
+    decided: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_logits(
         cls,
         names: Sequence[str],
-        labels: NDArray[np.int64],
+        labels: NDArray[Any],
         logits: NDArray[Any],
         classes: Sequence[str],
+        task: Task = ONE_LABEL,
     ) -> Self:
-        return cls(names, labels, classes, logits, softmax(logits), losses(logits, labels))
+        return cls(
+            names, labels, classes, logits, task.probabilities(logits),
+            task.losses(logits, labels), task.decisions(logits) if task.several else None,
+        )  # fmt: skip
 
     @classmethod
     def from_probabilities(
@@ -74,16 +83,43 @@ class Predictions:
         loss = -np.log(np.maximum(own, LEAST_PROBABILITY))
         return cls(names, labels, classes, probabilities, probabilities, loss)
 
+    @classmethod
+    def of_several(
+        cls,
+        names: Sequence[str],
+        labels: NDArray[np.bool_],
+        probabilities: NDArray[np.float64],
+        decided: NDArray[np.bool_],
+        classes: Sequence[str],
+    ) -> Self:
+        own = np.maximum(np.where(labels, probabilities, 1 - probabilities), LEAST_PROBABILITY)
+        loss = -np.log(own).mean(axis=1)
+        return cls(names, labels, classes, probabilities, probabilities, loss, decided)
+
     @property
-    def predicted(self) -> NDArray[np.int64]:
-        """The most probable class of each video, (N,)."""
-        return predicted(self.scores)
+    def predicted(self) -> NDArray[Any]:
+        """The most probable class of each video, (N,); of several labels ``decided``."""
+        return predicted(self.scores) if self.decided is None else self.decided
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether all that is said of a video is right, (N,)."""
+        same = self.predicted == self.labels
+        return same if self.decided is None else same.all(axis=1)
+
+    def cell(self, labels: NDArray[Any]) -> str:
+        """The label or prediction of one video in words, as waving|walking."""
+        if self.decided is None:
+            return self.classes[int(labels)]
+        return joined(labels.tolist(), self.classes)
 
 
 @dataclass(frozen=True)
 class HardVideo:
     """A video of high loss: its path below the data's root, names of classes, the probabilities of
-    the prediction (``confidence``) and of the label, and the loss."""
+    the prediction (``confidence``) and of the label, and the loss. Of several labels they are the
+    highest probability of a class that is not there (0: all are), and the least of one that is (1:
+    none is)."""
 
     path: str
     label: str
@@ -107,20 +143,26 @@ class ConfusedPair:
 class Summary:
     """``metrics`` as in metrics.jsonl, without val/; ``bins`` and ``ece``: calibration;
     ``intervals``: 95 %, of "accuracy" and "f1_macro"; ``hardest``: the mistakes of the highest
-    loss, worst first, of ``mistakes`` in all."""
+    loss, worst first, of ``mistakes`` in all.
+
+    Of several labels a video there are no ``cells``, as none stands for another, no ``bins`` and no
+    ``ece``; instead ``total`` videos, and ``scored``: the scores of each class.
+    """
 
     classes: list[str]
     cells: list[tuple[int, int, int]]
     metrics: dict[str, float]
     bins: list[Bin]
-    ece: float
+    ece: float | None
     intervals: dict[str, tuple[float, float]]
     mistakes: int
     hardest: list[HardVideo]
+    total: int | None = None
+    scored: list[dict[str, Any]] | None = None
 
     @property
     def videos(self) -> int:
-        return sum(count for _, _, count in self.cells)
+        return sum(count for _, _, count in self.cells) if self.total is None else self.total
 
     @property
     def accuracy(self) -> float:
@@ -135,6 +177,8 @@ class Summary:
     @property
     def per_class(self) -> list[dict[str, Any]]:
         """As `scores.per_class`."""
+        if self.scored is not None:
+            return self.scored
         return class_scores(self.cells, self.classes)
 
     @property
@@ -149,6 +193,8 @@ class Summary:
 def summarise(predictions: Predictions, hardest: int = 0, resamples: int = RESAMPLES) -> Summary:
     """All that is said of a model's predictions. ``hardest``: mistakes listed at most;
     ``resamples``: see `uncertainty.bootstrap_intervals`."""
+    if predictions.decided is not None:
+        return _summarise_several(predictions, predictions.decided, hardest, resamples)
     labels, guesses, classes = predictions.labels, predictions.predicted, predictions.classes
     places, counts = np.unique(labels * len(classes) + guesses, return_counts=True)
     bins = reliability(labels, predictions.probabilities)
@@ -172,25 +218,53 @@ def summarise(predictions: Predictions, hardest: int = 0, resamples: int = RESAM
     )
 
 
+def _summarise_several(
+    predictions: Predictions, decided: NDArray[np.bool_], hardest: int, resamples: int
+) -> Summary:
+    labels, classes = predictions.labels, predictions.classes
+    probabilities = predictions.probabilities
+    return Summary(
+        classes=list(classes),
+        cells=[],
+        metrics={
+            "loss": float(predictions.losses.sum()) / max(len(labels), 1),
+            **several.metrics(labels, probabilities, decided),
+        },
+        bins=[],
+        ece=None,
+        intervals=several.bootstrap_intervals(labels, decided, resamples),
+        mistakes=int((~predictions.right).sum()),
+        hardest=hardest_videos(predictions, hardest, mistakes_only=True),
+        total=len(labels),
+        scored=several.per_class(labels, decided, classes, probabilities),
+    )
+
+
 def hardest_videos(
     predictions: Predictions, most: int, mistakes_only: bool = False
 ) -> list[HardVideo]:
     """The videos of the highest loss, worst first and of equal ones the first, ``most`` at most."""
-    labels, guesses, classes = predictions.labels, predictions.predicted, predictions.classes
+    labels, guesses = predictions.labels, predictions.predicted
     worst = np.argsort(-predictions.losses, kind="stable")
     if mistakes_only:
-        worst = worst[guesses[worst] != labels[worst]]
-    return [
-        HardVideo(
+        worst = worst[~predictions.right[worst]]
+    found = []
+    for video in worst[:most].tolist():
+        row = predictions.probabilities[video]
+        if predictions.decided is None:
+            confidence, probability = row[guesses[video]], row[labels[video]]
+        else:
+            confidence = row[~labels[video]].max(initial=0.0)
+            probability = row[labels[video]].min(initial=1.0)
+        found.append(HardVideo(
             path=predictions.names[video],
-            label=classes[labels[video]],
-            prediction=classes[guesses[video]],
-            confidence=float(predictions.probabilities[video, guesses[video]]),
-            probability=float(predictions.probabilities[video, labels[video]]),
+            label=predictions.cell(labels[video]),
+            prediction=predictions.cell(guesses[video]),
+            confidence=float(confidence),
+            probability=float(probability),
             loss=float(predictions.losses[video]),
-        )
-        for video in worst[:most].tolist()
-    ]
+        ))  # fmt: skip
+    return found
 
 
 def class_scores(cells: Cells, classes: Sequence[str]) -> list[dict[str, Any]]:

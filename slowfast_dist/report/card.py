@@ -36,6 +36,8 @@ RELIABLE_SUPPORT = 50
 of a recall of 0.5 is 0.28 wide."""
 
 METRICS = {
+    "map_macro": ("map", "Mean average precision (macro)"),
+    "map_micro": ("map", "Mean average precision (micro)"), "f1_micro": ("f1", "F1 (micro)"),
     "accuracy": ("accuracy", "Accuracy"), "top5_accuracy": ("accuracy", "Top-5 accuracy"),
     "f1_macro": ("f1", "F1 (macro)"),
     f"f1_macro{ALL_CLASSES}": ("f1", "F1 (macro, all classes)"),
@@ -50,7 +52,7 @@ _SETTINGS = {
     "epochs": "Epochs", "global_batch_size": "Batch (videos a step)", "optimizer": "Optimizer",
     "lr": "Learning rate", "backbone_lr_scale": "Backbone's rate over that",
     "weight_decay": "Weight decay", "clip_norm": "Gradient clipped to", "schedule": "Schedule",
-    "warmup_epochs": "Warm-up epochs", "label_smoothing": "Label smoothing",
+    "warmup_epochs": "Warm-up epochs", "loss": "Loss", "label_smoothing": "Label smoothing",
     "class_weights": "Class weights", "freeze": "Frozen", "norm": "BatchNorm",
     "mixed_precision": "Mixed precision", "processes": "Processes", "seed": "Seed",
 }  # fmt: skip

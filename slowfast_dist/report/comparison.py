@@ -31,6 +31,7 @@ CURVES = (
     ("Validation loss", "val/loss", short, short, None, None),
     ("Validation accuracy", "val/accuracy", share, percent, 0.0, 1.0),
     ("Validation macro F1", "val/f1_macro", score, short, 0.0, 1.0),
+    ("Validation mean average precision", "val/map_macro", score, short, 0.0, 1.0),
     ("Training loss", "train/loss", short, short, None, None),
     ("Training accuracy", "train/accuracy", share, percent, 0.0, 1.0),
     ("Clips a second", "clips_per_second", short, short, 0.0, None),
@@ -166,10 +167,9 @@ def _accuracy(one: Compared) -> float:
 
 def _right(predictions: Predictions) -> dict[tuple[str, str], bool]:
     """Whether each (path, class) is right."""
-    names = [predictions.classes[label] for label in predictions.labels]
-    keys = zip(predictions.names, names, strict=True)
-    right = predictions.predicted == predictions.labels
-    return dict(zip(keys, right.tolist(), strict=True))
+    cells = [predictions.cell(label) for label in predictions.labels]
+    keys = zip(predictions.names, cells, strict=True)
+    return dict(zip(keys, predictions.right.tolist(), strict=True))
 
 
 def _pair(first: Compared, second: Compared) -> Paired | None:
@@ -205,6 +205,11 @@ def _different_runs(runs: Sequence[Compared]) -> Iterator[Notice]:
         sizes = ", ".join(f"{one.label} {len(one.run.classes)}" for one in known)
         yield problem(
             f"The runs have different classes ({sizes}): their scores answer different questions."
+        )
+    if _differ(runs, "loss.name"):
+        yield problem(
+            "Some runs give several labels a video (--loss.name bce), others one: their losses and "
+            "accuracies are of different questions."
         )
     missing = [one.label for one in runs if one.predictions is None]
     if missing:

@@ -30,6 +30,7 @@ CURVES = (
     ("Loss", "loss", short, short, None, None),
     ("Accuracy", "accuracy", share, percent, 0.0, 1.0),
     ("Macro F1", "f1_macro", score, short, 0.0, 1.0),
+    ("Mean average precision", "map_macro", score, short, 0.0, 1.0),
 )
 """Title, name below train/ and val/, how its numbers and its scale are written, and its ends."""
 
@@ -46,6 +47,7 @@ COLUMNS = (
     ("Train loss", "train/loss", short), ("Train accuracy", "train/accuracy", share),
     ("Train F1", "train/f1_macro", score), ("Val loss", "val/loss", short),
     ("Val accuracy", "val/accuracy", share), ("Val F1", "val/f1_macro", score),
+    ("Train mAP", "train/map_macro", score), ("Val mAP", "val/map_macro", score),
     ("Learning rate", "lr", short), ("Gradient norm", "grad_norm", short),
     ("Clips/s", "clips_per_second", short), ("Waiting", "data_wait_fraction", share),
     ("Time", "epoch_seconds", duration),

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import chain
-from math import log
 from statistics import fmean
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -168,7 +167,7 @@ def _course(run: Run) -> Iterator[Notice]:
             yield problem(
                 f"{name} is absurd in epoch {few(absurd, NAMED)}: the training diverged there."
             )
-    loss, guess = number(row.get("val/loss")), log(max(1, len(run.classes)))
+    loss, guess = number(row.get("val/loss")), run.guess
     if loss is not None and run.status == "finished" and 0 < guess < loss:
         yield warning(
             f"The best epoch's val/loss, {loss:.2f}, is above that of guessing, {guess:.2f}: "
@@ -198,7 +197,8 @@ def _numbers(run: Run) -> Iterator[Notice]:
             f"{100 * bounds[0]:.0f} to {100 * bounds[1]:.0f} %: differences smaller than that "
             "may be chance."
         )
-    if summary and summary.videos >= CALIBRATED_VIDEOS and summary.ece > LARGE_ECE:
+    ece = summary.ece if summary else None  # of several labels there is none
+    if summary and summary.videos >= CALIBRATED_VIDEOS and ece is not None and ece > LARGE_ECE:
         which = "more" if summary.confidence > summary.accuracy else "less"
         yield warning(
             f"The model is {which} confident than right: {share(summary.confidence)} confidence "
@@ -269,7 +269,7 @@ def _data(run: Run) -> Iterator[Notice]:
             f"{operand(run.data or 'DIR')} tells, and --data.group-pattern keeps them "
             "together."
         )
-    if run.summary and run.summary.videos:
+    if run.summary and run.summary.videos and run.summary.cells:
         support = class_support(run.summary.cells, len(run.summary.classes))
         chance = max(support) / run.summary.videos
         accuracy = run.summary.metrics.get("accuracy")

@@ -22,6 +22,7 @@ from slowfast_dist.report.curves import (
 from slowfast_dist.report.format import ABSENT
 from slowfast_dist.report.notices import notices
 from slowfast_dist.report.thumbnails import Thumbnails, thumbnail_size
+from slowfast_dist.runs.reading import number, sequence
 from slowfast_dist.runs.run import Run, command_words, versions
 from slowfast_dist.runs.settings import default_settings, same_setting
 from slowfast_dist.system.text import shell
@@ -40,6 +41,8 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
     summary, split = run.summary, run.split
     cells, classes = _confusion(run)
     size, scores = len(classes), class_scores(cells, classes) if cells else []
+    if summary is not None and summary.scored is not None:
+        scores = with_thresholds(summary.scored, run)
     pairs = sorted(confused_pairs(cells, classes), key=lambda pair: (-pair.count, -pair.share))
     class_charts, class_charts_text = class_curves(run)
     names = run.classes or sorted({*split.train, *split.val})
@@ -83,6 +86,15 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
         "from_config": shell(["python", "-m", "slowfast_dist", "train", "--config", config])
         + " --output-dir NEW",
     }  # fmt: skip
+
+
+def with_thresholds(scores: list[dict[str, Any]], run: Run) -> list[dict[str, Any]]:
+    """The scores of the classes of several labels a video, each with its threshold in the best
+    model, None where that is not known."""
+    classes, values = (sequence(run.best.get(name)) for name in ("classes", "thresholds"))
+    known = zip(classes, values, strict=False)
+    thresholds = {str(name): number(value) for name, value in known}
+    return [row | {"threshold": thresholds.get(row["class"])} for row in scores]
 
 
 def video_counts(run: Run) -> tuple[int | None, int | None]:

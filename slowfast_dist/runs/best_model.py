@@ -18,6 +18,15 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Precision
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.frame_rates import BY_TIMES, rate_notes, rates_as_words
+from slowfast_dist.metrics.several import UNCHOSEN
+from slowfast_dist.metrics.task import (
+    ONE_LABEL,
+    LossName,
+    OneLabel,
+    SeveralLabels,
+    Task,
+    task_of,
+)
 from slowfast_dist.model.description import from_json
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
@@ -68,14 +77,24 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
 
 
 def describe_best(
-    network: SlowFast, classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig
-) -> dict[str, Any]:
+    network: SlowFast, classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig,
+    task: Task = ONE_LABEL,
+) -> dict[str, Any]:  # fmt: skip
     """The part of best_model.json that `read_best` needs, in JSON's types."""
     return {
         "model": describe(network),
         "classes": list(classes),
+        **describe_task(task, len(classes)),
         "clip": describe_clips(data, evaluation),
     }
+
+
+def describe_task(task: Task, classes: int) -> dict[str, Any]:
+    """What the outputs mean, in JSON's types: "loss", and of several labels the "thresholds", which
+    are one half where no validation has chosen them."""
+    if not task.several:
+        return {"loss": task.loss}
+    return {"loss": task.loss, "thresholds": list(task.thresholds or (UNCHOSEN,) * classes)}
 
 
 def describe_clips(data: DataConfig, evaluation: EvaluationConfig) -> dict[str, Any]:
@@ -84,7 +103,7 @@ def describe_clips(data: DataConfig, evaluation: EvaluationConfig) -> dict[str, 
     return clip_facts(data) | views
 
 
-for _settings in (DataConfig, EvaluationConfig):
+for _settings in (DataConfig, EvaluationConfig, OneLabel, SeveralLabels):
     sendable(_settings)
 
 
@@ -113,6 +132,16 @@ class BestModel:
     """Frames a second of the training videos, as `group_rates` has them; of older versions none."""
     weights_sha256: str | None = None
     """Of the file of its weights; None in what older versions wrote."""
+    task: Task = ONE_LABEL
+    """What its outputs mean; of several labels with the thresholds of its best epoch."""
+
+    def require_one_label(self, flag: str) -> None:
+        """Raise UserError, naming ``flag``, where a clip may have several labels."""
+        if self.task.several:
+            raise UserError(
+                f"{flag}: is for a model of one label a clip, and {self.folder} gives several "
+                "(--loss.name bce): leave it out"
+            )
 
     def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
         """The views of each video that are scored; None: as many as in the run's own validation.
@@ -313,7 +342,24 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     return BestModel(
         folder, tuple(classes), model, data, views, epoch, seconds,
         precision if precision in get_args(Precision) else None, pictures, tuple(rates),
+        task=_task(content, len(classes)),
     )  # fmt: skip
+
+
+def _task(content: Mapping[str, Any], classes: int) -> Task:
+    """Older versions knew but one label a clip. Raises ValueError."""
+    loss, thresholds = content.get("loss", "ce"), content.get("thresholds")
+    if loss not in get_args(LossName):
+        raise ValueError(f"loss is {loss!r}")
+    if loss == "ce":
+        return ONE_LABEL
+    if not isinstance(thresholds, list) or len(thresholds) != classes:
+        raise ValueError(f"thresholds are none, of {classes} classes")
+    values = [number(value) for value in thresholds]
+    if wrong := [one for one, value in zip(thresholds, values, strict=True)
+                 if value is None or not 0 <= value <= 1]:  # fmt: skip
+        raise ValueError(f"threshold is {wrong[0]!r}")
+    return task_of(loss, [value for value in values if value is not None])
 
 
 def save_best(

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from slowfast_dist.metrics.scores import over_classes
 from slowfast_dist.system.files import append, atomic_write
 
+OF_SEVERAL_LABELS = {"map_macro": "mAP", "map_micro": "mAP micro", "f1_micro": "F1 micro"}
+"""What is there of several labels a clip alone, and how it is called."""
+
 
 class TrainingLog:
     """logs/training_log.txt: for people, the lines an epoch that the original script wrote."""
@@ -106,12 +109,15 @@ def _readable_rows(file: Iterable[str]) -> Iterator[list[str]]:
 def _score_lines(title: str, row: Mapping[str, Any], classes: int) -> list[str]:
     """Two lines for train or val, none where the row has no such metrics (no validation then)."""
     prefix = title.lower()
-    if f"{prefix}/accuracy" not in row:
+    if f"{prefix}/accuracy" not in row and f"{prefix}/map_macro" not in row:
         return []
     macro = [f"{title} Loss: {_number(row.get(f'{prefix}/loss'))}"]
-    macro.append(f"Accuracy: {_number(row[f'{prefix}/accuracy'])}")
+    macro.append(f"Accuracy: {_number(row.get(f'{prefix}/accuracy'))}")
     if f"{prefix}/top5_accuracy" in row:
         macro.append(f"Top-5 Accuracy: {_number(row[f'{prefix}/top5_accuracy'])}")
+    for name, shown in OF_SEVERAL_LABELS.items():
+        if f"{prefix}/{name}" in row:
+            macro.append(f"{shown}: {_number(row[f'{prefix}/{name}'])}")
     weighted = []
     for score in ("Precision", "Recall", "F1"):
         macro.append(f"{score}: {_number(row.get(f'{prefix}/{score.lower()}_macro'))}")

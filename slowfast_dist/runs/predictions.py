@@ -1,7 +1,7 @@
 """predictions/val_best.csv: its writer and its reader."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.segments import EXTRA, sample_name
-from slowfast_dist.metrics.scores import predicted, softmax
+from slowfast_dist.metrics.cells import parted
 from slowfast_dist.metrics.summary import Predictions
+from slowfast_dist.metrics.task import ONE_LABEL, Task
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import for_spreadsheets
+
+ONE = ["path", "label", "prediction"]
+SEVERAL = ["path", "labels", "predictions"]
+"""The first columns: with one label a sample, and with several."""
 
 
 def write_predictions(
@@ -24,27 +29,31 @@ def write_predictions(
     classes: Sequence[str],
     extra: Sequence[tuple[str, str, str]] | None = None,
     safe: bool = False,
+    task: Task = ONE_LABEL,
 ) -> None:
-    """Write, atomically, a CSV of path,label,prediction,prob_<class>...: one row a sample.
+    """Write, atomically, a CSV of path,label,prediction,prob_<class>...: one row a sample. Of
+    several labels a sample the columns are labels and predictions, any number in a cell.
 
-    ``names`` are the paths below the data's root, ``labels`` (N,) and ``logits`` (N, K);
+    ``names`` are the paths below the data's root, ``labels`` (N,) or (N, K), ``logits`` (N, K);
     ``extra``: of parts of videos start, end and subject, columns behind the prediction. The
     probabilities have all their digits: metrics and loss computed again from them agree to 1e-9.
     ``safe``: for spreadsheets, as `for_spreadsheets` has it; `read_predictions` is for the others.
     """
     columns = () if extra is None else EXTRA
-    header = ["path", "label", "prediction", *columns, *(f"prob_{name}" for name in classes)]
+    kind = SEVERAL if task.several else ONE
+    header = [*kind, *columns, *(f"prob_{name}" for name in classes)]
     if safe:
         names, classes = [list(map(for_spreadsheets, texts)) for texts in (names, classes)]
-    predictions, probabilities = predicted(logits), softmax(logits)
+    told = Predictions.from_logits(names, labels, logits, classes, task)
     # Paths that are not valid UTF-8 come as surrogates and go back to the bytes that they were.
     with atomic_write(path, "w", "surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         cells = [()] * len(names) if extra is None else extra
-        rows = zip(names, labels, predictions, cells, probabilities, strict=True)
+        rows = zip(names, labels, told.predicted, cells, told.probabilities, strict=True)
         for name, label, prediction, more, row in rows:
-            writer.writerow([name, classes[label], classes[prediction], *more, *row.tolist()])
+            said = told.cell(label), told.cell(prediction)
+            writer.writerow([name, *said, *more, *row.tolist()])
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -55,18 +64,29 @@ def read_predictions(path: Path) -> Predictions:
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     try:
         header, *rows = csv.reader(StringIO(text, newline=""), strict=True)
-        if header[:3] != ["path", "label", "prediction"]:
+        if header[:3] not in (ONE, SEVERAL):
             raise ValueError("its columns are not path,label,prediction,prob_...")
         first = 3 + len(EXTRA) * (tuple(header[3 : 3 + len(EXTRA)]) == EXTRA)
         classes = [name.removeprefix("prob_") for name in header[first:]]
         numbers = {name: index for index, name in enumerate(classes)}
-        labels = np.array([numbers[row[1]] for row in rows], np.int64)
-        probabilities = np.array([row[first:] for row in rows], np.float64)
+        shape = len(rows), len(classes)
+        probabilities = np.array([row[first:] for row in rows], np.float64).reshape(shape)
         names = [row[0] if first == 3 else _sample(*row[:6]) for row in rows]
+        if header[:3] == SEVERAL:
+            flags, decided = (_flags([row[column] for row in rows], numbers) for column in (1, 2))
+            return Predictions.of_several(names, flags, probabilities, decided, classes)
+        labels = np.array([numbers[row[1]] for row in rows], np.int64)
     except (csv.Error, KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{path}: is damaged ({error})") from None
-    shape = len(rows), len(classes)
-    return Predictions.from_probabilities(names, labels, probabilities.reshape(shape), classes)
+    return Predictions.from_probabilities(names, labels, probabilities, classes)
+
+
+def _flags(cells: Sequence[str], numbers: Mapping[str, int]) -> NDArray[np.bool_]:
+    """(N, K). Raises KeyError for a class that is none."""
+    flags = np.zeros((len(cells), len(numbers)), np.bool_)
+    for row, cell in enumerate(cells):
+        flags[row, [numbers[name] for name in parted(cell)]] = True
+    return flags
 
 
 def _sample(path: str, _label: str, _prediction: str, start: str, end: str, _: str) -> str:

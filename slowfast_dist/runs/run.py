@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slowfast_dist.annotations.segments import EXTRA, parse_time, sample_name
+from slowfast_dist.metrics.cells import parted
 from slowfast_dist.metrics.scores import MACRO_CLASSES, over_classes
 from slowfast_dist.metrics.summary import Summary
+from slowfast_dist.metrics.task import task_of
 from slowfast_dist.runs.history import History, read_history
 from slowfast_dist.runs.reading import (
     file_stamp,
@@ -30,7 +32,9 @@ MOST_EVALUATIONS = 50
 """Evaluations of a run that are read: a page shows each as a row."""
 
 SPLIT = ("path", "class", "split", "group")
-"""The columns of split.csv, before those of parts of videos (EXTRA)."""
+SPLIT_SEVERAL = ("path", "classes", "split", "group")
+"""The columns of split.csv, before those of parts of videos (EXTRA): with one label a clip, and
+with several."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,11 @@ class Run:
     def monitor(self) -> str:
         """The metric whose best epoch's model is kept."""
         return self.settings.get("checkpoint.monitor", "val/loss")
+
+    @property
+    def guess(self) -> float:
+        """The loss of a model that knows nothing."""
+        return task_of(self.settings.get("loss.name", "ce")).guess(len(self.classes))
 
     @property
     def best_epoch(self) -> int | None:
@@ -175,7 +184,7 @@ def read_split(path: Path) -> Split:
     """Count the rows of a split.csv."""
     rows = read_split_rows(path)
     train, val = (
-        dict(Counter(row.label for row in rows if row.side == wanted))
+        dict(Counter(name for row in rows if row.side == wanted for name in row.labels))
         for wanted in ("train", "val")
     )
     groups = {row.group for row in rows if row.side in ("train", "val")}
@@ -183,7 +192,8 @@ def read_split(path: Path) -> Split:
 
 
 class SplitRow(NamedTuple):
-    """A row of split.csv; ``start`` and ``end`` in seconds, NaN for a whole video."""
+    """A row of split.csv; ``start`` and ``end`` in seconds, NaN for a whole video; ``several``:
+    whether ``label`` may hold several classes, or none."""
 
     path: str
     label: str
@@ -192,6 +202,12 @@ class SplitRow(NamedTuple):
     start: float
     end: float
     subject: str
+    several: bool = False
+
+    @property
+    def labels(self) -> list[str]:
+        """Its classes."""
+        return parted(self.label) if self.several else [self.label]
 
     @property
     def sample(self) -> str:
@@ -202,14 +218,16 @@ class SplitRow(NamedTuple):
 def read_split_rows(path: Path) -> list[SplitRow]:
     """The rows of a split.csv, whole videos or parts of some; those with broken times are left
     out."""
-    if whole := read_table(path, SPLIT):
-        return [SplitRow(name, label, side, group, nan, nan, "")
-                for name, label, side, group in whole]  # fmt: skip
-    rows = []
-    for name, label, side, group, start, end, subject in read_table(path, (*SPLIT, *EXTRA)):
-        with suppress(ValueError):
-            first, last = (parse_time(start), parse_time(end)) if start else (nan, nan)
-            rows.append(SplitRow(name, label, side, group, first, last, subject))
+    rows = list[SplitRow]()
+    for columns in (SPLIT, SPLIT_SEVERAL):
+        several = columns == SPLIT_SEVERAL
+        if whole := read_table(path, columns):
+            return [SplitRow(name, label, side, group, nan, nan, "", several)
+                    for name, label, side, group in whole]  # fmt: skip
+        for name, label, side, group, start, end, subject in read_table(path, (*columns, *EXTRA)):
+            with suppress(ValueError):
+                first, last = (parse_time(start), parse_time(end)) if start else (nan, nan)
+                rows.append(SplitRow(name, label, side, group, first, last, subject, several))
     return rows
 
 

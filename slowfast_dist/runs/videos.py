@@ -11,6 +11,7 @@ from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Categorical, Texts
+from slowfast_dist.data.listing.label_sets import LabelSets
 from slowfast_dist.data.listing.manifest import Listing, labelled_as, list_videos, of_side
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
@@ -30,9 +31,11 @@ class NoVideosError(UserError):
         self.reason = reason
 
 
-def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]:
+def own_validation(
+    models: Path, classes: Sequence[str], several: bool = False
+) -> tuple[Path, Listing]:
     """What names the validation videos of the run of ``models``, and the videos themselves, with
-    labels of its ``classes``.
+    labels of its ``classes``, ``several`` each or one.
 
     They are those of its split.csv, or of its --data.val-dir. Raises NoVideosError, which asks for
     --data, where models/ lies alone, or the videos are not where they were.
@@ -54,25 +57,30 @@ def own_validation(models: Path, classes: Sequence[str]) -> tuple[Path, Listing]
         )
     if given(settings, "data.root") is None:
         start = None if place.is_dir() else data_root(text, run, settings)
-        listing = list_videos(place, "data", start=start, single_class=True, may_be_empty=True)
+        listing = list_videos(
+            place, "data", start=start, single_class=True, may_be_empty=True, several=several
+        )
         listing = of_side(listing, "val", "data", place)
         names = list(listing.videos.names)
         inside = _inside(listing.videos.root, names, place, place)
         listing = listing.select(inside)
         return place, labelled_as(listing, classes, "data", place)
     rows = [
-        row for row in read_split_rows(table) if row.side == "val" and row.label in classes
+        row
+        for row in read_split_rows(table)
+        if row.side == "val" and row.several == several and set(row.labels) <= set(classes)
     ]
     root = data_root(text, run, settings)
     rows = [rows[row] for row in _inside(root, [row.path for row in rows], table, place)]
     if not rows:
         raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
-    videos = VideoTable(
-        root,
-        Texts.of(row.path for row in rows),
-        np.array([classes.index(row.label) for row in rows], np.int32),
-        segments=_segments(rows),
-    )
+    numbers = {name: place for place, name in enumerate(classes)}
+    labels = np.array([0 if several else numbers[row.label] for row in rows], np.int32)
+    paths = Texts.of(row.path for row in rows)
+    videos = VideoTable(root, paths, labels, segments=_segments(rows))
+    if several:
+        found = LabelSets.of_cells([row.label for row in rows], classes)
+        videos = replace(videos, labels=found.codes, sets=found.sets)
     return table, Listing(tuple(classes), videos)
 
 
@@ -123,7 +131,9 @@ def trained_on(models: Path, videos: VideoTable) -> int:
     if place.suffix.lower() in SUFFIXES and not place.is_dir():
         try:
             start = data_root(folder, run, settings)
-            listing = list_videos(place, "data", start=start, single_class=True, may_be_empty=True)
+            listing = list_videos(
+                place, "data", start=start, single_class=True, may_be_empty=True, several=None
+            )
             listing = of_side(listing, "train", "data", place)
         except UserError:
             return 0

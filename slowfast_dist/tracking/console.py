@@ -7,7 +7,10 @@ from typing import Any
 from slowfast_dist.metrics.scores import over_classes
 from slowfast_dist.system.text import clean, clock
 
-SCORES = ("loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro")
+SCORES = (
+    "loss", "accuracy", "top5_accuracy", "map_macro", "map_micro", "precision_macro",
+    "recall_macro", "f1_macro", "f1_micro",
+)  # fmt: skip
 """The metrics that the tables show, where they are there."""
 SHOWN_MISTAKES = 5
 """Mistakes shown of an evaluation's list of the hardest; metrics.json has all of it."""
@@ -60,8 +63,10 @@ def print_scores(title: str, metrics: Mapping[str, Any]) -> None:
         for name in metrics
         if re.fullmatch(r"top\d+_accuracy", name) and name not in (*shown, "top1_accuracy")
     ]
-    facts.append(f"calibration error (ECE) {_score(metrics['ece'])}")
-    lines.append("  " + " | ".join(facts))
+    if "ece" in metrics:
+        facts.append(f"calibration error (ECE) {_score(metrics['ece'])}")
+    if facts:
+        lines.append("  " + " | ".join(facts))
     print("\n".join(lines + _mistakes(metrics["hardest"][:SHOWN_MISTAKES])), flush=True)
 
 
@@ -83,7 +88,8 @@ def _head(title: str, shown: Sequence[str]) -> str:
 
 def _title(name: str) -> str:
     """What people call a metric: top-5 for top5_accuracy, f1 for f1_macro."""
-    return re.sub(r"^top(\d+)_accuracy$", r"top-\1", name).removesuffix("_macro")
+    name = re.sub(r"^top(\d+)_accuracy$", r"top-\1", name).removesuffix("_macro")
+    return re.sub("^map", "mAP", name).replace("_micro", " micro")
 
 
 def _line(title: str, values: Sequence[float | None]) -> str:

@@ -74,8 +74,9 @@ def per_class_table(rows: Sequence[Mapping[str, Any]]) -> Any:
     """A wandb.Table of the rows that `metrics.per_class` gave."""
     import wandb
 
-    data = [[row[name] for name in PER_CLASS] for row in rows]
-    return wandb.Table(columns=[*PER_CLASS], data=data)
+    columns = [*rows[0]] if rows else [*PER_CLASS]  # of several labels there are more
+    data = [[row[name] for name in columns] for row in rows]
+    return wandb.Table(columns=[*columns], data=data)
 
 
 def _text(name: str) -> str:

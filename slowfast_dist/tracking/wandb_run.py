@@ -44,8 +44,8 @@ CARD_CHARACTERS = 20_000
 
 _FOLDERS = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_ARTIFACT_DIR": "artifacts"}
 _METADATA = (
-    "model", "classes", "clip", "monitor", "mode", "value", "epoch", "global_step", "metrics",
-    "intervals", "ece", "data", "training",
+    "model", "classes", "loss", "thresholds", "clip", "monitor", "mode", "value", "epoch",
+    "global_step", "metrics", "intervals", "ece", "data", "training",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite, log
+from math import isfinite
 from pathlib import Path
 from shutil import copyfileobj
 from statistics import median
@@ -23,6 +23,7 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
+from slowfast_dist.metrics.task import ONE_LABEL, Task, task_of
 from slowfast_dist.model.hub import PUBLISHED, TITLES, is_published
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.report.card import CARD, write_card
@@ -96,7 +97,9 @@ class BestModelTracker:
         best = self.state["value"]
         return value < best if self.mode == "min" else value > best
 
-    def save(self, row: Mapping[str, Any], scores: Scores | None, network: SlowFast) -> None:
+    def save(
+        self, row: Mapping[str, Any], scores: Scores | None, network: SlowFast, task: Task
+    ) -> None:
         """Write the files of models/, and predictions/val_best.csv where there are ``scores``."""
         config, classes = self.config, self.videos.classes
         self.state = {
@@ -104,7 +107,7 @@ class BestModelTracker:
             "epoch": row["epoch"], "global_step": row["global_step"],
         }  # fmt: skip
         description = {
-            **describe_best(network, classes, config.data, config.evaluation),
+            **describe_best(network, classes, config.data, config.evaluation, task),
             **self.state,
             "metrics": {name: row[name] for name in row if name.startswith(("train/", "val/"))},
             "data": self._data_facts,
@@ -112,7 +115,7 @@ class BestModelTracker:
             | ({"head": self.run.head} if self.run.head else {}),
         }
         if scores is not None:
-            description |= result_facts(scores.labels, scores.logits, classes)
+            description |= result_facts(scores.labels, scores.logits, classes, task)
         weights: dict[str, Tensor] = portable(network.state_dict())
         full = rebuild(description["model"])
         full.load_state_dict(weights)
@@ -122,8 +125,9 @@ class BestModelTracker:
             path, val = self.folder.predictions, self.videos.val
             scored = val.select(scores.videos)
             write_predictions(
-                path, list(scored.names), scores.labels, scores.logits, classes, scored.extra()
-            )
+                path, list(scored.names), scores.labels, scores.logits, classes, scored.extra(),
+                task=task,
+            )  # fmt: skip
 
     def _write_card(self) -> None:
         if write_card(self.folder.models) or self._card_was_kept:
@@ -234,7 +238,7 @@ class Divergence:
         kept = "no best model was written, as no epoch had a sound val/loss"
         if best is not None:
             kept = f"models/ holds the model of epoch {best['epoch']}, from before"
-        guess = log(len(self.run.videos.classes))
+        guess = task_of(self.run.config.loss.name).guess(len(self.run.videos.classes))
         raise RunError(
             f"{self.run.folder.shown}: the training diverged: val/loss of epoch "
             f"{self.state['epoch']}, the last, is {self.state['loss']}, where guessing gives "
@@ -254,7 +258,7 @@ class Divergence:
 def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
     """The dataset's name, how many videos of each class, and how they were split."""
     sides, num_classes = (videos.train, videos.val), len(videos.classes)
-    counts = [np.bincount(side.labels, minlength=num_classes).tolist() for side in sides]
+    counts = [side.class_counts(num_classes).tolist() for side in sides]
     facts: dict[str, Any] = {
         "name": dataset_name(data),
         "train_videos": len(videos.train),
@@ -324,7 +328,7 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
         "backbone_lr_scale": optimizer.backbone_lr_scale,
         "weight_decay": optimizer.weight_decay, "clip_norm": optimizer.clip_norm,
         "schedule": config.schedule.name, "warmup_epochs": config.schedule.warmup_epochs,
-        "label_smoothing": config.loss.label_smoothing,
+        "loss": config.loss.name, "label_smoothing": config.loss.label_smoothing,
         "class_weights": config.loss.class_weights,
         "freeze": model.freeze, "norm": norm,
         "short_side": list(config.data.short_side), "flip": config.data.flip,
@@ -336,16 +340,21 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
 
 
 def result_facts(
-    labels: NDArray[np.int64], logits: NDArray[np.float64], classes: tuple[str, ...]
+    labels: NDArray[Any], logits: NDArray[np.float64], classes: tuple[str, ...],
+    task: Task = ONE_LABEL,
 ) -> dict[str, Any]:
     """How far the validation's numbers can be trusted, and what they are class by class.
 
     ``labels`` (N,), ``logits`` (N, K). "intervals": 95 %, of "accuracy" and "f1_macro"; "ece": the
     expected calibration error; "per_class": `scores.per_class`; "confusions": true class,
-    prediction and how often, most often first.
+    prediction and how often, most often first. The last and "ece" are not there of several labels.
     """
     unnamed = [""] * len(labels)
-    summary = summarise(Predictions.from_logits(unnamed, labels, logits, classes))
+    summary = summarise(Predictions.from_logits(unnamed, labels, logits, classes, task))
+    if task.several:
+        return {
+            "intervals": summary.intervals, "per_class": task.per_class(logits, labels, classes),
+        }  # fmt: skip
     # The model card shows all that are listed, and ten are read at a glance.
     pairs = confused_pairs(summary.cells, classes)[:10]
     return {

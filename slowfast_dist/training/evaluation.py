@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from slowfast_dist.data.dataset import Batch, EvaluationClips, Failure
 from slowfast_dist.distributed.collectives import any_process, barrier, gather_list, gather_rows
-from slowfast_dist.metrics.scores import average_views, logit_metrics
+from slowfast_dist.metrics.task import Task, task_of
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.system import signals
@@ -25,21 +25,21 @@ from slowfast_dist.system.progress import Progress
 class Scores:
     """The scored videos in the order of the dataset, the same on every process.
 
-    ``videos`` int64 (N,): their indices; ``labels`` int64 (N,); ``logits`` float64 (N, K), the
-    network's where a video has one view, else log-probabilities, of which the softmax is the mean
-    of its views' probabilities, and NaN where a logit of any view is not finite; ``unreadable``:
-    the videos that are missing, once each, with the reason.
+    ``videos`` int64 (N,): their indices; ``labels`` int64 (N,), or bool (N, K) of several a clip;
+    ``logits`` float64 (N, K), the network's where a video has one view, else those of which the
+    task makes the mean of its views' probabilities, and NaN where a logit of any view is not
+    finite; ``unreadable``: the videos that are missing, once each, with the reason.
     """
 
     videos: NDArray[np.int64]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     logits: NDArray[np.float64]
     unreadable: list[Failure]
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, task: Task) -> dict[str, float]:
         """The val/ part of a row of metrics.jsonl, without that prefix."""
         counts = {"videos": len(self.videos), "unreadable": len(self.unreadable)}
-        return logit_metrics(self.labels, self.logits) | counts
+        return task.metrics(self.logits, self.labels) | counts
 
 
 def evaluate(
@@ -69,7 +69,8 @@ def evaluate(
                 continue
             batch = host_batch.to(accelerator.device)
             logits.append(scorer(batch.frames).float())
-            rows.append(torch.stack([batch.videos, batch.views, batch.labels], dim=1))
+            labels = batch.labels if batch.labels.dim() == 1 else batch.labels.sum(dim=1)
+            rows.append(torch.stack([batch.videos, batch.views, labels], dim=1))
     network.train(was_training)
     barrier(accelerator)
     if any_process(accelerator, signals.received() is not None):
@@ -85,8 +86,9 @@ def _score(
     rows: NDArray[np.int64], logits: NDArray[np.float64], failed: dict[int, Failure],
     clips: EvaluationClips,
 ) -> Scores:  # fmt: skip
-    """``rows`` int64 (R, 3): video, view, label; ``logits`` (R, K). A video needs all its views."""
-    views = clips.views
+    """``rows`` int64 (R, 3): video, view, label, or of several how many it has; ``logits`` (R, K).
+    A video needs all its views."""
+    views, several = clips.views, clips.videos.sets is not None
     readable = ~np.isin(rows[:, 0], list(failed))
     rows, logits = rows[readable], logits[readable]
     order = np.lexsort((rows[:, 1], rows[:, 0]))
@@ -96,6 +98,10 @@ def _score(
     assert np.array_equal(rows[:, 0], expected), "a video was not scored exactly once"
     assert np.array_equal(rows[:, 1], np.tile(np.arange(views), len(scored)))
     logits[~np.isfinite(logits).all(axis=1)] = np.nan
-    averaged = average_views(logits.reshape(len(scored), views, logits.shape[1]))
+    task = task_of("bce" if several else "ce")
+    averaged = task.average_views(logits.reshape(len(scored), views, logits.shape[1]))
     unreadable = [failed[video] for video in sorted(failed)]
-    return Scores(rows[::views, 0], rows[::views, 2], averaged, unreadable)
+    videos, labels = rows[::views, 0], clips.videos.targets(rows[::views, 0])
+    told = labels.sum(axis=1) if several else labels
+    assert np.array_equal(told, rows[::views, 2]), "a video came with another one's label"
+    return Scores(videos, labels, averaged, unreadable)

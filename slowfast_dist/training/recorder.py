@@ -14,6 +14,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.metrics import scores as metrics
 from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
+from slowfast_dist.metrics.task import SeveralLabels, Task, task_of
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.report.card import CARD, card_body
 from slowfast_dist.report.command import write_report
@@ -30,11 +31,12 @@ from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.tracking.wandb_upload import run_facts
 from slowfast_dist.training.best import BestModelTracker, Divergence, Run
 from slowfast_dist.training.evaluation import Scores
+from slowfast_dist.training.state import COLUMNS
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One epoch over all processes. ``rows`` int64 (N, 6) as in `EpochHistory`."""
+    """One epoch over all processes. ``rows`` int64 (N, width) as in `EpochHistory`."""
 
     epoch: int
     global_step: int
@@ -60,6 +62,7 @@ class Recorder:
                 f"{monitor.replace('top5_', '')}"
             )
         self.config, self.folder, self.videos = config, folder, videos
+        self.task = task_of(config.loss.name)
         # A new run is one that goes on from before its first step.
         earlier = state["recorder"] if state else {}
         epoch, step, global_step = (
@@ -98,13 +101,16 @@ class Recorder:
         """Write the epoch's row, table and log, and the best model if it is that."""
         scores = result.scores
         row: dict[str, Any] = {"epoch": result.epoch, "global_step": result.global_step}
-        row |= self._train_metrics(result)
+        task = self.task
         if scores is not None:
-            row |= {f"val/{name}": value for name, value in scores.metrics().items()}
+            task = task.fitted(scores.logits, scores.labels)
+        row |= self._train_metrics(result, task)
+        if scores is not None:
+            row |= {f"val/{name}": value for name, value in scores.metrics(task).items()}
         row |= result.values
         row["best"] = self.best.is_worse_than(row)
         if row["best"]:
-            self.best.save(row, scores, network)
+            self.best.save(row, scores, network, task)
         if self.config.log_samples:
             self.samples.epoch(result.rows)
         written = self.metrics.write("epoch", **row)
@@ -117,7 +123,7 @@ class Recorder:
             self.wandb.summarise_best(written)
         if scores is not None:
             self.divergence.judge(result.epoch, row["val/loss"])
-            self._record_classes(result, scores, row["best"])
+            self._record_classes(result, scores, row["best"], task)
         self._draw_report()
 
     def _draw_report(self) -> None:
@@ -131,11 +137,17 @@ class Recorder:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 logger.info(f"report.html: cannot be written ({reason})")
 
-    def _train_metrics(self, result: EpochResult) -> dict[str, Any]:
-        samples, videos, labels, predictions, hits, _ = result.rows.T
-        of_classes = metrics.classification_metrics(
-            labels, predictions, len(self.videos.classes), int(hits.sum())
-        )
+    def _train_metrics(self, result: EpochResult, task: Task) -> dict[str, Any]:
+        """Those of several labels that need thresholds, which a validation chooses, are there in
+        epochs that have one."""
+        samples, videos, labels, predictions, hits, _ = result.rows[:, :COLUMNS].T
+        if isinstance(task, SeveralLabels):
+            logits = result.rows[:, COLUMNS:].astype(np.int32).view(np.float32)
+            of_classes = task.scores(logits, self.videos.train.targets(videos))
+        else:
+            of_classes = metrics.classification_metrics(
+                labels, predictions, len(self.videos.classes), int(hits.sum())
+            )
         seen = np.bincount(samples, minlength=len(self.videos.train))
         return {
             "train/loss": result.train_loss,
@@ -146,20 +158,23 @@ class Recorder:
             "train/samples_replaced": int(np.sum(samples != videos)),
         }
 
-    def _record_classes(self, result: EpochResult, scores: Scores, best: bool) -> None:
+    def _record_classes(
+        self, result: EpochResult, scores: Scores, best: bool, task: Task
+    ) -> None:
         classes, val, labels = self.videos.classes, self.videos.val, scores.labels
-        predictions = metrics.predicted(scores.logits)
-        matrix = metrics.confusion(labels, predictions, len(classes))
-        of_classes = metrics.per_class(labels, predictions, classes)
+        of_classes = task.per_class(scores.logits, labels, classes)
+        told: dict[str, Any] = {"per_class": of_classes}
+        if not task.several:  # of several labels none stands for another
+            matrix = metrics.confusion(labels, task.decisions(scores.logits), len(classes))
+            told["confusion"] = matrix.tolist()
+            self.wandb.log_confusion(matrix, classes)
         self.metrics.write(
-            "classes", epoch=result.epoch, global_step=result.global_step, per_class=of_classes,
-            confusion=matrix.tolist(),
-        )  # fmt: skip
-        self.wandb.log_confusion(matrix, classes)
+            "classes", epoch=result.epoch, global_step=result.global_step, **told
+        )
         if best:
             self.wandb.log_per_class(result.epoch, of_classes)
             names = [val.sample(video) for video in scores.videos]
-            scored = Predictions.from_logits(names, labels, scores.logits, classes)
+            scored = Predictions.from_logits(names, labels, scores.logits, classes, task)
             self.hardest = result.epoch, hardest_videos(scored, self.config.wandb.hardest)
             self._show_hardest()
         if scores.unreadable:

@@ -99,9 +99,10 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             # Before the videos are looked at, which may take long.
             run_on_main(accelerator, lambda: str(hub_file(data, config.model.name)))
         order = stored_classes(start.checkpoint) if start.checkpoint else None
+        several = config.loss.name == "bce"
         part = Part(config.folds, config.fold) if config.folds and config.fold else None
         videos = run_on_main(
-            accelerator, lambda: find_videos(config.data, config.seed, order, part)
+            accelerator, lambda: find_videos(config.data, config.seed, order, several, part)
         )
         videos = shared_copy(videos)  # with the loaders' workers
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
@@ -237,6 +238,8 @@ def build_trainer(
     layers = list(live_batchnorms(network)) if network.norm == "local" else []
     statistics = RunningStatistics(layers, rank, world_size)
     state = TrainingState(config, videos, network, prepared, schedule, statistics)
+    if config.loss.name == "bce":
+        state.history.width += len(videos.classes)
     weights = torch.ones(len(videos.classes), device=device)
     if config.loss.class_weights == "balanced":
         weights = torch.tensor(videos.balanced_weights(), dtype=torch.float32, device=device)

@@ -23,8 +23,8 @@ Autocast = Callable[[], AbstractContextManager[object]]
 def check_gradients(
     model: nn.Module, frames: Tensor, labels: Tensor, autocast: Autocast
 ) -> tuple[float, float]:
-    """Forward ``frames`` uint8 (B, T, 3, H, W) and backward from ``labels`` int64 (B,); returns the
-    cross-entropy and the norm of the head's gradient.
+    """Forward ``frames`` uint8 (B, T, 3, H, W) and backward from ``labels`` int64 (B,), or bool
+    (B, K) of several a clip; returns the cross-entropy and the norm of the head's gradient.
 
     Weights, gradients, BatchNorm statistics, modes and random states are afterwards what they
     were, bit for bit. No collective: one process may call it alone. Compiles nothing.
@@ -77,7 +77,12 @@ def gradients(
         with autocast():
             # forward, not __call__: past torch.compile, which would compile this mode as well.
             logits = net.forward(frames).float()
-        loss = F.cross_entropy(logits, labels)
+        several = labels.dtype == torch.bool
+        loss = (
+            F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+            if several
+            else F.cross_entropy(logits, labels)
+        )
         # Unlike backward() it leaves .grad alone, and DistributedDataParallel's hooks out of it.
         return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
 

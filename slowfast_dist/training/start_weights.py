@@ -200,14 +200,16 @@ def other_clips(clip: Mapping[str, Any], data: DataConfig) -> str:
     )
 
 
-def high_first_loss(loss: float, classes: int, videos: int) -> str | None:
+def high_first_loss(
+    loss: float, classes: int, videos: int, guess: float | None = None
+) -> str | None:
     """What to tell of the mean ``loss`` of the first step's ``videos``, before any update, where it
-    is far above that of guessing; else None."""
-    guess = log(classes)
+    is far above that of guessing, ``guess`` (None: that of one class in ``classes``); else None."""
+    base, guess = (classes, log(classes)) if guess is None else (2, guess)
     if loss <= guess + FIRST_LOSS_EXCESS * max(1.0, sqrt(FIRST_VIDEOS / max(1, videos))):
         return None
     return (
-        f"the first loss, {loss:.2f}, is far above that of guessing, ln({classes}) = {guess:.2f}: "
+        f"the first loss, {loss:.2f}, is far above that of guessing, ln({base}) = {guess:.2f}: "
         "the model is sure of wrong classes. Are the weights of these classes in this order "
         "(--model.head new starts a new head), and are the clips cut as for them?"
     )

@@ -84,22 +84,31 @@ class Position:
     global_step: int = 0
 
 
+COLUMNS = 6
+"""Columns of a row of `EpochHistory`, before the logits of several labels."""
+
+
 @dataclass
 class EpochHistory:
     """What one process did in the running epoch, on its device until the epoch ends.
 
     ``rows`` int64 (B, 6) a micro-batch: sample asked for, video read, label, prediction, whether
     the label is among the five highest logits, and the optimizer step, counted from 1 over all
-    epochs. ``steps`` float32 (4,) an optimizer step, the same on every process: sum of the weighted
-    losses, sum of the weights, gradient norm, and 1 where fp16 skipped it.
+    epochs. With several labels a clip they are int64 (B, 6 + K): how many labels the video has in
+    place of its label, 0 for prediction and hit, and the float32 logits' bits.
+
+    ``steps`` float32 (4,) an optimizer step, the same on every process: sum of the weighted losses,
+    sum of the weights, gradient norm, and 1 where fp16 skipped it.
     """
 
     rows: list[Tensor] = field(default_factory=list)
     steps: list[Tensor] = field(default_factory=list)
+    width: int = COLUMNS
+    """Columns of ``rows``."""
 
     def all_rows(self, accelerator: Accelerator) -> Tensor:
-        """Collective: the rows of all processes, (N, 6) on the CPU."""
-        empty = torch.empty(0, 6, dtype=torch.int64, device=accelerator.device)
+        """Collective: the rows of all processes, (N, width) on the CPU."""
+        empty = torch.empty(0, self.width, dtype=torch.int64, device=accelerator.device)
         return gather_rows(accelerator, torch.cat([empty, *self.rows])).cpu()
 
     def all_steps(self) -> Tensor:
@@ -226,10 +235,11 @@ class TrainingState:
             tracked, happened = _read_count(saved, "tracked"), _read_count(saved, "happened")
             counted = _read_count(saved["counted"], rank)
             self.statistics.restore(tensors["statistics"][rank], tracked, happened, counted)
-        device = accelerator.device
+        device, width = accelerator.device, self.history.width
         self.history = EpochHistory(
-            rows=[tensors["rows"].reshape(-1, 6).long().to(device)] if rank == 0 else [],
+            rows=[tensors["rows"].reshape(-1, width).long().to(device)] if rank == 0 else [],
             steps=list(tensors["steps"].reshape(-1, 4).float().to(device)),
+            width=width,
         )
         self.rates = {name: float(rate) for name, rate in state["rates"].items()}
         self.failed = {int(video): str(reason) for video, reason in state["failed"].items()}
@@ -273,7 +283,8 @@ class TrainingState:
                 "checkpoint. Files came or went, or this version reads some that an older one did "
                 f"not: {self._own_videos()}restore them, or start over in a new --output-dir"
             )
-        shaping = ("model.name", "model.freeze", "optimizer.name")  # of the checkpoint's tensors
+        # Of the checkpoint's tensors.
+        shaping = ("model.name", "model.freeze", "optimizer.name", "loss.name")
         if reshaped := [changes[name] for name in shaping if name in changes]:
             raise UserError(
                 f"{resume}: {reshaped[0]}, which a checkpoint cannot change: set it back, or "

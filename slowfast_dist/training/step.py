@@ -63,7 +63,7 @@ class TrainingStep:
         self, accelerator: Accelerator, sampler: DistributedBatchSampler, model: nn.Module,
         state: TrainingState, class_weights: Tensor,
     ) -> None:  # fmt: skip
-        """``class_weights``: float32 (K,), on the device."""
+        """``class_weights``: float32 (K,), on the device, as `VideoSet.balanced_weights`."""
         self.accelerator, self.sampler, self.model = accelerator, sampler, model
         self.state, self.config, self.class_weights = state, state.config, class_weights
         self.parameters: list[Tensor] = [p for p in state.network.parameters() if p.requires_grad]
@@ -124,18 +124,29 @@ class TrainingStep:
         return StepResult(totals, norm, weight_norm, skipped, rates, rows, failures)
 
     def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of the weighted losses () and of the weights () of logits (B, K), labels (B,)."""
-        losses = functional.cross_entropy(
-            logits, labels, reduction="none", label_smoothing=self.config.loss.label_smoothing
-        )
-        weights = self.class_weights[labels]
+        """The sum of the weighted losses () and of the weights () of logits (B, K), labels (B,), or
+        (B, K) of several a clip."""
+        smoothing = self.config.loss.label_smoothing
+        if self.config.loss.name == "bce":
+            losses = binary_losses(logits, labels, smoothing, self.class_weights)
+            weights = torch.ones_like(losses)
+        else:
+            losses = functional.cross_entropy(
+                logits, labels, reduction="none", label_smoothing=smoothing
+            )
+            weights = self.class_weights[labels]
         return (losses * weights).sum(), weights.sum()
 
     def _rows(self, logits: Tensor, batch: Batch) -> Tensor:
-        """int64 (B, 6), as in `EpochHistory`, from logits (B, K)."""
+        """int64 (B, 6), or (B, 6 + K), as in `EpochHistory`, from logits (B, K)."""
+        steps = torch.full_like(batch.samples, self.state.position.global_step + 1)
+        if self.config.loss.name == "bce":
+            none = torch.zeros_like(steps)
+            columns = [batch.samples, batch.videos, batch.labels.sum(dim=1), none, none, steps]
+            bits = logits.detach().view(torch.int32).long()
+            return torch.cat([torch.stack(columns, dim=1), bits], dim=1)
         top = logits.topk(min(TOP_K, logits.shape[1])).indices
         hits = (top == batch.labels[:, None]).any(dim=1).long()
-        steps = torch.full_like(batch.samples, self.state.position.global_step + 1)
         columns = [batch.samples, batch.videos, batch.labels, logits.argmax(dim=1), hits, steps]
         return torch.stack(columns, dim=1)
 
@@ -161,15 +172,32 @@ class TrainingStep:
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
 
+def binary_losses(
+    logits: Tensor, labels: Tensor, smoothing: float, positive_weights: Tensor
+) -> Tensor:
+    """Binary cross-entropy (B,), the mean over the classes, of logits (B, K) and labels bool
+    (B, K).
+
+    ``smoothing``: how far a label is from 0 or 1 on the way to 1/2, times 2. ``positive_weights``
+    (K,): factors of the part where a class is there, torch's pos_weight.
+    """
+    targets = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+    losses = functional.binary_cross_entropy_with_logits(
+        logits, targets, reduction="none", pos_weight=positive_weights
+    )
+    return losses.mean(dim=1)
+
+
 class StepChecks:
     """Reads what steps did a step later, so that no GPU waits until the CPU has its answer."""
 
     def __init__(
-        self, network: SlowFast, learning_rate: float, mixed_precision: str, first_videos: int
-    ) -> None:
+        self, network: SlowFast, learning_rate: float, mixed_precision: str, first_videos: int,
+        guess: float | None = None,
+    ) -> None:  # fmt: skip
         """``learning_rate``: the setting that a message names; ``first_videos``: how many the first
-        step has, over all processes."""
-        self.network, self.first_videos = network, first_videos
+        step has, over all processes; ``guess``: the loss of guessing, None: ln(K)."""
+        self.network, self.first_videos, self.guess = network, first_videos, guess
         self.learning_rate, self.mixed_precision = learning_rate, mixed_precision
         self.stop = False
         """Whether any process was asked to stop, in the steps that were read."""
@@ -211,7 +239,7 @@ class StepChecks:
                 )
             if global_step == 1:
                 loss, classes = losses / max(weights, 1e-12), self.network.num_classes
-                if warning := high_first_loss(loss, classes, self.first_videos):
+                if warning := high_first_loss(loss, classes, self.first_videos, self.guess):
                     logger.warning(warning)
         return videos_failed
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
+from math import log
 from typing import Any, TypeVar, cast
 
 import torch
@@ -46,7 +47,7 @@ class Trainer:
         self.head, self.loaded = head, loaded
         self.checks = StepChecks(
             state.network, self.config.optimizer.lr, accelerator.mixed_precision,
-            self.sampler.samples(0),
+            self.sampler.samples(0), log(2) if self.config.loss.name == "bce" else None,
         )  # fmt: skip
         self.data_wait = DataWait(self.config, accelerator, self.videos, loaders)
         self.recorder: Recorder | None = None
@@ -192,7 +193,7 @@ class Trainer:
         self._ended |= self._record(lambda recorder: recorder.patience_is_over(epoch))
         save = self._is_due(self.config.checkpoint.every_epochs) or self._save_step_is_due()
         position.epoch, position.step = epoch, 0
-        state.history = EpochHistory()
+        state.history = EpochHistory(width=state.history.width)
         if save:
             self._save_checkpoint()
         return True

@@ -57,4 +57,4 @@ def test_no_video_has_a_summary_of_zeros() -> None:
 
 def test_every_metric_may_be_monitored() -> None:
     """--checkpoint.monitor knows the names without numpy: a new metric needs its name there."""
-    assert set(fields.METRICS) == {"loss", *METRICS}
+    assert set(fields.METRICS) == {"loss", *METRICS, *fields.OF_SEVERAL_LABELS}

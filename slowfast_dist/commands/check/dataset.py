@@ -41,6 +41,7 @@ from slowfast_dist.data.probing import (
     TIME_LIMIT,
     probe_videos,
 )
+from slowfast_dist.metrics.cells import parted
 from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system import signals
 from slowfast_dist.system.cpus import available_cpus
@@ -57,6 +58,9 @@ class Dataset:
     """N videos, or parts of videos, in columns, as they were listed."""
 
     classes: tuple[str, ...]
+    """What ``labels`` are places in; of several labels a video each combination, as a|b."""
+    single_classes: tuple[str, ...]
+    """The names of the classes, whether a video has one or several."""
     paths: list[Path]
     names: list[str]
     """Paths below the root, or, of two roots, below each; path@start-end for a part of a video."""
@@ -95,6 +99,11 @@ class Dataset:
     """One row of each file, in rising order; where a file has any, a row that lies inside of it."""
     of_files: bool = False
     """Whether the rows are files, whatever parts of them the list names."""
+
+    def classes_of(self, row: int) -> list[str]:
+        """The classes of a video."""
+        name = self.classes[self.labels[row]]
+        return [name] if self.classes is self.single_classes else parted(name)
 
     @property
     def has_segments(self) -> bool:
@@ -207,26 +216,34 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
             return None
         try:
             listing = list_videos(
-                root, "data.root", pattern, start=start_of_paths(root, command.videos)
-            )
+                root, "data.root", pattern, start=start_of_paths(root, command.videos),
+                several=None,
+            )  # fmt: skip
         except UserError as error:
             return str(error)
         return _try_split(listing, readable, root, command)[1]
 
-    counts = np.bincount([video.label for _, video in videos], minlength=len(listings[0].classes))
-    named = dict(zip(listings[0].classes, counts.tolist(), strict=True))
+    single = listings[0].classes
+    counts = np.sum([listing.counts() for listing in listings], axis=0)
+    named = dict(zip(single, counts.tolist(), strict=True))
     remarks += tuple(label_remarks(named, command.flip))
 
     fingerprints = _fingerprints(paths, file_infos, file_reasons, command.full, workers)
     if len(first_rows) < len(paths):  # parts of one file are no copies of each other
         others = np.setdiff1d(np.arange(len(paths)), first_rows)
         fingerprints[others] = np.zeros(1, FINGERPRINT)
+    classes, labels = single, [video.label for _, video in videos]
+    if any(listing.videos.sets is not None for listing in listings):
+        cells = [cell for one in listings for cell in one.videos.label_cells(single)]
+        classes = tuple(sorted(set(cells)))
+        labels = [classes.index(cell) for cell in cells]
     groups = [f"{side}/{video.group}" for side, video in videos]  # nothing binds two roots
     return Dataset(
-        classes=listings[0].classes,
+        classes=classes,
+        single_classes=single,
         paths=paths,
         names=[video.sample for _, video in videos],
-        labels=np.array([video.label for _, video in videos], np.int64),
+        labels=np.array(labels, np.int64),
         groups=numbered(groups if command.val_dir else [video.group for _, video in videos]),
         sides=sides,
         infos=infos,
@@ -263,7 +280,7 @@ def _listings(root: Path, command: CheckData) -> list[Listing]:
     """The videos of the root, or of both with the labels of the first."""
     flag = "data.train-dir" if command.val_dir else "data.root"
     start = None if root.is_dir() and command.val_dir else start_of_paths(root, command.videos)
-    train = list_videos(root, flag, command.group_pattern, start=start)
+    train = list_videos(root, flag, command.group_pattern, start=start, several=None)
     if command.val_dir is None:
         return [train]
     train = of_side(train, "train", flag, root)
@@ -271,7 +288,7 @@ def _listings(root: Path, command: CheckData) -> list[Listing]:
     start = None if command.val_dir.is_dir() else command.videos
     val = list_videos(
         command.val_dir, "data.val-dir", command.group_pattern, start=start, single_class=True,
-        may_be_empty=True,
+        may_be_empty=True, several=train.videos.sets is not None,
     )  # fmt: skip
     val = of_side(val, "val", "data.val-dir", command.val_dir)
     return [train, labelled_as_trained(val, train, command.val_dir)]

@@ -146,8 +146,8 @@ def _ordinal(number: int) -> str:
 
 
 def class_sizes(data: Dataset) -> Iterator[Finding]:
-    counts = Counter({name: 0 for name in data.classes})
-    counts.update(data.classes[data.labels[row]] for row, _ in data.readable())
+    counts = Counter({name: 0 for name in data.single_classes})
+    counts.update(name for row, _ in data.readable() for name in data.classes_of(row))
     (most, top), (least, bottom) = counts.most_common()[0], counts.most_common()[-1]
     what = "segments" if data.has_segments else "videos"
     items: list[dict[str, Any]] = [{"class": name, "videos": n} for name, n in counts.items()]

@@ -101,7 +101,9 @@ def report(
     moved: list[dict[str, str]],
 ) -> dict[str, Any]:  # fmt: skip
     """For programs; the keys stay."""
-    counts = Counter(zip(data.labels.tolist(), data.sides, strict=True))
+    counts = Counter(
+        (name, side) for row, side in enumerate(data.sides) for name in data.classes_of(row)
+    )
     has_test = "test" in data.sides
     return {
         "data": shown(str(root.absolute())),
@@ -109,8 +111,8 @@ def report(
         "videos": len(data.names),
         "readable": len(data.names) - len(data.reasons),
         "classes": {
-            name: {side: counts[label, side] for side in (*SIDES[:2], *SIDES[2:] * has_test)}
-            for label, name in enumerate(data.classes)
+            name: {side: counts[name, side] for side in (*SIDES[:2], *SIDES[2:] * has_test)}
+            for name in data.single_classes
         },
         "findings": [
             {name: value for name, value in vars(finding).items() if name != "examples"}
@@ -130,7 +132,7 @@ def text(root: Path, data: Dataset, found: list[Finding], stats: dict[str, Any])
     if data.has_segments:
         files = len(data.first_rows)
         what = f"{len(data.names)} segments of {files} file{'s' * (files != 1)},"
-    lines = [f"{shown(str(root))}: {what} of {len(data.classes)} classes{split}"]
+    lines = [f"{shown(str(root))}: {what} of {len(data.single_classes)} classes{split}"]
     for level, title in (("error", "ERRORS"), ("warning", "WARNINGS")):
         of_level = [finding for finding in found if finding.level == level]
         if of_level:

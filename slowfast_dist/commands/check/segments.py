@@ -47,7 +47,9 @@ def cut(data: Dataset) -> Iterator[Finding]:
 
 
 def overlapping(data: Dataset) -> Iterator[Finding]:
-    """Segments of different classes that share time."""
+    """Segments of different classes that share time. Of several labels a clip they do no harm."""
+    if data.classes is not data.single_classes:
+        return
     pairs = [pair for first, segments, labels in _parts(data)
              for pair in (overlaps(segments, labels) + first).tolist()]  # fmt: skip
     if pairs:
@@ -56,7 +58,7 @@ def overlapping(data: Dataset) -> Iterator[Finding]:
             "overlapping-segments", "warning",
             f"{len(rows)} of {len(data.names)} segments overlap one of another class: a clip there "
             "shows both, and counts as its own segment's class alone.",
-            "correct their times where that is a mistake",
+            "correct their times where that is a mistake; --loss.name bce gives a clip both labels",
             [_pair(data, *pair) for pair in pairs],
             [{"segments": [data.video(row) for row in pair]} for pair in pairs],
         )  # fmt: skip
@@ -118,7 +120,7 @@ def facts(data: Dataset) -> dict[str, Any]:
     if not data.has_segments:
         return {}
     lengths, total, covered = list[float](), 0.0, 0.0
-    of_class = dict.fromkeys(data.classes, 0.0)
+    of_class = dict.fromkeys(data.single_classes, 0.0)
     shown: dict[Any, list[tuple[int, int]]] = {}
     rates: dict[Any, tuple[float, int]] = {}
     for row, info in data.readable():
@@ -127,7 +129,8 @@ def facts(data: Dataset) -> dict[str, Any]:
             continue
         first, end = data.spans[row] or (0, info.frames)
         lengths.append((end - first) / rate)
-        of_class[data.classes[data.labels[row]]] += (end - first) / rate
+        for name in data.classes_of(row):
+            of_class[name] += (end - first) / rate
         shown.setdefault(data.paths[row], []).append((first, end))
         rates[data.paths[row]] = rate, info.frames
     for path, spans in shown.items():

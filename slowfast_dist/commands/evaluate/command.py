@@ -117,11 +117,13 @@ def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, Labelle
         path = Path(os.path.abspath(data))  # "." has no name
         name = path.stem if path.is_file() else path.name
         start = start_of_paths(data, command.videos)
-        found = find_labelled_videos(data, "data", best.classes, start, command.split)
+        found = find_labelled_videos(
+            data, "data", best.classes, start, command.split, best.task.several
+        )
         return data, name, found
     for flag, value in (("videos", command.videos), ("split", command.split)):
         require(value is None, flag, value, "is for a CSV in --data: give that too")
-    place, listing = own_validation(best.folder, best.classes)
+    place, listing = own_validation(best.folder, best.classes, best.task.several)
     return place, "val", readable_videos(listing, place, "data")
 
 
@@ -151,14 +153,18 @@ def _write(
     unreadable = [*found.rejected, *failed]
     scored = found.videos.select(scores.videos)
     names = list(scored.samples())
-    predictions = Predictions.from_logits(names, scores.labels, scores.logits, best.classes)
+    task = best.task
+    predictions = Predictions.from_logits(names, scores.labels, scores.logits, best.classes, task)
     summary = summarise(predictions, command.hardest, command.resamples)
     content = _plain({
-        **scores.metrics(), "unreadable": len(unreadable), **facts,
-        **top_k_accuracies(scores.labels, scores.logits, command.top_k),
-        "ece": summary.ece, "intervals": summary.intervals, "per_class": summary.per_class,
-        "confusion": summary.confusion.tolist(),
-        "calibration": [asdict(one) for one in summary.bins],
+        **scores.metrics(task), "unreadable": len(unreadable), **facts,
+        "intervals": summary.intervals,
+        "per_class": task.per_class(scores.logits, scores.labels, best.classes),
+        **({"thresholds": task.thresholds} if task.several else {
+            **top_k_accuracies(scores.labels, scores.logits, command.top_k),
+            "ece": summary.ece, "confusion": summary.confusion.tolist(),
+            "calibration": [asdict(one) for one in summary.bins],
+        }),
         "hardest": [asdict(one) for one in summary.hardest],
     })  # fmt: skip
     listed = output / "unreadable_videos.csv"
@@ -171,7 +177,7 @@ def _write(
             raise RunError(f"none of the {len(unreadable)} videos can be read: see {listed}")
         write_predictions(
             output / "predictions.csv", list(scored.names), scores.labels, scores.logits,
-            best.classes, scored.extra(), command.csv_safe,
+            best.classes, scored.extra(), command.csv_safe, task,
         )  # fmt: skip
         with atomic_write(output / "metrics.json") as file:
             # Bytes of --data that are no UTF-8 become JSON's escapes, which read back as they were.
@@ -226,14 +232,17 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
                 f"predictions; over all {classes}, F1 is {content['f1_macro' + ALL_CLASSES]:.4f}"
             )
         print(line)
+    if best.task.several:
+        print("  F1 and its like: each class at its threshold, chosen on the run's validation")
+        return
     useless = [f"top-{k}" for k in sorted(set(command.top_k)) if k >= classes]
     if useless:
         print(f"  {', '.join(useless)} left out: there are {classes} classes")
 
 
 WRITTEN = {
-    "predictions.csv": b"path,label,prediction,",
-    "unreadable_videos.csv": b"path,reason,where",
+    "predictions.csv": (b"path,label,prediction,", b"path,labels,predictions,"),
+    "unreadable_videos.csv": (b"path,reason,where",),
 }
 """How the lists of an evaluation begin."""
 
@@ -296,6 +305,6 @@ def _foreign(folder: Path) -> str | None:
         path = folder / name
         if path.exists():
             with open(path, "rb") as file:
-                if file.read(len(begin)) != begin:
+                if not file.read(max(map(len, begin))).startswith(begin):
                     return name
     return None

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slowfast_dist.commands.export.formats import FORMATS, check_safetensors, require_libraries
+from slowfast_dist.commands.export.formats import (
+    FORMATS,
+    check_safetensors,
+    require_libraries,
+    usage_of,
+)
 from slowfast_dist.commands.export.parity import Parity, Speed, compare, find_clips
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import RunError, UserError
@@ -87,7 +92,7 @@ def run_export(run: Path, command: Export) -> Exported:
             done = Exported(path)
         else:
             exported = open_exported(written, backend, on_gpu=False)
-            parity, speed = compare(network, exported, clips.frames)
+            parity, speed = compare(network, exported, clips.frames, task=best.task)
             if not parity.within(command.tolerance):
                 raise RunError(
                     f"{path}: not written, as it differs from the original by {parity.logits:.1e} "
@@ -98,14 +103,14 @@ def run_export(run: Path, command: Export) -> Exported:
                 )
             lines += [
                 *_shape_lines(best, command.input_type),
-                _parity_line(parity, clips.source),
+                _parity_line(parity, clips.source, best.task.several),
                 _speed_line(speed, command.format),
             ]
             done = Exported(path, parity, speed)
     print("\n".join(lines))
     print("\nTo use it without slowfast_dist:\n")
     t, s, dtype = best.data.num_frames, best.data.crop_size, command.input_type
-    usage = FORMATS[command.format].usage
+    usage = usage_of(command.format, best.task.several)
     print(usage.format(path=str(path), dtype=dtype, t=t, s=s, extra=PT2_FILE), flush=True)
     return done
 
@@ -174,21 +179,24 @@ def _content(
 
 def _shape_lines(best: BestModel, input_type: InputType) -> list[str]:
     t, s = best.data.num_frames, best.data.crop_size
+    several = best.task.several  # whose description has the thresholds, too
+    meaning = ", a sigmoid each for several labels" * several
+    classes = few(best.classes, 6)
     values = {"uint8": "0 to 255", "float32": "0 to 1"}[input_type]
     return [
         _line("input", f"video (B, 3, {t}, {s}, {s}) {input_type}, RGB, {values}; any B"),
-        _line("output", f"logits (B, {len(best.classes)}) float32: {few(best.classes, 6)}"),
+        _line("output", f"logits (B, {len(best.classes)}) float32{meaning}: {classes}"),
     ]
 
 
-def _parity_line(parity: Parity, source: str) -> str:
-    clips, batches = "1 clip", ""
+def _parity_line(parity: Parity, source: str, several: bool) -> str:
+    clips, batches, same = "1 clip", "", "labels" if several else "class"
     if parity.clips > 1:
         clips, batches = f"{parity.clips} clips", f", one by one and {parity.batch} at once"
     return _line(
         "parity",
         f"with eager float32 on {clips} {source}{batches}: largest difference of logits "
-        f"{parity.logits:.1e}, of probabilities {parity.probabilities:.1e}; the same class in "
+        f"{parity.logits:.1e}, of probabilities {parity.probabilities:.1e}; the same {same} in "
         f"{parity.same} of {parity.clips}",
     )
 

@@ -208,6 +208,28 @@ print(metadata["model"], metadata["classes"], len(state))""",
 """By the name that --format takes, which is also the file's ending."""
 
 
+def usage_of(name: Format, several: bool) -> str:
+    """The format's ``usage``; ``several``: of a model that gives several labels a clip, each of
+    which has a threshold of its own in the description."""
+    usage = FORMATS[name].usage
+    if not several:
+        return usage
+    lines = usage.splitlines()
+    if name == "onnx":
+        lines[2] += """
+thresholds = json.loads(session.get_modelmeta().custom_metadata_map["thresholds"])"""
+        lines[0] = "import json, numpy, onnxruntime"
+        lines[-1] = """\
+probabilities = 1 / (1 + numpy.exp(-logits))  # a clip may have several labels
+print([[name for name, one in zip(classes, row) if one] for row in probabilities >= thresholds])"""
+    elif name == "pt2":
+        lines[-1] = """\
+about = json.loads(extra[{extra!r}])
+there = logits.sigmoid() >= torch.tensor(about["thresholds"])  # a clip may have several labels
+print([[name for name, one in zip(about["classes"], row) if one] for row in there])"""
+    return "\n".join(lines)
+
+
 def require_libraries(name: Format) -> None:
     """Raise UserError where a library that the format needs is missing."""
     for library in FORMATS[name].libraries:

@@ -22,7 +22,7 @@ from slowfast_dist.data.locating import place_segments
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ViewKey
-from slowfast_dist.metrics.scores import predicted, softmax
+from slowfast_dist.metrics.task import ONE_LABEL, Task
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.runs.videos import own_validation
@@ -48,7 +48,7 @@ class Parity:
     """Against eager float32, over ``clips`` clips, one by one and ``batch`` of them at once.
 
     ``logits``, ``probabilities``: the largest absolute difference; ``same``: clips of the same most
-    probable class.
+    probable class, or, of several labels, with the same ones.
     """
 
     clips: int
@@ -76,10 +76,12 @@ class Speed:
 
 
 def compare(
-    network: SlowFast, exported: Compute, clips: NDArray[np.uint8], seconds: float = MOST_SECONDS
-) -> tuple[Parity, Speed]:
+    network: SlowFast, exported: Compute, clips: NDArray[np.uint8], seconds: float = MOST_SECONDS,
+    task: Task = ONE_LABEL,
+) -> tuple[Parity, Speed]:  # fmt: skip
     """Run ``network``, on the CPU and in evaluation mode, and ``exported`` on uint8 clips
-    (N, T, H, W, 3), N at least 1; on fewer where all would take more than ``seconds``."""
+    (N, T, H, W, 3), N at least 1; on fewer where all would take more than ``seconds``. ``task``:
+    what their outputs mean."""
     last = copy.deepcopy(network).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     computes = (_eager(network), _eager(last), exported)
     for compute in computes:  # the first time is not like others: memory is taken, kernels are made
@@ -103,12 +105,13 @@ def compare(
     # Rows: the clips one by one, then those that are given at once.
     right = np.concatenate([*expected, *expected[:batch]])
     own = np.concatenate([*found, exported(clips[:batch])])
-    same = predicted(right) == predicted(own)
+    same = task.decisions(right) == task.decisions(own)
+    same = same.all(axis=1) if task.several else same
     same[:batch] &= same[count:]
     parity = Parity(
         clips=count, batch=batch, same=int(same[:count].sum()),
         logits=float(np.abs(right - own).max()),
-        probabilities=float(np.abs(softmax(right) - softmax(own)).max()),
+        probabilities=float(np.abs(task.probabilities(right) - task.probabilities(own)).max()),
     )  # fmt: skip
     return parity, Speed(torch.get_num_threads(), *(1000 * median(taken) for taken in times))
 
@@ -174,7 +177,7 @@ def _videos_of(data: Path) -> list[Path]:
 def _own_videos(best: BestModel) -> tuple[VideoTable | None, str]:
     """The run's validation videos that are still there; in words why, where there are none."""
     try:
-        videos = own_validation(best.folder, best.classes)[1].videos
+        videos = own_validation(best.folder, best.classes, best.task.several)[1].videos
     except UserError as error:
         return None, getattr(error, "reason", "the run's files do not tell its validation videos")
     found = [row for row in range(len(videos)) if videos.path(row).is_file()]

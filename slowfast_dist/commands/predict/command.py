@@ -48,6 +48,9 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
             prepare_workers(command.num_workers)  # before torch's threads start
         with faults_as_run_errors():
             predictor = open_predictor(run, command.backend, command.mixed_precision)
+    for flag in ("segments", "annotate"):
+        if getattr(command, flag):
+            predictor.best.require_one_label(f"--{flag}")
     with faults_as_run_errors(), ends_with_its_pipe():
         if found.live is not None:
             from slowfast_dist.commands.predict.live import watch
@@ -113,7 +116,8 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
                 failed += 1
                 continue
             ranked = top(one.probabilities, predictor.classes, command.top_k)
-            out.prediction(one.path, ranked, one.info, more)
+            said = predictor.labels(one.probabilities)
+            out.prediction(one.path, ranked, one.info, more, said)
             seen.add(str(one.path), one.info)
     for line in seen.notes():
         note(line)

@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from slowfast_dist.commands.predict.frame_buffer import FrameBuffer, Window
-from slowfast_dist.commands.predict.output import Ranked, note, top
+from slowfast_dist.commands.predict.output import NONE_SAID, Ranked, as_json, note, top
 from slowfast_dist.commands.predict.text_drawing import printable
 from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, default_window
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError
+from slowfast_dist.metrics.cells import SEPARATOR
 from slowfast_dist.video.live import END, live_frames
 from slowfast_dist.video.pictures import PictureCounts
 
@@ -91,7 +92,11 @@ class _LinePrinter:
             raise RunError(f"{self._name}: {NOT_A_NUMBER}")
         lag = time.monotonic() - window.last.arrived + window.last.late
         ranked = top(chances, self._predictor.classes, self._command.top_k)
-        line = self._json(window, ranked, lag) if self._command.json else _text(window, ranked, lag)
+        said = self._predictor.labels(chances)
+        if self._command.json:
+            line = self._json(window, ranked, said, lag)
+        else:
+            line = _text(window, ranked[:1] if said is None else said, lag)
         try:
             print(line, flush=True)
         except BrokenPipeError:  # as of "| head"
@@ -101,21 +106,27 @@ class _LinePrinter:
         stride = self._command.stride
         return (window.last.time - window.start) / 2 if stride is None else stride
 
-    def _json(self, window: Window, ranked: Ranked, lag: float) -> str:
+    def _json(self, window: Window, ranked: Ranked, said: Ranked | None, lag: float) -> str:
+        """``said``: of several labels those that are said to be there, else None."""
+        told: dict[str, Any] = {
+            "prediction": ranked[0][0], "confidence": round(ranked[0][1], 6),
+        } if said is None else {"predictions": as_json(said, 6)}  # fmt: skip
         self._first = window.start if self._first is None else self._first
         facts: dict[str, Any] = {
             "source": self._name,
             "clock": datetime.now().astimezone().isoformat(timespec="milliseconds"),
             "time": round(window.last.time - self._first, 3),
-            "prediction": ranked[0][0], "confidence": round(ranked[0][1], 6),
-            "top": [{"class": label, "probability": round(chance, 6)} for label, chance in ranked],
+            **told, "top": as_json(ranked, 6),
             "dropped": window.dropped, "lag": round(lag, 3),
         }  # fmt: skip
         return json.dumps(facts, ensure_ascii=False)
 
 
-def _text(window: Window, ranked: Ranked, lag: float) -> str:
-    label, chance = ranked[0]
+def _text(window: Window, said: Ranked, lag: float) -> str:
+    """``said``: the most probable class; of several labels those that are said to be there, as sure
+    as the least sure of them."""
+    label = SEPARATOR.join(name for name, _ in said) or NONE_SAID
+    chance = min((value for _, value in said), default=0.0)
     numbers = f"{chance:6.1%}  dropped {window.dropped}  lag {lag:.2f} s"
     return f"{datetime.now():%H:%M:%S}  {printable(label):<24}  {numbers}"
 

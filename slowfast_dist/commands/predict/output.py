@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from slowfast_dist.metrics.cells import SEPARATOR
 from slowfast_dist.system.progress import is_terminal
 from slowfast_dist.system.text import clean
 from slowfast_dist.video.reader import VideoInfo
@@ -23,6 +24,9 @@ from slowfast_dist.video.reader import VideoInfo
 MIN_OTHERS_COLUMNS = 20
 """Columns that must be left beside the first class for the others to be written there, not below:
 room for one short name with its percentage."""
+
+NONE_SAID = "(none)"
+"""Stands for the class of a video of which every class is below its threshold."""
 
 Ranked = list[tuple[str, float]]
 
@@ -40,16 +44,27 @@ def seconds_of(info: VideoInfo) -> float | None:
     return seconds if seconds > 0 and isfinite(seconds) else None
 
 
-class JsonLines:
-    """Prints one object a line: path, prediction, confidence, top, seconds; or path and error."""
+def as_json(ranked: Ranked, digits: int | None = None) -> list[dict[str, Any]]:
+    """In JSON's types; ``digits`` of the probabilities, None: all."""
+    return [{"class": name, "probability": value if digits is None else round(value, digits)}
+            for name, value in ranked]  # fmt: skip
 
-    def prediction(self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]) -> None:
-        """``more``: the "segments" and "files" of a long video, or nothing."""
+
+class JsonLines:
+    """Prints one object a line: path, prediction, confidence, top, seconds; or path and error. Of
+    several labels a video predictions are in place of prediction and confidence."""
+
+    def prediction(
+        self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any],
+        said: Ranked | None = None,
+    ) -> None:  # fmt: skip
+        """``more``: the "segments" and "files" of a long video, or nothing; ``said``: of several
+        labels those that are said to be there, else None."""
         name, confidence = ranked[0]
+        told = {"prediction": name, "confidence": confidence}
         self._print({
-            "path": str(path), "prediction": name, "confidence": confidence,
-            "top": [{"class": name, "probability": value} for name, value in ranked],
-            "seconds": seconds_of(info), **more,
+            "path": str(path), **(told if said is None else {"predictions": as_json(said)}),
+            "top": as_json(ranked), "seconds": seconds_of(info), **more,
         })  # fmt: skip
 
     def failure(self, path: Path, reason: str) -> None:
@@ -76,7 +91,17 @@ class Table:
         )
         """Whether the other classes are written beside the first, or below."""
 
-    def prediction(self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any]) -> None:
+    def prediction(
+        self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any],
+        said: Ranked | None = None,
+    ) -> None:  # fmt: skip
+        """As `JsonLines.prediction`. Several labels are one class here, waving|walking, as sure as
+        the least sure of them; the others are those below their thresholds."""
+        if said is not None:
+            names, values = [name for name, _ in said], [value for _, value in said]
+            others = [one for one in ranked if one[0] not in names]
+            first = (SEPARATOR.join(names), values[-1]) if said else (NONE_SAID, 0.0)
+            ranked = [first, *others]
         print(*self.lines(path, ranked), sep="\n", flush=True)
         for segment in more.get("segments", []):
             span = f"{segment['start']:9.2f} to {segment['end']:9.2f} s"
@@ -97,7 +122,8 @@ class Table:
         short = width(name) <= self.for_class
         alone = not short or width(file) > self.for_path
         line = padded("" if alone else file, self.for_path if short else 0)
-        line += f"  {padded(name, self.for_class)}  {percent(confidence)}"
+        sure = percent(confidence) if name != NONE_SAID else " " * len(percent(confidence))
+        line += f"  {padded(name, self.for_class)}  {sure}"
         before = [file] if alone else []
         if not words:
             return [*before, line]

@@ -107,10 +107,14 @@ class SeenVideos:
 
     def __init__(
         self, predictor: Predictor, temporal_views: int | None = None, whole: bool = False,
-        remedy: str = "--segments tells what happens when in all of it",
+        remedy: str | None = None,
     ) -> None:  # fmt: skip
         """``temporal_views`` as for `predict_video`; ``whole``: whether all of each video is looked
-        at in any case; the ``remedy`` where it is not."""
+        at in any case; the ``remedy`` where it is not, None: that of the command."""
+        if remedy is None:
+            remedy = "--segments tells what happens when in all of it"
+            if predictor.best.task.several:
+                remedy = "--temporal-views 10 looks at more of it"
         self._predictor, self._views = predictor, temporal_views
         self._whole, self._remedy = whole, remedy
         self._rates: list[float] = []

@@ -135,8 +135,10 @@ def score_windows(
     One centre crop, or the mean of three where the run's validation took three. ``on_progress`` is
     given the fraction that is done. Once ``stop`` says so Stopped is raised, within a batch's time.
     Raises DecodeError for a video that is damaged anywhere, or hangs or crashes the decoder, and
-    where the model's output is not a number.
+    where the model's output is not a number; UserError for a model of several labels a clip, as
+    segments without gaps have one each.
     """
+    predictor.best.require_one_label("--segments")
     data, crops = predictor.best.data, predictor.best.evaluation.spatial_crops
     views = [
         evaluation_view(info.height, info.width, data, crop, crops, info.pixel_aspect)

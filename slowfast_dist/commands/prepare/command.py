@@ -28,6 +28,7 @@ from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import VideoTable, count_pictures
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import BYTES_PER_SECOND, probe_videos
+from slowfast_dist.metrics.cells import parted
 from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import atomic_write
@@ -196,7 +197,9 @@ def _write_lists(root: Path, out: Path, prepared: list[Source], unreadable: dict
         columns = {"path": [path for path, _ in listed]}
         for name, field in _COLUMNS.items():
             cells = [getattr(row, field) or "" for _, row in listed]
-            if name == "label" or any(cells):
+            if name == "label":  # of several all are told, those of overlapping segments, too
+                columns["labels" if any(row.several for _, row in listed) else name] = cells
+            elif any(cells):
                 columns[name] = cells
         rows = list(zip(*columns.values(), strict=True))
         if root.suffix.lower() == ".jsonl":
@@ -218,7 +221,7 @@ def _write_json_lines(path: Path, head: Sequence[str], rows: Sequence[Sequence[s
             cells = {
                 name: float(cell) if name in ("start", "end") else cell
                 for name, cell in zip(head, row, strict=True)
-                if cell
+                if cell or name == "labels"  # a video may have none
             }
             file.write(json.dumps(cells, ensure_ascii=False) + "\n")
 
@@ -266,7 +269,8 @@ def _print_missing(
             f"{len(unreadable)} of {total} cannot be read and are left out, as {name}: {reason} "
             f"({folder.path / UNREADABLE} lists them)"
         )
-    labels, left = ({row.label for video in some for row in video.rows}
+    labels, left = ({name for video in some for row in video.rows
+                     for name in (parted(row.label) if row.several else [row.label])}
                     for some in (videos, prepared))  # fmt: skip
     empty = sorted(labels - left)
     if empty:

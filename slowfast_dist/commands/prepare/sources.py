@@ -25,7 +25,8 @@ TIME_LIMIT = 60.0
 
 @dataclass(frozen=True)
 class Listed:
-    """What a list says of a video, or of a part of one: its class, its ``side`` (None where it does
+    """What a list says of a video, or of a part of one: its class (``several``: all of them, as
+    waving|walking, or none), its ``side`` (None where it does
     not), its ``group``, ``start``, ``end`` and ``subject`` ("" where it does not)."""
 
     label: str
@@ -34,6 +35,7 @@ class Listed:
     start: str = ""
     end: str = ""
     subject: str = ""
+    several: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,14 @@ def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> 
     rows: dict[str, list[Listed]] = {}
     paths: dict[str, Path] = {}
     grouped, extra = listing.videos.groups is not None, listing.videos.extra()
+    labels, several = listing.videos.label_cells(listing.classes), listing.videos.sets is not None
     for row, video in enumerate(listing.videos):
         side = None if listing.sides is None else SIDES[listing.sides[row]]
         group = video.group if grouped and video.group != video.name else ""
-        cells = () if extra is None else extra[row]
+        cells = ("", "", "") if extra is None else extra[row]
         paths[video.name] = video.path
         rows.setdefault(video.name, []).append(
-            Listed(listing.classes[video.label], side, group, *cells)
+            Listed(labels[row], side, group, *cells, several)
         )
     names, videos = target_names([*paths]), []
     for name, path in paths.items():

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from slowfast_dist.commands.predict.output import seconds_of, top
+from slowfast_dist.commands.predict.output import as_json, seconds_of, top
 from slowfast_dist.commands.predict.videos import (
     SeenVideos,
     predict_segments,
@@ -193,12 +193,18 @@ def _score_video(predictor: Predictor, max_seconds: float, job: Job) -> None:
     best = top(probabilities, predictor.classes, TOP)
     classes = [{"class": name, "probability": round(value, 6)} for name, value in best]
     remedy = "the segments tell what happens when in all of it"
+    if predictor.best.task.several:
+        remedy = "give it in parts"
     seen = SeenVideos(predictor, remedy=remedy)
     seen.add("the video", info)
     notes = seen.notes()
-    job.send({
-        "duration": round(duration, 3), "top": classes, **({"notes": notes} if notes else {}),
-    })  # fmt: skip
+    said = predictor.labels(probabilities)
+    told = {"duration": round(duration, 3), "top": classes, **({"notes": notes} if notes else {})}
+    if said is not None:  # of several labels there are no segments without gaps
+        spent = round(time.monotonic() - start, 3)
+        job.send({**told, "predictions": as_json(said, 6), "segments": [], "seconds": spent})
+        return
+    job.send(told)
     shown = 0.0
 
     def on_progress(done: float) -> None:

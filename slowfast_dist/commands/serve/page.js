@@ -30,7 +30,7 @@
   function add(files) {
     const given = [...files].map(file => ({
       file, url: URL.createObjectURL(file), state: 'waiting', part: 0, ahead: 0, playable: true,
-      duration: 0, top: null, notes: [], segments: null, error: null, again: false, request: null,
+      duration: 0, top: null, predictions: null, notes: [], segments: null, error: null, again: false, request: null,
     }));
     if (!given.length) return;
     videos.push(...given);
@@ -106,14 +106,18 @@
     if (line.error) return fail(one, line.error, [408, 429, 503, 507].includes(line.status));
     if ('waiting' in line) [one.state, one.ahead] = ['queued', line.waiting];
     if ('progress' in line) [one.state, one.part] = ['working', line.progress];
-    for (const name of ['top', 'notes', 'segments', 'duration']) if (name in line) one[name] = line[name];
+    for (const name of ['top', 'predictions', 'notes', 'segments', 'duration']) if (name in line) one[name] = line[name];
   }
 
   // --- what is seen --------------------------------------------------------------------------------
 
+  const said = one => one.predictions  // of several labels a video those at their thresholds
+    ? one.predictions.map(each => each.class).join(', ') || 'none of its classes'
+    : one.top ? one.top[0].class : '';
+
   const short = one => ({
     waiting: 'waiting', sending: 'uploading', checking: 'reading', queued: 'waiting',
-    working: percent(one.part), done: one.top ? one.top[0].class : '', failed: one.error === 'cancelled' ? 'cancelled' : 'refused',
+    working: percent(one.part), done: said(one), failed: one.error === 'cancelled' ? 'cancelled' : 'refused',
   })[one.state];
 
   const long = one => ({
@@ -122,7 +126,7 @@
     checking: 'Uploaded: the server looks at it',
     queued: one.ahead === 1 ? 'One video is before it on the server' : `${one.ahead} videos are before it on the server`,
     working: one.top ? `Looking at what happens when: ${percent(one.part)}` : 'Looking at the whole video',
-    done: [`Done: ${one.top ? one.top[0].class : ''}`, ...one.notes].join('; '),
+    done: [`Done: ${said(one)}`, ...one.notes].join('; '),
     failed: '',
   })[one.state];
 
@@ -192,7 +196,8 @@
     const list = $('best').querySelector('ol');
     list.replaceChildren(...(one.top || []).map(each => {
       const item = make('li'), line = make('div', undefined, 'line'), bar = make('div', undefined, 'bar');
-      line.append(make('span', each.class), make('span', percent(each.probability)));
+      const there = (one.predictions || []).some(other => other.class === each.class);
+      line.append(make('span', there ? `✓ ${each.class}` : each.class), make('span', percent(each.probability)));
       bar.append(make('div'));
       bar.setAttribute('aria-hidden', 'true');
       bar.firstElementChild.style.width = `${100 * each.probability}%`;
@@ -203,7 +208,7 @@
   }
 
   function drawSegments(one) {
-    $('timeline').hidden = $('segments').hidden = !one.segments;
+    $('timeline').hidden = $('segments').hidden = !(one.segments && one.segments.length);
     if (drawn.segments === one.segments) return;
     drawn.segments = one.segments;
     const all = one.segments || [], total = one.duration || 1;
@@ -290,7 +295,7 @@
     else { fail(shown, 'cancelled', true); changed(shown); }
   };
   $('retry').onclick = () => {
-    Object.assign(shown, { state: 'waiting', error: null, top: null, segments: null });
+    Object.assign(shown, { state: 'waiting', error: null, top: null, predictions: null, segments: null });
     changed(shown);
     next();
   };

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,18 @@ from slowfast_dist.annotations.table import SIDES, SUFFIXES, Side, Table
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Categorical, Texts
+from slowfast_dist.data.listing.label_sets import (
+    LabelSets,
+    covering,
+    overlap_remark,
+    same_samples,
+    several_remark,
+)
 from slowfast_dist.data.listing.rows import list_rows
 from slowfast_dist.data.listing.scan import Files, Skipped, list_folders
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.metrics.cells import SEPARATOR, parted
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
 from slowfast_dist.system.text import few, unwritable
 
@@ -39,7 +48,7 @@ class Listing:
 
     def counts(self) -> NDArray[np.int64]:
         """(K,): videos of each class."""
-        return np.bincount(self.videos.labels, minlength=len(self.classes))
+        return self.videos.class_counts(len(self.classes))
 
     def select(self, rows: ArrayLike) -> "Listing":
         """With the videos of ``rows`` alone; the classes stay."""
@@ -49,6 +58,9 @@ class Listing:
 
     def without_empty_classes(self) -> "Listing":
         has_some = self.counts() > 0
+        if (sets := self.videos.sets) is not None:
+            kept = tuple(compress(self.classes, has_some))
+            return replace(self, classes=kept, videos=replace(self.videos, sets=sets[:, has_some]))
         number = np.cumsum(has_some, dtype=np.int32) - 1
         classes = tuple(n for n, some in zip(self.classes, has_some, strict=True) if some)
         videos = replace(self.videos, labels=number[self.videos.labels].astype(np.int32))
@@ -67,21 +79,26 @@ class Listing:
 def list_videos(
     root: Path, flag: str, group_pattern: str | None = None, *, start: Path | None = None,
     single_class: bool = False, may_be_empty: bool = False, order: Sequence[str] | None = None,
+    several: bool | None = False,
 ) -> Listing:  # fmt: skip
     """The videos of class folders or of an annotation file; ``flag`` is what named ``root``.
 
     ``start``: where relative paths of a CSV start, if not from its folder. ``order``: that of the
     classes where these are they, as in a run that goes on. For an evaluation, videos of a
-    ``single_class`` are enough, and class folders ``may_be_empty``.
+    ``single_class`` are enough, and class folders ``may_be_empty``. ``several``: whether a video
+    may have several labels, or none; None: where a list gives some so.
     Raises UserError, naming the flag, where there is nothing that could be trained on.
     """
     pattern = compile_pattern(group_pattern) if group_pattern else None
-    found, below, remarks = _found(root, flag, start, may_be_empty)
+    found, below, remarks, table = _found(root, flag, start, may_be_empty, several)
+    several = bool(several) or (table is not None and table.has_several)
     classes = sort_labels(found)
+    if several:
+        classes = sort_labels({name for cell in found for name in parted(cell)})
     if order is not None and sorted(order) == sorted(classes):
         classes = tuple(order)
     _require_classes(classes, flag, root, single_class)
-    columns = [found[name] for name in classes]
+    columns = [found[name] for name in (sorted(found) if several else classes)]
     names = Texts.concatenated([part.names for part in columns])
     for text in (*classes, names.data.tobytes().decode("utf-8", "surrogateescape")):
         if unwritable(text) is not None:
@@ -103,12 +120,63 @@ def list_videos(
     segments = _segments(columns)
     if segments is not None and segments.any_part and groups is None:
         groups = _by_file(segments, names)
-    labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(c.names) for c in columns])
+    labels = np.repeat(np.arange(len(columns), dtype=np.int32), [len(c.names) for c in columns])
     videos = VideoTable(
         below, names, labels, groups, np.concatenate([part.stamps for part in columns]),
         segments=segments,
     )  # fmt: skip
-    return Listing(classes, videos, sides if (sides >= 0).any() else None, remarks)
+    listing = Listing(classes, videos, sides if (sides >= 0).any() else None, remarks)
+    if not several:
+        return listing
+    cells = sorted(found)
+    if table is None and (odd := next((name for name in cells if SEPARATOR in name), None)):
+        what = f"class {odd!r} has a {SEPARATOR}, which parts several labels; rename the folder"
+        raise UserError(f"--{flag} {root}: {what}")
+    sets = LabelSets.of_cells([cells[label] for label in labels], classes)
+    listing = _with_sets(listing, sets, columns, table)
+    assert listing.videos.sets is not None
+    said = several_remark(root, listing.videos.labels, listing.videos.sets)
+    return replace(listing, remarks=(*listing.remarks, said))
+
+
+def _with_sets(
+    listing: Listing, sets: LabelSets, columns: Sequence[Files], table: Table | None
+) -> Listing:
+    """``listing`` with the ``sets`` of labels of its rows: those of one sample are one row, and
+    segments have the labels of those that cover them, unless the ``table`` names all of a row.
+    Raises UserError for rows of one sample that are on two sides."""
+    rows = [part.rows for part in columns if part.rows is not None]
+    if table is None or not rows:
+        videos = replace(listing.videos, labels=sets.codes, sets=sets.sets)
+        return replace(listing, videos=videos)
+    files = np.concatenate([part.numbers for part in rows])
+    bounds = np.concatenate([part.bounds for part in rows])
+    lines = np.concatenate([part.lines for part in rows])
+    samples = same_samples(files, bounds)
+    chosen = np.array([some[0] for some in samples], np.int64)
+    if listing.sides is not None:
+        for some in samples:
+            if len(set(listing.sides[some].tolist())) > 1:
+                first, second = sorted(lines[some].tolist())[:2]
+                what = f"its split is not that of line {first}, of the same video; correct one"
+                raise table.wrong(what, second)
+    # By name, start and end, as the rows of a class are.
+    names = list(listing.videos.names)
+    order = sorted(range(len(samples)), key=lambda place: (
+        names[chosen[place]], *np.nan_to_num(bounds[chosen[place]], nan=-1.0).tolist()
+    ))  # fmt: skip
+    chosen = chosen[order]
+    united = sets.united([samples[place] for place in order])
+    listing = listing.select(chosen)
+    if not table.names_all:
+        own = united.sets[united.codes]
+        united = united.united(covering(files[chosen], bounds[chosen]))
+        gained = int((united.sets[united.codes] != own).any(axis=1).sum())
+        if gained:
+            said = overlap_remark(gained, len(chosen))
+            listing = replace(listing, remarks=(*listing.remarks, said))
+    videos = replace(listing.videos, labels=united.codes, sets=united.sets)
+    return replace(listing, videos=videos)
 
 
 def _segments(columns: Sequence[Files]) -> Segments | None:
@@ -131,27 +199,32 @@ def _by_file(segments: Segments, names: Texts) -> Categorical:
     return Categorical(codes.astype(np.int32), names.take(first))
 
 
-def list_root(data: DataConfig, order: Sequence[str] | None = None) -> Listing:
+def list_root(
+    data: DataConfig, order: Sequence[str] | None = None, several: bool = False
+) -> Listing:
     """The videos of ``data.root``, for training and validation. Raises UserError."""
     assert data.root is not None
     listing = list_videos(
-        data.root, "data.root", data.group_pattern, start=data.videos, order=order
+        data.root, "data.root", data.group_pattern, start=data.videos, order=order, several=several
     )
     return for_training(listing, "data.root", data.root)
 
 
-def list_sides(data: DataConfig, order: Sequence[str] | None = None) -> tuple[Listing, Listing]:
+def list_sides(
+    data: DataConfig, order: Sequence[str] | None = None, several: bool = False
+) -> tuple[Listing, Listing]:
     """The videos of ``data.train_dir`` and of ``data.val_dir``, both with the classes of the first.
     Raises UserError."""
     assert data.train_dir is not None and data.val_dir is not None
     train = list_videos(
-        data.train_dir, "data.train-dir", start=_start(data, data.train_dir), order=order
-    )
+        data.train_dir, "data.train-dir", start=_start(data, data.train_dir), order=order,
+        several=several,
+    )  # fmt: skip
     train = of_side(train, "train", "data.train-dir", data.train_dir)
     require_two_classes(train, "data.train-dir", data.train_dir)
     val = list_videos(
         data.val_dir, "data.val-dir", start=_start(data, data.val_dir), single_class=True,
-        may_be_empty=True,
+        may_be_empty=True, several=several,
     )  # fmt: skip
     val = of_side(val, "val", "data.val-dir", data.val_dir)
     return train, labelled_as_trained(val, train, data.val_dir)
@@ -165,9 +238,10 @@ def _start(data: DataConfig, root: Path) -> Path | None:
 
 
 def _found(
-    root: Path, flag: str, start: Path | None, may_be_empty: bool
-) -> tuple[dict[str, Files], Path, tuple[Remark, ...]]:
-    """The files by class, the folder below which their names lie, and what is to be said."""
+    root: Path, flag: str, start: Path | None, may_be_empty: bool, several: bool | None
+) -> tuple[dict[str, Files], Path, tuple[Remark, ...], Table | None]:
+    """The files by class, the folder below which their names lie, what is to be said, and the list
+    that was read, if one was."""
     if start is not None:
         name = "data.videos" if flag.startswith("data.") else "videos"
         if root.is_dir():
@@ -186,11 +260,11 @@ def _found(
                 why += "its permissions, or move it away"
             raise UserError(f"--{flag} {root}: {why}") from None
         said = [Remark("info", "skipped", f"{root}: {skipped}")] * bool(skipped)
-        return found, root, tuple(said)
+        return found, root, tuple(said), None
     if root.suffix.lower() in SUFFIXES and root.is_file():
-        table = Table(root, flag)
+        table = Table(root, flag, several)
         below = root.parent if start is None else start
-        return list_rows(table, below), below, tuple(table.remarks())
+        return list_rows(table, below), below, tuple(table.remarks()), table
     if root.exists():
         raise UserError(
             f"--{flag} {root}: give a folder of class folders, or a .csv or .jsonl "
@@ -202,7 +276,7 @@ def _found(
 def list_folder(root: Path, start: Path | None = None) -> Listing:
     """As `list_videos`, of one class or more, for what was given without a flag."""
     try:
-        return list_videos(root, "DIR", start=start, single_class=True)
+        return list_videos(root, "DIR", start=start, single_class=True, several=None)
     except UserError as error:
         raise UserError(str(error).removeprefix("--DIR ")) from None
 
@@ -257,7 +331,7 @@ def _require_classes(classes: Sequence[str], flag: str, root: Path, single_class
 def usable(listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path) -> Listing:
     """``listing`` with the readable files alone, (N,). Raises UserError where a class has none
     left."""
-    left = np.bincount(listing.videos.labels[readable], minlength=len(listing.classes))
+    left = listing.videos.select(np.flatnonzero(readable)).class_counts(len(listing.classes))
     empty = [name for name, count in zip(listing.classes, left, strict=True) if not count]
     if empty:
         raise UserError(
@@ -283,6 +357,12 @@ def labelled_as(listing: Listing, classes: Sequence[str], flag: str, root: Path)
             f"are {few(classes, quoted=True)}: rename, or leave those videos out"
         )
     labels = np.array([classes.index(name) for name in listing.classes], np.int32)
+    if (own := listing.videos.sets) is not None:
+        sets = np.zeros((len(own), len(classes)), np.bool_)
+        sets[:, labels] = own
+        return replace(
+            listing, classes=tuple(classes), videos=replace(listing.videos, sets=sets)
+        )
     videos = replace(listing.videos, labels=labels[listing.videos.labels])
     return replace(listing, classes=tuple(classes), videos=videos)
 

@@ -77,16 +77,23 @@ class _Rows:
 
 
 def list_rows(table: Table, root: Path) -> dict[str, Files]:
-    """The samples of each label; relative paths start from ``root``. Raises UserError."""
+    """The samples of each label; relative paths start from ``root``. Where the table has several
+    labels a row, those of each combination of them, and a sample may be in several rows. Raises
+    UserError."""
     find = _Finder(table, root)
     found: dict[str, _Rows] = defaultdict(_Rows)
-    whole: dict[int, int] = {}
+    whole: dict[int, Row] = {}
     missing: dict[int, str] = {}
     for row in table:
         file = find(row)
-        if row.start is None and (first := whole.setdefault(file.number, row.line)) != row.line:
-            name = os.fsdecode(file.name)
-            raise table.wrong(f"{name} stands in line {first} already; delete one", row.line)
+        if row.start is None and (first := whole.setdefault(file.number, row)) is not row:
+            if table.several is False or (table.several is None and first.label == row.label):
+                name = os.fsdecode(file.name)
+                what = f"{name} stands in line {first.line} already; delete one"
+                if first.label != row.label:
+                    what += ", or let it have both labels (--loss.name bce)"
+                raise table.wrong(what, row.line)
+            table.has_several = True
         if file.size < 0:
             missing.setdefault(file.number, f"line {row.line}: {row.path}")
         found[row.label].add(row, file)
@@ -98,7 +105,7 @@ def list_rows(table: Table, root: Path) -> dict[str, Files]:
             f"{find.flag}, the folder that they start from"
         )
     columns = {label: rows.columns() for label, rows in found.items()}
-    for files in columns.values():
+    for files in columns.values() if not table.has_several else ():
         _refuse_twice(files, table)
     return columns
 

@@ -151,7 +151,7 @@ def overlap_remark(
         "warning", "overlapping-segments",
         f"{rows} of {len(labels)} segments overlap one of another class, as {one} and {other}: a "
         "clip there shows both and counts as its own segment's class alone",
-        "check-data lists them; harmless where few do",
+        "check-data lists them; harmless where few do, and --loss.name bce gives it both",
     )  # fmt: skip
 
 

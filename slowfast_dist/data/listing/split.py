@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark
 from slowfast_dist.annotations.segments import EXTRA
+from slowfast_dist.annotations.table import OF_RUN, OF_RUN_SEVERAL
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import CHUNK
 from slowfast_dist.data.listing.manifest import Listing
@@ -69,7 +70,7 @@ def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
         remarks += (Remark("info", "split-val", f"{what} (--data.val-fraction)"),)
     groups = group_codes(videos)
     if groups is None:
-        chosen = _by_class(videos.labels, val_fraction, seed)
+        chosen = _by_class(videos.strata(), val_fraction, seed)
     else:
         chosen = _by_group(videos, groups, val_fraction, seed)
     train = videos.select(np.flatnonzero(~chosen))
@@ -167,7 +168,7 @@ def shared_rows(train: VideoTable, val: VideoTable) -> Groups:
 
 def _absent(videos: VideoTable, classes: Sequence[str]) -> list[str]:
     """The classes of which there is no video."""
-    counts = np.bincount(videos.labels, minlength=len(classes))
+    counts = videos.class_counts(len(classes))
     return [classes[label] for label in np.flatnonzero(counts == 0).tolist()]
 
 
@@ -205,7 +206,7 @@ def _by_group(videos: VideoTable, groups: Groups, val_fraction: float, seed: int
     The candidate that misses fewest classes on either side, and then comes nearest the fraction,
     is taken.
     """
-    labels, count = videos.labels, int(groups.max()) + 1
+    labels, count = videos.strata(), int(groups.max()) + 1
     if count < 2 and videos.segments is not None:
         raise UserError(
             f"--data.root: all {len(videos)} rows are of one group, {videos[0].group!r}, which "
@@ -266,22 +267,24 @@ def _draw(labels: Labels, groups: Groups, val_fraction: float, state: int) -> tu
 
 def write_split(path: Path, classes: Sequence[str], train: VideoTable, val: VideoTable) -> None:
     """Write split.csv, path,class,split,group and, of parts of videos, start,end,subject,
-    atomically."""
+    atomically. With several labels a clip the column is called classes, and holds all of them."""
+    columns = OF_RUN if train.sets is None else OF_RUN_SEVERAL
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
         if train.segments is not None:
-            writer.writerow(("path", "class", "split", "group", *EXTRA))
+            writer.writerow((*columns, *EXTRA))
             for side, videos in (("train", train), ("val", val)):
-                known = zip(videos.names, videos.labels, videos.group_names(), strict=True)
-                for (name, label, group), extra in zip(known, videos.extra() or [], strict=True):
-                    writer.writerow((name, classes[label], side, group, *extra))
+                cells = videos.label_cells(classes)
+                known = zip(videos.names, cells, videos.group_names(), strict=True)
+                for (name, cell, group), extra in zip(known, videos.extra() or [], strict=True):
+                    writer.writerow((name, cell, side, group, *extra))
             return
-        writer.writerow(("path", "class", "split", "group"))
+        writer.writerow(columns)
         for side, videos in (("train", train), ("val", val)):
             for first in range(0, len(videos), CHUNK):
                 part = videos[first : first + CHUNK]
                 names, groups = list(part.names), list(part.group_names())
-                shown = [classes[label] for label in part.labels]
+                shown = part.label_cells(classes)
                 rows = zip(names, shown, repeat(side), groups)
                 joined = "".join([*names, *shown, *groups])
                 if any(mark in joined for mark in '",\r\n'):  # a CSV has these in quotes

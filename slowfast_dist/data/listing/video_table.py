@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from slowfast_dist.annotations.segments import sample_name, seconds_text
 from slowfast_dist.data.listing.columns import Categorical, InfoColumns, Texts
 from slowfast_dist.data.listing.segments import Segments, Spans
+from slowfast_dist.metrics.cells import joined
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.container import WORTH_KEEPING
 from slowfast_dist.video.pictures import PictureCounts
@@ -39,8 +40,9 @@ def count_pictures(infos: InfoColumns) -> PictureCounts:
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """A video, or a part of one: where it is, its POSIX path below the root, its class's index, its
-    group, and the seconds from its ``start`` to its ``end``, NaN for all of it."""
+    """A video, or a part of one: where it is, its POSIX path below the root, its class's index (as
+    `VideoTable.labels`), its group, and the seconds from its ``start`` to its ``end``, NaN for all
+    of it."""
 
     path: Path
     name: str
@@ -77,6 +79,9 @@ class VideoTable(Sequence[VideoRecord]):
     """(N,): what the probe found, once it has run."""
     segments: Segments | None = None
     """(N,): which parts they are; None where each is a file of its own, and all of it."""
+    sets: NDArray[np.bool_] | None = None
+    """(D, K), with several labels a clip: the different sets of classes; ``labels`` are places in
+    them. None: each video has one class, and ``labels`` are these."""
 
     @classmethod
     def of_paths(cls, paths: Sequence[Path]) -> "VideoTable":
@@ -89,6 +94,36 @@ class VideoTable(Sequence[VideoRecord]):
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def targets(self, rows: ArrayLike) -> NDArray[Any]:
+        """What a loss takes of ``rows`` (R,), or of one (): classes int64 (R,), or, of several
+        labels a clip, whether it has each, bool (R, K)."""
+        labels = self.labels[np.asarray(rows, np.int64)]
+        return labels.astype(np.int64) if self.sets is None else self.sets[labels]
+
+    def class_counts(self, classes: int) -> NDArray[np.int64]:
+        """How many videos each class has, (K,)."""
+        if self.sets is None:
+            return np.bincount(self.labels, minlength=classes)
+        return np.bincount(self.labels, minlength=len(self.sets)) @ self.sets.astype(np.int64)
+
+    def strata(self) -> NDArray[np.int32]:
+        """(N,): what a split balances: the classes; of several labels a clip the rarest one, and K
+        for none."""
+        if self.sets is None:
+            return self.labels
+        counts = self.class_counts(self.sets.shape[1])
+        most = len(self) + 1
+        found = np.where(self.sets, counts, most)
+        rarest = np.where(self.sets.any(axis=1), found.argmin(axis=1), self.sets.shape[1])
+        return rarest.astype(np.int32)[self.labels]
+
+    def label_cells(self, classes: Sequence[str]) -> list[str]:
+        """The label of each video in words, (N,); several as waving|walking, "" for none."""
+        if self.sets is None:
+            return [classes[label] for label in self.labels]
+        cells = [joined(flags, classes) for flags in self.sets.tolist()]
+        return [cells[label] for label in self.labels]
 
     @overload
     def __getitem__(self, index: int) -> VideoRecord: ...
@@ -219,6 +254,7 @@ class VideoTable(Sequence[VideoRecord]):
             None if self.stamps is None else self.stamps[chosen],
             None if self.infos is None else self.infos.take(chosen),
             None if self.segments is None else self.segments.take(chosen),
+            self.sets,
         )
 
     def probed(self, infos: InfoColumns) -> "VideoTable":
