@@ -26,8 +26,10 @@ if os.environ.get("SLOWFAST_DIST_TEST_WITHOUT"):  # a machine that lacks somethi
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What the probe remembers goes to a temporary folder, also in the processes a test starts."""
+    """What the probe remembers goes to a temporary folder, also in the processes a test starts;
+    they need not compile the package each time, which takes .3 s of the 2 s of a start."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setenv("SLOWFAST_DIST_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

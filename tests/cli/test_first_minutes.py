@@ -153,7 +153,7 @@ def test_what_is_there_is_left_as_it_was(videos: Path, tmp_path: Path) -> None:
 
 def test_of_several_processes_one_says_it(tmp_path: Path) -> None:
     words = ("--data.root", tmp_path / "none", "--output-dir", tmp_path / "run")
-    done = launch(str(ROOT / "train.py"), *words, processes=2)
+    done = launch(str(ROOT / "train.py"), *words, processes=2, fork=False)
     assert done.returncode != 0
     assert done.stderr.count(f"error: --data.root {tmp_path}/none: there is no such folder") == 1
 

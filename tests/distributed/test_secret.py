@@ -263,7 +263,8 @@ def test_a_stranger_on_the_host_changes_nothing(tmp_path: Path) -> None:
     with Group(*words, undisturbed, processes=2, log=tmp_path / "log") as group:
         assert group.codes([0, 1], 600) == [0, 0], group.printed()
     assert len(rows(undisturbed, "step")) == STEPS
-    with Group(slowly, *words, disturbed, processes=2, log=tmp_path / "log") as group:
+    log = tmp_path / "log"
+    with Group(slowly, *words, disturbed, processes=2, log=log, fork=False) as group:
         group.wait_for_steps(disturbed, 2)
         begin = time.monotonic()
         connections = [

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from slowfast_dist.distributed.launchers import FIRST_PORT, PORTS
+from tests.helpers import forks
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,20 +32,57 @@ TINY = (
 
 
 def train(
-    *arguments: str | Path, processes: int = 1, env: dict[str, str] | None = None
+    *arguments: str | Path,
+    processes: int = 1,
+    env: dict[str, str] | None = None,
+    fork: bool = True,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``train.py`` as a user would; with several processes as ``accelerate launch`` does."""
-    return launch(str(ROOT / "train.py"), *arguments, processes=processes, env=env)
+    """Run ``train.py`` as a user would; with several processes as ``accelerate launch`` does. See
+    `launch`."""
+    return launch(str(ROOT / "train.py"), *arguments, processes=processes, env=env, fork=fork)
 
 
 def launch(
-    *words: str | Path, processes: int = 1, env: dict[str, str] | None = None
+    *words: str | Path,
+    processes: int = 1,
+    env: dict[str, str] | None = None,
+    fork: bool = True,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script, or a module behind ``-m``, in the repository; as `train` does."""
+    """Run a script, or a module behind ``-m``, in the repository; as `train` does.
+
+    Where it can, in forks without a launcher (see `forks`), unless ``env`` is given, part of which
+    may count while Python starts; ``fork`` False: as a user would in any case.
+    """
     command, environment = command_of(*words, processes=processes, env=env)
+    if fork and not env and _may_fork(str(words[0])):
+        told = ranks(processes) if processes > 1 else [{}]
+        each = [environment | one for one in told]
+        code, out, err = forks.run([str(word) for word in words], each, seconds=1200)
+        return subprocess.CompletedProcess(command, code, out, err)
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200
     )
+
+
+def _may_fork(first: str) -> bool:
+    return (
+        sys.platform == "linux"
+        and first != "-c"
+        and not os.environ.get("SLOWFAST_DIST_TEST_WITHOUT")
+        and not Path("/dev/nvidiactl").exists()
+    )
+
+
+def ranks(processes: int) -> list[dict[str, str]]:
+    """What a launcher tells each of the processes."""
+    many, port = str(processes), str(free_port())
+    return [
+        {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": many,
+            "LOCAL_WORLD_SIZE": many, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+        }
+        for rank in range(processes)
+    ]  # fmt: skip
 
 
 def command_of(
@@ -62,10 +100,14 @@ def command_of(
 
 
 def trained(
-    output: Path, *arguments: str | Path, processes: int = 1, env: dict[str, str] | None = None
+    output: Path,
+    *arguments: str | Path,
+    processes: int = 1,
+    env: dict[str, str] | None = None,
+    fork: bool = True,
 ) -> Path:
     """As `train`, into ``output``, and it must succeed; returns ``output``."""
-    done = train(*arguments, "--output-dir", output, processes=processes, env=env)
+    done = train(*arguments, "--output-dir", output, processes=processes, env=env, fork=fork)
     assert done.returncode == 0, done.stdout + done.stderr
     return output
 
@@ -99,22 +141,26 @@ class Group:
     """The processes of one training on this host, without a launcher that would end them."""
 
     def __init__(
-        self, *words: str | Path, processes: int, log: Path, env: dict[str, str] | None = None
+        self,
+        *words: str | Path,
+        processes: int,
+        log: Path,
+        env: dict[str, str] | None = None,
+        fork: bool = True,
     ) -> None:
-        """Run a script with ``words``; what process R prints goes to ``log``/R."""
+        """Run a script with ``words``, as `launch`; what process R prints goes to ``log``/R."""
         log.mkdir(parents=True, exist_ok=True)
         command, environment = command_of(*words, env=env)
-        environment |= {
-            "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()),
-        }  # fmt: skip
         self.log = log
-        self.processes = []
-        for rank in range(processes):
-            own = environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        self.processes: list[subprocess.Popen[bytes] | forks.Fork] = []
+        forked = fork and not env and _may_fork(str(words[0]))
+        for rank, told in enumerate(ranks(processes)):
+            own = environment | told
             with open(log / str(rank), "wb") as file:
                 self.processes.append(
-                    subprocess.Popen(command, cwd=ROOT, env=own, stdout=file, stderr=file)
+                    forks.Fork([str(word) for word in words], own, file, file)
+                    if forked
+                    else subprocess.Popen(command, cwd=ROOT, env=own, stdout=file, stderr=file)
                 )
 
     def printed(self) -> str:

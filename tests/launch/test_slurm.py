@@ -20,9 +20,9 @@ STEP_SECONDS = 0.5
 """That a step under SLURM takes at least: what is to be disturbed must not be over before, however
 fast the machine."""
 STEPS_AN_EPOCH = 5
-LONG, SHORT = 130, 50
-"""Steps of a training. The long one outlives a time limit of a minute, at which SLURM looks every
-30 seconds."""
+LONG, SHORT = 110, 50
+"""Steps of a training. The long one outlives the signal before a time limit of a minute, which
+comes up to 50 seconds after the start, as SLURM looks every 30 seconds."""
 ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     "VIRTUAL_ENV": sys.prefix,
@@ -43,17 +43,18 @@ def flags(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
 
 
 SLOW = f"""
-import sys, time
+import os, sys, time
 from slowfast_dist.training.step import TrainingStep
 whole = TrainingStep.run
 def run(*arguments):
-    time.sleep({STEP_SECONDS})
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) < int(os.environ["SLOW_STARTS"]):
+        time.sleep({STEP_SECONDS})
     return whole(*arguments)
 TrainingStep.run = run
 from slowfast_dist.cli.start import main
 main(["train", *sys.argv[1:]])
 """
-"""train.py, but for the time that it takes."""
+"""train.py, but for the time that it takes, in the first SLOW_STARTS starts of its job."""
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,10 @@ class Training:
     flags: tuple[str | Path, ...]
     environment: dict[str, str]
     undisturbed: Path
+
+    def slow(self, starts: int) -> dict[str, str]:
+        """The environment of a job that is slow until it was started so often."""
+        return self.environment | {"SLOW_STARTS": str(starts)}
 
 
 def training(
@@ -252,7 +257,7 @@ def test_a_job_goes_on_after_its_time_limit(
 ) -> None:
     # As SLURM looks at limits every 30 s, the signal comes 20 to 50 s after a start.
     limit = ("--time=1", "--signal=USR1@10")
-    job = Job(two_nodes, tmp_path / "run", *limit, BATCH, *long.flags, env=long.environment)
+    job = Job(two_nodes, tmp_path / "run", *limit, BATCH, *long.flags, env=long.slow(starts=1))
     job.wait_for_restart(before=0)
     # A busy machine takes most of a minute for the start alone.
     unlimited = ("scontrol", "update", f"JobId={job.number}", "TimeLimit=UNLIMITED")
@@ -264,7 +269,7 @@ def test_a_job_goes_on_after_its_time_limit(
 def test_a_job_goes_on_after_scontrol_requeue(
     two_nodes: Slurm, short: Training, tmp_path: Path
 ) -> None:
-    job = Job(two_nodes, tmp_path / "run", BATCH, *short.flags, env=short.environment)
+    job = Job(two_nodes, tmp_path / "run", BATCH, *short.flags, env=short.slow(starts=1))
     job.wait_for_steps(8)
     two_nodes.head.run("scontrol", "requeue", str(job.number), env=two_nodes.env)
     job.check_finished(short.undisturbed, starts_again=1)
@@ -275,7 +280,8 @@ def test_a_job_goes_on_after_the_loss_of_a_node(
 ) -> None:
     """First of the node without the batch script, then of the one with it."""
     timeout = ("--distributed.timeout", "10")
-    job = Job(two_nodes, tmp_path / "run", BATCH, *short.flags, *timeout, env=short.environment)
+    env = short.slow(starts=2)
+    job = Job(two_nodes, tmp_path / "run", BATCH, *short.flags, *timeout, env=env)
     for node in reversed(two_nodes.nodes):
         job.wait_for_steps(8)
         lose_and_boot(two_nodes, node, job)

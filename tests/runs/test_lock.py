@@ -312,7 +312,7 @@ def test_train_refuses_a_folder_in_use_and_goes_on_once_its_run_is_dead(tmp_path
     with holder(run) as first:
         begin = time.monotonic()
         before = os.times()
-        refused = train(*arguments, "--resume", "auto")
+        refused = train(*arguments, "--resume", "auto", fork=False)
         after = os.times()
         cpu = after.children_user + after.children_system
         cpu -= before.children_user + before.children_system

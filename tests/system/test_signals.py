@@ -133,7 +133,7 @@ def test_a_signal_during_the_imports_counts(
     output = tmp_path / "run"
     number = getattr(signal, name)
     words = (ROOT / "train.py", *arguments, "--output-dir", output)
-    with Group(*words, processes=2, log=tmp_path / "log") as group:
+    with Group(*words, processes=2, log=tmp_path / "log", fork=False) as group:
         process = psutil.Process(group.processes[rank].pid)
         while not catches(process, number):
             time.sleep(0.002)

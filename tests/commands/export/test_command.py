@@ -364,7 +364,8 @@ def test_ctrl_c_is_no_fault_of_the_library() -> None:
 def test_the_command_prints_its_own_lines_alone(run: Path, tmp_path: Path) -> None:
     """And not those of torch's exporter to ONNX, which is the one that tells much."""
     output = tmp_path / "a.onnx"
-    done = launch("-m", "slowfast_dist", "export", run, "--format", "onnx", "--output", output)
+    words = ("export", run, "--format", "onnx", "--output", output)
+    done = launch("-m", "slowfast_dist", *words, fork=False)
     assert done.returncode == 0 and done.stderr == ""
     about, use = done.stdout.split("\n\nTo use it without slowfast_dist:\n\n")
     first, size, *facts = about.splitlines()

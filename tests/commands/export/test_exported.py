@@ -79,7 +79,7 @@ def test_real_clips_get_the_probabilities_of_torch(
 def test_slowfast_r50_on_real_clips(real_data: Path, tmp_path: Path) -> None:
     """As deep and long as it is, on smaller pictures; what `export` itself measures is looked at,
     too."""
-    data = DataConfig(num_frames=32, sampling_rate=2, short_side=(182, 182), crop_size=160)
+    data = DataConfig(num_frames=32, sampling_rate=2, short_side=(128, 128), crop_size=112)
     some = tmp_path / "some"
     for name in ("kicking", "pointing"):
         (some / name).mkdir(parents=True)
@@ -87,7 +87,7 @@ def test_slowfast_r50_on_real_clips(real_data: Path, tmp_path: Path) -> None:
     make_models(tmp_path / "models", "slowfast_r50", tuple("abcdef"), data, some)
     best = read_best(tmp_path / "models")
     clips = find_clips(best, some).frames
-    assert clips.shape == (2, 32, 160, 160, 3)
+    assert clips.shape == (2, 32, 112, 112, 3)
     expected = open_predictor(tmp_path / "models", mixed_precision="no").probabilities(clips)
     assert expected.max() > 0.2 and np.ptp(expected, axis=0).max() > 1e-3
     for backend in BACKENDS:
