@@ -28,6 +28,9 @@ class DataConfig:
     videos: Path | None = None
     """Folder from which relative paths of a CSV start; none: the CSV's own, and for split.csv of a
     run the videos of that run."""
+    image_fps: fields.ImageRate = None
+    """Images a second of folders of numbered images (jpg, png), each of which is a video, that have
+    no fps.txt; none: every such folder has one."""
     synthetic: bool = False
     """Make the demo's small videos in --data.root if that folder does not exist yet."""
     val_fraction: Annotated[

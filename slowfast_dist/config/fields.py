@@ -105,6 +105,9 @@ CsvStart = Annotated[
 SpatialCrops = Annotated[int, Predicate((1, 3).__contains__), Remedy("give 1 or 3")]
 TemporalViews = Annotated[int, Interval(ge=1, le=MOST_VIEWS)]
 
+ImageRate = Annotated[float | None, Gt(0), Le(MOST_RATE)]
+"""Images a second of a folder of numbered images."""
+
 PixelAspect = Literal["square", "stored"]
 ShortVideos = Literal["repeat-last", "loop"]
 

@@ -20,6 +20,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import counts_frames
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
+from slowfast_dist.data.image_folders import gap_remarks, require_image_rates
 from slowfast_dist.data.listing.columns import CHUNK
 from slowfast_dist.data.listing.folds import Part, hold_out, with_fewer
 from slowfast_dist.data.listing.manifest import (
@@ -133,7 +134,7 @@ def _find_videos(
         if part is not None:
             listing = hold_out(listing, part)
         source = f"--data.root {data.root}"
-        listing, readable, rejected = _probe(listing, "the run's folder", source)
+        listing, readable, rejected = _probe(listing, "the run's folder", source, data)
         listing = usable(listing, readable, "data.root", data.root)
         split = split_videos(listing, data.val_fraction, seed)
         if data.train_fraction < 1:
@@ -145,11 +146,11 @@ def _find_videos(
     assert data.train_dir is not None and data.val_dir is not None
     train, val = list_sides(data, order)
     train, readable, rejected = _probe(
-        train, "the run's folder", f"--data.train-dir {data.train_dir}"
+        train, "the run's folder", f"--data.train-dir {data.train_dir}", data
     )
     train = usable(train, readable, "data.train-dir", data.train_dir)
     val, readable, also_rejected = _probe(
-        val, "the run's folder", f"--data.val-dir {data.val_dir}"
+        val, "the run's folder", f"--data.val-dir {data.val_dir}", data
     )
     val = scorable(val, readable, also_rejected, "data.val-dir", data.val_dir)
     said = (*train.remarks, *val.remarks)
@@ -182,9 +183,10 @@ class LabelledVideos:
 
 def find_labelled_videos(
     root: Path, flag: str, classes: Sequence[str], start: Path | None = None,
-    split: Side | Literal["all"] | None = None,
+    split: Side | Literal["all"] | None = None, data: DataConfig | None = None,
 ) -> LabelledVideos:  # fmt: skip
     """List and probe videos for a model of ``classes``, and leave out what cannot be read.
+    ``data`` (None: the defaults) cuts its clips.
 
     ``split``: which rows of a CSV with a column split count; None: test where there are any, else
     val, else all. A class may be missing, or have no readable video. Raises UserError, naming
@@ -199,13 +201,16 @@ def find_labelled_videos(
     if split is not None and split != "all":
         listing = of_side(listing, split, flag, root)
     listing = labelled_as(listing, classes, flag, root)
-    return replace(readable_videos(listing, root, flag), split=split)
+    return replace(readable_videos(listing, root, flag, data), split=split)
 
 
-def readable_videos(listing: Listing, root: Path, flag: str) -> LabelledVideos:
+def readable_videos(
+    listing: Listing, root: Path, flag: str, data: DataConfig | None = None
+) -> LabelledVideos:
     """The same for videos that are listed already, of which it says what is to be known of the
     list; ``root``, of ``flag``, is what named them."""
-    listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}")
+    data = data or DataConfig()
+    listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}", data)
     log_remarks(listing.remarks)
     return LabelledVideos(scorable(listing, readable, rejected, flag, root).videos, rejected)
 
@@ -224,13 +229,14 @@ def scorable(
 
 
 def _probe(
-    listing: Listing, place: str, source: str
+    listing: Listing, place: str, source: str, data: DataConfig
 ) -> tuple[Listing, NDArray[np.bool_], tuple[tuple[str, str, str], ...]]:
     """The listing with what the probe found, which samples can be read (N,), and what it rejected:
     ``place`` will list that. ``source``: the flag and what it names, for a message."""
     videos = listing.videos
     shown = logger.isEnabledFor(logging.INFO)
-    found = probe_videos(videos, available_cpus(), default_cache(), show_progress=shown)
+    found = probe_videos(videos, available_cpus(), default_cache(), shown, data.image_fps)
+    require_image_rates(found.reasons, videos, source)
     unread = {videos.names[row]: reason for row, reason in sorted(found.reasons.items())}
     rejected = [(name, reason, "probe") for name, reason in unread.items()]
     if rejected:
@@ -243,7 +249,8 @@ def _probe(
     placed = place_segments(videos.probed(found.infos), found.readable, source)
     rejected += [(videos.sample(row), why, "list") for row, why in sorted(placed.reasons.items())]
     listing = replace(
-        listing, videos=placed.videos, remarks=(*listing.remarks, *placed.remarks)
+        listing, videos=placed.videos,
+        remarks=(*listing.remarks, *placed.remarks, *gap_remarks(placed.videos)),
     )
     return listing, found.readable & placed.inside, tuple(rejected)
 

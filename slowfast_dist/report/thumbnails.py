@@ -22,7 +22,7 @@ from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.runs.reading import file_stamp
 from slowfast_dist.runs.run import Run
-from slowfast_dist.runs.videos import data_root, is_below
+from slowfast_dist.runs.videos import data_root, is_below, own_image_rate
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GuardedReader
@@ -116,7 +116,7 @@ def thumbnails_of(
     for name in outside.intersection(waiting):
         done[name] = Thumbnails((), OUTSIDE)
     waiting = [name for name in waiting if name not in outside]
-    infos = _infos(root, waiting, videos)
+    infos = _infos(root, waiting, videos, own_image_rate(run.folder / "models"))
     reader = GuardedReader()
     end = time.monotonic() + limit.total
     try:
@@ -136,18 +136,18 @@ def thumbnails_of(
 
 
 def _infos(
-    root: Path, names: Sequence[str], videos: VideoTable | None
+    root: Path, names: Sequence[str], videos: VideoTable | None, image_fps: float | None
 ) -> dict[str, VideoInfo | str]:
     if videos is not None:
         wanted = set(names)
         samples = enumerate(videos.samples())
         return {name: videos.info(row) for row, name in samples if name in wanted}
     files = {name: _file_of(root, name) for name in names}
-    there = [file for file in dict.fromkeys(files.values()) if (root / file).is_file()]
+    there = [file for file in dict.fromkeys(files.values()) if is_there(root / file)]
     found: dict[str, VideoInfo | str] = {}
     if there:  # as a table below the same root as in training, for which there is a cache
         table = VideoTable(root, Texts.of(there), np.zeros(len(there), np.int32))
-        answers = probe_videos(table, available_cpus(), default_cache(), show_progress=False)
+        answers = probe_videos(table, available_cpus(), default_cache(), False, image_fps)
         found = dict(zip(there, answers, strict=True))
     return {name: found.get(files[name], "it is not there any more") for name in names}
 
@@ -155,7 +155,12 @@ def _infos(
 def _file_of(root: Path, name: str) -> str:
     """The path of a sample, which is called path@start-end where it is a part of a video."""
     path, _, _ = parse_sample_name(name)
-    return name if path == name or (root / name).is_file() else path
+    return name if path == name or is_there(root / name) else path
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or a folder, and no pipe that would be waited for."""
+    return path.is_file() or path.is_dir()
 
 
 def _span(root: Path, name: str, info: VideoInfo) -> tuple[int, int] | None:

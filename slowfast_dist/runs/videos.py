@@ -10,6 +10,7 @@ import numpy as np
 from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.fields import MOST_RATE
 from slowfast_dist.data.listing.columns import Categorical, Texts
 from slowfast_dist.data.listing.manifest import Listing, labelled_as, list_videos, of_side
 from slowfast_dist.data.listing.segments import Segments
@@ -141,6 +142,17 @@ def _places(videos: VideoTable) -> Iterator[str]:
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
         yield os.path.join(folders[folder], file)
+
+
+def own_image_rate(models: Path) -> float | None:
+    """Images a second of the run's folders of images, as its training was told; None where that is
+    not known."""
+    text = given(read_settings(run_of(models) / "config.yaml"), "data.image-fps")
+    try:
+        rate = float(text or "")
+    except ValueError:
+        return None
+    return rate if 0 < rate <= MOST_RATE else None
 
 
 def run_of(models: Path) -> Path:

@@ -24,6 +24,7 @@ from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.fields import PixelAspect
 from slowfast_dist.data.clip_cost import clip_costs
+from slowfast_dist.data.image_folders import gap_of
 from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import VideoTable, count_pictures
 from slowfast_dist.data.probe_cache import default_cache
@@ -73,7 +74,10 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
         done -= _distorted(videos, done, folder, command.pixel_aspect, workers)
         before = len(done)
         todo = [video for video in videos if video.name not in done]
-        infos = _probed(todo, workers, unreadable)
+        infos = _probed(todo, workers, unreadable, command.image_fps)
+        for video in todo:
+            if video.path in infos and (gap := gap_of(video.name, infos[video.path])):
+                print(gap, file=sys.stderr)
         for line in picture_notes(count_pictures(InfoColumns.of(list(infos.values())))):
             print(line, file=sys.stderr)
         todo = [video for video in todo if video.path in infos]
@@ -117,7 +121,7 @@ def _distorted(
     old = [v for v in videos if v.name in done and folder.entries[v.target].version == UNAWARE]
     if not old:
         return set()
-    infos = _probed(old, workers, {})
+    infos = _probed(old, workers, {}, None)
     wrong = {v.name for v in old if v.path not in infos or infos[v.path].pixel_aspect != 1}
     for video in old:
         if video.name not in wrong:
@@ -133,11 +137,11 @@ def _distorted(
 
 
 def _probed(
-    videos: list[Source], workers: int, unreadable: dict[str, str]
+    videos: list[Source], workers: int, unreadable: dict[str, str], image_fps: float | None
 ) -> dict[Path, VideoInfo]:
     """What those hold that can be read; the others join the ``unreadable``."""
     table = VideoTable.of_paths([video.path for video in videos])
-    found = probe_videos(table, workers, default_cache(), show_progress=True)
+    found = probe_videos(table, workers, default_cache(), True, image_fps)
     unreadable |= {videos[row].name: reason for row, reason in found.reasons.items()}
     pairs = zip(videos, found, strict=True)
     return {video.path: info for video, info in pairs if isinstance(info, VideoInfo)}
@@ -162,7 +166,7 @@ def _transcode(
     parts = str(folder.parts)
     answers = map_in_children(
         transcode_or_reason, by_path, workers, limit, folder=parts, short_side=command.short_side,
-        pixel_aspect=command.pixel_aspect,
+        pixel_aspect=command.pixel_aspect, image_fps=command.image_fps,
     )  # fmt: skip
     with closing(answers):
         for path, answer in over_files(answers, len(videos), "preparing"):

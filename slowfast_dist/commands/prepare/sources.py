@@ -14,6 +14,7 @@ from slowfast_dist.data.listing.manifest import list_folder
 from slowfast_dist.data.probing import BYTES_PER_SECOND
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.system.workers.pool import map_in_children
+from slowfast_dist.video.images.listing import stamp_of
 from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, sha256_or_nothing
 
 UNAWARE = 1
@@ -68,11 +69,13 @@ def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> 
     names, videos = target_names([*paths]), []
     for name, path in paths.items():
         try:
-            status = path.stat()
+            stamp = stamp_of(path)
         except OSError as error:
             unreadable[name] = error.strerror or str(error)
             continue
-        stamp = status.st_size, status.st_mtime_ns
+        if stamp is None:
+            unreadable[name] = "neither a file nor a folder of images"
+            continue
         videos.append(Source(path, name, names[name], tuple(rows[name]), *stamp))
     return videos
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import stat
 from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Texts
 from slowfast_dist.data.listing.scan import FileRows, Files
 from slowfast_dist.system.text import few
+from slowfast_dist.video.images.listing import Stamp, stamp_of
 
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
@@ -142,11 +142,10 @@ class _Finder:
                     row.line,
                 )
         try:
-            status = _file_status(path)
+            stamp = _stamp(path)
         except OSError as error:
             raise table.wrong(f"cannot be read ({error.strerror})", row.line) from None
-        stamp = (-1, -1) if status is None else (status.st_size, status.st_mtime_ns)
-        file = _File(len(self._known), name.encode(), *stamp)
+        file = _File(len(self._known), name.encode(), *(stamp or (-1, -1)))
         self._known[name] = file
         return file
 
@@ -164,14 +163,14 @@ def _refuse_twice(files: Files, table: Table) -> None:
         raise table.wrong(f"{name} stands in line {first} already; delete one", second)
 
 
-def _file_status(path: str) -> os.stat_result | None:
-    """None where there is no file. Raises OSError where that cannot be known."""
+def _stamp(path: str) -> Stamp | None:
+    """None where there is neither a file nor a folder of images. Raises OSError where that cannot
+    be known."""
     try:
-        status = os.stat(path)
+        return stamp_of(path)
     except ValueError:  # a name with a null character
         return None
     except OSError as error:
         if error.errno not in _NO_FILE:
             raise
         return None
-    return status if stat.S_ISREG(status.st_mode) else None
