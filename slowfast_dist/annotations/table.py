@@ -8,8 +8,16 @@ from typing import IO, Any, Literal, NamedTuple, get_args
 
 from slowfast_dist.annotations.columns import COLUMNS, Columns, columns_of, plain_name
 from slowfast_dist.annotations.labels import Remark
-from slowfast_dist.annotations.segments import parse_time, seconds_text
+from slowfast_dist.annotations.segments import (
+    BOX,
+    NO_BOX,
+    BoxError,
+    parse_box,
+    parse_time,
+    seconds_text,
+)
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.fields import is_fraction
 from slowfast_dist.system.text import clean, few
 
 Side = Literal["train", "val", "test"]
@@ -36,7 +44,8 @@ _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 class Row(NamedTuple):
     """``path`` as it is written, ``label``, the number of the ``line`` that they begin in, its
     ``side`` (None without a column split), its ``group`` ("" for that of its file), the seconds
-    from ``start`` to ``end`` (None: the whole video), and its ``subject`` ("" without one)."""
+    from ``start`` to ``end`` (None: the whole video), its ``subject`` ("" without one), and its
+    ``box``, a region of interest (NO_BOX: the whole picture)."""
 
     line: int
     path: str
@@ -46,6 +55,7 @@ class Row(NamedTuple):
     start: float | None = None
     end: float | None = None
     subject: str = ""
+    box: tuple[float, float, float, float] = NO_BOX
 
 
 class Table:
@@ -62,6 +72,7 @@ class Table:
         """Whether its columns are those of a run's split.csv; known with the first row."""
         self._unused: list[str] = []
         self._spelled: dict[str, Side] = {}
+        self._boxes = [0, 0]  # of regions of interest in pixels, and in fractions
 
     def __iter__(self) -> Iterator[Row]:
         lines = self.path.suffix.lower() == ".jsonl"
@@ -80,7 +91,15 @@ class Table:
             named = f"column{'s' * (not one)} {few(self._unused, 6, quoted=True)} of {self.path}"
             yield Remark(
                 "warning", "unused-columns", f"{named} {'is' if one else 'are'} not used",
-                "only path, label (or class), start, end, split, group and subject are",
+                "only path, label (or class), start, end, split, group, subject and x,y,w,h are",
+            )  # fmt: skip
+        pixels, fractions = self._boxes
+        if fractions:
+            of = f"{fractions} of {pixels + fractions}" if pixels else "all"
+            yield Remark(
+                "info", "box-fractions",
+                f"{self.path}: x,y,w,h of {of} regions of interest are fractions of the picture, "
+                "as none is above 1",
             )  # fmt: skip
         if self._spelled:
             read = [f"{word!r} is taken as {side}" for word, side in self._spelled.items()]
@@ -213,7 +232,24 @@ class Table:
         start, end = self._times(row, columns, line)
         group = row[place["group"]] if "group" in place else ""
         subject = row[place["subject"]] if "subject" in place else ""
-        return Row(line, path, label, side, group, start, end, subject)
+        box = self._box(row, columns, line)
+        return Row(line, path, label, side, group, start, end, subject, box)
+
+    def _box(
+        self, row: list[str], columns: Columns, line: int
+    ) -> tuple[float, float, float, float]:
+        place = columns.place
+        cells = [row[place[name]] if name in place else "" for name in BOX]
+        try:
+            box = parse_box(cells)
+        except BoxError as error:
+            what = str(error)
+            if error.column not in place:
+                what = f"there is no column {error.column}: a region of interest is x,y,w,h"
+            raise self.wrong(clean(what), line) from None
+        if box is not NO_BOX:
+            self._boxes[int(is_fraction(box))] += 1
+        return box
 
     def _times(
         self, row: list[str], columns: Columns, line: int

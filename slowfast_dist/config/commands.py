@@ -142,6 +142,9 @@ class Predict:
     image_fps: Annotated[
         fields.ImageRate, as_training("data.image-fps", "; none: as the run's own")
     ] = None
+    crop_box: fields.CropBox = None
+    """Region of interest x y w h of every video, in place of the run's own (--data.crop-box of the
+    training), as for a model that was trained on a list's columns x,y,w,h; none: the run's own."""
     segments: bool = False
     """Slide a window over each video and tell what happens when: segments with start, end, class
     and confidence, and a timeline picture."""

@@ -104,6 +104,8 @@ class VideoSet:
                 digest.update(some)
             if side.segments is not None and side.segments.any_part:
                 digest.update(side.segments.bounds.tobytes())
+            if side.segments is not None and side.segments.boxes is not None:
+                digest.update(side.segments.boxes.tobytes())
             digest.update(b"\n")
         return digest.hexdigest()
 
@@ -246,7 +248,7 @@ def _probe(
             f"{len(rejected)} of {files} videos cannot be read and are left out, as {name}: "
             f"{reason} (unreadable_videos.csv in {place} lists them)"
         )
-    placed = place_segments(videos.probed(found.infos), found.readable, source)
+    placed = place_segments(videos.probed(found.infos), found.readable, source, data.crop_box)
     rejected += [(videos.sample(row), why, "list") for row, why in sorted(placed.reasons.items())]
     listing = replace(
         listing, videos=placed.videos,

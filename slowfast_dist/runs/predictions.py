@@ -3,13 +3,21 @@
 import csv
 from collections.abc import Sequence
 from io import StringIO
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.annotations.segments import EXTRA, sample_name
+from slowfast_dist.annotations.segments import (
+    BOX,
+    EXTRA,
+    NO_BOX,
+    extra_columns,
+    parse_box,
+    sample_name,
+)
 from slowfast_dist.metrics.scores import predicted, softmax
 from slowfast_dist.metrics.summary import Predictions
 from slowfast_dist.system.files import atomic_write
@@ -22,17 +30,18 @@ def write_predictions(
     labels: NDArray[Any],
     logits: NDArray[Any],
     classes: Sequence[str],
-    extra: Sequence[tuple[str, str, str]] | None = None,
+    extra: Sequence[tuple[str, ...]] | None = None,
     safe: bool = False,
 ) -> None:
     """Write, atomically, a CSV of path,label,prediction,prob_<class>...: one row a sample.
 
     ``names`` are the paths below the data's root, ``labels`` (N,) and ``logits`` (N, K);
-    ``extra``: of parts of videos start, end and subject, columns behind the prediction. The
+    ``extra``: of parts of videos start, end and subject, and perhaps x, y, w and h of a region of
+    interest, columns behind the prediction. The
     probabilities have all their digits: metrics and loss computed again from them agree to 1e-9.
     ``safe``: for spreadsheets, as `for_spreadsheets` has it; `read_predictions` is for the others.
     """
-    columns = () if extra is None else EXTRA
+    columns = () if extra is None else extra_columns(extra) or EXTRA
     header = ["path", "label", "prediction", *columns, *(f"prob_{name}" for name in classes)]
     if safe:
         names, classes = [list(map(for_spreadsheets, texts)) for texts in (names, classes)]
@@ -41,7 +50,7 @@ def write_predictions(
     with atomic_write(path, "w", "surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        cells = [()] * len(names) if extra is None else extra
+        cells: Sequence[tuple[str, ...]] = [()] * len(names) if extra is None else extra
         rows = zip(names, labels, predictions, cells, probabilities, strict=True)
         for name, label, prediction, more, row in rows:
             writer.writerow([name, classes[label], classes[prediction], *more, *row.tolist()])
@@ -57,21 +66,25 @@ def read_predictions(path: Path) -> Predictions:
         header, *rows = csv.reader(StringIO(text, newline=""), strict=True)
         if header[:3] != ["path", "label", "prediction"]:
             raise ValueError("its columns are not path,label,prediction,prob_...")
-        first = 3 + len(EXTRA) * (tuple(header[3 : 3 + len(EXTRA)]) == EXTRA)
+        extra = (*EXTRA, *BOX)
+        if tuple(header[3 : 3 + len(extra)]) != extra:
+            extra = EXTRA if tuple(header[3 : 3 + len(EXTRA)]) == EXTRA else ()
+        first = 3 + len(extra)
         classes = [name.removeprefix("prob_") for name in header[first:]]
         numbers = {name: index for index, name in enumerate(classes)}
         labels = np.array([numbers[row[1]] for row in rows], np.int64)
         probabilities = np.array([row[first:] for row in rows], np.float64)
-        names = [row[0] if first == 3 else _sample(*row[:6]) for row in rows]
+        names = [row[0] if first == 3 else _sample(row[0], *row[3:first]) for row in rows]
     except (csv.Error, KeyError, IndexError, ValueError) as error:
         raise ValueError(f"{path}: is damaged ({error})") from None
     shape = len(rows), len(classes)
     return Predictions.from_probabilities(names, labels, probabilities.reshape(shape), classes)
 
 
-def _sample(path: str, _label: str, _prediction: str, start: str, end: str, _: str) -> str:
-    """Raises ValueError for times that are none."""
-    return sample_name(path, float(start), float(end)) if start else path
+def _sample(path: str, start: str, end: str, _subject: str, *box: str) -> str:
+    """Raises ValueError for times or a region of interest that are none."""
+    bounds = (float(start), float(end)) if start else (nan, nan)
+    return sample_name(path, *bounds, parse_box(box) if box else NO_BOX)
 
 
 def find_predictions(path: Path) -> Predictions | None:

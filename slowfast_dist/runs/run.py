@@ -8,7 +8,14 @@ from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slowfast_dist.annotations.segments import EXTRA, parse_time, sample_name
+from slowfast_dist.annotations.segments import (
+    BOX,
+    EXTRA,
+    NO_BOX,
+    parse_box,
+    parse_time,
+    sample_name,
+)
 from slowfast_dist.metrics.scores import MACRO_CLASSES, over_classes
 from slowfast_dist.metrics.summary import Summary
 from slowfast_dist.runs.history import History, read_history
@@ -183,7 +190,8 @@ def read_split(path: Path) -> Split:
 
 
 class SplitRow(NamedTuple):
-    """A row of split.csv; ``start`` and ``end`` in seconds, NaN for a whole video."""
+    """A row of split.csv; ``start`` and ``end`` in seconds, NaN for a whole video; ``box``: its
+    region of interest."""
 
     path: str
     label: str
@@ -192,11 +200,12 @@ class SplitRow(NamedTuple):
     start: float
     end: float
     subject: str
+    box: tuple[float, float, float, float] = NO_BOX
 
     @property
     def sample(self) -> str:
         """What it is called: path@start-end where it is a part of a video."""
-        return sample_name(self.path, self.start, self.end)
+        return sample_name(self.path, self.start, self.end, self.box)
 
 
 def read_split_rows(path: Path) -> list[SplitRow]:
@@ -206,10 +215,12 @@ def read_split_rows(path: Path) -> list[SplitRow]:
         return [SplitRow(name, label, side, group, nan, nan, "")
                 for name, label, side, group in whole]  # fmt: skip
     rows = []
-    for name, label, side, group, start, end, subject in read_table(path, (*SPLIT, *EXTRA)):
+    parts = read_table(path, (*SPLIT, *EXTRA)) or read_table(path, (*SPLIT, *EXTRA, *BOX))
+    for name, label, side, group, start, end, subject, *cells in parts:
         with suppress(ValueError):
             first, last = (parse_time(start), parse_time(end)) if start else (nan, nan)
-            rows.append(SplitRow(name, label, side, group, first, last, subject))
+            box = parse_box(cells) if cells else NO_BOX
+            rows.append(SplitRow(name, label, side, group, first, last, subject, box))
     return rows
 
 

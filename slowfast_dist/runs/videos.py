@@ -98,10 +98,13 @@ def _segments(rows: Sequence[SplitRow]) -> Segments | None:
     """None where all are whole videos."""
     bounds = np.array([(row.start, row.end) for row in rows])
     subjects = Categorical.of(row.subject for row in rows)
-    if np.isnan(bounds).all() and not any(subjects):
+    boxes = np.array([row.box for row in rows])
+    has_boxes = not np.isnan(boxes).all()
+    if np.isnan(bounds).all() and not any(subjects) and not has_boxes:
         return None
     files = Categorical.of(row.path for row in rows).codes
-    return Segments(files, bounds, subjects=subjects if any(subjects) else None)
+    told = subjects if any(subjects) else None
+    return Segments(files, bounds, subjects=told, boxes=boxes if has_boxes else None)
 
 
 def trained_on(models: Path, videos: VideoTable) -> int:

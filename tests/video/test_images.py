@@ -1,4 +1,4 @@
-"""A folder of numbered images is a video: their own pixels, in natural order, at their own times."""
+"""A folder of numbered images is a video: their own pixels, in natural order, at their times."""
 
 import io
 from collections.abc import Sequence

@@ -32,6 +32,7 @@ from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.images.listing import stamp_of
 from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.views import region_of
 
 FIRST_FILES, MAX_FILES = 16, 1024
 """Files that are probed at once before they are scored, the first time and at most, four times as
@@ -120,6 +121,7 @@ class SeenVideos:
         self._pictures: PictureCounts | None = None
         self._names: list[str] = []
         self._gaps: list[str] = []
+        self._cut: list[str] = []
         self._longer, self._unseen, self._example = 0, 0.0, ""
 
     def add(self, name: str, info: VideoInfo) -> None:
@@ -129,6 +131,9 @@ class SeenVideos:
         self._pictures = self._pictures + pictures if self._pictures else pictures
         self._names.append(name)
         self._gaps += [gap for gap in [gap_of(name, info)] if gap]
+        box = self._predictor.best.data.crop_box
+        if box is not None and region_of(box, info.height, info.width, info.pixel_aspect)[1]:
+            self._cut.append(name)
         part = None if self._whole else seen_part(self._predictor, info, self._views)
         if part is None:
             return
@@ -148,6 +153,11 @@ class SeenVideos:
         lines = best.picture_notes(self._pictures) if self._pictures else []
         lines += best.rate_notes(rates, self._names.__getitem__)
         lines += self._gaps
+        if self._cut:
+            lines.append(
+                f"the region of interest reaches beyond the picture of {len(self._cut)} of {total} "
+                f"videos, as {self._cut[0]}, and is cut there"
+            )
         if self._longer:
             which = f"{self._longer} of {total} videos are longer than what was looked at, as "
             lines.append(

@@ -10,15 +10,18 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from slowfast_dist.annotations.segments import BOX
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, open_folder
 from slowfast_dist.commands.prepare.sources import (
     TIME_LIMIT,
     UNAWARE,
     Source,
     done_before,
+    has_pixel_boxes,
     list_sources,
     refuse_others,
     refuse_overlap,
+    with_fractions,
 )
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import RunError
@@ -87,6 +90,12 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
             if video.name in unreadable:
                 folder.remove(video.target)
         prepared = [video for video in videos if video.name in done]
+        if boxed := [video for video in prepared if has_pixel_boxes(video)]:
+            known = _probed(boxed, workers, {}, command.image_fps)
+            prepared = with_fractions(prepared, known)
+            print(f"regions of interest of {len(boxed)} videos are in pixels; the new list has "
+                  "them as fractions of the picture, as its copies have other sizes",
+                  file=sys.stderr)  # fmt: skip
         _write_lists(root, out, prepared, unreadable)
         if not prepared:
             raise RunError(
@@ -211,7 +220,7 @@ def _write_lists(root: Path, out: Path, prepared: list[Source], unreadable: dict
 
 _COLUMNS = {
     "label": "label", "start": "start", "end": "end", "split": "side", "group": "group",
-    "subject": "subject",
+    "subject": "subject", **dict(zip(BOX, BOX, strict=True)),
 }  # fmt: skip
 """Columns of the list beside the path, and the fields of `Listed` that they hold."""
 
@@ -220,7 +229,7 @@ def _write_json_lines(path: Path, head: Sequence[str], rows: Sequence[Sequence[s
     with atomic_write(path, "w") as file:
         for row in rows:
             cells = {
-                name: float(cell) if name in ("start", "end") else cell
+                name: float(cell) if name in ("start", "end", *BOX) else cell
                 for name, cell in zip(head, row, strict=True)
                 if cell
             }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark
-from slowfast_dist.annotations.segments import EXTRA
+from slowfast_dist.annotations.segments import EXTRA, extra_columns
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import CHUNK
 from slowfast_dist.data.listing.manifest import Listing
@@ -265,15 +265,17 @@ def _draw(labels: Labels, groups: Groups, val_fraction: float, state: int) -> tu
 
 
 def write_split(path: Path, classes: Sequence[str], train: VideoTable, val: VideoTable) -> None:
-    """Write split.csv, path,class,split,group and, of parts of videos, start,end,subject,
-    atomically."""
+    """Write split.csv, path,class,split,group and, of parts of videos, start,end,subject, and
+    x,y,w,h where any has a region of interest, atomically."""
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
         if train.segments is not None:
-            writer.writerow(("path", "class", "split", "group", *EXTRA))
-            for side, videos in (("train", train), ("val", val)):
+            sides = [("train", train, train.extra() or []), ("val", val, val.extra() or [])]
+            columns = extra_columns([cells for _, _, some in sides for cells in some[:1]])
+            writer.writerow(("path", "class", "split", "group", *(columns or EXTRA)))
+            for side, videos, cells in sides:
                 known = zip(videos.names, videos.labels, videos.group_names(), strict=True)
-                for (name, label, group), extra in zip(known, videos.extra() or [], strict=True):
+                for (name, label, group), extra in zip(known, cells, strict=True):
                     writer.writerow((name, classes[label], side, group, *extra))
             return
         writer.writerow(("path", "class", "split", "group"))
