@@ -37,6 +37,7 @@ class CheckData:
         fields.ClipRate, as_training("data.frame-rate", "; as the preset finetune")
     ] = 30.0
     crop_size: Annotated[_Pixels, as_training("data.crop-size")] = 224
+    crop_box: Annotated[fields.CropBox, as_training("data.crop-box")] = None
     pixel_aspect: Annotated[fields.PixelAspect, as_training("data.pixel-aspect")] = "square"
     flip: Annotated[bool, as_training("data.flip")] = True
     full: bool = False

@@ -47,7 +47,8 @@ def gap_remarks(videos: VideoTable) -> Iterator[Remark]:
 def gap_text(folders: int, numbers: int, name: str, most: int) -> str:
     """``folders`` of images lack so many ``numbers``, ``name`` the ``most``."""
     if folders == 1:
-        return f"{name}: {numbers} numbers are missing between its images"
+        lacks = "1 number is" if numbers == 1 else f"{numbers} numbers are"
+        return f"{name}: {lacks} missing between its images"
     return (
         f"{folders} folders of images lack {numbers} numbers between their images, {name} the most "
         f"({most})"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark
-from slowfast_dist.annotations.segments import NO_BOX, box_cells, seconds_text
+from slowfast_dist.annotations.segments import box_cells, seconds_text
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.segments import (
     CUT,
@@ -19,7 +19,7 @@ from slowfast_dist.data.listing.segments import (
     overlap_remark,
 )
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.video.views import Box, region_of
+from slowfast_dist.video.views import Box, region_of, used_aspect
 
 MOST_OUTSIDE = 0.5
 """Share of the segments that may lie outside of their files: more are no slip of a few rows, but
@@ -64,38 +64,50 @@ def _check_boxes(
     """Which rows have a region of interest that reaches beyond the picture, and what is to be said
     of them. Raises UserError for one outside of it."""
     segments = videos.segments
-    boxes = None if segments is None else segments.boxes
-    if boxes is None and crop_box is None:
+    if crop_box is None and (segments is None or segments.boxes is None):
         return np.empty(0, np.int64), []
-    beyond = list[int]()
+    assert videos.infos is not None
+    height, width, stated = (
+        videos.infos.columns[name].tolist() for name in ("height", "width", "stated_aspect")
+    )
+    beyond, known = list[int](), dict[tuple[Box, int, int, float], bool]()
     for row in np.flatnonzero(readable).tolist():
-        box = NO_BOX if segments is None else segments.box(row)
-        own = not isnan(box[0])
-        if not own and crop_box is None:
+        box = crop_box if segments is None or isnan(segments.box(row)[0]) else segments.box(row)
+        if box is None:
             continue
-        info = videos.info(row)
-        try:
-            shown = box if own or crop_box is None else crop_box
-            if region_of(shown, info.height, info.width, info.pixel_aspect)[1]:
-                beyond.append(row)
-        except ValueError as error:
-            named = ",".join(box_cells(shown))
-            place = f"{where}: {videos.names[row]}: x,y,w,h {named}"
-            if not own:
-                flag = "data.crop-box" if where.startswith("--data.") else "crop-box"
-                place = f"--{flag} {named.replace(',', ' ')}: {videos.names[row]}: it"
-            elif segments is not None and segments.lines is not None:
-                line = segments.lines[row]
-                place = f"{where}, line {line}: {videos.names[row]}: x,y,w,h {named}"
-            raise UserError(f"{place} {error}; correct it") from None
-    if not beyond:
-        return np.array(beyond, np.int64), []
-    return np.array(beyond, np.int64), [Remark(
-        "warning", "boxes-cut",
-        f"{len(beyond)} of {len(videos)} regions of interest reach beyond their pictures and are "
-        f"cut there, as {videos.sample(beyond[0])}",
-        "harmless where it is little; are they of pictures of another size?",
-    )]  # fmt: skip
+        key = box, height[row], width[row], used_aspect(stated[row])
+        if key not in known:
+            try:
+                known[key] = region_of(*key)[1]
+            except ValueError as error:
+                own = segments is not None and not isnan(segments.box(row)[0])
+                raise _outside(videos, row, box, own, where, error) from None
+        if known[key]:
+            beyond.append(row)
+    said = []
+    if beyond:
+        said.append(Remark(
+            "warning", "boxes-cut",
+            f"{len(beyond)} of {len(videos)} regions of interest reach beyond their pictures and "
+            f"are cut there, as {videos.sample(beyond[0])}",
+            "harmless where it is little; are they of pictures of another size?",
+        ))  # fmt: skip
+    return np.array(beyond, np.int64), said
+
+
+def _outside(
+    videos: VideoTable, row: int, box: Box, own: bool, where: str, error: ValueError
+) -> UserError:
+    """Of a row whose region of interest, its ``own`` or that of all, holds no pixel."""
+    segments, named = videos.segments, ",".join(box_cells(box))
+    if not own:
+        flag = "--data.crop-box" if where.startswith("--data.") else "the run's crop_box"
+        return UserError(
+            f"{flag} {named.replace(',', ' ')}: {videos.names[row]}: it {error}; correct it"
+        )
+    if segments is not None and segments.lines is not None:
+        where += f", line {segments.lines[row]}"
+    return UserError(f"{where}: {videos.names[row]}: x,y,w,h {named} {error}; correct it")
 
 
 def _place(videos: VideoTable, readable: NDArray[np.bool_], where: str) -> Placed:

@@ -14,8 +14,9 @@ from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing
-from slowfast_dist.data.dataset import EvaluationClips, ViewKey
+from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.loaders import find_videos
+from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.video.images.listing import stamp_of
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.child_modules import not_importable
@@ -51,8 +52,8 @@ def test_class_folders_lists_and_inputs_find_them(
     found = find_videos(data, 0)
     names = sorted([*found.train.names, *found.val.names])
     assert names == ["run/a", "run/b", "sit/d", "sit/deep/c"]
-    [gap] = [remark.summary for remark in found.remarks if remark.kind == "image-gaps"]
-    assert gap == "sit/d: 1 numbers are missing between its images"
+    [gap] = [remark.what for remark in found.remarks if remark.kind == "image-gaps"]
+    assert gap == "sit/d: 1 number is missing between its images"
     clips = EvaluationClips(found.val, data)
     frames = clips[ViewKey(0, 0)].frames
     assert frames is not None and frames.shape == (4, 3, 16, 16)
@@ -96,8 +97,8 @@ def test_what_changes_tells_and_a_video_beside_images_wins(root: Path) -> None:
         find_videos(replace(SMALL, root=root), 0)
     found = find_videos(replace(SMALL, root=root, image_fps=10.0), 0)
     assert [name for name, *_ in found.rejected] == ["run/a/clip.mp4"]
-    [skipped] = [remark.summary for remark in found.remarks if remark.kind == "skipped"]
-    assert "11 files skipped: .png (8), .jpg (3)" in skipped.replace("12", "11")
+    [skipped] = [remark.what for remark in found.remarks if remark.kind == "skipped"]
+    assert "11 files skipped: .png (8), .jpg (3)" in skipped
     for name in ("run", "sit"):
         for path in sorted((root / name).rglob("*.*")):
             path.rename(root / name / f"{path.parent.name}{path.name}")

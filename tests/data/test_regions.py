@@ -14,10 +14,11 @@ from slowfast_dist.config.checks import validate
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, EvaluationConfig
-from slowfast_dist.data.dataset import ClipKey, EvaluationClips, TrainingClips, ViewKey
+from slowfast_dist.data.dataset import EvaluationClips, TrainingClips
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.split import split_videos, write_split
 from slowfast_dist.data.loaders import find_labelled_videos, find_videos
+from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.runs.predictions import read_predictions, write_predictions
 from slowfast_dist.runs.run import read_split_names
 from slowfast_dist.video.probe import probe_file
@@ -83,7 +84,7 @@ def test_each_row_shows_its_own_part_of_the_picture(root: Path) -> None:
 def test_lists_name_and_keep_regions_and_files_stay_on_one_side(root: Path, tmp_path: Path) -> None:
     data = replace(SMALL, root=table(root, *BOXES), val_fraction=0.4)
     found = find_videos(data, seed=0)
-    said = {remark.kind: remark.summary for remark in found.remarks}
+    said = {remark.kind: remark.what for remark in found.remarks}
     assert "1 of 6 regions of interest reach beyond" in said["boxes-cut"]
     assert "x,y,w,h of 1 of 5 regions of interest are fractions" in said["box-fractions"]
     assert "overlapping-segments" not in said  # two animals in one picture

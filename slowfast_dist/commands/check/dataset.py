@@ -174,7 +174,8 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
             listing.videos, workers, default_cache(), True, command.image_fps
         )
         parts = place_segments(
-            listing.videos.probed(found.infos), found.readable, f"{flag} {place}"
+            listing.videos.probed(found.infos), found.readable, f"{flag} {place}",
+            command.crop_box,
         )
         placed.append(parts)
         gaps += gap_remarks(parts.videos)
