@@ -98,7 +98,7 @@ def test_what_changes_tells_and_a_video_beside_images_wins(root: Path) -> None:
     found = find_videos(replace(SMALL, root=root, image_fps=10.0), 0)
     assert [name for name, *_ in found.rejected] == ["run/a/clip.mp4"]
     [skipped] = [remark.what for remark in found.remarks if remark.kind == "skipped"]
-    assert "11 files skipped: .png (8), .jpg (3)" in skipped
+    assert "12 files skipped: .png (8), .jpg (3), .txt (1)" in skipped
     for name in ("run", "sit"):
         for path in sorted((root / name).rglob("*.*")):
             path.rename(root / name / f"{path.parent.name}{path.name}")
