@@ -259,13 +259,14 @@ class VideoProperties:
     """Whether it is partly transparent; alpha is dropped."""
 
 
-def probe(path: str | Path) -> VideoProperties:
-    """What a video file holds.
+def probe(path: str | Path, image_fps: float | None = None) -> VideoProperties:
+    """What a video holds, a file or a folder of numbered images, of which ``image_fps`` are shown a
+    second where it has no fps.txt.
 
     All packets are scanned and a few frames decoded, or all where only that tells the count, in
     this process. Raises UserError for a file that cannot be read.
     """
-    info = _probed(Path(path))
+    info = _probed(Path(path), image_fps)
     return VideoProperties(
         info.frames, info.fps, info.shown_width, info.height, info.pixel_aspect, info.light,
         info.interlaced, info.alpha,
@@ -276,7 +277,8 @@ def read_frames(
     path: str | Path, indices: Sequence[int] | NDArray[np.integer[Any]],
     pixel_aspect: Literal["square", "stored"] = "square",
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """The frames of a video file at ``indices``: uint8 (T, H, W, 3), RGB, upright.
+    """The frames of a video, a file or a folder of images, at ``indices``: uint8 (T, H, W, 3), RGB,
+    upright.
 
     ``indices`` (T,) count from 0, in any order, also repeated; `probe` says how many frames there
     are. Frame i is the i-th of a decode from the beginning, to the bit, also where it is sought.
@@ -289,7 +291,7 @@ def read_frames(
     path, wanted = Path(path), np.asarray(indices)
     if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
         raise UserError(f"{path}: indices {indices!r}: give a list of whole numbers")
-    info = _probed(path)
+    info = _probed(path, 1.0)  # frames are asked for by number
     missing = wanted[(wanted < 0) | (wanted >= info.frames)]
     if missing.size:
         raise UserError(f"{path}: index {missing[0]}: give numbers from 0 to {info.frames - 1}")
@@ -305,12 +307,14 @@ def read_frames(
     return np.stack([square_pixels(frame, width) for frame in frames])
 
 
-def _probed(path: Path) -> reader.VideoInfo:
+def _probed(path: Path, image_fps: float | None) -> reader.VideoInfo:
     with _unreadable_as_user_error():
         try:
             status = path.stat()
         except (OSError, ValueError) as error:  # a ValueError of a null character
             raise DecodeError(path, getattr(error, "strerror", None) or str(error)) from error
+        if stat.S_ISDIR(status.st_mode):
+            return probe_file(path, image_fps)
         if not stat.S_ISREG(status.st_mode):  # a read of a pipe or a device may never end
             raise DecodeError(path, "is no file")
         return _probe_unchanged(path.absolute(), status.st_size, status.st_mtime_ns)

@@ -153,7 +153,7 @@ def test_what_cannot_be_read_is_one_line(videos: Videos, tmp_path: Path) -> None
     half.write_bytes(path.read_bytes()[:2000])
     for bad, words in (
         ("nothing.mp4", "No such file"), ("text.mp4", "text file, not a video"),
-        (".", "is no file"), ("pipe.mp4", "is no file"), ("half.mp4", "cut off"),
+        (".", "is no video"), ("pipe.mp4", "is no file"), ("half.mp4", "cut off"),
         ("nu\0ll", "null"),
     ):  # fmt: skip
         for read in (slowfast_dist.probe, lambda path: slowfast_dist.read_frames(path, [0])):

@@ -268,11 +268,13 @@ def test_an_annotated_copy_has_square_pixels(wide: Path, tmp_path: Path) -> None
 
 def test_thumbnails_and_excerpts_are_for_people(wide: Path, tmp_path: Path) -> None:
     from slowfast_dist.report import thumbnails
+    from slowfast_dist.video.views import Region
 
     info = probe_file(wide)
     assert thumbnail_size(info.shown_width, info.height) == (176, 99)
     reader = GuardedReader()
-    drawn = thumbnails._draw(reader, wide, info, np.array([0, 9]), ())
+    whole = Region(0, 0, info.height, info.width)
+    drawn = thumbnails._draw(reader, wide, info, np.array([0, 9]), (), whole)
     for jpeg in drawn.pictures:
         drawing = Image.open(BytesIO(jpeg))
         assert drawing.size == (176, 99)

@@ -14,8 +14,16 @@ from slowfast_dist.annotations.columns import (
     plain_name,
 )
 from slowfast_dist.annotations.labels import Remark
-from slowfast_dist.annotations.segments import parse_time, seconds_text
+from slowfast_dist.annotations.segments import (
+    BOX,
+    NO_BOX,
+    BoxError,
+    parse_box,
+    parse_time,
+    seconds_text,
+)
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.fields import is_fraction
 from slowfast_dist.metrics.cells import SEPARATOR, parted
 from slowfast_dist.system.text import clean, few
 
@@ -45,7 +53,8 @@ class Row(NamedTuple):
     """``path`` as it is written, ``label`` (of several classes each once, sorted, with SEPARATOR
     between them; "" for none of them), the number of the ``line`` that they begin in, its
     ``side`` (None without a column split), its ``group`` ("" for that of its file), the seconds
-    from ``start`` to ``end`` (None: the whole video), and its ``subject`` ("" without one)."""
+    from ``start`` to ``end`` (None: the whole video), its ``subject`` ("" without one), and its
+    ``box``, a region of interest (NO_BOX: the whole picture)."""
 
     line: int
     path: str
@@ -55,6 +64,7 @@ class Row(NamedTuple):
     start: float | None = None
     end: float | None = None
     subject: str = ""
+    box: tuple[float, float, float, float] = NO_BOX
 
 
 class Table:
@@ -78,6 +88,7 @@ class Table:
         self._empty: int | None = None  # the first line without a label
         self._unused: list[str] = []
         self._spelled: dict[str, Side] = {}
+        self._boxes = [0, 0]  # of regions of interest in pixels, and in fractions
 
     def __iter__(self) -> Iterator[Row]:
         lines = self.path.suffix.lower() == ".jsonl"
@@ -98,7 +109,15 @@ class Table:
             named = f"column{'s' * (not one)} {few(self._unused, 6, quoted=True)} of {self.path}"
             yield Remark(
                 "warning", "unused-columns", f"{named} {'is' if one else 'are'} not used",
-                "only path, label (or class), start, end, split, group and subject are",
+                "only path, label (or class), start, end, split, group, subject and x,y,w,h are",
+            )  # fmt: skip
+        pixels, fractions = self._boxes
+        if fractions:
+            of = f"{fractions} of {pixels + fractions}" if pixels else "all"
+            yield Remark(
+                "info", "box-fractions",
+                f"{self.path}: x,y,w,h of {of} regions of interest are fractions of the picture, "
+                "as none is above 1",
             )  # fmt: skip
         if self._spelled:
             read = [f"{word!r} is taken as {side}" for word, side in self._spelled.items()]
@@ -244,7 +263,24 @@ class Table:
         start, end = self._times(row, columns, line)
         group = row[place["group"]] if "group" in place else ""
         subject = row[place["subject"]] if "subject" in place else ""
-        return Row(line, path, label, side, group, start, end, subject)
+        box = self._box(row, columns, line)
+        return Row(line, path, label, side, group, start, end, subject, box)
+
+    def _box(
+        self, row: list[str], columns: Columns, line: int
+    ) -> tuple[float, float, float, float]:
+        place = columns.place
+        cells = [row[place[name]] if name in place else "" for name in BOX]
+        try:
+            box = parse_box(cells)
+        except BoxError as error:
+            what = str(error)
+            if error.column not in place:
+                what = f"there is no column {error.column}: a region of interest is x,y,w,h"
+            raise self.wrong(clean(what), line) from None
+        if box is not NO_BOX:
+            self._boxes[int(is_fraction(box))] += 1
+        return box
 
     def _several_of(self, cell: str, line: int) -> str:
         """The classes of a row, each once. Raises UserError where a row may have but one."""

@@ -109,6 +109,9 @@ def most_values(kind: Any) -> int | None:
     if get_origin(kind) is tuple:
         parts = get_args(kind)
         return None if Ellipsis in parts else len(parts)
+    if get_origin(kind) in (Union, UnionType):
+        counts = [most_values(part) for part in get_args(kind)]
+        return None if None in counts else max(count for count in counts if count is not None)
     return 1
 
 
@@ -129,6 +132,8 @@ def _alternatives(kind: Any) -> list[str]:
     if get_origin(kind) in (Union, UnionType):
         return [name for part in get_args(kind) for name in _alternatives(part)]
     if get_origin(kind) is tuple:
+        if get_args(kind) == _BOX:
+            return ["four numbers"]
         return ["any number of words"] if most_values(kind) is None else ["two whole numbers"]
     if kind is bool:
         return ["true", "false"]
@@ -158,6 +163,9 @@ def did_you_mean(name: str, names: Iterable[str], before: str = "") -> str:
     return f": did you mean {' or '.join(before + other for other in found)}?" if found else ""
 
 
+_BOX = (float, float, float, float)
+"""Types of a region of interest."""
+
 _REGISTRY = ConstructorRegistry()
 
 
@@ -175,6 +183,8 @@ def _spelling(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         choices = ("none", "None")
     elif info.type_origin is tuple and get_args(info.type) == (int, int):
         kind, nargs, metavar, read = tuple, (1, 2), "INT INT", _read_pair
+    elif info.type_origin is tuple and get_args(info.type) == _BOX:
+        kind, nargs, metavar, read = tuple, (1, 2, 3, 4), "X Y W H", _read_box
     else:
         return None
     return PrimitiveConstructorSpec(
@@ -195,6 +205,12 @@ def _read_pair(words: list[str]) -> tuple[int, int]:
     """``256 320``, also as one word, as a wandb sweep writes it: ``[256, 320]``."""
     first, second = re.split(r"[\s,]+", " ".join(words).strip("[]() "))
     return int(first), int(second)
+
+
+def _read_box(words: list[str]) -> tuple[float, ...]:
+    """As `_read_pair`, of x, y, w and h."""
+    x, y, w, h = map(float, re.split(r"[\s,]+", " ".join(words).strip("[]() ")))
+    return x, y, w, h
 
 
 def written(value: Any) -> str:

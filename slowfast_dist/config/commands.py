@@ -26,6 +26,7 @@ class CheckData:
     val_dir: Path | None = None
     """Validation videos, where you made the split yourself and DIR holds the training videos."""
     videos: fields.CsvStart = None
+    image_fps: Annotated[fields.ImageRate, as_training("data.image-fps")] = None
     val_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.2
     """As --data.val-fraction of the training: its split is the one that is checked."""
     group_pattern: Annotated[str | None, as_training("data.group-pattern")] = None
@@ -36,6 +37,7 @@ class CheckData:
         fields.ClipRate, as_training("data.frame-rate", "; as the preset finetune")
     ] = 30.0
     crop_size: Annotated[_Pixels, as_training("data.crop-size")] = 224
+    crop_box: Annotated[fields.CropBox, as_training("data.crop-box")] = None
     pixel_aspect: Annotated[fields.PixelAspect, as_training("data.pixel-aspect")] = "square"
     flip: Annotated[bool, as_training("data.flip")] = True
     full: bool = False
@@ -67,6 +69,7 @@ class Prepare:
     num_workers: fields.ReaderProcesses = "auto"
     """Processes that transcode at once; auto: one a CPU."""
     videos: fields.CsvStart = None
+    image_fps: Annotated[fields.ImageRate, as_training("data.image-fps")] = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,9 @@ class EvaluateCommand:
     none: evaluation-NAME in the run's folder, with the name of --data (else val)."""
     mixed_precision: fields.LaunchPrecision = "auto"
     videos: fields.CsvStart = None
+    image_fps: Annotated[
+        fields.ImageRate, as_training("data.image-fps", "; none: as the run's own")
+    ] = None
     split: Literal["train", "val", "test", "all"] | None = None
     """Which rows are scored of a CSV with a column split; none: test where it has any, else val."""
     num_workers: fields.LoaderWorkers = "auto"
@@ -112,9 +118,9 @@ class EvaluateCommand:
 class Predict:
     """Say what happens in videos, with a run's best model.
 
-    RUN is a run's folder, or its models folder alone. An INPUT is a video, a folder (all videos
-    below it), a glob in quotes, a camera's number (0), or the address of a live source (rtsp://,
-    http://, https:// and the like).
+    RUN is a run's folder, or its models folder alone. An INPUT is a video, a folder (of numbered
+    images, or all videos below it), a glob in quotes, a camera's number (0), or the address of a
+    live source (rtsp://, http://, https:// and the like).
     """
 
     top_k: fields.Positive = 5
@@ -134,6 +140,12 @@ class Predict:
     """Clips scored at once; it changes no result."""
     num_workers: fields.LoaderWorkers = "auto"
     """Decoding processes; 0: none. auto: the CPUs less one, at most 8."""
+    image_fps: Annotated[
+        fields.ImageRate, as_training("data.image-fps", "; none: as the run's own")
+    ] = None
+    crop_box: fields.CropBox = None
+    """Region of interest x y w h of every video, in place of the run's own (--data.crop-box of the
+    training), as for a model that was trained on a list's columns x,y,w,h; none: the run's own."""
     segments: bool = False
     """Slide a window over each video and tell what happens when: segments with start, end, class
     and confidence, and a timeline picture."""
@@ -200,6 +212,7 @@ class Import:
     """Number of a video's first frame, 0 or 1; none: as the format has it."""
     frame_end: Literal["inclusive", "exclusive"] | None = None
     """Whether a segment's last frame belongs to it; none: as the format has it."""
+    image_fps: Annotated[fields.ImageRate, as_training("data.image-fps")] = None
     times: Literal["auto", "seconds", "frames"] = "auto"
     """What start and end of a table count; auto: seconds, frames where the columns are so named."""
     decimal_comma: bool = False

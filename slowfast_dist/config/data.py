@@ -16,6 +16,14 @@ RESNET_ALPHA = 4
 checked once they are known."""
 
 
+def check_box(box: tuple[float, ...] | None, flag: str) -> None:
+    """Raise UserError for a region of interest without any pixel."""
+    if box is not None:
+        shown = " ".join(f"{number:g}" for number in box)
+        remedy = "give x y w h, the width w and the height h above 0"
+        require(min(box[2:]) > 0, flag, shown, remedy)
+
+
 @dataclass(frozen=True)
 class DataConfig:
     root: Path | None = None
@@ -28,6 +36,9 @@ class DataConfig:
     videos: Path | None = None
     """Folder from which relative paths of a CSV start; none: the CSV's own, and for split.csv of a
     run the videos of that run."""
+    image_fps: fields.ImageRate = None
+    """Images a second of folders of numbered images (jpg, png), each of which is a video, that have
+    no fps.txt; none: every such folder has one."""
     synthetic: bool = False
     """Make the demo's small videos in --data.root if that folder does not exist yet."""
     val_fraction: Annotated[
@@ -67,13 +78,18 @@ class DataConfig:
     Training draws between the two, validation takes the smaller one."""
     crop_size: Annotated[int, Gt(0), Le(fields.MOST_PIXELS)] = 224
     """Height and width of what the model sees, in pixels."""
-    resize: Literal["short-side", "square"] = "short-side"
+    resize: Literal["short-side", "square", "pad"] = "short-side"
     """short-side: keep the aspect ratio, then crop.
-    square: squeeze the whole frame to crop_size."""
+    square: squeeze the whole frame to crop_size.
+    pad: the whole frame in crop_size, its aspect ratio kept, with black borders."""
+    crop_box: fields.CropBox = None
+    """Region of interest x y w h of every video, cut out before it is resized: pixels of the
+    picture as it is shown, or, where none is above 1, fractions of it. Rows of a list with columns
+    x,y,w,h have their own. none: the whole picture."""
     pixel_aspect: fields.PixelAspect = "square"
     """square: pixels that a file says are wider or higher than square are shown as a player does.
     stored: they are taken as square, as before this flag; for models that were trained so.
-    It matters for resize short-side alone."""
+    It matters for resize short-side and pad."""
     flip: bool = True
     """Mirror half of the training clips; switch off where left and right are different classes."""
     num_workers: Annotated[int | Literal["auto"], Ge(0), Le(fields.MOST_WORKERS)] = "auto"
@@ -116,6 +132,7 @@ class DataConfig:
 
     def check_sizes(self) -> None:
         """Raise UserError for sizes that do not go together."""
+        check_box(self.crop_box, "data.crop-box")
         low, high = self.short_side
         sides = f"{low} {high}"
         require(0 < low <= high, "data.short-side", sides, "give two sizes, smaller first")

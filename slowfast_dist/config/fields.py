@@ -1,5 +1,6 @@
 """Types, bounds and help that several settings share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -108,6 +109,23 @@ CsvStart = Annotated[
 
 SpatialCrops = Annotated[int, Predicate((1, 3).__contains__), Remedy("give 1 or 3")]
 TemporalViews = Annotated[int, Interval(ge=1, le=MOST_VIEWS)]
+
+ImageRate = Annotated[float | None, Gt(0), Le(MOST_RATE)]
+"""Images a second of a folder of numbered images."""
+
+MOST_BOX = 8192
+"""Pixels of a region of interest's place and sides at most: those of the largest pictures."""
+
+CropBox = Annotated[
+    tuple[float, float, float, float] | None, Interval(ge=0, le=MOST_BOX),
+    Remedy("give x y w h, four numbers from 0 on, in pixels or as fractions of the picture"),
+]
+"""A region of interest."""
+
+def is_fraction(box: Sequence[float]) -> bool:
+    """Whether a box counts in fractions of the picture: none of its numbers is above 1."""
+    return max(box) <= 1 and min(box) >= -1
+
 
 PixelAspect = Literal["square", "stored"]
 ShortVideos = Literal["repeat-last", "loop"]

@@ -203,8 +203,9 @@ class Config:
         remedy = "with --data.sampling uniform every clip is the whole video: give 1, or sample "
         differ = clips == 1 or self.data.sampling != "uniform"
         require(differ, "evaluation.temporal-views", clips, f"{remedy}dense")
-        remedy = "with --data.resize square every crop is the whole frame: give 1, or resize "
-        differ = crops == 1 or self.data.resize != "square"
+        resize = self.data.resize
+        remedy = f"with --data.resize {resize} every crop is the whole frame: give 1, or resize "
+        differ = crops == 1 or resize == "short-side"
         require(differ, "evaluation.spatial-crops", crops, f"{remedy}short-side")
 
 

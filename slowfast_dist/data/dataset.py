@@ -22,7 +22,7 @@ from slowfast_dist.system.workers.shared import Shared, SharedFlags, allocate
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GIVEN_UP, GuardedReader, is_fatal
 from slowfast_dist.video.reader import Frames
-from slowfast_dist.video.views import SpatialView, evaluation_view, training_view
+from slowfast_dist.video.views import Region, SpatialView, evaluation_view, training_view
 
 REPLACEMENTS = 10
 """Videos tried in place of one that fails to decode in training, before the clip counts nothing."""
@@ -166,6 +166,14 @@ class ClipDataset:
         segments = self.videos.segments
         return video if segments is None else int(segments.files[video])
 
+    def _region(self, video: int) -> Region | None:
+        """What of its picture is looked at. Raises DecodeError where that is nothing."""
+        try:
+            return self.videos.region(video, self.data.crop_box)
+        except ValueError as error:
+            path = self.videos.path(video)
+            raise DecodeError(path, f"the region of interest {error}") from None
+
     def _read(
         self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView]
     ) -> Frames:
@@ -215,8 +223,11 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         for _ in range(1 + REPLACEMENTS):
             info = self.videos.info(video)
             position = float(rng.random())
-            view = training_view(info.height, info.width, self.data, rng, info.pixel_aspect)
             try:
+                region = self._region(video)
+                view = training_view(
+                    info.height, info.width, self.data, rng, info.pixel_aspect, region
+                )
                 indices = clip_indices(info, self.data, position, self.videos.span(video))
                 [frames] = self._read(video, indices, [view])
             except DecodeError as error:
@@ -302,17 +313,19 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
         video = run[0].video
         info, label = self.videos.info(video), self.videos.targets(video)
         crops = sorted({key.view % self.spatial_crops for key in run})
-        regions = [
-            evaluation_view(
-                info.height, info.width, self.data, crop, self.spatial_crops, info.pixel_aspect
-            )
-            for crop in crops
-        ]
         clips = [self._clip(key) for key in run]
         alike = all(np.array_equal(clip, clips[0]) for clip in clips)
         numbers = clips[0] if alike else np.unique(np.concatenate(clips))
         try:
-            read = self._read(video, numbers, regions)
+            region = self._region(video)
+            views = [
+                evaluation_view(
+                    info.height, info.width, self.data, crop, self.spatial_crops,
+                    info.pixel_aspect, region,
+                )
+                for crop in crops
+            ]
+            read = self._read(video, numbers, views)
         except DecodeError as error:
             failures = (Failure(video, error.reason),)
             yield from (Sample(None, label, video, video, key.view, failures) for key in run)

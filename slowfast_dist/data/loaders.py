@@ -20,6 +20,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import counts_frames
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
+from slowfast_dist.data.image_folders import gap_remarks, require_image_rates
 from slowfast_dist.data.listing.columns import CHUNK
 from slowfast_dist.data.listing.folds import Part, hold_out, with_fewer
 from slowfast_dist.data.listing.manifest import (
@@ -109,6 +110,8 @@ class VideoSet:
                 digest.update(side.sets.tobytes())
             if side.segments is not None and side.segments.any_part:
                 digest.update(side.segments.bounds.tobytes())
+            if side.segments is not None and side.segments.boxes is not None:
+                digest.update(side.segments.boxes.tobytes())
             digest.update(b"\n")
         return digest.hexdigest()
 
@@ -140,7 +143,7 @@ def _find_videos(
         if part is not None:
             listing = hold_out(listing, part)
         source = f"--data.root {data.root}"
-        listing, readable, rejected = _probe(listing, "the run's folder", source)
+        listing, readable, rejected = _probe(listing, "the run's folder", source, data)
         listing = usable(listing, readable, "data.root", data.root)
         split = split_videos(listing, data.val_fraction, seed)
         if data.train_fraction < 1:
@@ -152,11 +155,11 @@ def _find_videos(
     assert data.train_dir is not None and data.val_dir is not None
     train, val = list_sides(data, order, several)
     train, readable, rejected = _probe(
-        train, "the run's folder", f"--data.train-dir {data.train_dir}"
+        train, "the run's folder", f"--data.train-dir {data.train_dir}", data
     )
     train = usable(train, readable, "data.train-dir", data.train_dir)
     val, readable, also_rejected = _probe(
-        val, "the run's folder", f"--data.val-dir {data.val_dir}"
+        val, "the run's folder", f"--data.val-dir {data.val_dir}", data
     )
     val = scorable(val, readable, also_rejected, "data.val-dir", data.val_dir)
     said = (*train.remarks, *val.remarks)
@@ -190,8 +193,10 @@ class LabelledVideos:
 def find_labelled_videos(
     root: Path, flag: str, classes: Sequence[str], start: Path | None = None,
     split: Side | Literal["all"] | None = None, several: bool = False,
+    data: DataConfig | None = None,
 ) -> LabelledVideos:  # fmt: skip
     """List and probe videos for a model of ``classes``, and leave out what cannot be read.
+    ``data`` (None: the defaults) cuts its clips.
 
     ``split``: which rows of a CSV with a column split count; None: test where there are any, else
     val, else all. ``several``: whether a video may have several labels. A class may be missing, or
@@ -209,13 +214,16 @@ def find_labelled_videos(
     if split is not None and split != "all":
         listing = of_side(listing, split, flag, root)
     listing = labelled_as(listing, classes, flag, root)
-    return replace(readable_videos(listing, root, flag), split=split)
+    return replace(readable_videos(listing, root, flag, data), split=split)
 
 
-def readable_videos(listing: Listing, root: Path, flag: str) -> LabelledVideos:
+def readable_videos(
+    listing: Listing, root: Path, flag: str, data: DataConfig | None = None
+) -> LabelledVideos:
     """The same for videos that are listed already, of which it says what is to be known of the
     list; ``root``, of ``flag``, is what named them."""
-    listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}")
+    data = data or DataConfig()
+    listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}", data)
     log_remarks(listing.remarks)
     return LabelledVideos(scorable(listing, readable, rejected, flag, root).videos, rejected)
 
@@ -234,13 +242,14 @@ def scorable(
 
 
 def _probe(
-    listing: Listing, place: str, source: str
+    listing: Listing, place: str, source: str, data: DataConfig
 ) -> tuple[Listing, NDArray[np.bool_], tuple[tuple[str, str, str], ...]]:
     """The listing with what the probe found, which samples can be read (N,), and what it rejected:
     ``place`` will list that. ``source``: the flag and what it names, for a message."""
     videos = listing.videos
     shown = logger.isEnabledFor(logging.INFO)
-    found = probe_videos(videos, available_cpus(), default_cache(), show_progress=shown)
+    found = probe_videos(videos, available_cpus(), default_cache(), shown, data.image_fps)
+    require_image_rates(found.reasons, videos, source)
     unread = {videos.names[row]: reason for row, reason in sorted(found.reasons.items())}
     rejected = [(name, reason, "probe") for name, reason in unread.items()]
     if rejected:
@@ -250,10 +259,11 @@ def _probe(
             f"{len(rejected)} of {files} videos cannot be read and are left out, as {name}: "
             f"{reason} (unreadable_videos.csv in {place} lists them)"
         )
-    placed = place_segments(videos.probed(found.infos), found.readable, source)
+    placed = place_segments(videos.probed(found.infos), found.readable, source, data.crop_box)
     rejected += [(videos.sample(row), why, "list") for row, why in sorted(placed.reasons.items())]
     listing = replace(
-        listing, videos=placed.videos, remarks=(*listing.remarks, *placed.remarks)
+        listing, videos=placed.videos,
+        remarks=(*listing.remarks, *placed.remarks, *gap_remarks(placed.videos)),
     )
     return listing, found.readable & placed.inside, tuple(rejected)
 

@@ -1,12 +1,13 @@
 """Segments and the files that they are of, held against each other once these were probed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark
-from slowfast_dist.annotations.segments import seconds_text
+from slowfast_dist.annotations.segments import box_cells, seconds_text
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.segments import (
     CUT,
@@ -18,6 +19,7 @@ from slowfast_dist.data.listing.segments import (
     overlap_remark,
 )
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.video.views import Box, region_of, used_aspect
 
 MOST_OUTSIDE = 0.5
 """Share of the segments that may lie outside of their files: more are no slip of a few rows, but
@@ -37,14 +39,78 @@ class Placed:
     remarks: tuple[Remark, ...] = ()
     cut: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """Rows that end behind the end of their file, and are cut there."""
+    beyond: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Rows whose region of interest reaches beyond the picture, and is cut there."""
 
 
-def place_segments(videos: VideoTable, readable: NDArray[np.bool_], where: str) -> Placed:
-    """Find the frames of each segment of the ``readable`` files (N,).
+def place_segments(
+    videos: VideoTable, readable: NDArray[np.bool_], where: str, crop_box: Box | None = None
+) -> Placed:
+    """Find the frames of each segment of the ``readable`` files (N,), and look at the regions of
+    interest.
 
-    ``where``: the flag and file that named them, for a message. Raises UserError where most of the
-    segments lie outside of their files.
+    ``where``: the flag and file that named them, for a message; ``crop_box`` that of rows without
+    one of their own. Raises UserError where most of the segments lie outside of their files, and
+    where a region of interest lies outside of its picture.
     """
+    beyond, said = _check_boxes(videos, readable, where, crop_box)
+    placed = _place(videos, readable, where)
+    return replace(placed, beyond=beyond, remarks=(*placed.remarks, *said))
+
+
+def _check_boxes(
+    videos: VideoTable, readable: NDArray[np.bool_], where: str, crop_box: Box | None
+) -> tuple[NDArray[np.int64], list[Remark]]:
+    """Which rows have a region of interest that reaches beyond the picture, and what is to be said
+    of them. Raises UserError for one outside of it."""
+    segments = videos.segments
+    if crop_box is None and (segments is None or segments.boxes is None):
+        return np.empty(0, np.int64), []
+    assert videos.infos is not None
+    height, width, stated = (
+        videos.infos.columns[name].tolist() for name in ("height", "width", "stated_aspect")
+    )
+    beyond, known = list[int](), dict[tuple[Box, int, int, float], bool]()
+    for row in np.flatnonzero(readable).tolist():
+        box = crop_box if segments is None or isnan(segments.box(row)[0]) else segments.box(row)
+        if box is None:
+            continue
+        key = box, height[row], width[row], used_aspect(stated[row])
+        if key not in known:
+            try:
+                known[key] = region_of(*key)[1]
+            except ValueError as error:
+                own = segments is not None and not isnan(segments.box(row)[0])
+                raise _outside(videos, row, box, own, where, error) from None
+        if known[key]:
+            beyond.append(row)
+    said = []
+    if beyond:
+        said.append(Remark(
+            "warning", "boxes-cut",
+            f"{len(beyond)} of {len(videos)} regions of interest reach beyond their pictures and "
+            f"are cut there, as {videos.sample(beyond[0])}",
+            "harmless where it is little; are they of pictures of another size?",
+        ))  # fmt: skip
+    return np.array(beyond, np.int64), said
+
+
+def _outside(
+    videos: VideoTable, row: int, box: Box, own: bool, where: str, error: ValueError
+) -> UserError:
+    """Of a row whose region of interest, its ``own`` or that of all, holds no pixel."""
+    segments, named = videos.segments, ",".join(box_cells(box))
+    if not own:
+        flag = "--data.crop-box" if where.startswith("--data.") else "the run's crop_box"
+        return UserError(
+            f"{flag} {named.replace(',', ' ')}: {videos.names[row]}: it {error}; correct it"
+        )
+    if segments is not None and segments.lines is not None:
+        where += f", line {segments.lines[row]}"
+    return UserError(f"{where}: {videos.names[row]}: x,y,w,h {named} {error}; correct it")
+
+
+def _place(videos: VideoTable, readable: NDArray[np.bool_], where: str) -> Placed:
     segments = videos.segments
     if segments is None or not segments.any_part:
         return Placed(videos, np.ones(len(videos), np.bool_), {})

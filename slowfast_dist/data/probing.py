@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from slowfast_dist.data.probe_cache import ProbeCache, Segment
 from slowfast_dist.system import signals
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.system.workers.pool import map_in_children
+from slowfast_dist.video.images.listing import stamp_of, stamps_at_rate
 from slowfast_dist.video.probe import probe_or_reason
 from slowfast_dist.video.reader import VideoInfo
 
@@ -52,10 +54,11 @@ class Probed:
 
 
 def probe_videos(
-    table: VideoTable, workers: int, cache: Path | None, show_progress: bool
-) -> Probed:
-    """What each file holds, or why it was rejected; a file that the ``cache`` knows is not read,
-    and one that several rows name is read once.
+    table: VideoTable, workers: int, cache: Path | None, show_progress: bool,
+    image_fps: float | None = None,
+) -> Probed:  # fmt: skip
+    """What each file, or folder of images, holds, or why it was rejected; what the ``cache`` knows
+    is not read, and what several rows name is read once. ``image_fps`` as `probe_file` takes it.
 
     Runs up to ``workers`` processes; a file that hangs or crashes one costs only itself. The cache,
     a folder, holds what could be read; that it cannot be written costs a warning on standard error.
@@ -63,15 +66,18 @@ def probe_videos(
     """
     if table.segments is not None:
         _, places = table.file_rows()
-        return _probe_files(table.per_file(), workers, cache, show_progress).of_rows(places)
-    return _probe_files(table, workers, cache, show_progress)
+        files = _probe_files(table.per_file(), workers, cache, show_progress, image_fps)
+        return files.of_rows(places)
+    return _probe_files(table, workers, cache, show_progress, image_fps)
 
 
 def _probe_files(
-    table: VideoTable, workers: int, cache: Path | None, show_progress: bool
-) -> Probed:
+    table: VideoTable, workers: int, cache: Path | None, show_progress: bool,
+    image_fps: float | None,
+) -> Probed:  # fmt: skip
     """As `probe_videos`, where each row is a file of its own."""
     stamps = _stamps(table) if table.stamps is None else table.stamps
+    stamps = stamps_at_rate(stamps, image_fps)
     reasons: dict[int, str] = {}
     for row in np.flatnonzero(stamps[:, 0] < 0).tolist():
         reasons[row] = _why_missing(table.path(row))
@@ -90,7 +96,8 @@ def _probe_files(
         return TIME_LIMIT + int(stamps[asked[path][0], 0]) / BYTES_PER_SECOND
 
     workers = min(workers, 1 + len(todo) // FILES_WORTH_A_WORKER)
-    answers = map_in_children(probe_or_reason, paths(), workers, limit)
+    rate: dict[str, Any] = {} if image_fps is None else {"image_fps": image_fps}
+    answers = map_in_children(probe_or_reason, paths(), workers, limit, **rate)
     try:
         with contextlib.closing(answers):
             shown = over_files(answers, len(todo), "checking the videos")
@@ -115,12 +122,11 @@ def _probe_files(
 
 
 def _stamps(table: VideoTable) -> NDArray[np.int64]:
-    """(N, 2): size and mtime_ns of each file, -1 where there is none."""
+    """(N, 2): the Stamp of each file, -1 where there is none."""
     stamps = np.full((len(table), 2), -1, np.int64)
     for row in range(len(table)):
         with contextlib.suppress(OSError):
-            status = table.path(row).stat()
-            stamps[row] = status.st_size, status.st_mtime_ns
+            stamps[row] = stamp_of(table.path(row)) or (-1, -1)
     return stamps
 
 

@@ -158,13 +158,14 @@ IDENTITY = (
     "weights_sha256", "epoch", "model", "classes", "loss", "num_frames", "sampling",
     "sampling_rate",
     "frame_rate", "resize", "short_side", "crop_size", "pixel_aspect", "short_videos",
-    "normalisation", "alpha", "slow_frames", "lateral_norm", "lateral_activation",
+    "crop_box", "normalisation", "alpha", "slow_frames", "lateral_norm", "lateral_activation",
 )  # fmt: skip
 """What must be as in best_model.json for a file to be an export of that model."""
 
 OLDER_EXPORTS = {
     "frame_rate": "video", "pixel_aspect": "stored", "short_videos": "repeat-last",
-    "slow_frames": "linspace", "lateral_norm": "true", "lateral_activation": "true", "loss": "ce",
+    "crop_box": "null", "slow_frames": "linspace", "lateral_norm": "true",
+    "lateral_activation": "true", "loss": "ce",
 }  # fmt: skip
 """What a file means that was exported before it said so."""
 

@@ -5,13 +5,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
+from math import isnan
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from slowfast_dist.annotations.segments import parse_sample_name
+from slowfast_dist.annotations.segments import (
+    NO_BOX,
+    parse_box,
+    parse_sample_box,
+    parse_sample_name,
+)
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.fields import MOST_RATE
 from slowfast_dist.data.clips import clip_indices
@@ -22,12 +28,12 @@ from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.runs.reading import file_stamp
 from slowfast_dist.runs.run import Run
-from slowfast_dist.runs.videos import data_root, is_below
+from slowfast_dist.runs.videos import data_root, is_below, own_image_rate
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.views import SpatialView
+from slowfast_dist.video.views import Region, SpatialView, region_of
 
 FRAMES = 4
 """Thumbnails of a video: its beginning, two places between, its end, in one row of the page."""
@@ -116,7 +122,7 @@ def thumbnails_of(
     for name in outside.intersection(waiting):
         done[name] = Thumbnails((), OUTSIDE)
     waiting = [name for name in waiting if name not in outside]
-    infos = _infos(root, waiting, videos)
+    infos = _infos(root, waiting, videos, own_image_rate(run.folder / "models"))
     reader = GuardedReader()
     end = time.monotonic() + limit.total
     try:
@@ -129,25 +135,26 @@ def thumbnails_of(
                 done[name] = Thumbnails((), LATE, stamps[name])
             else:
                 indices = _indices(run.settings, info, _span(root, name, info))
-                done[name] = _draw(reader, files[name], info, indices, stamps[name])
+                region = _region(root, name, info, run.settings)
+                done[name] = _draw(reader, files[name], info, indices, stamps[name], region)
     finally:
         reader.close()
     return done
 
 
 def _infos(
-    root: Path, names: Sequence[str], videos: VideoTable | None
+    root: Path, names: Sequence[str], videos: VideoTable | None, image_fps: float | None
 ) -> dict[str, VideoInfo | str]:
     if videos is not None:
         wanted = set(names)
         samples = enumerate(videos.samples())
         return {name: videos.info(row) for row, name in samples if name in wanted}
     files = {name: _file_of(root, name) for name in names}
-    there = [file for file in dict.fromkeys(files.values()) if (root / file).is_file()]
+    there = [file for file in dict.fromkeys(files.values()) if is_there(root / file)]
     found: dict[str, VideoInfo | str] = {}
     if there:  # as a table below the same root as in training, for which there is a cache
         table = VideoTable(root, Texts.of(there), np.zeros(len(there), np.int32))
-        answers = probe_videos(table, available_cpus(), default_cache(), show_progress=False)
+        answers = probe_videos(table, available_cpus(), default_cache(), False, image_fps)
         found = dict(zip(there, answers, strict=True))
     return {name: found.get(files[name], "it is not there any more") for name in names}
 
@@ -155,16 +162,32 @@ def _infos(
 def _file_of(root: Path, name: str) -> str:
     """The path of a sample, which is called path@start-end where it is a part of a video."""
     path, _, _ = parse_sample_name(name)
-    return name if path == name or (root / name).is_file() else path
+    return name if path == name or is_there(root / name) else path
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or a folder, and no pipe that would be waited for."""
+    return path.is_file() or path.is_dir()
 
 
 def _span(root: Path, name: str, info: VideoInfo) -> tuple[int, int] | None:
     """The frames of a part of a video; None for a whole one."""
-    if _file_of(root, name) == name:
-        return None
     _, start, end = parse_sample_name(name)
+    if _file_of(root, name) == name or isnan(start):
+        return None
     first, last = locate(info, np.array([[start, end]])).spans[0].tolist()
     return (first, last) if 0 <= first < last <= info.frames else None
+
+
+def _region(root: Path, name: str, info: VideoInfo, settings: Mapping[str, str]) -> Region:
+    """What of the picture the model saw, but for its own crop."""
+    _, box = (name, NO_BOX) if is_there(root / name) else parse_sample_box(name)
+    cells = settings.get("data.crop-box", "").strip("[]()").replace(",", " ").split()
+    with suppress(ValueError):
+        box = parse_box(cells) if isnan(box[0]) and len(cells) == 4 else box
+        if not isnan(box[0]):
+            return region_of(box, info.height, info.width, info.pixel_aspect)[0]
+    return Region(0, 0, info.height, info.width)
 
 
 def _indices(
@@ -198,10 +221,12 @@ def _draw(
     info: VideoInfo,
     indices: NDArray[np.int64],
     stamp: tuple[int, ...],
+    region: Region,
 ) -> Thumbnails:
-    width, height = thumbnail_size(info.shown_width, info.height)
-    # The whole frame as a square, which is all that a view can be, and then of its own shape.
-    view = SpatialView(0, 0, info.height, info.width, max(width, height), flip=False)
+    shown_width = max(1, round(region.width * info.pixel_aspect))
+    width, height = thumbnail_size(shown_width, region.height)
+    # The whole region as a square, which is all that a view can be, and then of its own shape.
+    view = SpatialView(*region, max(width, height), flip=False)
     try:
         frames = reader.read(path, indices, info, "auto", view)
     except DecodeError as error:

@@ -59,7 +59,7 @@ ARCHITECTURE = "best_model_architecture.pth"
 
 CLIPS_BEFORE = {
     "frame_rate": "video", "pixel_aspect": "stored", "short_videos": "repeat-last",
-    "short_segments": "repeat",
+    "short_segments": "repeat", "crop_box": None,
 }  # fmt: skip
 """How clips were cut where a description of theirs does not say so: older versions knew no other
 way."""
@@ -73,6 +73,7 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
         "short_side": data.short_side[0], "crop_size": data.crop_size,
         "pixel_aspect": data.pixel_aspect, "short_videos": data.short_videos,
         "short_segments": data.short_segments,
+        "crop_box": None if data.crop_box is None else list(data.crop_box),
     }  # fmt: skip
 
 
@@ -153,8 +154,9 @@ class BestModel:
         crops = own.spatial_crops if spatial_crops is None else spatial_crops
         require(clips == 1 or self.data.sampling != "uniform", "temporal-views", clips,
                 "the run samples uniform, where every clip is the whole video: give 1")  # fmt: skip
-        require(crops == 1 or self.data.resize != "square", "spatial-crops", crops,
-                "the run resizes square, where every crop is the whole frame: give 1")  # fmt: skip
+        resize = self.data.resize
+        require(crops == 1 or resize == "short-side", "spatial-crops", crops,
+                f"the run resizes {resize}, where every crop is the whole frame: give 1")
         return EvaluationConfig(clips, crops)
 
     def picture_notes(self, counts: PictureCounts) -> list[str]:
@@ -292,7 +294,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
             raise ValueError(f"{name} is {clip[name]!r}")
     clip = CLIPS_BEFORE | clip
     words = {
-        "sampling": ("dense", "uniform"), "resize": ("short-side", "square"),
+        "sampling": ("dense", "uniform"), "resize": ("short-side", "square", "pad"),
         "pixel_aspect": ("square", "stored"), "short_videos": ("repeat-last", "loop"),
         "short_segments": ("repeat", "context"),
     }  # fmt: skip
@@ -304,6 +306,11 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         if (rate := number(frame_rate)) is None:
             raise ValueError(f"frame_rate is {frame_rate!r}")
         frame_rate = rate
+    box = clip["crop_box"]
+    if box is not None and not (
+        isinstance(box, list) and len(box) == 4 and None not in map(number, box)
+    ):
+        raise ValueError(f"crop_box is {box!r}")
     outputs, dropout = model["num_classes"], model["dropout"]
     if not whole(outputs):
         raise ValueError(f"num_classes is {outputs!r}")
@@ -317,6 +324,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         raise ValueError(f"{len(classes)} classes for {model['num_classes']} outputs")
     settings = {name: clip[name] for name in (*numbers, *words)}
     settings |= {"short_side": (clip["short_side"],) * 2, "frame_rate": frame_rate}
+    settings["crop_box"] = None if box is None else tuple(map(float, box))
     data = DataConfig(**settings)
     views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
     try:  # as of the flags of a training, by which all of it is bounded

@@ -3,13 +3,21 @@
 import csv
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.annotations.segments import EXTRA, sample_name
+from slowfast_dist.annotations.segments import (
+    BOX,
+    EXTRA,
+    NO_BOX,
+    extra_columns,
+    parse_box,
+    sample_name,
+)
 from slowfast_dist.metrics.cells import parted
 from slowfast_dist.metrics.summary import Predictions
 from slowfast_dist.metrics.task import ONE_LABEL, Task
@@ -27,7 +35,7 @@ def write_predictions(
     labels: NDArray[Any],
     logits: NDArray[Any],
     classes: Sequence[str],
-    extra: Sequence[tuple[str, str, str]] | None = None,
+    extra: Sequence[tuple[str, ...]] | None = None,
     safe: bool = False,
     task: Task = ONE_LABEL,
 ) -> None:
@@ -35,11 +43,12 @@ def write_predictions(
     several labels a sample the columns are labels and predictions, any number in a cell.
 
     ``names`` are the paths below the data's root, ``labels`` (N,) or (N, K), ``logits`` (N, K);
-    ``extra``: of parts of videos start, end and subject, columns behind the prediction. The
-    probabilities have all their digits: metrics and loss computed again from them agree to 1e-9.
-    ``safe``: for spreadsheets, as `for_spreadsheets` has it; `read_predictions` is for the others.
+    ``extra``: of parts of videos start, end and subject, and perhaps x, y, w and h of a region of
+    interest, columns behind the prediction. The probabilities have all their digits: metrics and
+    loss computed again from them agree to 1e-9. ``safe``: for spreadsheets, as `for_spreadsheets`
+    has it; `read_predictions` is for the others.
     """
-    columns = () if extra is None else EXTRA
+    columns = () if extra is None else extra_columns(extra) or EXTRA
     kind = SEVERAL if task.several else ONE
     header = [*kind, *columns, *(f"prob_{name}" for name in classes)]
     if safe:
@@ -49,7 +58,7 @@ def write_predictions(
     with atomic_write(path, "w", "surrogateescape") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        cells = [()] * len(names) if extra is None else extra
+        cells: Sequence[tuple[str, ...]] = [()] * len(names) if extra is None else extra
         rows = zip(names, labels, told.predicted, cells, told.probabilities, strict=True)
         for name, label, prediction, more, row in rows:
             said = told.cell(label), told.cell(prediction)
@@ -66,12 +75,15 @@ def read_predictions(path: Path) -> Predictions:
         header, *rows = csv.reader(StringIO(text, newline=""), strict=True)
         if header[:3] not in (ONE, SEVERAL):
             raise ValueError("its columns are not path,label,prediction,prob_...")
-        first = 3 + len(EXTRA) * (tuple(header[3 : 3 + len(EXTRA)]) == EXTRA)
+        extra: tuple[str, ...] = (*EXTRA, *BOX)
+        if tuple(header[3 : 3 + len(extra)]) != extra:
+            extra = EXTRA if tuple(header[3 : 3 + len(EXTRA)]) == EXTRA else ()
+        first = 3 + len(extra)
         classes = [name.removeprefix("prob_") for name in header[first:]]
         numbers = {name: index for index, name in enumerate(classes)}
         shape = len(rows), len(classes)
         probabilities = np.array([row[first:] for row in rows], np.float64).reshape(shape)
-        names = [row[0] if first == 3 else _sample(*row[:6]) for row in rows]
+        names = [row[0] if first == 3 else _sample(row[0], *row[3:first]) for row in rows]
         if header[:3] == SEVERAL:
             flags, decided = (_flags([row[column] for row in rows], numbers) for column in (1, 2))
             return Predictions.of_several(names, flags, probabilities, decided, classes)
@@ -89,9 +101,10 @@ def _flags(cells: Sequence[str], numbers: Mapping[str, int]) -> NDArray[np.bool_
     return flags
 
 
-def _sample(path: str, _label: str, _prediction: str, start: str, end: str, _: str) -> str:
-    """Raises ValueError for times that are none."""
-    return sample_name(path, float(start), float(end)) if start else path
+def _sample(path: str, start: str, end: str, _subject: str, *box: str) -> str:
+    """Raises ValueError for times or a region of interest that are none."""
+    bounds = (float(start), float(end)) if start else (nan, nan)
+    return sample_name(path, *bounds, parse_box(box) if box else NO_BOX)
 
 
 def find_predictions(path: Path) -> Predictions | None:

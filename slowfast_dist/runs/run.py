@@ -8,7 +8,14 @@ from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slowfast_dist.annotations.segments import EXTRA, parse_time, sample_name
+from slowfast_dist.annotations.segments import (
+    BOX,
+    EXTRA,
+    NO_BOX,
+    parse_box,
+    parse_time,
+    sample_name,
+)
 from slowfast_dist.metrics.cells import parted
 from slowfast_dist.metrics.scores import MACRO_CLASSES, over_classes
 from slowfast_dist.metrics.summary import Summary
@@ -192,8 +199,8 @@ def read_split(path: Path) -> Split:
 
 
 class SplitRow(NamedTuple):
-    """A row of split.csv; ``start`` and ``end`` in seconds, NaN for a whole video; ``several``:
-    whether ``label`` may hold several classes, or none."""
+    """A row of split.csv; ``start`` and ``end`` in seconds, NaN for a whole video; ``box``: its
+    region of interest; ``several``: whether ``label`` may hold several classes, or none."""
 
     path: str
     label: str
@@ -202,6 +209,7 @@ class SplitRow(NamedTuple):
     start: float
     end: float
     subject: str
+    box: tuple[float, float, float, float] = NO_BOX
     several: bool = False
 
     @property
@@ -212,7 +220,7 @@ class SplitRow(NamedTuple):
     @property
     def sample(self) -> str:
         """What it is called: path@start-end where it is a part of a video."""
-        return sample_name(self.path, self.start, self.end)
+        return sample_name(self.path, self.start, self.end, self.box)
 
 
 def read_split_rows(path: Path) -> list[SplitRow]:
@@ -222,12 +230,15 @@ def read_split_rows(path: Path) -> list[SplitRow]:
     for columns in (SPLIT, SPLIT_SEVERAL):
         several = columns == SPLIT_SEVERAL
         if whole := read_table(path, columns):
-            return [SplitRow(name, label, side, group, nan, nan, "", several)
+            return [SplitRow(name, label, side, group, nan, nan, "", NO_BOX, several)
                     for name, label, side, group in whole]  # fmt: skip
-        for name, label, side, group, start, end, subject in read_table(path, (*columns, *EXTRA)):
+        parts = read_table(path, (*columns, *EXTRA))
+        parts = parts or read_table(path, (*columns, *EXTRA, *BOX))
+        for name, label, side, group, start, end, subject, *cells in parts:
             with suppress(ValueError):
                 first, last = (parse_time(start), parse_time(end)) if start else (nan, nan)
-                rows.append(SplitRow(name, label, side, group, first, last, subject, several))
+                box = parse_box(cells) if cells else NO_BOX
+                rows.append(SplitRow(name, label, side, group, first, last, subject, box, several))
     return rows
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.fields import MOST_RATE
 from slowfast_dist.data.listing.columns import Categorical, Texts
 from slowfast_dist.data.listing.label_sets import LabelSets
 from slowfast_dist.data.listing.manifest import Listing, labelled_as, list_videos, of_side
@@ -105,10 +106,13 @@ def _segments(rows: Sequence[SplitRow]) -> Segments | None:
     """None where all are whole videos."""
     bounds = np.array([(row.start, row.end) for row in rows])
     subjects = Categorical.of(row.subject for row in rows)
-    if np.isnan(bounds).all() and not any(subjects):
+    boxes = np.array([row.box for row in rows])
+    has_boxes = not np.isnan(boxes).all()
+    if np.isnan(bounds).all() and not any(subjects) and not has_boxes:
         return None
     files = Categorical.of(row.path for row in rows).codes
-    return Segments(files, bounds, subjects=subjects if any(subjects) else None)
+    told = subjects if any(subjects) else None
+    return Segments(files, bounds, subjects=told, boxes=boxes if has_boxes else None)
 
 
 def trained_on(models: Path, videos: VideoTable) -> int:
@@ -151,6 +155,17 @@ def _places(videos: VideoTable) -> Iterator[str]:
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
         yield os.path.join(folders[folder], file)
+
+
+def own_image_rate(models: Path) -> float | None:
+    """Images a second of the run's folders of images, as its training was told; None where that is
+    not known."""
+    text = given(read_settings(run_of(models) / "config.yaml"), "data.image-fps")
+    try:
+        rate = float(text or "")
+    except ValueError:
+        return None
+    return rate if 0 < rate <= MOST_RATE else None
 
 
 def run_of(models: Path) -> Path:

@@ -191,8 +191,11 @@ def other_clips(clip: Mapping[str, Any], data: DataConfig) -> str:
     idle = set[str]()
     if "uniform" in (clip.get("sampling"), data.sampling):
         idle |= {"sampling_rate", "frame_rate"}
-    if "square" in (clip.get("resize"), data.resize):
-        idle |= {"short_side", "pixel_aspect"}
+    whole = {"square", "pad"} & {clip.get("resize"), data.resize}
+    if whole:
+        idle |= {"short_side"}
+    if "square" in whole:
+        idle |= {"pixel_aspect"}
     return ", ".join(
         f"--data.{name.replace('_', '-')} {clip[name]} (here {own})"
         for name, own in clip_facts(data).items()

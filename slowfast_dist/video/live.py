@@ -25,7 +25,7 @@ from slowfast_dist.system.child import Channel, Ended, Message, StreamProcess
 from slowfast_dist.video.container import FAULTS, MAX_PIXELS, message
 from slowfast_dist.video.pictures import picture_facts
 from slowfast_dist.video.reader import Frames
-from slowfast_dist.video.views import ViewConverter, evaluation_view, used_aspect
+from slowfast_dist.video.views import ViewConverter, evaluation_view, region_of, used_aspect
 
 LATE_SECONDS = 1.0
 """A source that is read so far behind its own pace is caught up with: until the lateness is half of
@@ -55,7 +55,7 @@ def live_frames(
         if address.lower().startswith(("rtsp:", "rtsps:")):
             options["rtsp_flags"] = "prefer_tcp"  # over UDP pictures get lost, or none come through
         how = {"file": address, "format": None, "options": options}
-    names = ("resize", "short_side", "crop_size", "pixel_aspect")
+    names = ("resize", "short_side", "crop_size", "pixel_aspect", "crop_box")
     shown = {name: getattr(data, name) for name in names}
     request = {**how, "timeout": timeout, "crops": crops, "data": shown}
     return StreamProcess(send_live, request, deliver)
@@ -174,7 +174,15 @@ def _converters(
         height, width = width, height
     facts = picture_facts(stream, frame, 90 * turns)
     aspect = used_aspect(facts["stated_aspect"])
-    views = [evaluation_view(height, width, data, crop, crops, aspect) for crop in range(crops)]
+    region = None
+    if data.crop_box is not None:
+        try:
+            region, _ = region_of(data.crop_box, height, width, aspect)
+        except ValueError as error:
+            raise ValueError(f"the region of interest (crop_box) {error}") from None
+    views = [
+        evaluation_view(height, width, data, crop, crops, aspect, region) for crop in range(crops)
+    ]
     return facts, [ViewConverter(height, width, 90 * turns, view) for view in views]
 
 

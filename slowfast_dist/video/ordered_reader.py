@@ -1,4 +1,4 @@
-"""The frames of one video file in their order, each decoded once, by a process of its own.
+"""The frames of one video in their order, each decoded once, by a process of its own.
 
 However long the video is, no more than a few frames of it are held. They are those of
 `reader.read_frames`, bit for bit: the packets say which frame is which, as the probe counted them.
@@ -9,6 +9,7 @@ import queue
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 from slowfast_dist.system.child import CRASHES, HANGS, Channel, Ended, Message, StreamProcess
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
+from slowfast_dist.video.images.decoding import PngDecoder, frame_names, read_image
 from slowfast_dist.video.packets import PacketIndex
-from slowfast_dist.video.reader import Frames, VideoInfo, frames_by_index, open_indexed
+from slowfast_dist.video.reader import IMAGES, Frames, VideoInfo, frames_by_index, open_indexed
 from slowfast_dist.video.views import SpatialView, ViewConverter
 
 CHUNK = 256
@@ -55,20 +57,29 @@ class FrameTimes:
     """Of the last frame."""
 
 
+def frame_times(info: VideoInfo) -> FrameTimes:
+    """As the probe found them."""
+    starts = info.times()
+    if starts is None:
+        starts = np.arange(info.frames) / ASSUMED_FPS
+    step = float(np.median(np.diff(starts))) if info.frames > 1 else 1 / ASSUMED_FPS
+    return FrameTimes(starts, float(starts[-1]) + step)
+
+
 class OrderedFrames:
     """Reads an open video's frames in the order in which they are shown."""
 
     def __init__(
         self, path: Path, info: VideoInfo, index: PacketIndex, stream: VideoStream
     ) -> None:
-        self.path, self.stream, self._info, self._index = path, stream, info, index
+        self.path, self._stream, self._info, self._index = path, stream, info, index
+        self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        """Frames a second, on average, as the file states it."""
+        self.time_base = stream.time_base or 1 / self.rate
+        """Seconds of a tick of the frames' own times."""
         # AVI has no times: FFmpeg makes some up, in the order of the packets.
         self._timed = info.by_packets or "avi" not in stream.container.format.name
-        starts = info.times()
-        if starts is None:
-            starts = np.arange(info.frames) / ASSUMED_FPS
-        step = float(np.median(np.diff(starts))) if info.frames > 1 else 1 / ASSUMED_FPS
-        self.times = FrameTimes(starts, float(starts[-1]) + step)
+        self.times = frame_times(info)
         """As the probe found them."""
 
     def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, float, av.VideoFrame]]:
@@ -94,7 +105,7 @@ class OrderedFrames:
         for first, end in _chunks(index) if info.by_packets else [(0, math.inf)]:
             low, high = np.searchsorted(wanted, [first, end])
             part = wanted[low:high]
-            for number, frame in frames_by_index(self.path, self.stream, index, info, part):
+            for number, frame in frames_by_index(self.path, self._stream, index, info, part):
                 early[number] = frame
                 while place < high and wanted[place] in early:
                     yield wanted[place], early.pop(wanted[place])
@@ -111,9 +122,39 @@ def _chunks(index: PacketIndex) -> Iterator[tuple[int, int]]:
     yield first, len(index.order)
 
 
+class OrderedImages:
+    """Reads the images of a folder in their order, as `OrderedFrames` does a file's frames."""
+
+    def __init__(self, path: Path, info: VideoInfo) -> None:
+        self.path, self._info = path, info
+        self._names = frame_names(path, info.frames)
+        self.rate = Fraction(info.fps).limit_denominator(1001)
+        self.time_base = Fraction(1, TICKS_OF_IMAGES)
+        self.times = frame_times(info)
+
+    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        """As `OrderedFrames.read`."""
+        png, size = PngDecoder(), (self._info.height, self._info.width)
+        for number in wanted:
+            rgb = read_image(self.path / self._names[number], size, png)
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.colorspace = 0  # RGB, as FFmpeg's own decoders of images say
+            time = float(self.times.starts[number])
+            frame.pts, frame.time_base = round(time * TICKS_OF_IMAGES), self.time_base
+            yield number, time, frame
+
+
+TICKS_OF_IMAGES = 90_000
+"""Ticks a second in which the times of images go into a file: MPEG's clock, in which those of 24,
+25, 30 and 29.97 images a second are whole numbers."""
+
+
 @contextmanager
-def open_in_order(path: Path, info: VideoInfo) -> Iterator[OrderedFrames]:
-    """A file's frames in order, in this process. Raises DecodeError."""
+def open_in_order(path: Path, info: VideoInfo) -> Iterator[OrderedFrames | OrderedImages]:
+    """A video's frames in order, in this process. Raises DecodeError."""
+    if info.codec == IMAGES:
+        yield OrderedImages(path, info)
+        return
     with open_indexed(path, info) as (index, stream):
         yield OrderedFrames(path, info, index, stream)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.video.container import FAULTS, DecodeError, obstacle, open_video
+from slowfast_dist.video.images.probe import probe_folder
 from slowfast_dist.video.packets import (
     PacketIndex,
     decode_all,
@@ -32,7 +33,7 @@ from slowfast_dist.video.seeking import (
     rate_of_times,
 )
 
-VERSION = f"8, av {av.__version__}"
+VERSION = f"9, av {av.__version__}"
 """Version of a probe's result: raise the number when the same file gives another one."""
 
 NO_TIMESTAMPS = 0x80
@@ -47,14 +48,17 @@ DECORD_CODECS = PACKET_IS_FRAME - {"av1"}
 """Those of them that Decord 0.6 decodes; it was right on every file of plain order."""
 
 
-def probe_file(path: Path) -> VideoInfo:
+def probe_file(path: Path, image_fps: float | None = None) -> VideoInfo:
     """Scan the packets of the file; decode its first frame and the last one that is a keyframe.
 
     Where the packets may not tell the frames (AVI, MPEG-TS, rare codecs, missing times) it decodes
     everything and counts; where their times may not tell the order (they are uneven, or the decoder
-    shows that they do not) it decodes everything and compares. Raises DecodeError for what cannot
-    be read.
+    shows that they do not) it decodes everything and compares. Of a folder it reads the images,
+    of which ``image_fps`` are shown a second where no fps.txt tells. Raises DecodeError for what
+    cannot be read.
     """
+    if path.is_dir():
+        return probe_folder(path, image_fps)
     try:
         return _probe(path)
     except DecodeError as error:
@@ -324,9 +328,9 @@ def _plain_order(index: PacketIndex) -> bool:
     return bool((ranks[index.keys] == index.keys).all())
 
 
-def probe_or_reason(path: Path) -> dict[str, Any] | str:
+def probe_or_reason(path: Path, image_fps: float | None = None) -> dict[str, Any] | str:
     """The fields of VideoInfo, or why the file cannot be read: what a probing process answers."""
     try:
-        return asdict(probe_file(path))
+        return asdict(probe_file(path, image_fps))
     except DecodeError as error:
         return error.reason

@@ -1,4 +1,4 @@
-"""Frames of one video file: the right ones, or a DecodeError that says why not.
+"""Frames of one video, a file or a folder of images: the right ones, or a DecodeError with why not.
 
 PyAV reads them, by seeking where the frames' times are even, else by the index of all packets.
 Decord is there for those who ask for it, for files that the probe found sound and plain: it brings
@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, OpenFiles, open_video
+from slowfast_dist.video.images.decoding import read_image_views
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.video.seeking import (
     SeekingReader,
@@ -44,6 +45,9 @@ clip (32 frames at rate 2, crop 224), both through the loader's path. H.264: 340
 variable frame rate 2.4, Matroska 1.8, real clips of 150 to 610 x 240 to 340 px 1.5 to 1.8. At
 720p, HEVC 1.8, VP9 1.4, MPEG-4 2.9."""
 
+IMAGES = "images"
+"""What stands for the codec of a folder of numbered images."""
+
 Frames = NDArray[np.uint8]
 Indices = NDArray[np.int64]
 Decoder = Literal["auto", "decord", "pyav"]
@@ -67,7 +71,7 @@ class VideoInfo:
     rotation: int
     """Degrees anticlockwise from the stored to the displayed frame: 0, 90, 180 or 270."""
     codec: str
-    """FFmpeg's name, as h264, hevc or av1."""
+    """FFmpeg's name, as h264, hevc or av1; IMAGES for a folder of images."""
     decord_exact: bool
     """Whether Decord returns the frames that it is asked for."""
     by_packets: bool = True
@@ -114,6 +118,9 @@ class VideoInfo:
     seekable: bool = False
     """Whether the packet of each frame can be sought by ``uneven_times``, counted from
     ``first_time`` in ticks."""
+    missing_images: int = 0
+    """Of a folder of images, numbers that are left out between the first and the last: the image
+    before such a one is shown for longer."""
 
     def times(self) -> NDArray[np.float64] | None:
         """Seconds from the first frame to each (N,); None where the file tells neither times nor a
@@ -156,14 +163,18 @@ def chosen_decoder(info: VideoInfo, decoder: Decoder) -> Literal["decord", "pyav
 def decoder_reasons(counts: Counter[tuple[str, bool]], decoder: Decoder) -> list[str]:
     """Which library reads how many of the videos, and why: lines for people. ``counts``: how many
     there are of each codec in which Decord is right (True), or is not."""
+    folders = counts[IMAGES, False]
+    lines = [f"{folders} videos are folders of images, read one by one"] * bool(folders)
     right = {codec: count for (codec, exact), count in sorted(counts.items()) if exact}
-    wrong = sum(counts.values()) - sum(right.values())
+    wrong = sum(counts.values()) - sum(right.values()) - folders
+    if not wrong and not right:
+        return lines
     if decoder == "pyav":
-        return [f"PyAV reads all {counts.total()} videos (--data.decoder pyav)"]
+        return [*lines, f"PyAV reads all {counts.total() - folders} videos (--data.decoder pyav)"]
     if decoder == "decord":
-        lines = [f"Decord reads {sum(right.values())} videos (--data.decoder decord)"]
+        lines += [f"Decord reads {sum(right.values())} videos (--data.decoder decord)"]
     else:
-        lines = [
+        lines += [
             f"PyAV reads {count} {codec} videos: {SPEED_OVER_DECORD[codec]:g} times as fast as "
             "Decord"
             for codec, count in right.items()
@@ -233,6 +244,9 @@ def read_views(
     places: Places = {}
     for place, number in enumerate(indices.tolist()):
         places.setdefault(number, []).append(place)
+    if info.codec == IMAGES:
+        read_image_views(path, places, info.frames, (info.height, info.width), views, frames)
+        return frames
     # A file that changed since the probe is one that nobody looked at.
     if chosen_decoder(info, decoder) == "decord" and _is_unchanged(path, info):
         _read_decord(path, places, info, views, frames)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, open_video
+from slowfast_dist.video.images.decoding import PngDecoder, read_image
+from slowfast_dist.video.images.listing import list_images
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.video.seeking import with_moved_frames
 
@@ -26,6 +28,8 @@ def read_thumbnails(path: Path, full: bool, moved_frames: str | None = "") -> li
     """The frames at PLACES, uint8 RGB (THUMBNAIL_SIDE, THUMBNAIL_SIDE, 3), as displayed. ``full``:
     decode every frame on the way. ``moved_frames``: as in VideoInfo; None where the frames are to
     be counted. Raises DecodeError for damage that is met."""
+    if path.is_dir():
+        return _of_images(path, full)
     with open_video(path) as (container, stream):
         index = index_packets(path, container, stream)
         if moved_frames is None:
@@ -47,6 +51,18 @@ def read_thumbnails(path: Path, full: bool, moved_frames: str | None = "") -> li
 
 def _places(total: int) -> list[int]:
     return [round(place * (total - 1)) for place in PLACES]
+
+
+def _of_images(folder: Path, full: bool) -> list[Thumbnail]:
+    names, png = list_images(folder).names, PngDecoder()
+    wanted = _places(len(names))
+    thumbs = {}
+    for number, name in enumerate(names):
+        if full or number in wanted:
+            rgb = read_image(folder / name, None, png)
+            if number in wanted:
+                thumbs[number] = _thumbnail(av.VideoFrame.from_ndarray(rgb, format="rgb24"))
+    return [thumbs[number] for number in wanted]
 
 
 def _decode_all(path: Path, index: PacketIndex) -> list[Thumbnail]:

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
-from av.video.stream import VideoStream
 
 from slowfast_dist.config.fields import PixelAspect
-from slowfast_dist.system.files import file_sha256
 from slowfast_dist.video.container import DecodeError
-from slowfast_dist.video.ordered_reader import open_in_order
+from slowfast_dist.video.images.listing import source_sha256, stamp_of
+from slowfast_dist.video.ordered_reader import OrderedFrames, OrderedImages, open_in_order
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo, read_frames
 from slowfast_dist.video.views import Pixels
@@ -56,15 +55,17 @@ class Transcoded:
 def transcode(
     source: Path, target: Path, short_side: int, key_interval: int = KEY_INTERVAL,
     encoder: Mapping[str, str] = ENCODER, pixel_aspect: PixelAspect = "square",
+    image_fps: float | None = None,
 ) -> Transcoded:  # fmt: skip
-    """Write all frames of ``source`` to ``target``, an mp4 without sound, and read it again. The
+    """Write all frames of ``source``, a file or a folder of images (``image_fps`` as `probe_file`
+    takes it), to ``target``, an mp4 without sound, and read it again. The
     result has closed groups of ``key_interval`` frames, yuv420p, the time stamps of the source
     from 0 on, its colour matrix in limited range. Its pixels are square; with ``pixel_aspect``
     stored it has the shape of the stored picture, and says of what shape its pixels are. ``target``
     is on the disk on return; after an error it holds anything. Raises DecodeError for a source that
     does not decode from its first frame to the last, WriteError where the result cannot be written.
     """
-    info = probe_file(source)
+    info = probe_file(source, image_fps)
     aspect = None
     if pixel_aspect == "square":
         size = prepared_size(info.width * info.pixel_aspect, info.height, short_side)
@@ -78,7 +79,7 @@ def transcode(
     keys = {"g": interval, "keyint_min": interval, "sc_threshold": "0", "forced-idr": "1"}
     try:
         with open_in_order(source, info) as frames:
-            resized = _Resizer(frames.stream, info, size)
+            resized = _Resizer(frames, info, size)
             with VideoWriter(
                 target, size[1], size[0], resized.rate, options={**keys, **encoder},
                 time_base=resized.base, durable=True, aspect=aspect,
@@ -110,11 +111,12 @@ def prepared_size(width: float, height: float, short_side: int) -> tuple[int, in
 class _Resizer:
     """Makes yuv420p frames of one size, width and height, of a source's of any size and format."""
 
-    def __init__(self, source: VideoStream, info: VideoInfo, size: tuple[int, int]) -> None:
+    def __init__(
+        self, source: OrderedFrames | OrderedImages, info: VideoInfo, size: tuple[int, int]
+    ) -> None:
         self._turns, self._mirrored = info.rotation // 90, info.mirrored
         self._width, self._height = size[::-1] if self._turns % 2 else size
-        self.rate = source.average_rate or source.guessed_rate or Fraction(25)
-        self.base = source.time_base or 1 / self.rate
+        self.rate, self.base = source.rate, source.time_base
         self._step = max(1, round(1 / (self.rate * self.base)))
         self._first: int | None = None
         self._last = -self._step
@@ -167,17 +169,19 @@ def part_name(source: Path) -> str:
 
 
 def transcode_or_reason(
-    path: Path, folder: str, short_side: int, pixel_aspect: PixelAspect
+    path: Path, folder: str, short_side: int, pixel_aspect: PixelAspect,
+    image_fps: float | None = None,
 ) -> dict[str, Any] | str:
     """Transcoded's fields and the source's sha256, the reason why the source cannot be read (a
     str), or {"write_error": reason}; the result is in ``folder``."""
     part = Path(folder, part_name(path))
     try:
-        before = path.stat()
-        digest = file_sha256(path)
-        result = transcode(path, part, short_side, pixel_aspect=pixel_aspect)
-        after = path.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        before = stamp_of(path)
+        digest = source_sha256(path)
+        result = transcode(
+            path, part, short_side, pixel_aspect=pixel_aspect, image_fps=image_fps
+        )
+        if before != stamp_of(path):
             raise DecodeError(path, "it changed while it was read")
         return {**asdict(result), "sha256": digest}
     except (WriteError, DecodeError, OSError) as error:
@@ -192,6 +196,6 @@ def transcode_or_reason(
 def sha256_or_nothing(path: Path) -> str | None:
     """None where the file cannot be read."""
     try:
-        return file_sha256(path)
-    except OSError:
+        return source_sha256(path)
+    except (OSError, DecodeError):
         return None

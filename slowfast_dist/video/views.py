@@ -6,6 +6,8 @@ fraction of the cost.
 """
 
 from dataclasses import dataclass, replace
+from math import floor
+from typing import NamedTuple
 
 import av
 import cv2
@@ -15,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from slowfast_dist.config.data import DataConfig
+from slowfast_dist.config.fields import is_fraction
 
 cv2.setNumThreads(1)  # the loader's processes already fill the CPUs
 
@@ -32,7 +35,7 @@ MOST_ASPECT = 4.0
 
 @dataclass(frozen=True)
 class SpatialView:
-    """A region of the displayed frame, in source pixels, and the square it becomes."""
+    """A region of the displayed frame, in source pixels, and the square that shows it."""
 
     top: int
     left: int
@@ -41,6 +44,44 @@ class SpatialView:
     size: int
     """Height and width of the result, in pixels."""
     flip: bool
+    place: tuple[int, int, int, int] | None = None
+    """Where in the square the region is shown, mirrored or not: top, left, height and width; black
+    around it. None: all over it."""
+
+
+class Region(NamedTuple):
+    """A part of the displayed frame, in whole stored pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+Box = tuple[float, float, float, float]
+"""A region of interest as people give it: x and y of its upper left corner, width and height, in
+pixels of the picture as a player shows it, or, where none is above 1, as fractions of it."""
+
+
+def region_of(box: Box, height: int, width: int, aspect: float = 1.0) -> tuple[Region, bool]:
+    """The stored pixels of a displayed frame that a box shows, and whether it reaches beyond the
+    frame by half a pixel or more, which is cut off. ``aspect``: width of a pixel of the frame over
+    its height. Raises ValueError, with a reason for people, where nothing is left of it."""
+    x, y, w, h = box
+    across, down = (width, height) if is_fraction(box) else (1 / aspect, 1)
+    edges = [x * across, (x + w) * across], [y * down, (y + h) * down]
+    beyond = any(
+        low <= -0.5 or high >= size + 0.5
+        for (low, high), size in zip(edges, (width, height), strict=True)
+    )
+    (left, right), (top, bottom) = (
+        [min(max(floor(edge + 0.5), 0), size) for edge in pair]
+        for pair, size in zip(edges, (width, height), strict=True)
+    )
+    if right <= left or bottom <= top:
+        shown = max(1, round(width * aspect))
+        raise ValueError(f"holds no pixel of its picture of {shown} x {height}")
+    return Region(top, left, bottom - top, right - left), beyond
 
 
 def used_aspect(stated: float) -> float:
@@ -63,36 +104,51 @@ def square_pixels(frame: Pixels, width: int) -> Pixels:
 
 
 def training_view(
-    height: int, width: int, data: DataConfig, rng: np.random.Generator, aspect: float = 1.0
+    height: int, width: int, data: DataConfig, rng: np.random.Generator, aspect: float = 1.0,
+    region: Region | None = None,
 ) -> SpatialView:
     """A random short side within ``data.short_side``, a random crop, mirrored every second time;
-    with resize ``square`` the whole frame. Always takes the same number of draws.
+    with resize ``square`` or ``pad`` the whole frame. Always takes the same number of draws.
 
-    ``aspect``: width of a pixel of the displayed frame over its height."""
+    ``aspect``: width of a pixel of the displayed frame over its height. ``region``: what of it is
+    looked at, as if that were the frame; None: all."""
     low, high = data.short_side
     short_side = int(rng.integers(low, high + 1))
     vertical, horizontal, coin = rng.random(3)
     flip = data.flip and coin < 0.5
     place = float(vertical), float(horizontal)
-    return _view(height, width, data, short_side, place, bool(flip), aspect)
+    if region is not None:
+        height, width = region.height, region.width
+    return _within(region, _view(height, width, data, short_side, place, bool(flip), aspect))
 
 
 def evaluation_view(
-    height: int, width: int, data: DataConfig, crop: int, crops: int, aspect: float = 1.0
+    height: int, width: int, data: DataConfig, crop: int, crops: int, aspect: float = 1.0,
+    region: Region | None = None,
 ) -> SpatialView:
     """The centre crop of the smaller short side, or crop 0, 1 or 2 of 3 along the longer side.
 
-    ``aspect``: width of a pixel of the displayed frame over its height."""
+    ``aspect`` and ``region`` as for `training_view`."""
     assert crops in (1, 3) and 0 <= crop < crops
     along = 0.5 if crops == 1 else crop / 2
+    if region is not None:
+        height, width = region.height, region.width
     upright = height > width * _aspect(data, aspect)
     place = (along, 0.5) if upright else (0.5, along)
-    return _view(height, width, data, data.short_side[0], place, False, aspect)
+    view = _view(height, width, data, data.short_side[0], place, False, aspect)
+    return _within(region, view)
+
+
+def _within(region: Region | None, view: SpatialView) -> SpatialView:
+    """The view of a region, in the whole frame."""
+    if region is None:
+        return view
+    return replace(view, top=view.top + region.top, left=view.left + region.left)
 
 
 def reads_stored(data: DataConfig) -> bool:
     """Whether pixels are taken as square where that shows: a squeezed picture has no shape."""
-    return data.pixel_aspect == "stored" and data.resize == "short-side"
+    return data.pixel_aspect == "stored" and data.resize != "square"
 
 
 def _aspect(data: DataConfig, aspect: float) -> float:
@@ -100,7 +156,7 @@ def _aspect(data: DataConfig, aspect: float) -> float:
 
 
 def _view(
-    height: int, width: int, data: DataConfig, short_side: int, place: tuple[float, float],
+    height: int, width: int, data: DataConfig, short_side: int, at: tuple[float, float],
     flip: bool, aspect: float,
 ) -> SpatialView:  # fmt: skip
     """The region at a place (vertical and horizontal; 0 top or left, 1 bottom or right) among those
@@ -109,15 +165,30 @@ def _view(
     if data.resize == "square":  # all of it becomes a square, whatever shape a player gives it
         return SpatialView(0, 0, height, width, data.crop_size, flip)
     aspect = _aspect(data, aspect)
+    if data.resize == "pad":
+        place = _padded(height, width * aspect, data.crop_size, flip)
+        return SpatialView(0, 0, height, width, data.crop_size, flip, place)
     # A square of the picture as it is shown, its side measured in rows; columns are ``aspect`` as
     # wide. At least one pixel: in a video of 2 x 2 or 1 x 4000 the crop may be a fraction of one.
     source = data.crop_size * min(height, width * aspect) / short_side
     rows = min(max(1, round(source)), height)
     columns = min(max(1, round(source / aspect)), width)
-    vertical, horizontal = place
+    vertical, horizontal = at
     top = min(int(vertical * (height - rows + 1)), height - rows)
     left = min(int(horizontal * (width - columns + 1)), width - columns)
     return SpatialView(top, left, rows, columns, data.crop_size, flip)
+
+
+def _padded(
+    height: float, width: float, size: int, flip: bool
+) -> tuple[int, int, int, int]:
+    """Where all of a picture lies in a square of ``size``: its longer side fills it, the other one
+    is in the middle; an odd row or column more of black is below, or on the right. A mirrored one
+    is the mirror image of the square, borders and all."""
+    scale = size / max(height, width)
+    rows, columns = (min(size, max(1, round(side * scale))) for side in (height, width))
+    left = (size - columns) // 2
+    return (size - rows) // 2, size - columns - left if flip else left, rows, columns
 
 
 def apply_view(frames: Pixels, view: SpatialView) -> Pixels:
@@ -135,6 +206,12 @@ def resize_region(region: Pixels, view: SpatialView, out: Pixels) -> None:
     """The view's region (h, w, 3) into ``out`` (size, size, 3), mirrored where the view says so."""
     assert region.shape[:2] == (view.height, view.width), (view, region.shape)
     size = (view.size, view.size)
+    if view.place is not None:
+        top, left, rows, columns = view.place
+        small = cv2.resize(region, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        out[:] = 0
+        out[top : top + rows, left : left + columns] = cv2.flip(small, 1) if view.flip else small
+        return
     if view.flip:  # numpy takes 40 times as long to mirror, more than the rest of it all
         cv2.flip(cv2.resize(region, size, interpolation=cv2.INTER_LINEAR), 1, dst=out)
     else:

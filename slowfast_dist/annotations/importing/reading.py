@@ -8,7 +8,7 @@ from typing import Literal
 from slowfast_dist.annotations.importing.columns import Columns
 from slowfast_dist.annotations.importing.rows import Notes, Segment
 from slowfast_dist.annotations.importing.source import Source
-from slowfast_dist.annotations.importing.videos import FRAMES, Missing, VideoFinder
+from slowfast_dist.annotations.importing.videos import Missing, VideoFinder
 from slowfast_dist.annotations.table import SPELLINGS
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import clean, few
@@ -58,8 +58,7 @@ def read_rows(
             else:
                 video = finder.find(segment.video)
             if isinstance(video, Missing):
-                if video.reason != FRAMES:
-                    missing.setdefault(segment.video, f"{file}, {_place(segment)}")
+                missing.setdefault(segment.video, f"{file}, {_place(segment)}")
                 notes.drop(segment.where, video.reason, segment.video, label, video.detail)
                 continue
             if segment.split not in ("", "train", "val", "test"):

@@ -12,8 +12,6 @@ from slowfast_dist.system.text import few
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of an uploaded file."""
 
-FRAMES = "folders of frames cannot be read yet: make videos of them"
-
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -30,15 +28,15 @@ class VideoFinder:
 
     A name is looked for as a path below the folder, then by as much of the end of its path as a
     file has, so at last by the name of the file; then without its ending; then in other letters
-    (capital or small). What two files fit equally is taken for neither, and a folder of frames for
-    no video.
+    (capital or small). What two files fit equally is taken for neither. A folder of numbered images
+    is a video, too, by its path and by its name.
     """
 
     def __init__(
         self, root: Path, files: Iterable[str], folders: Iterable[str] = (),
         is_video: Callable[[str], bool] = lambda _: True,
     ) -> None:  # fmt: skip
-        """``files`` and ``folders`` (of frames) have paths below ``root``; ``is_video`` says of a
+        """``files`` and ``folders`` (of images) have paths below ``root``; ``is_video`` says of a
         file's name whether it has a video's ending."""
         self.root = root
         self.how: Counter[str] = Counter()
@@ -53,7 +51,9 @@ class VideoFinder:
             self._by_name[name].append(path)
             if is_video(name):
                 self._by_stem[name.rpartition(".")[0]].append(path)
-        self._folders = {path.rpartition("/")[2] for path in folders}
+        for path in folders:
+            self._paths.add(path)
+            self._by_name[path.rpartition("/")[2]].append(path)
         self._small: dict[str, list[str]] | None = None
         self._answers: dict[str, str | Missing] = {}
 
@@ -95,8 +95,6 @@ class VideoFinder:
                 return self._choose(found, parts, how, name)
         if found := self._in_small_letters().get(base.casefold()):
             return self._choose(found, parts, "in other letters, capital or small", name)
-        if base in self._folders:
-            return Missing(FRAMES, name)
         return Missing("no such video below --videos", name)
 
     def _choose(

@@ -62,6 +62,7 @@ def _findings(data: Dataset, command: CheckData) -> list[Finding]:
         *files.cut_off(by_file),
         *files.refused(data),
         *segments.cut(data),
+        *segments.boxes_cut(data),
         *segments.overlapping(data),
         *segments.annotated_twice(data),
         *files.short_clips(data, command),

@@ -22,6 +22,7 @@ from slowfast_dist.commands.check.near_copies import (
 from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.image_folders import gap_remarks
 from slowfast_dist.data.listing.manifest import (
     Listing,
     for_training,
@@ -175,13 +176,18 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
     probed: list[VideoInfo | str] = []
     placed: list[Placed] = []
     outside: dict[int, str] = {}
+    gaps: list[Remark] = []
     flags = ("--data.train-dir", "--data.val-dir") if command.val_dir else ("--data.root",)
     for flag, listing, place in zip(flags, listings, (root, command.val_dir), strict=False):
-        found = probe_videos(listing.videos, workers, default_cache(), show_progress=True)
+        found = probe_videos(
+            listing.videos, workers, default_cache(), True, command.image_fps
+        )
         parts = place_segments(
-            listing.videos.probed(found.infos), found.readable, f"{flag} {place}"
+            listing.videos.probed(found.infos), found.readable, f"{flag} {place}",
+            command.crop_box,
         )
         placed.append(parts)
+        gaps += gap_remarks(parts.videos)
         outside |= {len(probed) + row: reason for row, reason in parts.reasons.items()}
         probed += found
     file_infos = [found if isinstance(found, VideoInfo) else None for found in probed]
@@ -226,7 +232,7 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
     single = listings[0].classes
     counts = np.sum([listing.counts() for listing in listings], axis=0)
     named = dict(zip(single, counts.tolist(), strict=True))
-    remarks += tuple(label_remarks(named, command.flip))
+    remarks += (*gaps, *label_remarks(named, command.flip))
 
     fingerprints = _fingerprints(paths, file_infos, file_reasons, command.full, workers)
     if len(first_rows) < len(paths):  # parts of one file are no copies of each other

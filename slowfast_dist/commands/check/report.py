@@ -268,6 +268,12 @@ def move(source: Path, target: Path) -> str | None:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir() and not source.is_symlink():  # of images
+            if os.path.lexists(target):
+                raise FileExistsError
+            shutil.move(source, target)
+            sync_folder(target.parent)
+            return None
         if source.is_symlink():
             # A relative link would point elsewhere from there.
             os.symlink(os.path.join(os.path.abspath(source.parent), os.readlink(source)), target)

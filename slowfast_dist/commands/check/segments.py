@@ -46,6 +46,23 @@ def cut(data: Dataset) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def boxes_cut(data: Dataset) -> Iterator[Finding]:
+    """Regions of interest that reach beyond their pictures."""
+    rows, first = list[int](), 0
+    for placed in data.placed:
+        rows += [first + row for row in placed.beyond.tolist()]
+        first += len(placed.videos)
+    if rows:
+        yield Finding(
+            "boxes-cut", "warning",
+            f"{len(rows)} of {len(data.names)} regions of interest reach beyond their pictures and "
+            "are cut there.",
+            "harmless where it is little; else see whether x,y,w,h are of pictures of another size",
+            [data.names[row] for row in rows],
+            [data.video(row) for row in rows],
+        )  # fmt: skip
+
+
 def overlapping(data: Dataset) -> Iterator[Finding]:
     """Segments of different classes that share time. Of several labels a clip they do no harm."""
     if data.classes is not data.single_classes:
@@ -80,9 +97,10 @@ def annotated_twice(data: Dataset) -> Iterator[Finding]:
 
 
 def _nearly_same(segments: Segments, labels: NDArray[np.int32]) -> list[tuple[int, int]]:
-    order = np.lexsort((segments.bounds[:, 0], labels, segments.files))
+    scenes = segments.scenes
+    order = np.lexsort((segments.bounds[:, 0], labels, scenes))
     one, other = order[:-1], order[1:]
-    both = (segments.files[one] == segments.files[other]) & (labels[one] == labels[other])
+    both = (scenes[one] == scenes[other]) & (labels[one] == labels[other])
     (start, end), (later, until) = segments.bounds[one].T, segments.bounds[other].T
     common = np.minimum(end, until) - np.maximum(start, later)
     together = np.maximum(end, until) - np.minimum(start, later)

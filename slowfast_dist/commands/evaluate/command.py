@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from slowfast_dist.runs.folder import RunFolder, write_unreadable
 from slowfast_dist.runs.metrics_file import plain
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
-from slowfast_dist.runs.videos import own_validation, start_of_paths, trained_on
+from slowfast_dist.runs.videos import own_image_rate, own_validation, start_of_paths, trained_on
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import FORMULA
@@ -113,18 +113,21 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
 
 def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, LabelledVideos]:
     """What names the videos, what they are called, and those that can be read."""
+    rate = command.image_fps or own_image_rate(best.folder)
+    clips = replace(best.data, image_fps=rate)
     if (data := command.data) is not None:
         path = Path(os.path.abspath(data))  # "." has no name
         name = path.stem if path.is_file() else path.name
         start = start_of_paths(data, command.videos)
+        several = best.task.several
         found = find_labelled_videos(
-            data, "data", best.classes, start, command.split, best.task.several
+            data, "data", best.classes, start, command.split, several, clips
         )
         return data, name, found
     for flag, value in (("videos", command.videos), ("split", command.split)):
         require(value is None, flag, value, "is for a CSV in --data: give that too")
     place, listing = own_validation(best.folder, best.classes, best.task.several)
-    return place, "val", readable_videos(listing, place, "data")
+    return place, "val", readable_videos(listing, place, "data", clips)
 
 
 def _load(run: Path, accelerator: Accelerator) -> tuple[BestModel, SlowFast]:

@@ -5,7 +5,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -25,7 +25,7 @@ from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.metrics.task import ONE_LABEL, Task
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
-from slowfast_dist.runs.videos import own_validation
+from slowfast_dist.runs.videos import own_image_rate, own_validation
 from slowfast_dist.system.cpus import available_cpus
 
 Compute = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -146,14 +146,15 @@ def find_clips(best: BestModel, data: Path | None) -> Clips:
     beside models/ leads to them; else random frames. Raises UserError for ``data`` without a
     readable video.
     """
+    clips = replace(best.data, image_fps=own_image_rate(best.folder))
     if data is not None:
-        frames, reason = _read(VideoTable.of_paths(_videos_of(data)), best.data)
+        frames, reason = _read(VideoTable.of_paths(_videos_of(data)), clips)
         if not len(frames):
             raise UserError(f"--data {data}: no video in it can be read ({reason}): give another")
         return Clips(frames, f"of {data}")
     own, reason = _own_videos(best)
     if own is not None:
-        frames, reason = _read(own, best.data)
+        frames, reason = _read(own, clips)
         if len(frames):
             return Clips(frames, "of the run's own validation videos")
     size = (MOST, best.data.num_frames, best.data.crop_size, best.data.crop_size, 3)
@@ -180,7 +181,7 @@ def _own_videos(best: BestModel) -> tuple[VideoTable | None, str]:
         videos = own_validation(best.folder, best.classes, best.task.several)[1].videos
     except UserError as error:
         return None, getattr(error, "reason", "the run's files do not tell its validation videos")
-    found = [row for row in range(len(videos)) if videos.path(row).is_file()]
+    found = [row for row in range(len(videos)) if videos.path(row).exists()]
     reason = f"the run's validation videos are not at {videos.root} any more"
     return videos.select(found) if found else None, reason
 
@@ -191,7 +192,7 @@ def _read(videos: VideoTable, data: DataConfig) -> tuple[NDArray[np.uint8], str]
     reason = ""
     for some in _spread(len(videos)):
         table = videos.select(some)
-        probed = probe_videos(table, available_cpus(), default_cache(), show_progress=False)
+        probed = probe_videos(table, available_cpus(), default_cache(), False, data.image_fps)
         try:
             placed = place_segments(table.probed(probed.infos), probed.readable, "split.csv")
         except UserError as error:

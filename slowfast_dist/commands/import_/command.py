@@ -24,10 +24,8 @@ from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import few, option
+from slowfast_dist.video.images.listing import is_image_folder
 from slowfast_dist.video.reader import VideoInfo
-
-PICTURES = (".jpg", ".jpeg", ".png")
-"""Endings of the frames in a folder that stands for a video."""
 
 DROPPED = ".dropped.csv"
 """Ending of the list of what is left out or changed, in place of the output's own."""
@@ -52,7 +50,7 @@ def run_import(files: Sequence[Path], command: Import) -> None:
     columns = read_rows(readers, finder, Subjects(command.subject, command.subject_as), notes)
     if any(found.name == "videofolder" for found in formats):
         _say_rowless(finder, columns, notes)
-    facts = _facts(root, columns)
+    facts = _facts(root, columns, command.image_fps)
     table = convert(columns, facts, notes, command.point_seconds, command.frame_rate)
     if not len(table.rows):
         reasons = "; ".join(notes.lines())
@@ -90,9 +88,10 @@ def _list_videos(root: Path, given: Sequence[Path]) -> VideoFinder:
     for here, names in walk_folders(top):
         below = os.path.relpath(here, top).replace(os.sep, "/")
         start = "" if below == "." else f"{below}/"
-        files += [start + name for name in names if is_video(os.fsencode(name))]
-        if start and any(name.lower().endswith(PICTURES) for name in names):
+        videos = [start + name for name in names if is_video(os.fsencode(name))]
+        if start and not videos and is_image_folder(names):
             folders.append(below)
+        files += videos
     return VideoFinder(root, files, folders, lambda name: is_video(os.fsencode(name)))
 
 
@@ -109,11 +108,11 @@ def _reader(found: Format) -> Reader:
     return read
 
 
-def _facts(root: Path, columns: Columns) -> list[Facts | str]:
+def _facts(root: Path, columns: Columns, image_fps: float | None) -> list[Facts | str]:
     """What each video tells, by its code; those that earlier commands looked at are remembered."""
     names = columns.videos.texts[1:]
     table = VideoTable.of_paths([root / name for name in names])
-    probed = probe_videos(table, available_cpus(), default_cache(), show_progress=True)
+    probed = probe_videos(table, available_cpus(), default_cache(), True, image_fps)
     return ["", *(info if isinstance(info, str) else _facts_of(info) for info in probed)]
 
 

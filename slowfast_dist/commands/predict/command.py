@@ -3,12 +3,14 @@
 import os
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slowfast_dist.commands.predict.inputs import Inputs, find_inputs
 from slowfast_dist.commands.predict.output import JsonLines, Table, note, terminal_columns, top
 from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.data import check_box
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
 from slowfast_dist.system.progress import over_files
@@ -31,6 +33,7 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
         )
     found = find_inputs(words)
     _refuse_unused_flags(command, found.live is not None)
+    check_box(command.crop_box, "crop-box")
     if found.live is None and (command.segments or command.annotate):
         try:  # now, and not after minutes
             command.output.mkdir(parents=True, exist_ok=True)
@@ -48,6 +51,9 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
             prepare_workers(command.num_workers)  # before torch's threads start
         with faults_as_run_errors():
             predictor = open_predictor(run, command.backend, command.mixed_precision)
+            if command.crop_box is not None:
+                data = replace(predictor.best.data, crop_box=command.crop_box)
+                predictor = replace(predictor, best=replace(predictor.best, data=data))
     for flag in ("segments", "annotate"):
         if getattr(command, flag):
             predictor.best.require_one_label(f"--{flag}")

@@ -2,7 +2,8 @@
 
 The first rule that fits decides:
 
-1. A path that exists is that file, whatever its ending, or all videos below that folder.
+1. A path that exists is that file, whatever its ending, or all videos below that folder, which may
+   be folders of numbered images, or is one itself.
 2. Digits alone are a camera's number.
 3. SCHEME://... is the address of a live source.
 4. A word with ``*``, ``?`` or ``[`` is a glob; ``**`` stands for folders of any depth.
@@ -22,9 +23,11 @@ from slowfast_dist.data.listing.scan import (
     VIDEO_SUFFIXES,
     Skipped,
     all_endings,
+    images_of,
     is_video,
     walk_folders,
 )
+from slowfast_dist.video.images.listing import is_image
 
 _CAMERA = re.compile(r"[0-9]+")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -120,8 +123,8 @@ def _at_path(word: str, skipped: Skipped) -> list[Input]:
 
 
 def _in_folder(folder: str, skipped: Skipped) -> list[Input]:
-    """The videos below a folder, and the folders there that cannot be read; sorted. Other files are
-    counted in ``skipped``."""
+    """The videos below a folder, which may be one of images itself, and the folders there that
+    cannot be read; sorted. Other files are counted in ``skipped``."""
     found: list[Input] = []
 
     def add_unreadable(error: OSError) -> None:
@@ -129,11 +132,14 @@ def _in_folder(folder: str, skipped: Skipped) -> list[Input]:
         found.append(Input(Path(error.filename), reason))
 
     for here, names in walk_folders(folder, add_unreadable):
-        for name in names:
-            if is_video(os.fsencode(name)):
-                found.append(Input(Path(here, name)))
-            else:
-                skipped.add(os.fsencode(name))
+        files = [os.fsencode(name) for name in names]
+        videos = [name for name in files if is_video(name)]
+        images = [] if videos else [name for name in files if is_image(name)]
+        found += [Input(Path(here, os.fsdecode(name))) for name in videos]
+        if images_of(images, skipped):
+            found.append(Input(Path(here)))
+        for name in set(files).difference(videos, images):
+            skipped.add(name)
     return sorted(found, key=lambda given: os.fsencode(given.path))
 
 

@@ -18,17 +18,21 @@ from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.clips import clip_indices, view_positions
 from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
+from slowfast_dist.data.image_folders import gap_of
 from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.workers import WorkerPlan, end_workers, plan_workers
 from slowfast_dist.inference.predictor import Predictor
+from slowfast_dist.runs.videos import own_image_rate
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.log import logger
 from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.images.listing import stamp_of
 from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.views import region_of
 
 FIRST_FILES, MAX_FILES = 16, 1024
 """Files that are probed at once before they are scored, the first time and at most, four times as
@@ -49,7 +53,7 @@ class VideoPrediction:
 def probe_video(path: Path) -> VideoInfo:
     """What the file holds, read in another process: a file that hangs or crashes it costs nothing
     but time. Raises DecodeError, with the reason."""
-    [found] = _probe([Input(path)], 1)
+    [found] = _probe([Input(path)], 1, None)
     if isinstance(found, str):
         raise DecodeError(path, found)
     return found
@@ -120,6 +124,8 @@ class SeenVideos:
         self._rates: list[float] = []
         self._pictures: PictureCounts | None = None
         self._names: list[str] = []
+        self._gaps: list[str] = []
+        self._cut: list[str] = []
         self._longer, self._unseen, self._example = 0, 0.0, ""
 
     def add(self, name: str, info: VideoInfo) -> None:
@@ -128,6 +134,10 @@ class SeenVideos:
         pictures = PictureCounts.of_one(vars(info))
         self._pictures = self._pictures + pictures if self._pictures else pictures
         self._names.append(name)
+        self._gaps += [gap for gap in [gap_of(name, info)] if gap]
+        box = self._predictor.best.data.crop_box
+        if box is not None and region_of(box, info.height, info.width, info.pixel_aspect)[1]:
+            self._cut.append(name)
         part = None if self._whole else seen_part(self._predictor, info, self._views)
         if part is None:
             return
@@ -146,6 +156,12 @@ class SeenVideos:
         best, rates, total = self._predictor.best, np.array(self._rates), len(self._names)
         lines = best.picture_notes(self._pictures) if self._pictures else []
         lines += best.rate_notes(rates, self._names.__getitem__)
+        lines += self._gaps
+        if self._cut:
+            lines.append(
+                f"the region of interest reaches beyond the picture of {len(self._cut)} of {total} "
+                f"videos, as {self._cut[0]}, and is cut there"
+            )
         if self._longer:
             which = f"{self._longer} of {total} videos are longer than what was looked at, as "
             lines.append(
@@ -184,8 +200,9 @@ def predict_videos(
     for note in plan.notes:
         logger.info(note)
     following, size = iter(files), FIRST_FILES
+    rate = command.image_fps or own_image_rate(predictor.best.folder)
     while some := list(islice(following, size)):
-        found = list(zip(some, _probe(some, available_cpus()), strict=True))
+        found = list(zip(some, _probe(some, available_cpus(), rate), strict=True))
         readable = [(given.path, info) for given, info in found if not isinstance(info, str)]
         with closing(_score(predictor, readable, views, command.batch_size, plan)) as scores:
             for given, info in found:
@@ -198,15 +215,17 @@ def predict_videos(
         size = min(4 * size, MAX_FILES)
 
 
-def _probe(files: Sequence[Input], workers: int) -> list[VideoInfo | str]:
-    """What each file holds, or why it cannot be read.
+def _probe(
+    files: Sequence[Input], workers: int, image_fps: float | None
+) -> list[VideoInfo | str]:
+    """What each file, or folder of images, holds, or why it cannot be read.
 
     Nothing goes into the probes' cache: a probe takes a fraction of what the decoding then takes,
     and what is predicted once, as an upload, should leave no trace.
     """
     refused = [given.reason or _not_a_file(given.path) for given in files]
     table = _table([given.path for given, why in zip(files, refused, strict=True) if why is None])
-    probed = iter(probe_videos(table, workers, None, show_progress=False))
+    probed = iter(probe_videos(table, workers, None, False, image_fps))
     return [next(probed) if why is None else why for why in refused]
 
 
@@ -217,12 +236,13 @@ _KINDS_OF_FILE = {
 
 
 def _not_a_file(path: Path) -> str | None:
-    """What else it is, as a read might wait for ever or never come to an end; None for a file."""
+    """What else it is, as a read might wait for ever or never come to an end; None for a file
+    and for a folder of images."""
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:  # the latter of a null character
         return getattr(error, "strerror", None) or str(error)
-    if stat.S_ISREG(mode):
+    if stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and stamp_of(path)):
         return None
     return f"{_KINDS_OF_FILE.get(stat.S_IFMT(mode), 'not')}, no file"
 

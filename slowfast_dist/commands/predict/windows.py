@@ -14,7 +14,7 @@ from slowfast_dist.data.clips import EvenClips, TimedClips, clip_offsets, loops,
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.ordered_reader import FrameTimes, VideoReader
 from slowfast_dist.video.reader import Frames, VideoInfo
-from slowfast_dist.video.views import evaluation_view
+from slowfast_dist.video.views import evaluation_view, region_of
 
 if TYPE_CHECKING:
     from slowfast_dist.inference.predictor import Predictor
@@ -140,8 +140,14 @@ def score_windows(
     """
     predictor.best.require_one_label("--segments")
     data, crops = predictor.best.data, predictor.best.evaluation.spatial_crops
+    region = None
+    if data.crop_box is not None:
+        try:
+            region, _ = region_of(data.crop_box, info.height, info.width, info.pixel_aspect)
+        except ValueError as error:
+            raise DecodeError(path, f"the region of interest (crop_box) {error}") from None
     views = [
-        evaluation_view(info.height, info.width, data, crop, crops, info.pixel_aspect)
+        evaluation_view(info.height, info.width, data, crop, crops, info.pixel_aspect, region)
         for crop in range(crops)
     ]
 

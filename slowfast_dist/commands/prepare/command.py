@@ -10,20 +10,24 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from slowfast_dist.annotations.segments import BOX
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, open_folder
 from slowfast_dist.commands.prepare.sources import (
     TIME_LIMIT,
     UNAWARE,
     Source,
     done_before,
+    has_pixel_boxes,
     list_sources,
     refuse_others,
     refuse_overlap,
+    with_fractions,
 )
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.fields import PixelAspect
 from slowfast_dist.data.clip_cost import clip_costs
+from slowfast_dist.data.image_folders import gap_of
 from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import VideoTable, count_pictures
 from slowfast_dist.data.probe_cache import default_cache
@@ -74,7 +78,10 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
         done -= _distorted(videos, done, folder, command.pixel_aspect, workers)
         before = len(done)
         todo = [video for video in videos if video.name not in done]
-        infos = _probed(todo, workers, unreadable)
+        infos = _probed(todo, workers, unreadable, command.image_fps)
+        for video in todo:
+            if video.path in infos and (gap := gap_of(video.name, infos[video.path])):
+                print(gap, file=sys.stderr)
         for line in picture_notes(count_pictures(InfoColumns.of(list(infos.values())))):
             print(line, file=sys.stderr)
         todo = [video for video in todo if video.path in infos]
@@ -84,6 +91,12 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
             if video.name in unreadable:
                 folder.remove(video.target)
         prepared = [video for video in videos if video.name in done]
+        if boxed := [video for video in prepared if has_pixel_boxes(video)]:
+            known = _probed(boxed, workers, {}, command.image_fps)
+            prepared = with_fractions(prepared, known)
+            print(f"regions of interest of {len(boxed)} videos are in pixels; the new list has "
+                  "them as fractions of the picture, as its copies have other sizes",
+                  file=sys.stderr)  # fmt: skip
         _write_lists(root, out, prepared, unreadable)
         if not prepared:
             raise RunError(
@@ -118,7 +131,7 @@ def _distorted(
     old = [v for v in videos if v.name in done and folder.entries[v.target].version == UNAWARE]
     if not old:
         return set()
-    infos = _probed(old, workers, {})
+    infos = _probed(old, workers, {}, None)
     wrong = {v.name for v in old if v.path not in infos or infos[v.path].pixel_aspect != 1}
     for video in old:
         if video.name not in wrong:
@@ -134,11 +147,11 @@ def _distorted(
 
 
 def _probed(
-    videos: list[Source], workers: int, unreadable: dict[str, str]
+    videos: list[Source], workers: int, unreadable: dict[str, str], image_fps: float | None
 ) -> dict[Path, VideoInfo]:
     """What those hold that can be read; the others join the ``unreadable``."""
     table = VideoTable.of_paths([video.path for video in videos])
-    found = probe_videos(table, workers, default_cache(), show_progress=True)
+    found = probe_videos(table, workers, default_cache(), True, image_fps)
     unreadable |= {videos[row].name: reason for row, reason in found.reasons.items()}
     pairs = zip(videos, found, strict=True)
     return {video.path: info for video, info in pairs if isinstance(info, VideoInfo)}
@@ -163,7 +176,7 @@ def _transcode(
     parts = str(folder.parts)
     answers = map_in_children(
         transcode_or_reason, by_path, workers, limit, folder=parts, short_side=command.short_side,
-        pixel_aspect=command.pixel_aspect,
+        pixel_aspect=command.pixel_aspect, image_fps=command.image_fps,
     )  # fmt: skip
     with closing(answers):
         for path, answer in over_files(answers, len(videos), "preparing"):
@@ -210,7 +223,7 @@ def _write_lists(root: Path, out: Path, prepared: list[Source], unreadable: dict
 
 _COLUMNS = {
     "label": "label", "start": "start", "end": "end", "split": "side", "group": "group",
-    "subject": "subject",
+    "subject": "subject", **dict(zip(BOX, BOX, strict=True)),
 }  # fmt: skip
 """Columns of the list beside the path, and the fields of `Listed` that they hold."""
 
@@ -219,7 +232,7 @@ def _write_json_lines(path: Path, head: Sequence[str], rows: Sequence[Sequence[s
     with atomic_write(path, "w") as file:
         for row in rows:
             cells = {
-                name: float(cell) if name in ("start", "end") else cell
+                name: float(cell) if name in ("start", "end", *BOX) else cell
                 for name, cell in zip(head, row, strict=True)
                 if cell or name == "labels"  # a video may have none
             }

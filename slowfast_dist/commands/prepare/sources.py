@@ -6,15 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slowfast_dist.annotations.labels import log_remarks
+from slowfast_dist.annotations.segments import box_cells, parse_box
 from slowfast_dist.annotations.table import SIDES, Side
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, target_names
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.fields import is_fraction
 from slowfast_dist.data.listing.manifest import list_folder
 from slowfast_dist.data.probing import BYTES_PER_SECOND
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.system.workers.pool import map_in_children
+from slowfast_dist.video.images.listing import stamp_of
+from slowfast_dist.video.reader import VideoInfo
 from slowfast_dist.video.transcode import KEY_INTERVAL, VERSION, sha256_or_nothing
+from slowfast_dist.video.views import Box, region_of
 
 UNAWARE = 1
 """Version that did not know of pixels that are not square; of all others it made the same."""
@@ -32,10 +37,19 @@ class Listed:
     label: str
     side: Side | None
     group: str
+    several: bool
     start: str = ""
     end: str = ""
     subject: str = ""
-    several: bool = False
+    x: str = ""
+    y: str = ""
+    w: str = ""
+    h: str = ""
+
+    @property
+    def box(self) -> Box | None:
+        """Its region of interest."""
+        return parse_box((self.x, self.y, self.w, self.h)) if self.x else None
 
 
 @dataclass(frozen=True)
@@ -66,18 +80,51 @@ def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> 
         cells = ("", "", "") if extra is None else extra[row]
         paths[video.name] = video.path
         rows.setdefault(video.name, []).append(
-            Listed(labels[row], side, group, *cells, several)
+            Listed(labels[row], side, group, several, *cells)
         )
     names, videos = target_names([*paths]), []
     for name, path in paths.items():
         try:
-            status = path.stat()
+            stamp = stamp_of(path)
         except OSError as error:
             unreadable[name] = error.strerror or str(error)
             continue
-        stamp = status.st_size, status.st_mtime_ns
+        if stamp is None:
+            unreadable[name] = "neither a file nor a folder of images"
+            continue
         videos.append(Source(path, name, names[name], tuple(rows[name]), *stamp))
     return videos
+
+
+def with_fractions(videos: list[Source], infos: dict[Path, VideoInfo]) -> list[Source]:
+    """With regions of interest that are in pixels as fractions of the picture, as its copy has
+    others; ``infos``: of the videos that `has_pixel_boxes`. Raises UserError for one without any
+    pixel."""
+    done = []
+    for video in videos:
+        rows = list(video.rows)
+        for place, row in enumerate(rows if has_pixel_boxes(video) else ()):
+            if row.box is None or is_fraction(row.box):
+                continue
+            info = infos[video.path]
+            height, width = info.height, info.width
+            try:
+                region, _ = region_of(row.box, height, width, info.pixel_aspect)
+            except ValueError as error:
+                cells = ",".join((row.x, row.y, row.w, row.h))
+                raise UserError(f"{video.name}: x,y,w,h {cells} {error}; correct it") from None
+            fractions = (
+                region.left / width, region.top / height, region.width / width,
+                region.height / height,
+            )  # fmt: skip
+            x, y, w, h = box_cells(fractions)
+            rows[place] = replace(row, x=x, y=y, w=w, h=h)
+        done.append(replace(video, rows=tuple(rows)))
+    return done
+
+
+def has_pixel_boxes(video: Source) -> bool:
+    return any(row.box is not None and not is_fraction(row.box) for row in video.rows)
 
 
 def refuse_overlap(base: Path, out: Path, videos: list[Source]) -> None:

@@ -118,7 +118,8 @@ def list_videos(
         groups = _groups_by_pattern(names, pattern, root)
     sides = np.concatenate([part.sides for part in columns])
     segments = _segments(columns)
-    if segments is not None and segments.any_part and groups is None:
+    several = segments is not None and (segments.any_part or segments.boxes is not None)
+    if segments is not None and several and groups is None:
         groups = _by_file(segments, names)
     labels = np.repeat(np.arange(len(columns), dtype=np.int32), [len(c.names) for c in columns])
     videos = VideoTable(
@@ -180,7 +181,7 @@ def _with_sets(
 
 
 def _segments(columns: Sequence[Files]) -> Segments | None:
-    """None where every row is all of a file that no other row names."""
+    """None where every row is all of a file that no other row names, and of its picture."""
     rows = [part.rows for part in columns if part.rows is not None]
     if not rows:
         return None
@@ -188,9 +189,12 @@ def _segments(columns: Sequence[Files]) -> Segments | None:
     bounds = np.concatenate([part.bounds for part in rows])
     subjects = [subject for part in rows for subject in part.subjects]
     told = Categorical.of(subjects) if any(subjects) else None
-    if np.isnan(bounds).all() and told is None:
+    boxes = np.concatenate([part.boxes for part in rows])
+    known = None if np.isnan(boxes).all() else boxes
+    if np.isnan(bounds).all() and told is None and known is None:
         return None
-    return Segments(numbers, bounds, np.concatenate([part.lines for part in rows]), told)
+    lines = np.concatenate([part.lines for part in rows])
+    return Segments(numbers, bounds, lines, told, boxes=known)
 
 
 def _by_file(segments: Segments, names: Texts) -> Categorical:

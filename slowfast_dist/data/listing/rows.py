@@ -2,7 +2,6 @@
 
 import errno
 import os
-import stat
 from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -12,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slowfast_dist.annotations.segments import sample_name
+from slowfast_dist.annotations.segments import NO_BOX, sample_name
 from slowfast_dist.annotations.table import SIDES, Row, Table
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Texts
 from slowfast_dist.data.listing.scan import FileRows, Files
 from slowfast_dist.system.text import few
+from slowfast_dist.video.images.listing import Stamp, stamp_of
 
 _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
@@ -46,6 +46,7 @@ class _Rows:
     ends: "array[float]" = field(default_factory=lambda: array("d"))
     lines: "array[int]" = field(default_factory=lambda: array("q"))
     subjects: list[str] = field(default_factory=list)
+    boxes: "array[float]" = field(default_factory=lambda: array("d"))
 
     def add(self, row: Row, file: _File) -> None:
         self.files.append(file)
@@ -55,12 +56,14 @@ class _Rows:
         self.ends.append(WHOLE if row.end is None else row.end)
         self.lines.append(row.line)
         self.subjects.append(row.subject)
+        self.boxes.extend(row.box)
 
     def columns(self) -> Files:
-        """By name, start and end."""
+        """By name, start, end and region of interest."""
         bounds = np.stack([np.array(self.starts), np.array(self.ends)], axis=1)
+        boxes = np.array(self.boxes).reshape(-1, 4)
         names = [file.name for file in self.files]
-        by_time = np.lexsort((bounds[:, 1], bounds[:, 0])).tolist()
+        by_time = np.lexsort((*boxes.T[::-1], bounds[:, 1], bounds[:, 0])).tolist()
         order = sorted(by_time, key=names.__getitem__)
         stamps = np.array([(file.size, file.mtime_ns) for file in self.files], np.int64)
         numbers = np.array([file.number for file in self.files], np.int32)
@@ -71,7 +74,7 @@ class _Rows:
             [self.groups[place] for place in order],
             FileRows(
                 numbers[order], bounds[order], np.array(self.lines, np.int32)[order],
-                [self.subjects[place] for place in order],
+                [self.subjects[place] for place in order], boxes[order],
             ),
         )  # fmt: skip
 
@@ -82,13 +85,14 @@ def list_rows(table: Table, root: Path) -> dict[str, Files]:
     UserError."""
     find = _Finder(table, root)
     found: dict[str, _Rows] = defaultdict(_Rows)
-    whole: dict[int, Row] = {}
+    whole: dict[tuple[int, tuple[float, ...]], Row] = {}
     missing: dict[int, str] = {}
     for row in table:
         file = find(row)
-        if row.start is None and (first := whole.setdefault(file.number, row)) is not row:
+        key = file.number, () if row.box is NO_BOX else row.box  # NaN is not equal to itself
+        if row.start is None and (first := whole.setdefault(key, row)) is not row:
             if table.several is False or (table.several is None and first.label == row.label):
-                name = os.fsdecode(file.name)
+                name = sample_name(os.fsdecode(file.name), WHOLE, WHOLE, row.box)
                 what = f"{name} stands in line {first.line} already; delete one"
                 if first.label != row.label:
                     what += ", or let it have both labels (--loss.name bce)"
@@ -149,11 +153,10 @@ class _Finder:
                     row.line,
                 )
         try:
-            status = _file_status(path)
+            stamp = _stamp(path)
         except OSError as error:
             raise table.wrong(f"cannot be read ({error.strerror})", row.line) from None
-        stamp = (-1, -1) if status is None else (status.st_size, status.st_mtime_ns)
-        file = _File(len(self._known), name.encode(), *stamp)
+        file = _File(len(self._known), name.encode(), *(stamp or (-1, -1)))
         self._known[name] = file
         return file
 
@@ -164,21 +167,24 @@ def _refuse_twice(files: Files, table: Table) -> None:
     rows = files.rows
     assert rows is not None
     same = (rows.numbers[1:] == rows.numbers[:-1]) & (rows.bounds[1:] == rows.bounds[:-1]).all(1)
+    boxes = np.nan_to_num(rows.boxes, nan=np.inf)
+    same &= (boxes[1:] == boxes[:-1]).all(1)
     if same.any():
         place = int(np.flatnonzero(same)[0])
         first, second = sorted(rows.lines[place : place + 2].tolist())
-        name = sample_name(files.names[place], *rows.bounds[place].tolist())
+        start, end = rows.bounds[place].tolist()
+        name = sample_name(files.names[place], start, end, rows.boxes[place].tolist())
         raise table.wrong(f"{name} stands in line {first} already; delete one", second)
 
 
-def _file_status(path: str) -> os.stat_result | None:
-    """None where there is no file. Raises OSError where that cannot be known."""
+def _stamp(path: str) -> Stamp | None:
+    """None where there is neither a file nor a folder of images. Raises OSError where that cannot
+    be known."""
     try:
-        status = os.stat(path)
+        return stamp_of(path)
     except ValueError:  # a name with a null character
         return None
     except OSError as error:
         if error.errno not in _NO_FILE:
             raise
         return None
-    return status if stat.S_ISREG(status.st_mode) else None

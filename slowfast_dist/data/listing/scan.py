@@ -3,7 +3,7 @@
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,15 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Texts
 from slowfast_dist.system.text import few
 from slowfast_dist.video.container import ENDINGS
+from slowfast_dist.video.images.listing import (
+    FPS_FILE,
+    IMAGE_SUFFIXES,
+    Stamp,
+    counts_for_stamp,
+    find_sequence,
+    is_image,
+    stamp_of_entries,
+)
 
 _ENDINGS = frozenset(" ".join(ENDINGS.values()).encode().split())
 
@@ -28,8 +37,9 @@ _LISTS = frozenset(b"csv tsv json jsonl txt md yaml yml xml html pdf log".split(
 """Endings of annotations and notes, which nobody who has them beside class folders expects to be
 taken for videos."""
 
-_SYSTEMS_OWN = frozenset({b"thumbs.db", b"desktop.ini"})
-"""What file managers leave in folders of pictures; others of their files are hidden."""
+_SYSTEMS_OWN = frozenset({b"thumbs.db", b"desktop.ini", FPS_FILE.encode()})
+"""What file managers leave in folders of pictures, others of their files being hidden; and what
+tells how fast a folder of images is shown."""
 
 _LONGEST_ENDING = 8
 """Characters of the longest ending that is told; what follows the last dot of a name may be no
@@ -38,7 +48,7 @@ ending at all."""
 
 @dataclass
 class _FoundVideos:
-    """Videos of one class while they are listed: names below the root, sizes and times.
+    """Videos of one class while they are listed: names below the root, and stamps.
 
     Names are bytes, as the system gives them: a table of a million never makes them text.
     """
@@ -47,10 +57,10 @@ class _FoundVideos:
     sizes: "array[int]" = field(default_factory=lambda: array("q"))
     times: "array[int]" = field(default_factory=lambda: array("q"))
 
-    def add(self, name: bytes, status: os.stat_result | None) -> None:
+    def add(self, name: bytes, stamp: Stamp) -> None:
         self.names.append(name)
-        self.sizes.append(-1 if status is None else status.st_size)
-        self.times.append(-1 if status is None else status.st_mtime_ns)
+        self.sizes.append(stamp[0])
+        self.times.append(stamp[1])
 
     def columns(self) -> "Files":
         order = sorted(range(len(self.names)), key=self.names.__getitem__)
@@ -65,17 +75,19 @@ class _FoundVideos:
 
 class FileRows(NamedTuple):
     """What an annotation file says beside: of each row a number that is its file's alone, bounds
-    (N, 2) in seconds (NaN: the whole video), its line, and its subject ("" without one)."""
+    (N, 2) in seconds (NaN: the whole video), its line, its subject ("" without one), and its region
+    of interest, boxes (N, 4) (NaN: the whole picture)."""
 
     numbers: NDArray[np.int32]
     bounds: NDArray[np.float64]
     lines: NDArray[np.int32]
     subjects: list[str]
+    boxes: NDArray[np.float64]
 
 
 class Files(NamedTuple):
     """The videos of a class, by name: names (N,) below the root, or absolute ones that a CSV names
-    elsewhere; stamps (N, 2) of size and mtime_ns, -1 where there is no file; sides (N,): places in
+    elsewhere; stamps (N, 2), as Stamp, -1 where there is no file; sides (N,): places in
     SIDES, -1 where nothing is said of it; groups (N,), "" where the video is one of its own; rows:
     what only an annotation file tells."""
 
@@ -131,6 +143,19 @@ def is_video(name: bytes) -> bool:
     """Whether a file's name has a video's ending, and is not hidden."""
     _, dot, ending = name.rpartition(b".")
     return bool(dot) and ending.lower() in _ENDINGS and not name.startswith(b".")
+
+
+def images_of(names: Iterable[bytes], skipped: Skipped) -> bool:
+    """Whether the images among the files of a folder make it a video; those that are no frames of
+    it are counted in ``skipped``. With a video beside them they do not."""
+    images = [name for name in names if is_image(name)]
+    try:
+        found = find_sequence(map(os.fsdecode, images))
+    except ValueError:  # the probe says what is wrong
+        return True
+    for name in images if found is None else map(os.fsencode, found.others):
+        skipped.add(name)
+    return found is not None
 
 
 def walk_folders(
@@ -194,6 +219,8 @@ def list_folders(root: Path, flag: str, may_be_empty: bool, skipped: Skipped) ->
     empty = sorted(name for name, part in found.items() if not len(part.names))
     names = few(empty, quoted=True)
     why = f" ({skipped}; videos end in {all_endings()})" if skipped and empty else ""
+    if empty and any(suffix in skipped for suffix in IMAGE_SUFFIXES):
+        why += "; numbered images are a video in a folder of their own below the class's"
     if found and len(empty) == len(found):
         raise UserError(
             f"--{flag} {root}: no video in any of its folders ({names}); give a folder of class "
@@ -207,7 +234,8 @@ def list_folders(root: Path, flag: str, may_be_empty: bool, skipped: Skipped) ->
 
 
 def _videos_below(top: bytes, name_length: int, skipped: Skipped) -> Files:
-    """The videos of a folder and of those below it, also behind links; nothing hidden.
+    """The videos of a folder and of those below it, also behind links; nothing hidden. A folder
+    below it that holds numbered images and no video is one.
 
     ``name_length``: bytes of the folder's own name, from which on paths are the videos' names. A
     link back to a folder that it lies in is not followed. A link to nothing counts as a video: what
@@ -221,6 +249,7 @@ def _videos_below(top: bytes, name_length: int, skipped: Skipped) -> Files:
         real = os.path.realpath(here)
         if real in above:
             continue
+        before, images = len(found.names), []
         with os.scandir(here) as entries:  # knows folders from files without asking for each
             for entry in entries:
                 if _is_folder(entry):
@@ -228,9 +257,17 @@ def _videos_below(top: bytes, name_length: int, skipped: Skipped) -> Files:
                 elif is_video(entry.name):
                     try:
                         status = entry.stat()
+                        found.add(entry.path[start:], (status.st_size, status.st_mtime_ns))
                     except OSError:
-                        status = None
-                    found.add(entry.path[start:], status)
+                        found.add(entry.path[start:], (-1, -1))
+                elif counts_for_stamp(entry.name):
+                    images.append(entry)
                 else:
                     skipped.add(entry.name)
+        names = [entry.name for entry in images]
+        if here != top and len(found.names) == before and images_of(names, skipped):
+            found.add(here[start:], stamp_of_entries(images))
+        elif here == top or len(found.names) > before:
+            for name in names:
+                skipped.add(name)
     return found.columns()

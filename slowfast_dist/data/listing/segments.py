@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark
-from slowfast_dist.annotations.segments import seconds_text
+from slowfast_dist.annotations.segments import NO_BOX, seconds_text
 from slowfast_dist.data.listing.columns import Categorical, Rows
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.reader import VideoInfo
@@ -37,6 +37,9 @@ class Segments:
     """(N,), "" where nothing is said; None where that is so in all rows."""
     spans: Spans | None = None
     """Once the files were probed."""
+    boxes: NDArray[np.float64] | None = None
+    """(N, 4): the region of interest as the list has it, NaN for the whole picture; None where that
+    is so in all rows."""
 
     def take(self, rows: Rows) -> "Segments":
         return Segments(
@@ -45,12 +48,28 @@ class Segments:
             None if self.lines is None else self.lines[rows],
             None if self.subjects is None else self.subjects.take(rows),
             None if self.spans is None else self.spans[rows],
+            None if self.boxes is None else self.boxes[rows],
         )
 
     @property
     def any_part(self) -> bool:
         """Whether any row is less than all of a file."""
         return not bool(np.isnan(self.bounds).all())
+
+    @property
+    def scenes(self) -> NDArray[np.int32]:
+        """(N,): equal for rows of one file that look at the same part of its picture."""
+        if self.boxes is None:
+            return self.files
+        keys = np.column_stack([self.files, np.nan_to_num(self.boxes, nan=-np.inf)])
+        return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
+
+    def box(self, row: int) -> tuple[float, float, float, float]:
+        """As the list has it; NO_BOX for the whole picture."""
+        if self.boxes is None:
+            return NO_BOX
+        x, y, w, h = self.boxes[row].tolist()
+        return x, y, w, h
 
     def located(self, spans: Spans) -> "Segments":
         return replace(self, spans=spans)
@@ -118,15 +137,17 @@ def locate(info: VideoInfo, bounds: NDArray[np.float64]) -> Located:
 
 
 def overlaps(segments: Segments, labels: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(P, 2): pairs of rows of one file and of different classes that share some of its time, each
-    row with the one before it in time that reaches furthest; a whole video overlaps all of it."""
+    """(P, 2): pairs of rows of one file, of one part of its picture and of different classes that
+    share some of its time, each row with the one before it in time that reaches furthest; a whole
+    video overlaps all of it."""
     start = np.nan_to_num(segments.bounds[:, 0], nan=0.0)
     end = np.nan_to_num(segments.bounds[:, 1], nan=np.inf)
-    order = np.lexsort((start, segments.files))
+    scenes = segments.scenes
+    order = np.lexsort((start, scenes))
     pairs: list[tuple[int, int]] = []
     open_: dict[int, tuple[float, int]] = {}  # of the running file: by class, its latest end
     file = -1
-    columns = (order, segments.files[order], labels[order], start[order], end[order])
+    columns = (order, scenes[order], labels[order], start[order], end[order])
     for row, of, label, first, last in zip(*(c.tolist() for c in columns), strict=True):
         if of != file:
             file, open_ = of, {}

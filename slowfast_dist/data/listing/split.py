@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark
-from slowfast_dist.annotations.segments import EXTRA
+from slowfast_dist.annotations.segments import EXTRA, extra_columns
 from slowfast_dist.annotations.table import OF_RUN, OF_RUN_SEVERAL
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import CHUNK
@@ -266,17 +266,21 @@ def _draw(labels: Labels, groups: Groups, val_fraction: float, state: int) -> tu
 
 
 def write_split(path: Path, classes: Sequence[str], train: VideoTable, val: VideoTable) -> None:
-    """Write split.csv, path,class,split,group and, of parts of videos, start,end,subject,
-    atomically. With several labels a clip the column is called classes, and holds all of them."""
+    """Write split.csv, path,class,split,group and, of parts of videos, start,end,subject, and
+    x,y,w,h where any has a region of interest, atomically. With several labels a clip the column is
+    called classes, and holds all of them."""
     columns = OF_RUN if train.sets is None else OF_RUN_SEVERAL
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
         if train.segments is not None:
-            writer.writerow((*columns, *EXTRA))
-            for side, videos in (("train", train), ("val", val)):
-                cells = videos.label_cells(classes)
-                known = zip(videos.names, cells, videos.group_names(), strict=True)
-                for (name, cell, group), extra in zip(known, videos.extra() or [], strict=True):
+            sides = [("train", train, train.extra() or []), ("val", val, val.extra() or [])]
+            more = extra_columns([cells for _, _, some in sides for cells in some[:1]])
+            writer.writerow((*columns, *(more or EXTRA)))
+            for side, videos, cells in sides:
+                known = zip(
+                    videos.names, videos.label_cells(classes), videos.group_names(), strict=True
+                )
+                for (name, cell, group), extra in zip(known, cells, strict=True):
                     writer.writerow((name, cell, side, group, *extra))
             return
         writer.writerow(columns)

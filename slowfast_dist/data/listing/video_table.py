@@ -2,17 +2,17 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from slowfast_dist.annotations.segments import sample_name, seconds_text
+from slowfast_dist.annotations.segments import NO_BOX, box_cells, sample_name, seconds_text
 from slowfast_dist.data.listing.columns import Categorical, InfoColumns, Texts
 from slowfast_dist.data.listing.segments import Segments, Spans
 from slowfast_dist.metrics.cells import joined
@@ -20,6 +20,7 @@ from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.container import WORTH_KEEPING
 from slowfast_dist.video.pictures import PictureCounts
 from slowfast_dist.video.reader import VideoInfo
+from slowfast_dist.video.views import Box, Region, region_of
 
 
 def count_pictures(infos: InfoColumns) -> PictureCounts:
@@ -41,8 +42,8 @@ def count_pictures(infos: InfoColumns) -> PictureCounts:
 @dataclass(frozen=True)
 class VideoRecord:
     """A video, or a part of one: where it is, its POSIX path below the root, its class's index (as
-    `VideoTable.labels`), its group, and the seconds from its ``start`` to its ``end``, NaN for all
-    of it."""
+    `VideoTable.labels`), its group, the seconds from its ``start`` to its ``end``, NaN for all of
+    it, and its region of interest."""
 
     path: Path
     name: str
@@ -50,11 +51,12 @@ class VideoRecord:
     group: str
     start: float = nan
     end: float = nan
+    box: tuple[float, float, float, float] = NO_BOX
 
     @property
     def sample(self) -> str:
         """What it is called where its path is not enough: path@start-end."""
-        return sample_name(self.name, self.start, self.end)
+        return sample_name(self.name, self.start, self.end, self.box)
 
 
 @sendable
@@ -142,7 +144,8 @@ class VideoTable(Sequence[VideoRecord]):
     def _record(self, row: int, name: str) -> VideoRecord:
         group = name if self.groups is None else self.groups[row]
         bounds = (nan, nan) if self.segments is None else self.segments.seconds(row)
-        return VideoRecord(self._path(name), name, int(self.labels[row]), group, *bounds)
+        box = NO_BOX if self.segments is None else self.segments.box(row)
+        return VideoRecord(self._path(name), name, int(self.labels[row]), group, *bounds, box)
 
     def _path(self, name: str) -> Path:
         return Path(os.path.join(self.root, name))
@@ -152,26 +155,36 @@ class VideoTable(Sequence[VideoRecord]):
 
     def sample(self, row: int) -> str:
         """What a row is called: the path below the root, and which part of it that is."""
-        name = self.names[row]
-        return name if self.segments is None else sample_name(name, *self.segments.seconds(row))
+        name, parts = self.names[row], self.segments
+        return name if parts is None else sample_name(name, *parts.seconds(row), parts.box(row))
 
     def samples(self) -> Iterator[str]:
         """What each row is called, in order."""
         if self.segments is None:
             return iter(self.names)
-        bounds = self.segments.bounds.tolist()
-        return (sample_name(name, *one) for name, one in zip(self.names, bounds, strict=True))
+        bounds, boxes = self.segments.bounds.tolist(), self._boxes()
+        return (
+            sample_name(name, start, end, box)
+            for name, (start, end), box in zip(self.names, bounds, boxes, strict=False)
+        )
 
-    def extra(self) -> list[tuple[str, str, str]] | None:
-        """Start, end and subject of each row as a list has them, "" where there is none; None where
-        each row is all of a file of its own."""
+    def _boxes(self) -> Iterable[Sequence[float]]:
+        """Of each part, and then on without end where none has any."""
+        told = None if self.segments is None else self.segments.boxes
+        return repeat(NO_BOX) if told is None else told.tolist()
+
+    def extra(self) -> list[tuple[str, ...]] | None:
+        """Start, end and subject of each row as a list has them, "" where there is none, and behind
+        them x, y, w and h where any row has a region of interest; None where each row is all of a
+        file of its own."""
         if self.segments is None:
             return None
         told = self.segments.subjects
         subjects = iter(told) if told is not None else repeat("")
+        bounds, has_boxes = self.segments.bounds.tolist(), self.segments.boxes is not None
         return [
-            (seconds_text(start), seconds_text(end), subject)
-            for (start, end), subject in zip(self.segments.bounds.tolist(), subjects, strict=False)
+            (seconds_text(start), seconds_text(end), subject, *(box_cells(box) * has_boxes))
+            for (start, end), subject, box in zip(bounds, subjects, self._boxes(), strict=False)
         ]
 
     def span(self, row: int) -> tuple[int, int] | None:
@@ -181,6 +194,16 @@ class VideoTable(Sequence[VideoRecord]):
         assert self.segments.spans is not None
         first, end = self.segments.spans[row].tolist()
         return first, end
+
+    def region(self, row: int, crop_box: Box | None) -> Region | None:
+        """What of a video's displayed frame is looked at: its own region of interest, else
+        ``crop_box``; None for all of it. Raises ValueError where it holds no pixel."""
+        own = NO_BOX if self.segments is None else self.segments.box(row)
+        box = crop_box if isnan(own[0]) else own
+        if box is None:
+            return None
+        info = self.info(row)
+        return region_of(box, info.height, info.width, info.pixel_aspect)[0]
 
     def info(self, row: int) -> VideoInfo:
         """What the probe found of a video, which it must have looked at."""
@@ -234,9 +257,13 @@ class VideoTable(Sequence[VideoRecord]):
         """How many there are, in words, as 300 training segments of 2 files; ``what`` they are, as
         training."""
         what = f"{what} " * bool(what)
-        if self.segments is None or not self.segments.any_part:
+        if self.segments is None or not (
+            self.segments.any_part or self.segments.boxes is not None
+        ):
             return f"{len(self)} {what}videos"
         files = len(np.unique(self.segments.files))
+        if not self.segments.any_part:
+            return f"{len(self)} {what}regions of {files} file{'s' * (files != 1)}"
         return f"{len(self)} {what}segments of {files} file{'s' * (files != 1)}"
 
     def group_names(self) -> Iterator[str]:

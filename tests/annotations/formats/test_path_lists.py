@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from slowfast_dist.annotations.importing.reading import side_of_name
-from slowfast_dist.annotations.importing.videos import FRAMES
 from slowfast_dist.config.errors import UserError
 from tests.helpers.importing import imported
 
@@ -60,17 +59,16 @@ def test_mmaction2_videos_of_several_classes(tmp_path: Path) -> None:
 
 def test_mmaction2_folders_of_frames(tmp_path: Path) -> None:
     text = "x/folder 12 100 4\nplain 100 3\n"
-    videos = {"x/folder 12.mp4": CLIP, "x/folder.mp4": CLIP, "plain.mp4": CLIP, "plain": CLIP}
     path = write(tmp_path / "rawframes.txt", text)
+    videos = {"x/folder 12.mp4": CLIP, "x/folder.mp4": CLIP, "plain.mp4": CLIP}
     found = imported(path, videos, frame_rate=25.0, format="mmaction2")
-    assert ("plain.mp4", "3", "", "") in found.rows
+    assert ("plain.mp4", "3", "", "") in found.rows  # the video that the frames are of
     assert ("x/folder.mp4", "4", "0.480", "4.480") in found.rows
-    found = imported(path, {"x/folder.mp4": CLIP, "plain": CLIP}, format="mmaction2")
-    assert [row[0] for row in found.rows] == ["x/folder.mp4"]
-    assert found.lines == [f"1 row dropped: {FRAMES} "
-                           "(rawframes.txt, line 2: plain: plain)"]  # fmt: skip
-    with pytest.raises(UserError, match="nothing to import: 1 row dropped: folders of"):
-        imported(write(path, "plain 100 3\n"), {"plain": CLIP}, format="mmaction2")
+    found = imported(path, {"x/folder": CLIP, "plain": CLIP, "plain.mp4": CLIP},
+                     frame_rate=25.0, format="mmaction2")  # fmt: skip
+    assert ("plain", "3", "", "") in found.rows  # the folder of images itself
+    assert ("x/folder", "4", "0.480", "4.480") in found.rows
+    assert not found.lines
 
 
 def test_a_line_of_another_kind_is_named(tmp_path: Path) -> None:
