@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, get_args
 
@@ -30,7 +30,51 @@ SPELLINGS: dict[str, Side] = {
 """Cells of a column split, and words in files' names. "eval" is missing: to some it is val, to
 others test."""
 
+MOST_HEADER = 1 << 20
+"""Characters of the longest first line that is looked at: names of columns need a thousandth."""
+
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+
+def names_columns(path: Path) -> bool:
+    """Whether a file is such a list: its first line that is not blank names path and label, in JSON
+    lines as keys. What cannot be read is none."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = _first_line(file)
+    except (OSError, UnicodeDecodeError):
+        return False
+    if path.suffix.lower() != ".jsonl":
+        return bool(_parting(first))
+    try:
+        keys = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(keys, dict) and _names_both(keys)
+
+
+def _first_line(file: IO[str]) -> str:
+    """The first line that is not blank, as far as a header goes."""
+    while line := file.readline(MOST_HEADER):
+        if line.strip():
+            return line
+    return ""
+
+
+def _parting(first: str) -> str:
+    """The separator by which a first line names path and label, nothing where none does."""
+    for separator in _SEPARATORS:
+        try:
+            cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True))
+        except csv.Error:  # a cell too long for the module, so not a name of a column
+            continue
+        if _names_both(cells):
+            return separator
+    return ""
+
+
+def _names_both(names: Iterable[str]) -> bool:
+    return {"path", "label"} <= {COLUMNS.get(plain_name(name), "") for name in names}
 
 
 class Row(NamedTuple):
@@ -58,8 +102,9 @@ class Table:
 
     def __init__(self, path: Path, flag: str) -> None:
         self.path, self.flag = path, flag
-        self.is_of_run = False
-        """Whether its columns are those of a run's split.csv; known with the first row."""
+        self.follows_links = False
+        """Whether its columns are those of a run's split.csv, which names what a training found, be
+        it behind links; known with the first row."""
         self._unused: list[str] = []
         self._spelled: dict[str, Side] = {}
 
@@ -116,15 +161,10 @@ class Table:
 
     def _separator(self, file: IO[str]) -> str:
         """By the first line that is not blank: the one that parts path from label."""
-        first = next((line for line in file if line.strip()), "")
+        first = _first_line(file)
         file.seek(0)
-        for separator in _SEPARATORS:
-            try:
-                cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True))
-            except csv.Error:  # a cell too long for the module, so not a name of a column
-                continue
-            if {"path", "label"} <= {COLUMNS.get(plain_name(cell), "") for cell in cells}:
-                return separator
+        if separator := _parting(first):
+            return separator
         found = f"; it is {clean(first.strip())[:80]!r}" if first.strip() else ""
         raise self.wrong(f"its first line must name the columns path,label{found}")
 
@@ -184,7 +224,7 @@ class Table:
         for name in ("path", "label"):
             if name not in columns.place:
                 raise self.wrong(f"{name} is missing; every row needs path and label", line)
-        self.is_of_run = tuple(header[: len(OF_RUN)]) == OF_RUN
+        self.follows_links = tuple(header[: len(OF_RUN)]) == OF_RUN
         named = (name for name in columns.unused.values() if name != "(no name)")
         self._unused += [name for name in named if name not in self._unused]
         return columns

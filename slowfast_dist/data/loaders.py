@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader
 from slowfast_dist.annotations.labels import Remark, label_remarks, log_remarks
 from slowfast_dist.annotations.table import Side
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import counts_frames
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
 from slowfast_dist.data.listing.columns import CHUNK
+from slowfast_dist.data.listing.imported import LEFT_OUT, left_out, write_left_out
 from slowfast_dist.data.listing.manifest import (
     Listing,
     labelled_as,
@@ -50,6 +51,7 @@ from slowfast_dist.data.workers import (
     require_shared_memory,
 )
 from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.pictures import PictureCounts
@@ -106,24 +108,29 @@ class VideoSet:
         return digest.hexdigest()
 
 
-def find_videos(data: DataConfig, seed: int, order: Sequence[str] | None = None) -> VideoSet:
+def find_videos(
+    data: DataConfig, seed: int, order: Sequence[str] | None = None, folder: Path | None = None
+) -> VideoSet:
     """List and probe the videos, leave out what cannot be read, and split where there is one root.
 
-    ``order``: of the classes, in a run that goes on. Each process gets the result, so the times of
-    frames are not in it where no clip is cut by them. Raises UserError, naming the flag, for a
-    dataset that cannot be trained on.
+    ``order``: of the classes, in a run that goes on. ``folder``: of the run, where LEFT_OUT tells
+    what an import on the way left out; without it nothing is written. Each process gets the result,
+    so the times of frames are not in it where no clip is cut by them. Raises UserError, naming the
+    flag, for a dataset that cannot be trained on.
     """
-    found = _find_videos(data, seed, order)
+    found = _find_videos(data, seed, order, folder)
     if not counts_frames(data):
         return found
     return replace(found, train=found.train.without_times(), val=found.val.without_times())
 
 
-def _find_videos(data: DataConfig, seed: int, order: Sequence[str] | None) -> VideoSet:
+def _find_videos(
+    data: DataConfig, seed: int, order: Sequence[str] | None, folder: Path | None
+) -> VideoSet:
     if data.root is not None:
         if data.synthetic:
             make_demo_videos(data.root)
-        listing = list_root(data, order)
+        [listing] = with_left_out([list_root(data, order)], folder, "the run's folder")
         source = f"--data.root {data.root}"
         listing, readable, rejected = _probe(listing, "the run's folder", source)
         listing = usable(listing, readable, "data.root", data.root)
@@ -133,7 +140,7 @@ def _find_videos(data: DataConfig, seed: int, order: Sequence[str] | None) -> Vi
             listing.classes, split.train, split.val, rejected, True, remarks, split.drawn
         )
     assert data.train_dir is not None and data.val_dir is not None
-    train, val = list_sides(data, order)
+    train, val = with_left_out(list_sides(data, order), folder, "the run's folder")
     train, readable, rejected = _probe(
         train, "the run's folder", f"--data.train-dir {data.train_dir}"
     )
@@ -148,6 +155,19 @@ def _find_videos(data: DataConfig, seed: int, order: Sequence[str] | None) -> Vi
     remarks = _remarks(said, train.classes, train.videos, val.videos, data.flip)
     rejected += also_rejected
     return VideoSet(train.classes, train.videos, val.videos, rejected, False, remarks, False)
+
+
+def with_left_out(
+    listings: Sequence[Listing], folder: Path | None, place: str
+) -> list[Listing]:
+    """The listings with the remark that LEFT_OUT in ``place`` tells what imports on the way left
+    out; it is written there if there is a ``folder``. Raises RunError where it cannot be."""
+    if folder is not None:
+        try:
+            write_left_out(folder / LEFT_OUT, left_out(one.imported for one in listings))
+        except OSError as error:
+            raise RunError(f"{folder / LEFT_OUT}: cannot be written ({reason_of(error)})") from None
+    return [one.left_out_to(f"{LEFT_OUT} in {place}") for one in listings]
 
 
 def _remarks(
@@ -168,6 +188,8 @@ class LabelledVideos:
     videos: VideoTable
     rejected: tuple[tuple[str, str, str], ...]
     split: Side | Literal["all"] | None = None
+    left_out: str = ""
+    """The text of LEFT_OUT, where an import on the way left rows out."""
 
 
 def find_labelled_videos(
@@ -195,9 +217,11 @@ def find_labelled_videos(
 def readable_videos(listing: Listing, root: Path, flag: str) -> LabelledVideos:
     """The same for videos that are listed already, of which it says what is to be known of the
     list; ``root``, of ``flag``, is what named them."""
+    listing = listing.left_out_to(f"{LEFT_OUT} in the output")
     listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}")
     log_remarks(listing.remarks)
-    return LabelledVideos(scorable(listing, readable, rejected, flag, root).videos, rejected)
+    videos = scorable(listing, readable, rejected, flag, root).videos
+    return LabelledVideos(videos, rejected, left_out="".join(left_out([listing.imported])))
 
 
 def scorable(

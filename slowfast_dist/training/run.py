@@ -14,6 +14,7 @@ from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import RunError, UserError, WorkerError
 from slowfast_dist.config.training import Config
+from slowfast_dist.data.listing.imported import LEFT_OUT
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
@@ -98,7 +99,9 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             # Before the videos are looked at, which may take long.
             run_on_main(accelerator, lambda: str(hub_file(data, config.model.name)))
         order = stored_classes(start.checkpoint) if start.checkpoint else None
-        videos = run_on_main(accelerator, lambda: find_videos(config.data, config.seed, order))
+        videos = run_on_main(
+            accelerator, lambda: find_videos(config.data, config.seed, order, folder.root)
+        )
         videos = shared_copy(videos)  # with the loaders' workers
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         config = as_it_began(config, checkpoint)
@@ -130,6 +133,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             recorder.fail()
         elif accelerator.is_main_process:
             start.release()
+            if not folder.holds_run():  # which has a list of what it left out itself
+                (folder.root / LEFT_OUT).unlink(missing_ok=True)
             folder.remove_if_empty()
         raise
     finally:

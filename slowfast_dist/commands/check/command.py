@@ -58,6 +58,7 @@ def _findings(data: Dataset, command: CheckData) -> list[Finding]:
     found += [
         *copies(by_file),
         *files.unreadable(by_file),
+        *segments.left_out(data),
         *segments.outside(data),
         *files.cut_off(by_file),
         *files.refused(data),

@@ -22,6 +22,7 @@ from slowfast_dist.commands.check.near_copies import (
 from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.listing.imported import Imported
 from slowfast_dist.data.listing.manifest import (
     Listing,
     for_training,
@@ -93,6 +94,8 @@ class Dataset:
     """The frames of a part of a video, the first and the one behind the last; None: all of it."""
     first_rows: NDArray[np.int64]
     """One row of each file, in rising order; where a file has any, a row that lies inside of it."""
+    imported: list[Imported] = field(default_factory=list)
+    """What came of the files of other tools, of each root that is one."""
     of_files: bool = False
     """Whether the rows are files, whatever parts of them the list names."""
 
@@ -245,6 +248,7 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
         spans=[one.videos.span(row) if one.inside[row] else None
                for one in placed for row in range(len(one.videos))],
         first_rows=first_rows,
+        imported=[one.imported for one in listings if one.imported is not None],
     )  # fmt: skip
 
 

@@ -15,6 +15,23 @@ SAME_SHARE = 0.8
 are one action that was annotated twice; annotators who agree differ by a few frames."""
 
 
+def left_out(data: Dataset) -> Iterator[Finding]:
+    """Rows of another tool's file that the import on the way dropped or changed."""
+    notes = [one.notes for one in data.imported if one.notes.count()]
+    if notes:
+        dropped, changed = (sum(count) for count in zip(
+            *((one.dropped(), one.changed()) for one in notes), strict=True))  # fmt: skip
+        said = [str(remark) for remark in data.remarks if remark.kind == "rows-left-out"]
+        yield Finding(
+            "rows-left-out", "warning",
+            f"Of the annotations' rows {dropped} are left out, and {changed} are changed.",
+            "correct them, or make a list with python -m slowfast_dist import, which has flags for "
+            "how files are read",
+            [line.replace("--data.", "--") for line in said],
+            [entry for one in notes for entry in one.entries()],
+        )  # fmt: skip
+
+
 def outside(data: Dataset) -> Iterator[Finding]:
     """Segments that have no frame in their file."""
     rows = sorted(data.outside)

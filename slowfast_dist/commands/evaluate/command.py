@@ -17,6 +17,7 @@ from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import DistributedConfig
 from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
+from slowfast_dist.data.listing.imported import LEFT_OUT, write_left_out
 from slowfast_dist.data.loaders import (
     LabelledVideos,
     find_labelled_videos,
@@ -167,6 +168,7 @@ def _write(
             write_unreadable(listed, unreadable, command.csv_safe)
         else:
             listed.unlink(missing_ok=True)  # of an evaluation before this one
+        write_left_out(output / LEFT_OUT, [found.left_out])
         if not len(scored):
             raise RunError(f"none of the {len(unreadable)} videos can be read: see {listed}")
         write_predictions(
@@ -234,6 +236,7 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
 WRITTEN = {
     "predictions.csv": b"path,label,prediction,",
     "unreadable_videos.csv": b"path,reason,where",
+    LEFT_OUT: b"what,file,where",
 }
 """How the lists of an evaluation begin."""
 

@@ -10,6 +10,7 @@ from slowfast_dist.annotations.table import SIDES, Side
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, target_names
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.listing.imported import LEFT_OUT, Imported
 from slowfast_dist.data.listing.manifest import list_folder
 from slowfast_dist.data.probing import BYTES_PER_SECOND
 from slowfast_dist.system.progress import over_files
@@ -49,10 +50,12 @@ class Source:
     mtime_ns: int
 
 
-def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> list[Source]:
-    """The videos as training lists them, of all splits; one without a file joins the
-    ``unreadable``."""
-    listing = list_folder(root, start)
+def list_sources(
+    root: Path, start: Path | None, unreadable: dict[str, str]
+) -> tuple[list[Source], Imported | None]:
+    """The videos as training lists them, of all splits, and what was imported for that; one without
+    a file joins the ``unreadable``."""
+    listing = list_folder(root, start).left_out_to(f"{LEFT_OUT} in OUT")
     log_remarks(listing.remarks)
     rows: dict[str, list[Listed]] = {}
     paths: dict[str, Path] = {}
@@ -74,7 +77,7 @@ def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> 
             continue
         stamp = status.st_size, status.st_mtime_ns
         videos.append(Source(path, name, names[name], tuple(rows[name]), *stamp))
-    return videos
+    return videos, listing.imported
 
 
 def refuse_overlap(base: Path, out: Path, videos: list[Source]) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slowfast_dist.annotations.labels import Remark, sort_labels
-from slowfast_dist.annotations.table import SIDES, SUFFIXES, Side, Table
+from slowfast_dist.annotations.table import SIDES, SUFFIXES, Side, Table, names_columns
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Categorical, Texts
+from slowfast_dist.data.listing.imported import Imported, ImportedRows
 from slowfast_dist.data.listing.rows import list_rows
-from slowfast_dist.data.listing.scan import Files, Skipped, list_folders
+from slowfast_dist.data.listing.scan import Files, Skipped, is_video, list_folders
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
@@ -36,6 +37,8 @@ class Listing:
     videos: VideoTable
     sides: NDArray[np.int8] | None = None
     remarks: tuple[Remark, ...] = ()
+    imported: Imported | None = None
+    """What came of a file of another tool; None where there was nothing to import."""
 
     def counts(self) -> NDArray[np.int64]:
         """(K,): videos of each class."""
@@ -57,6 +60,14 @@ class Listing:
     def with_remark(self, kind: str, what: str) -> "Listing":
         return replace(self, remarks=(*self.remarks, Remark("info", kind, what)))
 
+    def left_out_to(self, place: str) -> "Listing":
+        """With the remark on the import that ``place`` lists what it left out."""
+        if self.imported is None or not self.imported.notes.count():
+            return self
+        said = (replace(one, remedy=f"{place} lists them") if one.kind == "imported" else one
+                for one in self.remarks)  # fmt: skip
+        return replace(self, remarks=tuple(said))
+
     def rows_of(self, *sides: Side) -> NDArray[np.int64]:
         """The rows with one of these splits; all where there is no column split."""
         if self.sides is None:
@@ -76,7 +87,7 @@ def list_videos(
     Raises UserError, naming the flag, where there is nothing that could be trained on.
     """
     pattern = compile_pattern(group_pattern) if group_pattern else None
-    found, below, remarks = _found(root, flag, start, may_be_empty)
+    found, below, remarks, imported = _found(root, flag, start, may_be_empty)
     classes = sort_labels(found)
     if order is not None and sorted(order) == sorted(classes):
         classes = tuple(order)
@@ -108,7 +119,7 @@ def list_videos(
         below, names, labels, groups, np.concatenate([part.stamps for part in columns]),
         segments=segments,
     )  # fmt: skip
-    return Listing(classes, videos, sides if (sides >= 0).any() else None, remarks)
+    return Listing(classes, videos, sides if (sides >= 0).any() else None, remarks, imported)
 
 
 def _segments(columns: Sequence[Files]) -> Segments | None:
@@ -166,8 +177,9 @@ def _start(data: DataConfig, root: Path) -> Path | None:
 
 def _found(
     root: Path, flag: str, start: Path | None, may_be_empty: bool
-) -> tuple[dict[str, Files], Path, tuple[Remark, ...]]:
-    """The files by class, the folder below which their names lie, and what is to be said."""
+) -> tuple[dict[str, Files], Path, tuple[Remark, ...], Imported | None]:
+    """The files by class, the folder below which their names lie, what is to be said, and what was
+    imported."""
     if start is not None:
         name = "data.videos" if flag.startswith("data.") else "videos"
         if root.is_dir():
@@ -186,17 +198,34 @@ def _found(
                 why += "its permissions, or move it away"
             raise UserError(f"--{flag} {root}: {why}") from None
         said = [Remark("info", "skipped", f"{root}: {skipped}")] * bool(skipped)
-        return found, root, tuple(said)
-    if root.suffix.lower() in SUFFIXES and root.is_file():
-        table = Table(root, flag)
-        below = root.parent if start is None else start
-        return list_rows(table, below), below, tuple(table.remarks())
-    if root.exists():
+        return found, root, tuple(said), None
+    below = root.parent if start is None else start
+    table = open_list(root, flag, below)
+    rows = list_rows(table, below)
+    imported = table.imported if isinstance(table, ImportedRows) else None
+    return rows, below, tuple(table.remarks()), imported
+
+
+def open_list(root: Path, flag: str, below: Path) -> Table | ImportedRows:
+    """The annotation file that ``flag`` names, its format found, its rows not read; ``below``:
+    where its videos are. Raises UserError for what is none."""
+    if not root.exists():
+        raise UserError(f"--{flag} {root}: there is no such folder or CSV")
+    listed = root.suffix.lower() in SUFFIXES
+    text = root.is_file() and root.stat().st_size and not is_video(os.fsencode(root.name))
+    if not (root.is_file() if listed else text):
         raise UserError(
             f"--{flag} {root}: give a folder of class folders, or a .csv or .jsonl "
             "of path,label"
         )
-    raise UserError(f"--{flag} {root}: there is no such folder or CSV")
+    if listed and names_columns(root):
+        return Table(root, flag)
+    try:
+        return ImportedRows(root, flag, below)
+    except UserError:
+        if listed:  # what is wrong with it as a list, it says itself
+            return Table(root, flag)
+        raise
 
 
 def list_folder(root: Path, start: Path | None = None) -> Listing:
