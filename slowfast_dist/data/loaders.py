@@ -309,7 +309,8 @@ def make_evaluation_loader(
 ) -> DataLoader[Batch]:  # fmt: skip
     """The share of process ``rank`` of ``world_size``: over all, each view of each video once."""
     batches = EvaluationSampler(
-        len(clips.videos), clips.views, batch_size, rank, world_size, clips.spatial_crops
-    )
+        len(clips.videos), clips.views, batch_size, rank, world_size, clips.spatial_crops,
+        clips.reading_order(),
+    )  # fmt: skip
     plan = WorkerPlan(workers) if isinstance(workers, int) else workers
     return clip_loader(clips, batches, batch_size, plan, pin)

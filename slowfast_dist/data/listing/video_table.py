@@ -147,6 +147,14 @@ class VideoTable(Sequence[VideoRecord]):
         first, end = self.segments.spans[row].tolist()
         return first, end
 
+    def place_in_files(self, row: int) -> tuple[int, int]:
+        """By which rows sort that are read one after the other: by file, and by time in each; the
+        same for all where each is a file of its own."""
+        if self.segments is None:
+            return 0, 0
+        spans = self.segments.spans
+        return int(self.segments.files[row]), 0 if spans is None else int(spans[row, 0])
+
     def info(self, row: int) -> VideoInfo:
         """What the probe found of a video, which it must have looked at."""
         assert self.infos is not None
