@@ -108,7 +108,7 @@ def _settings(config: DataConfig) -> str:
     rate = "" if config.frame_rate == "video" else f" of {config.frame_rate:g} a second"
     low, high = config.short_side
     return (
-        f"{config.num_frames} frames, every {config.sampling_rate}th{rate}; short side {low} to "
+        f"{config.num_frames} frames, one of {config.sampling_rate}{rate}; short side {low} to "
         f"{high} px, crop {config.crop_size} px, {'mirrored at random' * config.flip or 'as is'}"
     )
 
