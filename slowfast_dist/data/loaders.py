@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT, left_out, write_left_out
 from slowfast_dist.annotations.labels import Remark, label_remarks, log_remarks
 from slowfast_dist.annotations.table import Side
 from slowfast_dist.config.data import DataConfig
@@ -21,7 +22,6 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import counts_frames
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
 from slowfast_dist.data.listing.columns import CHUNK
-from slowfast_dist.data.listing.imported import LEFT_OUT, left_out, write_left_out
 from slowfast_dist.data.listing.manifest import (
     Listing,
     labelled_as,
@@ -164,7 +164,8 @@ def with_left_out(
     out; it is written there if there is a ``folder``. Raises RunError where it cannot be."""
     if folder is not None:
         try:
-            write_left_out(folder / LEFT_OUT, left_out(one.imported for one in listings))
+            notes = [one.imported.notes for one in listings if one.imported]
+            write_left_out(folder / LEFT_OUT, left_out(notes))
         except OSError as error:
             raise RunError(f"{folder / LEFT_OUT}: cannot be written ({reason_of(error)})") from None
     return [one.left_out_to(f"{LEFT_OUT} in {place}") for one in listings]
@@ -221,7 +222,8 @@ def readable_videos(listing: Listing, root: Path, flag: str) -> LabelledVideos:
     listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}")
     log_remarks(listing.remarks)
     videos = scorable(listing, readable, rejected, flag, root).videos
-    return LabelledVideos(videos, rejected, left_out="".join(left_out([listing.imported])))
+    notes = [listing.imported.notes] if listing.imported else []
+    return LabelledVideos(videos, rejected, left_out="".join(left_out(notes)))
 
 
 def scorable(

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT
 from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import RunError, UserError, WorkerError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.listing.imported import LEFT_OUT
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT, write_left_out
 from slowfast_dist.config.checks import require
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import DistributedConfig
 from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
-from slowfast_dist.data.listing.imported import LEFT_OUT, write_left_out
 from slowfast_dist.data.loaders import (
     LabelledVideos,
     find_labelled_videos,

@@ -9,16 +9,11 @@ from slowfast_dist.annotations.formats.registry import find_format
 from slowfast_dist.annotations.importing.reading import Subjects
 from slowfast_dist.annotations.importing.rows import Notes, Options
 from slowfast_dist.annotations.importing.source import Source
-from slowfast_dist.annotations.importing.writing import write_rows
+from slowfast_dist.annotations.importing.writing import left_out, write_left_out, write_rows
 from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.commands import Import
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.data.listing.imported import (
-    Imported,
-    import_files,
-    left_out,
-    write_left_out,
-)
+from slowfast_dist.data.listing.imported import Imported, import_files
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import option
@@ -82,7 +77,7 @@ def _write(output: Path, listed: Path, imported: Imported) -> None:
 
     try:
         write_rows(output, imported.columns, imported.table, spelled)
-        write_left_out(listed, left_out([imported]))
+        write_left_out(listed, left_out([imported.notes]))
     except OSError as error:
         raise RunError(f"--output {output}: cannot be written ({reason_of(error)})") from None
 

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT, left_out, write_left_out
 from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, open_folder
 from slowfast_dist.commands.prepare.sources import (
@@ -26,7 +27,6 @@ from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.fields import PixelAspect
 from slowfast_dist.data.clip_cost import clip_costs
 from slowfast_dist.data.listing.columns import InfoColumns
-from slowfast_dist.data.listing.imported import LEFT_OUT, left_out, write_left_out
 from slowfast_dist.data.listing.video_table import VideoTable, count_pictures
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import BYTES_PER_SECOND, probe_videos
@@ -86,7 +86,7 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
                 folder.remove(video.target)
         prepared = [video for video in videos if video.name in done]
         _write_lists(root, out, prepared, unreadable)
-        write_left_out(out / LEFT_OUT, left_out([imported]))
+        write_left_out(out / LEFT_OUT, left_out([imported.notes] if imported else []))
         if not prepared:
             raise RunError(
                 f"none of the {len(unreadable)} videos can be read: see {out / UNREADABLE}"

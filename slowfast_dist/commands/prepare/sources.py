@@ -5,12 +5,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT
 from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.annotations.table import SIDES, Side
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, target_names
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.listing.imported import LEFT_OUT, Imported
+from slowfast_dist.data.listing.imported import Imported
 from slowfast_dist.data.listing.manifest import list_folder
 from slowfast_dist.data.probing import BYTES_PER_SECOND
 from slowfast_dist.system.progress import over_files

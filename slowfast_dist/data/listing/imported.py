@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,16 +24,11 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.system.cpus import available_cpus
-from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import few
 from slowfast_dist.video.reader import VideoInfo
 
 PICTURES = (".jpg", ".jpeg", ".png")
 """Endings of the frames in a folder that stands for a video."""
-
-LEFT_OUT = "annotations.dropped.csv"
-"""The file in a command's output that lists the rows which an import on the way dropped or changed.
-"""
 
 _FLAG = re.compile(
     r"--(?:tier|times|frame-base|frame-end|frame-rate|point-seconds|decimal-comma|classes|subject"
@@ -130,26 +125,6 @@ def _say_rowless(finder: VideoFinder, columns: Columns, notes: Notes) -> None:
     rowless = sorted(set(finder.videos).difference(columns.videos.texts))
     if rowless:
         notes.say(f"{len(rowless)} videos have no row and are left out, as {few(rowless)}")
-
-
-def left_out(several: Iterable[Imported | None]) -> Iterator[str]:
-    """The list of the rows that these dropped or changed, and why, a CSV in pieces; nothing where
-    there are none."""
-    lists = [one.notes for one in several if one is not None and one.notes.count()]
-    for number, notes in enumerate(lists):
-        yield from notes.listed(header=not number)
-
-
-def write_left_out(path: Path, pieces: Iterable[str]) -> None:
-    """Write such a list; without any, what an earlier import listed there is deleted. Raises
-    OSError."""
-    rest = iter(pieces)
-    if not (first := next(rest, "")):
-        path.unlink(missing_ok=True)
-        return
-    with atomic_write(path, "w") as file:
-        file.write(first)
-        file.writelines(rest)
 
 
 # --- on the way, in place of a list --------------------------------------------------------------

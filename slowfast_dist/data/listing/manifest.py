@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,13 +17,15 @@ from slowfast_dist.annotations.table import SIDES, SUFFIXES, Side, Table, names_
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Categorical, Texts
-from slowfast_dist.data.listing.imported import Imported, ImportedRows
 from slowfast_dist.data.listing.rows import list_rows
 from slowfast_dist.data.listing.scan import Files, Skipped, is_video, list_folders
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
 from slowfast_dist.system.text import few, unwritable
+
+if TYPE_CHECKING:
+    from slowfast_dist.data.listing.imported import Imported, ImportedRows
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Listing:
     videos: VideoTable
     sides: NDArray[np.int8] | None = None
     remarks: tuple[Remark, ...] = ()
-    imported: Imported | None = None
+    imported: "Imported | None" = None
     """What came of a file of another tool; None where there was nothing to import."""
 
     def counts(self) -> NDArray[np.int64]:
@@ -177,7 +180,7 @@ def _start(data: DataConfig, root: Path) -> Path | None:
 
 def _found(
     root: Path, flag: str, start: Path | None, may_be_empty: bool
-) -> tuple[dict[str, Files], Path, tuple[Remark, ...], Imported | None]:
+) -> "tuple[dict[str, Files], Path, tuple[Remark, ...], Imported | None]":
     """The files by class, the folder below which their names lie, what is to be said, and what was
     imported."""
     if start is not None:
@@ -202,11 +205,11 @@ def _found(
     below = root.parent if start is None else start
     table = open_list(root, flag, below)
     rows = list_rows(table, below)
-    imported = table.imported if isinstance(table, ImportedRows) else None
+    imported = None if isinstance(table, Table) else table.imported
     return rows, below, tuple(table.remarks()), imported
 
 
-def open_list(root: Path, flag: str, below: Path) -> Table | ImportedRows:
+def open_list(root: Path, flag: str, below: Path) -> "Table | ImportedRows":
     """The annotation file that ``flag`` names, its format found, its rows not read; ``below``:
     where its videos are. Raises UserError for what is none."""
     if not root.exists():
@@ -220,6 +223,9 @@ def open_list(root: Path, flag: str, below: Path) -> Table | ImportedRows:
         )
     if listed and names_columns(root):
         return Table(root, flag)
+    # Imported late: class folders and lists start without the readers of formats.
+    from slowfast_dist.data.listing.imported import ImportedRows
+
     try:
         return ImportedRows(root, flag, below)
     except UserError:

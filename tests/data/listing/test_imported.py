@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT
 from slowfast_dist.annotations.table import Table
 from slowfast_dist.cli.main import main
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.listing.imported import LEFT_OUT
 from slowfast_dist.data.listing.manifest import Listing, list_videos, open_list
 from slowfast_dist.data.loaders import find_videos
 from tests.helpers.video_kinds import Kind, write
