@@ -166,13 +166,16 @@ def test_a_file_is_read_once_and_in_time_for_what_a_batch_needs_of_it(
     assert [name for name, _ in read] == ["a.mp4"] * 6 + ["b.mp4"] * 6
     assert all(one[1] // 10 <= other[1] // 10 for one, other in pairwise(read[:6]))
     for key, sample in zip(keys, batch, strict=True):  # bitwise what each is alone
-        assert sample.sample == key.sample and torch.equal(sample.frames, clips[key].frames)
+        alone = clips[key].frames
+        assert sample.sample == key.sample and sample.frames is not None and alone is not None
+        assert torch.equal(sample.frames, alone)
 
     scored = EvaluationClips(table, data)
     sampler = EvaluationSampler(len(table), 1, 4, order=scored.reading_order())
     views = [key for batch in sampler for key in batch]
     assert sorted(key.video for key in views) == list(range(len(table)))
     assert [table.names[key.video] for key in views] == ["a.mp4"] * 6 + ["b.mp4"] * 6
+    assert table.segments is not None
     assert [table.segments.bounds[key.video, 0] for key in views] == [0, 0, 0.4, 0.4, 0.8, 0.8] * 2
     assert EvaluationClips(table.per_file(), data).reading_order() is None
 

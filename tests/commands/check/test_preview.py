@@ -59,8 +59,9 @@ def test_the_clips_are_those_that_a_training_draws(
         (tmp_path / "clip.mp4").write_bytes(found[number])
         info = probe_file(tmp_path / "clip.mp4")
         shown = read_frames(tmp_path / "clip.mp4", np.arange(8), info, "auto", None)
-        drawn = reader[ClipKey(1 + number // 3, int(rows[number % 3]))].frames
-        drawn = drawn.permute(0, 2, 3, 1).numpy()
+        frames = reader[ClipKey(1 + number // 3, int(rows[number % 3]))].frames
+        assert frames is not None
+        drawn = frames.permute(0, 2, 3, 1).numpy()
         assert shown.shape == drawn.shape == (8, 64, 64, 3)
         assert np.abs(shown.astype(int) - drawn.astype(int)).mean() < 6  # coded anew
 
@@ -102,8 +103,7 @@ def test_many_classes_get_smaller_clips_and_the_page_stays_small(
 ) -> None:  # fmt: skip
     sizes = [preview._size(classes, preview.preview_config(CheckData()))
              for classes in (6, 30, 101, 400)]  # fmt: skip
-    assert sizes == [(6, 224), (6, 112), (2, 96), (1, 64)] or sizes == sorted(sizes, reverse=True)
-    assert len(set(sizes)) > 2
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) > 2
     monkeypatch.setattr(preview, "CLIP_BYTES", 3 * len(max(videos_of(clips.parent / "page.html"))))
     monkeypatch.setattr(preview, "SIZES", ((2, 64),))
     run_check(clips, replace(COMMAND, preview=tmp_path / "small.html"))
