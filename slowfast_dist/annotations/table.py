@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, get_args
 
@@ -46,7 +46,51 @@ SPELLINGS: dict[str, Side] = {
 """Cells of a column split, and words in files' names. "eval" is missing: to some it is val, to
 others test."""
 
+MOST_HEADER = 1 << 20
+"""Characters of the longest first line that is looked at: names of columns need a thousandth."""
+
 _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+
+def names_columns(path: Path) -> bool:
+    """Whether a file is such a list: its first line that is not blank names path and label, in JSON
+    lines as keys. What cannot be read is none."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = _first_line(file)
+    except (OSError, UnicodeDecodeError):
+        return False
+    if path.suffix.lower() != ".jsonl":
+        return bool(_parting(first))
+    try:
+        keys = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(keys, dict) and _names_both(keys)
+
+
+def _first_line(file: IO[str]) -> str:
+    """The first line that is not blank, as far as a header goes."""
+    while line := file.readline(MOST_HEADER):
+        if line.strip():
+            return line
+    return ""
+
+
+def _parting(first: str) -> str:
+    """The separator by which a first line names path and label, nothing where none does."""
+    for separator in _SEPARATORS:
+        try:
+            cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True))
+        except csv.Error:  # a cell too long for the module, so not a name of a column
+            continue
+        if _names_both(cells):
+            return separator
+    return ""
+
+
+def _names_both(names: Iterable[str]) -> bool:
+    return {"path", "label"} <= {COLUMNS.get(plain_name(name), "") for name in names}
 
 
 class Row(NamedTuple):
@@ -79,8 +123,9 @@ class Table:
         """``several``: whether a row may have several classes, or none at all; None: either, and
         ``has_several`` then tells which it is."""
         self.path, self.flag, self.several = path, flag, several
-        self.is_of_run = False
-        """Whether its columns are those of a run's split.csv; known with the first row."""
+        self.follows_links = False
+        """Whether its columns are those of a run's split.csv, which names what a training found, be
+        it behind links; known with the first row."""
         self.has_several = bool(several)
         """Whether rows have several classes, once all were read."""
         self.names_all = False
@@ -153,15 +198,10 @@ class Table:
 
     def _separator(self, file: IO[str]) -> str:
         """By the first line that is not blank: the one that parts path from label."""
-        first = next((line for line in file if line.strip()), "")
+        first = _first_line(file)
         file.seek(0)
-        for separator in _SEPARATORS:
-            try:
-                cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True))
-            except csv.Error:  # a cell too long for the module, so not a name of a column
-                continue
-            if {"path", "label"} <= {COLUMNS.get(plain_name(cell), "") for cell in cells}:
-                return separator
+        if separator := _parting(first):
+            return separator
         found = f"; it is {clean(first.strip())[:80]!r}" if first.strip() else ""
         raise self.wrong(f"its first line must name the columns path,label{found}")
 
@@ -227,7 +267,7 @@ class Table:
         for name in ("path", "label"):
             if name not in columns.place:
                 raise self.wrong(f"{name} is missing; every row needs path and label", line)
-        self.is_of_run = tuple(header[: len(OF_RUN)]) in (OF_RUN, OF_RUN_SEVERAL)
+        self.follows_links = tuple(header[: len(OF_RUN)]) in (OF_RUN, OF_RUN_SEVERAL)
         self.names_all = plain_name(header[columns.place["label"]]) in OF_ALL_LABELS
         self.has_several |= self.names_all and self.several is None
         named = (name for name in columns.unused.values() if name != "(no name)")
@@ -247,7 +287,7 @@ class Table:
         if not path or (not label and self.several is False):
             raise self._unlabelled(line)
         # A class of a run, as a folder, may be called so.
-        if SEPARATOR in label and (self.names_all or not self.is_of_run):
+        if SEPARATOR in label and (self.names_all or not self.follows_links):
             label = self._several_of(label, line)
         elif not label and self._empty is None:
             self._empty = line

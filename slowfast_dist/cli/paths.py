@@ -5,11 +5,12 @@ import tempfile
 from itertools import islice
 from pathlib import Path
 
+from slowfast_dist.annotations.table import SUFFIXES, Table
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.listing.folds import Folds, count_folds
-from slowfast_dist.data.listing.manifest import list_root, list_sides
+from slowfast_dist.data.listing.manifest import list_root, list_sides, open_list
 from slowfast_dist.runs.reading import read_text
 from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system.files import reason_of
@@ -47,18 +48,27 @@ def check_paths(config: Config) -> None:
 
 def _check_data(data: DataConfig, several: bool, folds: Folds | None) -> None:
     if data.root is not None:
-        if not data.synthetic and _is_quick(data.root):
+        if not data.synthetic and _is_quick(data, "root", data.root):
             listing = list_root(data, several=several)
             if folds is not None:
                 count_folds(listing, folds)
-    elif all(_is_quick(path) for path in (data.train_dir, data.val_dir) if path is not None):
+        return
+    assert data.train_dir is not None and data.val_dir is not None
+    quick = [_is_quick(data, "train-dir", data.train_dir), _is_quick(data, "val-dir", data.val_dir)]
+    if all(quick):
         list_sides(data, several=several)
 
 
-def _is_quick(root: Path) -> bool:
-    """Whether what ``root`` names is listed in a moment."""
+def _is_quick(data: DataConfig, name: str, root: Path) -> bool:
+    """Whether what --data.``name`` names is listed in a moment. Of a file of another tool only the
+    format is looked for: its videos are looked at when it is imported, once for all processes."""
     if not root.is_dir():
-        return not root.is_file() or root.stat().st_size <= QUICK_BYTES
+        if not root.is_file():
+            return True
+        if root.stat().st_size > QUICK_BYTES and root.suffix.lower() in SUFFIXES:
+            return False
+        below = root.parent if data.videos is None else data.videos
+        return isinstance(open_list(root, f"data.{name}", below), Table)
     names = (name for _, folders, files in os.walk(root) for name in (*folders, *files))
     return next(islice(names, QUICK_FILES, None), None) is None
 

@@ -45,6 +45,9 @@ class CheckData:
     where the usual check takes seconds."""
     json: Path | None = None
     """Also write the report to this file, for programs."""
+    preview: Path | None = None
+    """Also write this page, HTML: six clips of each class that play, cut, cropped and mirrored as
+    the training does; of many classes fewer and smaller ones, as it stays below 10 MB."""
     move_bad: Path | None = None
     """Move the videos that cannot be read to this folder, each to where it was below DIR (with
     --val-dir: below train and val). Nothing is overwritten, and no CSV is changed."""

@@ -28,14 +28,15 @@ def check_box(box: tuple[float, ...] | None, flag: str) -> None:
 class DataConfig:
     root: Path | None = None
     """One folder of class folders, or a CSV or .jsonl of path,label and perhaps start,end (seconds)
-    of a part of a video; split into training and validation, by its column split if it has one."""
+    of a part of a video, or a file that ``import`` knows; split into training and validation, by
+    its column split if it has one."""
     train_dir: Path | None = None
     """Training videos (class folders or a CSV), together with --data.val-dir, in place of root."""
     val_dir: Path | None = None
     """Validation videos, of classes that --data.train-dir has."""
     videos: Path | None = None
-    """Folder from which relative paths of a CSV start; none: the CSV's own, and for split.csv of a
-    run the videos of that run."""
+    """Folder from which relative paths of a CSV start, and below which the videos of another tool's
+    file are looked for; none: the file's own, and for split.csv of a run the videos of that run."""
     image_fps: fields.ImageRate = None
     """Images a second of folders of numbered images (jpg, png), each of which is a video, that have
     no fps.txt; none: every such folder has one."""

@@ -102,8 +102,9 @@ BackendPrecision = Annotated[Precision, Doc("auto: what the hardware has; backen
 CsvStart = Annotated[
     Path | None,
     Doc(
-        "Folder from which relative paths of a CSV start; none: the CSV's own, and for split.csv "
-        "of a run the videos of that run."
+        "Folder from which relative paths of a CSV start, and below which videos of another tool's "
+        "file are looked for; none: the file's own, and for split.csv of a run the videos of that "
+        "run."
     ),
 ]
 

@@ -208,11 +208,9 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
 
     def __getitems__(self, keys: Sequence[ClipKey]) -> list[Sample]:
         """The clips of a batch, which the DataLoader asks for at once. Those of one file are read
-        one after the other, while it is open."""
-        if self.videos.segments is None:
-            return [self[key] for key in keys]
-        files = self.videos.segments.files
-        read = {key: self[key] for key in sorted(keys, key=lambda key: int(files[key.sample]))}
+        one after the other in the order of time, while it is open."""
+        place = self.videos.place_in_files
+        read = {key: self[key] for key in sorted(keys, key=lambda key: place(key.sample))}
         return [read[key] for key in keys]
 
     def __getitem__(self, key: ClipKey) -> Sample:
@@ -262,6 +260,15 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
         super().__init__(videos, data)
         self.temporal_views = temporal_views
         self.spatial_crops = spatial_crops
+
+    def reading_order(self) -> NDArray[np.int64] | None:
+        """The videos (N,) in the order in which each file is opened once: parts of one follow each
+        other in time. None where that is the order of the table."""
+        segments = self.videos.segments
+        if segments is None:
+            return None
+        spans = segments.spans
+        return np.lexsort((segments.files,) if spans is None else (spans[:, 0], segments.files))
 
     @property
     def views(self) -> int:

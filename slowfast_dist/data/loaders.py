@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT, left_out, write_left_out
 from slowfast_dist.annotations.labels import Remark, label_remarks, log_remarks
 from slowfast_dist.annotations.table import Side
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import counts_frames
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
@@ -52,6 +53,7 @@ from slowfast_dist.data.workers import (
     require_shared_memory,
 )
 from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.video.pictures import PictureCounts
@@ -118,28 +120,30 @@ class VideoSet:
 
 def find_videos(
     data: DataConfig, seed: int, order: Sequence[str] | None = None, several: bool = False,
-    part: Part | None = None,
+    part: Part | None = None, folder: Path | None = None,
 ) -> VideoSet:  # fmt: skip
     """List and probe the videos, leave out what cannot be read, and split where there is one root.
 
     ``order``: of the classes, in a run that goes on; ``several``: whether a clip may have several
-    labels; ``part``: what is held out, in a cross-validation, in place of a split. Each process
-    gets the result, so the times of frames are not in it where no clip is cut by them. Raises
-    UserError, naming the flag, for a dataset that cannot be trained on.
+    labels; ``part``: what is held out, in a cross-validation, in place of a split; ``folder``: of
+    the run, where LEFT_OUT tells what an import on the way left out: without it nothing is written.
+    Each process gets the result, so the times of frames are not in it where no clip is cut by them.
+    Raises UserError, naming the flag, for a dataset that cannot be trained on.
     """
-    found = _find_videos(data, seed, order, several, part)
+    found = _find_videos(data, seed, order, several, part, folder)
     if not counts_frames(data):
         return found
     return replace(found, train=found.train.without_times(), val=found.val.without_times())
 
 
 def _find_videos(
-    data: DataConfig, seed: int, order: Sequence[str] | None, several: bool, part: Part | None
+    data: DataConfig, seed: int, order: Sequence[str] | None, several: bool, part: Part | None,
+    folder: Path | None,
 ) -> VideoSet:
     if data.root is not None:
         if data.synthetic:
             make_demo_videos(data.root)
-        listing = list_root(data, order, several)
+        [listing] = with_left_out([list_root(data, order, several)], folder, "the run's folder")
         if part is not None:
             listing = hold_out(listing, part)
         source = f"--data.root {data.root}"
@@ -153,7 +157,7 @@ def _find_videos(
             listing.classes, split.train, split.val, rejected, True, remarks, split.drawn
         )
     assert data.train_dir is not None and data.val_dir is not None
-    train, val = list_sides(data, order, several)
+    train, val = with_left_out(list_sides(data, order, several), folder, "the run's folder")
     train, readable, rejected = _probe(
         train, "the run's folder", f"--data.train-dir {data.train_dir}", data
     )
@@ -168,6 +172,20 @@ def _find_videos(
     remarks = _remarks(said, train.classes, train.videos, val.videos, data.flip)
     rejected += also_rejected
     return VideoSet(train.classes, train.videos, val.videos, rejected, False, remarks, False)
+
+
+def with_left_out(
+    listings: Sequence[Listing], folder: Path | None, place: str
+) -> list[Listing]:
+    """The listings with the remark that LEFT_OUT in ``place`` tells what imports on the way left
+    out; it is written there if there is a ``folder``. Raises RunError where it cannot be."""
+    if folder is not None:
+        try:
+            notes = [one.imported.notes for one in listings if one.imported]
+            write_left_out(folder / LEFT_OUT, left_out(notes))
+        except OSError as error:
+            raise RunError(f"{folder / LEFT_OUT}: cannot be written ({reason_of(error)})") from None
+    return [one.left_out_to(f"{LEFT_OUT} in {place}") for one in listings]
 
 
 def _remarks(
@@ -188,6 +206,8 @@ class LabelledVideos:
     videos: VideoTable
     rejected: tuple[tuple[str, str, str], ...]
     split: Side | Literal["all"] | None = None
+    left_out: str = ""
+    """The text of LEFT_OUT, where an import on the way left rows out."""
 
 
 def find_labelled_videos(
@@ -204,8 +224,9 @@ def find_labelled_videos(
     know, and where no video can be read.
     """
     listing = list_videos(
-        root, flag, start=start, single_class=True, may_be_empty=True, several=several
-    )
+        root, flag, start=start, single_class=True, may_be_empty=True, several=several,
+        image_fps=data.image_fps if data else None,
+    )  # fmt: skip
     if listing.sides is None and split is not None:
         raise UserError(f"--split {split}: {root} has no column split; leave it out")
     if listing.sides is not None:
@@ -223,9 +244,12 @@ def readable_videos(
     """The same for videos that are listed already, of which it says what is to be known of the
     list; ``root``, of ``flag``, is what named them."""
     data = data or DataConfig()
+    listing = listing.left_out_to(f"{LEFT_OUT} in the output")
     listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}", data)
     log_remarks(listing.remarks)
-    return LabelledVideos(scorable(listing, readable, rejected, flag, root).videos, rejected)
+    videos = scorable(listing, readable, rejected, flag, root).videos
+    notes = [listing.imported.notes] if listing.imported else []
+    return LabelledVideos(videos, rejected, left_out="".join(left_out(notes)))
 
 
 def scorable(
@@ -315,7 +339,8 @@ def make_evaluation_loader(
 ) -> DataLoader[Batch]:  # fmt: skip
     """The share of process ``rank`` of ``world_size``: over all, each view of each video once."""
     batches = EvaluationSampler(
-        len(clips.videos), clips.views, batch_size, rank, world_size, clips.spatial_crops
-    )
+        len(clips.videos), clips.views, batch_size, rank, world_size, clips.spatial_crops,
+        clips.reading_order(),
+    )  # fmt: skip
     plan = WorkerPlan(workers) if isinstance(workers, int) else workers
     return clip_loader(clips, batches, batch_size, plan, pin)

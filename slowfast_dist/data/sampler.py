@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 
@@ -101,10 +102,12 @@ class EvaluationSampler(Sampler[list[ViewKey]]):
 
     def __init__(
         self, num_videos: int, views: int, batch_size: int, rank: int = 0, world_size: int = 1,
-        crops: int = 1,
+        crops: int = 1, order: NDArray[np.int64] | None = None,
     ) -> None:  # fmt: skip
-        """``views`` of each video; ``crops`` of each of its clips, a divisor of ``views``."""
+        """``views`` of each video; ``crops`` of each of its clips, a divisor of ``views``;
+        ``order``: of the videos, each once (N,), None for their own."""
         assert views % crops == 0
+        self.order = order
         self.crops = crops
         self.clips = views // crops
         self.batch_size = batch_size
@@ -121,6 +124,9 @@ class EvaluationSampler(Sampler[list[ViewKey]]):
         views = self.block * self.crops
         own = (block * views + view for block in self.own for view in range(views))
         while items := list(islice(own, self.clips_per_batch * self.crops)):
-            keys = [ViewKey(*divmod(item, self.clips * self.crops)) for item in items]
+            keys = [self._key(*divmod(item, self.clips * self.crops)) for item in items]
             for first in range(0, len(keys), self.batch_size):
                 yield keys[first : first + self.batch_size]
+
+    def _key(self, place: int, view: int) -> ViewKey:
+        return ViewKey(place if self.order is None else int(self.order[place]), view)

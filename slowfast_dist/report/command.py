@@ -200,30 +200,31 @@ def _templates() -> jinja2.Environment:
 
 
 @cache
-def _parts() -> dict[str, str]:
+def _parts(script_name: str) -> dict[str, str]:
     """Style sheet and script, and a policy that lets these alone work, by their hashes."""
     style = _templates().get_template("style.css").render()
-    script = _templates().get_template("sort.js").render()
+    script = _templates().get_template(script_name).render()
 
     def digest(text: str) -> str:
         return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
     policy = (
-        f"default-src 'none'; img-src data:; style-src {digest(style)}; "
+        f"default-src 'none'; img-src data:; media-src data:; style-src {digest(style)}; "
         f"script-src {digest(script)}; base-uri 'none'; form-action 'none'"
     )
     return {"style": style, "script": script, "policy": policy}
 
 
-def render(template: str, context: Mapping[str, Any]) -> bytes:
-    """The page as UTF-8. All text in ``context`` is escaped; only charts are taken as they are."""
+def render(template: str, context: Mapping[str, Any], script: str = "sort.js") -> bytes:
+    """The page as UTF-8, with a ``script`` of the templates. All text in ``context`` is escaped;
+    only charts are taken as they are."""
     try:
         version = metadata.version("slowfast_dist")
     except metadata.PackageNotFoundError:
         version = ""
     written = f"{version} on {time.strftime('%Y-%m-%d at %H:%M')}".strip()
     page = _templates().get_template(template)
-    text = page.render({**context, "marker": MARKER, "written": written, **_parts()})
+    text = page.render({**context, "marker": MARKER, "written": written, **_parts(script)})
     return text.encode("utf-8", "replace")
 
 

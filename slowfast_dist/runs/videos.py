@@ -21,6 +21,9 @@ from slowfast_dist.runs.settings import given, read_settings
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import option
 
+OTHER_SUFFIXES = (".json", ".xml", ".eaf", ".boris", ".txt")
+"""Endings of the files of other tools that a training imports on the way."""
+
 MISSING = "--data is missing: give the folder (class folders of videos) to score"
 
 
@@ -132,7 +135,7 @@ def trained_on(models: Path, videos: VideoTable) -> int:
     if folder is None:
         return 0
     place = located(folder, run)
-    if place.suffix.lower() in SUFFIXES and not place.is_dir():
+    if is_list(place):
         try:
             start = data_root(folder, run, settings)
             listing = list_videos(
@@ -202,10 +205,17 @@ def data_root(text: str, run: Path, settings: Mapping[str, str]) -> Path:
     current one, or one above the run's.
     """
     place = located(text, run)
-    if place.suffix.lower() not in SUFFIXES or place.is_dir():
+    if not is_list(place):
         return place
     start = given(settings, "data.videos")
     return place.parent if start is None else located(start, run)
+
+
+def is_list(place: Path) -> bool:
+    """Whether it is an annotation file, by its ending where it is not there any more."""
+    if os.path.exists(place):
+        return not place.is_dir()
+    return place.suffix.lower() in (*SUFFIXES, *OTHER_SUFFIXES)
 
 
 def is_below(root: Path, name: str, follow: bool) -> bool:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
@@ -42,6 +41,7 @@ from slowfast_dist.runs.history import Row
 from slowfast_dist.runs.metrics_file import read_metrics
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
+from slowfast_dist.runs.videos import is_list
 from slowfast_dist.system.described_file import ReplacedMeanwhile
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.log import logger
@@ -303,7 +303,7 @@ def dataset_name(data: DataConfig) -> str:
 
 def _name(path: Path) -> str:
     path = path.absolute()
-    name = path.stem if path.suffix.lower() in SUFFIXES else path.name
+    name = path.stem if is_list(path) else path.name
     return name.encode("utf-8", "replace").decode() or "videos"
 
 

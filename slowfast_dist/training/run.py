@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT
 from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import RunError, UserError, WorkerError
@@ -101,9 +102,9 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         order = stored_classes(start.checkpoint) if start.checkpoint else None
         several = config.loss.name == "bce"
         part = Part(config.folds, config.fold) if config.folds and config.fold else None
-        videos = run_on_main(
-            accelerator, lambda: find_videos(config.data, config.seed, order, several, part)
-        )
+        videos = run_on_main(accelerator, lambda: find_videos(
+            config.data, config.seed, order, several, part, folder.root
+        ))  # fmt: skip
         videos = shared_copy(videos)  # with the loaders' workers
         checkpoint = load_checkpoint(start.checkpoint) if start.checkpoint else None
         config = as_it_began(config, checkpoint)
@@ -135,6 +136,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             recorder.fail()
         elif accelerator.is_main_process:
             start.release()
+            if not folder.holds_run():  # which has a list of what it left out itself
+                (folder.root / LEFT_OUT).unlink(missing_ok=True)
             folder.remove_if_empty()
         raise
     finally:

@@ -2,11 +2,13 @@
 
 import json
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from slowfast_dist.annotations.segments import parse_sample_name, sample_name
 from slowfast_dist.commands.prepare.command import run_prepare
@@ -14,12 +16,12 @@ from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.clips import clip_indices
-from slowfast_dist.data.dataset import EvaluationClips, TrainingClips
+from slowfast_dist.data.dataset import ClipDataset, EvaluationClips, TrainingClips
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.segments import CUT, OUTSIDE, UNTIMED, WITHIN, locate, overlaps
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.data.loaders import find_videos
-from slowfast_dist.data.sampler import ClipKey, ViewKey
+from slowfast_dist.data.sampler import ClipKey, EvaluationSampler, ViewKey
 from slowfast_dist.runs.predictions import read_predictions, write_predictions
 from slowfast_dist.runs.run import read_split_names
 from slowfast_dist.video.probe import probe_file
@@ -141,6 +143,41 @@ def test_a_list_gives_segments_their_frames_and_a_split_that_reads_back(
     scored = EvaluationClips(videos.val, settings(made, sampling_rate=1), temporal_views=3)
     views = scored.__getitems__([ViewKey(0, view) for view in range(3)])
     assert [numbers(view.frames)[0] for view in views] == [25, 29, 32]  # spread over 25 to 39
+
+
+def test_a_file_is_read_once_and_in_time_for_what_a_batch_needs_of_it(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{name}.mp4,{label},{start / 10},{start / 10 + 0.4},train,"
+            for start in range(0, 12, 4) for name in "ab" for label in ("walk", "run")]  # fmt: skip
+    data = settings(write(made, *rows, "a.mp4,run,1.2,1.6,val,"), sampling_rate=1)
+    table = find_videos(data, seed=0).train
+    read: list[tuple[str, int]] = []
+    real = ClipDataset._read
+
+    def noted(self: ClipDataset, video: int, indices: Any, views: Any) -> Any:
+        read.append((self.videos.names[video], int(indices[0])))
+        return real(self, video, indices, views)
+
+    monkeypatch.setattr(ClipDataset, "_read", noted)
+    order = np.random.default_rng(0).permutation(len(table))
+    clips, keys = TrainingClips(table, data, seed=0), [ClipKey(0, int(row)) for row in order]
+    batch = clips.__getitems__(keys)
+    assert [name for name, _ in read] == ["a.mp4"] * 6 + ["b.mp4"] * 6
+    assert all(one[1] // 10 <= other[1] // 10 for one, other in pairwise(read[:6]))
+    for key, sample in zip(keys, batch, strict=True):  # bitwise what each is alone
+        alone = clips[key].frames
+        assert sample.sample == key.sample and sample.frames is not None and alone is not None
+        assert torch.equal(sample.frames, alone)
+
+    scored = EvaluationClips(table, data)
+    sampler = EvaluationSampler(len(table), 1, 4, order=scored.reading_order())
+    views = [key for batch in sampler for key in batch]
+    assert sorted(key.video for key in views) == list(range(len(table)))
+    assert [table.names[key.video] for key in views] == ["a.mp4"] * 6 + ["b.mp4"] * 6
+    assert table.segments is not None
+    assert [table.segments.bounds[key.video, 0] for key in views] == [0, 0, 0.4, 0.4, 0.8, 0.8] * 2
+    assert EvaluationClips(table.per_file(), data).reading_order() is None
 
 
 def test_short_segments_repeat_their_last_frame_or_show_what_is_around(made: Path) -> None:

@@ -63,6 +63,10 @@ class Options:
         return first - base, last - base + inclusive
 
 
+LISTED = ("what", "file", "where", "video", "label", "why")
+"""Columns of the list of rows that were dropped or changed, which is what happened to them."""
+
+
 class Notes:
     """What was dropped or changed, counted by its reason, each listed; and what is said once.
 
@@ -112,18 +116,34 @@ class Notes:
         """How many rows are left out so far."""
         return sum(count for (what, _), count in self._counts.items() if what == "dropped")
 
+    def changed(self) -> int:
+        """How many are taken otherwise than they stand there; one may be so for several reasons."""
+        return self._counts.total() - self.dropped()
+
     def lines(self) -> Iterator[str]:
         """One for each reason, the most frequent first."""
         for (what, reason), count in self._counts.most_common():
             rows = "1 row" if count == 1 else f"{count} rows"
             yield f"{rows} {what}: {reason} ({self._examples[what, reason]})"
 
-    def listed(self) -> Iterator[str]:
+    def count(self) -> int:
+        """How many entries the list has."""
+        return self._counts.total()
+
+    def entries(self) -> Iterator[dict[str, str]]:
+        """The entries of the list by LISTED."""
+        self._list.flush()
+        self._list.seek(0)
+        for row in csv.reader(self._list):
+            yield dict(zip(LISTED, row, strict=True))
+
+    def listed(self, header: bool = True) -> Iterator[str]:
         """The text of the list, a CSV, in pieces; nothing where it is empty."""
         if self._counts:
             self._list.flush()
             self._list.seek(0)
-            yield "what,file,where,video,label,why\r\n"
+            if header:
+                yield ",".join(LISTED) + "\r\n"
             while piece := self._list.read(1 << 20):
                 yield piece
 

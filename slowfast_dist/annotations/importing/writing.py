@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,13 @@ import numpy as np
 
 from slowfast_dist.annotations.importing.columns import Columns
 from slowfast_dist.annotations.importing.conversion import Table
+from slowfast_dist.annotations.importing.rows import Notes
 from slowfast_dist.annotations.segments import seconds_text
 from slowfast_dist.system.files import atomic_write
+
+LEFT_OUT = "annotations.dropped.csv"
+"""The file in a command's output that lists the rows which an import on the way dropped or changed.
+"""
 
 LINES_SUFFIX = ".jsonl"
 """Ending of JSON lines; all others get a CSV."""
@@ -67,3 +72,23 @@ def write_rows(
             writer = csv.writer(file)
             writer.writerow(names)
             writer.writerows(cells())
+
+
+def left_out(several: Iterable[Notes]) -> Iterator[str]:
+    """The list of the rows that imports dropped or changed, and why, a CSV in pieces; nothing where
+    there are none."""
+    lists = [notes for notes in several if notes.count()]
+    for number, notes in enumerate(lists):
+        yield from notes.listed(header=not number)
+
+
+def write_left_out(path: Path, pieces: Iterable[str]) -> None:
+    """Write such a list; without any, what an earlier import listed there is deleted. Raises
+    OSError."""
+    rest = iter(pieces)
+    if not (first := next(rest, "")):
+        path.unlink(missing_ok=True)
+        return
+    with atomic_write(path, "w") as file:
+        file.write(first)
+        file.writelines(rest)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from slowfast_dist.commands.check import files, segments
 from slowfast_dist.commands.check.dataset import Dataset, Finding, read_dataset, worker_count
+from slowfast_dist.commands.check.preview import require_page, write_preview
 from slowfast_dist.commands.check.report import facts, move, report, require_place, shown, text
 from slowfast_dist.commands.check.sides import copies, shared_recordings
 from slowfast_dist.config.commands import CheckData
@@ -31,7 +32,10 @@ def run_check(root: Path, command: CheckData) -> None:
     if command.move_bad:
         require_place(command.move_bad, roots)
     if command.json:
-        _require_writable(command.json)
+        _require_writable(command.json, "json")
+    if command.preview:
+        _require_writable(command.preview, "preview")
+        require_page(command.preview)
     with _in_words_of_this_command():
         data = read_dataset(root, command)
     found = _findings(data, command)
@@ -46,6 +50,8 @@ def run_check(root: Path, command: CheckData) -> None:
             write_json(command.json, report(root, data, found, stats, moved))
         except OSError as error:
             raise RunError(f"--json {command.json}: {reason_of(error)}") from None
+    if command.preview:
+        print(f"\n{write_preview(command.preview, root, data, command)}", flush=True)
     if any(finding.level == "error" for finding in found):
         raise SystemExit(1)
 
@@ -58,6 +64,7 @@ def _findings(data: Dataset, command: CheckData) -> list[Finding]:
     found += [
         *copies(by_file),
         *files.unreadable(by_file),
+        *segments.left_out(data),
         *segments.outside(data),
         *files.cut_off(by_file),
         *files.refused(data),
@@ -99,13 +106,13 @@ def _in_words_of_this_command() -> Iterator[None]:
         raise UserError(message) from None
 
 
-def _require_writable(path: Path) -> None:
+def _require_writable(path: Path, flag: str) -> None:
     """Raise UserError now, and not after hours, where the report cannot be written."""
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--json {path}: cannot be written; give another file")
+        raise UserError(f"--{flag} {path}: cannot be written; give another file")
 
 
 def _move_bad(data: Dataset, target: Path, roots: Sequence[Path]) -> list[dict[str, str]]:

@@ -23,6 +23,7 @@ from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.image_folders import gap_remarks
+from slowfast_dist.data.listing.imported import Imported
 from slowfast_dist.data.listing.manifest import (
     Listing,
     for_training,
@@ -98,6 +99,8 @@ class Dataset:
     """The frames of a part of a video, the first and the one behind the last; None: all of it."""
     first_rows: NDArray[np.int64]
     """One row of each file, in rising order; where a file has any, a row that lies inside of it."""
+    imported: list[Imported] = field(default_factory=list)
+    """What came of the files of other tools, of each root that is one."""
     of_files: bool = False
     """Whether the rows are files, whatever parts of them the list names."""
 
@@ -223,7 +226,7 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
         try:
             listing = list_videos(
                 root, "data.root", pattern, start=start_of_paths(root, command.videos),
-                several=None,
+                several=None, image_fps=command.image_fps,
             )  # fmt: skip
         except UserError as error:
             return str(error)
@@ -268,6 +271,7 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
         spans=[one.videos.span(row) if one.inside[row] else None
                for one in placed for row in range(len(one.videos))],
         first_rows=first_rows,
+        imported=[one.imported for one in listings if one.imported is not None],
     )  # fmt: skip
 
 
@@ -286,7 +290,10 @@ def _listings(root: Path, command: CheckData) -> list[Listing]:
     """The videos of the root, or of both with the labels of the first."""
     flag = "data.train-dir" if command.val_dir else "data.root"
     start = None if root.is_dir() and command.val_dir else start_of_paths(root, command.videos)
-    train = list_videos(root, flag, command.group_pattern, start=start, several=None)
+    fps = command.image_fps
+    train = list_videos(
+        root, flag, command.group_pattern, start=start, several=None, image_fps=fps
+    )
     if command.val_dir is None:
         return [train]
     train = of_side(train, "train", flag, root)
@@ -294,7 +301,7 @@ def _listings(root: Path, command: CheckData) -> list[Listing]:
     start = None if command.val_dir.is_dir() else command.videos
     val = list_videos(
         command.val_dir, "data.val-dir", command.group_pattern, start=start, single_class=True,
-        may_be_empty=True, several=train.videos.sets is not None,
+        may_be_empty=True, several=train.videos.sets is not None, image_fps=fps,
     )  # fmt: skip
     val = of_side(val, "val", "data.val-dir", command.val_dir)
     return [train, labelled_as_trained(val, train, command.val_dir)]

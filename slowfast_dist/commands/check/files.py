@@ -65,8 +65,8 @@ def cut_off(data: Dataset) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-LISTED = ("segments-outside", "segments-cut", "overlapping-segments")
-"""Remarks on segments of which findings tell more."""
+LISTED = ("segments-outside", "segments-cut", "overlapping-segments", "rows-left-out")
+"""Remarks on lists and segments of which findings tell more."""
 
 
 def refused(data: Dataset) -> Iterator[Finding]:

@@ -199,10 +199,15 @@ def _facts(stats: dict[str, Any]) -> Iterator[str]:
 
 
 def _segments(stats: dict[str, Any]) -> str:
-    lengths = stats["seconds"]
+    lengths, gaps = stats["seconds"], stats["gaps"]
+    between = ""
+    if gaps["count"]:
+        spread = gaps["seconds"]
+        between = f"; {gaps['count']} gaps between them, {spread['median']:.3g} s (median), "
+        between += f"{spread['least']:.3g} to {spread['most']:.3g}"
     return (
         f"{lengths['median']:.3g} s (median), {lengths['least']:.3g} to {lengths['most']:.3g}; "
-        f"{stats['annotated_share']:.0%} of their files' time is in one"
+        f"{stats['annotated_share']:.0%} of their files' time is in one{between}"
     )
 
 

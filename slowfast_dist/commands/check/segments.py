@@ -15,6 +15,23 @@ SAME_SHARE = 0.8
 are one action that was annotated twice; annotators who agree differ by a few frames."""
 
 
+def left_out(data: Dataset) -> Iterator[Finding]:
+    """Rows of another tool's file that the import on the way dropped or changed."""
+    notes = [one.notes for one in data.imported if one.notes.count()]
+    if notes:
+        dropped, changed = (sum(count) for count in zip(
+            *((one.dropped(), one.changed()) for one in notes), strict=True))  # fmt: skip
+        said = [str(remark) for remark in data.remarks if remark.kind == "rows-left-out"]
+        yield Finding(
+            "rows-left-out", "warning",
+            f"Of the annotations' rows {dropped} are left out, and {changed} are changed.",
+            "correct them, or make a list with python -m slowfast_dist import, which has flags for "
+            "how files are read",
+            [line.replace("--data.", "--") for line in said],
+            [entry for one in notes for entry in one.entries()],
+        )  # fmt: skip
+
+
 def outside(data: Dataset) -> Iterator[Finding]:
     """Segments that have no frame in their file."""
     rows = sorted(data.outside)
@@ -134,7 +151,8 @@ def _frames(data: Dataset, row: int) -> int:
 
 
 def facts(data: Dataset) -> dict[str, Any]:
-    """How long they are, and how much of their files they cover; nothing where there are none."""
+    """How long they are, how much of their files they cover, and how long what lies between them
+    is; nothing where there are none."""
     if not data.has_segments:
         return {}
     lengths, total, covered = list[float](), 0.0, 0.0
@@ -151,25 +169,36 @@ def facts(data: Dataset) -> dict[str, Any]:
             of_class[name] += (end - first) / rate
         shown.setdefault(data.paths[row], []).append((first, end))
         rates[data.paths[row]] = rate, info.frames
+    gaps = list[float]()
     for path, spans in shown.items():
         rate, frames = rates[path]
         total += frames / rate
-        covered += _union(spans) / rate
+        taken, between = _union(spans)
+        covered += taken / rate
+        gaps += [gap / rate for gap in between]
     if not lengths:
         return {}
     return {
         "segments": {
             "count": len(data.names), "files": len(data.first_rows),
-            "seconds": {"median": median(lengths), "least": min(lengths), "most": max(lengths)},
+            "seconds": _spread(lengths),
             "class_seconds": of_class, "annotated_share": covered / total,
+            "gaps": {"count": len(gaps), "seconds": _spread(gaps) if gaps else None},
         }
     }  # fmt: skip
 
 
-def _union(spans: list[tuple[int, int]]) -> int:
-    """Frames that are in any of them."""
+def _spread(seconds: list[float]) -> dict[str, float]:
+    return {"median": median(seconds), "least": min(seconds), "most": max(seconds)}
+
+
+def _union(spans: list[tuple[int, int]]) -> tuple[int, list[int]]:
+    """Frames that are in any of them, and how many lie between one and the next."""
     total, reached = 0, 0
-    for first, end in sorted(spans):
+    gaps = list[int]()
+    for number, (first, end) in enumerate(sorted(spans)):
+        if number and first > reached:
+            gaps.append(first - reached)
         total += max(0, end - max(first, reached))
         reached = max(reached, end)
-    return total
+    return total, gaps

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT, write_left_out
 from slowfast_dist.config.checks import require
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
@@ -176,6 +177,7 @@ def _write(
             write_unreadable(listed, unreadable, command.csv_safe)
         else:
             listed.unlink(missing_ok=True)  # of an evaluation before this one
+        write_left_out(output / LEFT_OUT, [found.left_out])
         if not len(scored):
             raise RunError(f"none of the {len(unreadable)} videos can be read: see {listed}")
         write_predictions(
@@ -246,6 +248,7 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
 WRITTEN = {
     "predictions.csv": (b"path,label,prediction,", b"path,labels,predictions,"),
     "unreadable_videos.csv": (b"path,reason,where",),
+    LEFT_OUT: (b"what,file,where",),
 }
 """How the lists of an evaluation begin."""
 

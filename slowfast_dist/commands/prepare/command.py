@@ -10,7 +10,9 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT, left_out, write_left_out
 from slowfast_dist.annotations.segments import BOX
+from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, open_folder
 from slowfast_dist.commands.prepare.sources import (
     TIME_LIMIT,
@@ -70,7 +72,7 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
     start = start_of_paths(root, command.videos)
     base = root if root.is_dir() else start or root.parent
     unreadable: dict[str, str] = {}
-    videos = list_sources(root, start, unreadable)
+    videos, imported = list_sources(root, start, unreadable, command.image_fps)
     refuse_overlap(base, out, videos)
     with open_folder(out) as folder, _interruptible(folder):
         refuse_others(folder, command, videos, base)
@@ -98,13 +100,14 @@ def run_prepare(root: Path, out: Path, command: Prepare) -> None:
                   "them as fractions of the picture, as its copies have other sizes",
                   file=sys.stderr)  # fmt: skip
         _write_lists(root, out, prepared, unreadable)
+        write_left_out(out / LEFT_OUT, left_out([imported.notes] if imported else []))
         if not prepared:
             raise RunError(
                 f"none of the {len(unreadable)} videos can be read: see {out / UNREADABLE}"
             )
         _print_result(prepared, before, folder)
         _print_missing(prepared, videos, unreadable, folder, base)
-        table = out / root.name if root.is_file() else out
+        table = out / _list_name(root) if root.is_file() else out
         print(f"train with: python train.py {option('--data.root', table)}", flush=True)
 
 
@@ -216,9 +219,14 @@ def _write_lists(root: Path, out: Path, prepared: list[Source], unreadable: dict
                 columns[name] = cells
         rows = list(zip(*columns.values(), strict=True))
         if root.suffix.lower() == ".jsonl":
-            _write_json_lines(out / root.name, tuple(columns), rows)
+            _write_json_lines(out / _list_name(root), tuple(columns), rows)
         else:
-            _write_csv(out / root.name, tuple(columns), rows)
+            _write_csv(out / _list_name(root), tuple(columns), rows)
+
+
+def _list_name(root: Path) -> str:
+    """What the list is called that stands for ``root``: a CSV where that was imported."""
+    return root.name if root.suffix.lower() in SUFFIXES else f"{root.stem}.csv"
 
 
 _COLUMNS = {

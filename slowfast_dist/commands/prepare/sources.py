@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from slowfast_dist.annotations.importing.writing import LEFT_OUT
 from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.annotations.segments import box_cells, parse_box
 from slowfast_dist.annotations.table import SIDES, Side
@@ -12,6 +13,7 @@ from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, targ
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import is_fraction
+from slowfast_dist.data.listing.imported import Imported
 from slowfast_dist.data.listing.manifest import list_folder
 from slowfast_dist.data.probing import BYTES_PER_SECOND
 from slowfast_dist.system.progress import over_files
@@ -65,10 +67,12 @@ class Source:
     mtime_ns: int
 
 
-def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> list[Source]:
-    """The videos as training lists them, of all splits; one without a file joins the
-    ``unreadable``."""
-    listing = list_folder(root, start)
+def list_sources(
+    root: Path, start: Path | None, unreadable: dict[str, str], image_fps: float | None
+) -> tuple[list[Source], Imported | None]:
+    """The videos as training lists them, of all splits, and what was imported for that; one without
+    a file joins the ``unreadable``."""
+    listing = list_folder(root, start, image_fps).left_out_to(f"{LEFT_OUT} in OUT")
     log_remarks(listing.remarks)
     rows: dict[str, list[Listed]] = {}
     paths: dict[str, Path] = {}
@@ -93,7 +97,7 @@ def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> 
             unreadable[name] = "neither a file nor a folder of images"
             continue
         videos.append(Source(path, name, names[name], tuple(rows[name]), *stamp))
-    return videos
+    return videos, listing.imported
 
 
 def with_fractions(videos: list[Source], infos: dict[Path, VideoInfo]) -> list[Source]:

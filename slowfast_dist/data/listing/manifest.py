@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from slowfast_dist.annotations.labels import Remark, sort_labels
-from slowfast_dist.annotations.table import SIDES, SUFFIXES, Side, Table
+from slowfast_dist.annotations.table import SIDES, SUFFIXES, Side, Table, names_columns
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Categorical, Texts
@@ -25,12 +26,15 @@ from slowfast_dist.data.listing.label_sets import (
     several_remark,
 )
 from slowfast_dist.data.listing.rows import list_rows
-from slowfast_dist.data.listing.scan import Files, Skipped, list_folders
+from slowfast_dist.data.listing.scan import Files, Skipped, is_video, list_folders
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics.cells import SEPARATOR, parted
 from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
 from slowfast_dist.system.text import few, unwritable
+
+if TYPE_CHECKING:
+    from slowfast_dist.data.listing.imported import Imported, ImportedRows
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Listing:
     videos: VideoTable
     sides: NDArray[np.int8] | None = None
     remarks: tuple[Remark, ...] = ()
+    imported: "Imported | None" = None
+    """What came of a file of another tool; None where there was nothing to import."""
 
     def counts(self) -> NDArray[np.int64]:
         """(K,): videos of each class."""
@@ -69,6 +75,14 @@ class Listing:
     def with_remark(self, kind: str, what: str) -> "Listing":
         return replace(self, remarks=(*self.remarks, Remark("info", kind, what)))
 
+    def left_out_to(self, place: str) -> "Listing":
+        """With the remark on the import that ``place`` lists what it left out."""
+        if self.imported is None or not self.imported.notes.count():
+            return self
+        said = (replace(one, remedy=f"{place} lists them") if one.kind == "imported" else one
+                for one in self.remarks)  # fmt: skip
+        return replace(self, remarks=tuple(said))
+
     def rows_of(self, *sides: Side) -> NDArray[np.int64]:
         """The rows with one of these splits; all where there is no column split."""
         if self.sides is None:
@@ -79,7 +93,7 @@ class Listing:
 def list_videos(
     root: Path, flag: str, group_pattern: str | None = None, *, start: Path | None = None,
     single_class: bool = False, may_be_empty: bool = False, order: Sequence[str] | None = None,
-    several: bool | None = False,
+    several: bool | None = False, image_fps: float | None = None,
 ) -> Listing:  # fmt: skip
     """The videos of class folders or of an annotation file; ``flag`` is what named ``root``.
 
@@ -90,8 +104,9 @@ def list_videos(
     Raises UserError, naming the flag, where there is nothing that could be trained on.
     """
     pattern = compile_pattern(group_pattern) if group_pattern else None
-    found, below, remarks, table = _found(root, flag, start, may_be_empty, several)
+    found, below, remarks, table = _found(root, flag, start, may_be_empty, several, image_fps)
     several = bool(several) or (table is not None and table.has_several)
+    imported = None if table is None or isinstance(table, Table) else table.imported
     classes = sort_labels(found)
     if several:
         classes = sort_labels({name for cell in found for name in parted(cell)})
@@ -126,7 +141,7 @@ def list_videos(
         below, names, labels, groups, np.concatenate([part.stamps for part in columns]),
         segments=segments,
     )  # fmt: skip
-    listing = Listing(classes, videos, sides if (sides >= 0).any() else None, remarks)
+    listing = Listing(classes, videos, sides if (sides >= 0).any() else None, remarks, imported)
     if not several:
         return listing
     cells = sorted(found)
@@ -141,8 +156,9 @@ def list_videos(
 
 
 def _with_sets(
-    listing: Listing, sets: LabelSets, columns: Sequence[Files], table: Table | None
-) -> Listing:
+    listing: Listing, sets: LabelSets, columns: Sequence[Files],
+    table: "Table | ImportedRows | None",
+) -> Listing:  # fmt: skip
     """``listing`` with the ``sets`` of labels of its rows: those of one sample are one row, and
     segments have the labels of those that cover them, unless the ``table`` names all of a row.
     Raises UserError for rows of one sample that are on two sides."""
@@ -153,6 +169,10 @@ def _with_sets(
     files = np.concatenate([part.numbers for part in rows])
     bounds = np.concatenate([part.bounds for part in rows])
     lines = np.concatenate([part.lines for part in rows])
+    boxes = np.nan_to_num(np.concatenate([part.boxes for part in rows]), nan=-1.0)
+    # Regions of interest of one file, as of two animals, are as different as files.
+    keys = np.column_stack([files, boxes])
+    files = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
     samples = same_samples(files, bounds)
     chosen = np.array([some[0] for some in samples], np.int64)
     if listing.sides is not None:
@@ -209,8 +229,9 @@ def list_root(
     """The videos of ``data.root``, for training and validation. Raises UserError."""
     assert data.root is not None
     listing = list_videos(
-        data.root, "data.root", data.group_pattern, start=data.videos, order=order, several=several
-    )
+        data.root, "data.root", data.group_pattern, start=data.videos, order=order,
+        several=several, image_fps=data.image_fps,
+    )  # fmt: skip
     return for_training(listing, "data.root", data.root)
 
 
@@ -222,13 +243,13 @@ def list_sides(
     assert data.train_dir is not None and data.val_dir is not None
     train = list_videos(
         data.train_dir, "data.train-dir", start=_start(data, data.train_dir), order=order,
-        several=several,
+        several=several, image_fps=data.image_fps,
     )  # fmt: skip
     train = of_side(train, "train", "data.train-dir", data.train_dir)
     require_two_classes(train, "data.train-dir", data.train_dir)
     val = list_videos(
         data.val_dir, "data.val-dir", start=_start(data, data.val_dir), single_class=True,
-        may_be_empty=True, several=several,
+        may_be_empty=True, several=several, image_fps=data.image_fps,
     )  # fmt: skip
     val = of_side(val, "val", "data.val-dir", data.val_dir)
     return train, labelled_as_trained(val, train, data.val_dir)
@@ -242,8 +263,9 @@ def _start(data: DataConfig, root: Path) -> Path | None:
 
 
 def _found(
-    root: Path, flag: str, start: Path | None, may_be_empty: bool, several: bool | None
-) -> tuple[dict[str, Files], Path, tuple[Remark, ...], Table | None]:
+    root: Path, flag: str, start: Path | None, may_be_empty: bool, several: bool | None,
+    image_fps: float | None,
+) -> "tuple[dict[str, Files], Path, tuple[Remark, ...], Table | ImportedRows | None]":
     """The files by class, the folder below which their names lie, what is to be said, and the list
     that was read, if one was."""
     if start is not None:
@@ -265,22 +287,47 @@ def _found(
             raise UserError(f"--{flag} {root}: {why}") from None
         said = [Remark("info", "skipped", f"{root}: {skipped}")] * bool(skipped)
         return found, root, tuple(said), None
-    if root.suffix.lower() in SUFFIXES and root.is_file():
-        table = Table(root, flag, several)
-        below = root.parent if start is None else start
-        return list_rows(table, below), below, tuple(table.remarks()), table
-    if root.exists():
+    below = root.parent if start is None else start
+    table = open_list(root, flag, below, several, image_fps)
+    return list_rows(table, below), below, tuple(table.remarks()), table
+
+
+def open_list(
+    root: Path, flag: str, below: Path, several: bool | None = False,
+    image_fps: float | None = None,
+) -> "Table | ImportedRows":  # fmt: skip
+    """The annotation file that ``flag`` names, its format found, its rows not read; ``below``:
+    where its videos are; ``several``: as of `Table`. Raises UserError for what is none."""
+    if not root.exists():
+        raise UserError(f"--{flag} {root}: there is no such folder or CSV")
+    listed = root.suffix.lower() in SUFFIXES
+    text = root.is_file() and root.stat().st_size and not is_video(os.fsencode(root.name))
+    if not (root.is_file() if listed else text):
         raise UserError(
             f"--{flag} {root}: give a folder of class folders, or a .csv or .jsonl "
             "of path,label"
         )
-    raise UserError(f"--{flag} {root}: there is no such folder or CSV")
+    if listed and names_columns(root):
+        return Table(root, flag, several)
+    # Imported late: class folders and lists start without the readers of formats.
+    from slowfast_dist.data.listing.imported import ImportedRows
+
+    try:
+        return ImportedRows(root, flag, below, several, image_fps)
+    except UserError:
+        if listed:  # what is wrong with it as a list, it says itself
+            return Table(root, flag, several)
+        raise
 
 
-def list_folder(root: Path, start: Path | None = None) -> Listing:
+def list_folder(
+    root: Path, start: Path | None = None, image_fps: float | None = None
+) -> Listing:
     """As `list_videos`, of one class or more, for what was given without a flag."""
     try:
-        return list_videos(root, "DIR", start=start, single_class=True, several=None)
+        return list_videos(
+            root, "DIR", start=start, single_class=True, several=None, image_fps=image_fps
+        )
     except UserError as error:
         raise UserError(str(error).removeprefix("--DIR ")) from None
 

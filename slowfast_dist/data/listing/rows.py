@@ -4,15 +4,16 @@ import errno
 import os
 from array import array
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from slowfast_dist.annotations.segments import NO_BOX, sample_name
-from slowfast_dist.annotations.table import SIDES, Row, Table
+from slowfast_dist.annotations.table import SIDES, Row
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Texts
 from slowfast_dist.data.listing.scan import FileRows, Files
@@ -23,6 +24,25 @@ _NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 WHOLE = float("nan")
 """Start and end of a whole video."""
+
+
+class RowSource(Protocol):
+    """An annotation file that --``flag`` names, or what was imported of one: see
+    `annotations.table.Table`."""
+
+    path: Path
+    flag: str
+    several: bool | None
+    has_several: bool
+    names_all: bool
+
+    @property
+    def follows_links(self) -> bool:
+        """Whether relative paths may leave the root by a link; known with the first row."""
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    def wrong(self, what: str, line: int | None = None) -> UserError: ...
 
 
 class _File(NamedTuple):
@@ -79,7 +99,7 @@ class _Rows:
         )  # fmt: skip
 
 
-def list_rows(table: Table, root: Path) -> dict[str, Files]:
+def list_rows(table: RowSource, root: Path) -> dict[str, Files]:
     """The samples of each label; relative paths start from ``root``. Where the table has several
     labels a row, those of each combination of them, and a sample may be in several rows. Raises
     UserError."""
@@ -117,7 +137,7 @@ def list_rows(table: Table, root: Path) -> dict[str, Files]:
 class _Finder:
     """The file of each row, looked for once."""
 
-    def __init__(self, table: Table, root: Path) -> None:
+    def __init__(self, table: RowSource, root: Path) -> None:
         self._table, self._root = table, root
         self._start = os.path.abspath(root)
         self._below = os.path.join(self._start, "")
@@ -146,7 +166,7 @@ class _Finder:
             link = os.path.realpath(path) if os.path.islink(path) else ""
             target = link or os.path.join(self._real_folder(os.path.dirname(path)), "")
             # What a training listed in its split.csv it may have found behind links.
-            if path != start and not target.startswith(self._real) and not table.is_of_run:
+            if path != start and not target.startswith(self._real) and not table.follows_links:
                 raise table.wrong(
                     f"{row.path} leaves {self._root} by a link, to {target}; write it as an "
                     "absolute path",
@@ -161,7 +181,7 @@ class _Finder:
         return file
 
 
-def _refuse_twice(files: Files, table: Table) -> None:
+def _refuse_twice(files: Files, table: RowSource) -> None:
     """Raise UserError where a class has the same segment of a file twice; in order they are
     neighbours."""
     rows = files.rows

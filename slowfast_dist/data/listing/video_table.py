@@ -204,6 +204,13 @@ class VideoTable(Sequence[VideoRecord]):
             return None
         info = self.info(row)
         return region_of(box, info.height, info.width, info.pixel_aspect)[0]
+    def place_in_files(self, row: int) -> tuple[int, int]:
+        """By which rows sort that are read one after the other: by file, and by time in each; the
+        same for all where each is a file of its own."""
+        if self.segments is None:
+            return 0, 0
+        spans = self.segments.spans
+        return int(self.segments.files[row]), 0 if spans is None else int(spans[row, 0])
 
     def info(self, row: int) -> VideoInfo:
         """What the probe found of a video, which it must have looked at."""

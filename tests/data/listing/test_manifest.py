@@ -195,7 +195,7 @@ def test_csv_by_a_relative_path(make: Make, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("file,class\n1.mp4,a\n", ["columns path,label"]),
+        ("where,class\n1.mp4,a\n", ["columns path,label"]),
         ("", ["columns path,label"]),
         ("path,label\n", ["at least two"]),
         ("path,label\n1.mp4,a\n2.mp4,a\n", ["only one class", "'a'"]),

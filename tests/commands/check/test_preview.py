@@ -1,0 +1,119 @@
+"""The page of check-data --preview: the clips of a training, playing, in a real browser."""
+
+import re
+from base64 import b64decode
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from slowfast_dist.commands.check import preview
+from slowfast_dist.commands.check.command import run_check
+from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.dataset import TrainingClips
+from slowfast_dist.data.loaders import find_videos
+from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.video.probe import probe_file
+from slowfast_dist.video.reader import read_frames
+from tests.helpers.browser import new_context, wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+TWO = ("moves left", "moves right")
+COMMAND = CheckData(num_frames=8, sampling_rate=1, frame_rate="video", crop_size=64, num_workers=1)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("preview") / "clips"
+    make_videos(root, 4, 0, size=96, frames=24, classes=TWO)
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(clips: Path) -> Path:
+    path = clips.parent / "page.html"
+    run_check(clips, replace(COMMAND, preview=path))
+    return path
+
+
+def videos_of(page: Path) -> list[bytes]:
+    return [b64decode(text) for text in re.findall(r"video/mp4;base64,([^\"]+)", page.read_text())]
+
+
+def test_the_clips_are_those_that_a_training_draws(
+    clips: Path, page: Path, tmp_path: Path
+) -> None:
+    found = videos_of(page)
+    assert len(found) == 2 * 6  # of 3 videos a class to train on, two clips each
+    data = replace(preview.preview_config(COMMAND), root=clips)
+    train = find_videos(data, 0).train
+    reader = TrainingClips(train, data, seed=0)
+    rows = np.flatnonzero(train.labels == 0)
+    for number in (0, 1, 3, 5):
+        (tmp_path / "clip.mp4").write_bytes(found[number])
+        info = probe_file(tmp_path / "clip.mp4")
+        shown = read_frames(tmp_path / "clip.mp4", np.arange(8), info, "auto", None)
+        frames = reader[ClipKey(1 + number // 3, int(rows[number % 3]))].frames
+        assert frames is not None
+        drawn = frames.permute(0, 2, 3, 1).numpy()
+        assert shown.shape == drawn.shape == (8, 64, 64, 3)
+        assert np.abs(shown.astype(int) - drawn.astype(int)).mean() < 6  # coded anew
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_it_plays_in_a_browser_unless_less_motion_is_asked_for(
+    page: Path, browser: "Browser", width: int, motion: str
+) -> None:
+    scheme = "dark" if width == 360 else "light"
+    context = new_context(browser, width, color_scheme=scheme, reduced_motion=motion)
+    complaints: list[str] = []
+    asked: list[str] = []
+    tab = context.new_page()
+    tab.on("console", lambda message: complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(page.as_uri())
+    first = "document.querySelector('video')"
+    if motion == "no-preference":
+        wait_until(tab, f"!{first}.paused && {first}.currentTime > 0")
+        tab.click("#motion")
+    else:
+        wait_until(tab, f"{first}.readyState >= 2")
+        assert tab.evaluate("[...document.querySelectorAll('video')].every((one) => one.paused)")
+        tab.click("video")
+        wait_until(tab, f"!{first}.paused")
+        tab.click("video")
+    wait_until(tab, f"{first}.paused")
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not complaints
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in asked)
+    context.close()
+
+
+def test_many_classes_get_smaller_clips_and_the_page_stays_small(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    sizes = [preview._size(classes, preview.preview_config(CheckData()))
+             for classes in (6, 30, 101, 400)]  # fmt: skip
+    assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) > 2
+    monkeypatch.setattr(preview, "CLIP_BYTES", 3 * len(max(videos_of(clips.parent / "page.html"))))
+    monkeypatch.setattr(preview, "SIZES", ((2, 64),))
+    run_check(clips, replace(COMMAND, preview=tmp_path / "small.html"))
+    assert "(1 classes are left out, for which it has no room)" in capsys.readouterr().out
+    assert "1 classes are left out" in (tmp_path / "small.html").read_text()
+
+
+def test_no_other_file_is_replaced(clips: Path, tmp_path: Path) -> None:
+    other = tmp_path / "mine.html"
+    other.write_text("mine")
+    with pytest.raises(UserError, match="--preview .*mine.html: holds something"):
+        run_check(clips, replace(COMMAND, preview=other))
+    assert other.read_text() == "mine"
