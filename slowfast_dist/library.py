@@ -146,9 +146,10 @@ class Prediction:
     """What a model says of a whole video."""
 
     label: str
-    """The most probable class."""
+    """The most probable class; "unknown" where the training kept a confidence with the model that
+    it does not reach (--evaluation.unknown-recall)."""
     probability: float
-    """Its probability, 0 to 1."""
+    """The most probable class's probability, 0 to 1."""
     probabilities: Mapping[str, float]
     """Of every class, the most probable first; they add up to 1."""
 
@@ -179,7 +180,8 @@ class Predictor:
         with _one_line_errors():
             probabilities = predict_video(self._model, Path(path))
         ranked = top(probabilities, self.classes, len(self.classes))
-        return Prediction(*ranked[0], dict(ranked))
+        label, probability = ranked[0]
+        return Prediction(self._model.label(label, probability), probability, dict(ranked))
 
     def predict_segments(self, path: str | Path) -> list[Segment]:
         """What happens when in a video file: segments from its start to its end, without gaps.

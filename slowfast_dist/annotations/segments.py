@@ -6,6 +6,9 @@ from math import isfinite, isnan
 EXTRA = ("start", "end", "subject")
 """Columns that split.csv and lists of predictions have beside where they are of parts of videos."""
 
+WEIGHT = "weight"
+"""The column that split.csv has where any row weighs other than 1."""
+
 DIGITS = 6
 """Digits behind the point of a time in seconds that are kept: a microsecond, finer than the ticks
 of any video's clock, so that a time that was written reads back as it was."""

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from math import nan
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, get_args
 
@@ -36,7 +37,8 @@ _SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
 class Row(NamedTuple):
     """``path`` as it is written, ``label``, the number of the ``line`` that they begin in, its
     ``side`` (None without a column split), its ``group`` ("" for that of its file), the seconds
-    from ``start`` to ``end`` (None: the whole video), and its ``subject`` ("" without one)."""
+    from ``start`` to ``end`` (None: the whole video), its ``subject`` ("" without one), and its
+    ``weight`` in the loss."""
 
     line: int
     path: str
@@ -46,6 +48,12 @@ class Row(NamedTuple):
     start: float | None = None
     end: float | None = None
     subject: str = ""
+    weight: float = 1.0
+
+
+MOST_WEIGHT = 1e6
+"""Largest weight of a row, and one over it the least: more is a slip, and float32, in which sums of
+a step's losses are, loses the others beside it."""
 
 
 class Table:
@@ -80,7 +88,7 @@ class Table:
             named = f"column{'s' * (not one)} {few(self._unused, 6, quoted=True)} of {self.path}"
             yield Remark(
                 "warning", "unused-columns", f"{named} {'is' if one else 'are'} not used",
-                "only path, label (or class), start, end, split, group and subject are",
+                "only path, label (or class), start, end, split, group, subject and weight are",
             )  # fmt: skip
         if self._spelled:
             read = [f"{word!r} is taken as {side}" for word, side in self._spelled.items()]
@@ -213,7 +221,23 @@ class Table:
         start, end = self._times(row, columns, line)
         group = row[place["group"]] if "group" in place else ""
         subject = row[place["subject"]] if "subject" in place else ""
-        return Row(line, path, label, side, group, start, end, subject)
+        weight = self._weight(row, columns, line)
+        return Row(line, path, label, side, group, start, end, subject, weight)
+
+    def _weight(self, row: list[str], columns: Columns, line: int) -> float:
+        place = columns.place.get("weight")
+        if place is None or not (cell := row[place]):
+            return 1.0
+        try:
+            weight = float(cell)
+        except ValueError:
+            weight = nan
+        if not 1 / MOST_WEIGHT <= weight <= MOST_WEIGHT or "_" in cell:
+            name = clean(columns.names[place])
+            what = f"give a number from {1 / MOST_WEIGHT:g} to {MOST_WEIGHT:g}, with a point, or "
+            what += "nothing for 1"
+            raise self.wrong(f"{name} {clean(cell)[:40]!r}: {what}", line)
+        return weight
 
     def _times(
         self, row: list[str], columns: Columns, line: int

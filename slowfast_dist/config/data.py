@@ -112,6 +112,10 @@ class DataConfig:
                 f"--data.group-pattern {self.group_pattern}: no regular expression ({error}): "
                 "give one, as 'seq\\d+'"
             ) from None
+        name, remedy = self.background, "goes with --data.background NAME: add it"
+        require(name != "", "data.background", "''", "give the class a name")
+        share = self.background_share
+        require(share is None or name is not None, "data.background-share", share, remedy)
         self.check_sizes()
 
     def check_sizes(self) -> None:

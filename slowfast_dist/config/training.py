@@ -57,6 +57,10 @@ class EvaluationConfig:
     """Crops a clip: 1 (centre) or 3 (along the longer side)."""
     every: fields.Positive = 1
     """Epochs from one validation to the next; the last epoch always has one."""
+    unknown_recall: fields.Recall | None = None
+    """Keep with the best model the confidence below which predict says unknown, chosen so that at
+    least this share of the validation videos that it gets wrong lies below; none: predict always
+    names a class."""
 
 
 @dataclass(frozen=True)

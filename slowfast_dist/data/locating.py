@@ -39,11 +39,14 @@ class Placed:
     """Rows that end behind the end of their file, and are cut there."""
 
 
-def place_segments(videos: VideoTable, readable: NDArray[np.bool_], where: str) -> Placed:
+def place_segments(
+    videos: VideoTable, readable: NDArray[np.bool_], where: str, background: int = -1
+) -> Placed:
     """Find the frames of each segment of the ``readable`` files (N,).
 
-    ``where``: the flag and file that named them, for a message. Raises UserError where most of the
-    segments lie outside of their files.
+    ``where``: the flag and file that named them, for a message; ``background``: the label of rows
+    that may lie over others, as these are what is not background. Raises UserError where most of
+    the segments lie outside of their files.
     """
     segments = videos.segments
     if segments is None or not segments.any_part:
@@ -65,7 +68,11 @@ def place_segments(videos: VideoTable, readable: NDArray[np.bool_], where: str) 
     inside[list(reasons)] = False
     cut = np.flatnonzero(states == CUT)
     remarks = tuple(_remarks(videos, cut, outside, lasting))
-    said = overlap_remark(segments, videos.labels, videos.sample)
+    actions = np.flatnonzero(videos.labels != background)
+    said = overlap_remark(
+        segments.take(actions), videos.labels[actions],
+        lambda place: videos.sample(int(actions[place])),
+    )  # fmt: skip
     remarks = (*remarks, said) if said else remarks
     return Placed(videos.located(spans), inside, reasons, remarks, cut)
 

@@ -8,7 +8,7 @@ from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from slowfast_dist.annotations.segments import EXTRA, parse_time, sample_name
+from slowfast_dist.annotations.segments import EXTRA, WEIGHT, parse_time, sample_name
 from slowfast_dist.metrics.scores import MACRO_CLASSES, over_classes
 from slowfast_dist.metrics.summary import Summary
 from slowfast_dist.runs.history import History, read_history
@@ -30,7 +30,7 @@ MOST_EVALUATIONS = 50
 """Evaluations of a run that are read: a page shows each as a row."""
 
 SPLIT = ("path", "class", "split", "group")
-"""The columns of split.csv, before those of parts of videos (EXTRA)."""
+"""The columns of split.csv, before those of parts of videos (EXTRA) and WEIGHT."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +202,13 @@ class SplitRow(NamedTuple):
 def read_split_rows(path: Path) -> list[SplitRow]:
     """The rows of a split.csv, whole videos or parts of some; those with broken times are left
     out."""
-    if whole := read_table(path, SPLIT):
-        return [SplitRow(name, label, side, group, nan, nan, "")
-                for name, label, side, group in whole]  # fmt: skip
+    for header in (SPLIT, (*SPLIT, WEIGHT)):
+        if whole := read_table(path, header):
+            return [SplitRow(name, label, side, group, nan, nan, "")
+                    for name, label, side, group, *_ in whole]  # fmt: skip
     rows = []
-    for name, label, side, group, start, end, subject in read_table(path, (*SPLIT, *EXTRA)):
+    found = read_table(path, (*SPLIT, *EXTRA)) or read_table(path, (*SPLIT, *EXTRA, WEIGHT))
+    for name, label, side, group, start, end, subject, *_ in found:
         with suppress(ValueError):
             first, last = (parse_time(start), parse_time(end)) if start else (nan, nan)
             rows.append(SplitRow(name, label, side, group, first, last, subject))

@@ -22,13 +22,14 @@ from slowfast_dist.commands.check.near_copies import (
 from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.listing.gaps import Annotated
 from slowfast_dist.data.listing.manifest import (
     Listing,
     for_training,
     labelled_as_trained,
     list_videos,
     of_side,
-    require_two_classes,
+    require_classes,
     usable,
 )
 from slowfast_dist.data.listing.split import Split, split_videos, unscored
@@ -93,6 +94,10 @@ class Dataset:
     """The frames of a part of a video, the first and the one behind the last; None: all of it."""
     first_rows: NDArray[np.int64]
     """One row of each file, in rising order; where a file has any, a row that lies inside of it."""
+    annotated: list[Annotated | None]
+    """All rows of each root's list, where that names parts of videos."""
+    background: int = -1
+    """The label of rows that say where background is."""
     of_files: bool = False
     """Whether the rows are files, whatever parts of them the list names."""
 
@@ -166,11 +171,13 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
     probed: list[VideoInfo | str] = []
     placed: list[Placed] = []
     outside: dict[int, str] = {}
+    known = listings[0].classes
+    background = known.index(command.background) if command.background in known else -1
     flags = ("--data.train-dir", "--data.val-dir") if command.val_dir else ("--data.root",)
     for flag, listing, place in zip(flags, listings, (root, command.val_dir), strict=False):
         found = probe_videos(listing.videos, workers, default_cache(), show_progress=True)
         parts = place_segments(
-            listing.videos.probed(found.infos), found.readable, f"{flag} {place}"
+            listing.videos.probed(found.infos), found.readable, f"{flag} {place}", background
         )
         placed.append(parts)
         outside |= {len(probed) + row: reason for row, reason in parts.reasons.items()}
@@ -207,8 +214,9 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
             return None
         try:
             listing = list_videos(
-                root, "data.root", pattern, start=start_of_paths(root, command.videos)
-            )
+                root, "data.root", pattern, start=start_of_paths(root, command.videos),
+                single_class=command.background is not None,
+            )  # fmt: skip
         except UserError as error:
             return str(error)
         return _try_split(listing, readable, root, command)[1]
@@ -245,6 +253,8 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
         spans=[one.videos.span(row) if one.inside[row] else None
                for one in placed for row in range(len(one.videos))],
         first_rows=first_rows,
+        annotated=[listing.annotated for listing in listings],
+        background=background,
     )  # fmt: skip
 
 
@@ -263,17 +273,20 @@ def _listings(root: Path, command: CheckData) -> list[Listing]:
     """The videos of the root, or of both with the labels of the first."""
     flag = "data.train-dir" if command.val_dir else "data.root"
     start = None if root.is_dir() and command.val_dir else start_of_paths(root, command.videos)
-    train = list_videos(root, flag, command.group_pattern, start=start)
+    alone = command.background is not None  # which is the second class
+    train = list_videos(root, flag, command.group_pattern, start=start, single_class=alone)
     if command.val_dir is None:
         return [train]
     train = of_side(train, "train", flag, root)
-    require_two_classes(train, flag, root)
+    require_classes(train.classes, flag, root, alone)
     start = None if command.val_dir.is_dir() else command.videos
     val = list_videos(
         command.val_dir, "data.val-dir", command.group_pattern, start=start, single_class=True,
         may_be_empty=True,
     )  # fmt: skip
     val = of_side(val, "val", "data.val-dir", command.val_dir)
+    if command.background in val.classes:
+        train = train.with_class(command.background)
     return [train, labelled_as_trained(val, train, command.val_dir)]
 
 
@@ -282,10 +295,11 @@ def _try_split(
 ) -> tuple[Split | None, str | None]:
     """The split of a training with these videos, or why there is none."""
     try:
-        listed = for_training(listing, "data.root", root)
+        name = command.background
+        listed = for_training(listing, "data.root", root, name is not None)
         readable = readable[listing.rows_of("train", "val")]
-        listed = usable(listed, readable, "data.root", root)
-        return split_videos(listed, command.val_fraction, command.seed), None
+        listed = usable(listed, readable, "data.root", root, name)
+        return split_videos(listed, command.val_fraction, command.seed, name), None
     except UserError as error:
         return None, str(error)
 

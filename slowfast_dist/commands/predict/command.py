@@ -48,6 +48,8 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
             prepare_workers(command.num_workers)  # before torch's threads start
         with faults_as_run_errors():
             predictor = open_predictor(run, command.backend, command.mixed_precision)
+            if command.min_confidence is not None:
+                predictor = predictor.unsure_below(command.min_confidence)
     with faults_as_run_errors(), ends_with_its_pipe():
         if found.live is not None:
             from slowfast_dist.commands.predict.live import watch
@@ -92,7 +94,8 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
 
     files, columns = found.files, terminal_columns()
     paths = [given.path for given in files]
-    out = JsonLines() if command.json else Table(paths, predictor.classes, columns)
+    least = predictor.best.min_confidence
+    out = JsonLines(least) if command.json else Table(paths, predictor.classes, columns, least)
     failed, seen = 0, SeenVideos(
         predictor, command.temporal_views, whole=command.segments or command.annotate
     )

@@ -91,7 +91,11 @@ class _LinePrinter:
             raise RunError(f"{self._name}: {NOT_A_NUMBER}")
         lag = time.monotonic() - window.last.arrived + window.last.late
         ranked = top(chances, self._predictor.classes, self._command.top_k)
-        line = self._json(window, ranked, lag) if self._command.json else _text(window, ranked, lag)
+        label = self._predictor.label(*ranked[0])
+        if self._command.json:
+            line = self._json(window, label, ranked, lag)
+        else:
+            line = _text(window, label, ranked[0][1], lag)
         try:
             print(line, flush=True)
         except BrokenPipeError:  # as of "| head"
@@ -101,21 +105,20 @@ class _LinePrinter:
         stride = self._command.stride
         return (window.last.time - window.start) / 2 if stride is None else stride
 
-    def _json(self, window: Window, ranked: Ranked, lag: float) -> str:
+    def _json(self, window: Window, label: str, ranked: Ranked, lag: float) -> str:
         self._first = window.start if self._first is None else self._first
         facts: dict[str, Any] = {
             "source": self._name,
             "clock": datetime.now().astimezone().isoformat(timespec="milliseconds"),
             "time": round(window.last.time - self._first, 3),
-            "prediction": ranked[0][0], "confidence": round(ranked[0][1], 6),
-            "top": [{"class": label, "probability": round(chance, 6)} for label, chance in ranked],
+            "prediction": label, "confidence": round(ranked[0][1], 6),
+            "top": [{"class": name, "probability": round(chance, 6)} for name, chance in ranked],
             "dropped": window.dropped, "lag": round(lag, 3),
         }  # fmt: skip
         return json.dumps(facts, ensure_ascii=False)
 
 
-def _text(window: Window, ranked: Ranked, lag: float) -> str:
-    label, chance = ranked[0]
+def _text(window: Window, label: str, chance: float, lag: float) -> str:
     numbers = f"{chance:6.1%}  dropped {window.dropped}  lag {lag:.2f} s"
     return f"{datetime.now():%H:%M:%S}  {printable(label):<24}  {numbers}"
 

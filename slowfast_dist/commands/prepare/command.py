@@ -207,7 +207,7 @@ def _write_lists(root: Path, out: Path, prepared: list[Source], unreadable: dict
 
 _COLUMNS = {
     "label": "label", "start": "start", "end": "end", "split": "side", "group": "group",
-    "subject": "subject",
+    "subject": "subject", "weight": "weight",
 }  # fmt: skip
 """Columns of the list beside the path, and the fields of `Listed` that they hold."""
 
@@ -216,7 +216,7 @@ def _write_json_lines(path: Path, head: Sequence[str], rows: Sequence[Sequence[s
     with atomic_write(path, "w") as file:
         for row in rows:
             cells = {
-                name: float(cell) if name in ("start", "end") else cell
+                name: float(cell) if name in ("start", "end", "weight") else cell
                 for name, cell in zip(head, row, strict=True)
                 if cell
             }

@@ -26,7 +26,7 @@ TIME_LIMIT = 60.0
 @dataclass(frozen=True)
 class Listed:
     """What a list says of a video, or of a part of one: its class, its ``side`` (None where it does
-    not), its ``group``, ``start``, ``end`` and ``subject`` ("" where it does not)."""
+    not), its ``group``, ``start``, ``end``, ``subject`` and ``weight`` ("" where it does not)."""
 
     label: str
     side: Side | None
@@ -34,6 +34,7 @@ class Listed:
     start: str = ""
     end: str = ""
     subject: str = ""
+    weight: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,15 @@ def list_sources(root: Path, start: Path | None, unreadable: dict[str, str]) -> 
     rows: dict[str, list[Listed]] = {}
     paths: dict[str, Path] = {}
     grouped, extra = listing.videos.groups is not None, listing.videos.extra()
+    weights = listing.videos.weight_texts()
     for row, video in enumerate(listing.videos):
         side = None if listing.sides is None else SIDES[listing.sides[row]]
         group = video.group if grouped and video.group != video.name else ""
-        cells = () if extra is None else extra[row]
+        cells = ("", "", "") if extra is None else extra[row]
+        weight = "" if weights is None else weights[row]
         paths[video.name] = video.path
         rows.setdefault(video.name, []).append(
-            Listed(listing.classes[video.label], side, group, *cells)
+            Listed(listing.classes[video.label], side, group, *cells, weight)
         )
     names, videos = target_names([*paths]), []
     for name, path in paths.items():

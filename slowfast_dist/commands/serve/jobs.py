@@ -197,7 +197,8 @@ def _score_video(predictor: Predictor, max_seconds: float, job: Job) -> None:
     seen.add("the video", info)
     notes = seen.notes()
     job.send({
-        "duration": round(duration, 3), "top": classes, **({"notes": notes} if notes else {}),
+        "duration": round(duration, 3), "prediction": predictor.label(*best[0]), "top": classes,
+        **({"notes": notes} if notes else {}),
     })  # fmt: skip
     shown = 0.0
 

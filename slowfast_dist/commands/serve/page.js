@@ -30,7 +30,7 @@
   function add(files) {
     const given = [...files].map(file => ({
       file, url: URL.createObjectURL(file), state: 'waiting', part: 0, ahead: 0, playable: true,
-      duration: 0, top: null, notes: [], segments: null, error: null, again: false, request: null,
+      duration: 0, prediction: null, top: null, notes: [], segments: null, error: null, again: false, request: null,
     }));
     if (!given.length) return;
     videos.push(...given);
@@ -106,14 +106,14 @@
     if (line.error) return fail(one, line.error, [408, 429, 503, 507].includes(line.status));
     if ('waiting' in line) [one.state, one.ahead] = ['queued', line.waiting];
     if ('progress' in line) [one.state, one.part] = ['working', line.progress];
-    for (const name of ['top', 'notes', 'segments', 'duration']) if (name in line) one[name] = line[name];
+    for (const name of ['prediction', 'top', 'notes', 'segments', 'duration']) if (name in line) one[name] = line[name];
   }
 
   // --- what is seen --------------------------------------------------------------------------------
 
   const short = one => ({
     waiting: 'waiting', sending: 'uploading', checking: 'reading', queued: 'waiting',
-    working: percent(one.part), done: one.top ? one.top[0].class : '', failed: one.error === 'cancelled' ? 'cancelled' : 'refused',
+    working: percent(one.part), done: one.prediction || '', failed: one.error === 'cancelled' ? 'cancelled' : 'refused',
   })[one.state];
 
   const long = one => ({
@@ -122,7 +122,7 @@
     checking: 'Uploaded: the server looks at it',
     queued: one.ahead === 1 ? 'One video is before it on the server' : `${one.ahead} videos are before it on the server`,
     working: one.top ? `Looking at what happens when: ${percent(one.part)}` : 'Looking at the whole video',
-    done: [`Done: ${one.top ? one.top[0].class : ''}`, ...one.notes].join('; '),
+    done: [`Done: ${one.prediction || ''}`, ...one.notes].join('; '),
     failed: '',
   })[one.state];
 
@@ -290,7 +290,7 @@
     else { fail(shown, 'cancelled', true); changed(shown); }
   };
   $('retry').onclick = () => {
-    Object.assign(shown, { state: 'waiting', error: null, top: null, segments: null });
+    Object.assign(shown, { state: 'waiting', error: null, prediction: null, top: null, segments: null });
     changed(shown);
     next();
   };

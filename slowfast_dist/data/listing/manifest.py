@@ -16,6 +16,7 @@ from slowfast_dist.annotations.table import SIDES, SUFFIXES, Side, Table
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Categorical, Texts
+from slowfast_dist.data.listing.gaps import Annotated
 from slowfast_dist.data.listing.rows import list_rows
 from slowfast_dist.data.listing.scan import Files, Skipped, list_folders
 from slowfast_dist.data.listing.segments import Segments
@@ -36,6 +37,8 @@ class Listing:
     videos: VideoTable
     sides: NDArray[np.int8] | None = None
     remarks: tuple[Remark, ...] = ()
+    annotated: Annotated | None = None
+    """All that an annotation file with parts of videos names, whatever was selected since."""
 
     def counts(self) -> NDArray[np.int64]:
         """(K,): videos of each class."""
@@ -52,6 +55,15 @@ class Listing:
         number = np.cumsum(has_some, dtype=np.int32) - 1
         classes = tuple(n for n, some in zip(self.classes, has_some, strict=True) if some)
         videos = replace(self.videos, labels=number[self.videos.labels].astype(np.int32))
+        return replace(self, classes=classes, videos=videos)
+
+    def with_class(self, name: str) -> "Listing":
+        """With a class that may have no videos."""
+        if name in self.classes:
+            return self
+        classes = sort_labels((*self.classes, name))
+        number = np.array([classes.index(one) for one in self.classes], np.int32)
+        videos = replace(self.videos, labels=number[self.videos.labels])
         return replace(self, classes=classes, videos=videos)
 
     def with_remark(self, kind: str, what: str) -> "Listing":
@@ -76,11 +88,11 @@ def list_videos(
     Raises UserError, naming the flag, where there is nothing that could be trained on.
     """
     pattern = compile_pattern(group_pattern) if group_pattern else None
-    found, below, remarks = _found(root, flag, start, may_be_empty)
+    found, below, remarks, of_run = _found(root, flag, start, may_be_empty)
     classes = sort_labels(found)
     if order is not None and sorted(order) == sorted(classes):
         classes = tuple(order)
-    _require_classes(classes, flag, root, single_class)
+    require_classes(classes, flag, root, single_class)
     columns = [found[name] for name in classes]
     names = Texts.concatenated([part.names for part in columns])
     for text in (*classes, names.data.tobytes().decode("utf-8", "surrogateescape")):
@@ -106,9 +118,12 @@ def list_videos(
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(c.names) for c in columns])
     videos = VideoTable(
         below, names, labels, groups, np.concatenate([part.stamps for part in columns]),
-        segments=segments,
+        segments=segments, weights=_weights(columns),
     )  # fmt: skip
-    return Listing(classes, videos, sides if (sides >= 0).any() else None, remarks)
+    annotated = None
+    if segments is not None and segments.any_part:
+        annotated = Annotated(videos, classes, of_run)
+    return Listing(classes, videos, sides if (sides >= 0).any() else None, remarks, annotated)
 
 
 def _segments(columns: Sequence[Files]) -> Segments | None:
@@ -125,6 +140,13 @@ def _segments(columns: Sequence[Files]) -> Segments | None:
     return Segments(numbers, bounds, np.concatenate([part.lines for part in rows]), told)
 
 
+def _weights(columns: Sequence[Files]) -> NDArray[np.float32] | None:
+    """(N,); None where all are 1."""
+    rows = [part.rows for part in columns if part.rows is not None]
+    weights = np.concatenate([part.weights for part in rows]) if rows else None
+    return None if weights is None or (weights == 1).all() else weights
+
+
 def _by_file(segments: Segments, names: Texts) -> Categorical:
     """(N,): all parts of a file are one group, so that none is on both sides of a split."""
     _, first, codes = np.unique(segments.files, return_index=True, return_inverse=True)
@@ -134,26 +156,32 @@ def _by_file(segments: Segments, names: Texts) -> Categorical:
 def list_root(data: DataConfig, order: Sequence[str] | None = None) -> Listing:
     """The videos of ``data.root``, for training and validation. Raises UserError."""
     assert data.root is not None
+    alone = data.background is not None  # which is the second class
     listing = list_videos(
-        data.root, "data.root", data.group_pattern, start=data.videos, order=order
-    )
-    return for_training(listing, "data.root", data.root)
+        data.root, "data.root", data.group_pattern, start=data.videos, order=order,
+        single_class=alone,
+    )  # fmt: skip
+    return for_training(listing, "data.root", data.root, alone)
 
 
 def list_sides(data: DataConfig, order: Sequence[str] | None = None) -> tuple[Listing, Listing]:
     """The videos of ``data.train_dir`` and of ``data.val_dir``, both with the classes of the first.
     Raises UserError."""
     assert data.train_dir is not None and data.val_dir is not None
+    alone = data.background is not None  # which is the second class
     train = list_videos(
-        data.train_dir, "data.train-dir", start=_start(data, data.train_dir), order=order
-    )
+        data.train_dir, "data.train-dir", start=_start(data, data.train_dir), order=order,
+        single_class=alone,
+    )  # fmt: skip
     train = of_side(train, "train", "data.train-dir", data.train_dir)
-    require_two_classes(train, "data.train-dir", data.train_dir)
+    require_classes(train.classes, "data.train-dir", data.train_dir, alone)
     val = list_videos(
         data.val_dir, "data.val-dir", start=_start(data, data.val_dir), single_class=True,
         may_be_empty=True,
     )  # fmt: skip
     val = of_side(val, "val", "data.val-dir", data.val_dir)
+    if data.background in val.classes:  # of which the other list may say nothing
+        train = train.with_class(data.background)
     return train, labelled_as_trained(val, train, data.val_dir)
 
 
@@ -166,8 +194,9 @@ def _start(data: DataConfig, root: Path) -> Path | None:
 
 def _found(
     root: Path, flag: str, start: Path | None, may_be_empty: bool
-) -> tuple[dict[str, Files], Path, tuple[Remark, ...]]:
-    """The files by class, the folder below which their names lie, and what is to be said."""
+) -> tuple[dict[str, Files], Path, tuple[Remark, ...], bool]:
+    """The files by class, the folder below which their names lie, what is to be said, and whether
+    the list is split.csv of a run."""
     if start is not None:
         name = "data.videos" if flag.startswith("data.") else "videos"
         if root.is_dir():
@@ -186,11 +215,11 @@ def _found(
                 why += "its permissions, or move it away"
             raise UserError(f"--{flag} {root}: {why}") from None
         said = [Remark("info", "skipped", f"{root}: {skipped}")] * bool(skipped)
-        return found, root, tuple(said)
+        return found, root, tuple(said), False
     if root.suffix.lower() in SUFFIXES and root.is_file():
         table = Table(root, flag)
         below = root.parent if start is None else start
-        return list_rows(table, below), below, tuple(table.remarks())
+        return list_rows(table, below), below, tuple(table.remarks()), table.is_of_run
     if root.exists():
         raise UserError(
             f"--{flag} {root}: give a folder of class folders, or a .csv or .jsonl "
@@ -207,9 +236,11 @@ def list_folder(root: Path, start: Path | None = None) -> Listing:
         raise UserError(str(error).removeprefix("--DIR ")) from None
 
 
-def for_training(listing: Listing, flag: str, root: Path) -> Listing:
+def for_training(
+    listing: Listing, flag: str, root: Path, single_class: bool = False
+) -> Listing:
     """Without the rows of split test, and classes that only those have. Raises UserError where no
-    row is of split train."""
+    row is of split train, and for a ``single_class`` unless that is enough."""
     if listing.sides is None or len(listing.rows_of("test")) == 0:
         kept = listing
     else:
@@ -221,7 +252,7 @@ def for_training(listing: Listing, flag: str, root: Path) -> Listing:
         kept = kept.with_remark("split-test", what)
     if listing.sides is not None and not len(listing.rows_of("train")):
         raise UserError(f"--{flag} {root}: no row has split train; a training needs some")
-    require_two_classes(kept, flag, root)
+    require_classes(kept.classes, flag, root, single_class)
     return kept
 
 
@@ -240,12 +271,9 @@ def of_side(listing: Listing, side: Side, flag: str, root: Path) -> Listing:
     return listing.select(rows).without_empty_classes().with_remark(f"split-{side}", what)
 
 
-def require_two_classes(listing: Listing, flag: str, root: Path) -> None:
-    """Raise UserError, naming the flag, where there is nothing to tell apart."""
-    _require_classes(listing.classes, flag, root, single_class=False)
-
-
-def _require_classes(classes: Sequence[str], flag: str, root: Path, single_class: bool) -> None:
+def require_classes(classes: Sequence[str], flag: str, root: Path, single_class: bool) -> None:
+    """Raise UserError, naming the flag, where there is nothing to tell apart, unless a
+    ``single_class`` is enough."""
     if len(classes) < (1 if single_class else 2):
         only = f"only one class, {classes[0]!r}" if classes else "no class folder with videos"
         remedy = (
@@ -254,11 +282,15 @@ def _require_classes(classes: Sequence[str], flag: str, root: Path, single_class
         raise UserError(f"--{flag} {root}: {only}; {remedy}")
 
 
-def usable(listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path) -> Listing:
-    """``listing`` with the readable files alone, (N,). Raises UserError where a class has none
-    left."""
+def usable(
+    listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path,
+    may_lack: str | None = None,
+) -> Listing:  # fmt: skip
+    """``listing`` with the readable files alone, (N,). Raises UserError where a class other than
+    the one that it ``may_lack`` has none left."""
     left = np.bincount(listing.videos.labels[readable], minlength=len(listing.classes))
-    empty = [name for name, count in zip(listing.classes, left, strict=True) if not count]
+    counted = zip(listing.classes, left, strict=True)
+    empty = [name for name, count in counted if not count and name != may_lack]
     if empty:
         raise UserError(
             f"--{flag} {root}: no video of class {few(empty, quoted=True)} can be read; replace "

@@ -46,6 +46,7 @@ class _Rows:
     ends: "array[float]" = field(default_factory=lambda: array("d"))
     lines: "array[int]" = field(default_factory=lambda: array("q"))
     subjects: list[str] = field(default_factory=list)
+    weights: "array[float]" = field(default_factory=lambda: array("f"))
 
     def add(self, row: Row, file: _File) -> None:
         self.files.append(file)
@@ -55,6 +56,7 @@ class _Rows:
         self.ends.append(WHOLE if row.end is None else row.end)
         self.lines.append(row.line)
         self.subjects.append(row.subject)
+        self.weights.append(row.weight)
 
     def columns(self) -> Files:
         """By name, start and end."""
@@ -72,6 +74,7 @@ class _Rows:
             FileRows(
                 numbers[order], bounds[order], np.array(self.lines, np.int32)[order],
                 [self.subjects[place] for place in order],
+                np.array(self.weights, np.float32)[order],
             ),
         )  # fmt: skip
 

@@ -65,12 +65,14 @@ class _FoundVideos:
 
 class FileRows(NamedTuple):
     """What an annotation file says beside: of each row a number that is its file's alone, bounds
-    (N, 2) in seconds (NaN: the whole video), its line, and its subject ("" without one)."""
+    (N, 2) in seconds (NaN: the whole video), its line, its subject ("" without one), and its weight
+    in the loss."""
 
     numbers: NDArray[np.int32]
     bounds: NDArray[np.float64]
     lines: NDArray[np.int32]
     subjects: list[str]
+    weights: NDArray[np.float32]
 
 
 class Files(NamedTuple):
