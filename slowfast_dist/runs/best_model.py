@@ -15,7 +15,7 @@ from torch import Tensor
 from slowfast_dist.config.checks import check_bounds, require
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.config.fields import Precision
+from slowfast_dist.config.fields import MOST_SEED, Precision
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.frame_rates import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.metrics.unknown import UNKNOWN
@@ -119,6 +119,8 @@ class BestModel:
     """The class of what lies between segments (--data.background); None: there is no such class."""
     min_confidence: float = 0.0
     """Below it predict says unknown (--evaluation.unknown-recall)."""
+    seed: int = 0
+    """Of the training; 0 where it is not known."""
 
     def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
         """The views of each video that are scored; None: as many as in the run's own validation.
@@ -330,6 +332,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         folder, tuple(classes), model, data, views, epoch, seconds,
         precision if precision in get_args(Precision) else None, pictures, tuple(rates),
         background=background, min_confidence=least,
+        seed=min(whole(mapping(content.get("training")).get("seed")) or 0, MOST_SEED),
     )  # fmt: skip
 
 

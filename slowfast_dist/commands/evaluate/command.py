@@ -115,19 +115,20 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
 
 def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, LabelledVideos]:
     """What names the videos, what they are called, and those that can be read."""
+    drawn = None
+    if best.background is not None:
+        seconds = best.video_seconds or 0.0
+        drawn = ScoredBackground(best.background, best.data, seconds, best.seed)
     if (data := command.data) is not None:
         path = Path(os.path.abspath(data))  # "." has no name
         name = path.stem if path.is_file() else path.name
         start = start_of_paths(data, command.videos)
-        drawn = None
-        if best.background is not None:
-            drawn = ScoredBackground(best.background, best.data, best.video_seconds or 0.0)
         found = find_labelled_videos(data, "data", best.classes, start, command.split, drawn)
         return data, name, found
     for flag, value in (("videos", command.videos), ("split", command.split)):
         require(value is None, flag, value, "is for a CSV in --data: give that too")
     place, listing = own_validation(best.folder, best.classes)
-    return place, "val", readable_videos(listing, place, "data")
+    return place, "val", readable_videos(listing, place, "data", drawn)
 
 
 def _load(run: Path, accelerator: Accelerator) -> tuple[BestModel, SlowFast]:

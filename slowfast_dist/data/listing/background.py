@@ -239,18 +239,15 @@ def with_label(
     return tuple(order) if order is not None and sorted(order) == sorted(known) else known
 
 
-EVALUATION_SEED = 0
-"""Of the places that an evaluation draws: the same videos have the same ones in each."""
-
-
 @dataclass(frozen=True)
 class ScoredBackground:
     """How an evaluation takes a model's class ``name`` of background from a list: as the training's
-    validation did, by its ``data``, in parts of ``seconds``."""
+    validation did, by its ``data``, in parts of ``seconds``, and drawn by its ``seed``."""
 
     name: str
     data: DataConfig
     seconds: float
+    seed: int = 0
 
     def added(
         self, annotated: Annotated, videos: VideoTable, classes: Sequence[str]
@@ -259,7 +256,7 @@ class ScoredBackground:
         label = list(classes).index(self.name)
         [side] = find_gaps(annotated, (videos,), self.name, self.data)
         wanted = clips_wanted(videos, label, self.data.background_share)
-        parts = fixed_parts(side, self.seconds, wanted, self.data, EVALUATION_SEED)
+        parts = fixed_parts(side, self.seconds, wanted, self.data, self.seed)
         what = f"background {self.name!r}: {side.counted()}, of which {len(parts)} clips are scored"
         remark = Remark("info", "background", what + _left_out((side,), self.data))
         return with_gaps(side, label, parts), remark
