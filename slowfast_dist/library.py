@@ -151,9 +151,10 @@ class Prediction:
     """What a model says of a whole video."""
 
     label: str
-    """The most probable class."""
+    """The most probable class; "unknown" where the training kept a confidence with the model that
+    it does not reach (--evaluation.unknown-recall)."""
     probability: float
-    """Its probability, 0 to 1."""
+    """The most probable class's probability, 0 to 1."""
     probabilities: Mapping[str, float]
     """Of every class, the most probable first; they add up to 1, unless a video may have several
     labels."""
@@ -188,9 +189,11 @@ class Predictor:
         with _one_line_errors():
             probabilities = predict_video(self._model, Path(path))
         ranked = top(probabilities, self.classes, len(self.classes))
+        label, probability = ranked[0]
+        told = self._model.label(label, probability)
         said = self._model.labels(probabilities)
-        labels = [ranked[0][0]] if said is None else [name for name, _ in said]
-        return Prediction(*ranked[0], dict(ranked), tuple(labels))
+        labels = [told] if said is None else [name for name, _ in said]
+        return Prediction(told, probability, dict(ranked), tuple(labels))
 
     def predict_segments(self, path: str | Path) -> list[Segment]:
         """What happens when in a video file: segments from its start to its end, without gaps.

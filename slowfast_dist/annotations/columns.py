@@ -14,6 +14,7 @@ COLUMNS = {
         ("end", "end (s)", "end_s", "end_sec", "end_seconds", "stop (s)", "stop_s", "stop_sec"),
         "end",
     ),
+    **dict.fromkeys(("weight", "weights", "sample_weight"), "weight"),
 }  # fmt: skip
 """Names of columns, with what they hold; split.csv of a run has class in place of label. The names
 of times are those that say seconds."""
@@ -37,8 +38,6 @@ _FRAMES = {
     **dict.fromkeys(("start_frame", "frame_start", "first_frame", "begin_frame"), "start"),
     **dict.fromkeys(("end_frame", "stop_frame", "frame_end", "last_frame"), "end"),
 }
-_WEIGHTS = ("weight", "weights", "sample_weight")
-
 
 @dataclass(frozen=True)
 class Columns:
@@ -76,11 +75,6 @@ def columns_of(header: Sequence[str]) -> Columns:
 
 def _refusal(name: str, place: dict[str, int]) -> str | None:
     """Why a training would do wrong without such a column; None where it would not."""
-    if name in _WEIGHTS:
-        return (
-            "videos cannot be weighted one by one yet: delete the column (--loss.class-weights "
-            "balanced weighs classes)"
-        )
     if (kind := _TIMES.get(name)) and kind not in place:
         return (
             f"name the column {kind} if it holds seconds from the video's beginning, or "

@@ -11,6 +11,8 @@ EXTRA = ("start", "end", "subject")
 
 BOX = ("x", "y", "w", "h")
 """Columns of a region of interest, beside EXTRA where any row has one."""
+WEIGHT = "weight"
+"""The column that split.csv has where any row weighs other than 1."""
 
 DIGITS = 6
 """Digits behind the point of a time in seconds that are kept: a microsecond, finer than the ticks

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from math import nan
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, get_args
 
@@ -98,7 +99,7 @@ class Row(NamedTuple):
     between them; "" for none of them), the number of the ``line`` that they begin in, its
     ``side`` (None without a column split), its ``group`` ("" for that of its file), the seconds
     from ``start`` to ``end`` (None: the whole video), its ``subject`` ("" without one), and its
-    ``box``, a region of interest (NO_BOX: the whole picture)."""
+    ``box``, a region of interest (NO_BOX: the whole picture), and its ``weight`` in the loss."""
 
     line: int
     path: str
@@ -109,6 +110,12 @@ class Row(NamedTuple):
     end: float | None = None
     subject: str = ""
     box: tuple[float, float, float, float] = NO_BOX
+    weight: float = 1.0
+
+
+MOST_WEIGHT = 1e6
+"""Largest weight of a row, and one over it the least: more is a slip, and float32, in which sums of
+a step's losses are, loses the others beside it."""
 
 
 class Table:
@@ -154,7 +161,8 @@ class Table:
             named = f"column{'s' * (not one)} {few(self._unused, 6, quoted=True)} of {self.path}"
             yield Remark(
                 "warning", "unused-columns", f"{named} {'is' if one else 'are'} not used",
-                "only path, label (or class), start, end, split, group, subject and x,y,w,h are",
+                "only path, label (or class), start, end, split, group, subject, x,y,w,h and "
+                "weight are",
             )  # fmt: skip
         pixels, fractions = self._boxes
         if fractions:
@@ -304,7 +312,8 @@ class Table:
         group = row[place["group"]] if "group" in place else ""
         subject = row[place["subject"]] if "subject" in place else ""
         box = self._box(row, columns, line)
-        return Row(line, path, label, side, group, start, end, subject, box)
+        weight = self._weight(row, columns, line)
+        return Row(line, path, label, side, group, start, end, subject, box, weight)
 
     def _box(
         self, row: list[str], columns: Columns, line: int
@@ -341,6 +350,21 @@ class Table:
 
     def _unlabelled(self, line: int) -> UserError:
         return self.wrong("path or label is empty; fill it in or delete the line", line)
+
+    def _weight(self, row: list[str], columns: Columns, line: int) -> float:
+        place = columns.place.get("weight")
+        if place is None or not (cell := row[place]):
+            return 1.0
+        try:
+            weight = float(cell)
+        except ValueError:
+            weight = nan
+        if not 1 / MOST_WEIGHT <= weight <= MOST_WEIGHT or "_" in cell:
+            name = clean(columns.names[place])
+            what = f"give a number from {1 / MOST_WEIGHT:g} to {MOST_WEIGHT:g}, with a point, or "
+            what += "nothing for 1"
+            raise self.wrong(f"{name} {clean(cell)[:40]!r}: {what}", line)
+        return weight
 
     def _times(
         self, row: list[str], columns: Columns, line: int

@@ -40,6 +40,8 @@ class CheckData:
     crop_box: Annotated[fields.CropBox, as_training("data.crop-box")] = None
     pixel_aspect: Annotated[fields.PixelAspect, as_training("data.pixel-aspect")] = "square"
     flip: Annotated[bool, as_training("data.flip")] = True
+    background: Annotated[str | None, as_training("data.background")] = None
+    margin: Annotated[fields.NotNegative, as_training("data.margin")] = 0.5
     full: bool = False
     """Decode every frame of every video: finds damage in the middle of a file, in minutes or hours
     where the usual check takes seconds."""
@@ -112,6 +114,10 @@ class EvaluateCommand:
     One that is not below the number of classes is left out."""
     hardest: fields.ListLength = 20
     """Mistakes listed, those of the highest loss first."""
+    unknown_recall: fields.Recall | None = None
+    """Tell the confidence below which at least this share of the videos lies that the model gets
+    wrong, for --min-confidence of predict, and how many right ones do; none: of that which the
+    training kept, if it did."""
     resamples: fields.ListLength = 1000
     """Draws of the bootstrap behind the 95 % intervals of accuracy and macro-F1; 0: none."""
     csv_safe: fields.CsvSafe = False
@@ -128,6 +134,9 @@ class Predict:
 
     top_k: fields.Positive = 5
     """Classes shown of each video, the most probable first."""
+    min_confidence: fields.Confidence | None = None
+    """Say unknown in place of a class that is less probable than that; none: as the training kept
+    it with the model (--evaluation.unknown-recall), else never; 0: never."""
     json: bool = False
     """Print one JSON object a line in place of the table: one for each video, as it is done."""
     backend: fields.Backend = "torch"

@@ -62,6 +62,10 @@ class EvaluationConfig:
     """Crops a clip: 1 (centre) or 3 (along the longer side)."""
     every: fields.Positive = 1
     """Epochs from one validation to the next; the last epoch always has one."""
+    unknown_recall: fields.Recall | None = None
+    """Keep with the best model the confidence below which predict says unknown, chosen so that at
+    least this share of the validation videos that it gets wrong lies below; none: predict always
+    names a class."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,11 @@ class Config:
 
     def check(self) -> None:
         """Raise UserError where settings of several groups do not go together."""
+        if self.loss.name == "bce":
+            remedy = "it is for one label a clip, and --loss.name bce for several; leave one out"
+            background, recall = self.data.background, self.evaluation.unknown_recall
+            require(background is None, "data.background", background, remedy)
+            require(recall is None, "evaluation.unknown-recall", recall, remedy)
         if self.folds is None:
             for name, given in (("fold", self.fold is not None), ("seeds", self.seeds > 1),
                                 ("learning-curve", self.learning_curve)):  # fmt: skip

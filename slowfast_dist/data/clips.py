@@ -212,6 +212,19 @@ def clip_offsets(info: VideoInfo | None, data: DataConfig) -> NDArray[np.float64
     return data.sampling_rate * np.arange(data.num_frames) / data.frame_rate
 
 
+def clip_seconds(info: VideoInfo, data: DataConfig) -> float:
+    """How long a clip of a video shows it; with sampling uniform, what as many frames take as it
+    has; 0 where the file does not tell how fast it plays."""
+    rate = info.mean_rate()
+    if rate <= 0:
+        return 0.0
+    if data.sampling == "uniform":
+        return data.num_frames / rate
+    seconds = clip_offsets(info, data)
+    last = data.sampling_rate * (data.num_frames - 1) / rate if seconds is None else seconds[-1]
+    return float(last) + 1 / rate
+
+
 def counts_frames(data: DataConfig) -> bool:
     """Whether clips take frames by their numbers alone, whatever the times of a video."""
     return clip_offsets(None, data) is None

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_indices, view_positions
+from slowfast_dist.data.listing.background import Background
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.system.messages import sendable
@@ -199,25 +200,54 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
     of a video by one of a file that was not tried yet, where there is any.
     """
 
-    def __init__(self, videos: VideoTable, data: DataConfig, seed: int) -> None:
+    def __init__(
+        self, videos: VideoTable, data: DataConfig, seed: int, background: Background | None = None
+    ) -> None:
+        """``background``: which rows of the table are gaps; samples behind those of the other rows
+        are parts of them, drawn from the key."""
         super().__init__(videos, data)
-        self.seed = seed
+        self.seed, self.background = seed, background
+        # Around a gap are the segments.
+        self._gap_data = replace(data, short_segments="repeat")
+        self._lengths = None if background is None else background.lengths(videos)
 
     def __len__(self) -> int:
-        return len(self.videos)
+        if self.background is None:
+            return len(self.videos)
+        return self.background.first + self.background.clips
+
+    def _row(self, key: ClipKey) -> int:
+        """The row of the table that a sample is of."""
+        if self.background is None or key.sample < self.background.first:
+            return key.sample
+        assert self._lengths is not None
+        # Of its own draws, so that the batch's order by files needs no others.
+        rng = np.random.default_rng([self.seed, key.epoch, key.sample, 1])
+        return self.background.row_of(self._lengths, rng)
+
+    def _indices(
+        self, video: int, position: float, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Which frames of the video, (T,)."""
+        info, span = self.videos.info(video), self.videos.span(video)
+        if self.background is None or video < self.background.first:
+            return clip_indices(info, self.data, position, span)
+        assert span is not None
+        part = self.background.part(info, self._gap_data, span, rng)
+        return clip_indices(info, self._gap_data, position, part)
 
     def __getitems__(self, keys: Sequence[ClipKey]) -> list[Sample]:
         """The clips of a batch, which the DataLoader asks for at once. Those of one file are read
         one after the other in the order of time, while it is open."""
         place = self.videos.place_in_files
-        read = {key: self[key] for key in sorted(keys, key=lambda key: place(key.sample))}
+        read = {key: self[key] for key in sorted(keys, key=lambda key: place(self._row(key)))}
         return [read[key] for key in keys]
 
     def __getitem__(self, key: ClipKey) -> Sample:
         started = time.perf_counter()
         rng = np.random.default_rng([self.seed, key.epoch, key.sample])
         failures: list[Failure] = []
-        video = key.sample
+        video = asked = self._row(key)
         for _ in range(1 + REPLACEMENTS):
             info = self.videos.info(video)
             position = float(rng.random())
@@ -226,7 +256,7 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
                 view = training_view(
                     info.height, info.width, self.data, rng, info.pixel_aspect, region
                 )
-                indices = clip_indices(info, self.data, position, self.videos.span(video))
+                indices = self._indices(video, position, rng)
                 [frames] = self._read(video, indices, [view])
             except DecodeError as error:
                 failures.append(Failure(video, error.reason))
@@ -235,8 +265,8 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
             label = self.videos.targets(video)
             seconds = time.perf_counter() - started
             clip = torch.from_numpy(frames).permute(0, 3, 1, 2)  # over the same memory
-            return Sample(clip, label, key.sample, video, 0, tuple(failures), seconds)
-        return Sample(None, None, key.sample, video, failures=tuple(failures))
+            return Sample(clip, label, asked, video, 0, tuple(failures), seconds)
+        return Sample(None, None, asked, video, failures=tuple(failures))
 
     def _replacement(self, failures: Sequence[Failure], rng: np.random.Generator) -> int:
         """Drawn from all videos, or, of parts, from those of files that did not fail."""

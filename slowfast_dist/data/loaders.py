@@ -22,8 +22,14 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.clips import counts_frames
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
 from slowfast_dist.data.image_folders import gap_remarks, require_image_rates
+from slowfast_dist.data.listing.background import (
+    Background,
+    ScoredBackground,
+    add_background,
+)
 from slowfast_dist.data.listing.columns import CHUNK
 from slowfast_dist.data.listing.folds import Part, hold_out, with_fewer
+from slowfast_dist.data.listing.gaps import Annotated
 from slowfast_dist.data.listing.manifest import (
     Listing,
     labelled_as,
@@ -67,6 +73,7 @@ class VideoSet:
     ``train`` and ``val`` come with what the probe found; ``rejected``: (path below its root,
     reason, "probe") of what it left out; ``was_split``: whether they are of one root, ``drawn``:
     whether its sides were drawn here, and not given; ``remarks``: what the user should know.
+    ``background``: which rows of ``train`` are gaps, from which an epoch's clips are drawn.
     """
 
     classes: tuple[str, ...]
@@ -76,15 +83,31 @@ class VideoSet:
     was_split: bool
     remarks: tuple[Remark, ...]
     drawn: bool = True
+    background: Background | None = None
+
+    def train_counts(self) -> NDArray[np.int64]:
+        """(K,): training clips of each class in an epoch: one a video or segment, and those that
+        are drawn from gaps."""
+        counts = self.train.class_counts(len(self.classes))
+        if self.background is not None:
+            counts[self.background.label] = self.background.clips
+        return counts
+
+    def segments(self) -> VideoTable:
+        """The training videos, or parts of them, without gaps."""
+        if self.background is None:
+            return self.train
+        return self.train.select(np.arange(self.background.first))
 
     def balanced_weights(self) -> NDArray[np.float64]:
-        """(K,): N / (K n_k) for a class of n_k of the N training videos, so 1 on average. With
+        """(K,): N / (K n_k) for a class of n_k of the N training clips, so 1 on average. With
         several labels a clip (N - n_k) / n_k, which gives a class as much weight where it is there
         as where it is not (torch's pos_weight)."""
-        counts = np.maximum(self.train.class_counts(len(self.classes)), 1)
         if self.train.sets is not None:
+            counts = np.maximum(self.train.class_counts(len(self.classes)), 1)
             return np.maximum(len(self.train) - counts, 1) / counts
-        return len(self.train) / (len(self.classes) * counts)
+        counts = self.train_counts()
+        return counts.sum() / (len(self.classes) * np.maximum(counts, 1))
 
     def kinds(self) -> "Counter[tuple[str, bool]]":
         """As `VideoTable.kinds`, of both sides; a file that has parts on both counts once."""
@@ -114,6 +137,8 @@ class VideoSet:
                 digest.update(side.segments.bounds.tobytes())
             if side.segments is not None and side.segments.boxes is not None:
                 digest.update(side.segments.boxes.tobytes())
+            if side is self.train and side.weights is not None:
+                digest.update(side.weights.tobytes())
             digest.update(b"\n")
         return digest.hexdigest()
 
@@ -147,31 +172,34 @@ def _find_videos(
         if part is not None:
             listing = hold_out(listing, part)
         source = f"--data.root {data.root}"
+        name = data.background
         listing, readable, rejected = _probe(listing, "the run's folder", source, data)
-        listing = usable(listing, readable, "data.root", data.root)
-        split = split_videos(listing, data.val_fraction, seed)
+        listing = usable(listing, readable, "data.root", data.root, name)
+        split = split_videos(listing, data.val_fraction, seed, name)
         if data.train_fraction < 1:
             split = with_fewer(split, data.train_fraction)
-        remarks = _remarks(split.remarks, listing.classes, split.train, split.val, data.flip)
-        return VideoSet(
-            listing.classes, split.train, split.val, rejected, True, remarks, split.drawn
+        found = VideoSet(
+            listing.classes, split.train, split.val, rejected, True, split.remarks, split.drawn
         )
+        return _completed(found, (listing.annotated, listing.annotated), data, seed, order)
     assert data.train_dir is not None and data.val_dir is not None
     train, val = with_left_out(list_sides(data, order, several), folder, "the run's folder")
+    name = data.background
     train, readable, rejected = _probe(
         train, "the run's folder", f"--data.train-dir {data.train_dir}", data
     )
-    train = usable(train, readable, "data.train-dir", data.train_dir)
+    train = usable(train, readable, "data.train-dir", data.train_dir, name)
     val, readable, also_rejected = _probe(
         val, "the run's folder", f"--data.val-dir {data.val_dir}", data
     )
     val = scorable(val, readable, also_rejected, "data.val-dir", data.val_dir)
     said = (*train.remarks, *val.remarks)
-    said += tuple(unscored(val.videos, val.classes, f"add some to --data.val-dir {data.val_dir}"))
+    remedy = f"add some to --data.val-dir {data.val_dir}"
+    said += tuple(unscored(val.videos, val.classes, remedy, name))
     said += tuple(shared_files(train.videos, val.videos))
-    remarks = _remarks(said, train.classes, train.videos, val.videos, data.flip)
     rejected += also_rejected
-    return VideoSet(train.classes, train.videos, val.videos, rejected, False, remarks, False)
+    found = VideoSet(train.classes, train.videos, val.videos, rejected, False, said, False)
+    return _completed(found, (train.annotated, val.annotated), data, seed, order)
 
 
 def with_left_out(
@@ -188,13 +216,30 @@ def with_left_out(
     return [one.left_out_to(f"{LEFT_OUT} in {place}") for one in listings]
 
 
-def _remarks(
-    said: Sequence[Remark], classes: Sequence[str], train: VideoTable, val: VideoTable, flip: bool
-) -> tuple[Remark, ...]:
-    """With those on the names of classes and on copies across the split."""
-    counts = train.class_counts(len(classes)) + val.class_counts(len(classes))
-    named = dict(zip(classes, counts.tolist(), strict=True))
-    return (*said, *label_remarks(named, flip), *identical(train, val))
+def _completed(
+    found: VideoSet, annotated: tuple[Annotated | None, Annotated | None], data: DataConfig,
+    seed: int, order: Sequence[str] | None,
+) -> VideoSet:  # fmt: skip
+    """With the background, and the remarks on the names of classes and on copies across the
+    split."""
+    if data.background is not None:
+        more = add_background(
+            annotated, found.train, found.val, found.classes, data, seed, order
+        )
+        found = replace(
+            found, classes=more.classes, train=more.train, val=more.val,
+            background=more.background, remarks=(*found.remarks, *more.remarks),
+        )  # fmt: skip
+    weights = found.train.weights
+    if weights is not None and len(other := weights[weights != 1]):
+        what = f"{len(other)} of {len(weights)} training rows weigh {other.min():g} to "
+        what += f"{other.max():g} times as much as others in the loss; validation weighs all alike"
+        said = Remark("info", "weights", what)
+        found = replace(found, remarks=(*found.remarks, said))
+    counts = found.train_counts() + found.val.class_counts(len(found.classes))
+    named = dict(zip(found.classes, counts.tolist(), strict=True))
+    also = (*label_remarks(named, data.flip), *identical(found.train, found.val))
+    return replace(found, remarks=(*found.remarks, *also))
 
 
 @sendable
@@ -213,15 +258,16 @@ class LabelledVideos:
 def find_labelled_videos(
     root: Path, flag: str, classes: Sequence[str], start: Path | None = None,
     split: Side | Literal["all"] | None = None, several: bool = False,
-    data: DataConfig | None = None,
+    data: DataConfig | None = None, drawn: ScoredBackground | None = None,
 ) -> LabelledVideos:  # fmt: skip
     """List and probe videos for a model of ``classes``, and leave out what cannot be read.
     ``data`` (None: the defaults) cuts its clips.
 
     ``split``: which rows of a CSV with a column split count; None: test where there are any, else
     val, else all. ``several``: whether a video may have several labels. A class may be missing, or
-    have no readable video. Raises UserError, naming ``flag``, for a class that the model does not
-    know, and where no video can be read.
+    have no readable video. ``drawn``: what a model with a background takes of the gaps between
+    segments. Raises UserError, naming ``flag``, for a class that the model does not know, and where
+    no video can be read.
     """
     listing = list_videos(
         root, flag, start=start, single_class=True, may_be_empty=True, several=several,
@@ -235,19 +281,23 @@ def find_labelled_videos(
     if split is not None and split != "all":
         listing = of_side(listing, split, flag, root)
     listing = labelled_as(listing, classes, flag, root)
-    return replace(readable_videos(listing, root, flag, data), split=split)
+    return replace(readable_videos(listing, root, flag, data, drawn), split=split)
 
 
 def readable_videos(
-    listing: Listing, root: Path, flag: str, data: DataConfig | None = None
-) -> LabelledVideos:
+    listing: Listing, root: Path, flag: str, data: DataConfig | None = None,
+    drawn: ScoredBackground | None = None,
+) -> LabelledVideos:  # fmt: skip
     """The same for videos that are listed already, of which it says what is to be known of the
     list; ``root``, of ``flag``, is what named them."""
-    data = data or DataConfig()
+    data = replace(data or DataConfig(), background=None if drawn is None else drawn.name)
     listing = listing.left_out_to(f"{LEFT_OUT} in the output")
     listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}", data)
     log_remarks(listing.remarks)
     videos = scorable(listing, readable, rejected, flag, root).videos
+    if drawn is not None and listing.annotated is not None:
+        videos, remark = drawn.added(listing.annotated, videos, listing.classes)
+        log_remarks([remark])
     notes = [listing.imported.notes] if listing.imported else []
     return LabelledVideos(videos, rejected, left_out="".join(left_out(notes)))
 
@@ -269,7 +319,8 @@ def _probe(
     listing: Listing, place: str, source: str, data: DataConfig
 ) -> tuple[Listing, NDArray[np.bool_], tuple[tuple[str, str, str], ...]]:
     """The listing with what the probe found, which samples can be read (N,), and what it rejected:
-    ``place`` will list that. ``source``: the flag and what it names, for a message."""
+    ``place`` will list that. ``source``: the flag and what it names, for a message; ``data`` cuts
+    the clips, and names the background."""
     videos = listing.videos
     shown = logger.isEnabledFor(logging.INFO)
     found = probe_videos(videos, available_cpus(), default_cache(), shown, data.image_fps)
@@ -283,7 +334,11 @@ def _probe(
             f"{len(rejected)} of {files} videos cannot be read and are left out, as {name}: "
             f"{reason} (unreadable_videos.csv in {place} lists them)"
         )
-    placed = place_segments(videos.probed(found.infos), found.readable, source, data.crop_box)
+    classes, background = listing.classes, data.background
+    label = classes.index(background) if background in classes else -1
+    placed = place_segments(
+        videos.probed(found.infos), found.readable, source, data.crop_box, label
+    )
     rejected += [(videos.sample(row), why, "list") for row, why in sorted(placed.reasons.items())]
     listing = replace(
         listing, videos=placed.videos,
@@ -315,10 +370,10 @@ def make_loaders(
     """
     data, evaluation, micro_batch = config.data, config.evaluation, config.micro_batch_size
     assert micro_batch != "auto"  # by now a number was chosen
+    train = TrainingClips(videos.train, data, config.seed, videos.background)
     sampler = DistributedBatchSampler(
-        len(videos.train), config.global_batch_size, micro_batch, config.seed, rank, world_size
+        len(train), config.global_batch_size, micro_batch, config.seed, rank, world_size
     )
-    train = TrainingClips(videos.train, data, config.seed)
     val = EvaluationClips(videos.val, data, evaluation.temporal_views, evaluation.spatial_crops)
     loaders, size = 2, batch_bytes(data, micro_batch)  # the workers of both stay
     plan = plan_workers(data.num_workers, local_processes, size, loaders)

@@ -44,17 +44,19 @@ class Placed:
 
 
 def place_segments(
-    videos: VideoTable, readable: NDArray[np.bool_], where: str, crop_box: Box | None = None
-) -> Placed:
+    videos: VideoTable, readable: NDArray[np.bool_], where: str, crop_box: Box | None = None,
+    background: int = -1,
+) -> Placed:  # fmt: skip
     """Find the frames of each segment of the ``readable`` files (N,), and look at the regions of
     interest.
 
     ``where``: the flag and file that named them, for a message; ``crop_box`` that of rows without
-    one of their own. Raises UserError where most of the segments lie outside of their files, and
+    one of their own; ``background``: the label of rows that may lie over others, as these are what
+    is not background. Raises UserError where most of the segments lie outside of their files, and
     where a region of interest lies outside of its picture.
     """
     beyond, said = _check_boxes(videos, readable, where, crop_box)
-    placed = _place(videos, readable, where)
+    placed = _place(videos, readable, where, background)
     return replace(placed, beyond=beyond, remarks=(*placed.remarks, *said))
 
 
@@ -110,7 +112,9 @@ def _outside(
     return UserError(f"{where}: {videos.names[row]}: x,y,w,h {named} {error}; correct it")
 
 
-def _place(videos: VideoTable, readable: NDArray[np.bool_], where: str) -> Placed:
+def _place(
+    videos: VideoTable, readable: NDArray[np.bool_], where: str, background: int
+) -> Placed:
     segments = videos.segments
     if segments is None or not segments.any_part:
         return Placed(videos, np.ones(len(videos), np.bool_), {})
@@ -133,7 +137,11 @@ def _place(videos: VideoTable, readable: NDArray[np.bool_], where: str) -> Place
     remarks = tuple(_remarks(videos, cut, outside, lasting))
     said = None
     if videos.sets is None:  # else each has its own labels, and those of what covers it
-        said = overlap_remark(segments, videos.labels, videos.sample)
+        actions = np.flatnonzero(videos.labels != background)
+        said = overlap_remark(
+            segments.take(actions), videos.labels[actions],
+            lambda place: videos.sample(int(actions[place])),
+        )  # fmt: skip
     remarks = (*remarks, said) if said else remarks
     return Placed(videos.located(spans), inside, reasons, remarks, cut)
 

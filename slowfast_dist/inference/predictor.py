@@ -1,7 +1,7 @@
 """A run's best model on one device, from frames to class probabilities, whatever runs it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.inference.exported import load_exported
 from slowfast_dist.metrics.task import SeveralLabels
+from slowfast_dist.metrics.unknown import UNKNOWN, label_of
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, load_best, read_best
@@ -41,6 +43,20 @@ class Predictor:
         said = np.flatnonzero(task.decide(probabilities))
         order = said[np.argsort(-probabilities[said], kind="stable")]
         return [(self.classes[place], float(probabilities[place])) for place in order]
+
+    def unsure_below(self, min_confidence: float) -> "Predictor":
+        """One that says `unknown` of what is less probable. Raises UserError for a model that has a
+        class of that name."""
+        if min_confidence and UNKNOWN in self.classes:
+            raise UserError(
+                f"--min-confidence {min_confidence:g}: the model has a class {UNKNOWN!r}, so that "
+                "nobody could tell which is meant: leave it out"
+            )
+        return replace(self, best=replace(self.best, min_confidence=min_confidence))
+
+    def label(self, label: str, probability: float) -> str:
+        """What to say of a video whose most probable class is that."""
+        return label_of(label, probability, self.best.min_confidence)
 
     def probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float64]:
         """(B, K) of uint8 clips (B, T, H, W, 3), as `read_frames` gives them with a view. All of a

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from slowfast_dist.metrics.scores import MACRO_CLASSES, is_sound_loss
 from slowfast_dist.metrics.summary import class_support
 from slowfast_dist.report.format import count, head_parts, share
-from slowfast_dist.runs.reading import mapping, number
+from slowfast_dist.runs.reading import mapping, number, whole
 from slowfast_dist.runs.run import Run
 from slowfast_dist.system.text import few, operand
 
@@ -232,7 +232,20 @@ def _classes(run: Run, scores: list[dict[str, Any]]) -> Iterator[Notice]:
             f"Of {count(len(lost), 'class', 'classes')} not one video was recognised: "
             f"{few(lost, NAMED)}."
         )
-    train = {name: number for name, number in run.split.train.items() if number}
+    if weighted := whole(mapping(run.best.get("data")).get("weighted")):
+        yield note(
+            f"{count(weighted, 'training video')} counted more or less than the others in the "
+            "loss (a column weight); all metrics count every video alike."
+        )
+    background = run.best.get("background")
+    if isinstance(background, str):
+        yield note(
+            f"Class {background!r} is background: parts of the videos that lie in no segment. The "
+            "split counts the gaps of training, of which as many clips as --data.background-share "
+            "says are drawn in each epoch."
+        )
+    train = {name: number for name, number in run.split.train.items()
+             if number and name != background}  # fmt: skip
     if len(train) > 1 and max(train.values()) >= 10 * min(train.values()):
         least = min(train, key=train.__getitem__)
         most = max(train, key=train.__getitem__)

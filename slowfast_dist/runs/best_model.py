@@ -15,7 +15,7 @@ from torch import Tensor
 from slowfast_dist.config.checks import check_bounds, require
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.config.fields import Precision
+from slowfast_dist.config.fields import MOST_SEED, Precision
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.frame_rates import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.metrics.several import UNCHOSEN
@@ -27,6 +27,7 @@ from slowfast_dist.metrics.task import (
     Task,
     task_of,
 )
+from slowfast_dist.metrics.unknown import UNKNOWN
 from slowfast_dist.model.description import from_json
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
@@ -87,6 +88,7 @@ def describe_best(
         "classes": list(classes),
         **describe_task(task, len(classes)),
         "clip": describe_clips(data, evaluation),
+        "background": data.background,
     }
 
 
@@ -135,6 +137,12 @@ class BestModel:
     """Of the file of its weights; None in what older versions wrote."""
     task: Task = ONE_LABEL
     """What its outputs mean; of several labels with the thresholds of its best epoch."""
+    background: str | None = None
+    """The class of what lies between segments (--data.background); None: there is no such class."""
+    min_confidence: float = 0.0
+    """Below it predict says unknown (--evaluation.unknown-recall)."""
+    seed: int = 0
+    """Of the training; 0 where it is not known."""
 
     def require_one_label(self, flag: str) -> None:
         """Raise UserError, naming ``flag``, where a clip may have several labels."""
@@ -325,6 +333,13 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     settings = {name: clip[name] for name in (*numbers, *words)}
     settings |= {"short_side": (clip["short_side"],) * 2, "frame_rate": frame_rate}
     settings["crop_box"] = None if box is None else tuple(map(float, box))
+    if (background := content.get("background")) is not None and background not in classes:
+        raise ValueError(f"background is {background!r}, none of the classes")
+    drawn = mapping(mapping(content.get("data")).get("background")) if background else {}
+    margin, part = drawn.get("margin", DataConfig.margin), drawn.get("share")
+    if number(margin) is None or (part is not None and number(part) is None):
+        raise ValueError(f"margin is {margin!r}, share is {part!r}")
+    settings |= {"background": background, "margin": margin, "background_share": part}
     data = DataConfig(**settings)
     views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
     try:  # as of the flags of a training, by which all of it is bounded
@@ -344,6 +359,9 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     rates = [one["rate"] for one in facts.get("frame_rates", [])]
     if not all((number(rate) or 0) > 0 for rate in rates):
         raise ValueError(f"frame_rates are {rates!r}")
+    least = number(content.get("min_confidence", 0.0))
+    if least is None or not 0 <= least <= 1 or (least and UNKNOWN in classes):
+        raise ValueError(f"min_confidence is {content['min_confidence']!r}")
     precision = mapping(content.get("training")).get("mixed_precision")
     if (epoch := whole(content["epoch"])) is None:
         raise ValueError(f"epoch is {content['epoch']!r}")
@@ -351,6 +369,8 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         folder, tuple(classes), model, data, views, epoch, seconds,
         precision if precision in get_args(Precision) else None, pictures, tuple(rates),
         task=_task(content, len(classes)),
+        background=background, min_confidence=least,
+        seed=min(whole(mapping(content.get("training")).get("seed")) or 0, MOST_SEED),
     )  # fmt: skip
 
 

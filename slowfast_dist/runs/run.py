@@ -12,6 +12,7 @@ from slowfast_dist.annotations.segments import (
     BOX,
     EXTRA,
     NO_BOX,
+    WEIGHT,
     parse_box,
     parse_time,
     sample_name,
@@ -40,8 +41,8 @@ MOST_EVALUATIONS = 50
 
 SPLIT = ("path", "class", "split", "group")
 SPLIT_SEVERAL = ("path", "classes", "split", "group")
-"""The columns of split.csv, before those of parts of videos (EXTRA): with one label a clip, and
-with several."""
+"""The columns of split.csv, before those of parts of videos (EXTRA), of regions of interest (BOX)
+and WEIGHT: with one label a clip, and with several."""
 
 
 @dataclass(frozen=True)
@@ -229,16 +230,20 @@ def read_split_rows(path: Path) -> list[SplitRow]:
     rows = list[SplitRow]()
     for columns in (SPLIT, SPLIT_SEVERAL):
         several = columns == SPLIT_SEVERAL
-        if whole := read_table(path, columns):
-            return [SplitRow(name, label, side, group, nan, nan, "", NO_BOX, several)
-                    for name, label, side, group in whole]  # fmt: skip
-        parts = read_table(path, (*columns, *EXTRA))
-        parts = parts or read_table(path, (*columns, *EXTRA, *BOX))
-        for name, label, side, group, start, end, subject, *cells in parts:
-            with suppress(ValueError):
-                first, last = (parse_time(start), parse_time(end)) if start else (nan, nan)
-                box = parse_box(cells) if cells else NO_BOX
-                rows.append(SplitRow(name, label, side, group, first, last, subject, box, several))
+        for header in (columns, (*columns, WEIGHT)):
+            if whole := read_table(path, header):
+                return [SplitRow(name, label, side, group, nan, nan, "", NO_BOX, several)
+                        for name, label, side, group, *_ in whole]  # fmt: skip
+        for more in (EXTRA, (*EXTRA, *BOX)):
+            parts = read_table(path, (*columns, *more))
+            parts = parts or read_table(path, (*columns, *more, WEIGHT))
+            for name, label, side, group, start, end, subject, *cells in parts:
+                with suppress(ValueError):
+                    times = (parse_time(start), parse_time(end)) if start else (nan, nan)
+                    box = parse_box(cells[: len(BOX)]) if len(more) > len(EXTRA) else NO_BOX
+                    rows.append(
+                        SplitRow(name, label, side, group, *times, subject, box, several)
+                    )
     return rows
 
 

@@ -7,7 +7,6 @@ from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from shutil import copyfileobj
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,16 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.frame_rates import group_rates
-from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.metrics.task import ONE_LABEL, Task, task_of
+from slowfast_dist.metrics.unknown import (
+    UNKNOWN,
+    choose_min_confidence,
+    unknown_facts,
+    unknown_line,
+)
 from slowfast_dist.model.hub import PUBLISHED, TITLES, is_published
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.report.card import CARD, write_card
@@ -116,6 +120,11 @@ class BestModelTracker:
         }
         if scores is not None:
             description |= result_facts(scores.labels, scores.logits, classes, task)
+            if (recall := config.evaluation.unknown_recall) is not None:
+                least = choose_min_confidence(scores.labels, scores.logits, recall)
+                found = unknown_facts(scores.labels, scores.logits, least)
+                description |= {"min_confidence": least, "unknown": found}
+                logger.info(f"predict will say {UNKNOWN}: {unknown_line(found)}")
         weights: dict[str, Tensor] = portable(network.state_dict())
         full = rebuild(description["model"])
         full.load_state_dict(weights)
@@ -257,14 +266,14 @@ class Divergence:
 
 def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
     """The dataset's name, how many videos of each class, and how they were split."""
-    sides, num_classes = (videos.train, videos.val), len(videos.classes)
-    counts = [side.class_counts(num_classes).tolist() for side in sides]
+    of_val = videos.val.class_counts(len(videos.classes))
+    counts = (videos.train_counts().tolist(), of_val.tolist())
     facts: dict[str, Any] = {
         "name": dataset_name(data),
-        "train_videos": len(videos.train),
+        "train_videos": sum(counts[0]),
         "val_videos": len(videos.val),
         "unreadable": len(videos.rejected),
-        "median_seconds": median_seconds(videos.train),
+        "median_seconds": videos.segments().median_seconds(),
         "pictures": videos.train.pictures().as_facts(),
         "frame_rates": [vars(group) for group in group_rates(videos.train.per_file().rates())],
         "per_class": [
@@ -273,22 +282,19 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
         ],
         "split": "random" if videos.drawn else "given",
     }
+    if (weights := videos.train.weights) is not None:
+        facts["weighted"] = int(np.count_nonzero(weights != 1))
+    if (background := videos.background) is not None:
+        gaps = len(videos.train) - background.first
+        facts["background"] = {
+            "gaps": gaps, "clips_per_epoch": background.clips, "margin": data.margin,
+            "share": data.background_share, "seconds": background.seconds,
+        }  # fmt: skip
     if videos.drawn:
         grouped = videos.train.groups is not None
         facts |= {"val_fraction": data.val_fraction, "group_pattern": data.group_pattern}
         facts |= {"grouped": grouped}
     return facts
-
-
-def median_seconds(videos: VideoTable) -> float | None:
-    """How long a video, or a part of one, is, by the files that say how fast they play; of many, by
-    a thousand: more change it little, and a million take long."""
-    seconds = []
-    for row in range(0, len(videos), max(1, len(videos) // 1000)):
-        info, span = videos.info(row), videos.span(row)
-        first, end = (0, info.frames) if span is None else span
-        seconds += [(end - first) / info.fps] * (info.fps > 0)
-    return round(median(seconds), 3) if seconds else None
 
 
 def dataset_name(data: DataConfig) -> str:

@@ -15,6 +15,7 @@ from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.metrics import scores as metrics
 from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
 from slowfast_dist.metrics.task import SeveralLabels, Task, task_of
+from slowfast_dist.metrics.unknown import UNKNOWN
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.report.card import CARD, card_body
 from slowfast_dist.report.command import write_report
@@ -60,6 +61,11 @@ class Recorder:
             raise UserError(
                 f"--checkpoint.monitor {monitor}: there are only {len(classes)} classes; use "
                 f"{monitor.replace('top5_', '')}"
+            )
+        if config.evaluation.unknown_recall is not None and UNKNOWN in classes:
+            raise UserError(
+                f"--evaluation.unknown-recall {config.evaluation.unknown_recall}: there is a class "
+                f"{UNKNOWN!r}, which is what predict would say: rename it"
             )
         self.config, self.folder, self.videos = config, folder, videos
         self.task = task_of(config.loss.name)
@@ -148,7 +154,10 @@ class Recorder:
             of_classes = metrics.classification_metrics(
                 labels, predictions, len(self.videos.classes), int(hits.sum())
             )
-        seen = np.bincount(samples, minlength=len(self.videos.train))
+        # Gaps are drawn by chance: some more often, some not at all.
+        background = self.videos.background
+        fixed = len(self.videos.train) if background is None else background.first
+        seen = np.bincount(samples, minlength=fixed)[:fixed]
         return {
             "train/loss": result.train_loss,
             **{f"train/{name}": value for name, value in of_classes.items()},

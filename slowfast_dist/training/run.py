@@ -246,7 +246,10 @@ def build_trainer(
     weights = torch.ones(len(videos.classes), device=device)
     if config.loss.class_weights == "balanced":
         weights = torch.tensor(videos.balanced_weights(), dtype=torch.float32, device=device)
-    step = TrainingStep(accelerator, loaders.sampler, model, state, weights)
+    of_videos = None
+    if videos.train.weights is not None:
+        of_videos = torch.tensor(videos.train.weights, dtype=torch.float32, device=device)
+    step = TrainingStep(accelerator, loaders.sampler, model, state, weights, of_videos)
     micro_batches = loaders.sampler.micro_batches(0)
     if idle := -micro_batches % world_size:
         logger.warning(
@@ -278,7 +281,7 @@ def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> Non
 def _counted(videos: VideoSet) -> str:
     if videos.train.segments is None and videos.val.segments is None:
         return f"{len(videos.train)} training and {len(videos.val)} validation videos"
-    return f"{videos.train.counted('training')} and {videos.val.counted('validation')}"
+    return f"{videos.segments().counted('training')} and {videos.val.counted('validation')}"
 
 
 def _end_if_asked(accelerator: Accelerator) -> None:

@@ -272,7 +272,10 @@ class TrainingState:
         }
         resume = f"--resume {self.config.resume}"
         if state["videos"] != self.videos.fingerprint():
-            decide = ("seed", "data.val_fraction", "data.group_pattern")
+            decide = (
+                "seed", "data.val_fraction", "data.group_pattern", "data.background",
+                "data.background_share", "data.margin",
+            )  # fmt: skip
             if splitting := [changes[name] for name in decide if name in changes]:
                 raise UserError(
                     f"{resume}: the split depends on {', '.join(splitting)}: set it back, or start "

@@ -61,11 +61,13 @@ class TrainingStep:
 
     def __init__(
         self, accelerator: Accelerator, sampler: DistributedBatchSampler, model: nn.Module,
-        state: TrainingState, class_weights: Tensor,
+        state: TrainingState, class_weights: Tensor, video_weights: Tensor | None = None,
     ) -> None:  # fmt: skip
-        """``class_weights``: float32 (K,), on the device, as `VideoSet.balanced_weights`."""
+        """``class_weights``: float32 (K,), on the device, as `VideoSet.balanced_weights`;
+        ``video_weights``: float32 (N,) there, of the training videos; None: all are 1."""
         self.accelerator, self.sampler, self.model = accelerator, sampler, model
         self.state, self.config, self.class_weights = state, state.config, class_weights
+        self.video_weights = video_weights
         self.parameters: list[Tensor] = [p for p in state.network.parameters() if p.requires_grad]
         self.buffers = [
             buffer
@@ -98,7 +100,7 @@ class TrainingStep:
                     batch = self._copies.to_device(batch)
                     self._last_frames = batch.frames
                     logits = self.model(batch.frames).float()
-                    loss, weight = self._loss(logits, batch.labels)
+                    loss, weight = self._loss(logits, batch.labels, batch.videos)
                     totals[:2] += torch.stack([loss.detach(), weight])
                     rows.append(self._rows(logits, batch))
                 else:
@@ -123,9 +125,9 @@ class TrainingStep:
         skipped = optimizer.step_was_skipped
         return StepResult(totals, norm, weight_norm, skipped, rates, rows, failures)
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _loss(self, logits: Tensor, labels: Tensor, videos: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the weighted losses () and of the weights () of logits (B, K), labels (B,), or
-        (B, K) of several a clip."""
+        (B, K) of several a clip, and ``videos`` (B,), the rows of the table that were read."""
         smoothing = self.config.loss.label_smoothing
         if self.config.loss.name == "bce":
             losses = binary_losses(logits, labels, smoothing, self.class_weights)
@@ -135,6 +137,8 @@ class TrainingStep:
                 logits, labels, reduction="none", label_smoothing=smoothing
             )
             weights = self.class_weights[labels]
+        if self.video_weights is not None:
+            weights = weights * self.video_weights[videos]
         return (losses * weights).sum(), weights.sum()
 
     def _rows(self, logits: Tensor, batch: Batch) -> Tensor:

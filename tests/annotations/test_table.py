@@ -77,7 +77,9 @@ def test_a_spreadsheets_empty_columns_are_no_matter(tmp_path: Path) -> None:
         ("path,label,start_frame\na.mp4,a,0\n", ["line 2", "start_frame 0", "over the frames a"]),
         ("path,label,time_end\na.mp4,a,10\n", ["time_end 10", "name the column end"]),
         ("path,label,Onset,end\na.mp4,a,1,2\n", ["Onset 1", "name the column start"]),
-        ("path,label,Weight\na.mp4,a,0.5\n", ["line 2", "Weight 0.5", "--loss.class-weights"]),
+        ("path,label,Weight\na.mp4,a,0\n", ["line 2", "Weight '0'", "1e-06 to 1e+06"]),
+        ("path,label,sample_weight\na.mp4,a,nan\n", ["sample_weight 'nan'", "nothing for 1"]),
+        ("path;label;weight\na.mp4;a;1,5\n", ["weight '1,5'", "with a point"]),
         ("path,label,split\na.mp4,a,eval\n", ["line 2", "'eval'", "train, val or test"]),
         ("path,label,split\na.mp4,a,\n", ["line 2", "split is empty"]),
         ("path,label\nb,c.mp4,a\n", ["line 2", "3 cells", "2 columns", "comma", "quotes"]),
@@ -143,7 +145,7 @@ def test_json_lines_are_the_same_rows(tmp_path: Path) -> None:
         ('{"path": "a.mp4", "label": [["a"], "b"]}\n', ["line 1", "label is", "text or a number"]),
         ('{"path": "a.mp4", "label": ["a", "b"]}\n', ["line 1", "2 classes", "--loss.name bce"]),
         ('{"path": "a.mp4", "label": "a", "end": 2}\n', ["line 1", "end 2 without start"]),
-        ('{"path": "a.mp4", "label": "a", "weight": 2}\n', ["weight 2", "--loss.class-weights"]),
+        ('{"path": "a.mp4", "label": "a", "weight": 2e6}\n', ["weight '2000000.0'", "to 1e+06"]),
     ],
 )
 def test_mistakes_in_json_lines(tmp_path: Path, text: str, words: list[str]) -> None:

@@ -42,7 +42,7 @@ def run_check(root: Path, command: CheckData) -> None:
     by_file = data.files()
     readable = [by_file.paths[row] for row, _ in by_file.readable()]
     seconds = _read_cost(readable, command)
-    stats = facts(by_file, command, seconds, worker_count(command)) | segments.facts(data)
+    stats = facts(by_file, command, seconds, worker_count(command)) | segments.facts(data, command)
     print(text(root, data, found, stats), flush=True)
     moved = _move_bad(by_file, command.move_bad, roots) if command.move_bad else []
     if command.json:

@@ -23,6 +23,7 @@ from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.image_folders import gap_remarks
+from slowfast_dist.data.listing.gaps import Annotated
 from slowfast_dist.data.listing.imported import Imported
 from slowfast_dist.data.listing.manifest import (
     Listing,
@@ -30,7 +31,7 @@ from slowfast_dist.data.listing.manifest import (
     labelled_as_trained,
     list_videos,
     of_side,
-    require_two_classes,
+    require_classes,
     usable,
 )
 from slowfast_dist.data.listing.split import Split, split_videos, unscored
@@ -99,6 +100,10 @@ class Dataset:
     """The frames of a part of a video, the first and the one behind the last; None: all of it."""
     first_rows: NDArray[np.int64]
     """One row of each file, in rising order; where a file has any, a row that lies inside of it."""
+    annotated: list[Annotated | None] = field(default_factory=list)
+    """All rows of each root's list, where that names parts of videos."""
+    background: int = -1
+    """The label of rows that say where background is."""
     imported: list[Imported] = field(default_factory=list)
     """What came of the files of other tools, of each root that is one."""
     of_files: bool = False
@@ -180,6 +185,8 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
     placed: list[Placed] = []
     outside: dict[int, str] = {}
     gaps: list[Remark] = []
+    known = listings[0].classes
+    background = known.index(command.background) if command.background in known else -1
     flags = ("--data.train-dir", "--data.val-dir") if command.val_dir else ("--data.root",)
     for flag, listing, place in zip(flags, listings, (root, command.val_dir), strict=False):
         found = probe_videos(
@@ -187,7 +194,7 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
         )
         parts = place_segments(
             listing.videos.probed(found.infos), found.readable, f"{flag} {place}",
-            command.crop_box,
+            command.crop_box, background,
         )
         placed.append(parts)
         gaps += gap_remarks(parts.videos)
@@ -227,6 +234,7 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
             listing = list_videos(
                 root, "data.root", pattern, start=start_of_paths(root, command.videos),
                 several=None, image_fps=command.image_fps,
+                single_class=command.background is not None,
             )  # fmt: skip
         except UserError as error:
             return str(error)
@@ -271,6 +279,8 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
         spans=[one.videos.span(row) if one.inside[row] else None
                for one in placed for row in range(len(one.videos))],
         first_rows=first_rows,
+        annotated=[listing.annotated for listing in listings],
+        background=background,
         imported=[one.imported for one in listings if one.imported is not None],
     )  # fmt: skip
 
@@ -290,20 +300,23 @@ def _listings(root: Path, command: CheckData) -> list[Listing]:
     """The videos of the root, or of both with the labels of the first."""
     flag = "data.train-dir" if command.val_dir else "data.root"
     start = None if root.is_dir() and command.val_dir else start_of_paths(root, command.videos)
-    fps = command.image_fps
+    fps, alone = command.image_fps, command.background is not None  # which is the second class
     train = list_videos(
-        root, flag, command.group_pattern, start=start, several=None, image_fps=fps
-    )
+        root, flag, command.group_pattern, start=start, several=None, image_fps=fps,
+        single_class=alone,
+    )  # fmt: skip
     if command.val_dir is None:
         return [train]
     train = of_side(train, "train", flag, root)
-    require_two_classes(train, flag, root)
+    require_classes(train.classes, flag, root, alone)
     start = None if command.val_dir.is_dir() else command.videos
     val = list_videos(
         command.val_dir, "data.val-dir", command.group_pattern, start=start, single_class=True,
         may_be_empty=True, several=train.videos.sets is not None, image_fps=fps,
     )  # fmt: skip
     val = of_side(val, "val", "data.val-dir", command.val_dir)
+    if command.background in val.classes:
+        train = train.with_class(command.background)
     return [train, labelled_as_trained(val, train, command.val_dir)]
 
 
@@ -312,10 +325,11 @@ def _try_split(
 ) -> tuple[Split | None, str | None]:
     """The split of a training with these videos, or why there is none."""
     try:
-        listed = for_training(listing, "data.root", root)
+        name = command.background
+        listed = for_training(listing, "data.root", root, name is not None)
         readable = readable[listing.rows_of("train", "val")]
-        listed = usable(listed, readable, "data.root", root)
-        return split_videos(listed, command.val_fraction, command.seed), None
+        listed = usable(listed, readable, "data.root", root, name)
+        return split_videos(listed, command.val_fraction, command.seed, name), None
     except UserError as error:
         return None, str(error)
 

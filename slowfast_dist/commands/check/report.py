@@ -190,6 +190,11 @@ def _facts(stats: dict[str, Any]) -> Iterator[str]:
         )
     if "segments" in stats:
         yield from line("segments", _segments(stats["segments"]))
+        gaps = stats["segments"]["background"]
+        yield from line(
+            "background", f"{gaps['count']} of {gaps['files']} files, {clock(gaps['seconds'])}, "
+            f"{gaps['margin']:g} s and more from any segment: what --data.background draws from",
+        )  # fmt: skip
         yield from line("class time", _class_time(stats["segments"]["class_seconds"]))
     if stats["slowest"]:
         named = [f"{row['path']} ({row['decode_ms_a_clip']:.0f} ms)" for row in stats["slowest"]]

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.commands.check.dataset import Dataset, Finding
+from slowfast_dist.commands.check.files import clip_config
+from slowfast_dist.config.commands import CheckData
+from slowfast_dist.data.listing.background import find_gaps
 from slowfast_dist.data.listing.segments import Segments, overlaps
 
 SAME_SHARE = 0.8
@@ -85,7 +88,8 @@ def overlapping(data: Dataset) -> Iterator[Finding]:
     if data.classes is not data.single_classes:
         return
     pairs = [pair for first, segments, labels in _parts(data)
-             for pair in (overlaps(segments, labels) + first).tolist()]  # fmt: skip
+             for pair in (overlaps(segments, labels) + first).tolist()
+             if data.background not in data.labels[pair]]  # fmt: skip
     if pairs:
         rows = {row for pair in pairs for row in pair}
         yield Finding(
@@ -150,9 +154,9 @@ def _frames(data: Dataset, row: int) -> int:
     return end - first
 
 
-def facts(data: Dataset) -> dict[str, Any]:
-    """How long they are, how much of their files they cover, and how long what lies between them
-    is; nothing where there are none."""
+def facts(data: Dataset, command: CheckData) -> dict[str, Any]:
+    """How long they are, how much of their files they cover, how long what lies between them is,
+    and what --data.background would draw from; nothing where there are none."""
     if not data.has_segments:
         return {}
     lengths, total, covered = list[float](), 0.0, 0.0
@@ -184,8 +188,25 @@ def facts(data: Dataset) -> dict[str, Any]:
             "seconds": _spread(lengths),
             "class_seconds": of_class, "annotated_share": covered / total,
             "gaps": {"count": len(gaps), "seconds": _spread(gaps) if gaps else None},
+            "background": _background(data, command),
         }
     }  # fmt: skip
+
+
+def _background(data: Dataset, command: CheckData) -> dict[str, Any]:
+    """Whatever side they are on."""
+    config, first = clip_config(command), 0
+    count, files, seconds = 0, 0, 0.0
+    for annotated, placed in zip(data.annotated, data.placed, strict=True):
+        rows = [row for row in range(len(placed.videos)) if data.infos[first + row] is not None]
+        first += len(placed.videos)
+        if annotated is not None and rows:
+            [side] = find_gaps(
+                annotated, (placed.videos.select(rows),), command.background or "", config
+            )
+            count, files = count + len(side.gaps), files + side.files
+            seconds += side.seconds
+    return {"count": count, "files": files, "seconds": seconds, "margin": command.margin}
 
 
 def _spread(seconds: list[float]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import DistributedConfig
 from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
+from slowfast_dist.data.listing.background import ScoredBackground
 from slowfast_dist.data.loaders import (
     LabelledVideos,
     find_labelled_videos,
@@ -35,6 +36,7 @@ from slowfast_dist.distributed.collectives import run_on_main, share_weights
 from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
 from slowfast_dist.metrics.scores import ALL_CLASSES, MACRO_CLASSES, top_k_accuracies
 from slowfast_dist.metrics.summary import Predictions, summarise
+from slowfast_dist.metrics.unknown import choose_min_confidence, unknown_facts, unknown_line
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.runs.best_model import BestModel, load_best
 from slowfast_dist.runs.folder import RunFolder, write_unreadable
@@ -116,19 +118,23 @@ def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, Labelle
     """What names the videos, what they are called, and those that can be read."""
     rate = command.image_fps or own_image_rate(best.folder)
     clips = replace(best.data, image_fps=rate)
+    drawn = None
+    if best.background is not None:
+        seconds = best.video_seconds or 0.0
+        drawn = ScoredBackground(best.background, best.data, seconds, best.seed)
     if (data := command.data) is not None:
         path = Path(os.path.abspath(data))  # "." has no name
         name = path.stem if path.is_file() else path.name
         start = start_of_paths(data, command.videos)
         several = best.task.several
         found = find_labelled_videos(
-            data, "data", best.classes, start, command.split, several, clips
+            data, "data", best.classes, start, command.split, several, clips, drawn
         )
         return data, name, found
     for flag, value in (("videos", command.videos), ("split", command.split)):
         require(value is None, flag, value, "is for a CSV in --data: give that too")
     place, listing = own_validation(best.folder, best.classes, best.task.several)
-    return place, "val", readable_videos(listing, place, "data", clips)
+    return place, "val", readable_videos(listing, place, "data", clips, drawn)
 
 
 def _load(run: Path, accelerator: Accelerator) -> tuple[BestModel, SlowFast]:
@@ -171,6 +177,8 @@ def _write(
         }),
         "hardest": [asdict(one) for one in summary.hardest],
     })  # fmt: skip
+    if len(scored) and (least := _min_confidence(best, scores, command)):
+        content["unknown"] = _plain(unknown_facts(scores.labels, scores.logits, least))
     listed = output / "unreadable_videos.csv"
     try:
         if unreadable:
@@ -206,6 +214,13 @@ def _write(
     return content
 
 
+def _min_confidence(best: BestModel, scores: Scores, command: EvaluateCommand) -> float:
+    """Below which `unknown` is said: chosen here if asked for, else the model's own; 0: never."""
+    if command.unknown_recall is None:
+        return best.min_confidence
+    return choose_min_confidence(scores.labels, scores.logits, command.unknown_recall)
+
+
 def _plain(value: Any) -> Any:
     """As JSON can hold it; NaN and infinity, which a model that diverged may give, become null."""
     if isinstance(value, dict):
@@ -225,6 +240,10 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
             f"  scored in --mixed-precision {precision}, where the run trained and validated in "
             f"{own}: scores may differ a little from the run's own"
         )
+    if "unknown" in content:
+        print(f"  unknown: {unknown_line(content['unknown'])}")
+    elif command.unknown_recall is not None:
+        print("  unknown: none is wrong, so nothing tells a --min-confidence")
     missing = [row["class"] for row in content["per_class"] if not row["support"]]
     if missing:
         have = "has" if len(missing) == 1 else "have"

@@ -54,6 +54,9 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
             if command.crop_box is not None:
                 data = replace(predictor.best.data, crop_box=command.crop_box)
                 predictor = replace(predictor, best=replace(predictor.best, data=data))
+            if command.min_confidence is not None:
+                predictor.best.require_one_label("--min-confidence")
+                predictor = predictor.unsure_below(command.min_confidence)
     for flag in ("segments", "annotate"):
         if getattr(command, flag):
             predictor.best.require_one_label(f"--{flag}")
@@ -101,7 +104,8 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
 
     files, columns = found.files, terminal_columns()
     paths = [given.path for given in files]
-    out = JsonLines() if command.json else Table(paths, predictor.classes, columns)
+    least = predictor.best.min_confidence
+    out = JsonLines(least) if command.json else Table(paths, predictor.classes, columns, least)
     failed, seen = 0, SeenVideos(
         predictor, command.temporal_views, whole=command.segments or command.annotate
     )

@@ -93,10 +93,13 @@ class _LinePrinter:
         lag = time.monotonic() - window.last.arrived + window.last.late
         ranked = top(chances, self._predictor.classes, self._command.top_k)
         said = self._predictor.labels(chances)
+        label = self._predictor.label(*ranked[0])
         if self._command.json:
-            line = self._json(window, ranked, said, lag)
+            line = self._json(window, label, ranked, said, lag)
+        elif said is None:
+            line = _text(window, label, ranked[0][1], lag)
         else:
-            line = _text(window, ranked[:1] if said is None else said, lag)
+            line = _text(window, *in_one(said), lag)
         try:
             print(line, flush=True)
         except BrokenPipeError:  # as of "| head"
@@ -106,10 +109,12 @@ class _LinePrinter:
         stride = self._command.stride
         return (window.last.time - window.start) / 2 if stride is None else stride
 
-    def _json(self, window: Window, ranked: Ranked, said: Ranked | None, lag: float) -> str:
+    def _json(
+        self, window: Window, label: str, ranked: Ranked, said: Ranked | None, lag: float
+    ) -> str:
         """``said``: of several labels those that are said to be there, else None."""
         told: dict[str, Any] = {
-            "prediction": ranked[0][0], "confidence": round(ranked[0][1], 6),
+            "prediction": label, "confidence": round(ranked[0][1], 6),
         } if said is None else {"predictions": as_json(said, 6)}  # fmt: skip
         self._first = window.start if self._first is None else self._first
         facts: dict[str, Any] = {
@@ -122,11 +127,13 @@ class _LinePrinter:
         return json.dumps(facts, ensure_ascii=False)
 
 
-def _text(window: Window, said: Ranked, lag: float) -> str:
-    """``said``: the most probable class; of several labels those that are said to be there, as sure
-    as the least sure of them."""
+def in_one(said: Ranked) -> tuple[str, float]:
+    """Several labels as one, as sure as the least sure of them."""
     label = SEPARATOR.join(name for name, _ in said) or NONE_SAID
-    chance = min((value for _, value in said), default=0.0)
+    return label, min((value for _, value in said), default=0.0)
+
+
+def _text(window: Window, label: str, chance: float, lag: float) -> str:
     numbers = f"{chance:6.1%}  dropped {window.dropped}  lag {lag:.2f} s"
     return f"{datetime.now():%H:%M:%S}  {printable(label):<24}  {numbers}"
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from slowfast_dist.metrics.cells import SEPARATOR
+from slowfast_dist.metrics.unknown import UNKNOWN, label_of
 from slowfast_dist.system.progress import is_terminal
 from slowfast_dist.system.text import clean
 from slowfast_dist.video.reader import VideoInfo
@@ -54,6 +55,10 @@ class JsonLines:
     """Prints one object a line: path, prediction, confidence, top, seconds; or path and error. Of
     several labels a video predictions are in place of prediction and confidence."""
 
+    def __init__(self, min_confidence: float = 0.0) -> None:
+        """Below it the prediction is `unknown`."""
+        self.min_confidence = min_confidence
+
     def prediction(
         self, path: Path, ranked: Ranked, info: VideoInfo, more: dict[str, Any],
         said: Ranked | None = None,
@@ -61,7 +66,8 @@ class JsonLines:
         """``more``: the "segments" and "files" of a long video, or nothing; ``said``: of several
         labels those that are said to be there, else None."""
         name, confidence = ranked[0]
-        told = {"prediction": name, "confidence": confidence}
+        label = label_of(name, confidence, self.min_confidence)
+        told = {"prediction": label, "confidence": confidence}
         self._print({
             "path": str(path), **(told if said is None else {"predictions": as_json(said)}),
             "top": as_json(ranked), "seconds": seconds_of(info), **more,
@@ -78,9 +84,14 @@ class JsonLines:
 class Table:
     """Prints path, class, probability in percent, then the other classes; nothing is cut off."""
 
-    def __init__(self, paths: Sequence[Path], classes: Sequence[str], columns: int | None) -> None:
-        """``columns`` of the terminal; None: no terminal, and one line a video."""
-        self.columns = columns
+    def __init__(
+        self, paths: Sequence[Path], classes: Sequence[str], columns: int | None,
+        min_confidence: float = 0.0,
+    ) -> None:  # fmt: skip
+        """``columns`` of the terminal; None: no terminal, and one line a video. A class less
+        probable than ``min_confidence`` stands among the others, behind `unknown`."""
+        self.columns, self.min_confidence = columns, min_confidence
+        classes = (*classes, UNKNOWN) if min_confidence else classes
         files = [width(clean(str(path))) for path in paths]
         names = [width(clean(name)) for name in classes]
         self.for_path = _widest(files, columns and columns // 2)
@@ -117,6 +128,8 @@ class Table:
         """The lines of one video. A path has one of its own where it is too long for its column,
         or the class for the one beside."""
         (name, confidence), *others = [(clean(name), value) for name, value in ranked]
+        if (said := label_of(name, confidence, self.min_confidence)) != name:
+            name, others = said, [(name, confidence), *others]
         words = [f"{name} {100 * value:.1f}" for name, value in others]
         file, columns = clean(str(path)), self.columns
         short = width(name) <= self.for_class

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from slowfast_dist.annotations.formats.writers import WRITERS
 from slowfast_dist.annotations.formats.writing import Found, VideoSegments
 from slowfast_dist.commands.predict.annotate import annotate
-from slowfast_dist.commands.predict.segments import SegmentedVideo, find_segments
+from slowfast_dist.commands.predict.segments import SegmentedVideo, find_segments, with_unknown
 from slowfast_dist.commands.predict.timeline import draw_timeline
 from slowfast_dist.commands.predict.windows import score_windows
 from slowfast_dist.config.commands import Predict
@@ -56,7 +56,10 @@ def write_segment_files(
         scores = score_windows(
             predictor, path, info, command.window, command.stride, command.batch_size, progress
         )
-        segments = find_segments(scores, predictor.classes, command.smoothing)
+        segments = with_unknown(
+            find_segments(scores, predictor.classes, command.smoothing),
+            predictor.best.min_confidence,
+        )
         video = SegmentedVideo(scores, segments, predictor.classes, command.smoothing)
         rows = [segment.as_json(digits=4) for segment in segments]
         name = claim_name(folder, path)
@@ -91,7 +94,8 @@ def write_segment_files(
 def _for_tools(path: Path, info: VideoInfo, video: SegmentedVideo) -> VideoSegments:
     segments = [Found(one.start, one.end, one.label, one.probability) for one in video.segments]
     rate, seconds = info.uneven_rate or info.fps, video.scores.duration
-    return VideoSegments(_utf8(path.resolve()), seconds, rate, video.classes, segments)
+    classes = [*video.classes, *sorted(video.seconds().keys() - set(video.classes))]
+    return VideoSegments(_utf8(path.resolve()), seconds, rate, classes, segments)
 
 
 def _utf8(path: Path) -> str:

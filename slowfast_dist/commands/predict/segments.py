@@ -1,13 +1,14 @@
 """Find what happens when: segments of a video, from the scores of overlapping windows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.commands.predict.windows import WindowScores
+from slowfast_dist.metrics.unknown import UNKNOWN, label_of
 
 STEPS = 8
 """Moments from one window's centre to the next at which a segment may begin: with a stride of half
@@ -63,9 +64,19 @@ class SegmentedVideo:
         return dict(sorted(seconds.items(), key=lambda item: (-item[1], item[0])))
 
     def curves(self, labels: Sequence[str], moments: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The probabilities (N, len(labels)) at ``moments`` (N,) in seconds."""
-        columns = [list(self.classes).index(label) for label in labels]
+        """The probabilities (N, len(labels)) at ``moments`` (N,) in seconds; of `unknown` that of
+        the most probable class."""
+        if UNKNOWN in labels and UNKNOWN not in self.classes:
+            values = probabilities_at(self.scores, moments, self.smoothing)
+            return np.stack(
+                [values.max(axis=1) if label == UNKNOWN else values[:, self._column(label)]
+                 for label in labels], axis=1,
+            )  # fmt: skip
+        columns = [self._column(label) for label in labels]
         return probabilities_at(self.scores.of_classes(columns), moments, self.smoothing)
+
+    def _column(self, label: str) -> int:
+        return list(self.classes).index(label)
 
 
 def window_seconds(scores: WindowScores) -> float:
@@ -114,6 +125,21 @@ def _interpolated(
     centres: NDArray[np.float64], values: NDArray[np.float64], at: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     return np.stack([np.interp(at, centres, column) for column in values.T], axis=1)
+
+
+def with_unknown(segments: Sequence[Segment], min_confidence: float) -> list[Segment]:
+    """`unknown` in place of labels that are less probable than that; such neighbours are joined."""
+    found: list[Segment] = []
+    for segment in segments:
+        label = label_of(segment.label, segment.probability, min_confidence)
+        one = replace(segment, label=label)
+        if found and label != segment.label and found[-1].label == label:
+            before = found.pop()
+            lengths = before.end - before.start, one.end - one.start
+            mean = np.average([before.probability, one.probability], weights=lengths)
+            one = Segment(before.start, one.end, label, float(mean))
+        found.append(one)
+    return found
 
 
 def find_segments(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.commands.predict.inputs import Input
-from slowfast_dist.commands.predict.segments import Segment, find_segments
+from slowfast_dist.commands.predict.segments import Segment, find_segments, with_unknown
 from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_windows
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.training import EvaluationConfig
@@ -183,7 +183,8 @@ def predict_segments(
     """
     info = probe_video(path) if info is None else info
     scores = score_windows(predictor, path, info, window, stride, batch_size, on_progress, stop)
-    return find_segments(scores, predictor.classes, smoothing)
+    found = find_segments(scores, predictor.classes, smoothing)
+    return with_unknown(found, predictor.best.min_confidence)
 
 
 def predict_videos(

@@ -231,7 +231,7 @@ def _list_name(root: Path) -> str:
 
 _COLUMNS = {
     "label": "label", "start": "start", "end": "end", "split": "side", "group": "group",
-    "subject": "subject", **dict(zip(BOX, BOX, strict=True)),
+    "subject": "subject", **dict(zip(BOX, BOX, strict=True)), "weight": "weight",
 }  # fmt: skip
 """Columns of the list beside the path, and the fields of `Listed` that they hold."""
 
@@ -240,7 +240,7 @@ def _write_json_lines(path: Path, head: Sequence[str], rows: Sequence[Sequence[s
     with atomic_write(path, "w") as file:
         for row in rows:
             cells = {
-                name: float(cell) if name in ("start", "end", *BOX) else cell
+                name: float(cell) if name in ("start", "end", "weight", *BOX) else cell
                 for name, cell in zip(head, row, strict=True)
                 if cell or name == "labels"  # a video may have none
             }

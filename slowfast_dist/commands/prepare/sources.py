@@ -33,13 +33,14 @@ TIME_LIMIT = 60.0
 @dataclass(frozen=True)
 class Listed:
     """What a list says of a video, or of a part of one: its class (``several``: all of them, as
-    waving|walking, or none), its ``side`` (None where it does
-    not), its ``group``, ``start``, ``end`` and ``subject`` ("" where it does not)."""
+    waving|walking, or none), its ``side`` (None where it does not), its ``group``, ``weight``,
+    ``start``, ``end`` and ``subject``, and a region of interest ("" where it does not)."""
 
     label: str
     side: Side | None
     group: str
     several: bool
+    weight: str
     start: str = ""
     end: str = ""
     subject: str = ""
@@ -78,13 +79,15 @@ def list_sources(
     paths: dict[str, Path] = {}
     grouped, extra = listing.videos.groups is not None, listing.videos.extra()
     labels, several = listing.videos.label_cells(listing.classes), listing.videos.sets is not None
+    weights = listing.videos.weight_texts()
     for row, video in enumerate(listing.videos):
         side = None if listing.sides is None else SIDES[listing.sides[row]]
         group = video.group if grouped and video.group != video.name else ""
         cells = ("", "", "") if extra is None else extra[row]
+        weight = "" if weights is None else weights[row]
         paths[video.name] = video.path
         rows.setdefault(video.name, []).append(
-            Listed(labels[row], side, group, several, *cells)
+            Listed(labels[row], side, group, several, weight, *cells)
         )
     names, videos = target_names([*paths]), []
     for name, path in paths.items():

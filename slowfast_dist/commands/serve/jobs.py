@@ -204,7 +204,7 @@ def _score_video(predictor: Predictor, max_seconds: float, job: Job) -> None:
         spent = round(time.monotonic() - start, 3)
         job.send({**told, "predictions": as_json(said, 6), "segments": [], "seconds": spent})
         return
-    job.send(told)
+    job.send({**told, "prediction": predictor.label(*best[0])})
     shown = 0.0
 
     def on_progress(done: float) -> None:

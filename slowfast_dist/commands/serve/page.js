@@ -30,7 +30,7 @@
   function add(files) {
     const given = [...files].map(file => ({
       file, url: URL.createObjectURL(file), state: 'waiting', part: 0, ahead: 0, playable: true,
-      duration: 0, top: null, predictions: null, notes: [], segments: null, error: null, again: false, request: null,
+      duration: 0, prediction: null, top: null, predictions: null, notes: [], segments: null, error: null, again: false, request: null,
     }));
     if (!given.length) return;
     videos.push(...given);
@@ -106,14 +106,14 @@
     if (line.error) return fail(one, line.error, [408, 429, 503, 507].includes(line.status));
     if ('waiting' in line) [one.state, one.ahead] = ['queued', line.waiting];
     if ('progress' in line) [one.state, one.part] = ['working', line.progress];
-    for (const name of ['top', 'predictions', 'notes', 'segments', 'duration']) if (name in line) one[name] = line[name];
+    for (const name of ['prediction', 'top', 'predictions', 'notes', 'segments', 'duration']) if (name in line) one[name] = line[name];
   }
 
   // --- what is seen --------------------------------------------------------------------------------
 
   const said = one => one.predictions  // of several labels a video those at their thresholds
     ? one.predictions.map(each => each.class).join(', ') || 'none of its classes'
-    : one.top ? one.top[0].class : '';
+    : one.prediction || '';
 
   const short = one => ({
     waiting: 'waiting', sending: 'uploading', checking: 'reading', queued: 'waiting',
@@ -295,7 +295,7 @@
     else { fail(shown, 'cancelled', true); changed(shown); }
   };
   $('retry').onclick = () => {
-    Object.assign(shown, { state: 'waiting', error: null, top: null, predictions: null, segments: null });
+    Object.assign(shown, { state: 'waiting', error: null, prediction: null, top: null, predictions: null, segments: null });
     changed(shown);
     next();
   };

@@ -18,6 +18,7 @@ from slowfast_dist.annotations.table import SIDES, SUFFIXES, Side, Table, names_
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Categorical, Texts
+from slowfast_dist.data.listing.gaps import Annotated
 from slowfast_dist.data.listing.label_sets import (
     LabelSets,
     covering,
@@ -51,6 +52,8 @@ class Listing:
     remarks: tuple[Remark, ...] = ()
     imported: "Imported | None" = None
     """What came of a file of another tool; None where there was nothing to import."""
+    annotated: Annotated | None = None
+    """All that an annotation file with parts of videos names, whatever was selected since."""
 
     def counts(self) -> NDArray[np.int64]:
         """(K,): videos of each class."""
@@ -70,6 +73,15 @@ class Listing:
         number = np.cumsum(has_some, dtype=np.int32) - 1
         classes = tuple(n for n, some in zip(self.classes, has_some, strict=True) if some)
         videos = replace(self.videos, labels=number[self.videos.labels].astype(np.int32))
+        return replace(self, classes=classes, videos=videos)
+
+    def with_class(self, name: str) -> "Listing":
+        """With a class that may have no videos."""
+        if name in self.classes:
+            return self
+        classes = sort_labels((*self.classes, name))
+        number = np.array([classes.index(one) for one in self.classes], np.int32)
+        videos = replace(self.videos, labels=number[self.videos.labels])
         return replace(self, classes=classes, videos=videos)
 
     def with_remark(self, kind: str, what: str) -> "Listing":
@@ -112,7 +124,7 @@ def list_videos(
         classes = sort_labels({name for cell in found for name in parted(cell)})
     if order is not None and sorted(order) == sorted(classes):
         classes = tuple(order)
-    _require_classes(classes, flag, root, single_class)
+    require_classes(classes, flag, root, single_class)
     columns = [found[name] for name in (sorted(found) if several else classes)]
     names = Texts.concatenated([part.names for part in columns])
     for text in (*classes, names.data.tobytes().decode("utf-8", "surrogateescape")):
@@ -133,15 +145,21 @@ def list_videos(
         groups = _groups_by_pattern(names, pattern, root)
     sides = np.concatenate([part.sides for part in columns])
     segments = _segments(columns)
-    several = segments is not None and (segments.any_part or segments.boxes is not None)
-    if segments is not None and several and groups is None:
+    if segments is not None and groups is None and (
+        segments.any_part or segments.boxes is not None
+    ):
         groups = _by_file(segments, names)
     labels = np.repeat(np.arange(len(columns), dtype=np.int32), [len(c.names) for c in columns])
     videos = VideoTable(
         below, names, labels, groups, np.concatenate([part.stamps for part in columns]),
-        segments=segments,
+        segments=segments, weights=_weights(columns),
     )  # fmt: skip
-    listing = Listing(classes, videos, sides if (sides >= 0).any() else None, remarks, imported)
+    annotated = None
+    if segments is not None and segments.any_part and not several:
+        annotated = Annotated(videos, classes, isinstance(table, Table) and table.follows_links)
+    listing = Listing(
+        classes, videos, sides if (sides >= 0).any() else None, remarks, imported, annotated
+    )
     if not several:
         return listing
     cells = sorted(found)
@@ -217,6 +235,13 @@ def _segments(columns: Sequence[Files]) -> Segments | None:
     return Segments(numbers, bounds, lines, told, boxes=known)
 
 
+def _weights(columns: Sequence[Files]) -> NDArray[np.float32] | None:
+    """(N,); None where all are 1."""
+    rows = [part.rows for part in columns if part.rows is not None]
+    weights = np.concatenate([part.weights for part in rows]) if rows else None
+    return None if weights is None or (weights == 1).all() else weights
+
+
 def _by_file(segments: Segments, names: Texts) -> Categorical:
     """(N,): all parts of a file are one group, so that none is on both sides of a split."""
     _, first, codes = np.unique(segments.files, return_index=True, return_inverse=True)
@@ -228,11 +253,12 @@ def list_root(
 ) -> Listing:
     """The videos of ``data.root``, for training and validation. Raises UserError."""
     assert data.root is not None
+    alone = data.background is not None  # which is the second class
     listing = list_videos(
         data.root, "data.root", data.group_pattern, start=data.videos, order=order,
-        several=several, image_fps=data.image_fps,
+        several=several, image_fps=data.image_fps, single_class=alone,
     )  # fmt: skip
-    return for_training(listing, "data.root", data.root)
+    return for_training(listing, "data.root", data.root, alone)
 
 
 def list_sides(
@@ -241,17 +267,20 @@ def list_sides(
     """The videos of ``data.train_dir`` and of ``data.val_dir``, both with the classes of the first.
     Raises UserError."""
     assert data.train_dir is not None and data.val_dir is not None
+    alone = data.background is not None  # which is the second class
     train = list_videos(
         data.train_dir, "data.train-dir", start=_start(data, data.train_dir), order=order,
-        several=several, image_fps=data.image_fps,
+        several=several, image_fps=data.image_fps, single_class=alone,
     )  # fmt: skip
     train = of_side(train, "train", "data.train-dir", data.train_dir)
-    require_two_classes(train, "data.train-dir", data.train_dir)
+    require_classes(train.classes, "data.train-dir", data.train_dir, alone)
     val = list_videos(
         data.val_dir, "data.val-dir", start=_start(data, data.val_dir), single_class=True,
         may_be_empty=True, several=several, image_fps=data.image_fps,
     )  # fmt: skip
     val = of_side(val, "val", "data.val-dir", data.val_dir)
+    if data.background in val.classes:  # of which the other list may say nothing
+        train = train.with_class(data.background)
     return train, labelled_as_trained(val, train, data.val_dir)
 
 
@@ -332,9 +361,11 @@ def list_folder(
         raise UserError(str(error).removeprefix("--DIR ")) from None
 
 
-def for_training(listing: Listing, flag: str, root: Path) -> Listing:
+def for_training(
+    listing: Listing, flag: str, root: Path, single_class: bool = False
+) -> Listing:
     """Without the rows of split test, and classes that only those have. Raises UserError where no
-    row is of split train."""
+    row is of split train, and for a ``single_class`` unless that is enough."""
     if listing.sides is None or len(listing.rows_of("test")) == 0:
         kept = listing
     else:
@@ -346,7 +377,7 @@ def for_training(listing: Listing, flag: str, root: Path) -> Listing:
         kept = kept.with_remark("split-test", what)
     if listing.sides is not None and not len(listing.rows_of("train")):
         raise UserError(f"--{flag} {root}: no row has split train; a training needs some")
-    require_two_classes(kept, flag, root)
+    require_classes(kept.classes, flag, root, single_class)
     return kept
 
 
@@ -365,12 +396,9 @@ def of_side(listing: Listing, side: Side, flag: str, root: Path) -> Listing:
     return listing.select(rows).without_empty_classes().with_remark(f"split-{side}", what)
 
 
-def require_two_classes(listing: Listing, flag: str, root: Path) -> None:
-    """Raise UserError, naming the flag, where there is nothing to tell apart."""
-    _require_classes(listing.classes, flag, root, single_class=False)
-
-
-def _require_classes(classes: Sequence[str], flag: str, root: Path, single_class: bool) -> None:
+def require_classes(classes: Sequence[str], flag: str, root: Path, single_class: bool) -> None:
+    """Raise UserError, naming the flag, where there is nothing to tell apart, unless a
+    ``single_class`` is enough."""
     if len(classes) < (1 if single_class else 2):
         only = f"only one class, {classes[0]!r}" if classes else "no class folder with videos"
         remedy = (
@@ -379,11 +407,15 @@ def _require_classes(classes: Sequence[str], flag: str, root: Path, single_class
         raise UserError(f"--{flag} {root}: {only}; {remedy}")
 
 
-def usable(listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path) -> Listing:
-    """``listing`` with the readable files alone, (N,). Raises UserError where a class has none
-    left."""
+def usable(
+    listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path,
+    may_lack: str | None = None,
+) -> Listing:  # fmt: skip
+    """``listing`` with the readable files alone, (N,). Raises UserError where a class other than
+    the one that it ``may_lack`` has none left."""
     left = listing.videos.select(np.flatnonzero(readable)).class_counts(len(listing.classes))
-    empty = [name for name, count in zip(listing.classes, left, strict=True) if not count]
+    counted = zip(listing.classes, left, strict=True)
+    empty = [name for name, count in counted if not count and name != may_lack]
     if empty:
         raise UserError(
             f"--{flag} {root}: no video of class {few(empty, quoted=True)} can be read; replace "

@@ -67,6 +67,7 @@ class _Rows:
     lines: "array[int]" = field(default_factory=lambda: array("q"))
     subjects: list[str] = field(default_factory=list)
     boxes: "array[float]" = field(default_factory=lambda: array("d"))
+    weights: "array[float]" = field(default_factory=lambda: array("f"))
 
     def add(self, row: Row, file: _File) -> None:
         self.files.append(file)
@@ -77,6 +78,7 @@ class _Rows:
         self.lines.append(row.line)
         self.subjects.append(row.subject)
         self.boxes.extend(row.box)
+        self.weights.append(row.weight)
 
     def columns(self) -> Files:
         """By name, start, end and region of interest."""
@@ -95,6 +97,7 @@ class _Rows:
             FileRows(
                 numbers[order], bounds[order], np.array(self.lines, np.int32)[order],
                 [self.subjects[place] for place in order], boxes[order],
+                np.array(self.weights, np.float32)[order],
             ),
         )  # fmt: skip
 

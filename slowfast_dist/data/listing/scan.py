@@ -75,14 +75,15 @@ class _FoundVideos:
 
 class FileRows(NamedTuple):
     """What an annotation file says beside: of each row a number that is its file's alone, bounds
-    (N, 2) in seconds (NaN: the whole video), its line, its subject ("" without one), and its region
-    of interest, boxes (N, 4) (NaN: the whole picture)."""
+    (N, 2) in seconds (NaN: the whole video), its line, its subject ("" without one), its region of
+    interest, boxes (N, 4) (NaN: the whole picture), and its weight in the loss."""
 
     numbers: NDArray[np.int32]
     bounds: NDArray[np.float64]
     lines: NDArray[np.int32]
     subjects: list[str]
     boxes: NDArray[np.float64]
+    weights: NDArray[np.float32]
 
 
 class Files(NamedTuple):

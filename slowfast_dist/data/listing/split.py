@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark
-from slowfast_dist.annotations.segments import EXTRA, extra_columns
+from slowfast_dist.annotations.segments import EXTRA, WEIGHT, extra_columns
 from slowfast_dist.annotations.table import OF_RUN, OF_RUN_SEVERAL
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import CHUNK
@@ -55,15 +55,17 @@ class Split:
     drawn: bool = True
 
 
-def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
+def split_videos(
+    listing: Listing, val_fraction: float, seed: int, may_lack: str | None = None
+) -> Split:
     """The sides that a CSV's column split says; without one, keep ``val_fraction`` of each class
     for validation, and every group on one side.
 
     It depends on the names, labels, groups and sides alone. Raises UserError where a side or a
-    class's training part would be empty.
+    class's training part would be empty, but for that of the one that it ``may_lack``.
     """
     if len(given := listing.rows_of("val")) and listing.sides is not None:
-        return _given_split(listing, given)
+        return _given_split(listing, given, may_lack)
     videos, remarks = listing.videos, listing.remarks
     if listing.sides is not None:
         what = f"no row has split val, so {val_fraction:g} of each class is kept for validation"
@@ -80,25 +82,26 @@ def split_videos(listing: Listing, val_fraction: float, seed: int) -> Split:
             f"--data.val-fraction {val_fraction}: leaves no video for validation; give more "
             "videos, or a larger fraction"
         )
-    if untrained := _absent(train, listing.classes):
+    if untrained := _absent(train, listing.classes, may_lack):
         raise UserError(
             f"--data.val-fraction {val_fraction}: leaves no training video of class "
             f"{few(untrained, quoted=True)}; give it more videos or groups, a smaller fraction, or "
             "another --seed"
         )
     remedy = "give it more videos or groups, or another --data.val-fraction"
-    return Split(train, val, (*remarks, *unscored(val, listing.classes, remedy)))
+    return Split(train, val, (*remarks, *unscored(val, listing.classes, remedy, may_lack)))
 
 
-def _given_split(listing: Listing, val_rows: Groups) -> Split:
+def _given_split(listing: Listing, val_rows: Groups, may_lack: str | None) -> Split:
     train = listing.videos.select(listing.rows_of("train"))
     val = listing.videos.select(val_rows)
-    if untrained := _absent(train, listing.classes):
+    if untrained := _absent(train, listing.classes, may_lack):
         raise UserError(
             "--data.root: its column split gives no training video of class "
             f"{few(untrained, quoted=True)}; correct it, or delete those rows"
         )
-    remarks = [*listing.remarks, *unscored(val, listing.classes, "give it rows of split val")]
+    remedy = "give it rows of split val"
+    remarks = [*listing.remarks, *unscored(val, listing.classes, remedy, may_lack)]
     train_groups, val_groups = set(train.group_names()), list(val.group_names())
     if train.groups is not None and (both := train_groups.intersection(val_groups)):
         seen = sum(group in both for group in val_groups)
@@ -111,9 +114,11 @@ def _given_split(listing: Listing, val_rows: Groups) -> Split:
     return Split(train, val, tuple(remarks), drawn=False)
 
 
-def unscored(val: VideoTable, classes: Sequence[str], remedy: str) -> Iterator[Remark]:
-    """Whether classes have no validation video."""
-    if unseen := _absent(val, classes):
+def unscored(
+    val: VideoTable, classes: Sequence[str], remedy: str, may_lack: str | None = None
+) -> Iterator[Remark]:
+    """Whether classes, other than the one that it ``may_lack``, have no validation video."""
+    if unseen := _absent(val, classes, may_lack):
         what = f"class {unseen[0]!r}: it is"
         if len(unseen) > 1:
             what = f"{len(unseen)} of {len(classes)} classes, {few(unseen, quoted=True)}: they are"
@@ -166,10 +171,11 @@ def shared_rows(train: VideoTable, val: VideoTable) -> Groups:
     )
 
 
-def _absent(videos: VideoTable, classes: Sequence[str]) -> list[str]:
-    """The classes of which there is no video."""
+def _absent(videos: VideoTable, classes: Sequence[str], but: str | None) -> list[str]:
+    """The classes of which there is no video, ``but`` for one."""
     counts = videos.class_counts(len(classes))
-    return [classes[label] for label in np.flatnonzero(counts == 0).tolist()]
+    absent = (classes[label] for label in np.flatnonzero(counts == 0).tolist())
+    return [name for name in absent if name != but]
 
 
 def group_codes(videos: VideoTable) -> Groups | None:
@@ -266,22 +272,29 @@ def _draw(labels: Labels, groups: Groups, val_fraction: float, state: int) -> tu
 
 
 def write_split(path: Path, classes: Sequence[str], train: VideoTable, val: VideoTable) -> None:
-    """Write split.csv, path,class,split,group and, of parts of videos, start,end,subject, and
-    x,y,w,h where any has a region of interest, atomically. With several labels a clip the column is
-    called classes, and holds all of them."""
+    """Write split.csv, path,class,split,group and, of parts of videos, start,end,subject, x,y,w,h
+    where any has a region of interest, and weight where rows have one, atomically. With several
+    labels a clip the column is called classes, and holds all of them."""
     columns = OF_RUN if train.sets is None else OF_RUN_SEVERAL
+    parts = train.segments is not None
+    weighted = train.weights is not None or val.weights is not None
     with atomic_write(path, "w") as file:
         writer = csv.writer(file)
-        if train.segments is not None:
+        if parts or weighted:
             sides = [("train", train, train.extra() or []), ("val", val, val.extra() or [])]
             more = extra_columns([cells for _, _, some in sides for cells in some[:1]])
-            writer.writerow((*columns, *(more or EXTRA)))
-            for side, videos, cells in sides:
+            more = (more or EXTRA) if parts else ()
+            writer.writerow((*columns, *more, *((WEIGHT,) if weighted else ())))
+            for side, videos, extra in sides:
                 known = zip(
-                    videos.names, videos.label_cells(classes), videos.group_names(), strict=True
-                )
-                for (name, cell, group), extra in zip(known, cells, strict=True):
-                    writer.writerow((name, cell, side, group, *extra))
+                    videos.names, videos.label_cells(classes), videos.group_names(),
+                    extra if parts else repeat(()),
+                    (videos.weight_texts() or repeat("")) if weighted else repeat(None),
+                    strict=False,
+                )  # fmt: skip
+                for name, cell, group, cells, weight in known:
+                    row = (name, cell, side, group, *cells)
+                    writer.writerow(row if weight is None else (*row, weight))
             return
         writer.writerow(columns)
         for side, videos in (("train", train), ("val", val)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 from math import isnan, nan
 from pathlib import Path
+from statistics import median
 from typing import Any, overload
 
 import numpy as np
@@ -84,6 +85,8 @@ class VideoTable(Sequence[VideoRecord]):
     sets: NDArray[np.bool_] | None = None
     """(D, K), with several labels a clip: the different sets of classes; ``labels`` are places in
     them. None: each video has one class, and ``labels`` are these."""
+    weights: NDArray[np.float32] | None = None
+    """(N,): in the loss of a training; None where all are 1."""
 
     @classmethod
     def of_paths(cls, paths: Sequence[Path]) -> "VideoTable":
@@ -187,6 +190,15 @@ class VideoTable(Sequence[VideoRecord]):
             for (start, end), subject, box in zip(bounds, subjects, self._boxes(), strict=False)
         ]
 
+    def weight_texts(self) -> list[str] | None:
+        """The weight of each row as a list has it, "" for 1; None where all are 1."""
+        if self.weights is None:
+            return None
+        return [
+            "" if weight == 1 else np.format_float_positional(weight, trim="-")
+            for weight in self.weights
+        ]
+
     def span(self, row: int) -> tuple[int, int] | None:
         """The first frame of a part and the one behind its last; None for all of a video."""
         if self.segments is None or np.isnan(self.segments.bounds[row, 0]):
@@ -222,6 +234,16 @@ class VideoTable(Sequence[VideoRecord]):
         assert self.infos is not None
         told, uneven = (self.infos.columns[name] for name in ("fps", "uneven_rate"))
         return np.where(uneven > 0, uneven, told)
+
+    def median_seconds(self) -> float | None:
+        """How long a video, or a part of one, is, by the files that say how fast they play; of
+        many, by a thousand: more change it little, and a million take long."""
+        seconds = []
+        for row in range(0, len(self), max(1, len(self) // 1000)):
+            info, span = self.info(row), self.span(row)
+            first, end = (0, info.frames) if span is None else span
+            seconds += [(end - first) / info.fps] * (info.fps > 0)
+        return round(median(seconds), 3) if seconds else None
 
     def kinds(self) -> "Counter[tuple[str, bool]]":
         """How many files there are of each codec in which Decord is right (True), or is not."""
@@ -289,6 +311,7 @@ class VideoTable(Sequence[VideoRecord]):
             None if self.infos is None else self.infos.take(chosen),
             None if self.segments is None else self.segments.take(chosen),
             self.sets,
+            None if self.weights is None else self.weights[chosen],
         )
 
     def probed(self, infos: InfoColumns) -> "VideoTable":

@@ -89,6 +89,44 @@ def test_json_is_one_object_a_video_and_the_table_says_the_same(model: Path, roo
         assert " ".join(line.split()) == " ".join((words + ", ".join(others)).split())
 
 
+def test_what_is_not_sure_is_unknown_everywhere(model: Path, root: Path, tmp_path: Path) -> None:
+    video = min(root.rglob("*.mp4"))
+    _, out, _ = predict(model, video, "--json")
+    [sure] = [json.loads(line) for line in out.splitlines()]
+    assert sure["confidence"] < 1
+    _, out, _ = predict(model, video, "--json", "--min-confidence", "1")
+    assert json.loads(out) == sure | {"prediction": "unknown"}
+    _, out, _ = predict(model, video, "--min-confidence", "1")
+    shown = f"unknown {percent(sure['confidence']).strip()} {sure['prediction']} "
+    assert shown in " ".join(out.split())
+    _, out, _ = predict(model, video, "--json", "--min-confidence", f"{sure['confidence'] - 1e-6}")
+    assert json.loads(out) == sure
+
+    kept = tmp_path / "models"
+    shutil.copytree(model, kept)
+    path = next(kept.rglob("best_model.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"min_confidence": 1.0}))
+    words = ("--json", "--segments", "--annotate", "--format", "via", "csv", "boris")
+    code, out, _ = predict(kept, video, *words, "--output", tmp_path / "out")
+    found = json.loads(out)
+    assert code == 0 and found["prediction"] == "unknown"
+    [segment] = found["segments"]
+    assert segment["class"] == "unknown" and 0 < segment["confidence"] < 1
+    written = [file for file in map(Path, found["files"]) if file.suffix in (".csv", ".json")]
+    assert len(written) > 2 and all("unknown" in file.read_text() for file in written)
+    _, out, _ = predict(kept, video, "--json", "--min-confidence", "0")
+    assert json.loads(out) == sure
+    loaded = slowfast_dist.load(kept)
+    assert loaded.predict(video).label == "unknown"
+    assert {one.label for one in loaded.predict_segments(video)} == {"unknown"}
+
+
+def test_a_class_of_that_name_is_refused(root: Path, tmp_path: Path) -> None:
+    folder = write_model(tmp_path, ("unknown", "b"))
+    code, _, err = predict(folder, root, "--min-confidence", "0.5")
+    assert code == 2 and "--min-confidence 0.5: the model has a class 'unknown'" in err
+
+
 def test_each_unreadable_input_has_its_line_and_the_others_are_predicted(
     model: Path, root: Path, tmp_path: Path
 ) -> None:

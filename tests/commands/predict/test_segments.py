@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.predict.segments import (
     Segment,
+    SegmentedVideo,
     best_cut,
     find_segments,
     probabilities_at,
     window_seconds,
+    with_unknown,
 )
 from slowfast_dist.commands.predict.windows import WindowScores, score_windows
 from slowfast_dist.data.synthetic import MOTIONS, moving_disc
@@ -37,6 +39,19 @@ def test_a_video_of_one_class_is_one_segment():
     (found,) = find_segments(scores_of(sure(1, 1, 1, 1)), CLASSES, None)
     assert (found.start, found.end, found.label) == (0, 5, "b")
     assert found.probability == pytest.approx(0.9)
+
+
+def test_doubtful_segments_are_unknown_and_become_one() -> None:
+    segments = [Segment(0, 1, "a", 0.4), Segment(1, 4, "b", 0.2), Segment(4, 5, "a", 0.5)]
+    first, last = with_unknown(segments, 0.5)
+    assert (first.start, first.end, first.label) == (0, 4, "unknown")
+    assert first.probability == pytest.approx(0.25) and last == segments[2]
+    assert with_unknown(segments, 0.0) == segments
+    video = SegmentedVideo(scores_of(sure(0, 1, 2)), [first, last], CLASSES, 0.0)
+    moments = np.array([1.0, 1.5, 2.0])
+    assert video.curves(["a", "unknown"], moments).T.tolist() == [
+        pytest.approx([0.9, 0.475, 0.05]), pytest.approx([0.9, 0.475, 0.9])
+    ]  # fmt: skip
 
 
 def test_a_boundary_lies_where_the_windows_change_their_mind():

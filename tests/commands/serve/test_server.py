@@ -30,7 +30,8 @@ def test_a_video_gives_the_classes_of_predict_and_segments_from_its_start_to_its
 ) -> None:
     status, answer = server.predict(video.read_bytes())
     assert status == 200
-    assert set(answer) == {"top", "segments", "duration", "seconds", "notes"}
+    assert set(answer) == {"prediction", "top", "segments", "duration", "seconds", "notes"}
+    assert answer["prediction"] == answer["top"][0]["class"]
     predictor = open_predictor(run, "torch", "no")
     expected = predict_video(predictor, video, probe_video(video), 2, 1, 8)
     order = sorted(range(len(CLASSES)), key=lambda place: -expected[place])
