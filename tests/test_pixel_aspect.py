@@ -17,9 +17,7 @@ from PIL import Image
 import slowfast_dist
 from slowfast_dist.commands.predict.annotate import annotate
 from slowfast_dist.commands.predict.live import watch
-from slowfast_dist.commands.predict.segments import SegmentedVideo, find_segments
 from slowfast_dist.commands.predict.videos import predict_video
-from slowfast_dist.commands.predict.windows import score_windows
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.dataset import EvaluationClips, TrainingClips
@@ -27,6 +25,8 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.inference.predictor import Predictor
+from slowfast_dist.inference.segments import SegmentedVideo, find_segments
+from slowfast_dist.inference.windows import score_windows
 from slowfast_dist.report.thumbnails import thumbnail_size
 from slowfast_dist.system.child import Ended, Message
 from slowfast_dist.tracking.wandb_media import excerpt

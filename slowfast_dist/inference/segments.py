@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.predict.windows import WindowScores
+from slowfast_dist.inference.windows import WindowScores
 
 STEPS = 8
 """Moments from one window's centre to the next at which a segment may begin: with a stride of half
