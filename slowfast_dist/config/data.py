@@ -57,6 +57,14 @@ class DataConfig:
     short_segments: Literal["repeat", "context"] = "repeat"
     """What a clip of a segment shorter than it shows: repeat: the segment's frames, then its last
     one again, as of a short video; context: the frames around the segment, too."""
+    background: str | None = None
+    """Name of a class of its own for what lies between the segments of annotated videos; none: no
+    such class. As many clips as the median class has, drawn anew in each epoch. Rows of that name,
+    if the list has any, say where it is in their files, also in those without segments."""
+    background_share: fields.Share | None = None
+    """Share of all training clips that are background; none: as many as the median class."""
+    margin: fields.NotNegative = 0.5
+    """Seconds around each segment that are not background, as people place its ends no better."""
     short_side: tuple[int, int] = (256, 320)
     """Pixels of the short side before the crop, for resize short-side only.
     Training draws between the two, validation takes the smaller one."""

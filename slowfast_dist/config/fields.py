@@ -52,6 +52,7 @@ NotNegative = Annotated[float, Ge(0), Le(MOST_AMOUNT)]
 PositiveFloat = Annotated[float, Gt(0), Le(MOST_AMOUNT)]
 LearningRate = Annotated[float, Gt(0), Le(MOST_FLOAT32)]
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
+Share = Annotated[float, Interval(gt=0, lt=1)]
 ListLength = Annotated[int, Interval(ge=0, le=MOST)]
 
 ClipRate = Annotated[float | Literal["video"], Gt(0), Le(MOST_RATE)]

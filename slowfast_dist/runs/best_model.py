@@ -75,6 +75,7 @@ def describe_best(
         "model": describe(network),
         "classes": list(classes),
         "clip": describe_clips(data, evaluation),
+        "background": data.background,
     }
 
 
@@ -113,6 +114,8 @@ class BestModel:
     """Frames a second of the training videos, as `group_rates` has them; of older versions none."""
     weights_sha256: str | None = None
     """Of the file of its weights; None in what older versions wrote."""
+    background: str | None = None
+    """The class of what lies between segments (--data.background); None: there is no such class."""
 
     def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
         """The views of each video that are scored; None: as many as in the run's own validation.
@@ -307,12 +310,15 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     rates = [one["rate"] for one in facts.get("frame_rates", [])]
     if not all((number(rate) or 0) > 0 for rate in rates):
         raise ValueError(f"frame_rates are {rates!r}")
+    if (background := content.get("background")) is not None and background not in classes:
+        raise ValueError(f"background is {background!r}, none of the classes")
     precision = mapping(content.get("training")).get("mixed_precision")
     if (epoch := whole(content["epoch"])) is None:
         raise ValueError(f"epoch is {content['epoch']!r}")
     return BestModel(
         folder, tuple(classes), model, data, views, epoch, seconds,
         precision if precision in get_args(Precision) else None, pictures, tuple(rates),
+        background=background,
     )  # fmt: skip
 
 

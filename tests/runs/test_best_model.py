@@ -84,6 +84,18 @@ def test_the_description_has_the_sum_of_the_file(models: Path) -> None:
     ]  # fmt: skip
 
 
+def test_it_tells_the_class_of_what_lies_between_segments(models: Path) -> None:
+    path = models / "best_model.json"
+    facts = json.loads(path.read_text())
+    assert facts["background"] is None
+    for value, found in ({"background": "b"}, "b"), ({}, None):
+        path.write_text(json.dumps({k: v for k, v in facts.items() if k != "background"} | value))
+        assert read_best(models).background == found
+    path.write_text(json.dumps(facts | {"background": "c"}))
+    with pytest.raises(UserError, match="damaged .background is 'c', none of the classes"):
+        read_best(models)
+
+
 @pytest.mark.slow
 def test_a_reader_never_meets_a_mixture_while_epochs_are_written(models: Path) -> None:
     found = []
