@@ -272,7 +272,7 @@ def test_thumbnails_and_excerpts_are_for_people(wide: Path, tmp_path: Path) -> N
     info = probe_file(wide)
     assert thumbnail_size(info.shown_width, info.height) == (176, 99)
     reader = GuardedReader()
-    drawn = thumbnails._draw(reader, wide, info, np.array([0, 9]), ())
+    drawn = thumbnails.draw(reader, wide, info, np.array([0, 9]), ())
     for jpeg in drawn.pictures:
         drawing = Image.open(BytesIO(jpeg))
         assert drawing.size == (176, 99)

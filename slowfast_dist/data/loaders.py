@@ -38,6 +38,7 @@ from slowfast_dist.data.listing.split import (
     unscored,
 )
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.data.listing.whole_files import of_whole_files
 from slowfast_dist.data.locating import place_segments
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
@@ -172,13 +173,14 @@ class LabelledVideos:
 
 def find_labelled_videos(
     root: Path, flag: str, classes: Sequence[str], start: Path | None = None,
-    split: Side | Literal["all"] | None = None,
+    split: Side | Literal["all"] | None = None, whole_files: bool = False,
 ) -> LabelledVideos:  # fmt: skip
     """List and probe videos for a model of ``classes``, and leave out what cannot be read.
 
     ``split``: which rows of a CSV with a column split count; None: test where there are any, else
-    val, else all. A class may be missing, or have no readable video. Raises UserError, naming
-    ``flag``, for a class that the model does not know, and where no video can be read.
+    val, else all; ``whole_files``: without those of files that have other rows, too. A class may be
+    missing, or have no readable video. Raises UserError, naming ``flag``, for a class that the
+    model does not know, and where no video can be read.
     """
     listing = list_videos(root, flag, start=start, single_class=True, may_be_empty=True)
     if listing.sides is None and split is not None:
@@ -187,7 +189,8 @@ def find_labelled_videos(
         sides: tuple[Side, ...] = ("test", "val")
         split = split or next((side for side in sides if len(listing.rows_of(side))), "all")
     if split is not None and split != "all":
-        listing = of_side(listing, split, flag, root)
+        chosen = of_side(listing, split, flag, root)
+        listing = of_whole_files(chosen, listing, flag, root) if whole_files else chosen
     listing = labelled_as(listing, classes, flag, root)
     return replace(readable_videos(listing, root, flag), split=split)
 

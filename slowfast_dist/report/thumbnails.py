@@ -129,7 +129,7 @@ def thumbnails_of(
                 done[name] = Thumbnails((), LATE, stamps[name])
             else:
                 indices = _indices(run.settings, info, _span(root, name, info))
-                done[name] = _draw(reader, files[name], info, indices, stamps[name])
+                done[name] = draw(reader, files[name], info, indices, stamps[name])
     finally:
         reader.close()
     return done
@@ -192,13 +192,14 @@ def _indices(
     return clip[np.linspace(0, len(clip) - 1, FRAMES).astype(np.int64)]
 
 
-def _draw(
+def draw(
     reader: GuardedReader,
     path: Path,
     info: VideoInfo,
     indices: NDArray[np.int64],
-    stamp: tuple[int, ...],
+    stamp: tuple[int, ...] = (),
 ) -> Thumbnails:
+    """The frames ``indices`` (N,) of a video, rising, or why they cannot be read."""
     width, height = thumbnail_size(info.shown_width, info.height)
     # The whole frame as a square, which is all that a view can be, and then of its own shape.
     view = SpatialView(0, 0, info.height, info.width, max(width, height), flip=False)
