@@ -95,6 +95,7 @@ def over_time_context(
         "total": len(timed),
         "paint": paint,
         "labels": labels,
+        "columns": classes,
         "grid": grid(seconds, len(labels)) if len(labels) <= MOST_IN_GRID else [],
     }
 
