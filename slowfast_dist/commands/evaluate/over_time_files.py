@@ -53,7 +53,7 @@ def write_over_time(
             "confusion_seconds": scores.seconds.round(3).tolist(),
         })  # fmt: skip
         _write_segments(output / "segments.csv", timed, best.classes, command.csv_safe)
-        notes = _notes(content, opened, timed)
+        notes = _notes(content, opened)
         title = f"{opened.name}: scores over time"
         page = render("over_time.html", over_time_context(
             title, timed, scores, content, best.classes, background, videos, notes
@@ -120,9 +120,7 @@ def _write_segments(
                     writer.writerow([text(one.file), kind, text(label), start, end, sure])
 
 
-def _notes(
-    content: Mapping[str, Any], opened: Opened, timed: Sequence[TimedFile]
-) -> list[str]:
+def _notes(content: Mapping[str, Any], opened: Opened) -> list[str]:
     """What a reader of the scores should know, a line each."""
     notes, unlabelled = [], content["unlabelled_seconds"]
     share = f"{unlabelled:.1f} of {content['seconds']:.1f} s"
