@@ -87,6 +87,11 @@ def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, Labelle
         path = Path(os.path.abspath(data))  # "." has no name
         name = path.stem if path.is_file() else path.name
         start = start_of_paths(data, command.videos)
+        require(
+            not whole or best.background is None or data.name != "split.csv", "data", data,
+            "split.csv of a run has clips of the background as they were drawn, not all that is "
+            "known of its files: leave --data out, or give the list that was trained on",
+        )  # fmt: skip
         found = find_labelled_videos(data, "data", best.classes, start, command.split, whole)
         return data, name, found
     for flag, value in (("videos", command.videos), ("split", command.split)):
