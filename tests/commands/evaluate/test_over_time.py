@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,7 @@ def test_a_background_is_a_class_of_frames_and_no_event(
     model: Path, listed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "models"
-    run.mkdir()
-    for file in model.iterdir():
-        (run / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(model, run)
     facts = json.loads((run / DESCRIPTION).read_text())
     (run / DESCRIPTION).write_text(json.dumps(facts | {"background": "moves right"}))
     plain = "path,label,start,end\na.mp4,moves left,0.5,1.5\n"
@@ -198,3 +197,26 @@ def test_flags_of_the_other_kind_are_refused(
 def test_an_evaluation_of_the_other_kind_is_kept(scored: Path, model: Path, listed: Path) -> None:
     with pytest.raises(UserError, match="holds an evaluation with --segments, which is kept"):
         run_evaluation(model, EvaluateCommand(listed, scored, "no", num_workers=0))
+
+
+def test_the_runs_own_files_have_the_truth_of_its_list(
+    model: Path, listed: Path, tmp_path: Path
+) -> None:
+    """Not of split.csv, which has the background's clips as they were drawn."""
+    run = tmp_path / "run"
+    shutil.copytree(model, run / "models")
+    facts = json.loads((model / DESCRIPTION).read_text())
+    (run / "models" / DESCRIPTION).write_text(json.dumps(facts | {"background": "moves right"}))
+    (run / "config.yaml").write_text(f"data:\n  root: {listed.parent / 'own.csv'}\n")
+    rows = "path,label,start,end\na.mp4,moves left,0.5,1.5\nb.mp4,moves left,1,2\n"
+    (listed.parent / "own.csv").write_text(rows)
+    (run / "split.csv").write_text(
+        "path,class,split,group,start,end,subject\n"
+        "a.mp4,moves left,val,a.mp4,0.5,1.5,\na.mp4,moves right,val,a.mp4,2.0,2.5,\n"
+        "b.mp4,moves left,train,b.mp4,1,2,\n"
+    )
+    metrics = evaluate(run, None, tmp_path / "out", resamples=0)
+    assert metrics["files"] == 1 and metrics["labelled_seconds"] == pytest.approx(4)
+    assert [one[0] for one in segments_of(tmp_path / "out", "truth")] == ["a.mp4"]
+    with pytest.raises(UserError, match=r"split\.csv of a run has clips of the background"):
+        evaluate(run, run / "split.csv", tmp_path / "other")
