@@ -84,8 +84,8 @@ def own_validation(
         # The truth is what the list says: split.csv has the background's clips as they were drawn.
         start, files = data_root(text, run, settings), {row.path for row in rows}
         listing = list_videos(place, "data", start=start, single_class=True)
-        chosen = [row for row, name in enumerate(listing.videos.names) if name in files]
-        return table, labelled_as(listing.select(chosen), classes, "data", place)
+        taken = [row for row, name in enumerate(listing.videos.names) if name in files]
+        return table, labelled_as(listing.select(taken), classes, "data", place)
     if not rows:
         raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
     videos = VideoTable(
