@@ -23,11 +23,11 @@ from slowfast_dist.cli.flags import Setting, apply
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.cli.presets import preset_path
 from slowfast_dist.commands.predict.output import top
-from slowfast_dist.commands.predict.segments import Segment
 from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config, config_dict
 from slowfast_dist.distributed.environment import adopt_ranks
+from slowfast_dist.inference.segments import Segment
 from slowfast_dist.runs.history import read_history
 from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.system import signals

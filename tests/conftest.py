@@ -2,11 +2,12 @@
 
 import os
 import runpy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from tests.helpers.browser import chromium
@@ -45,6 +46,13 @@ def decord() -> None:
     """For tests that ask Decord for frames: it has wheels for x86_64 on Linux and Windows alone."""
     if find_spec("decord") is None:
         pytest.skip("there is no Decord for this machine")
+
+
+@pytest.fixture
+def new_children() -> Callable[[], list[psutil.Process]]:
+    """The processes that the test started and that still run; those of other files run besides."""
+    before = psutil.Process().children()
+    return lambda: [child for child in psutil.Process().children() if child not in before]
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,7 @@ from PIL import Image
 import slowfast_dist
 from slowfast_dist.commands.predict.annotate import annotate
 from slowfast_dist.commands.predict.live import watch
-from slowfast_dist.commands.predict.segments import SegmentedVideo, find_segments
 from slowfast_dist.commands.predict.videos import predict_video
-from slowfast_dist.commands.predict.windows import score_windows
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.dataset import EvaluationClips, TrainingClips
@@ -27,6 +25,8 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.inference.predictor import Predictor
+from slowfast_dist.inference.segments import SegmentedVideo, find_segments
+from slowfast_dist.inference.windows import score_windows
 from slowfast_dist.report.thumbnails import thumbnail_size
 from slowfast_dist.system.child import Ended, Message
 from slowfast_dist.tracking.wandb_media import excerpt
@@ -268,13 +268,11 @@ def test_an_annotated_copy_has_square_pixels(wide: Path, tmp_path: Path) -> None
 
 def test_thumbnails_and_excerpts_are_for_people(wide: Path, tmp_path: Path) -> None:
     from slowfast_dist.report import thumbnails
-    from slowfast_dist.video.views import Region
 
     info = probe_file(wide)
     assert thumbnail_size(info.shown_width, info.height) == (176, 99)
     reader = GuardedReader()
-    whole = Region(0, 0, info.height, info.width)
-    drawn = thumbnails._draw(reader, wide, info, np.array([0, 9]), (), whole)
+    drawn = thumbnails.draw(reader, wide, info, np.array([0, 9]))
     for jpeg in drawn.pictures:
         drawing = Image.open(BytesIO(jpeg))
         assert drawing.size == (176, 99)

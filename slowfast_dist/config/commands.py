@@ -95,6 +95,16 @@ class EvaluateCommand:
     ] = None
     split: Literal["train", "val", "test", "all"] | None = None
     """Which rows are scored of a CSV with a column split; none: test where it has any, else val."""
+    segments: bool = False
+    """Slide a window over whole files and score what is found when against the list's segments:
+    frames, events, their ends, and a page of timelines. Files with rows of several splits are left
+    out."""
+    window: fields.PositiveFloat | None = None
+    """As --window of predict, with --segments."""
+    stride: fields.PositiveFloat | None = None
+    """As --stride of predict, with --segments."""
+    smoothing: fields.NotNegative | None = None
+    """As --smoothing of predict, with --segments."""
     num_workers: fields.LoaderWorkers = "auto"
     """Decoding processes of each scoring process; 0: none.
     auto: the CPUs shared out, at most 8."""

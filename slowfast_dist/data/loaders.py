@@ -47,6 +47,7 @@ from slowfast_dist.data.listing.split import (
     unscored,
 )
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.data.listing.whole_files import of_whole_files
 from slowfast_dist.data.locating import place_segments
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
@@ -259,6 +260,7 @@ def find_labelled_videos(
     root: Path, flag: str, classes: Sequence[str], start: Path | None = None,
     split: Side | Literal["all"] | None = None, several: bool = False,
     data: DataConfig | None = None, drawn: ScoredBackground | None = None,
+    whole_files: bool = False,
 ) -> LabelledVideos:  # fmt: skip
     """List and probe videos for a model of ``classes``, and leave out what cannot be read.
     ``data`` (None: the defaults) cuts its clips.
@@ -266,8 +268,8 @@ def find_labelled_videos(
     ``split``: which rows of a CSV with a column split count; None: test where there are any, else
     val, else all. ``several``: whether a video may have several labels. A class may be missing, or
     have no readable video. ``drawn``: what a model with a background takes of the gaps between
-    segments. Raises UserError, naming ``flag``, for a class that the model does not know, and where
-    no video can be read.
+    segments; ``whole_files``: without those of files that have other rows, too. Raises UserError,
+    naming ``flag``, for a class that the model does not know, and where no video can be read.
     """
     listing = list_videos(
         root, flag, start=start, single_class=True, may_be_empty=True, several=several,
@@ -279,7 +281,8 @@ def find_labelled_videos(
         sides: tuple[Side, ...] = ("test", "val")
         split = split or next((side for side in sides if len(listing.rows_of(side))), "all")
     if split is not None and split != "all":
-        listing = of_side(listing, split, flag, root)
+        chosen = of_side(listing, split, flag, root)
+        listing = of_whole_files(chosen, listing, flag, root) if whole_files else chosen
     listing = labelled_as(listing, classes, flag, root)
     return replace(readable_videos(listing, root, flag, data, drawn), split=split)
 
@@ -290,7 +293,7 @@ def readable_videos(
 ) -> LabelledVideos:  # fmt: skip
     """The same for videos that are listed already, of which it says what is to be known of the
     list; ``root``, of ``flag``, is what named them."""
-    data = replace(data or DataConfig(), background=None if drawn is None else drawn.name)
+    data = data or DataConfig()
     listing = listing.left_out_to(f"{LEFT_OUT} in the output")
     listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}", data)
     log_remarks(listing.remarks)

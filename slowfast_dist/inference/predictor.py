@@ -81,17 +81,19 @@ def open_predictor(
     """
     if backend == "torch":
         best, network = load_best(run)
-        return Predictor(best, _torch_network(network, mixed_precision))
+        accelerator = make_accelerator(mixed_precision, 120.0)
+        return predictor_of(best, network, accelerator.device, accelerator.mixed_precision)
     best = read_best(run)
     return Predictor(best, load_exported(best, backend))
 
 
-def _torch_network(loaded: SlowFast, mixed_precision: str) -> Network:
-    accelerator = make_accelerator(mixed_precision, 120.0)
-    device = accelerator.device
+def predictor_of(
+    best: BestModel, loaded: SlowFast, device: torch.device, mixed_precision: str
+) -> Predictor:
+    """Of a network with its weights, in the precision no, bf16 or fp16."""
     # Not the Accelerator's autocast, which computes as the newest one of the process does: a
     # training in another precision may come between two predictions.
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision)
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision)
     autocast = partial(torch.autocast, device.type, kind, enabled=kind is not None)
     plain = loaded.to(device)
     plain.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -103,4 +105,4 @@ def _torch_network(loaded: SlowFast, mixed_precision: str) -> Network:
             frames = torch.from_numpy(clips).to(device).permute(0, 1, 4, 2, 3)
             return network(frames).float().cpu().numpy()
 
-    return logits
+    return Predictor(best, logits)

@@ -136,7 +136,7 @@ def thumbnails_of(
             else:
                 indices = _indices(run.settings, info, _span(root, name, info))
                 region = _region(root, name, info, run.settings)
-                done[name] = _draw(reader, files[name], info, indices, stamps[name], region)
+                done[name] = draw(reader, files[name], info, indices, stamps[name], region)
     finally:
         reader.close()
     return done
@@ -215,14 +215,17 @@ def _indices(
     return clip[np.linspace(0, len(clip) - 1, FRAMES).astype(np.int64)]
 
 
-def _draw(
+def draw(
     reader: GuardedReader,
     path: Path,
     info: VideoInfo,
     indices: NDArray[np.int64],
-    stamp: tuple[int, ...],
-    region: Region,
+    stamp: tuple[int, ...] = (),
+    region: Region | None = None,
 ) -> Thumbnails:
+    """The frames ``indices`` (N,) of a video, rising, or what of them is in ``region``; or why they
+    cannot be read."""
+    region = region or Region(0, 0, info.height, info.width)
     shown_width = max(1, round(region.width * info.pixel_aspect))
     width, height = thumbnail_size(shown_width, region.height)
     # The whole region as a square, which is all that a view can be, and then of its own shape.

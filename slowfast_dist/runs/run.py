@@ -56,7 +56,8 @@ class Split:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation-NAME/metrics.json; None for what it does not tell."""
+    """An evaluation-NAME/metrics.json; None for what it does not tell. ``videos``: or whole files,
+    where ``over_time`` says so: an evaluation with --segments."""
 
     name: str
     epoch: int | None
@@ -65,6 +66,7 @@ class Evaluation:
     views: str
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
+    over_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -267,14 +269,16 @@ def _evaluations(folder: Path) -> list[Evaluation]:
 def _evaluation(name: str, content: dict[str, Any]) -> Evaluation:
     views = whole(content.get("temporal_views")), whole(content.get("spatial_crops"))
     numbers = {key: number(value) for key, value in content.items()}
+    over_time = content.get("segments") is True
     return Evaluation(
         name,
         whole(content.get("epoch")),
-        whole(content.get("videos")),
+        whole(content.get("files" if over_time else "videos")),
         whole(content.get("unreadable")) or 0,
         f"{views[0]} × {views[1]}" if None not in views else "",
         {key: value for key, value in numbers.items() if value is not None},
         _intervals(content.get("intervals")),
+        over_time,
     )
 
 

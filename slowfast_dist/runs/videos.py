@@ -16,6 +16,7 @@ from slowfast_dist.data.listing.label_sets import LabelSets
 from slowfast_dist.data.listing.manifest import Listing, labelled_as, list_videos, of_side
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.data.listing.whole_files import of_whole_files
 from slowfast_dist.runs.run import SplitRow, read_split_names, read_split_rows
 from slowfast_dist.runs.settings import given, read_settings
 from slowfast_dist.system.log import logger
@@ -36,10 +37,11 @@ class NoVideosError(UserError):
 
 
 def own_validation(
-    models: Path, classes: Sequence[str], several: bool = False
+    models: Path, classes: Sequence[str], several: bool = False, whole_files: bool = False
 ) -> tuple[Path, Listing]:
     """What names the validation videos of the run of ``models``, and the videos themselves, with
-    labels of its ``classes``, ``several`` each or one.
+    labels of its ``classes``, ``several`` each or one; ``whole_files``: without parts of files that
+    were trained on, too.
 
     They are those of its split.csv, or of its --data.val-dir. Raises NoVideosError, which asks for
     --data, where models/ lies alone, or the videos are not where they were.
@@ -64,18 +66,38 @@ def own_validation(
         listing = list_videos(
             place, "data", start=start, single_class=True, may_be_empty=True, several=several
         )
-        listing = of_side(listing, "val", "data", place)
+        chosen = of_side(listing, "val", "data", place)
+        listing = of_whole_files(chosen, listing, "data", place) if whole_files else chosen
         names = list(listing.videos.names)
         inside = _inside(listing.videos.root, names, place, place)
         listing = listing.select(inside)
         return place, labelled_as(listing, classes, "data", place)
+    listed = read_split_rows(table)
+    other = {row.path for row in listed if row.side != "val"} if whole_files else set[str]()
     rows = [
         row
-        for row in read_split_rows(table)
+        for row in listed
         if row.side == "val" and row.several == several and set(row.labels) <= set(classes)
     ]
+    if mixed := {row.path for row in rows if row.path in other}:
+        rows = [row for row in rows if row.path not in mixed]
+        if not rows:
+            raise UserError(
+                f"{table}: all {len(mixed)} files of the validation have rows of the training, "
+                "too, and --segments scores whole files: give others in --data"
+            )
+        logger.warning(
+            f"{table}: {len(mixed)} files are left out, as they have rows of the training, too: "
+            "--segments scores whole files"
+        )
     root = data_root(text, run, settings)
     rows = [rows[row] for row in _inside(root, [row.path for row in rows], table, place)]
+    if whole_files and rows and place.suffix.lower() in SUFFIXES and not place.is_dir():
+        # The truth is what the list says: split.csv has the background's clips as they were drawn.
+        start, files = data_root(text, run, settings), {row.path for row in rows}
+        listing = list_videos(place, "data", start=start, single_class=True)
+        taken = [row for row, name in enumerate(listing.videos.names) if name in files]
+        return table, labelled_as(listing.select(taken), classes, "data", place)
     if not rows:
         raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
     numbers = {name: place for place, name in enumerate(classes)}

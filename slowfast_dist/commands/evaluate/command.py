@@ -1,55 +1,41 @@
 """The command ``evaluate``: a run's best model on any labelled videos, each scored once."""
 
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from itertools import chain, count
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate import Accelerator
 
 from slowfast_dist.annotations.importing.writing import LEFT_OUT, write_left_out
-from slowfast_dist.config.checks import require
+from slowfast_dist.commands.evaluate.opening import open_evaluation, refuse_unused
+from slowfast_dist.commands.evaluate.output import as_json, make_output, write_metrics
+from slowfast_dist.commands.evaluate.over_time import run_over_time
 from slowfast_dist.config.commands import EvaluateCommand
-from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.config.training import DistributedConfig
+from slowfast_dist.config.errors import RunError
 from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
-from slowfast_dist.data.listing.background import ScoredBackground
-from slowfast_dist.data.loaders import (
-    LabelledVideos,
-    find_labelled_videos,
-    make_evaluation_loader,
-    readable_videos,
-)
+from slowfast_dist.data.loaders import LabelledVideos, make_evaluation_loader
 from slowfast_dist.data.workers import (
     end_workers,
     plan_workers,
     prepare_workers,
     require_shared_memory,
 )
-from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
-from slowfast_dist.distributed.collectives import run_on_main, share_weights
+from slowfast_dist.distributed.accelerator import local_processes
+from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
 from slowfast_dist.metrics.scores import ALL_CLASSES, MACRO_CLASSES, top_k_accuracies
 from slowfast_dist.metrics.summary import Predictions, summarise
 from slowfast_dist.metrics.unknown import choose_min_confidence, unknown_facts, unknown_line
-from slowfast_dist.model.slowfast import SlowFast, rebuild
-from slowfast_dist.runs.best_model import BestModel, load_best
-from slowfast_dist.runs.folder import RunFolder, write_unreadable
-from slowfast_dist.runs.metrics_file import plain
+from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.runs.folder import write_unreadable
 from slowfast_dist.runs.predictions import write_predictions
-from slowfast_dist.runs.reading import mapping, read_json
-from slowfast_dist.runs.videos import own_image_rate, own_validation, start_of_paths, trained_on
-from slowfast_dist.system.files import atomic_write, reason_of
+from slowfast_dist.runs.videos import trained_on
+from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import FORMULA
 from slowfast_dist.tracking.console import print_scores
 from slowfast_dist.training.evaluation import Scores, evaluate
-from slowfast_dist.video.reader import decoder_reasons
 
 
 @faults_as_run_errors()
@@ -59,19 +45,18 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     Collective: every process calls it with the same arguments. Raises UserError for mistakes of
     the user's and RunError for what ends it from outside.
     """
+    if command.segments:
+        return run_over_time(run, command)
+    refuse_unused(
+        command, ("window", "stride", "smoothing"), "goes with --segments: add it, or leave it out"
+    )
     prepare_workers(command.num_workers)  # first: before other threads start
-    timeout = DistributedConfig().timeout
-    accelerator = make_accelerator(command.mixed_precision, timeout, shared_folder=run)
-    best, network = _load(run, accelerator)
+    opened = open_evaluation(run, command)
+    accelerator, best, found = opened.accelerator, opened.best, opened.found
+    data, name = opened.data, opened.name
+    if command.unknown_recall is not None:
+        best.require_one_label("--unknown-recall")
     views = best.views(command.temporal_views, command.spatial_crops)
-    data, name, found = run_on_main(accelerator, lambda: _find(best, command))
-    for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
-        logger.info(line)
-    for line in best.picture_notes(found.videos.pictures()):
-        logger.warning(line)
-    files = found.videos.per_file()
-    for line in best.rate_notes(files.rates(), files.names.__getitem__):
-        logger.warning(line)
     asked: dict[str, Any] = {
         "temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops,
     }  # fmt: skip
@@ -91,7 +76,7 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         pin=accelerator.device.type == "cuda",
     )  # fmt: skip
     try:
-        scores = evaluate("evaluation", network, loader, accelerator)
+        scores = evaluate("evaluation", opened.network, loader, accelerator)
     finally:
         end_workers(loader)
     if scores is None:
@@ -114,46 +99,6 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     return content
 
 
-def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, LabelledVideos]:
-    """What names the videos, what they are called, and those that can be read."""
-    rate = command.image_fps or own_image_rate(best.folder)
-    clips = replace(best.data, image_fps=rate)
-    drawn = None
-    if best.background is not None:
-        seconds = best.video_seconds or 0.0
-        drawn = ScoredBackground(best.background, best.data, seconds, best.seed)
-    if (data := command.data) is not None:
-        path = Path(os.path.abspath(data))  # "." has no name
-        name = path.stem if path.is_file() else path.name
-        start = start_of_paths(data, command.videos)
-        several = best.task.several
-        found = find_labelled_videos(
-            data, "data", best.classes, start, command.split, several, clips, drawn
-        )
-        return data, name, found
-    for flag, value in (("videos", command.videos), ("split", command.split)):
-        require(value is None, flag, value, "is for a CSV in --data: give that too")
-    place, listing = own_validation(best.folder, best.classes, best.task.several)
-    return place, "val", readable_videos(listing, place, "data", clips, drawn)
-
-
-def _load(run: Path, accelerator: Accelerator) -> tuple[BestModel, SlowFast]:
-    """The best model as the main process read it: a run may be writing a new one."""
-    loaded: list[SlowFast] = []
-
-    def read() -> BestModel:
-        best, network = load_best(run)
-        loaded.append(network)
-        return best
-
-    best = run_on_main(accelerator, read)
-    network = loaded[0] if loaded else rebuild(best.model)
-    network.to(accelerator.device)
-    share_weights(accelerator, network)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return best, network
-
-
 def _write(
     output: Path, best: BestModel, found: LabelledVideos, scores: Scores,
     command: EvaluateCommand, name: str, facts: dict[str, Any],
@@ -166,7 +111,7 @@ def _write(
     task = best.task
     predictions = Predictions.from_logits(names, scores.labels, scores.logits, best.classes, task)
     summary = summarise(predictions, command.hardest, command.resamples)
-    content = _plain({
+    content = as_json({
         **scores.metrics(task), "unreadable": len(unreadable), **facts,
         "intervals": summary.intervals,
         "per_class": task.per_class(scores.logits, scores.labels, best.classes),
@@ -178,7 +123,7 @@ def _write(
         "hardest": [asdict(one) for one in summary.hardest],
     })  # fmt: skip
     if len(scored) and (least := _min_confidence(best, scores, command)):
-        content["unknown"] = _plain(unknown_facts(scores.labels, scores.logits, least))
+        content["unknown"] = as_json(unknown_facts(scores.labels, scores.logits, least))
     listed = output / "unreadable_videos.csv"
     try:
         if unreadable:
@@ -192,10 +137,7 @@ def _write(
             output / "predictions.csv", list(scored.names), scores.labels, scores.logits,
             best.classes, scored.extra(), command.csv_safe, task,
         )  # fmt: skip
-        with atomic_write(output / "metrics.json") as file:
-            # Bytes of --data that are no UTF-8 become JSON's escapes, which read back as they were.
-            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-            file.write(text.encode("utf-8", "backslashreplace"))
+        write_metrics(output, content)
     except OSError as error:
         raise RunError(f"cannot write the evaluation to {output}: {reason_of(error)}") from error
     print_scores(name, content)
@@ -219,13 +161,6 @@ def _min_confidence(best: BestModel, scores: Scores, command: EvaluateCommand) -
     if command.unknown_recall is None:
         return best.min_confidence
     return choose_min_confidence(scores.labels, scores.logits, command.unknown_recall)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON can hold it; NaN and infinity, which a model that diverged may give, become null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else plain(value)
 
 
 def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCommand) -> None:
@@ -262,74 +197,3 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
     useless = [f"top-{k}" for k in sorted(set(command.top_k)) if k >= classes]
     if useless:
         print(f"  {', '.join(useless)} left out: there are {classes} classes")
-
-
-WRITTEN = {
-    "predictions.csv": (b"path,label,prediction,", b"path,labels,predictions,"),
-    "unreadable_videos.csv": (b"path,reason,where",),
-    LEFT_OUT: (b"what,file,where",),
-}
-"""How the lists of an evaluation begin."""
-
-
-def make_output(
-    models: Path, data: Path, name: str, output: Path | None, views: Mapping[str, Any]
-) -> Path:
-    """The folder for the results on ``data``, made if need be.
-
-    Unless it is given: evaluation-NAME in the run's folder, or in ``models`` where that lies alone;
-    evaluation-NAME-2 and so on where an evaluation of other data or ``views`` has that name.
-    Raises UserError for a folder that cannot be made, and for one that holds an evaluation of other
-    data or files that nothing here wrote.
-    """
-    asked = os.path.abspath(data)
-    if output is None:
-        run = Path(os.path.normpath(models / ".."))
-        place = (run if RunFolder(run).holds_run() else models) / f"evaluation-{name}"
-        wanted = {"data": asked, **views}.items()
-        later = (place.with_name(f"{place.name}-{number}") for number in count(2))
-        # The first of these that holds no evaluation, or one of the same.
-        output = next(
-            folder
-            for folder in chain([place], later)
-            if not (facts := _evaluation(folder / "metrics.json")) or wanted <= facts.items()
-        )
-    elif RunFolder(output).holds_run():
-        raise UserError(f"--output {output} holds a run, whose files are kept: give a new folder")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        foreign = _foreign(output)
-    except OSError as error:
-        raise UserError(
-            f"--output {output}: cannot create it ({error.strerror}): give another folder"
-        ) from None
-    if foreign:
-        raise UserError(
-            f"--output {output}: holds a {foreign} that no evaluation wrote, which is kept: give "
-            "another folder"
-        )
-    if (other := _evaluation(output / "metrics.json").get("data", asked)) != asked:
-        raise UserError(
-            f"--output {output}: holds the evaluation of {other}, which is kept: give another"
-        )
-    return output
-
-
-def _evaluation(path: Path) -> dict[str, Any]:
-    """The metrics.json of an evaluation; nothing where it is none, or cannot be read."""
-    content = mapping(read_json(path))
-    return content if {"data", "accuracy"} <= content.keys() else {}
-
-
-def _foreign(folder: Path) -> str | None:
-    """The file in ``folder`` that an evaluation would replace, and none wrote. Raises OSError."""
-    metrics = folder / "metrics.json"
-    if metrics.exists() and not _evaluation(metrics):
-        return metrics.name
-    for name, begin in WRITTEN.items():
-        path = folder / name
-        if path.exists():
-            with open(path, "rb") as file:
-                if not file.read(max(map(len, begin))).startswith(begin):
-                    return name
-    return None

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.predict.windows import UNIFORM_SECONDS
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import (
     TimedClips,
@@ -18,6 +17,7 @@ from slowfast_dist.data.clips import (
     nearest,
     uniform_indices,
 )
+from slowfast_dist.inference.windows import UNIFORM_SECONDS
 from slowfast_dist.system.child import Ended, Message
 from slowfast_dist.video.reader import Frames
 

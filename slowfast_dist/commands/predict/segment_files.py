@@ -16,11 +16,11 @@ from tqdm import tqdm
 from slowfast_dist.annotations.formats.writers import WRITERS
 from slowfast_dist.annotations.formats.writing import Found, VideoSegments
 from slowfast_dist.commands.predict.annotate import annotate
-from slowfast_dist.commands.predict.segments import SegmentedVideo, find_segments, with_unknown
 from slowfast_dist.commands.predict.timeline import draw_timeline
-from slowfast_dist.commands.predict.windows import score_windows
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.inference.segments import SegmentedVideo, find_segments, with_unknown
+from slowfast_dist.inference.windows import score_windows
 from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.progress import LINE_SECONDS, is_terminal
 from slowfast_dist.system.text import for_spreadsheets

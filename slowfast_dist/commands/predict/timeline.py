@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from slowfast_dist.commands.predict.segments import Segment, SegmentedVideo
 from slowfast_dist.commands.predict.text_drawing import (
     draw_text,
     ellipsized,
@@ -15,6 +14,7 @@ from slowfast_dist.commands.predict.text_drawing import (
     printable,
     text_width,
 )
+from slowfast_dist.inference.segments import Segment, SegmentedVideo
 from slowfast_dist.system.files import atomic_write
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")

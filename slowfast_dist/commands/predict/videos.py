@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.commands.predict.inputs import Input
-from slowfast_dist.commands.predict.segments import Segment, find_segments, with_unknown
-from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_windows
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.clips import clip_indices, view_positions
@@ -25,6 +23,8 @@ from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.workers import WorkerPlan, end_workers, plan_workers
 from slowfast_dist.inference.predictor import Predictor
+from slowfast_dist.inference.segments import Segment, find_segments, with_unknown
+from slowfast_dist.inference.windows import NOT_A_NUMBER, Stopped, score_windows
 from slowfast_dist.runs.videos import own_image_rate
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.log import logger

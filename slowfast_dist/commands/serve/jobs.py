@@ -18,10 +18,10 @@ from slowfast_dist.commands.predict.videos import (
     predict_video,
     probe_video,
 )
-from slowfast_dist.commands.predict.windows import Stopped
 from slowfast_dist.commands.serve.upload import Upload
 from slowfast_dist.config.errors import WorkerError
 from slowfast_dist.inference.predictor import Predictor
+from slowfast_dist.inference.windows import Stopped
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.video.container import DecodeError

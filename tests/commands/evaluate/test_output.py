@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.commands.evaluate.command import make_output
+from slowfast_dist.commands.evaluate.output import make_output
 from slowfast_dist.config.errors import UserError
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from slowfast_dist.commands.predict.segments import Segment, SegmentedVideo, find_segments
 from slowfast_dist.commands.predict.timeline import COLOURS, LEFT, MARGIN, WIDTH, draw_timeline
-from slowfast_dist.commands.predict.windows import WindowScores
+from slowfast_dist.inference.segments import Segment, SegmentedVideo, find_segments
+from slowfast_dist.inference.windows import WindowScores
 
 
 def made(count: int, duration: float, windows: int) -> tuple[WindowScores, list[str]]:

@@ -16,14 +16,12 @@ import torch
 from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.commands.predict import videos
 from slowfast_dist.commands.predict.inputs import Input
-from slowfast_dist.commands.predict.segments import find_segments
 from slowfast_dist.commands.predict.videos import (
     predict_segments,
     predict_video,
     predict_videos,
     probe_video,
 )
-from slowfast_dist.commands.predict.windows import NOT_A_NUMBER, Stopped, score_windows
 from slowfast_dist.config.commands import EvaluateCommand, Predict
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing as probe_all
@@ -31,6 +29,8 @@ from slowfast_dist.data.clips import dense_indices
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.workers import START_METHOD
 from slowfast_dist.inference.predictor import Predictor, open_predictor
+from slowfast_dist.inference.segments import find_segments
+from slowfast_dist.inference.windows import NOT_A_NUMBER, Stopped, score_windows
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.video import guarded_reader as guard
 from slowfast_dist.video.container import DecodeError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.predict.segments import (
+from slowfast_dist.data.synthetic import MOTIONS, moving_disc
+from slowfast_dist.inference.segments import (
     Segment,
     SegmentedVideo,
     best_cut,
@@ -17,8 +18,7 @@ from slowfast_dist.commands.predict.segments import (
     window_seconds,
     with_unknown,
 )
-from slowfast_dist.commands.predict.windows import WindowScores, score_windows
-from slowfast_dist.data.synthetic import MOTIONS, moving_disc
+from slowfast_dist.inference.windows import WindowScores, score_windows
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.writer import write_video
 from tests.helpers.predictors import UNIFORM, predictor

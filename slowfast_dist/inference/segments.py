@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.predict.windows import WindowScores
+from slowfast_dist.inference.windows import WindowScores
 from slowfast_dist.metrics.unknown import UNKNOWN, label_of
 
 STEPS = 8

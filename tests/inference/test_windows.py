@@ -15,14 +15,14 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.predict.windows import (
+from slowfast_dist.config.training import EvaluationConfig
+from slowfast_dist.data.clips import clip_indices
+from slowfast_dist.inference.windows import (
     Stopped,
     default_window,
     plan_windows,
     score_windows,
 )
-from slowfast_dist.config.training import EvaluationConfig
-from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.system.child import CRASHES, HANGS
 from slowfast_dist.system.memory import memory_now, peak_growth

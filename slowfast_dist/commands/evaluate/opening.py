@@ -1,0 +1,108 @@
+"""What every evaluation begins with: the flags that it takes, the model, the videos to score."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from slowfast_dist.config.checks import require
+from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import DistributedConfig
+from slowfast_dist.data.listing.background import ScoredBackground
+from slowfast_dist.data.loaders import LabelledVideos, find_labelled_videos, readable_videos
+from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.distributed.collectives import run_on_main, share_weights
+from slowfast_dist.model.slowfast import SlowFast, rebuild
+from slowfast_dist.runs.best_model import BestModel, load_best
+from slowfast_dist.runs.videos import own_image_rate, own_validation, start_of_paths
+from slowfast_dist.system.log import logger
+from slowfast_dist.video.reader import decoder_reasons
+
+
+@dataclass(frozen=True)
+class Opened:
+    """``network``: with the best weights, the same on every process, on the accelerator's device;
+    ``data``: what names the videos ``found``; ``name``: what they are called."""
+
+    accelerator: Accelerator
+    best: BestModel
+    network: SlowFast
+    data: Path
+    name: str
+    found: LabelledVideos
+
+
+def open_evaluation(run: Path, command: EvaluateCommand) -> Opened:
+    """Collective. Says what is to be known of the videos. Raises UserError for what cannot be
+    scored."""
+    timeout = DistributedConfig().timeout
+    accelerator = make_accelerator(command.mixed_precision, timeout, shared_folder=run)
+    best, network = _load(run, accelerator)
+    best.views(command.temporal_views, command.spatial_crops)  # refused before anything is read
+    data, name, found = run_on_main(accelerator, lambda: _find(best, command))
+    for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
+        logger.info(line)
+    for line in best.picture_notes(found.videos.pictures()):
+        logger.warning(line)
+    files = found.videos.per_file()
+    for line in best.rate_notes(files.rates(), files.names.__getitem__):
+        logger.warning(line)
+    return Opened(accelerator, best, network, data, name, found)
+
+
+def refuse_unused(command: EvaluateCommand, names: Iterable[str], reason: str) -> None:
+    """Raise UserError where one of these flags was given another value than it has anyway."""
+    usual = EvaluateCommand()
+    for name in names:
+        value = getattr(command, name)
+        if value != getattr(usual, name):
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise UserError(f"--{name.replace('_', '-')} {shown}: {reason}")
+
+
+def _load(run: Path, accelerator: Accelerator) -> tuple[BestModel, SlowFast]:
+    """The best model as the main process read it: a run may be writing a new one."""
+    loaded: list[SlowFast] = []
+
+    def read() -> BestModel:
+        best, network = load_best(run)
+        loaded.append(network)
+        return best
+
+    best = run_on_main(accelerator, read)
+    network = loaded[0] if loaded else rebuild(best.model)
+    network.to(accelerator.device)
+    share_weights(accelerator, network)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return best, network
+
+
+def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, LabelledVideos]:
+    """What names the videos, what they are called, and those that can be read."""
+    whole, several = command.segments, best.task.several
+    rate = command.image_fps or own_image_rate(best.folder)
+    clips, drawn = replace(best.data, image_fps=rate), None
+    if best.background is not None and not whole:
+        seconds = best.video_seconds or 0.0
+        drawn = ScoredBackground(best.background, best.data, seconds, best.seed)
+    if (data := command.data) is not None:
+        path = Path(os.path.abspath(data))  # "." has no name
+        name = path.stem if path.is_file() else path.name
+        start = start_of_paths(data, command.videos)
+        require(
+            not whole or best.background is None or data.name != "split.csv", "data", data,
+            "split.csv of a run has clips of the background as they were drawn, not all that is "
+            "known of its files: leave --data out, or give the list that was trained on",
+        )  # fmt: skip
+        found = find_labelled_videos(
+            data, "data", best.classes, start, command.split, several, clips, drawn, whole
+        )
+        return data, name, found
+    for flag, value in (("videos", command.videos), ("split", command.split)):
+        require(value is None, flag, value, "is for a CSV in --data: give that too")
+    place, listing = own_validation(best.folder, best.classes, several, whole)
+    return place, "val", readable_videos(listing, place, "data", clips, drawn)
