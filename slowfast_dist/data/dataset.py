@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from slowfast_dist.config.data import DataConfig
+from slowfast_dist.data.background.drawn import Background
 from slowfast_dist.data.clips import clip_indices, view_positions
-from slowfast_dist.data.listing.background import Background
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.system.messages import sendable

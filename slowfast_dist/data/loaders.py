@@ -19,26 +19,19 @@ from slowfast_dist.annotations.table import Side
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.clips import counts_frames
-from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
-from slowfast_dist.data.image_folders import gap_remarks, require_image_rates
-from slowfast_dist.data.listing.background import (
+from slowfast_dist.data.background.drawn import (
     Background,
     ScoredBackground,
     add_background,
 )
+from slowfast_dist.data.background.gaps import Annotated
+from slowfast_dist.data.clips import counts_frames
+from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
+from slowfast_dist.data.image_folders import gap_remarks, require_image_rates
 from slowfast_dist.data.listing.columns import CHUNK
 from slowfast_dist.data.listing.folds import Part, hold_out, with_fewer
-from slowfast_dist.data.listing.gaps import Annotated
-from slowfast_dist.data.listing.manifest import (
-    Listing,
-    labelled_as,
-    list_root,
-    list_sides,
-    list_videos,
-    of_side,
-    usable,
-)
+from slowfast_dist.data.listing.listing import Listing, labelled_as, of_side, usable
+from slowfast_dist.data.listing.manifest import list_root, list_sides, list_videos
 from slowfast_dist.data.listing.split import (
     identical,
     shared_files,

@@ -13,7 +13,8 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import MOST_RATE
 from slowfast_dist.data.listing.columns import Categorical, Texts
 from slowfast_dist.data.listing.label_sets import LabelSets
-from slowfast_dist.data.listing.manifest import Listing, labelled_as, list_videos, of_side
+from slowfast_dist.data.listing.listing import Listing, labelled_as, of_side
+from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.listing.whole_files import of_whole_files

@@ -21,7 +21,7 @@ import psutil
 
 from slowfast_dist.cli.main import one_line
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.data.listing import manifest as group_pattern
+from slowfast_dist.data.listing import group_pattern as group_pattern
 from tests.campaigns import fuzz_given, fuzz_left, fuzz_pickles, fuzz_runs
 
 Case = Callable[[Path, Random], None]

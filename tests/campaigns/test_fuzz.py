@@ -15,12 +15,8 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data import probing as probe_all
 from slowfast_dist.data.listing import manifest as group_pattern
 from slowfast_dist.data.listing.columns import InfoColumns
-from slowfast_dist.data.listing.manifest import (
-    compile_pattern,
-    group_of,
-    list_videos,
-    time_to_search,
-)
+from slowfast_dist.data.listing.group_pattern import compile_pattern, group_of, time_to_search
+from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.distributed.failures import faults_as_run_errors
 from slowfast_dist.runs.checkpoint import Checkpoint

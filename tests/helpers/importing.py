@@ -18,7 +18,8 @@ from slowfast_dist.annotations.importing.rows import Notes, Options
 from slowfast_dist.annotations.importing.source import Source
 from slowfast_dist.annotations.importing.videos import VideoFinder
 from slowfast_dist.annotations.importing.writing import seconds, write_rows
-from slowfast_dist.data.listing.manifest import Listing, list_videos
+from slowfast_dist.data.listing.listing import Listing
+from slowfast_dist.data.listing.manifest import list_videos
 
 ENDINGS = (".mp4", ".avi", ".webm", ".mkv")
 

@@ -22,18 +22,18 @@ from slowfast_dist.commands.check.near_copies import (
 from slowfast_dist.commands.check.recordings import Codes, numbered
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.background.gaps import Annotated
 from slowfast_dist.data.image_folders import gap_remarks
-from slowfast_dist.data.listing.gaps import Annotated
 from slowfast_dist.data.listing.imported import Imported
-from slowfast_dist.data.listing.manifest import (
+from slowfast_dist.data.listing.listing import (
     Listing,
     for_training,
     labelled_as_trained,
-    list_videos,
     of_side,
     require_classes,
     usable,
 )
+from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.split import Split, split_videos, unscored
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.locating import Placed, place_segments

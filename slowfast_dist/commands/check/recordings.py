@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.check.near_copies import Fingerprints
 from slowfast_dist.data.listing.columns import Categorical
-from slowfast_dist.data.listing.manifest import group_of
+from slowfast_dist.data.listing.group_pattern import group_of
 
 QUERIES = 2000
 """Videos whose nearest others are looked for, among all: more would not change the answer."""

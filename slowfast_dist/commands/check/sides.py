@@ -16,7 +16,7 @@ from slowfast_dist.commands.check.recordings import (
     nearest,
     numbered,
 )
-from slowfast_dist.data.listing.manifest import group_of
+from slowfast_dist.data.listing.group_pattern import group_of
 from slowfast_dist.system.text import few
 
 CHANCE_PAIRS = 4000

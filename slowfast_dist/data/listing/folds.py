@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slowfast_dist.annotations.labels import Remark
 from slowfast_dist.annotations.table import SIDES
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.listing.manifest import Listing
+from slowfast_dist.data.listing.listing import Listing
 from slowfast_dist.data.listing.split import (
     MOST_GROUPS,
     MOST_VIDEOS,

@@ -1,15 +1,21 @@
 """Rows with several labels: those of one clip united, and those of segments that overlap it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark
+from slowfast_dist.annotations.table import Table
+from slowfast_dist.data.listing.listing import Listing
+from slowfast_dist.data.listing.scan import Files
 from slowfast_dist.metrics.cells import parted
+
+if TYPE_CHECKING:
+    from slowfast_dist.data.listing.imported import ImportedRows
 
 OVERLAP_SHARE = 0.5
 """Share of a segment that another one of its file must cover to lend it its labels: a clip drawn
@@ -110,3 +116,48 @@ def several_remark(root: Path, codes: NDArray[np.int32], sets: Sets) -> Remark:
         f"{root}: {several} of {len(codes)} rows have several labels, {none} have none "
         "(--loss.name bce)",
     )  # fmt: skip
+
+
+def with_sets(
+    listing: Listing, sets: LabelSets, columns: Sequence[Files],
+    table: "Table | ImportedRows | None",
+) -> Listing:  # fmt: skip
+    """``listing`` with the ``sets`` of labels of its rows: those of one sample are one row, and
+    segments have the labels of those that cover them, unless the ``table`` names all of a row.
+    Raises UserError for rows of one sample that are on two sides."""
+    rows = [part.rows for part in columns if part.rows is not None]
+    if table is None or not rows:
+        videos = replace(listing.videos, labels=sets.codes, sets=sets.sets)
+        return replace(listing, videos=videos)
+    files = np.concatenate([part.numbers for part in rows])
+    bounds = np.concatenate([part.bounds for part in rows])
+    lines = np.concatenate([part.lines for part in rows])
+    boxes = np.nan_to_num(np.concatenate([part.boxes for part in rows]), nan=-1.0)
+    # Regions of interest of one file, as of two animals, are as different as files.
+    keys = np.column_stack([files, boxes])
+    files = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
+    samples = same_samples(files, bounds)
+    chosen = np.array([some[0] for some in samples], np.int64)
+    if listing.sides is not None:
+        for some in samples:
+            if len(set(listing.sides[some].tolist())) > 1:
+                first, second = sorted(lines[some].tolist())[:2]
+                what = f"its split is not that of line {first}, of the same video; correct one"
+                raise table.wrong(what, second)
+    # By name, start and end, as the rows of a class are.
+    names = list(listing.videos.names)
+    order = sorted(range(len(samples)), key=lambda place: (
+        names[chosen[place]], *np.nan_to_num(bounds[chosen[place]], nan=-1.0).tolist()
+    ))  # fmt: skip
+    chosen = chosen[order]
+    united = sets.united([samples[place] for place in order])
+    listing = listing.select(chosen)
+    if not table.names_all:
+        own = united.sets[united.codes]
+        united = united.united(covering(files[chosen], bounds[chosen]))
+        gained = int((united.sets[united.codes] != own).any(axis=1).sum())
+        if gained:
+            said = overlap_remark(gained, len(chosen))
+            listing = replace(listing, remarks=(*listing.remarks, said))
+    videos = replace(listing.videos, labels=united.codes, sets=united.sets)
+    return replace(listing, videos=videos)

@@ -2,104 +2,38 @@
 
 import errno
 import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import compress
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from slowfast_dist.annotations.labels import Remark, sort_labels
-from slowfast_dist.annotations.table import SIDES, SUFFIXES, Side, Table, names_columns
+from slowfast_dist.annotations.table import SUFFIXES, Table, names_columns
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.background.gaps import Annotated
 from slowfast_dist.data.listing.columns import Categorical, Texts
-from slowfast_dist.data.listing.gaps import Annotated
-from slowfast_dist.data.listing.label_sets import (
-    LabelSets,
-    covering,
-    overlap_remark,
-    same_samples,
-    several_remark,
+from slowfast_dist.data.listing.group_pattern import compile_pattern, groups_by_pattern
+from slowfast_dist.data.listing.label_sets import LabelSets, several_remark, with_sets
+from slowfast_dist.data.listing.listing import (
+    Listing,
+    for_training,
+    labelled_as_trained,
+    of_side,
+    require_classes,
 )
 from slowfast_dist.data.listing.rows import list_rows
 from slowfast_dist.data.listing.scan import Files, Skipped, is_video, list_folders
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics.cells import SEPARATOR, parted
-from slowfast_dist.system.cpus import TooMuchCpuError, cpu_limit
-from slowfast_dist.system.text import few, unwritable
+from slowfast_dist.system.text import unwritable
 
 if TYPE_CHECKING:
-    from slowfast_dist.data.listing.imported import Imported, ImportedRows
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Class names in their order, and the videos by class and name.
-
-    ``sides`` (N,): places in SIDES, where a column split says them. ``remarks``: what the
-    user should know.
-    """
-
-    classes: tuple[str, ...]
-    videos: VideoTable
-    sides: NDArray[np.int8] | None = None
-    remarks: tuple[Remark, ...] = ()
-    imported: "Imported | None" = None
-    """What came of a file of another tool; None where there was nothing to import."""
-    annotated: Annotated | None = None
-    """All that an annotation file with parts of videos names, whatever was selected since."""
-
-    def counts(self) -> NDArray[np.int64]:
-        """(K,): videos of each class."""
-        return self.videos.class_counts(len(self.classes))
-
-    def select(self, rows: ArrayLike) -> "Listing":
-        """With the videos of ``rows`` alone; the classes stay."""
-        chosen = np.asarray(rows, np.int64)
-        sides = None if self.sides is None else self.sides[chosen]
-        return replace(self, videos=self.videos.select(chosen), sides=sides)
-
-    def without_empty_classes(self) -> "Listing":
-        has_some = self.counts() > 0
-        if (sets := self.videos.sets) is not None:
-            kept = tuple(compress(self.classes, has_some))
-            return replace(self, classes=kept, videos=replace(self.videos, sets=sets[:, has_some]))
-        number = np.cumsum(has_some, dtype=np.int32) - 1
-        classes = tuple(n for n, some in zip(self.classes, has_some, strict=True) if some)
-        videos = replace(self.videos, labels=number[self.videos.labels].astype(np.int32))
-        return replace(self, classes=classes, videos=videos)
-
-    def with_class(self, name: str) -> "Listing":
-        """With a class that may have no videos."""
-        if name in self.classes:
-            return self
-        classes = sort_labels((*self.classes, name))
-        number = np.array([classes.index(one) for one in self.classes], np.int32)
-        videos = replace(self.videos, labels=number[self.videos.labels])
-        return replace(self, classes=classes, videos=videos)
-
-    def with_remark(self, kind: str, what: str) -> "Listing":
-        return replace(self, remarks=(*self.remarks, Remark("info", kind, what)))
-
-    def left_out_to(self, place: str) -> "Listing":
-        """With the remark on the import that ``place`` lists what it left out."""
-        if self.imported is None or not self.imported.notes.count():
-            return self
-        said = (replace(one, remedy=f"{place} lists them") if one.kind == "imported" else one
-                for one in self.remarks)  # fmt: skip
-        return replace(self, remarks=tuple(said))
-
-    def rows_of(self, *sides: Side) -> NDArray[np.int64]:
-        """The rows with one of these splits; all where there is no column split."""
-        if self.sides is None:
-            return np.arange(len(self.videos))
-        return np.flatnonzero(np.isin(self.sides, [SIDES.index(side) for side in sides]))
+    from slowfast_dist.data.listing.imported import ImportedRows
 
 
 def list_videos(
@@ -142,7 +76,7 @@ def list_videos(
             )
         groups = Categorical.of(own or name for name, own in zip(names, given, strict=True))
     elif pattern:
-        groups = _groups_by_pattern(names, pattern, root)
+        groups = groups_by_pattern(names, pattern, root)
     sides = np.concatenate([part.sides for part in columns])
     segments = _segments(columns)
     if segments is not None and groups is None and (
@@ -167,55 +101,10 @@ def list_videos(
         what = f"class {odd!r} has a {SEPARATOR}, which parts several labels; rename the folder"
         raise UserError(f"--{flag} {root}: {what}")
     sets = LabelSets.of_cells([cells[label] for label in labels], classes)
-    listing = _with_sets(listing, sets, columns, table)
+    listing = with_sets(listing, sets, columns, table)
     assert listing.videos.sets is not None
     said = several_remark(root, listing.videos.labels, listing.videos.sets)
     return replace(listing, remarks=(*listing.remarks, said))
-
-
-def _with_sets(
-    listing: Listing, sets: LabelSets, columns: Sequence[Files],
-    table: "Table | ImportedRows | None",
-) -> Listing:  # fmt: skip
-    """``listing`` with the ``sets`` of labels of its rows: those of one sample are one row, and
-    segments have the labels of those that cover them, unless the ``table`` names all of a row.
-    Raises UserError for rows of one sample that are on two sides."""
-    rows = [part.rows for part in columns if part.rows is not None]
-    if table is None or not rows:
-        videos = replace(listing.videos, labels=sets.codes, sets=sets.sets)
-        return replace(listing, videos=videos)
-    files = np.concatenate([part.numbers for part in rows])
-    bounds = np.concatenate([part.bounds for part in rows])
-    lines = np.concatenate([part.lines for part in rows])
-    boxes = np.nan_to_num(np.concatenate([part.boxes for part in rows]), nan=-1.0)
-    # Regions of interest of one file, as of two animals, are as different as files.
-    keys = np.column_stack([files, boxes])
-    files = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
-    samples = same_samples(files, bounds)
-    chosen = np.array([some[0] for some in samples], np.int64)
-    if listing.sides is not None:
-        for some in samples:
-            if len(set(listing.sides[some].tolist())) > 1:
-                first, second = sorted(lines[some].tolist())[:2]
-                what = f"its split is not that of line {first}, of the same video; correct one"
-                raise table.wrong(what, second)
-    # By name, start and end, as the rows of a class are.
-    names = list(listing.videos.names)
-    order = sorted(range(len(samples)), key=lambda place: (
-        names[chosen[place]], *np.nan_to_num(bounds[chosen[place]], nan=-1.0).tolist()
-    ))  # fmt: skip
-    chosen = chosen[order]
-    united = sets.united([samples[place] for place in order])
-    listing = listing.select(chosen)
-    if not table.names_all:
-        own = united.sets[united.codes]
-        united = united.united(covering(files[chosen], bounds[chosen]))
-        gained = int((united.sets[united.codes] != own).any(axis=1).sum())
-        if gained:
-            said = overlap_remark(gained, len(chosen))
-            listing = replace(listing, remarks=(*listing.remarks, said))
-    videos = replace(listing.videos, labels=united.codes, sets=united.sets)
-    return replace(listing, videos=videos)
 
 
 def _segments(columns: Sequence[Files]) -> Segments | None:
@@ -359,165 +248,3 @@ def list_folder(
         )
     except UserError as error:
         raise UserError(str(error).removeprefix("--DIR ")) from None
-
-
-def for_training(
-    listing: Listing, flag: str, root: Path, single_class: bool = False
-) -> Listing:
-    """Without the rows of split test, and classes that only those have. Raises UserError where no
-    row is of split train, and for a ``single_class`` unless that is enough."""
-    if listing.sides is None or len(listing.rows_of("test")) == 0:
-        kept = listing
-    else:
-        kept = listing.select(listing.rows_of("train", "val")).without_empty_classes()
-        left_out = len(listing.videos) - len(kept.videos)
-        what = f"{root}: {left_out} of {len(listing.videos)} videos, of split test, are left out"
-        if only := [name for name in listing.classes if name not in kept.classes]:
-            what += f", and with them the classes {few(only, quoted=True)}"
-        kept = kept.with_remark("split-test", what)
-    if listing.sides is not None and not len(listing.rows_of("train")):
-        raise UserError(f"--{flag} {root}: no row has split train; a training needs some")
-    require_classes(kept.classes, flag, root, single_class)
-    return kept
-
-
-def of_side(listing: Listing, side: Side, flag: str, root: Path) -> Listing:
-    """The rows of a split alone, where a CSV says them, and all where it does not. Raises UserError
-    where there are none."""
-    rows = listing.rows_of(side)
-    if listing.sides is None or len(rows) == len(listing.videos):
-        return listing
-    if not len(rows):
-        raise UserError(
-            f"--{flag} {root}: no row has split {side}; correct the column, or delete it"
-        )
-    left_out = len(listing.videos) - len(rows)
-    what = f"{root}: {len(rows)} rows of split {side} are taken, {left_out} others left out"
-    return listing.select(rows).without_empty_classes().with_remark(f"split-{side}", what)
-
-
-def require_classes(classes: Sequence[str], flag: str, root: Path, single_class: bool) -> None:
-    """Raise UserError, naming the flag, where there is nothing to tell apart, unless a
-    ``single_class`` is enough."""
-    if len(classes) < (1 if single_class else 2):
-        only = f"only one class, {classes[0]!r}" if classes else "no class folder with videos"
-        remedy = (
-            "give class folders" if single_class else "a classifier needs videos of at least two"
-        )
-        raise UserError(f"--{flag} {root}: {only}; {remedy}")
-
-
-def usable(
-    listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path,
-    may_lack: str | None = None,
-) -> Listing:  # fmt: skip
-    """``listing`` with the readable files alone, (N,). Raises UserError where a class other than
-    the one that it ``may_lack`` has none left."""
-    left = listing.videos.select(np.flatnonzero(readable)).class_counts(len(listing.classes))
-    counted = zip(listing.classes, left, strict=True)
-    empty = [name for name, count in counted if not count and name != may_lack]
-    if empty:
-        raise UserError(
-            f"--{flag} {root}: no video of class {few(empty, quoted=True)} can be read; replace "
-            "them, or move the folder away"
-        )
-    kept = listing.select(np.flatnonzero(readable))
-    for side in SIDES:
-        if listing.sides is not None and len(listing.rows_of(side)) and not len(kept.rows_of(side)):
-            raise UserError(f"--{flag} {root}: no video of split {side} can be read; replace them")
-    return kept
-
-
-def labelled_as(listing: Listing, classes: Sequence[str], flag: str, root: Path) -> Listing:
-    """``listing`` with the labels of a model of ``classes``, some of which it may lack.
-
-    Raises UserError, naming them, where it has others.
-    """
-    unknown = [name for name in listing.classes if name not in classes]
-    if unknown:
-        raise UserError(
-            f"--{flag} {root}: the model does not know {few(unknown, quoted=True)}; its classes "
-            f"are {few(classes, quoted=True)}: rename, or leave those videos out"
-        )
-    labels = np.array([classes.index(name) for name in listing.classes], np.int32)
-    if (own := listing.videos.sets) is not None:
-        sets = np.zeros((len(own), len(classes)), np.bool_)
-        sets[:, labels] = own
-        return replace(
-            listing, classes=tuple(classes), videos=replace(listing.videos, sets=sets)
-        )
-    videos = replace(listing.videos, labels=labels[listing.videos.labels])
-    return replace(listing, classes=tuple(classes), videos=videos)
-
-
-def labelled_as_trained(val: Listing, train: Listing, root: Path) -> Listing:
-    """The validation videos with the labels of the training's, some of which they may lack.
-
-    Raises UserError, naming them, for classes that the training does not have.
-    """
-    if extra := [name for name in val.classes if name not in train.classes]:
-        raise UserError(
-            f"--data.val-dir {root}: has classes that --data.train-dir lacks, "
-            f"{few(extra, quoted=True)}; rename them, or leave those videos out"
-        )
-    return labelled_as(val, train.classes, "data.val-dir", root)
-
-
-# --- --data.group-pattern: which videos are of one recording, by a regular expression ------------
-
-SECONDS = 3.0
-"""CPU seconds in which the groups of a few names must be found: a slow pattern takes for ever."""
-
-SECONDS_A_NAME = 1e-4
-"""CPU seconds more for each name, a hundred times what a pattern such as 'seq\\d+' takes."""
-
-
-def compile_pattern(group_pattern: str) -> re.Pattern[str]:
-    """Raises UserError for what is no regular expression."""
-    try:
-        return re.compile(group_pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise UserError(
-            f"--data.group-pattern {group_pattern!r}: no valid regular expression ({error}); "
-            r"give one such as 'seq\d+'"
-        ) from None
-
-
-def group_of(name: str, pattern: re.Pattern[str]) -> str | None:
-    """The captured parts joined, or the whole match; None where nothing matches: the group of such
-    a video is its own name."""
-    match = pattern.search(name)
-    if match is None:
-        return None
-    return "/".join(part or "" for part in match.groups()) if match.groups() else match[0]
-
-
-def _groups_by_pattern(names: Texts, pattern: re.Pattern[str], root: Path) -> Categorical:
-    """(N,) of all paths. Raises UserError where the pattern matches none of them."""
-    with time_to_search(pattern, len(names), root):
-        found = ((name, group_of(name, pattern)) for name in names)
-        groups = Categorical.of(name if own is None else own for name, own in found)
-        matches = any(pattern.search(name) for name in names)
-    if not matches:
-        raise UserError(
-            f"--data.group-pattern {pattern.pattern!r}: matches none of the {len(names)} paths "
-            f"below {root}, as {names[0]}; give a pattern that does"
-        )
-    return groups
-
-
-@contextmanager
-def time_to_search(pattern: re.Pattern[str], names: int, root: Path) -> Iterator[None]:
-    """For a block that searches that many ``names`` below ``root``.
-
-    Raises UserError where it takes beyond all measure: patterns such as (a+)+$ take twice as long
-    for each further letter of a name, and a name of 40 letters outlasts the run.
-    """
-    try:
-        with cpu_limit(SECONDS + names * SECONDS_A_NAME):
-            yield
-    except TooMuchCpuError:
-        raise UserError(
-            f"--data.group-pattern {pattern.pattern!r}: takes for ever on paths such as those "
-            f"below {root}; give a simpler one, without repetitions inside repetitions"
-        ) from None

@@ -17,7 +17,7 @@ from slowfast_dist.annotations.segments import EXTRA, WEIGHT, extra_columns
 from slowfast_dist.annotations.table import OF_RUN, OF_RUN_SEVERAL
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import CHUNK
-from slowfast_dist.data.listing.manifest import Listing
+from slowfast_dist.data.listing.listing import Listing
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import few

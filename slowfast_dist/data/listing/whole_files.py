@@ -7,7 +7,7 @@ import numpy as np
 
 from slowfast_dist.annotations.labels import Remark
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.listing.manifest import Listing
+from slowfast_dist.data.listing.listing import Listing
 
 
 def of_whole_files(chosen: Listing, listing: Listing, flag: str, root: Path) -> Listing:

@@ -12,7 +12,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.folds import Part, count_folds, deal, hold_out, with_fewer
-from slowfast_dist.data.listing.manifest import Listing, list_root
+from slowfast_dist.data.listing.listing import Listing
+from slowfast_dist.data.listing.manifest import list_root
 from slowfast_dist.data.listing.split import split_videos
 
 

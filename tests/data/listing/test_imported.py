@@ -12,7 +12,8 @@ from slowfast_dist.annotations.table import Table
 from slowfast_dist.cli.main import main
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.listing.manifest import Listing, list_videos, open_list
+from slowfast_dist.data.listing.listing import Listing
+from slowfast_dist.data.listing.manifest import list_videos, open_list
 from slowfast_dist.data.loaders import find_videos
 from tests.helpers.video_kinds import Kind, write
 

@@ -10,7 +10,8 @@ import pytest
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.label_sets import LabelSets, covering
-from slowfast_dist.data.listing.manifest import Listing, labelled_as, list_videos
+from slowfast_dist.data.listing.listing import Listing, labelled_as
+from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.split import split_videos, write_split
 from slowfast_dist.runs.run import read_split
 

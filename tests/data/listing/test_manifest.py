@@ -10,12 +10,8 @@ import numpy as np
 import pytest
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.listing.manifest import (
-    labelled_as,
-    labelled_as_trained,
-    list_videos,
-    usable,
-)
+from slowfast_dist.data.listing.listing import labelled_as, labelled_as_trained, usable
+from slowfast_dist.data.listing.manifest import list_videos
 
 FLAG = "data.root"
 

@@ -11,7 +11,8 @@ import pytest
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.columns import Categorical, Texts
-from slowfast_dist.data.listing.manifest import Listing, list_videos
+from slowfast_dist.data.listing.listing import Listing
+from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.split import MOST_GROUPS, Split, split_videos, write_split
 from slowfast_dist.data.listing.video_table import VideoRecord, VideoTable
 from slowfast_dist.data.loaders import VideoSet

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from slowfast_dist.annotations.labels import Remark, sort_labels
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.background.gaps import Annotated, Gap, Part, gaps_of_file, windows
 from slowfast_dist.data.clips import clip_indices, clip_seconds
 from slowfast_dist.data.listing.columns import Categorical
-from slowfast_dist.data.listing.gaps import Annotated, Gap, Part, gaps_of_file, windows
 from slowfast_dist.data.listing.segments import Segments, locate
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.messages import sendable

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.background.drawn import ScoredBackground
+from slowfast_dist.data.background.gaps import Gap, Part, gaps_of_file, windows
 from slowfast_dist.data.dataset import EvaluationClips, TrainingClips, collate
-from slowfast_dist.data.listing.background import ScoredBackground
-from slowfast_dist.data.listing.gaps import Gap, Part, gaps_of_file, windows
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.data.loaders import VideoSet, find_labelled_videos, find_videos
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
