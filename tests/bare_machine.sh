@@ -42,14 +42,15 @@ make_system() {
     local scripts=/usr/share/debootstrap/scripts script=
     [ -e "$scripts/$release" ] || script="$scripts/sid"
     # universe: where Ubuntu keeps the packages of Python's venv module.
-    local components=main
+    local components=main log
     grep -qs ubuntu "$scripts/$release" && components=main,universe
     echo "bare_machine: debootstrap $release into $root ..."
+    log=$(mktemp)
     # shellcheck disable=SC2086 # no script: no words
     debootstrap --variant=minbase --include=git,python3 --components="$components" \
-        "$release" "$root" ${script:+"" $script} >"$root.log" 2>&1 ||
-        { tail -n 5 "$root.log" >&2 && fail "debootstrap failed"; }
-    rm -f "$root.log"
+        "$release" "$root" ${script:+"" $script} >"$log" 2>&1 ||
+        { tail -n 5 "$log" >&2 && rm -f "$log" && fail "debootstrap failed"; }
+    rm -f "$log"
     touch "$root/.bare_machine"
 }
 
