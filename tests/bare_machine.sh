@@ -68,7 +68,8 @@ copy_settings() {
     echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/99bare"
     grep -hs '^Acquire::[a-zA-Z:]*Proxy' /etc/apt/apt.conf /etc/apt/apt.conf.d/* \
         >>"$root/etc/apt/apt.conf.d/99bare" || true
-    echo "127.0.0.1 localhost" >"$root/etc/hosts"
+    # As an installation writes it: torchrun --standalone meets under the machine's name.
+    printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$(uname -n)" >"$root/etc/hosts"
 }
 
 [ -e "$root/.bare_machine" ] || make_system
