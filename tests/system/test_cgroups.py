@@ -103,7 +103,10 @@ PRINTS = """
 import os
 from pathlib import Path
 for folder in __import__("sys").argv[1:]:
-    Path(folder, "cgroup.procs").write_text(str(os.getpid()))
+    try:
+        Path(folder, "cgroup.procs").write_text(str(os.getpid()))
+    except OSError as error:
+        raise SystemExit(f"{folder} takes no process: {error}")
 from slowfast_dist.system.cgroups import cpu_quota, memory_headroom, memory_limit
 print(cpu_quota(), memory_limit(), 0 < min(memory_headroom()) <= 300 << 20)
 """
@@ -143,4 +146,6 @@ def test_the_limits_of_a_real_group_are_found(real_groups: list[Path]) -> None:
     found = subprocess.run(
         [sys.executable, "-c", PRINTS, *real_groups], cwd=ROOT, capture_output=True, text=True
     )
+    if "takes no process" in found.stderr:
+        pytest.skip(found.stderr.strip())
     assert found.stdout == f"1.5 {300 << 20} True\n", found.stderr
