@@ -58,8 +58,8 @@ class VideoRecord:
         """Also of whole videos: NaN is unlike itself, and in Python 3.13 so were their records."""
         if not isinstance(other, VideoRecord):
             return NotImplemented
-        parts = [(one.start, one.end) for one in (self, other)]
-        return self._names == other._names and np.array_equal(*parts, equal_nan=True)
+        mine, its = (self.start, self.end), (other.start, other.end)
+        return self._names == other._names and np.array_equal(mine, its, equal_nan=True)
 
     def __hash__(self) -> int:
         return hash(self._names)
