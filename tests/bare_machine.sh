@@ -5,6 +5,7 @@
 #     tests/bare_machine.sh trixie                          # in a temporary folder, removed at the end
 #     tests/bare_machine.sh bookworm /var/tmp/bookworm      # this folder stays; a second start reuses it
 #     tests/bare_machine.sh forky FOLDER ./launch/test.sh   # these commands in place of the README's
+# Ubuntu (noble) needs a debootstrap that knows it, as Debian 13's, and the keys of Ubuntu's archive.
 # The system gets this machine's name servers, certificates and settings of apt and pip; folders that
 # pip's settings name are mounted read-only. SHARE="DIR DIR" mounts further ones. Nothing that is
 # mounted, and no process, outlives the script.
@@ -43,7 +44,11 @@ make_system() {
     [ -e "$scripts/$release" ] || script="$scripts/sid"
     # universe: where Ubuntu keeps the packages of Python's venv module.
     local components=main log
-    grep -qs ubuntu "$scripts/$release" && components=main,universe
+    if grep -qs ubuntu "$scripts/$release"; then
+        components=main,universe
+        [ -e /usr/share/keyrings/ubuntu-archive-keyring.gpg ] ||
+            fail "$release: /usr/share/keyrings/ubuntu-archive-keyring.gpg, Ubuntu's keys, is missing"
+    fi
     echo "bare_machine: debootstrap $release into $root ..."
     log=$(mktemp)
     # shellcheck disable=SC2086 # no script: no words
