@@ -5,6 +5,7 @@
 #     tests/bare_machine.sh trixie                          # in a temporary folder, removed at the end
 #     tests/bare_machine.sh bookworm /var/tmp/bookworm      # this folder stays; a second start reuses it
 #     tests/bare_machine.sh forky FOLDER ./launch/test.sh   # these commands in place of the README's
+# Ubuntu (noble) needs a debootstrap that knows it, as Debian 13's, and the keys of Ubuntu's archive.
 # The system gets this machine's name servers, certificates and settings of apt and pip; folders that
 # pip's settings name are mounted read-only. SHARE="DIR DIR" mounts further ones. Nothing that is
 # mounted, and no process, outlives the script.
@@ -42,14 +43,19 @@ make_system() {
     local scripts=/usr/share/debootstrap/scripts script=
     [ -e "$scripts/$release" ] || script="$scripts/sid"
     # universe: where Ubuntu keeps the packages of Python's venv module.
-    local components=main
-    grep -qs ubuntu "$scripts/$release" && components=main,universe
+    local components=main log
+    if grep -qs ubuntu "$scripts/$release"; then
+        components=main,universe
+        [ -e /usr/share/keyrings/ubuntu-archive-keyring.gpg ] ||
+            fail "$release: /usr/share/keyrings/ubuntu-archive-keyring.gpg, Ubuntu's keys, is missing"
+    fi
     echo "bare_machine: debootstrap $release into $root ..."
+    log=$(mktemp)
     # shellcheck disable=SC2086 # no script: no words
     debootstrap --variant=minbase --include=git,python3 --components="$components" \
-        "$release" "$root" ${script:+"" $script} >"$root.log" 2>&1 ||
-        { tail -n 5 "$root.log" >&2 && fail "debootstrap failed"; }
-    rm -f "$root.log"
+        "$release" "$root" ${script:+"" $script} >"$log" 2>&1 ||
+        { tail -n 5 "$log" >&2 && rm -f "$log" && fail "debootstrap failed"; }
+    rm -f "$log"
     touch "$root/.bare_machine"
 }
 
@@ -67,7 +73,8 @@ copy_settings() {
     echo 'Acquire::Check-Valid-Until "false";' >"$root/etc/apt/apt.conf.d/99bare"
     grep -hs '^Acquire::[a-zA-Z:]*Proxy' /etc/apt/apt.conf /etc/apt/apt.conf.d/* \
         >>"$root/etc/apt/apt.conf.d/99bare" || true
-    echo "127.0.0.1 localhost" >"$root/etc/hosts"
+    # As an installation writes it: torchrun --standalone meets under the machine's name.
+    printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$(uname -n)" >"$root/etc/hosts"
 }
 
 [ -e "$root/.bare_machine" ] || make_system

@@ -85,9 +85,11 @@ def run_command(command: Command, arguments: Sequence[str]) -> None:
     parsed = parse_command(command, arguments)
     if parsed is None:
         return
+    from slowfast_dist.cli.paths import check_paths, check_reach  # not for --help
+
+    check_reach(parsed)
     if command.trains:
-        from slowfast_dist.cli.paths import check_paths
-        from slowfast_dist.runs.lock import refuse_if_held  # not for --help
+        from slowfast_dist.runs.lock import refuse_if_held
 
         config = parsed[-1]
         signals.install(config.distributed.preempt_signal)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -12,8 +13,10 @@ import pytest
 from slowfast_dist.cli import main as cli
 from slowfast_dist.cli.commands import COMMANDS, GROUPS, Command, find, load
 from slowfast_dist.cli.parser import parse_command
+from slowfast_dist.cli.paths import check_reach
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.runs.lock import RunLock
+from tests.helpers.permissions import as_ordinary_user, closed_folder
 
 CALLS: list[Any] = []
 """What `record` was called with."""
@@ -125,3 +128,24 @@ def test_a_training_in_a_folder_that_is_held_waits_for_no_torch(tmp_path: Path) 
         lock.release()
     assert (done.returncode, done.stdout) == (2, "False False\n")
     assert f"--output-dir {tmp_path} is in use by a run on " in done.stderr
+
+
+def test_a_path_where_one_may_not_look_is_not_called_missing() -> None:
+    def said(given: list[Any]) -> str:
+        try:
+            check_reach(given)
+        except UserError as error:
+            return str(error)
+        return "nothing"
+
+    with closed_folder() as closed:
+        why = f"{closed}/a: Permission denied: change the permissions of the folders that it lies"
+        for words, flag in {
+            "check-data {}": "", "check-data . --move-bad {}": "--move-bad ",
+            "report runs/a {}": "", "train --data.root {}": "--data.root ",
+        }.items():  # fmt: skip
+            name, *rest = words.format(closed / "a").split()
+            given = parse_command(COMMANDS[name], rest)
+            assert given is not None
+            assert as_ordinary_user(partial(said, given)) == f"{flag}{why} in"
+        assert as_ordinary_user(partial(said, [closed])) == "nothing"

@@ -180,7 +180,8 @@ def test_what_one_worker_met_no_worker_meets_again(hanging: VideoTable) -> None:
     for workers, reason in ((2, "hangs the decoder: given up after 1 s"), (1, guard.GIVEN_UP)):
         found: list[Batch] = list(
             DataLoader(
-                clips, batch_sampler=sampler, num_workers=workers, collate_fn=collate, timeout=300
+                clips, batch_sampler=sampler, num_workers=workers, collate_fn=collate, timeout=300,
+                multiprocessing_context="fork",  # they inherit this test's time limit
             )
         )
         assert sum(len(batch) for batch in found) == len(hanging)

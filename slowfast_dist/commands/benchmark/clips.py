@@ -28,7 +28,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.dataset import Batch, Sample, TrainingClips, collate
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey
-from slowfast_dist.data.workers import WorkerPlan, clip_loader
+from slowfast_dist.data.workers import WorkerPlan, clip_loader, worker_context
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.reader import Decoder
@@ -164,9 +164,7 @@ def handover_row(data: DataConfig) -> dict[str, Any]:
     shape = (data.num_frames, data.crop_size, data.crop_size, 3)
     ours = torch.zeros(shape, dtype=torch.uint8).permute(0, 3, 1, 2)
     plain = torch.zeros(shape).permute(3, 0, 1, 2)
-    collated, transfer = _collate_and_transfer(
-        ours, lambda clips: collate([Sample(clip, 0, 0, 0) for clip in clips])
-    )
+    collated, transfer = _collate_and_transfer(ours, _collate_ready)
     plain_collated, plain_transfer = _collate_and_transfer(plain, _stack)
     return {
         "collate_ms": collated,
@@ -214,7 +212,12 @@ def _plain_loader(
         num_workers=workers,
         collate_fn=collate_fn,
         persistent_workers=workers > 0,
+        multiprocessing_context=worker_context() if workers else None,
     )
+
+
+def _collate_ready(clips: list[Tensor]) -> Batch:
+    return collate([Sample(clip, 0, 0, 0) for clip in clips])
 
 
 def _stack(clips: list[Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """A class of background: clips of what lies between the segments of annotated videos."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -97,19 +97,19 @@ def find_gaps(
     """The gaps of the files of each of the ``sides``, whose rows are some of the list's, probed and
     located. Those of the list's class ``name`` say where background is, in files that have some;
     what an ``other`` list has of the same files is no gap either."""
-    places: dict[int, tuple[int, int]] = {}  # by line of the list: side, and row there
+    places: dict[_Key, tuple[int, int]] = {}  # by row of the list: side, and row there
     infos: dict[int, tuple[VideoInfo, int]] = {}  # by file: what it holds, and a side of it
     for number, videos in enumerate(sides):
-        assert videos.segments is not None and videos.segments.lines is not None
-        lines = videos.segments.lines.tolist()
-        places |= {line: (number, row) for row, line in enumerate(lines)}
+        assert videos.segments is not None
+        places |= {key: (number, row) for row, key in enumerate(_keys(videos))}
         _, first = np.unique(videos.segments.files, return_index=True)
         infos |= {
             int(videos.segments.files[row]): (videos.info(row), number) for row in first.tolist()
         }
     found = [SideGaps(videos) for videos in sides]
     elsewhere = {} if other is None else dict(_by_path(other, name))
-    for path, file, segments, stated in _by_file(annotated, name, places):
+    rows = [places.get(key, (-1, 0)) for key in _keys(annotated.videos)]
+    for path, file, segments, stated in _by_file(annotated, name, rows):
         if file not in infos or (annotated.of_run and name in annotated.classes and not stated):
             continue
         info, side = infos[file]
@@ -122,10 +122,24 @@ def find_gaps(
         for number, some in gaps.of_side.items():
             usable = {gap[:2]: gap for gap in some if gap.seconds >= least}  # each time once
             found[number].short += sum(gap.seconds < least for gap in some)
-            found[number].gaps += [(gap, places[gap.line][1]) for gap in usable.values()]
+            found[number].gaps += [(gap, rows[gap.row][1]) for gap in usable.values()]
         for part in stated:
             found[part.side].stated += part.side >= 0
     return found
+
+
+_Key = tuple[float, ...]
+
+
+def _keys(videos: VideoTable) -> list[_Key]:
+    """What tells rows of one list apart, whatever was selected of them and however classes are
+    numbered since: file, times, line and region of interest. Lines alone do not: many rows of
+    another tool's file have none, or the same."""
+    segments = videos.segments
+    assert segments is not None and segments.lines is not None
+    boxes = np.empty((len(videos), 0)) if segments.boxes is None else segments.boxes
+    columns = np.column_stack([segments.files, segments.bounds, segments.lines, boxes])
+    return [tuple(row) for row in np.nan_to_num(columns, nan=-1.0).tolist()]
 
 
 def _least_share(data: DataConfig) -> float:
@@ -133,12 +147,12 @@ def _least_share(data: DataConfig) -> float:
 
 
 def _by_file(
-    annotated: Annotated, name: str, places: Mapping[int, tuple[int, int]]
+    annotated: Annotated, name: str, places: Sequence[tuple[int, int]] | None
 ) -> Iterator[tuple[str, int, list[Part], list[Part]]]:
     """Of each file of a list its path, its number, its segments, and the rows of the class ``name``
-    of background."""
+    of background. ``places``: of each row its side, and the row there; None: all are on none."""
     videos, segments = annotated.videos, annotated.videos.segments
-    assert segments is not None and segments.lines is not None
+    assert segments is not None
     label = annotated.classes.index(name) if name in annotated.classes else -1
     order = np.argsort(segments.files, kind="stable")
     cuts = np.flatnonzero(np.diff(segments.files[order])) + 1
@@ -146,17 +160,16 @@ def _by_file(
     bounds[np.isnan(segments.bounds[:, 1]), 1] = inf
     for rows in np.split(order, cuts):
         parts: tuple[list[Part], list[Part]] = [], []
-        lines = segments.lines[rows].tolist()
-        columns = (bounds[rows].tolist(), lines, (videos.labels[rows] == label).tolist())
-        for (start, end), line, is_background in zip(*columns, strict=True):
-            side, _ = places.get(line, (-1, 0))
-            parts[is_background].append(Part(start, end, line, side))
+        columns = (bounds[rows].tolist(), rows.tolist(), (videos.labels[rows] == label).tolist())
+        for (start, end), row, is_background in zip(*columns, strict=True):
+            side, _ = (-1, 0) if places is None else places[row]
+            parts[is_background].append(Part(start, end, row, side))
         row = int(rows[0])
         yield os.path.abspath(videos.path(row)), int(segments.files[row]), *parts
 
 
 def _by_path(other: Annotated, name: str) -> Iterator[tuple[str, list[Part]]]:
-    for path, _, segments, _ in _by_file(other, name, {}):
+    for path, _, segments, _ in _by_file(other, name, None):
         yield path, segments
 
 
@@ -191,7 +204,7 @@ def with_gaps(side: SideGaps, label: int, gaps: Sequence[tuple[Gap, int]]) -> Vi
     labels[first:] = label
     return replace(
         table, labels=labels, weights=weights,
-        segments=Segments(taken.files, bounds, taken.lines, subjects, spans),
+        segments=Segments(taken.files, bounds, taken.lines, subjects, spans, taken.boxes),
     )  # fmt: skip
 
 

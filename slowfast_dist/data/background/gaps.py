@@ -23,12 +23,12 @@ class Annotated:
 
 
 class Gap(NamedTuple):
-    """Seconds from ``start`` to ``end`` without a segment; ``line``: of a row of the list beside
-    it, or of the one that says that nothing happens there."""
+    """Seconds from ``start`` to ``end`` without a segment; ``row``: of the list, beside it, or
+    the one that says that nothing happens there."""
 
     start: float
     end: float
-    line: int
+    row: int
 
     @property
     def seconds(self) -> float:
@@ -48,7 +48,7 @@ class Part(NamedTuple):
 
     start: float
     end: float
-    line: int
+    row: int
     side: int
 
 
@@ -64,13 +64,13 @@ def gaps_of_file(
         free = [(start, end) for start, end, _ in _free(ordered, duration, margin)]
         for part in sorted(stated):
             pieces = ((max(start, part.start), min(end, part.end)) for start, end in free)
-            found = [Gap(*_rounded(*piece), part.line) for piece in pieces if piece[0] < piece[1]]
+            found = [Gap(*_rounded(*piece), part.row) for piece in pieces if piece[0] < piece[1]]
             (of_side[part.side] if part.side >= 0 else between).extend(found)
         return FileGaps(of_side, between)
     for start, end, beside in _free(ordered, duration, margin):
         if start < end and beside:
             sides = {part.side for part in beside}
-            gap = Gap(*_rounded(start, end), beside[0].line)
+            gap = Gap(*_rounded(start, end), beside[0].row)
             alone = len(sides) == 1 and min(sides) >= 0
             (of_side[min(sides)] if alone else between).append(gap)
     return FileGaps(of_side, between)
@@ -107,4 +107,4 @@ def windows(gap: Gap, seconds: float) -> list[Gap]:
     if count < 1 or (count == 1 and slack < SAME):
         return [gap]
     starts = (gap.start + n * seconds + slack * (n + 0.5) / count for n in range(count))
-    return [Gap(*_rounded(start, start + seconds), gap.line) for start in starts]
+    return [Gap(*_rounded(start, start + seconds), gap.row) for start in starts]

@@ -59,6 +59,20 @@ class VideoRecord:
         """What it is called where its path is not enough: path@start-end."""
         return sample_name(self.name, self.start, self.end, self.box)
 
+    def __eq__(self, other: object) -> bool:
+        """Also of whole videos: NaN is unlike itself, and in Python 3.13 so were their records."""
+        if not isinstance(other, VideoRecord):
+            return NotImplemented
+        mine, its = (self.start, self.end), (other.start, other.end)
+        return self._names == other._names and np.array_equal(mine, its, equal_nan=True)
+
+    def __hash__(self) -> int:
+        return hash(self._names)
+
+    @property
+    def _names(self) -> tuple[Path, str, int, str]:
+        return self.path, self.name, self.label, self.group
+
 
 @sendable
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,14 @@
 """What the words of a ``predict`` command line stand for, on real folders."""
 
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from slowfast_dist.commands.predict.inputs import find_inputs
 from slowfast_dist.config.errors import UserError
+from tests.helpers.permissions import as_ordinary_user, closed_folder
 
 
 @pytest.fixture
@@ -143,54 +142,24 @@ def test_what_is_not_there(here: Path) -> None:
     assert "no such file" in mistake("x" * 5000) and "no such file" in mistake("a.mp4/b.mp4")
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A temporary folder that every user may enter."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder)
-
-
-def as_ordinary_user(work: Callable[[], str]) -> str:
-    """What ``work`` returns where permissions count, also in tests that root runs."""
-    reading, writing = os.pipe()
-    if not (child := os.fork()):
-        try:
-            if os.geteuid() == 0:
-                os.setuid(65534)
-            os.write(writing, work().encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    os.waitpid(child, 0)
-    return text
-
-
-def test_what_may_not_be_read(open_folder: Path) -> None:
+def test_what_may_not_be_read() -> None:
     """A closed folder costs what lies in it, and is named; a path into one cannot be known."""
-    closed, video = open_folder / "closed", open_folder / "a" / "x.mp4"
-    closed.mkdir()
-    video.parent.mkdir()
-    video.touch()
-    (closed / "y.mp4").touch()
-    os.chmod(closed, 0)
+    with closed_folder("y.mp4") as closed:
+        video = closed.parent / "a" / "x.mp4"
+        video.parent.mkdir()
+        video.touch()
 
-    def listed() -> str:
-        return repr([(g.path.name, g.reason) for g in find_inputs([str(open_folder)]).files])
+        def listed() -> str:
+            return repr([(g.path.name, g.reason) for g in find_inputs([str(closed.parent)]).files])
 
-    def named() -> str:
-        try:
-            return repr(find_inputs([str(closed / "y.mp4")]))
-        except UserError as error:
-            return str(error)
+        def named() -> str:
+            try:
+                return repr(find_inputs([str(closed / "y.mp4")]))
+            except UserError as error:
+                return str(error)
 
-    try:
         reason = "the folder cannot be read (Permission denied)"
         assert as_ordinary_user(listed) == repr([("x.mp4", None), ("closed", reason)])
         assert as_ordinary_user(named) == (
             f"INPUT {closed}/y.mp4: Permission denied: change its permissions"
         )
-    finally:
-        os.chmod(closed, 0o755)

@@ -185,6 +185,8 @@ def test_what_is_no_video_costs_only_itself(
     os.symlink("nothing", tmp_path / "dangling.mp4")
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / os.fsdecode(b"\xffa\nb.mp4")).write_bytes(files[0].read_bytes())
+    with pytest.raises(ValueError) as null:  # its words are others in Python 3.13
+        os.stat("a\0b")
     reasons = {
         tmp_path / "pipe.mp4": "a named pipe, no file",
         tmp_path / "text.mp4": "text file, not a video",
@@ -192,7 +194,7 @@ def test_what_is_no_video_costs_only_itself(
         tmp_path / "dangling.mp4": "No such file or directory",
         tmp_path / "folder.mp4": "a folder, no file",
         Path("/dev/zero"): "a device, no file",
-        Path("a\0b"): "embedded null byte",
+        Path("a\0b"): str(null.value),
     }
     named = tmp_path / os.fsdecode(b"\xffa\nb.mp4")
     start = time.monotonic()

@@ -1,12 +1,15 @@
 """Clips of what lies between segments: never within the margin of one, drawn by the key alone."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch.utils.data import DataLoader
 
 from slowfast_dist.config.data import DataConfig
@@ -298,3 +301,40 @@ def test_an_evaluation_takes_it_from_a_list_in_the_same_way(folder: Path) -> Non
     for video in np.flatnonzero(found.labels == 0).tolist():
         assert is_free(found[video].name, numbers(clips[ViewKey(video, 0)].frames))
         assert found[video].end - found[video].start == pytest.approx(1.0)
+
+
+def test_regions_of_interest_stay_with_their_rows(folder: Path, tmp_path: Path) -> None:
+    rows = [f"{name},{label},{start},{end},8,0,{20 + 4 * number},40"
+            for name, parts in SEGMENTS.items()
+            for number, (label, start, end) in enumerate(parts)]  # fmt: skip
+    table = tmp_path / "boxes.csv"
+    table.write_text("\n".join(("path,label,start,end,x,y,w,h", *rows)) + "\n")
+    config = settings(table, videos=folder)
+    with_gaps, without = find_videos(config, 0), find_videos(replace(config, background=None), 0)
+    for side, other in ((with_gaps.train, without.train), (with_gaps.val, without.val)):
+        assert list(side.samples())[: len(other)] == list(other.samples())
+        assert side.segments is not None and side.segments.boxes is not None
+        assert np.isfinite(side.segments.boxes).all()  # a gap has that of a row beside it
+    clips, plain = (
+        TrainingClips(one.train, replace(config, background=None), seed=0)
+        for one in (with_gaps, without)
+    )
+    key = ClipKey(0, 0)
+    assert torch.equal(clips[key].frames, plain[key].frames)  # type: ignore[arg-type]
+
+
+def test_gaps_of_an_imported_file_are_of_their_own_videos(folder: Path, tmp_path: Path) -> None:
+    """Its rows have no lines that would tell them apart."""
+    database = {
+        name.removesuffix(".mp4"): {"subset": "training", "annotations": [
+            {"label": label, "segment": [start, end]} for label, start, end in parts
+        ]}
+        for name, parts in SEGMENTS.items()
+    }  # fmt: skip
+    path = tmp_path / "activitynet.json"
+    path.write_text(json.dumps({"database": database}))
+    listed = find_videos(settings(folder / "list.csv"), 0)
+    imported = find_videos(settings(path, videos=folder), 0)
+    assert told(imported, "background") == told(listed, "background")
+    assert list(imported.train.samples()) == list(listed.train.samples())
+    assert list(imported.val.samples()) == list(listed.val.samples())
