@@ -50,6 +50,9 @@ class CheckData:
     preview: Path | None = None
     """Also write this page, HTML: six clips of each class that play, cut, cropped and mirrored as
     the training does; of many classes fewer and smaller ones, as it stays below 10 MB."""
+    run: Path | None = None
+    """With --preview: a run, whose training the clips are cut, resized and mirrored as; none: by
+    the flags here, and otherwise by a training's defaults."""
     move_bad: Path | None = None
     """Move the videos that cannot be read to this folder, each to where it was below DIR (with
     --val-dir: below train and val). Nothing is overwritten, and no CSV is changed."""

@@ -172,6 +172,12 @@ class Config:
 
     def check(self) -> None:
         """Raise UserError where settings of several groups do not go together."""
+        if self.patience is not None:
+            every = self.evaluation.every
+            remedy = f"it counts epochs, and validates every {every} (--evaluation.every): give a "
+            require(
+                self.patience % every == 0, "patience", self.patience, f"{remedy}multiple of that"
+            )
         if self.loss.name == "bce":
             remedy = "it is for one label a clip, and --loss.name bce for several; leave one out"
             background, recall = self.data.background, self.evaluation.unknown_recall

@@ -93,12 +93,14 @@ def own_validation(
         )
     root = data_root(text, run, settings)
     rows = [rows[row] for row in _inside(root, [row.path for row in rows], table, place)]
-    if whole_files and rows and place.suffix.lower() in SUFFIXES and not place.is_dir():
+    if whole_files and rows and place.is_file():
         # The truth is what the list says: split.csv has the background's clips as they were drawn.
         start, files = data_root(text, run, settings), {row.path for row in rows}
-        listing = list_videos(place, "data", start=start, single_class=True)
+        rate = own_image_rate(models)
+        listing = list_videos(place, "data", start=start, single_class=True, image_fps=rate)
         taken = [row for row, name in enumerate(listing.videos.names) if name in files]
-        return table, labelled_as(listing.select(taken), classes, "data", place)
+        kept = listing.select(taken).without_empty_classes()
+        return table, labelled_as(kept, classes, "data", place)
     if not rows:
         raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
     numbers = {name: place for place, name in enumerate(classes)}

@@ -245,7 +245,7 @@ class Recorder:
     def patience_is_over(self, epoch: int) -> bool:
         """Whether ``epoch``, which is written, is too long after the best one."""
         patience, best = self.config.patience, self.best.state
-        if patience is None or epoch == self.config.epochs:
+        if patience is None or epoch == self.config.epochs or epoch % self.config.evaluation.every:
             return False
         since = epoch - (best["epoch"] if best else 0)
         if since >= patience:

@@ -81,6 +81,15 @@ def test_hours_end_a_training_after_a_validated_epoch(
     assert said in caplog.messages and summary["status"] == "finished"
 
 
+def test_patience_counts_validated_epochs(root: Path, tmp_path: Path) -> None:
+    flags = ("--patience", "2", "--evaluation.every", "2")
+    summary = train(root, tmp_path / "run", *NO_PROGRESS, *flags)
+    last = rows(tmp_path / "run", "epoch")[-1]
+    assert last["epoch"] % 2 == 0 and "val/loss" in last and summary["best"]["epoch"] % 2 == 0
+    with pytest.raises(UserError, match="^--patience 3: it counts epochs, and validates every 2"):
+        train(root, tmp_path / "run", "--patience", "3", "--evaluation.every", "2")
+
+
 def test_patience_and_folds_are_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="^--patience 2: chooses an epoch by the videos"):
         train(root, tmp_path / "run", "--patience", "2", "--folds", "2")

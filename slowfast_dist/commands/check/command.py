@@ -8,9 +8,10 @@ from pathlib import Path
 
 from slowfast_dist.commands.check import files, segments
 from slowfast_dist.commands.check.dataset import Dataset, Finding, read_dataset, worker_count
-from slowfast_dist.commands.check.preview import require_page, write_preview
+from slowfast_dist.commands.check.preview import preview_config, require_page, write_preview
 from slowfast_dist.commands.check.report import facts, move, report, require_place, shown, text
 from slowfast_dist.commands.check.sides import copies, shared_recordings
+from slowfast_dist.config.checks import require
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.clip_cost import clip_costs
@@ -36,6 +37,9 @@ def run_check(root: Path, command: CheckData) -> None:
     if command.preview:
         _require_writable(command.preview, "preview")
         require_page(command.preview)
+        preview_config(command)  # a --run that is none is said before the videos are looked at
+    else:
+        require(command.run is None, "run", command.run, "goes with --preview PAGE.html: add it")
     with _in_words_of_this_command():
         data = read_dataset(root, command)
     found = _findings(data, command)

@@ -1,7 +1,7 @@
 """The page of --preview: clips of each class that play, as a training sees them."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from slowfast_dist.commands.check.files import clip_config
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.fields import MOST_SHORT_SIDE
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.report.command import is_foreign, render, write_page
+from slowfast_dist.runs.reading import mapping, sequence, whole
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.writer import WriteError, write_video
@@ -96,7 +98,10 @@ def write_preview(path: Path, root: Path, data: Dataset, command: CheckData) -> 
 
 
 def preview_config(command: CheckData) -> DataConfig:
-    """The clips that a training would cut, and how it would look at them."""
+    """The clips that a training would cut, and how it would look at them. Raises UserError for a
+    --run that is none."""
+    if command.run is not None:
+        return _as_run(command.run)
     low, high = DataConfig().short_side
     sides = max(low, command.crop_size), max(high, command.crop_size)
     return replace(
@@ -104,24 +109,45 @@ def preview_config(command: CheckData) -> DataConfig:
     )
 
 
-def _settings(config: DataConfig) -> str:
-    rate = "" if config.frame_rate == "video" else f" of {config.frame_rate:g} a second"
-    low, high = config.short_side
-    return (
-        f"{config.num_frames} frames, one of {config.sampling_rate}{rate}; short side {low} to "
-        f"{high} px, crop {config.crop_size} px, {'mirrored at random' * config.flip or 'as is'}"
+def _as_run(run: Path) -> DataConfig:
+    from slowfast_dist.runs.best_model import read_best, read_description  # which import torch
+
+    best = read_best(run)
+    training = mapping(read_description(best.folder).get("training"))
+    low = best.data.short_side[0]
+    high = whole(next(iter(sequence(training.get("short_side"))[1:]), None)) or low
+    high = min(max(low, high), MOST_SHORT_SIDE)
+    # Gaps are no rows of the list, from which the page takes its clips.
+    return replace(
+        best.data, short_side=(low, high), flip=training.get("flip", True) is True, background=None
     )
 
 
-def _readable(data: Dataset) -> tuple[VideoTable, list[NDArray[np.int64]]]:
+def _settings(config: DataConfig) -> str:
+    rate = "" if config.frame_rate == "video" else f" of {config.frame_rate:g} a second"
+    low, high = config.short_side
+    frames = f"one of {config.sampling_rate}{rate}"
+    if config.sampling == "uniform":
+        frames = "spread over all of it"
+    picture = {
+        "short-side": f"short side {low} to {high} px, crop {config.crop_size} px",
+        "square": f"squeezed to {config.crop_size} px",
+        "pad": f"all of it, with black borders, in {config.crop_size} px",
+    }[config.resize]
+    mirrored = "mirrored at random" if config.flip else "as is"
+    return f"{config.num_frames} frames, {frames}; {picture}, {mirrored}"
+
+
+def _readable(data: Dataset) -> tuple[VideoTable, dict[int, NDArray[np.int64]]]:
     """The videos to train on that can be read, or without such a side all; and the rows in them of
-    each class that has some."""
+    each class that has some, by its place in ``data.classes``."""
     videos = data.placed[0].videos
     known = [row for row, _ in data.readable() if row < len(videos)]
     trained = [row for row in known if data.sides[row] == "train"]
     chosen = np.array(trained or known, np.int64)
     labels = data.labels[chosen]
-    return videos.select(chosen), [np.flatnonzero(labels == one) for one in np.unique(labels)]
+    found = {one: np.flatnonzero(labels == one) for one in np.unique(labels).tolist()}
+    return videos.select(chosen), found
 
 
 def _size(classes: int, config: DataConfig) -> tuple[int, int]:
@@ -134,8 +160,9 @@ def _size(classes: int, config: DataConfig) -> tuple[int, int]:
 
 
 def _classes(
-    videos: VideoTable, rows: Sequence[NDArray[np.int64]], config: DataConfig, count: int, size: int
-) -> Iterator[tuple[int, list[Shown]]]:
+    videos: VideoTable, rows: Mapping[int, NDArray[np.int64]], config: DataConfig, count: int,
+    size: int,
+) -> Iterator[tuple[int, list[Shown]]]:  # fmt: skip
     """Clips of each class: of different videos where there are as many, else other clips of them,
     as in a later epoch."""
     # Imported late: it brings torch, which check-data does not wait for otherwise.
@@ -144,7 +171,7 @@ def _classes(
 
     reader = TrainingClips(videos, config, seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        for of_class in rows:
+        for label, of_class in rows.items():
             shown = []
             most = min(count, len(of_class))
             places = of_class[np.linspace(0, len(of_class) - 1, most, dtype=int)]
@@ -156,7 +183,7 @@ def _classes(
                 clip = sample.frames.permute(0, 2, 3, 1).numpy()
                 shown.append(Shown(videos.sample(row), _encoded(
                     clip, size, _pace(videos, row, config), Path(folder, "clip.mp4"))))  # fmt: skip
-            yield int(videos.labels[of_class[0]]), shown
+            yield label, shown
 
 
 def _pace(videos: VideoTable, row: int, config: DataConfig) -> int:

@@ -87,12 +87,13 @@ def _placed(config: Config) -> Config:
 
 
 def _config_of(training: Training, config: Config) -> Config:
-    """Settings of one training. It is validated once, after its last epoch: an epoch chosen by the
-    videos that are then scored would flatter the score."""
+    """Settings of one training. It is validated once, after its last epoch, which then is its best:
+    an epoch chosen by the videos that are then scored would flatter the score."""
     return replace(
         config, output_dir=training.folder, fold=training.fold, seed=training.seed, seeds=1,
         learning_curve=False, data=replace(config.data, train_fraction=training.share),
         evaluation=replace(config.evaluation, every=config.epochs),
+        checkpoint=replace(config.checkpoint, monitor="val/loss", mode="min"),
     )  # fmt: skip
 
 

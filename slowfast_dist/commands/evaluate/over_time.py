@@ -13,7 +13,7 @@ from slowfast_dist.commands.evaluate.opening import Opened, open_evaluation, ref
 from slowfast_dist.commands.evaluate.output import make_output
 from slowfast_dist.commands.evaluate.over_time_files import write_over_time
 from slowfast_dist.config.commands import EvaluateCommand
-from slowfast_dist.config.errors import RunError
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.segments import ROUNDING
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.distributed.collectives import any_process, barrier, gather_list, run_on_main
@@ -62,6 +62,12 @@ def run_over_time(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     opened = open_evaluation(run, command)
     accelerator, best = opened.accelerator, opened.best
     best.require_one_label("--segments")
+    segments = opened.found.videos.segments
+    if segments is not None and segments.boxes is not None:
+        raise UserError(
+            f"--segments: rows of {opened.data} have regions of interest (x,y,w,h), and of whole "
+            "files the whole picture is scored: leave --segments out, or give a list without them"
+        )
     asked: dict[str, Any] = {"segments": True}
     asked |= {name: getattr(command, name) for name in ("window", "stride", "smoothing")}
     if opened.found.split is not None:

@@ -1,5 +1,6 @@
 """The page of check-data --preview: the clips of a training, playing, in a real browser."""
 
+import contextlib
 import re
 from base64 import b64decode
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from slowfast_dist.commands.check import preview
 from slowfast_dist.commands.check.command import run_check
 from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.dataset import TrainingClips
 from slowfast_dist.data.loaders import find_videos
@@ -20,6 +22,7 @@ from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames
 from tests.helpers.browser import new_context, wait_until
+from tests.helpers.small_model import write_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -117,3 +120,42 @@ def test_no_other_file_is_replaced(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--preview .*mine.html: holds something"):
         run_check(clips, replace(COMMAND, preview=other))
     assert other.read_text() == "mine"
+
+
+def test_with_a_run_the_clips_are_those_of_its_training(clips: Path, tmp_path: Path) -> None:
+    trained = DataConfig(
+        num_frames=4, sampling_rate=2, frame_rate="video", resize="square", crop_size=32
+    )
+    models = write_model(tmp_path, TWO, data=trained)
+    config = preview.preview_config(replace(COMMAND, run=models))
+    assert config.num_frames == 4 and config.sampling_rate == 2
+    assert (config.resize, config.crop_size) == ("square", 32)
+    page = tmp_path / "page.html"
+    run_check(clips, replace(COMMAND, preview=page, run=models))
+    (tmp_path / "clip.mp4").write_bytes(videos_of(page)[0])
+    info = probe_file(tmp_path / "clip.mp4")
+    assert (info.frames, info.width, info.height) == (4, 32, 32)
+    with pytest.raises(UserError, match="^--run .*: goes with --preview PAGE.html: add it"):
+        run_check(clips, replace(COMMAND, run=models))
+    with pytest.raises(UserError, match="none"):
+        run_check(clips, replace(COMMAND, preview=tmp_path / "b.html", run=tmp_path / "none"))
+
+
+def test_of_several_labels_each_clip_stands_under_its_own(clips: Path, tmp_path: Path) -> None:
+    left, right = (sorted((clips / name).iterdir()) for name in TWO)
+    rows = [(left[0], "z"), (left[1], "a|z"), (right[0], "z"), (right[1], "a|z")]
+    table = tmp_path / "list.csv"
+    table.write_text("path,labels\n" + "".join(f"{path},{label}\n" for path, label in rows))
+    page = tmp_path / "page.html"
+    with contextlib.suppress(SystemExit):  # so few videos are a finding
+        run_check(table, replace(COMMAND, preview=page, val_fraction=0.5))
+    text = page.read_text()
+    parts = re.split(r"<h2[^>]*>", text)[1:]
+    of = {name: part for name in ("a|z", "z") for part in parts if f">{name}<" in part[:80]}
+    own = {name: {str(path) for path, label in rows if label == name} for name in of}
+    assert set(of) == {"a|z", "z"}
+    for name, part in of.items():
+        other = own["z" if name == "a|z" else "a|z"]
+        assert any(Path(path).name in part and Path(path).parent.name in part
+                   for path in own[name])  # fmt: skip
+        assert not any(f"{Path(path).parent.name}/{Path(path).name}" in part for path in other)

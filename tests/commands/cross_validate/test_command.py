@@ -119,6 +119,16 @@ def test_the_jobs_of_an_array_give_the_same_and_the_last_one_writes_it(
     assert (output / "out_of_fold.csv").read_bytes() == (done / "out_of_fold.csv").read_bytes()
 
 
+def test_each_training_keeps_the_model_of_its_last_epoch(root: Path, tmp_path: Path) -> None:
+    """Whatever a training alone would call its best epoch."""
+    flags = ("--checkpoint.monitor", "train/accuracy", "--checkpoint.mode", "max", "--epochs", "2")
+    config = settings(root, tmp_path / "run", "--folds", "2", "--fold", "1", *flags)
+    assert run_cross_validation(config)["status"] == "running"
+    best = json.loads((tmp_path / "run" / "fold_1" / "models" / "best_model.json").read_text())
+    assert best["epoch"] == 2
+    assert len(table(tmp_path / "run" / "fold_1" / "predictions" / "val_best.csv")) > 0
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [

@@ -220,3 +220,15 @@ def test_the_runs_own_files_have_the_truth_of_its_list(
     assert [one[0] for one in segments_of(tmp_path / "out", "truth")] == ["a.mp4"]
     with pytest.raises(UserError, match=r"split\.csv of a run has clips of the background"):
         evaluate(run, run / "split.csv", tmp_path / "other")
+
+
+def test_regions_of_interest_are_refused(model: Path, listed: Path, tmp_path: Path) -> None:
+    """Two animals of one picture would be held against one prediction of all of it."""
+    table = listed.parent / "boxes.csv"
+    table.write_text(
+        "path,label,start,end,x,y,w,h\n"
+        "a.mp4,moves left,0.5,1.5,0,0,20,40\na.mp4,moves right,0.5,1.5,20,0,20,40\n"
+    )
+    with pytest.raises(UserError, match="^--segments: rows of .* have regions of interest"):
+        evaluate(model, table, tmp_path / "out")
+    assert not (tmp_path / "out" / "metrics.json").exists()
