@@ -13,7 +13,7 @@ from slowfast_dist.cli import main as cli
 from slowfast_dist.cli.commands import Command
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data import probing as probe_all
-from slowfast_dist.data.listing import manifest as group_pattern
+from slowfast_dist.data.listing import group_pattern
 from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.group_pattern import compile_pattern, group_of, time_to_search
 from slowfast_dist.data.listing.manifest import list_videos
