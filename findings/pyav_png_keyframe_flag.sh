@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # PyAV 18.1.0 (libavcodec 62.28): three PNG images, each whole, given to one PNG decoder as packets
 # that were made from their bytes, come out as other pictures: grey values 10, 20, 30 are read as
-# 10, 30, 60, each with those before it added. A packet that is made so is not marked as a keyframe, and FFmpeg's decoder then takes
-# the image for a difference to the pictures before it, without an error or a warning. With
-# `packet.is_keyframe = True` all three are right; a container marks its packets itself.
+# 10, 30, 60, each with those before it added. A packet that is made so is not marked as a keyframe,
+# and FFmpeg's decoder then takes the image for a difference to the pictures before it, without an
+# error or a warning. With `packet.is_keyframe = True` all three are right; a container marks its
+# packets itself.
 # Ends with 0 where that is still so.
 set -euo pipefail
 folder=$(mktemp -d)
