@@ -4,6 +4,7 @@ The network is pytorchvideo's, entry for entry of its state_dict, so that publis
 """
 
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -51,7 +52,10 @@ def _without_torchvision() -> Any:
         vars(ops)["RoIAlign"] = None
         sys.modules.update({"torchvision": package, "torchvision.ops": ops})
     try:
-        from pytorchvideo.models.slowfast import create_slowfast
+        with warnings.catch_warnings():
+            # From torch 2.14 on, on every start: fvcore scripts losses that are never used here.
+            warnings.filterwarnings("ignore", "`torch.jit.script`")
+            from pytorchvideo.models.slowfast import create_slowfast
     finally:
         if stand_in:
             for name in [name for name in sys.modules if _is_torchvision(name)]:

@@ -27,9 +27,11 @@ def test_plain_yaml_is_read_with_what_it_repeats() -> None:
         ("A: &a 1\nB: [" + "*a, " * (MOST_ALIASES + 1) + "]\n", "more than 50 aliases"),
         ("A: " + "[" * 9 + "]" * 9, "nested too deeply"),
         (
-            # A group of half the entries and two, merged into one twice: just above the bound.
-            "A: &a {" + "".join(f"k{i}: 1, " for i in range(MOST_YAML_MERGED // 2 + 1)) + "}\n"
-            "B: {<<: [*a, *a]}\n",
+            # Two groups of half the entries and one, merged into one: just above the bound.
+            "".join(
+                f"{k}: &{k} {{" + "".join(f"{k}{i}: 1, " for i in range(MOST_YAML_MERGED // 2 + 1))
+                + "}\n" for k in "ab"
+            ) + "B: {<<: [*a, *b]}\n",
             "more than 1,000 entries in one group",
         ),
         ("A: !!int ''", ""), ("A: !!timestamp x", ""), ("A: !!bool x", ""), ("<<: 1", ""),
