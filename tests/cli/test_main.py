@@ -255,7 +255,7 @@ def test_the_defaults_in_the_help_are_those_of_preset_and_files(tmp_path: Path) 
     text = " ".join(text.replace("│", " ").split())
     assert "(default: 4711)" in text
     assert "(default: 'runs/original-{timestamp}')" in text
-    assert "squeeze the whole frame to crop_size. (default: square)" in text
+    assert "its aspect ratio kept, with black borders. (default: square)" in text
     assert "(default: adam)" in text
 
 
