@@ -50,7 +50,7 @@ def test_what_is_written_for_a_tool_imports_as_the_same_segments(
     header, *lines = target.read_text().splitlines()
     assert header == "path,label,start,end" and not (tmp_path / "annotations.dropped.csv").exists()
     found = [line.split(",") for line in lines]
-    assert "3 rows of 1 videos and 2 classes" in capsys.readouterr().out
+    assert "3 rows of 1 video and 2 classes" in capsys.readouterr().out
     assert {path for path, *_ in found} == {"a b.mp4"}
     for (label, start, end), (_, other, first, last) in zip(rows, sorted(
         found, key=lambda row: float(row[2])), strict=True):  # fmt: skip
