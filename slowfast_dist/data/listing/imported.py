@@ -60,10 +60,11 @@ def _count(number: int, what: str) -> str:
 def import_files(
     sources: Sequence[tuple[Source, Format]], root: Path, subjects: Subjects, notes: Notes,
     point_seconds: float | None = None, frame_rate: float | None = None,
-    image_fps: float | None = None,
+    image_fps: float | None = None, several: bool = False,
 ) -> Imported:  # fmt: skip
     """The rows of all ``sources``, whose videos lie anywhere below ``root``; ``image_fps``: of
-    folders of images that do not tell.
+    folders of images that do not tell; ``several``: whether a whole video may be of several
+    classes, a row each.
 
     Looks at each video that is named. Raises UserError for what the readers refuse, and where no
     row is left.
@@ -73,7 +74,8 @@ def import_files(
     columns = read_rows(readers, finder, subjects, notes)
     if any(found.name == "videofolder" for _, found in sources):
         _say_rowless(finder, columns, notes)
-    table = convert(columns, _facts(root, columns, image_fps), notes, point_seconds, frame_rate)
+    facts = _facts(root, columns, image_fps)
+    table = convert(columns, facts, notes, point_seconds, frame_rate, several)
     if not len(table.rows):
         reasons = "; ".join(notes.lines())
         named = few([str(source.path) for source, _ in sources])
@@ -162,7 +164,7 @@ class ImportedRows:
         try:
             return import_files(
                 [(self._source, self.format)], self._root, Subjects(), notes,
-                image_fps=self._image_fps,
+                image_fps=self._image_fps, several=self.several is not False,
             )  # fmt: skip
         except UserError as error:
             raise self._named(error) from None
