@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.importing.columns import Columns, rows_of
-from slowfast_dist.annotations.importing.rows import Notes
+from slowfast_dist.annotations.importing.rows import ONE_END, Notes
 from slowfast_dist.annotations.segments import DIGITS, MOST_SECONDS
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import few
@@ -23,6 +23,8 @@ OTHER_SUBJECT = "another subject does the same at the same time: a list has one 
 SECOND_CLASS = "its whole video has a row already, of another class: a training with --loss.name " \
                "bce that is given this file itself takes all of them"  # fmt: skip
 NO_SPLIT = "it has no split while others are val or test: fill it in, or import its file apart"
+NO_FRAME_TIMES = "it counts frames and its video tells no times: --frame-rate"
+BACKWARDS = "it ends before it starts"
 POINT = "it is a moment without length: --point-seconds gives it one"
 
 SLACK = 0.0015
@@ -147,7 +149,7 @@ class _Conversion:
             fact = self.facts[self.video[part[0]]]
             times = fact.times() if isinstance(fact, Facts) else None
             if times is None:
-                self._drop(part, "it counts frames and its video tells no times: --frame-rate")
+                self._drop(part, NO_FRAME_TIMES)
                 continue
             end = fact.seconds if isinstance(fact, Facts) else np.nan
             step = end / len(times)
@@ -165,9 +167,8 @@ class _Conversion:
         0."""
         kept = self.kept
         one = kept & (np.isnan(self.start) != np.isnan(self.end))
-        self._drop(np.flatnonzero(one), "it has only one of start and end")
-        self._drop(np.flatnonzero(self.timed & (self.end < self.start)), "it ends before it starts",
-                   detail=True)  # fmt: skip
+        self._drop(np.flatnonzero(one), ONE_END)
+        self._drop(np.flatnonzero(self.timed & (self.end < self.start)), BACKWARDS, detail=True)
         early = np.flatnonzero(self.timed & (self.start < 0))
         gone = early[self.end[early] <= 0]
         self._drop(gone, "it ends before its video starts", detail=True)

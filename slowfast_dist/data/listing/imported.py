@@ -2,18 +2,36 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
+from slowfast_dist.annotations.formats.boris import UNPAIRED
+from slowfast_dist.annotations.formats.elan import NO_TIMES
 from slowfast_dist.annotations.formats.registry import Format, find_format
 from slowfast_dist.annotations.importing.columns import Columns
-from slowfast_dist.annotations.importing.conversion import Facts, Table, convert
-from slowfast_dist.annotations.importing.reading import Reader, Subjects, read_rows, side_of_name
-from slowfast_dist.annotations.importing.rows import Notes, Segment
+from slowfast_dist.annotations.importing.conversion import (
+    BACKWARDS,
+    ENDLESS,
+    NO_FRAME_TIMES,
+    NO_SPLIT,
+    POINT,
+    Facts,
+    Table,
+    convert,
+)
+from slowfast_dist.annotations.importing.reading import (
+    NO_LABEL,
+    Reader,
+    Subjects,
+    read_rows,
+    side_of_name,
+)
+from slowfast_dist.annotations.importing.rows import ONE_END, Notes, Segment
 from slowfast_dist.annotations.importing.source import Source
 from slowfast_dist.annotations.importing.videos import VideoFinder
 from slowfast_dist.annotations.labels import Remark
@@ -35,6 +53,12 @@ _FLAG = re.compile(
 """What only the command ``import`` takes, or takes otherwise than a training."""
 
 
+_HIDING = (
+    BACKWARDS, ENDLESS, NO_FRAME_TIMES, NO_LABEL, NO_SPLIT, NO_TIMES, ONE_END, POINT, UNPAIRED,
+)  # fmt: skip
+"""Why a row is left out although something is seen in its video, when or what being unknown."""
+
+
 @dataclass(frozen=True)
 class Imported:
     """What came of annotation files: the ``columns`` of all rows whose videos are there, below
@@ -51,6 +75,24 @@ class Imported:
         videos = len(np.unique(self.columns.codes("video")[rows]))
         labels = len(np.unique(self.columns.codes("label")[rows]))
         return f"{_count(len(rows), 'row')} of {_count(videos, 'video')} and {labels} classes"
+
+    def hidden(self) -> dict[str, int]:
+        """How many rows were left out that show something in videos which are used, by why."""
+        named = self.columns.videos.texts
+        used = {named[code] for code in np.unique(self.columns.codes("video")[self.table.rows])}
+        # What a reader left out names its video as the file does, maybe of another machine.
+        known, stems = set(named), {_stem(name) for name in used}
+        found: Counter[str] = Counter()
+        for one in self.notes.entries() if self.notes.dropped() else ():
+            video = one["video"]
+            is_used = video in used if video in known else _stem(video) in stems
+            if one["what"] == "dropped" and is_used:
+                found.update(why for why in _HIDING if one["why"].startswith(why))
+        return dict(found)
+
+
+def _stem(video: str) -> str:
+    return PureWindowsPath(video).stem
 
 
 def _count(number: int, what: str) -> str:
