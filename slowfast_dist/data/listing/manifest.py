@@ -196,7 +196,7 @@ def _found(
     if root.is_dir():
         skipped = Skipped()
         try:
-            found = list_folders(root, flag, may_be_empty, skipped)
+            found = list_folders(root, flag, may_be_empty, skipped, image_fps is not None)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 why = "its folders lie too deep in each other; move the videos up"
