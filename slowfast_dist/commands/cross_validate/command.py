@@ -86,7 +86,8 @@ def _count(config: Config) -> int:
     assert config.folds is not None and config.data.root is not None
     if config.data.synthetic:
         make_demo_videos(config.data.root)
-    return count_folds(list_root(with_start(config.data)), config.folds)
+    data = config.data
+    return count_folds(list_root(with_start(data)), config.folds, data.background)
 
 
 def _placed(config: Config) -> Config:
