@@ -18,6 +18,7 @@ from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.runs.videos import own_validation, trained_on
 from slowfast_dist.video.images.listing import stamp_of
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.child_modules import not_importable
@@ -110,6 +111,21 @@ def test_what_changes_tells_and_a_video_beside_images_wins(root: Path) -> None:
     (root / "run" / "aclip.mp4").unlink()
     with pytest.raises(UserError, match="a video in a folder of their own below the class's"):
         find_videos(replace(SMALL, root=root), 0)
+
+
+def test_a_run_finds_those_of_another_tools_files_again_by_its_own_rate(
+    root: Path, tmp_path: Path
+) -> None:
+    text = "video,behavior,start,end\ndata/run/a,run,0,0.4\ndata/sit/deep/c,sit,0,0.4\n"
+    (root.parent / "acts.csv").write_text(text)
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text(
+        "data:\n" + "".join(f"  {side}: {root.parent / 'acts.csv'}\n"
+                            for side in ("train_dir", "val_dir")) + "  image_fps: 10.0\n"
+    )  # fmt: skip
+    _, listing = own_validation(tmp_path / "run" / "models", ("run", "sit"))
+    assert list(listing.videos.names) == ["data/run/a", "data/sit/deep/c"]
+    assert trained_on(tmp_path / "run" / "models", listing.videos) == 2
 
 
 def test_thumbnails_beside_videos_are_none_unless_their_rate_is_known(tmp_path: Path) -> None:
