@@ -240,3 +240,15 @@ def test_regions_of_interest_are_refused(model: Path, listed: Path, tmp_path: Pa
     with pytest.raises(UserError, match="^--segments: rows of .* have regions of interest"):
         evaluate(model, table, tmp_path / "out")
     assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_a_model_of_several_labels_is_refused_before_any_video_is_listed(
+    model: Path, tmp_path: Path
+) -> None:
+    several = Path(shutil.copytree(model, tmp_path / "models"))
+    facts = json.loads((model / DESCRIPTION).read_text())
+    task = {"loss": "bce", "thresholds": [0.5] * len(MOTIONS)}
+    (several / DESCRIPTION).write_text(json.dumps(facts | task))
+    (tmp_path / "list.csv").write_text("path,label\nnone.mp4,moves left|moves right\n")
+    with pytest.raises(UserError, match="^--segments: is for a model of one label a clip"):
+        evaluate(several, tmp_path / "list.csv", tmp_path / "out")
