@@ -91,7 +91,7 @@ def _check_data(data: DataConfig, several: bool, folds: Folds | None) -> None:
         if not data.synthetic and _is_quick(data, "root", data.root):
             listing = list_root(data, several=several)
             if folds is not None:
-                count_folds(listing, folds)
+                count_folds(listing, folds, data.background)
         return
     assert data.train_dir is not None and data.val_dir is not None
     quick = [_is_quick(data, "train-dir", data.train_dir), _is_quick(data, "val-dir", data.val_dir)]

@@ -164,7 +164,7 @@ def _find_videos(
             make_demo_videos(data.root)
         [listing] = with_left_out([list_root(data, order, several)], folder, "the run's folder")
         if part is not None:
-            listing = hold_out(listing, part)
+            listing = hold_out(listing, part, data.background)
         source = f"--data.root {data.root}"
         name = data.background
         listing, readable, rejected = _probe(listing, "the run's folder", source, data)

@@ -65,8 +65,9 @@ def own_validation(
     if given(settings, "data.root") is None:
         start = None if place.is_dir() else data_root(text, run, settings)
         listing = list_videos(
-            place, "data", start=start, single_class=True, may_be_empty=True, several=several
-        )
+            place, "data", start=start, single_class=True, may_be_empty=True, several=several,
+            image_fps=own_image_rate(models),
+        )  # fmt: skip
         chosen = of_side(listing, "val", "data", place)
         listing = of_whole_files(chosen, listing, "data", place) if whole_files else chosen
         names = list(listing.videos.names)
@@ -96,8 +97,10 @@ def own_validation(
     if whole_files and rows and place.is_file():
         # The truth is what the list says: split.csv has the background's clips as they were drawn.
         start, files = data_root(text, run, settings), {row.path for row in rows}
-        rate = own_image_rate(models)
-        listing = list_videos(place, "data", start=start, single_class=True, image_fps=rate)
+        listing = list_videos(
+            place, "data", given(settings, "data.group-pattern"), start=start, single_class=True,
+            image_fps=own_image_rate(models),
+        )  # fmt: skip
         taken = [row for row, name in enumerate(listing.videos.names) if name in files]
         kept = listing.select(taken).without_empty_classes()
         return table, labelled_as(kept, classes, "data", place)
@@ -106,7 +109,10 @@ def own_validation(
     numbers = {name: place for place, name in enumerate(classes)}
     labels = np.array([0 if several else numbers[row.label] for row in rows], np.int32)
     paths = Texts.of(row.path for row in rows)
-    videos = VideoTable(root, paths, labels, segments=_segments(rows))
+    groups = Categorical.of(row.group or row.path for row in rows)
+    if all(row.group in ("", row.path) for row in rows):  # as split.csv has it without groups
+        groups = None
+    videos = VideoTable(root, paths, labels, groups, segments=_segments(rows))
     if several:
         found = LabelSets.of_cells([row.label for row in rows], classes)
         videos = replace(videos, labels=found.codes, sets=found.sets)
@@ -164,8 +170,9 @@ def trained_on(models: Path, videos: VideoTable) -> int:
         try:
             start = data_root(folder, run, settings)
             listing = list_videos(
-                place, "data", start=start, single_class=True, may_be_empty=True, several=None
-            )
+                place, "data", start=start, single_class=True, may_be_empty=True, several=None,
+                image_fps=own_image_rate(models),
+            )  # fmt: skip
             listing = of_side(listing, "train", "data", place)
         except UserError:
             return 0

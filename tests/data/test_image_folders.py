@@ -15,11 +15,14 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing
 from slowfast_dist.data.dataset import EvaluationClips
+from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.runs.videos import own_validation, trained_on
 from slowfast_dist.video.images.listing import stamp_of
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.child_modules import not_importable
+from tests.helpers.video_kinds import Kind, write
 
 SMALL = DataConfig(
     num_frames=4, sampling_rate=1, short_side=(16, 16), crop_size=16, frame_rate="video",
@@ -108,6 +111,39 @@ def test_what_changes_tells_and_a_video_beside_images_wins(root: Path) -> None:
     (root / "run" / "aclip.mp4").unlink()
     with pytest.raises(UserError, match="a video in a folder of their own below the class's"):
         find_videos(replace(SMALL, root=root), 0)
+
+
+def test_a_run_finds_those_of_another_tools_files_again_by_its_own_rate(
+    root: Path, tmp_path: Path
+) -> None:
+    text = "video,behavior,start,end\ndata/run/a,run,0,0.4\ndata/sit/deep/c,sit,0,0.4\n"
+    (root.parent / "acts.csv").write_text(text)
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text(
+        "data:\n" + "".join(f"  {side}: {root.parent / 'acts.csv'}\n"
+                            for side in ("train_dir", "val_dir")) + "  image_fps: 10.0\n"
+    )  # fmt: skip
+    _, listing = own_validation(tmp_path / "run" / "models", ("run", "sit"))
+    assert list(listing.videos.names) == ["data/run/a", "data/sit/deep/c"]
+    assert trained_on(tmp_path / "run" / "models", listing.videos) == 2
+
+
+def test_thumbnails_beside_videos_are_none_unless_their_rate_is_known(tmp_path: Path) -> None:
+    for name in ("run/a.mp4", "run/b.mp4", "sit/c.mp4", "sit/d.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write(tmp_path / name, Kind(".mp4", frames=8))
+    images(tmp_path / "run" / "thumbs", range(1, 3))
+    found = find_videos(replace(SMALL, root=tmp_path), 0)
+    assert len(found.train) == len(found.val) == 2 and not found.rejected
+    [skipped] = [remark.what for remark in found.remarks if remark.kind == "skipped"]
+    assert "2 files skipped: .png (2); a folder of numbered images" in skipped
+    inputs = find_inputs([str(tmp_path)])
+    assert len(inputs.files) == 4 and "--image-fps" in str(inputs.skipped)
+    assert len(find_inputs([str(tmp_path)], has_rate=True).files) == 5
+    assert len(list_videos(tmp_path, "data.root", image_fps=10.0).videos) == 5
+    (tmp_path / "run" / "thumbs" / "fps.txt").write_text("5")
+    assert len(list_videos(tmp_path, "data.root").videos) == 5
+    assert len(find_inputs([str(tmp_path)]).files) == 5
 
 
 def test_prepare_makes_a_video_of_each(root: Path, tmp_path: Path) -> None:

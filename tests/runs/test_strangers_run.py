@@ -87,7 +87,7 @@ def test_an_evaluation_scores_videos_below_the_datas_root_alone(
     rows = "".join(f"{name},{CLASSES[0]},val,g\n" for name in names)
     (run / "split.csv").write_text(f"path,class,split,group\n{rows}")
     _, listing = own_validation(run / "models", CLASSES)
-    assert list(listing.videos.names) == ["own.mp4"]
+    assert list(listing.videos.names) == ["own.mp4"] and [*listing.videos.group_names()] == ["g"]
     assert "2 of 3 validation videos are not below" in caplog.text
     table = shared / "val.csv"  # and the same of a list that the run names
     table.write_text("path,label\n" + "".join(f"{name},{CLASSES[0]}\n" for name in names[::2]))

@@ -13,7 +13,7 @@ from slowfast_dist.annotations.formats.boris import (
     Media,
     segments_of,
 )
-from slowfast_dist.annotations.importing.rows import Segment
+from slowfast_dist.annotations.importing.rows import ONE_END, Segment
 from slowfast_dist.annotations.importing.source import Source, optional_column
 
 _MEDIA = ("media file name", "media file path", "media file", "source", "media file(s)")
@@ -142,7 +142,7 @@ def _aggregated(source: Source, table: _Table, rows: Iterator[Any]) -> Iterator[
         last = source.number(cells[stop], line, "Stop (s)")
         media = table.media(cells, line)
         if first is None or last is None:
-            why = LIVE if not media.names else "it has only one of start and end"
+            why = LIVE if not media.names else ONE_END
             source.notes.drop(line, why, "".join(media.names[:1]), label)
             continue
         yield from segments_of(source, line, media, first, last, label, table.subject(cells))

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from slowfast_dist.annotations.formats.writing import VideoSegments, as_json
-from slowfast_dist.annotations.importing.rows import Segment
+from slowfast_dist.annotations.importing.rows import ONE_END, Segment
 from slowfast_dist.annotations.importing.source import Source, finite
 from slowfast_dist.system.text import clean, few
 
@@ -193,7 +193,7 @@ def _timed(
             )
     for start, end in spans:
         if start is None or end is None:
-            source.notes.drop(where, "it has only one of start and end", video, labels[0])
+            source.notes.drop(where, ONE_END, video, labels[0])
             continue
         for label in labels:
             yield Segment(where, video, label, start, end)

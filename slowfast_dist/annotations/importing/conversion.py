@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.annotations.importing.columns import Columns, rows_of
-from slowfast_dist.annotations.importing.rows import Notes
+from slowfast_dist.annotations.importing.rows import ONE_END, Notes
 from slowfast_dist.annotations.segments import DIGITS, MOST_SECONDS
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.text import few
@@ -20,8 +20,11 @@ OTHER_LENGTH = "its video is of another length than its file says: is it another
 ENDLESS = f"its end is unknown, or later than {MOST_SECONDS:,.0f} s: no video is that long"
 TWICE = "it is there twice"
 OTHER_SUBJECT = "another subject does the same at the same time: a list has one row of a class"
-SECOND_CLASS = "its whole video has a row already: a list has one class for all of a video"
+SECOND_CLASS = "its whole video has a row already, of another class: a training with --loss.name " \
+               "bce that is given this file itself takes all of them"  # fmt: skip
 NO_SPLIT = "it has no split while others are val or test: fill it in, or import its file apart"
+NO_FRAME_TIMES = "it counts frames and its video tells no times: --frame-rate"
+BACKWARDS = "it ends before it starts"
 POINT = "it is a moment without length: --point-seconds gives it one"
 
 SLACK = 0.0015
@@ -59,11 +62,12 @@ class Table:
 
 def convert(
     columns: Columns, facts: Sequence[Facts | str], notes: Notes,
-    point_seconds: float | None, frame_rate: float | None,
+    point_seconds: float | None, frame_rate: float | None, several: bool = False,
 ) -> Table:  # fmt: skip
     """Seconds of all rows, cut to their videos; what cannot be, is dropped and noted.
 
-    ``facts`` of the videos by their code, or why one cannot be read. Raises UserError where most
+    ``facts`` of the videos by their code, or why one cannot be read; ``several``: whether the whole
+    of a video may be of several classes. Raises UserError where most
     rows lie behind their videos' ends.
     """
     work = _Conversion(columns, facts, notes)
@@ -74,7 +78,7 @@ def convert(
     work.points(point_seconds)
     work.cut()
     split = work.complete_split()
-    work.drop_copies()
+    work.drop_copies(several)
     rows = np.flatnonzero(work.kept)
     kept = {columns.labels.texts[code] for code in np.unique(work.label[rows]).tolist()}
     if lost := sorted(columns.seen_labels - kept):
@@ -145,7 +149,7 @@ class _Conversion:
             fact = self.facts[self.video[part[0]]]
             times = fact.times() if isinstance(fact, Facts) else None
             if times is None:
-                self._drop(part, "it counts frames and its video tells no times: --frame-rate")
+                self._drop(part, NO_FRAME_TIMES)
                 continue
             end = fact.seconds if isinstance(fact, Facts) else np.nan
             step = end / len(times)
@@ -163,9 +167,8 @@ class _Conversion:
         0."""
         kept = self.kept
         one = kept & (np.isnan(self.start) != np.isnan(self.end))
-        self._drop(np.flatnonzero(one), "it has only one of start and end")
-        self._drop(np.flatnonzero(self.timed & (self.end < self.start)), "it ends before it starts",
-                   detail=True)  # fmt: skip
+        self._drop(np.flatnonzero(one), ONE_END)
+        self._drop(np.flatnonzero(self.timed & (self.end < self.start)), BACKWARDS, detail=True)
         early = np.flatnonzero(self.timed & (self.start < 0))
         gone = early[self.end[early] <= 0]
         self._drop(gone, "it ends before its video starts", detail=True)
@@ -231,15 +234,16 @@ class _Conversion:
         self._drop(np.flatnonzero(empty), NO_SPLIT)
         return True
 
-    def drop_copies(self) -> None:
+    def drop_copies(self, several: bool) -> None:
         """Of rows that a list takes for the same one the first stays: those of a class at the same
-        time in a video, whoever does it, and all that mean the whole of a video."""
+        time in a video, whoever does it, and all that mean the whole of a video, unless that may
+        have ``several`` classes."""
         rows = np.flatnonzero(self.kept)
         video, label, subject = self.video[rows], self.label[rows], self.columns.codes("subject")
         whole = np.isnan(self.start[rows])
         keys: list[NDArray[Any]] = [
             np.nan_to_num(self.end[rows], nan=-1), np.nan_to_num(self.start[rows], nan=-1),
-            np.where(whole, -1, label), video,
+            label if several else np.where(whole, -1, label), video,
         ]  # fmt: skip
         order = np.lexsort(keys)  # stable: the first of equals stays in front
         new = np.zeros(len(rows), np.bool_)

@@ -13,6 +13,8 @@ from slowfast_dist.system.text import clean
 Where = int | str
 """Place in a file: the number of a line from 1 on, or words as ``task 3``."""
 
+ONE_END = "it has only one of start and end"
+
 
 class Segment(NamedTuple):
     """``label`` is seen in ``video`` from ``start`` to ``end``; both None: in all of it.

@@ -18,7 +18,11 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.listing.folds import count_folds
 from slowfast_dist.data.listing.manifest import list_root
 from slowfast_dist.data.synthetic import make_demo_videos
+from slowfast_dist.data.workers import prepare_workers
+from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.distributed.environment import rank
+from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system.log import logger
@@ -38,11 +42,7 @@ def run_cross_validation(config: Config) -> dict[str, Any]:
     config = replace(config, folds=config.folds or USUAL_FOLDS)
     validate(config)
     config = _placed(config)
-    assert config.folds is not None and config.data.root is not None
-    if config.data.synthetic:
-        make_demo_videos(config.data.root)
-    # Before anything is trained, and without looking into any video.
-    count = count_folds(list_root(with_start(config.data)), config.folds)
+    count = _count_on_main(config)  # before anything is trained
     trainings = all_trainings(config, count)
     chosen = [one for one in trainings if config.fold in (None, one.fold)]
     if not chosen:
@@ -64,6 +64,30 @@ def run_cross_validation(config: Config) -> dict[str, Any]:
         return {"output_dir": str(config.output_dir), "status": "running"}
     scores = write_result(config.output_dir, trainings, count) if rank() == 0 else {}
     return {"output_dir": str(config.output_dir), "status": "finished", **scores}
+
+
+def _count_on_main(config: Config) -> int:
+    """How many folds there are. Collective: one process reads the list, which may be another tool's
+    with videos to look at. Raises UserError."""
+    if int(os.environ.get("WORLD_SIZE") or "1") == 1:
+        return _count(config)
+    with faults_as_run_errors():
+        prepare_workers(config.data.num_workers)  # before other threads start
+        accelerator = make_accelerator(
+            config.mixed_precision, config.distributed.timeout, config.distributed.compression,
+            config.output_dir,
+        )  # fmt: skip
+        count = run_on_main(accelerator, lambda: _count(config))
+        shutdown(accelerator)  # each training makes a group of its own
+    return count
+
+
+def _count(config: Config) -> int:
+    assert config.folds is not None and config.data.root is not None
+    if config.data.synthetic:
+        make_demo_videos(config.data.root)
+    data = config.data
+    return count_folds(list_root(with_start(data)), config.folds, data.background)
 
 
 def _placed(config: Config) -> Config:

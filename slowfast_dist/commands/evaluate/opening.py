@@ -42,6 +42,8 @@ def open_evaluation(run: Path, command: EvaluateCommand) -> Opened:
     timeout = DistributedConfig().timeout
     accelerator = make_accelerator(command.mixed_precision, timeout, shared_folder=run)
     best, network = _load(run, accelerator)
+    if command.segments:
+        best.require_one_label("--segments")
     best.views(command.temporal_views, command.spatial_crops)  # refused before anything is read
     data, name, found = run_on_main(accelerator, lambda: _find(best, command))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):

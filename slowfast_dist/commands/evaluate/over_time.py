@@ -61,7 +61,6 @@ def run_over_time(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     refuse_unused(command, OF_CLIPS, "is of clips, not of whole files: leave it out")
     opened = open_evaluation(run, command)
     accelerator, best = opened.accelerator, opened.best
-    best.require_one_label("--segments")
     segments = opened.found.videos.segments
     if segments is not None and segments.boxes is not None:
         raise UserError(

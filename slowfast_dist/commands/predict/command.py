@@ -12,6 +12,7 @@ from slowfast_dist.commands.predict.output import JsonLines, Table, note, termin
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.data import check_box
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.runs.videos import own_image_rate
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.container import DecodeError
@@ -31,7 +32,9 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
             f"predict is one process, but the launcher started {count} (WORLD_SIZE): start it with "
             "python -m slowfast_dist predict"
         )
-    found = find_inputs(words)
+    models = run if run.name == "models" else run / "models"
+    rate = command.image_fps or own_image_rate(models)
+    found = find_inputs(words, rate is not None)
     _refuse_unused_flags(command, found.live is not None)
     check_box(command.crop_box, "crop-box")
     if found.live is None and (command.segments or command.annotate):

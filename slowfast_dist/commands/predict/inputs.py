@@ -27,7 +27,7 @@ from slowfast_dist.data.listing.scan import (
     is_video,
     walk_folders,
 )
-from slowfast_dist.video.images.listing import is_image
+from slowfast_dist.video.images.listing import FPS_FILE, is_image
 
 _CAMERA = re.compile(r"[0-9]+")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -58,8 +58,9 @@ class Inputs:
     skipped: Skipped = field(default_factory=Skipped)
 
 
-def find_inputs(words: Sequence[str]) -> Inputs:
-    """Read the INPUTs of the command line.
+def find_inputs(words: Sequence[str], has_rate: bool = False) -> Inputs:
+    """Read the INPUTs of the command line; ``has_rate``: whether it is known how fast folders of
+    images are shown that do not tell.
 
     Raises UserError for one that is not there, for a folder or glob without a video, and for a
     live source beside anything else.
@@ -68,13 +69,13 @@ def find_inputs(words: Sequence[str]) -> Inputs:
     skipped = Skipped()
     for word in words:
         if _exists(word):
-            found = _at_path(word, skipped)
+            found = _at_path(word, skipped, has_rate)
         elif live := _live(word):
             if len(words) > 1:
                 raise UserError(f"INPUT {word}: is a live source: give it alone")
             return Inputs((), live)
         elif _MAGIC.search(word):
-            found = _matching(word, skipped)
+            found = _matching(word, skipped, has_rate)
         else:
             raise UserError(
                 f"INPUT {word}: no such file or folder: give a video, a folder, a glob in quotes, "
@@ -109,11 +110,11 @@ def _live(word: str) -> str | None:
     return word
 
 
-def _at_path(word: str, skipped: Skipped) -> list[Input]:
+def _at_path(word: str, skipped: Skipped, has_rate: bool) -> list[Input]:
     """The file at a path that exists, or the videos below that folder."""
     if not os.path.isdir(word):
         return [Input(Path(word))]
-    if not (found := _in_folder(word, skipped)):
+    if not (found := _in_folder(word, skipped, has_rate)):
         others = f" ({skipped})" if skipped else ""
         raise UserError(
             f"INPUT {word}: no video below this folder{others}; videos end in {all_endings()}: "
@@ -122,10 +123,13 @@ def _at_path(word: str, skipped: Skipped) -> list[Input]:
     return found
 
 
-def _in_folder(folder: str, skipped: Skipped) -> list[Input]:
+def _in_folder(folder: str, skipped: Skipped, has_rate: bool) -> list[Input]:
     """The videos below a folder, which may be one of images itself, and the folders there that
-    cannot be read; sorted. Other files are counted in ``skipped``."""
+    cannot be read; sorted. Other files are counted in ``skipped``, and so are the images of folders
+    beside videos of which nothing tells the rate."""
     found: list[Input] = []
+    folders: list[tuple[str, list[bytes], Skipped]] = []  # of images
+    has_files = False
 
     def add_unreadable(error: OSError) -> None:
         reason = f"the folder cannot be read ({error.strerror})"
@@ -136,17 +140,26 @@ def _in_folder(folder: str, skipped: Skipped) -> list[Input]:
         videos = [name for name in files if is_video(name)]
         images = [] if videos else [name for name in files if is_image(name)]
         found += [Input(Path(here, os.fsdecode(name))) for name in videos]
-        if images_of(images, skipped):
-            found.append(Input(Path(here)))
+        has_files |= bool(videos)
+        if images_of(images, others := Skipped()):
+            folders.append((here, images, others))
+        else:
+            skipped.update(others)
         for name in set(files).difference(videos, images):
             skipped.add(name)
+    for here, images, others in folders:
+        if has_files and not has_rate and not os.path.exists(os.path.join(here, FPS_FILE)):
+            skipped.add_previews(images)
+        else:
+            skipped.update(others)
+            found.append(Input(Path(here)))
     return sorted(found, key=lambda given: os.fsencode(given.path))
 
 
 # --- globs ---------------------------------------------------------------------------------------
 
 
-def _matching(pattern: str, skipped: Skipped) -> list[Input]:
+def _matching(pattern: str, skipped: Skipped, has_rate: bool) -> list[Input]:
     """The videos that a glob matches, and those below the folders that it matches."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     # Two in a row mean no more than one, and would be walked through again and again.
@@ -155,7 +168,7 @@ def _matching(pattern: str, skipped: Skipped) -> list[Input]:
     found: list[Input] = []
     for path in matches:
         if os.path.isdir(path):
-            found += _in_folder(path, skipped)
+            found += _in_folder(path, skipped, has_rate)
         elif os.path.splitext(path)[1].lower() in VIDEO_SUFFIXES:
             found.append(Input(Path(path)))
         else:

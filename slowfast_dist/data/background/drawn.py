@@ -265,7 +265,9 @@ class ScoredBackground:
     def added(
         self, annotated: Annotated, videos: VideoTable, classes: Sequence[str]
     ) -> tuple[VideoTable, Remark]:
-        """The videos, rows of the list with labels of the ``classes``, with parts of their gaps."""
+        """The videos, rows of the list with labels of the ``classes``, with parts of their gaps.
+        Raises UserError where an import left out what lies in them."""
+        annotated.require_all(f"--data, of a model with a background {self.name!r}")
         label = list(classes).index(self.name)
         [side] = find_gaps(annotated, (videos,), self.name, self.data)
         wanted = clips_wanted(videos, label, self.data.background_share)
@@ -301,6 +303,9 @@ def add_background(
             f"--data.background {name}: is for lists with start and end of segments, between which "
             "it lies: leave it out, or give videos of such a class"
         )
+    for one in annotated:
+        if one is not None:
+            one.require_all(f"--data.background {name}")
     known = with_label(classes, name, order)
     label, labels = known.index(name), np.array([known.index(one) for one in classes], np.int32)
     train, val = (replace(side, labels=labels[side.labels]) for side in (train, val))

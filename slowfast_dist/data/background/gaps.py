@@ -2,10 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from slowfast_dist.annotations.segments import DIGITS
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.video_table import VideoTable
 
 
@@ -14,12 +15,26 @@ class Annotated:
     """All rows of a list, whatever becomes of them: a segment of split test is no gap either.
 
     ``classes``: what the labels of ``videos`` are; ``of_run``: whether it is split.csv of a run,
-    which names the gaps that were used.
+    which names the gaps that were used; ``hidden``: how many rows an import left out that show
+    something in these videos, by why.
     """
 
     videos: VideoTable
     classes: tuple[str, ...]
     of_run: bool = False
+    hidden: Mapping[str, int] = field(default_factory=dict)
+
+    def require_all(self, flag: str) -> None:
+        """Raise UserError, beginning with ``flag`` and its value, where what a row shows that was
+        left out would be taken for background."""
+        if self.hidden:
+            reasons = "; ".join(f"{count}: {why}" for why, count in sorted(self.hidden.items()))
+            raise UserError(
+                f"{flag}: {sum(self.hidden.values())} rows of videos that are used were left out, "
+                f"and what they show would count as background ({reasons}): correct them, or make "
+                "a list with python -m slowfast_dist import, which has flags for some "
+                "(--point-seconds gives moments a length), and give that"
+            )
 
 
 class Gap(NamedTuple):

@@ -21,6 +21,7 @@ from slowfast_dist.data.listing.split import (
     Split,
     group_codes,
 )
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.text import few
 
 Folds = int | Literal["group"]
@@ -46,15 +47,16 @@ class Part:
     fold: int
 
 
-def count_folds(listing: Listing, folds: Folds) -> int:
-    """Raises UserError where there are fewer groups than folds, or a class has but one group."""
+def count_folds(listing: Listing, folds: Folds, background: str | None = None) -> int:
+    """``background``: of a class whose rows only say where background is, which others have, too.
+    Raises UserError where there are fewer groups than folds, or a class has but one group."""
     _, groups, what = _grouped(listing)
     total = int(groups.max()) + 1
     wanted = total if folds == "group" else folds
     if wanted < 2 or wanted > total:
         remedy = "give at least two groups" if total < 2 else f"give --folds {total} or fewer"
         raise UserError(f"--folds {folds}: there are {total} {what} to be dealt out; {remedy}")
-    counts = _class_counts(listing.videos.labels, groups, len(listing.classes))
+    counts = _counts(listing, groups, background)
     if lone := np.flatnonzero((counts > 0).sum(axis=0) == 1).tolist():
         names = few([listing.classes[label] for label in lone], quoted=True)
         raise UserError(
@@ -65,17 +67,18 @@ def count_folds(listing: Listing, folds: Folds) -> int:
     return wanted
 
 
-def hold_out(listing: Listing, part: Part) -> Listing:
-    """``listing`` with the fold's videos as validation and all others as training.
+def hold_out(listing: Listing, part: Part, background: str | None = None) -> Listing:
+    """``listing`` with the fold's videos as validation and all others as training; ``background``
+    as of `count_folds`.
 
     The folds depend on names, labels and groups alone, so that trainings of other settings and
     seeds, and each process of an array, have the same ones. Raises UserError as `count_folds`, and
     for a fold that there is not.
     """
-    count = count_folds(listing, part.folds)
+    count = count_folds(listing, part.folds, background)
     if part.fold > count:
         raise UserError(f"--fold {part.fold}: there are {count} folds; give one of 1 to {count}")
-    folds = deal(listing, part.folds)
+    folds = deal(listing, part.folds, background)
     inside = folds == part.fold - 1
     sides = np.where(inside, SIDES.index("val"), SIDES.index("train")).astype(np.int8)
     remarks = list(listing.remarks)
@@ -84,24 +87,24 @@ def hold_out(listing: Listing, part: Part) -> Listing:
             "info", "folds-split", "the rows of split train and val are dealt out to the folds "
             "alike"
         ))  # fmt: skip
-    remarks += _lacking(listing, folds, count)
+    remarks += _lacking(listing, folds, count, background)
     return replace(listing, sides=sides, remarks=tuple(remarks))
 
 
-def deal(listing: Listing, folds: Folds) -> NDArray[np.int64]:
+def deal(listing: Listing, folds: Folds, background: str | None = None) -> NDArray[np.int64]:
     """(N,): the fold of each video, counted from 0; no group is in two.
 
     Each class is in the training side of every fold, and in as many folds as it has groups where
     moving groups can bring that about. Raises UserError as `count_folds`.
     """
-    count = count_folds(listing, folds)
+    count = count_folds(listing, folds, background)
     labels, groups, _ = _grouped(listing)
     if folds == "group":
         return groups
     total = int(groups.max()) + 1
     if total == len(labels):
         return _deal_videos(labels, count)
-    counts = _class_counts(labels, groups, len(listing.classes))
+    counts = _counts(listing, groups, background)
     if total <= MOST_GROUPS and len(labels) <= MOST_VIDEOS:
         starts = chain(
             (_deal_groups(labels, groups, count, state) for state in range(DEALS)),
@@ -149,10 +152,12 @@ def _grouped(listing: Listing) -> tuple[Labels, Groups, str]:
     return labels, codes, "groups"
 
 
-def _class_counts(labels: Labels, groups: Groups, classes: int) -> NDArray[np.int64]:
-    """(G, K): videos of each class in each group."""
-    counts = np.zeros((int(groups.max()) + 1, classes), np.int64)
-    np.add.at(counts, (groups, labels), 1)
+def _counts(listing: Listing, groups: Groups, background: str | None) -> NDArray[np.int64]:
+    """(G, K): videos of each class in each group; of the ``background`` none."""
+    counts = np.zeros((int(groups.max()) + 1, len(listing.classes)), np.int64)
+    np.add.at(counts, (groups, listing.videos.labels), 1)
+    if background in listing.classes:
+        counts[:, listing.classes.index(background)] = 0
     return counts
 
 
@@ -240,11 +245,13 @@ def _better(
                     yield tried, found
 
 
-def _lacking(listing: Listing, folds: NDArray[np.int64], count: int) -> Iterator[Remark]:
+def _lacking(
+    listing: Listing, folds: NDArray[np.int64], count: int, background: str | None
+) -> Iterator[Remark]:
     """Whether classes are in no video of some folds."""
-    counts = _class_counts(listing.videos.labels, folds, len(listing.classes))
+    counts = _counts(listing, folds, background)
     lacking = [name for name, some in zip(listing.classes, (counts > 0).sum(axis=0), strict=True)
-               if some < count]  # fmt: skip
+               if some < count and name != background]  # fmt: skip
     if lacking:
         names = few(lacking, quoted=True)
         yield Remark(
@@ -263,21 +270,34 @@ def with_fewer(split: Split, share: float) -> Split:
     train = split.train
     codes = group_codes(train)
     if codes is None:  # class by class, so that none loses more than its share
-        kept = np.zeros(len(train), np.bool_)
-        for label in np.unique(train.labels).tolist():
-            members = np.flatnonzero(train.labels == label)
+        kept, ranks = np.zeros(len(train), np.bool_), np.zeros(len(train))
+        strata = train.strata()
+        for label in np.unique(strata).tolist():
+            members = np.flatnonzero(strata == label)
             order = np.random.default_rng([1, label]).permutation(len(members))
             kept[members[order[: max(1, round(share * len(members)))]]] = True
-        what = ""
+            ranks[members[order]] = (np.arange(len(members)) + 0.5) / len(members)
     else:
-        ranks = np.random.default_rng(1).permutation(int(codes.max()) + 1)[codes]
+        ranks = np.random.default_rng(1).permutation(int(codes.max()) + 1)[codes].astype(np.float64)
         kept = ranks < max(1, round(share * len(np.unique(codes))))
-        for label in np.setdiff1d(train.labels, train.labels[kept]).tolist():
-            rows = np.flatnonzero(train.labels == label)
-            kept[rows[ranks[rows] == ranks[rows].min()]] = True
+    for has in _of_each_class(train):
+        if not kept[has].any():
+            kept[has & (ranks == ranks[has].min())] = True
+    what = ""
+    if codes is not None:
         what = f", of {len(np.unique(codes[kept]))} of {len(np.unique(codes))} groups,"
     said = Remark(
         "info", "train-fraction", f"{kept.sum()} of {len(train)} training videos{what} are trained "
         f"on (--data.train-fraction {share:g})"
     )  # fmt: skip
     return replace(split, train=train.select(np.flatnonzero(kept)), remarks=(*split.remarks, said))
+
+
+def _of_each_class(videos: VideoTable) -> Iterator[NDArray[np.bool_]]:
+    """(N,) for each class that there is: which videos have it."""
+    if videos.sets is None:
+        yield from (videos.labels == label for label in np.unique(videos.labels))
+        return
+    for has in videos.sets.T:
+        if (rows := has[videos.labels]).any():
+            yield rows

@@ -2,18 +2,36 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
+from slowfast_dist.annotations.formats.boris import UNPAIRED
+from slowfast_dist.annotations.formats.elan import NO_TIMES
 from slowfast_dist.annotations.formats.registry import Format, find_format
 from slowfast_dist.annotations.importing.columns import Columns
-from slowfast_dist.annotations.importing.conversion import Facts, Table, convert
-from slowfast_dist.annotations.importing.reading import Reader, Subjects, read_rows, side_of_name
-from slowfast_dist.annotations.importing.rows import Notes, Segment
+from slowfast_dist.annotations.importing.conversion import (
+    BACKWARDS,
+    ENDLESS,
+    NO_FRAME_TIMES,
+    NO_SPLIT,
+    POINT,
+    Facts,
+    Table,
+    convert,
+)
+from slowfast_dist.annotations.importing.reading import (
+    NO_LABEL,
+    Reader,
+    Subjects,
+    read_rows,
+    side_of_name,
+)
+from slowfast_dist.annotations.importing.rows import ONE_END, Notes, Segment
 from slowfast_dist.annotations.importing.source import Source
 from slowfast_dist.annotations.importing.videos import VideoFinder
 from slowfast_dist.annotations.labels import Remark
@@ -35,6 +53,12 @@ _FLAG = re.compile(
 """What only the command ``import`` takes, or takes otherwise than a training."""
 
 
+_HIDING = (
+    BACKWARDS, ENDLESS, NO_FRAME_TIMES, NO_LABEL, NO_SPLIT, NO_TIMES, ONE_END, POINT, UNPAIRED,
+)  # fmt: skip
+"""Why a row is left out although something is seen in its video, when or what being unknown."""
+
+
 @dataclass(frozen=True)
 class Imported:
     """What came of annotation files: the ``columns`` of all rows whose videos are there, below
@@ -52,6 +76,24 @@ class Imported:
         labels = len(np.unique(self.columns.codes("label")[rows]))
         return f"{_count(len(rows), 'row')} of {_count(videos, 'video')} and {labels} classes"
 
+    def hidden(self) -> dict[str, int]:
+        """How many rows were left out that show something in videos which are used, by why."""
+        named = self.columns.videos.texts
+        used = {named[code] for code in np.unique(self.columns.codes("video")[self.table.rows])}
+        # What a reader left out names its video as the file does, maybe of another machine.
+        known, stems = set(named), {_stem(name) for name in used}
+        found: Counter[str] = Counter()
+        for one in self.notes.entries() if self.notes.dropped() else ():
+            video = one["video"]
+            is_used = video in used if video in known else _stem(video) in stems
+            if one["what"] == "dropped" and is_used:
+                found.update(why for why in _HIDING if one["why"].startswith(why))
+        return dict(found)
+
+
+def _stem(video: str) -> str:
+    return PureWindowsPath(video).stem
+
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
@@ -60,10 +102,11 @@ def _count(number: int, what: str) -> str:
 def import_files(
     sources: Sequence[tuple[Source, Format]], root: Path, subjects: Subjects, notes: Notes,
     point_seconds: float | None = None, frame_rate: float | None = None,
-    image_fps: float | None = None,
+    image_fps: float | None = None, several: bool = False,
 ) -> Imported:  # fmt: skip
     """The rows of all ``sources``, whose videos lie anywhere below ``root``; ``image_fps``: of
-    folders of images that do not tell.
+    folders of images that do not tell; ``several``: whether a whole video may be of several
+    classes, a row each.
 
     Looks at each video that is named. Raises UserError for what the readers refuse, and where no
     row is left.
@@ -73,7 +116,8 @@ def import_files(
     columns = read_rows(readers, finder, subjects, notes)
     if any(found.name == "videofolder" for _, found in sources):
         _say_rowless(finder, columns, notes)
-    table = convert(columns, _facts(root, columns, image_fps), notes, point_seconds, frame_rate)
+    facts = _facts(root, columns, image_fps)
+    table = convert(columns, facts, notes, point_seconds, frame_rate, several)
     if not len(table.rows):
         reasons = "; ".join(notes.lines())
         named = few([str(source.path) for source, _ in sources])
@@ -162,7 +206,7 @@ class ImportedRows:
         try:
             return import_files(
                 [(self._source, self.format)], self._root, Subjects(), notes,
-                image_fps=self._image_fps,
+                image_fps=self._image_fps, several=self.several is not False,
             )  # fmt: skip
         except UserError as error:
             raise self._named(error) from None

@@ -124,7 +124,7 @@ def with_sets(
 ) -> Listing:  # fmt: skip
     """``listing`` with the ``sets`` of labels of its rows: those of one sample are one row, and
     segments have the labels of those that cover them, unless the ``table`` names all of a row.
-    Raises UserError for rows of one sample that are on two sides."""
+    Raises UserError for rows of one sample that are on two sides, or of two groups or weights."""
     rows = [part.rows for part in columns if part.rows is not None]
     if table is None or not rows:
         videos = replace(listing.videos, labels=sets.codes, sets=sets.sets)
@@ -138,12 +138,18 @@ def with_sets(
     files = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
     samples = same_samples(files, bounds)
     chosen = np.array([some[0] for some in samples], np.int64)
-    if listing.sides is not None:
-        for some in samples:
-            if len(set(listing.sides[some].tolist())) > 1:
-                first, second = sorted(lines[some].tolist())[:2]
-                what = f"its split is not that of line {first}, of the same video; correct one"
-                raise table.wrong(what, second)
+    videos = listing.videos
+    told = {
+        "split": listing.sides, "weight": videos.weights,
+        "group": None if videos.groups is None else videos.groups.codes,
+    }  # fmt: skip
+    for name, column in told.items():
+        for some in samples if column is not None else ():
+            by_line = sorted(zip(lines[some].tolist(), column[some].tolist(), strict=True))
+            other = next((line for line, value in by_line if value != by_line[0][1]), None)
+            if other is not None:
+                what = f"its {name} is not that of line {by_line[0][0]}, of the same video; "
+                raise table.wrong(f"{what}correct one", other)
     # By name, start and end, as the rows of a class are.
     names = list(listing.videos.names)
     order = sorted(range(len(samples)), key=lambda place: (

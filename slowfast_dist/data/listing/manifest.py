@@ -90,7 +90,8 @@ def list_videos(
     )  # fmt: skip
     annotated = None
     if segments is not None and segments.any_part and not several:
-        annotated = Annotated(videos, classes, isinstance(table, Table) and table.follows_links)
+        of_run = isinstance(table, Table) and table.follows_links
+        annotated = Annotated(videos, classes, of_run, imported.hidden() if imported else {})
     listing = Listing(
         classes, videos, sides if (sides >= 0).any() else None, remarks, imported, annotated
     )
@@ -195,7 +196,7 @@ def _found(
     if root.is_dir():
         skipped = Skipped()
         try:
-            found = list_folders(root, flag, may_be_empty, skipped)
+            found = list_folders(root, flag, may_be_empty, skipped, image_fps is not None)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 why = "its folders lie too deep in each other; move the videos up"

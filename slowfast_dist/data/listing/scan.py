@@ -102,6 +102,15 @@ class Files(NamedTuple):
 class Skipped(Counter[str]):
     """How many files were passed over as no videos, by their endings."""
 
+    previews = 0
+    """Folders of numbered images among them."""
+
+    def add_previews(self, names: Iterable[bytes]) -> None:
+        """Count the files of a folder of images that would be a video if its rate were known."""
+        self.previews += 1
+        for name in names:
+            self.add(name)
+
     def add(self, name: bytes, in_class: bool = True) -> None:
         """Count one, unless it is hidden or of a file manager, or a list beside the classes."""
         _, dot, ending = name.lower().rpartition(b".")
@@ -119,7 +128,12 @@ class Skipped(Counter[str]):
         rest = self.total() - sum(count for _, count in named)
         parts = [f"{name} ({count})" for name, count in named] + [f"others ({rest})"] * bool(rest)
         files = "1 file" if self.total() == 1 else f"{self.total()} files"
-        return f"{files} skipped: {', '.join(parts)}"
+        told = f"{files} skipped: {', '.join(parts)}"
+        if self.previews:
+            what = f"{self.previews} folders" if self.previews > 1 else "a folder"
+            told += f"; {what} of numbered images beside videos: to take them as videos, too, give "
+            told += "--data.image-fps (--image-fps)"
+        return told
 
 
 def path_below(name: str) -> str:
@@ -188,8 +202,11 @@ def _is_folder(entry: "os.DirEntry[bytes]") -> bool:
         return not is_video(entry.name)
 
 
-def list_folders(root: Path, flag: str, may_be_empty: bool, skipped: Skipped) -> dict[str, Files]:
+def list_folders(
+    root: Path, flag: str, may_be_empty: bool, skipped: Skipped, has_rate: bool = False
+) -> dict[str, Files]:
     """The videos of each class folder; files that are none are counted in ``skipped``.
+    ``has_rate``: whether it is known how fast folders of images are shown that do not tell.
 
     Raises UserError, also for a class folder without videos unless some ``may_be_empty``, and
     OSError where one cannot be read.
@@ -202,7 +219,7 @@ def list_folders(root: Path, flag: str, may_be_empty: bool, skipped: Skipped) ->
                 continue
             if os.path.isdir(entry.path):
                 name = os.fsdecode(entry.name)
-                found[name] = _videos_below(entry.path, len(entry.name), skipped)
+                found[name] = _videos_below(entry.path, len(entry.name), skipped, has_rate)
             elif is_video(entry.name):
                 loose += 1
             else:
@@ -234,9 +251,10 @@ def list_folders(root: Path, flag: str, may_be_empty: bool, skipped: Skipped) ->
     return found
 
 
-def _videos_below(top: bytes, name_length: int, skipped: Skipped) -> Files:
+def _videos_below(top: bytes, name_length: int, skipped: Skipped, has_rate: bool) -> Files:
     """The videos of a folder and of those below it, also behind links; nothing hidden. A folder
-    below it that holds numbered images and no video is one.
+    below it that holds numbered images and no video is one, unless nothing tells its rate and the
+    class has files of videos: it then holds previews of these.
 
     ``name_length``: bytes of the folder's own name, from which on paths are the videos' names. A
     link back to a folder that it lies in is not followed. A link to nothing counts as a video: what
@@ -244,13 +262,14 @@ def _videos_below(top: bytes, name_length: int, skipped: Skipped) -> Files:
     """
     start = len(top) - name_length
     found = _FoundVideos()
+    folders: list[tuple[bytes, list[os.DirEntry[bytes]], Skipped]] = []  # of images
     waiting = [(top, frozenset[bytes]())]
     while waiting:
         here, above = waiting.pop()
         real = os.path.realpath(here)
         if real in above:
             continue
-        before, images = len(found.names), []
+        before, images, others = len(found.names), list[os.DirEntry[bytes]](), Skipped()
         with os.scandir(here) as entries:  # knows folders from files without asking for each
             for entry in entries:
                 if _is_folder(entry):
@@ -266,9 +285,20 @@ def _videos_below(top: bytes, name_length: int, skipped: Skipped) -> Files:
                 else:
                     skipped.add(entry.name)
         names = [entry.name for entry in images]
-        if here != top and len(found.names) == before and images_of(names, skipped):
+        if here != top and len(found.names) == before and images_of(names, others):
+            folders.append((here, images, others))
+            continue
+        skipped.update(others)
+        if here != top and len(found.names) == before:
+            continue
+        for name in names:
+            skipped.add(name)
+    has_files = bool(found.names)
+    for here, images, others in folders:
+        names = [entry.name for entry in images]
+        if has_files and not has_rate and FPS_FILE.encode() not in names:
+            skipped.add_previews(names)
+        else:
+            skipped.update(others)
             found.add(here[start:], stamp_of_entries(images))
-        elif here == top or len(found.names) > before:
-            for name in names:
-                skipped.add(name)
     return found.columns()

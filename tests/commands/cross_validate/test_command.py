@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.commands.cross_validate import command
 from slowfast_dist.commands.cross_validate.command import run_cross_validation
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
@@ -147,6 +148,28 @@ def test_mistakes_are_one_line_and_train_nothing(
         run_cross_validation(settings(root, tmp_path / "run", *flags))
     assert str(error.value).startswith(line)
     assert not (tmp_path / "run").exists()
+
+
+def test_one_process_reads_the_list_and_tells_the_others(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the second of two: an import on the way looks at all videos."""
+    for name, number in (("RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, number)
+    asked: list[Config] = []
+
+    def run_training(config: Config) -> dict[str, Any]:
+        asked.append(config)
+        return {"status": "stopped"}
+
+    monkeypatch.setattr(command, "make_accelerator", lambda *_: None)
+    monkeypatch.setattr(command, "run_on_main", lambda *_: 3)
+    monkeypatch.setattr(command, "shutdown", lambda _: None)
+    monkeypatch.setattr(command, "list_root", lambda _: pytest.fail("it was read twice"))
+    monkeypatch.setattr(command, "run_training", run_training)
+    config = settings(root, tmp_path / "run", "--folds", "group")
+    assert run_cross_validation(config) == {"status": "stopped"}
+    assert [one.fold for one in asked] == [1]
 
 
 def test_folds_of_different_dealings_are_refused(done: Path, root: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.inference.segments import find_segments
 from slowfast_dist.inference.windows import score_windows
 from slowfast_dist.runs.best_model import DESCRIPTION
+from slowfast_dist.runs.videos import own_validation
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.writer import write_video
 from tests.helpers.predictors import MOTIONS
@@ -218,6 +219,13 @@ def test_the_runs_own_files_have_the_truth_of_its_list(
     metrics = evaluate(run, None, tmp_path / "out", resamples=0)
     assert metrics["files"] == 1 and metrics["labelled_seconds"] == pytest.approx(4)
     assert [one[0] for one in segments_of(tmp_path / "out", "truth")] == ["a.mp4"]
+    assert metrics["recordings"] == 1
+    # The list has no column group: its recordings are those of the run's pattern.
+    (run / "config.yaml").write_text(
+        f"data:\n  root: {listed.parent / 'own.csv'}\n  group_pattern: '[abc]'\n"
+    )
+    [recording] = own_validation(run / "models", MOTIONS, whole_files=True)[1].videos.group_names()
+    assert recording == "a"
     with pytest.raises(UserError, match=r"split\.csv of a run has clips of the background"):
         evaluate(run, run / "split.csv", tmp_path / "other")
 
@@ -232,3 +240,15 @@ def test_regions_of_interest_are_refused(model: Path, listed: Path, tmp_path: Pa
     with pytest.raises(UserError, match="^--segments: rows of .* have regions of interest"):
         evaluate(model, table, tmp_path / "out")
     assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_a_model_of_several_labels_is_refused_before_any_video_is_listed(
+    model: Path, tmp_path: Path
+) -> None:
+    several = Path(shutil.copytree(model, tmp_path / "models"))
+    facts = json.loads((model / DESCRIPTION).read_text())
+    task = {"loss": "bce", "thresholds": [0.5] * len(MOTIONS)}
+    (several / DESCRIPTION).write_text(json.dumps(facts | task))
+    (tmp_path / "list.csv").write_text("path,label\nnone.mp4,moves left|moves right\n")
+    with pytest.raises(UserError, match="^--segments: is for a model of one label a clip"):
+        evaluate(several, tmp_path / "list.csv", tmp_path / "out")

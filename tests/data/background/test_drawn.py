@@ -338,3 +338,21 @@ def test_gaps_of_an_imported_file_are_of_their_own_videos(folder: Path, tmp_path
     assert told(imported, "background") == told(listed, "background")
     assert list(imported.train.samples()) == list(listed.train.samples())
     assert list(imported.val.samples()) == list(listed.val.samples())
+
+
+def test_what_an_import_left_out_is_no_background(folder: Path, tmp_path: Path) -> None:
+    rows = [f"X:\\lab\\{name},{label},{start},{end}" for name, parts in SEGMENTS.items()
+            for label, start, end in parts]  # fmt: skip
+    path = tmp_path / "observed.csv"
+    left_out = ["X:\\lab\\a.mp4,jump,3,3", "X:\\lab\\b.mp4,jump,3,", "X:\\gone\\e.mp4,jump,3,3"]
+    path.write_text("\n".join(("video,behavior,start,end", *rows, *left_out)))
+    data = settings(path, videos=folder)
+    with pytest.raises(UserError, match="^--data.background nothing: 2 rows .*point-seconds") as e:
+        find_videos(data, 0)
+    assert "1: it has only one of start and end" in str(e.value) and "\n" not in str(e.value)
+    scored = ScoredBackground("nothing", data, 1.0)
+    with pytest.raises(UserError, match="^--data, of a model with a background 'nothing': 2 rows"):
+        find_labelled_videos(path, "data", ("nothing", "x", "y"), folder, drawn=scored)
+    assert len(find_videos(settings(path, videos=folder, background=None), 0).train)
+    path.write_text("\n".join(("video,behavior,start,end", *rows, left_out[2])))
+    assert find_videos(data, 0).background is not None

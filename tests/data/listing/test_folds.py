@@ -138,3 +138,33 @@ def test_a_smaller_share_of_the_training_is_a_part_of_a_larger_one(tmp_path: Pat
         groups = [len(set(one.train.group_names())) for one in (half, split)]
         assert groups[0] == round(groups[1] / 2)
         assert half.remarks[-1].what.startswith(f"{len(half.train)} of {len(split.train)} ")
+
+
+def test_rows_that_say_where_background_is_are_no_class_of_a_fold(tmp_path: Path) -> None:
+    """Which gaps of the others' files give it, too."""
+    rows = [(label, f"g{number}") for label in "ab" for number in range(4)] + [("none", "g1")] * 2
+    listing = listed(tmp_path, rows)
+    with pytest.raises(UserError, match="all videos of class 'none' are of one of the groups"):
+        count_folds(listing, 2)
+    plain = deal(listed(tmp_path, rows[:-2]), 2)
+    assert deal(listing, 2, "none")[:-2].tolist() == plain.tolist()
+    held = hold_out(listing, Part("group", 2), "none")
+    assert len(held.rows_of("val")) == 4 and not any("none" in str(one) for one in held.remarks)
+
+
+def test_a_share_of_rows_with_several_labels_is_one_of_the_classes(tmp_path: Path) -> None:
+    """Each of 105 rows has a combination of labels that no other has."""
+    pairs = [f"c{a:02}|c{b:02}" for a in range(15) for b in range(a)]
+    lines = [f"{number}.mp4,{pair}" for number, pair in enumerate(pairs)]
+    for number in range(len(pairs)):
+        (tmp_path / f"{number}.mp4").touch()
+    table = tmp_path / "list.csv"
+    table.write_text("\n".join(("path,label", *lines)))
+    split = split_videos(list_root(DataConfig(root=table), several=True), 0.25, seed=0)
+    before: set[str] = set()
+    for share, most in ((0.1, 25), (0.5, 45), (1.0, 84)):
+        one = with_fewer(split, share).train
+        assert len(one) <= most and (one.class_counts(15) > 0).all()
+        assert before <= set(one.names)
+        before = set(one.names)
+    assert before == set(split.train.names)

@@ -155,6 +155,26 @@ def test_a_wrong_file_is_one_line_with_its_flag(
     assert not (tmp_path / LEFT_OUT).exists()
 
 
+def test_a_whole_video_keeps_all_of_its_classes_where_several_are_asked_for(
+    videos: Path, tmp_path: Path
+) -> None:
+    def choices(video: str, *names: str) -> object:
+        one = {"type": "choices", "from_name": "kind", "value": {"choices": names}}
+        return {"data": {"video": video}, "annotations": [{"result": [one]}]}
+
+    path = tmp_path / "project.json"
+    path.write_text(json.dumps([choices("one.mp4", "walk", "wave"), choices("two.mp4", "wave")]))
+    for several in (True, None):
+        found = list_videos(path, "data.root", start=videos, several=several)
+        names, cells = found.videos.names, found.videos.label_cells(found.classes)
+        told = dict(zip(names, cells, strict=True))
+        assert told == {"one.mp4": "walk|wave", "day/two.mp4": "wave"}
+        assert found.imported is not None and found.imported.notes.dropped() == 0
+    found = list_videos(path, "data.root", start=videos)
+    assert found.counts().tolist() == [1, 1]
+    assert any("--loss.name bce" in str(remark) for remark in found.remarks)
+
+
 def test_a_plain_list_is_none_to_import(tmp_path: Path) -> None:
     for name, text in (
         ("a.csv", "\n" + LISTED), ("b.csv", LISTED.replace(",", ";")),

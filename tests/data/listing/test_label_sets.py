@@ -81,6 +81,17 @@ def test_mistakes_of_several_labels(write: Any) -> None:
         listed(write(text))
 
 
+def test_rows_of_one_sample_have_one_group_and_weight(write: Any) -> None:
+    """Of which only one could stay."""
+    for name, cells in (("weight", ("1", "1", "5")), ("group", ("g", "g", "h"))):
+        rows = [f"a.mp4,{label},{cell}" for label, cell in zip("zyb", cells, strict=True)]
+        with pytest.raises(UserError, match=f"line 4: its {name} is not that of line 2, of the"):
+            listed(write("\n".join((f"path,label,{name}", *rows))))
+        same = [row.rpartition(",")[0] + f",{cells[-1]}" for row in rows]
+        assert len(listed(write("\n".join((f"path,label,{name}", *same, f"c.mp4,b,{cells[0]}"))))
+                   .videos) == 2  # fmt: skip
+
+
 def test_what_may_have_several_shows_it(write: Any) -> None:
     """As check-data and prepare read a list, of which they know no setting of the training."""
     one = listed(write("path,label\na.mp4,sit\nb.mp4,walk\n"), several=None)
