@@ -1,5 +1,6 @@
 """A training that ends before its last epoch, by patience or by time: well, and saying so."""
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.runs.checkpoint import list_checkpoints
+from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.training.run import run_training
 from tests.helpers.training_runs import TINY, launch, rows
 
@@ -88,6 +90,19 @@ def test_patience_counts_validated_epochs(root: Path, tmp_path: Path) -> None:
     assert last["epoch"] % 2 == 0 and "val/loss" in last and summary["best"]["epoch"] % 2 == 0
     with pytest.raises(UserError, match="^--patience 3: it counts epochs, and validates every 2"):
         train(root, tmp_path / "run", "--patience", "3", "--evaluation.every", "2")
+
+
+def test_patience_counts_from_where_another_metric_was_taken(root: Path, tmp_path: Path) -> None:
+    """A resume with another --checkpoint.monitor, which knows no best epoch yet."""
+    run, flags = RunFolder(tmp_path / "run"), ("--epochs", "3", "--checkpoint.keep", "9")
+    train(root, run.root, *flags)
+    *_, last = sorted(list_checkpoints(run.checkpoints))
+    shutil.rmtree(last)
+    run.set_status("running")
+    monitor = ("--checkpoint.monitor", "val/accuracy", "--checkpoint.mode", "max")
+    again = train(root, run.root, *flags, *monitor, "--patience", "2", "--resume", "auto")
+    assert again["best"]["epoch"] == 3 and again["best"]["monitor"] == "val/accuracy"
+    assert [row["epoch"] for row in rows(run.root, "epoch")] == [1, 2, 3]
 
 
 def test_patience_and_folds_are_refused(root: Path, tmp_path: Path) -> None:
