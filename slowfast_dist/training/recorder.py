@@ -234,7 +234,8 @@ class Recorder:
         )  # fmt: skip
 
     def time_is_up(self, epoch: int, seconds: float) -> bool:
-        """Whether another epoch like ``epoch``, which took so long, would go beyond --hours."""
+        """Whether what is still to come with another epoch after ``epoch``, which is expected to
+        take so long, would go beyond --hours."""
         hours = self.config.hours
         if hours is None or epoch == self.config.epochs:
             return False

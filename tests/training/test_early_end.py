@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.runs.checkpoint import list_checkpoints
 from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.training import evaluation, trainer
+from slowfast_dist.training.recorder import Recorder
 from slowfast_dist.training.run import run_training
 from tests.helpers.training_runs import TINY, launch, rows
 
@@ -81,6 +84,31 @@ def test_hours_end_a_training_after_a_validated_epoch(
     assert epoch["val/videos"] == 2 and summary["best"]["epoch"] == 1
     said = "epoch 1 of 9 is the last: another one would go beyond --hours 1e-06"
     assert said in caplog.messages and summary["status"] == "finished"
+
+
+def test_hours_count_the_validations_that_are_still_to_come(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the next epoch, which may be the last, and of this one where it is due anyway."""
+    asked: dict[int, tuple[float, float]] = {}
+    validated: list[float] = []
+
+    def validation(*arguments: Any) -> Any:
+        scores = evaluation.evaluate(*arguments)
+        time.sleep(0.3)
+        validated.append(time.monotonic())
+        return scores
+
+    def time_is_up(_: Recorder, epoch: int, seconds: float) -> bool:
+        asked[epoch] = (seconds, time.monotonic())
+        return False
+
+    monkeypatch.setattr(trainer, "evaluate", validation)
+    monkeypatch.setattr(Recorder, "time_is_up", time_is_up)
+    train(root, tmp_path / "run", "--epochs", "4", "--evaluation.every", "2")
+    of = {row["epoch"]: row["epoch_seconds"] for row in rows(tmp_path / "run", "epoch")}
+    assert asked[2][0] > of[2] > 0.3 and asked[2][1] > validated[0]
+    assert asked[3][0] > 0.3 and asked[3][1] < validated[1]
 
 
 def test_patience_counts_validated_epochs(root: Path, tmp_path: Path) -> None:
