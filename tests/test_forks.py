@@ -1,9 +1,10 @@
 """That a script which is forked (tests/helpers/forks.py) does what one that is started does."""
 
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,6 +22,18 @@ print(os.environ["ACCELERATE_USE_CPU"], [signal.getsignal(n) for n in (2, 10, 15
 print("é", file=sys.stderr)
 threading.Thread(target=lambda: (time.sleep(0.1), print("a thread"))).start()
 {end}
+"""
+
+ONE_FAILS = """
+import os, pathlib, time
+there = pathlib.Path({there!r})
+while os.environ["RANK"] == "0":  # the other one is a process that has begun
+    if there.exists():
+        raise SystemExit(4)
+    time.sleep(0.02)
+print(os.getpid(), flush=True)
+there.touch()
+time.sleep(600)
 """
 
 
@@ -46,16 +59,25 @@ def test_of_several_each_knows_its_rank_and_a_failed_one_ends_all(
     script.write_text("import os\nprint(os.environ['RANK'], os.environ['WORLD_SIZE'], flush=True)")
     assert sorted(launch(script, processes=3).stdout.split("\n")) == ["", "0 3", "1 3", "2 3"]
     monkeypatch.setattr(forks, "FAIL_SECONDS", 1.0)
-    script.write_text("import os, time\nif os.environ['RANK'] == '0': raise SystemExit(4)\n"
-                      "print(os.getpid(), flush=True)\ntime.sleep(600)")  # fmt: skip
+    script.write_text(ONE_FAILS.format(there=str(tmp_path / "there")))
     failed = launch(script, processes=2)
     assert failed.returncode == 4 and not psutil.pid_exists(int(failed.stdout))
 
 
-def test_one_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+def test_one_that_takes_too_long_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[forks.Fork] = []
+
+    class Noted(forks.Fork):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            begun.append(self)
+
+    monkeypatch.setattr(forks, "Fork", Noted)
     (tmp_path / "script.py").write_text("import time\ntime.sleep(600)")
     _, environment = command_of("-")
-    begin = time.monotonic()
     with pytest.raises(TimeoutError, match="not within 0 s"):
         forks.run([str(tmp_path / "script.py")], [environment], seconds=0.3)
-    assert time.monotonic() - begin < 500
+    (killed,) = begun
+    assert killed.returncode == -signal.SIGKILL and not psutil.pid_exists(killed.pid)

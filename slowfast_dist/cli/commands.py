@@ -10,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from slowfast_dist.config.fields import USUAL_FOLDS
+
 MODULE = "python -m slowfast_dist"
 
 
@@ -40,6 +42,8 @@ class Command:
     """Whether a launcher may start it several times, as ranks of one computation."""
     trains: bool = False
     """Whether it writes a run, in a folder that only one process holds, and stops at a signal."""
+    folds: int | None = None
+    """Its --folds where neither preset nor file has some; it is a cross-validation then."""
 
     @property
     def usage_line(self) -> str:
@@ -77,7 +81,7 @@ _TABLE = (
             "config.training:Config", (),
             "Predict each video by a model that never saw its group: flags as of train.",
             usage="[PRESET] [--config FILE ...] [--folds N]", computes=True, launched=True,
-            trains=True),
+            trains=True, folds=USUAL_FOLDS),
     Command("evaluate", "commands.evaluate.command:run_evaluation",
             "config.commands:EvaluateCommand", ("RUN",),
             "Score labelled videos with a run's best model: RUN [--data DIR] [flags].",

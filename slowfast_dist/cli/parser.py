@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ def defaults(command: Command, preset: str | None = None, files: Sequence[Path] 
         types = flag_types(type(settings))
         for path in (preset_path(preset or DEFAULT_PRESET), *files):
             settings = apply(read_config_file(path, types), settings, types)
+    if command.folds is not None and settings.folds is None:
+        settings = replace(settings, folds=command.folds)
     return settings
 
 

@@ -43,6 +43,10 @@ MOST_SEED = 2**32 - 1
 MOST_FOLDS = 1000
 """Parts of a cross-validation at most, each a training of its own: more is a slip."""
 
+USUAL_FOLDS = 5
+"""Folds of ``cross-validate`` where it is given no number: the usual one of few videos, where each
+model still has 80 % of them."""
+
 METRICS = (
     "loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro",
     "precision_macro_all_classes", "recall_macro_all_classes", "f1_macro_all_classes",

@@ -223,7 +223,6 @@ class Config:
         differ = crops == 1 or resize == "short-side"
         require(differ, "evaluation.spatial-crops", crops, f"{remedy}short-side")
 
-
     def _check_monitor(self) -> None:
         monitor, several = self.checkpoint.monitor, self.loss.name == "bce"
         name = monitor.partition("/")[2]

@@ -90,13 +90,17 @@ class BestModelTracker:
 
     def is_worse_than(self, row: Mapping[str, Any]) -> bool:
         """Whether an epoch's row of metrics.jsonl is better; with a loss that is absurd or no
-        number never, whatever the monitored metric makes of such outputs."""
+        number never, whatever the monitored metric makes of such outputs.
+
+        In a fold of a cross-validation any later one is: its model of the last epoch is scored,
+        also where more epochs were asked for and it was validated before.
+        """
         value = row.get(self.monitor)
         if value is None or not isfinite(value) or not is_sound_loss(row.get("val/loss", 0.0)):
             return False
         if self.monitor.endswith("/loss") and not is_sound_loss(value):
             return False
-        if self.state is None:
+        if self.state is None or self.config.fold is not None:
             return True
         best = self.state["value"]
         return value < best if self.mode == "min" else value > best

@@ -90,6 +90,9 @@ class Recorder:
         self.metrics = MetricsFile(folder.metrics)
         self.metrics.truncate_after(global_step, epoch)
         self.best = BestModelTracker(run, earlier.get("best"))
+        # Epochs up to here do not count where what was the best of them does no more.
+        forgotten = bool(earlier.get("best")) and self.best.state is None
+        self.patience_from: int = epoch if forgotten else earlier.get("patience_from", 0)
         self.log = TrainingLog(folder.training_log)
         self.samples = SampleLog(folder.samples, videos.train.sample)
         # Its rows come an epoch at a time: those of the running one are in the checkpoint.
@@ -218,6 +221,7 @@ class Recorder:
         state["recorder"] = {
             "best": self.best.state, "wandb_id": self.wandb.id, "seconds": self.seconds,
             "head": self.best.run.head, "diverged": self.divergence.state,
+            "patience_from": self.patience_from,
         }  # fmt: skip
         # A resume from it drops what is later and writes nothing of what is earlier again.
         for file in (self.folder.metrics, self.folder.training_log, self.folder.samples):
@@ -230,7 +234,8 @@ class Recorder:
         )  # fmt: skip
 
     def time_is_up(self, epoch: int, seconds: float) -> bool:
-        """Whether another epoch like ``epoch``, which took so long, would go beyond --hours."""
+        """Whether what is still to come with another epoch after ``epoch``, which is expected to
+        take so long, would go beyond --hours."""
         hours = self.config.hours
         if hours is None or epoch == self.config.epochs:
             return False
@@ -243,11 +248,12 @@ class Recorder:
         return up
 
     def patience_is_over(self, epoch: int) -> bool:
-        """Whether ``epoch``, which is written, is too long after the best one."""
+        """Whether ``epoch``, which is written, is too long after the best one; without one, after
+        the run's begin, or the resume that took another metric to monitor."""
         patience, best = self.config.patience, self.best.state
         if patience is None or epoch == self.config.epochs or epoch % self.config.evaluation.every:
             return False
-        since = epoch - (best["epoch"] if best else 0)
+        since = epoch - (best["epoch"] if best else self.patience_from)
         if since >= patience:
             logger.info(
                 f"epoch {epoch} of {self.config.epochs} is the last: no better "

@@ -56,6 +56,10 @@ class Trainer:
         self._compiles = self.config.model.compile
         self._ended = False
         """Whether this epoch is the last one, though not of all that were asked for."""
+        self._closing_seconds = 0.0
+        """What the last validation took, with its records; 0 before the first one."""
+        self._saving_seconds = 0.0
+        """What the last checkpoint took."""
 
     def fit(self, recorder: Recorder | None) -> dict[str, Any]:
         """Train to the last epoch, or to the step in which a process was asked to stop.
@@ -173,8 +177,13 @@ class Trainer:
         epoch = position.epoch + 1
         rows = state.history.all_rows(self.accelerator).numpy()
         waited = self.data_wait.end_epoch(epoch, progress)
-        seconds = time.perf_counter() - progress.started
-        self._ended = self._record(lambda recorder: recorder.time_is_up(epoch, seconds))
+        trained = time.perf_counter()
+        usual = trained - progress.started + 2 * self._saving_seconds  # this epoch's and the next's
+        # Of a validation that is due in any case the time is known once it is over.
+        validates = self._is_due(self.config.evaluation.every)
+        if not validates:
+            seconds = usual + self._closing_seconds
+            self._ended = self._record(lambda recorder: recorder.time_is_up(epoch, seconds))
         with state.statistics.merged():
             scores = None
             if self._is_due(self.config.evaluation.every):
@@ -190,6 +199,10 @@ class Trainer:
             loss = state.history.loss()
             result = EpochResult(epoch, position.global_step, loss, rows, scores, values)
             self._record(lambda recorder: recorder.epoch(result, state.network))
+        if validates:
+            self._closing_seconds = time.perf_counter() - trained
+            seconds = usual + self._closing_seconds
+            self._ended = self._record(lambda recorder: recorder.time_is_up(epoch, seconds))
         self._ended |= self._record(lambda recorder: recorder.patience_is_over(epoch))
         save = self._is_due(self.config.checkpoint.every_epochs) or self._save_step_is_due()
         position.epoch, position.step = epoch, 0
@@ -219,7 +232,9 @@ class Trainer:
         return every is not None and self.state.position.global_step % every == 0
 
     def _save_checkpoint(self) -> None:
+        started = time.perf_counter()
         self._check_steps()
         checkpoint = self.state.capture(self.accelerator)
         self._record(lambda recorder: recorder.checkpoint(checkpoint))
+        self._saving_seconds = time.perf_counter() - started
         self._saved = replace(self.state.position)

@@ -149,3 +149,12 @@ def test_a_path_where_one_may_not_look_is_not_called_missing() -> None:
             assert given is not None
             assert as_ordinary_user(partial(said, given)) == f"{flag}{why} in"
         assert as_ordinary_user(partial(said, [closed])) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("words", "folds"),
+    [(["--seeds", "3"], 5), (["--fold", "2"], 5), (["--learning-curve", "--folds", "4"], 4)],
+)
+def test_cross_validate_has_folds_without_a_word(words: list[str], folds: int) -> None:
+    parsed = parse_command(COMMANDS["cross-validate"], [*words, "--data.root", "videos"])
+    assert parsed is not None and parsed[0].folds == folds

@@ -2,7 +2,9 @@
 imports, which takes four of the six seconds of CPU time of the smallest training.
 
 For what a script does, not for how its process starts: its modules are loaded, and the hashes of
-strings are those of its siblings (so sets have one order). Linux alone.
+strings are those of its siblings, so sets have one order: what must not depend on that is tested
+with ``fork=False`` (tests/training/test_process_counts.py, and a repeated run in test_run.py).
+Linux alone.
 """
 
 import atexit

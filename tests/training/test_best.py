@@ -23,10 +23,12 @@ from slowfast_dist.training.best import (
 from tests.helpers.model_folders import save_models, small_config
 
 
-def tracker_of(tmp_path: Path, monitor: str, mode: Any, value: float) -> BestModelTracker:
+def tracker_of(
+    tmp_path: Path, monitor: str, mode: Any, value: float, **settings: Any
+) -> BestModelTracker:
     """That of a run whose models/ holds an epoch with that value."""
     save_models(tmp_path / "models", ("a", "b"), small_config(tmp_path))
-    config = Config(checkpoint=CheckpointConfig(monitor=monitor, mode=mode))
+    config = Config(checkpoint=CheckpointConfig(monitor=monitor, mode=mode), **settings)
     state = {"monitor": monitor, "mode": mode, "value": value}
     none: Any = None
     videos: VideoSet = none
@@ -40,6 +42,14 @@ def test_only_a_better_value_beats_the_best(tmp_path: Path) -> None:
     most = tracker_of(tmp_path, "train/accuracy", "max", 0.5)
     assert most.is_worse_than({"train/accuracy": 0.6})  # an epoch without a validation
     assert not most.is_worse_than({"val/accuracy": 0.9})
+
+
+def test_in_a_fold_the_last_validated_epoch_is_the_best(tmp_path: Path) -> None:
+    """Which of two is better, its videos must not decide: they are what is scored."""
+    fold = tracker_of(tmp_path, "val/loss", "min", 1.0, folds=5, fold=2)
+    found = [fold.is_worse_than({"val/loss": value}) for value in (0.9, 1.1, float("nan"))]
+    assert found == [True, True, False]
+    assert not fold.is_worse_than({"train/loss": 0.5})  # an epoch without a validation
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), 9.9e11, 104.0])

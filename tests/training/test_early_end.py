@@ -1,6 +1,8 @@
 """A training that ends before its last epoch, by patience or by time: well, and saying so."""
 
+import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.runs.checkpoint import list_checkpoints
+from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.training import evaluation, trainer
+from slowfast_dist.training.recorder import Recorder
 from slowfast_dist.training.run import run_training
 from tests.helpers.training_runs import TINY, launch, rows
 
@@ -81,6 +86,31 @@ def test_hours_end_a_training_after_a_validated_epoch(
     assert said in caplog.messages and summary["status"] == "finished"
 
 
+def test_hours_count_the_validations_that_are_still_to_come(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the next epoch, which may be the last, and of this one where it is due anyway."""
+    asked: dict[int, tuple[float, float]] = {}
+    validated: list[float] = []
+
+    def validation(*arguments: Any) -> Any:
+        scores = evaluation.evaluate(*arguments)
+        time.sleep(0.3)
+        validated.append(time.monotonic())
+        return scores
+
+    def time_is_up(_: Recorder, epoch: int, seconds: float) -> bool:
+        asked[epoch] = (seconds, time.monotonic())
+        return False
+
+    monkeypatch.setattr(trainer, "evaluate", validation)
+    monkeypatch.setattr(Recorder, "time_is_up", time_is_up)
+    train(root, tmp_path / "run", "--epochs", "4", "--evaluation.every", "2")
+    of = {row["epoch"]: row["epoch_seconds"] for row in rows(tmp_path / "run", "epoch")}
+    assert asked[2][0] > of[2] > 0.3 and asked[2][1] > validated[0]
+    assert asked[3][0] > 0.3 and asked[3][1] < validated[1]
+
+
 def test_patience_counts_validated_epochs(root: Path, tmp_path: Path) -> None:
     flags = ("--patience", "2", "--evaluation.every", "2")
     summary = train(root, tmp_path / "run", *NO_PROGRESS, *flags)
@@ -88,6 +118,19 @@ def test_patience_counts_validated_epochs(root: Path, tmp_path: Path) -> None:
     assert last["epoch"] % 2 == 0 and "val/loss" in last and summary["best"]["epoch"] % 2 == 0
     with pytest.raises(UserError, match="^--patience 3: it counts epochs, and validates every 2"):
         train(root, tmp_path / "run", "--patience", "3", "--evaluation.every", "2")
+
+
+def test_patience_counts_from_where_another_metric_was_taken(root: Path, tmp_path: Path) -> None:
+    """A resume with another --checkpoint.monitor, which knows no best epoch yet."""
+    run, flags = RunFolder(tmp_path / "run"), ("--epochs", "3", "--checkpoint.keep", "9")
+    train(root, run.root, *flags)
+    *_, last = sorted(list_checkpoints(run.checkpoints))
+    shutil.rmtree(last)
+    run.set_status("running")
+    monitor = ("--checkpoint.monitor", "val/accuracy", "--checkpoint.mode", "max")
+    again = train(root, run.root, *flags, *monitor, "--patience", "2", "--resume", "auto")
+    assert again["best"]["epoch"] == 3 and again["best"]["monitor"] == "val/accuracy"
+    assert [row["epoch"] for row in rows(run.root, "epoch")] == [1, 2, 3]
 
 
 def test_patience_and_folds_are_refused(root: Path, tmp_path: Path) -> None:

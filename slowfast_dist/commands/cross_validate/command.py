@@ -14,6 +14,7 @@ from slowfast_dist.commands.cross_validate.plan import Training, all_trainings
 from slowfast_dist.commands.cross_validate.result import write_result
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.fields import USUAL_FOLDS
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.listing.folds import count_folds
 from slowfast_dist.data.listing.manifest import list_root
@@ -27,10 +28,6 @@ from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system.log import logger
 from slowfast_dist.training.run import run_training
-
-USUAL_FOLDS = 5
-"""Folds where ``cross-validate`` is given no number: the usual one of few videos, where each model
-still has 80 % of them."""
 
 
 def run_cross_validation(config: Config) -> dict[str, Any]:
