@@ -121,7 +121,9 @@ class SeenVideos:
     ) -> None:  # fmt: skip
         """``temporal_views`` as for `predict_video`; ``whole``: whether all of each video is looked
         at in any case; the ``remedy`` where it is not, None: that of the command."""
+        self._of_region = "give videos that show that alone"
         if remedy is None:
+            self._of_region = "--crop-box X Y W H shows one"
             remedy = "--segments tells what happens when in all of it"
             if predictor.best.task.several:
                 remedy = "--temporal-views 10 looks at more of it"
@@ -161,6 +163,7 @@ class SeenVideos:
         """A line each."""
         best, rates, total = self._predictor.best, np.array(self._rates), len(self._names)
         lines = best.picture_notes(self._pictures) if self._pictures else []
+        lines += best.region_notes(self._of_region) if total else []
         lines += best.rate_notes(rates, self._names.__getitem__)
         lines += self._gaps
         if self._cut:
