@@ -170,3 +170,23 @@ def test_of_several_labels_each_clip_stands_under_its_own(clips: Path, tmp_path:
         assert any(Path(path).name in part and Path(path).parent.name in part
                    for path in own[name])  # fmt: skip
         assert not any(f"{Path(path).parent.name}/{Path(path).name}" in part for path in other)
+
+
+def test_a_class_that_has_no_room_and_clips_of_a_pixel(
+    clips: Path, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    room = sum(map(len, videos_of(page)[:6])) + 100  # of the first class
+    monkeypatch.setattr(preview, "CLIP_BYTES", room)
+    monkeypatch.setattr(preview, "FRAME_BYTES", 0.0)
+    path = tmp_path / "page.html"
+    run_check(clips, replace(COMMAND, preview=path))
+    assert "6 clips of 1 class, as a training sees them (1 class is left out" in (
+        "".join(capsys.readouterr())
+    )
+    assert "1 class is left out, for which it has no room." in path.read_text()
+    path.unlink()
+    run_check(clips, replace(COMMAND, preview=path, crop_size=1))
+    (tmp_path / "clip.mp4").write_bytes(videos_of(path)[0])
+    info = probe_file(tmp_path / "clip.mp4")
+    assert (info.width, info.height, info.frames) == (2, 2, 8)
