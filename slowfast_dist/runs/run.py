@@ -18,6 +18,7 @@ from slowfast_dist.annotations.segments import (
     parse_time,
     sample_name,
 )
+from slowfast_dist.annotations.table import OF_RUN, OF_RUN_SEVERAL
 from slowfast_dist.metrics.cells import parted
 from slowfast_dist.metrics.scores import MACRO_CLASSES, over_classes
 from slowfast_dist.metrics.summary import Summary
@@ -39,11 +40,6 @@ from slowfast_dist.runs.settings import given, read_settings
 STATUSES = ("running", "finished", "preempted", "failed")
 MOST_EVALUATIONS = 50
 """Evaluations of a run that are read: a page shows each as a row."""
-
-SPLIT = ("path", "class", "split", "group")
-SPLIT_SEVERAL = ("path", "classes", "split", "group")
-"""The columns of split.csv, before those of parts of videos (EXTRA), of regions of interest (BOX)
-and WEIGHT: with one label a clip, and with several."""
 
 
 @dataclass(frozen=True)
@@ -248,8 +244,9 @@ def read_split_rows(path: Path) -> list[SplitRow]:
     """The rows of a split.csv, whole videos or parts of some; those with broken times are left
     out."""
     rows = list[SplitRow]()
-    for columns in (SPLIT, SPLIT_SEVERAL):
-        several = columns == SPLIT_SEVERAL
+    # Behind these may stand those of parts of videos, of regions of interest, and the weight.
+    for columns in (OF_RUN, OF_RUN_SEVERAL):
+        several = columns == OF_RUN_SEVERAL
         for header in (columns, (*columns, WEIGHT)):
             if whole := read_table(path, header):
                 return [SplitRow(name, label, side, group, nan, nan, "", NO_BOX, several)
