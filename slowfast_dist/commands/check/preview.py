@@ -94,9 +94,9 @@ def write_preview(path: Path, root: Path, data: Dataset, command: CheckData) -> 
         raise RunError(f"--preview {path}: cannot be written ({reason})") from None
     out = "class is" if left == 1 else "classes are"
     less = f" ({left} {out} left out, for which it has no room)" if left else ""
-    clips, shown = sum(len(one["clips"]) for one in classes), len(classes)
-    of = f"{clips} clip{'s' * (clips != 1)} of {shown} class{'es' * (shown != 1)}"
-    return f"{of}, as a training sees them{less}: {path}"
+    clips, of = sum(len(one["clips"]) for one in classes), len(classes)
+    what = f"{clips} clip{'s' * (clips != 1)} of {of} class{'es' * (of != 1)}"
+    return f"{what}, as a training sees them{less}: {path}"
 
 
 def preview_config(command: CheckData) -> DataConfig:
