@@ -168,6 +168,19 @@ def test_a_path_alone_gives_the_scores_and_the_segments_of_the_commands(
     assert found[0].start == 0 and found[-1].end == scores.duration
 
 
+def test_a_page_says_that_whole_pictures_are_seen_without_naming_a_flag(
+    predictor: Predictor, files: list[Path]
+) -> None:
+    of_regions = replace(predictor, best=replace(predictor.best, regions=3))
+    for remedy, words in (None, "--crop-box X Y W H shows one"), ("it", "give videos that show"):
+        seen = videos.SeenVideos(of_regions, whole=True, remedy=remedy)
+        assert not any("regions" in line for line in seen.notes())  # of no video
+        for path in files[:2]:
+            seen.add(path.name, probe_file(path))
+        [line] = [line for line in seen.notes() if "regions" in line]
+        assert "3 training rows" in line and words in line
+
+
 def test_a_folder_of_images_plays_as_the_training_was_told(
     predictor: Predictor, tmp_path: Path
 ) -> None:
