@@ -15,15 +15,18 @@ OVERLAPS = (0.10, 0.25, 0.50)
 
 
 def frame_labels(
-    frames: int, spans: NDArray[np.int64], labels: NDArray[np.int64], none: int
-) -> NDArray[np.int64]:
+    frames: int, spans: NDArray[np.int64], labels: NDArray[np.int64], none: int,
+    background: int | None = None,
+) -> NDArray[np.int64]:  # fmt: skip
     """(frames,): the label of each frame of a file, ``none`` where no segment has it.
 
     ``spans`` (S, 2): the first frame of each segment and the one behind its last. Where segments
-    overlap, the one that begins last has the frame; of several the one that ends first.
+    overlap, the one that begins last has the frame; of several the one that ends first. One of the
+    class ``background`` has no frame of another.
     """
     found = np.full(frames, none, np.int64)
-    for row in np.lexsort((-spans[:, 1], spans[:, 0])).tolist():
+    over = labels != (-1 if background is None else background)
+    for row in np.lexsort((-spans[:, 1], spans[:, 0], over)).tolist():
         first, end = spans[row].tolist()
         found[first:end] = labels[row]
     return found

@@ -73,12 +73,17 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60:,} h {minutes % 60:02} min"
 
 
+def seconds(value: float | None) -> str:
+    """Seconds in a column: 7.3, 1,250.0."""
+    return ABSENT if value is None else f"{value:,.1f}"
+
+
 def last_part(path: str) -> str:
     """The name of a folder or file: clips of data/clips/."""
     return path.rstrip("/").rpartition("/")[2]
 
 
-FILTERS = (count, duration, interval, last_part, points, score, share, short, whole)
+FILTERS = (count, duration, interval, last_part, points, score, seconds, share, short, whole)
 """How the templates write numbers and names."""
 
 

@@ -1,6 +1,6 @@
 """What the page about one run shows; the words and the order are in templates/run.html."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from typing import Any
@@ -23,7 +23,7 @@ from slowfast_dist.report.format import ABSENT
 from slowfast_dist.report.notices import notices
 from slowfast_dist.report.thumbnails import Thumbnails, thumbnail_size
 from slowfast_dist.runs.reading import number, sequence
-from slowfast_dist.runs.run import Run, command_words, versions
+from slowfast_dist.runs.run import Run, Split, command_words, versions
 from slowfast_dist.runs.settings import default_settings, same_setting
 from slowfast_dist.system.text import shell
 
@@ -31,6 +31,8 @@ PAIRS = 12
 """Pairs of classes shown of those that are mixed up most: as many rows as a screen holds."""
 MANY_VIDEOS = 300
 """Videos from which the ECE is worth its digits: 20 for each of its 15 bins."""
+NO_TIMES = (None, None)
+"""Of a class without segments."""
 ONE_LINE = 88
 """Characters up to which a command stands on one line of the page; of a longer one each flag has
 its own."""
@@ -71,9 +73,8 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
         "many_videos": MANY_VIDEOS,
         "thumbnails": thumbnails,
         "unread": Thumbnails((), "they were not read"),
-        "split_rows": [
-            (name, split.train.get(name, 0), split.val.get(name, 0)) for name in names
-        ] if split.train or split.val else [],
+        "split_rows": _split_rows(split, names),
+        "has_times": bool(split.train_times or split.val_times),
         "of": lambda flag: run.settings.get(flag, "?"),
         "changed": [
             (flag, value, defaults.get(flag, ABSENT))
@@ -86,6 +87,20 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
         "from_config": shell(["python", "-m", "slowfast_dist", "train", "--config", config])
         + " --output-dir NEW",
     }  # fmt: skip
+
+
+def _split_rows(split: Split, names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Of each class the videos of both sides, and, where these are segments, all their seconds and
+    the median of each side."""
+    if not split.train and not split.val:
+        return []
+    times = (split.train_times, split.val_times)
+    shown = times if any(times) else ()
+    return [
+        (name, split.train.get(name, 0), split.val.get(name, 0),
+         *(value for side in shown for value in side.get(name, NO_TIMES)))
+        for name in names
+    ]  # fmt: skip
 
 
 def with_thresholds(scores: list[dict[str, Any]], run: Run) -> list[dict[str, Any]]:

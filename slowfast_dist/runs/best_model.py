@@ -143,6 +143,9 @@ class BestModel:
     """Below it predict says unknown (--evaluation.unknown-recall)."""
     seed: int = 0
     """Of the training; 0 where it is not known."""
+    regions: int | None = None
+    """Rows of the training with a region of interest of their own (x,y,w,h); None where no row has
+    one, or that is not known."""
 
     def require_one_label(self, flag: str) -> None:
         """Raise UserError, naming ``flag``, where a clip may have several labels."""
@@ -171,6 +174,16 @@ class BestModel:
         """What people should know of the pictures of videos that the model sees, a line each."""
         why = "as the model was trained (pixel-aspect stored)"
         return picture_notes(counts, why if reads_stored(self.data) else None, self.pictures)
+
+    def region_notes(self, remedy: str) -> list[str]:
+        """A line where the model looks at whole pictures but was trained on regions of interest
+        that its list named row by row; it ends with the ``remedy``."""
+        if not self.regions or self.data.crop_box is not None:
+            return []
+        return [
+            f"the model was trained on regions of interest (x,y,w,h of {self.regions} training "
+            f"rows), and here it sees the whole picture: {remedy}"
+        ]
 
     def rate_notes(self, rates: NDArray[np.float64], name: Callable[[int], str]) -> list[str]:
         """As `clips.rate_notes`, of videos that the model sees."""
@@ -359,6 +372,9 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
     rates = [one["rate"] for one in facts.get("frame_rates", [])]
     if not all((number(rate) or 0) > 0 for rate in rates):
         raise ValueError(f"frame_rates are {rates!r}")
+    regions = facts.get("regions")
+    if regions is not None and whole(regions) is None:
+        raise ValueError(f"regions is {regions!r}")
     least = number(content.get("min_confidence", 0.0))
     if least is None or not 0 <= least <= 1 or (least and UNKNOWN in classes):
         raise ValueError(f"min_confidence is {content['min_confidence']!r}")
@@ -371,6 +387,7 @@ def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
         task=_task(content, len(classes)),
         background=background, min_confidence=least,
         seed=min(whole(mapping(content.get("training")).get("seed")) or 0, MOST_SEED),
+        regions=regions,
     )  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """A run's folder as a page needs it. Whatever is missing or damaged there is absent here, too."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from math import nan
+from math import fsum, nan
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from slowfast_dist.annotations.segments import (
@@ -17,6 +18,7 @@ from slowfast_dist.annotations.segments import (
     parse_time,
     sample_name,
 )
+from slowfast_dist.annotations.table import OF_RUN, OF_RUN_SEVERAL
 from slowfast_dist.metrics.cells import parted
 from slowfast_dist.metrics.scores import MACRO_CLASSES, over_classes
 from slowfast_dist.metrics.summary import Summary
@@ -39,19 +41,20 @@ STATUSES = ("running", "finished", "preempted", "failed")
 MOST_EVALUATIONS = 50
 """Evaluations of a run that are read: a page shows each as a row."""
 
-SPLIT = ("path", "class", "split", "group")
-SPLIT_SEVERAL = ("path", "classes", "split", "group")
-"""The columns of split.csv, before those of parts of videos (EXTRA), of regions of interest (BOX)
-and WEIGHT: with one label a clip, and with several."""
-
 
 @dataclass(frozen=True)
 class Split:
-    """How many videos each side has, by class; ``grouped``: whether groups have several videos."""
+    """How many videos each side has, by class; ``grouped``: whether groups have several videos.
+
+    ``train_times``, ``val_times``: of each class that has segments their seconds, all together and
+    in the median.
+    """
 
     train: dict[str, int] = field(default_factory=dict)
     val: dict[str, int] = field(default_factory=dict)
     grouped: bool = False
+    train_times: dict[str, tuple[float, float]] = field(default_factory=dict)
+    val_times: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -191,14 +194,25 @@ def _index(text: str) -> tuple[int, str]:
 
 
 def read_split(path: Path) -> Split:
-    """Count the rows of a split.csv."""
+    """Count the rows of a split.csv, and the seconds of those that are segments."""
     rows = read_split_rows(path)
     train, val = (
         dict(Counter(name for row in rows if row.side == wanted for name in row.labels))
         for wanted in ("train", "val")
     )
     groups = {row.group for row in rows if row.side in ("train", "val")}
-    return Split(train, val, 0 < len(groups) < len(rows))
+    times = (_times(row for row in rows if row.side == wanted) for wanted in ("train", "val"))
+    return Split(train, val, 0 < len(groups) < len(rows), *times)
+
+
+def _times(rows: Iterable["SplitRow"]) -> dict[str, tuple[float, float]]:
+    """Of each class with segments their seconds, all together and in the median."""
+    seconds = defaultdict[str, list[float]](list)
+    for row in rows:
+        if row.end > row.start:  # not of whole videos, which are NaN
+            for name in row.labels:
+                seconds[name].append(row.end - row.start)
+    return {name: (fsum(of_class), median(of_class)) for name, of_class in seconds.items()}
 
 
 class SplitRow(NamedTuple):
@@ -230,8 +244,9 @@ def read_split_rows(path: Path) -> list[SplitRow]:
     """The rows of a split.csv, whole videos or parts of some; those with broken times are left
     out."""
     rows = list[SplitRow]()
-    for columns in (SPLIT, SPLIT_SEVERAL):
-        several = columns == SPLIT_SEVERAL
+    # Behind these may stand those of parts of videos, of regions of interest, and the weight.
+    for columns in (OF_RUN, OF_RUN_SEVERAL):
+        several = columns == OF_RUN_SEVERAL
         for header in (columns, (*columns, WEIGHT)):
             if whole := read_table(path, header):
                 return [SplitRow(name, label, side, group, nan, nan, "", NO_BOX, several)

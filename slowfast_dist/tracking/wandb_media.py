@@ -18,7 +18,7 @@ from slowfast_dist.metrics.summary import HardVideo
 from slowfast_dist.system import signals
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.views import SpatialView
+from slowfast_dist.video.views import Region, SpatialView
 from slowfast_dist.video.writer import write_video
 
 VIDEO_SECONDS = 5.0
@@ -64,7 +64,8 @@ def _excerpt(videos: VideoTable, row: int, data: DataConfig, reader: GuardedRead
     whole = data.sampling == "uniform"  # else the middle, as the model saw it
     try:
         path, info, span = videos.path(row), videos.info(row), videos.span(row)
-        content = excerpt(path, info, data.decoder, whole, reader, span)
+        region = videos.region(row, data.crop_box)
+        content = excerpt(path, info, data.decoder, whole, reader, span, region)
     except Exception:  # whatever is wrong with a video, or with showing it, costs its clip alone
         return None
     return content if len(content) <= MOST_BYTES else None
@@ -136,9 +137,11 @@ def excerpt(
     whole: bool,
     reader: GuardedReader,
     span: tuple[int, int] | None = None,
+    region: Region | None = None,
 ) -> bytes:
     """An mp4 of H.264 in yuv420p, upright, in square pixels, from the middle of the video, or of
-    the frames ``span`` of it (the first, and the one behind the last).
+    the frames ``span`` of it (the first, and the one behind the last): all of the picture, or what
+    of it is in ``region``.
 
     ``whole``: frames from all over the video, in fast motion where it is longer than SECONDS.
     Raises DecodeError where the video does not decode, hangs or crashes its decoder.
@@ -146,13 +149,15 @@ def excerpt(
     first, end = (0, info.frames) if span is None else span
     indices, rate = excerpt_frames(end - first, info.fps, whole)
     indices += first
-    longer = max(info.height, info.shown_width)
+    region = region or Region(0, 0, info.height, info.width)
+    shown_width = max(1, round(region.width * info.pixel_aspect))
+    longer = max(region.height, shown_width)
     side = min(LONG_SIDE, longer)
     # The reader gives squares; from one of the longer side the picture only shrinks.
-    square = SpatialView(0, 0, info.height, info.width, side, flip=False)
+    square = SpatialView(*region, side, flip=False)
     frames = reader.read(path, indices, info, decoder, square)
     scale = side / longer
-    size = (_even(info.shown_width * scale), _even(info.height * scale))
+    size = (_even(shown_width * scale), _even(region.height * scale))
     shown = (cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames)
     with TemporaryDirectory(prefix="slowfast_dist_") as folder:
         target = Path(folder) / "excerpt.mp4"

@@ -286,6 +286,8 @@ def data_facts(data: DataConfig, videos: VideoSet) -> dict[str, Any]:
         ],
         "split": "random" if videos.drawn else "given",
     }
+    if (parts := videos.train.segments) is not None and parts.boxes is not None:
+        facts["regions"] = int(np.isfinite(parts.boxes[:, 0]).sum())
     if (weights := videos.train.weights) is not None:
         facts["weighted"] = int(np.count_nonzero(weights != 1))
     if (background := videos.background) is not None:

@@ -112,3 +112,9 @@ def test_where_segments_overlap_the_later_one_has_the_frames() -> None:
     spans = np.array([[0, 6], [4, 8], [9, 10], [4, 5]])
     labels = frame_labels(12, spans, np.array([1, 2, 3, 4]), 0)
     assert labels.tolist() == [1, 1, 1, 1, 4, 2, 2, 2, 0, 3, 0, 0]
+
+
+def test_where_a_segment_overlaps_the_background_it_has_the_frames() -> None:
+    spans = np.array([[2, 9], [0, 6], [5, 7]])
+    labels = frame_labels(10, spans, np.array([3, 1, 3]), 4, background=3)
+    assert labels.tolist() == [1, 1, 1, 1, 1, 1, 3, 3, 3, 4]

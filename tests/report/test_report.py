@@ -295,6 +295,31 @@ def test_an_evaluation_in_the_folder_is_shown(run: Path) -> None:
     assert "test 40 (+2 unreadable) 10 × 3 75.0 % 60.0 to 87.5 %" in text
 
 
+def test_seconds_of_segments_are_shown_class_by_class(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", [*TWO, "rests"], videos=2)
+    report(run)
+    assert "Videos of each class Class Training Validation moves" in Page(run / "report.html").text
+    segments = [
+        ("moves left", "train", "0", "1.5"), ("moves left", "train", "2", "6"),
+        ("moves left", "train", "0:10", "1200:10.5"), ("moves left", "val", "3", "5"),
+        ("moves right", "train", "1", "3.25"), ("rests", "train", "", ""),
+        ("rests", "train", "5", "4"),
+    ]  # fmt: skip
+    (run / "split.csv").write_text("\n".join([
+        "path,class,split,group,start,end,subject",
+        *(f"a.mp4,{name},{side},a.mp4,{start},{end}," for name, side, start, end in segments),
+    ]))  # fmt: skip
+    for _ in range(2):  # found out anew, and as it is kept
+        report(run)
+        text = Page(run / "report.html").text
+        assert "Segments of each class, and their seconds" in text
+        heads = "Class Training Validation Training, s Median, s Validation, s Median, s"
+        assert (
+            f"{heads} moves left 3 1 72,006.0 4.0 2.0 2.0 moves right 1 0 2.2 2.2 – – "
+            "rests 2 0 – – – –" in text
+        )
+
+
 def test_unreadable_videos_are_counted_and_listed(run: Path) -> None:
     lines = "".join(f"bad/{row:02}.mp4,no frame can be decoded,probe\r\n" for row in range(25))
     (run / "unreadable_videos.csv").write_text("path,reason,where\r\n" + lines)

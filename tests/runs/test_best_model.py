@@ -4,13 +4,19 @@ import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import ones
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.listing.segments import Segments
+from slowfast_dist.data.listing.video_table import VideoRecord
+from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import (
     find_best_weights,
@@ -21,8 +27,11 @@ from slowfast_dist.runs.best_model import (
 )
 from slowfast_dist.system.described_file import ReplacedMeanwhile, previous_of
 from slowfast_dist.system.files import file_sha256
+from slowfast_dist.training.best import data_facts
 from slowfast_dist.training.start_weights import find_weights
+from slowfast_dist.video.reader import VideoInfo
 from tests.helpers.small_model import write_model
+from tests.helpers.video_tables import table_of
 
 CLASSES = ("a", "b")
 
@@ -94,6 +103,33 @@ def test_it_tells_the_class_of_what_lies_between_segments(models: Path) -> None:
     path.write_text(json.dumps(facts | {"background": "c"}))
     with pytest.raises(UserError, match="damaged .background is 'c', none of the classes"):
         read_best(models)
+
+
+def test_it_tells_of_rows_with_a_region_of_interest_of_their_own(models: Path) -> None:
+    nan = float("nan")
+    boxes = np.array([(0.0, 0.0, 0.5, 1.0), (nan,) * 4, (8.0, 8.0, 16.0, 16.0)])
+    records = [VideoRecord(models / "a.mp4", "a.mp4", row % 2, "a.mp4") for row in range(3)]
+    whole = table_of(records, [VideoInfo(30, 15.0, 64, 64, 0, "h264", True)] * 3)
+    parts = Segments(np.zeros(3, np.int32), np.full((3, 2), nan), boxes=boxes)
+    videos = VideoSet(CLASSES, replace(whole, segments=parts), whole, (), True, ())
+    config, path = DataConfig(root=models), models / "best_model.json"
+    told = data_facts(config, videos)
+    assert told["regions"] == 2
+    assert "regions" not in data_facts(config, replace(videos, train=whole))
+    assert read_best(models).regions is None and read_best(models).region_notes("") == []
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"data": told}))
+    best = read_best(models)
+    assert best.region_notes("do this") == [
+        "the model was trained on regions of interest (x,y,w,h of 2 training rows), and here it "
+        "sees the whole picture: do this"
+    ]
+    cut = replace(best, data=replace(best.data, crop_box=(0.0, 0.0, 0.5, 0.5)))
+    assert cut.region_notes("") == []
+    for value in (-1, 1.5, True, 10**400):
+        path.write_text(json.dumps(facts | {"data": told | {"regions": value}}))
+        with pytest.raises(UserError, match="is damaged"):
+            read_best(models)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Excerpts of videos: the right frames, small, upright, in a form that browsers play."""
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -7,9 +8,20 @@ import av
 import numpy as np
 import pytest
 
-from slowfast_dist.tracking.wandb_media import LONG_SIDE, RATE, SECONDS, excerpt, excerpt_frames
+from slowfast_dist.config.data import DataConfig
+from slowfast_dist.data.listing.segments import Segments
+from slowfast_dist.data.listing.video_table import VideoRecord
+from slowfast_dist.tracking.wandb_media import (
+    LONG_SIDE,
+    RATE,
+    SECONDS,
+    _excerpt,
+    excerpt,
+    excerpt_frames,
+)
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.probe import probe_file
+from tests.helpers.video_tables import table_of
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -61,3 +73,23 @@ def test_the_picture_keeps_its_shape_and_its_moments(
         assert frame.shape == (shown[1], shown[0], 3)
         assert frame[:, : shown[0] // 2 - 2].mean() < 4
         assert abs(frame[:, shown[0] // 2 + 2 :].mean() - 10 * index) < 5
+
+
+def test_a_region_of_interest_is_all_that_is_shown(tmp_path: Path) -> None:
+    path, nan, reader = tmp_path / "a.mp4", float("nan"), GuardedReader()
+    write(path, 128, 96)
+    boxes = [(0.0, 0.0, 60.0, 48.0), (68.0, 48.0, 60.0, 48.0), (nan,) * 4]
+    parts = Segments(np.zeros(3, np.int32), np.full((3, 2), nan), boxes=np.array(boxes))
+    whole = table_of([VideoRecord(path, "a.mp4", 0, "a.mp4")] * 3, [probe_file(path)] * 3)
+    videos = replace(whole, segments=parts)
+    shapes, means = [], []
+    for row in range(3):
+        content = _excerpt(videos, row, DataConfig(crop_box=(0.75, 0.0, 0.25, 1.0)), reader)
+        assert content is not None
+        with av.open(BytesIO(content), "r") as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        shapes.append(frames[0].shape)
+        means.append(float(np.mean(frames)))
+    reader.close()
+    assert shapes == [(48, 60, 3), (48, 60, 3), (96, 32, 3)]  # of the last --data.crop-box
+    assert means[0] < 4 and abs(means[1] - means[2]) < 3 and means[1] > 80

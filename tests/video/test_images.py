@@ -140,6 +140,24 @@ def test_the_numbers_tell_order_times_and_what_is_missing(tmp_path: Path) -> Non
     assert len(read_thumbnails(folder, full=True)) == 5
 
 
+def test_numbers_and_files_have_a_largest_size(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", pictures(2), ["1.png", f"{10**15}.png"])
+    assert probe_file(folder, image_fps=25).frames == 2
+    (folder / f"{10**15}.png").rename(folder / "999999999999999999.png")
+    with pytest.raises(DecodeError, match="numbers of 1.png and 9{18}.png are more than 1,000,"):
+        probe_file(folder, image_fps=25)
+    (folder / "999999999999999999.png").rename(folder / "2.png")
+    info = probe_file(folder, image_fps=25)
+    with open(folder / "2.png", "r+b") as file:
+        file.truncate(2**29 + 1)  # its pixels are all there
+    for read in (
+        lambda: probe_file(folder, image_fps=25),
+        lambda: read_frames(folder, np.array([1]), info, "auto", None),
+    ):
+        with pytest.raises(DecodeError, match="2.png has more than 536,870,912 bytes"):
+            read()
+
+
 def test_what_is_no_such_video_says_why(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", pictures(2), ["1.png", "2.png"])
     with pytest.raises(DecodeError, match=r"give --data.image-fps .* or write .* fps.txt"):

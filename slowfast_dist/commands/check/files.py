@@ -119,7 +119,7 @@ def clip_config(command: CheckData) -> DataConfig:
     return DataConfig(
         num_frames=command.num_frames, sampling_rate=command.sampling_rate,
         frame_rate=command.frame_rate, pixel_aspect=command.pixel_aspect,
-        background=command.background, margin=command.margin,
+        crop_box=command.crop_box, background=command.background, margin=command.margin,
     )  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def write_preview(path: Path, root: Path, data: Dataset, command: CheckData) -> 
     config = preview_config(command)
     videos, rows = _readable(data)
     count, size = _size(len(rows), config)
-    size = min(size, config.crop_size // 2 * 2)
+    size = max(2, min(size, config.crop_size // 2 * 2))  # 4:2:0 has a colour for every 2 x 2
     classes: list[dict[str, Any]] = []
     space = CLIP_BYTES
     try:
@@ -92,9 +92,11 @@ def write_preview(path: Path, root: Path, data: Dataset, command: CheckData) -> 
     except (OSError, WriteError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else str(error)
         raise RunError(f"--preview {path}: cannot be written ({reason})") from None
-    less = f" ({left} classes are left out, for which it has no room)" if left else ""
-    clips = sum(len(one["clips"]) for one in classes)
-    return f"{clips} clips of {len(classes)} classes, as a training sees them{less}: {path}"
+    out = "class is" if left == 1 else "classes are"
+    less = f" ({left} {out} left out, for which it has no room)" if left else ""
+    clips, of = sum(len(one["clips"]) for one in classes), len(classes)
+    what = f"{clips} clip{'s' * (clips != 1)} of {of} class{'es' * (of != 1)}"
+    return f"{what}, as a training sees them{less}: {path}"
 
 
 def preview_config(command: CheckData) -> DataConfig:

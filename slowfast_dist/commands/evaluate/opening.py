@@ -50,6 +50,10 @@ def open_evaluation(run: Path, command: EvaluateCommand) -> Opened:
         logger.info(line)
     for line in best.picture_notes(found.videos.pictures()):
         logger.warning(line)
+    parts = found.videos.segments
+    if parts is None or parts.boxes is None:
+        for line in best.region_notes("give a list with these columns in --data"):
+            logger.warning(line)
     files = found.videos.per_file()
     for line in best.rate_notes(files.rates(), files.names.__getitem__):
         logger.warning(line)

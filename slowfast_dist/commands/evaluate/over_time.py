@@ -185,7 +185,7 @@ def compare(
     step = float(np.median(np.diff(starts))) if len(starts) > 1 else duration
     shown = np.diff(starts, append=starts[-1] + step)
     spans = np.array([videos.span(row) or (0, info.frames) for row in rows.tolist()], np.int64)
-    truth = frame_labels(info.frames, spans.reshape(-1, 2), true_labels, none)
+    truth = frame_labels(info.frames, spans.reshape(-1, 2), true_labels, none, background)
     # What was found covers the file: a frame has what is found when it appears.
     place = np.searchsorted(bounds[:, 0], starts + ROUNDING, "right") - 1
     said = labels[np.clip(place, 0, None)]

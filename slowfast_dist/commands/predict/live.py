@@ -80,6 +80,8 @@ class _LinePrinter:
             counts = PictureCounts.of_one(newest.pictures)
             for line in self._predictor.best.picture_notes(counts):
                 note(f"{self._name}: {line}")
+            for line in self._predictor.best.region_notes("--crop-box X Y W H shows one"):
+                note(f"{self._name}: {line}")
         window = newest.take()
         assert window is not None
         if self.lines == 0:

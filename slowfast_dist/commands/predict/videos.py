@@ -50,13 +50,19 @@ class VideoPrediction:
     info: VideoInfo | None
 
 
-def probe_video(path: Path) -> VideoInfo:
-    """What the file holds, read in another process: a file that hangs or crashes it costs nothing
-    but time. Raises DecodeError, with the reason."""
-    [found] = _probe([Input(path)], 1, None)
+def probe_video(path: Path, image_fps: float | None = None) -> VideoInfo:
+    """What the file, or folder of images, holds, read in another process: a file that hangs or
+    crashes it costs nothing but time. ``image_fps``: images a second of a folder that does not say.
+    Raises DecodeError, with the reason."""
+    [found] = _probe([Input(path)], 1, image_fps)
     if isinstance(found, str):
         raise DecodeError(path, found)
     return found
+
+
+def _probed(predictor: Predictor, path: Path) -> VideoInfo:
+    """With images a second as the model's training was told. Raises DecodeError."""
+    return probe_video(path, own_image_rate(predictor.best.folder))
 
 
 def predict_video(
@@ -71,7 +77,7 @@ def predict_video(
     file that cannot be read or scored; UserError for views that would all be the same; Stopped,
     within a batch's time, once ``stop`` returns true.
     """
-    info = probe_video(path) if info is None else info
+    info = _probed(predictor, path) if info is None else info
     views = predictor.best.views(temporal_views, spatial_crops)
     none = WorkerPlan(0)
     with closing(_score(predictor, [(path, info)], views, batch_size, none, stop)) as scores:
@@ -115,7 +121,9 @@ class SeenVideos:
     ) -> None:  # fmt: skip
         """``temporal_views`` as for `predict_video`; ``whole``: whether all of each video is looked
         at in any case; the ``remedy`` where it is not, None: that of the command."""
+        self._of_region = "give videos that show that alone"
         if remedy is None:
+            self._of_region = "--crop-box X Y W H shows one"
             remedy = "--segments tells what happens when in all of it"
             if predictor.best.task.several:
                 remedy = "--temporal-views 10 looks at more of it"
@@ -155,6 +163,7 @@ class SeenVideos:
         """A line each."""
         best, rates, total = self._predictor.best, np.array(self._rates), len(self._names)
         lines = best.picture_notes(self._pictures) if self._pictures else []
+        lines += best.region_notes(self._of_region) if total else []
         lines += best.rate_notes(rates, self._names.__getitem__)
         lines += self._gaps
         if self._cut:
@@ -181,7 +190,7 @@ def predict_segments(
     ``info``: what `probe_video` says of the file; None: it is asked here. Raises what
     `score_windows` raises.
     """
-    info = probe_video(path) if info is None else info
+    info = _probed(predictor, path) if info is None else info
     scores = score_windows(predictor, path, info, window, stride, batch_size, on_progress, stop)
     found = find_segments(scores, predictor.classes, smoothing)
     return with_unknown(found, predictor.best.min_confidence)

@@ -23,6 +23,7 @@
   const paint = (element, name) => {  // colours far from each other, whatever the number of classes
     const place = facts ? facts.classes.indexOf(name) : 0;
     element.style.setProperty('--hue', String((205 + 137.508 * Math.max(0, place)) % 360));
+    element.style.setProperty('--chroma', place < 0 ? '0' : '');  // grey: unknown is no class
   };
 
   // --- the videos and their way through the server -----------------------------------------------

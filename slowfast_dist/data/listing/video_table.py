@@ -230,6 +230,7 @@ class VideoTable(Sequence[VideoRecord]):
             return None
         info = self.info(row)
         return region_of(box, info.height, info.width, info.pixel_aspect)[0]
+
     def place_in_files(self, row: int) -> tuple[int, int]:
         """By which rows sort that are read one after the other: by file, and by time in each; the
         same for all where each is a file of its own."""

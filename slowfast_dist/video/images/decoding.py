@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slowfast_dist.video.container import FAULTS, MAX_PIXELS, DecodeError
-from slowfast_dist.video.images.listing import list_images
+from slowfast_dist.video.images.listing import list_images, read_content
 from slowfast_dist.video.views import Pixels, SpatialView, resize_region
 
 ORIENTATION = 0x0112
@@ -130,7 +130,7 @@ def read_image(path: Path, size: tuple[int, int] | None, png: PngDecoder) -> Pix
     """uint8 RGB (H, W, 3) of an image of a folder, whose images are all of one ``size`` (H, W).
     Raises DecodeError, as of the folder."""
     try:
-        content = path.read_bytes()
+        content = read_content(path)
     except OSError as error:
         raise DecodeError(path.parent, f"{path.name}: {error.strerror}") from error
     header = ImageHeader(path, content)

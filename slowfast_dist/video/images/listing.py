@@ -36,6 +36,14 @@ NO_RATE = (
 LEAST_IMAGES = 2
 """Numbered images that make a folder a video: a single one is a cover, or a note."""
 
+MOST_SPAN = 10**15
+"""From the first number to the last, at most: names that tell nanoseconds reach eleven days, and
+the times of what is ten times as wide do not fit into 64 bits."""
+
+MOST_IMAGE_BYTES = 2**29
+"""Bytes of the largest image that is read: one of MAX_PIXELS, 16 bits and transparent, which PNG
+could not make smaller, has 302 million."""
+
 _NAME = re.compile(r"(.*?)(\d{1,18})(\D*)\.(?:jpe?g|png)", re.IGNORECASE | re.DOTALL)
 """What stands before the last number in a name, the number (of int64), and what follows it."""
 
@@ -104,6 +112,11 @@ def find_sequence(names: Iterable[str]) -> ImageSequence | None:
     for (one, first), (other, second) in pairwise(frames):
         if one == other:
             raise ValueError(f"number {one} is there twice, {first} and {second}: remove one")
+    if frames[-1][0] - frames[0][0] > MOST_SPAN:
+        raise ValueError(
+            f"the numbers of {frames[0][1]} and {frames[-1][1]} are more than {MOST_SPAN:,} apart: "
+            "remove the one that is not of the video"
+        )
     numbers = np.array([number for number, _ in frames], np.int64)
     return ImageSequence([name for _, name in frames], numbers, others)
 
@@ -122,6 +135,15 @@ def list_images(folder: Path) -> ImageSequence:
             folder, f"a folder without {LEAST_IMAGES} numbered images ({endings}) is no video"
         )
     return found
+
+
+def read_content(path: Path) -> bytes:
+    """All of an image's file. Raises OSError, and DecodeError for more than MOST_IMAGE_BYTES."""
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size > MOST_IMAGE_BYTES:
+            what = f"{path.name} has more than {MOST_IMAGE_BYTES:,} bytes: larger than can be read"
+            raise DecodeError(path.parent, what)
+        return file.read()
 
 
 def read_rate(folder: Path, image_fps: float | None) -> Fraction:
@@ -245,7 +267,7 @@ def source_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256()
     for name in list_images(path).names:
-        content = (path / name).read_bytes()
+        content = read_content(path / name)
         digest.update(b"%d\0" % len(content))
         digest.update(content)
     return digest.hexdigest()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.images.decoding import ImageHeader, PngDecoder
-from slowfast_dist.video.images.listing import frame_ticks, list_images, read_rate
+from slowfast_dist.video.images.listing import frame_ticks, list_images, read_content, read_rate
 from slowfast_dist.video.reader import IMAGES, VideoInfo
 from slowfast_dist.video.seeking import pack_uneven_times, rate_of_times
 
@@ -22,7 +22,7 @@ def probe_folder(folder: Path, image_fps: float | None) -> VideoInfo:
     digest, png, decode_ms = hashlib.sha256(), PngDecoder(), 0.0
     for number, name in enumerate(images.names):
         try:
-            content = (folder / name).read_bytes()
+            content = read_content(folder / name)
         except OSError as error:
             raise DecodeError(folder, f"{name}: {error.strerror}") from error
         total += len(content)

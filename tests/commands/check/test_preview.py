@@ -49,24 +49,35 @@ def videos_of(page: Path) -> list[bytes]:
     return [b64decode(text) for text in re.findall(r"video/mp4;base64,([^\"]+)", page.read_text())]
 
 
-def test_the_clips_are_those_that_a_training_draws(
-    clips: Path, page: Path, tmp_path: Path
-) -> None:
+def check_clips(command: CheckData, root: Path, page: Path, numbers: tuple[int, ...]) -> None:
+    """The clips of these ``numbers`` of a page are as a training draws them."""
     found = videos_of(page)
     assert len(found) == 2 * 6  # of 3 videos a class to train on, two clips each
-    data = replace(preview.preview_config(COMMAND), root=clips)
+    data = replace(preview.preview_config(command), root=root)
+    assert data.crop_box == command.crop_box
     train = find_videos(data, 0).train
     reader = TrainingClips(train, data, seed=0)
     rows = np.flatnonzero(train.labels == 0)
-    for number in (0, 1, 3, 5):
-        (tmp_path / "clip.mp4").write_bytes(found[number])
-        info = probe_file(tmp_path / "clip.mp4")
-        shown = read_frames(tmp_path / "clip.mp4", np.arange(8), info, "auto", None)
+    clip = page.parent / "clip.mp4"
+    for number in numbers:
+        clip.write_bytes(found[number])
+        shown = read_frames(clip, np.arange(8), probe_file(clip), "auto", None)
         frames = reader[ClipKey(1 + number // 3, int(rows[number % 3]))].frames
         assert frames is not None
         drawn = frames.permute(0, 2, 3, 1).numpy()
         assert shown.shape == drawn.shape == (8, 64, 64, 3)
         assert np.abs(shown.astype(int) - drawn.astype(int)).mean() < 6  # coded anew
+
+
+def test_the_clips_are_those_that_a_training_draws(clips: Path, page: Path) -> None:
+    check_clips(COMMAND, clips, page, (0, 1, 3, 5))
+
+
+def test_with_a_region_of_interest_they_show_that_alone(clips: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    command = replace(COMMAND, crop_box=(0.5, 0.0, 0.4, 0.4), preview=page)
+    run_check(clips, command)
+    check_clips(command, clips, page, (0,))
 
 
 @pytest.mark.parametrize("width", [360, 1280])
@@ -159,3 +170,23 @@ def test_of_several_labels_each_clip_stands_under_its_own(clips: Path, tmp_path:
         assert any(Path(path).name in part and Path(path).parent.name in part
                    for path in own[name])  # fmt: skip
         assert not any(f"{Path(path).parent.name}/{Path(path).name}" in part for path in other)
+
+
+def test_a_class_that_has_no_room_and_clips_of_a_pixel(
+    clips: Path, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    room = sum(map(len, videos_of(page)[:6])) + 100  # of the first class
+    monkeypatch.setattr(preview, "CLIP_BYTES", room)
+    monkeypatch.setattr(preview, "FRAME_BYTES", 0.0)
+    path = tmp_path / "page.html"
+    run_check(clips, replace(COMMAND, preview=path))
+    assert "6 clips of 1 class, as a training sees them (1 class is left out" in (
+        "".join(capsys.readouterr())
+    )
+    assert "1 class is left out, for which it has no room." in path.read_text()
+    path.unlink()
+    run_check(clips, replace(COMMAND, preview=path, crop_size=1))
+    (tmp_path / "clip.mp4").write_bytes(videos_of(path)[0])
+    info = probe_file(tmp_path / "clip.mp4")
+    assert (info.width, info.height, info.frames) == (2, 2, 8)

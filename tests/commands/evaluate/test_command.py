@@ -603,6 +603,24 @@ def test_help_imports_nothing_heavy(capsys: pytest.CaptureFixture[str]) -> None:
     assert "tyro" in loaded and not loaded & {"torch", "accelerate", "sklearn", "numpy", "av"}
 
 
+def test_whole_pictures_are_said_where_rows_had_regions(
+    models: Path, others: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = json.loads((models / "best_model.json").read_text())
+    content["data"]["regions"] = 7
+    (models / "best_model.json").write_text(json.dumps(content))
+    table = tmp_path / "list.csv"
+    paths = sorted(others.rglob("*.mp4"))[:2]
+    for box, said in ("", 1), (",0,0,0.5,0.5", 0):
+        head = "path,label" + ",x,y,w,h" * bool(box)
+        rows = [f"{path},{path.parent.name}{box}" for path in paths]
+        table.write_text("\n".join([head, *rows]))
+        caplog.clear()
+        evaluate(models, table, tmp_path / f"output {said}")
+        found = [record.message for record in caplog.records if "regions of int" in record.message]
+        assert len(found) == said and all("7 training rows" in line for line in found)
+
+
 def test_pictures_unlike_those_of_the_training_are_counted(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -472,6 +472,20 @@ def test_an_old_model_sees_stored_pixels_and_says_so(model: Path, tmp_path: Path
     assert old[0] == new[0] and old[1] != new[1] and old[1] == old[2]
 
 
+def test_whole_pictures_are_said_where_rows_had_regions(
+    model: Path, root: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(model, tmp_path / "own"))
+    facts = json.loads((own / "best_model.json").read_text())
+    facts["data"] = facts.get("data", {}) | {"regions": 7}
+    (own / "best_model.json").write_text(json.dumps(facts))
+    code, _, err = predict(own, root)
+    [line] = [line for line in err.splitlines() if "region" in line]
+    assert code == 0 and "7 training rows" in line and "--crop-box X Y W H" in line
+    assert "region" not in predict(own, root, "--crop-box", "0", "0", "0.5", "0.5")[2]
+    assert "region" not in predict(model, root)[2]
+
+
 def test_hdr_is_said_once_with_its_count(model: Path, tmp_path: Path) -> None:
     for number in range(3):
         write_disc(

@@ -12,7 +12,9 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
+import slowfast_dist
 from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.commands.predict import videos
 from slowfast_dist.commands.predict.inputs import Input
@@ -164,6 +166,38 @@ def test_a_path_alone_gives_the_scores_and_the_segments_of_the_commands(
         spans, [(one.start, one.end, one.probability) for one in expected], atol=1e-6
     )
     assert found[0].start == 0 and found[-1].end == scores.duration
+
+
+def test_a_page_says_that_whole_pictures_are_seen_without_naming_a_flag(
+    predictor: Predictor, files: list[Path]
+) -> None:
+    of_regions = replace(predictor, best=replace(predictor.best, regions=3))
+    for remedy, words in (None, "--crop-box X Y W H shows one"), ("it", "give videos that show"):
+        seen = videos.SeenVideos(of_regions, whole=True, remedy=remedy)
+        assert not any("regions" in line for line in seen.notes())  # of no video
+        for path in files[:2]:
+            seen.add(path.name, probe_file(path))
+        [line] = [line for line in seen.notes() if "regions" in line]
+        assert "3 training rows" in line and words in line
+
+
+def test_a_folder_of_images_plays_as_the_training_was_told(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    images, models = tmp_path / "images", tmp_path / "run" / "models"
+    models.mkdir(parents=True)
+    images.mkdir()
+    for number in range(16):
+        image = np.full((32, 32, 3), 15 * number, np.uint8)
+        Image.fromarray(image).save(images / f"{number:02}.png")
+    (models.parent / "config.yaml").write_text("data:\n  image_fps: 8.0\n")
+    own = replace(predictor, best=replace(predictor.best, folder=models))
+    library = slowfast_dist.Predictor(own)
+    assert library.predict_segments(images)[-1].end == pytest.approx(2.0)
+    expected = predict_video(own, images, probe_video(images, 8.0))
+    assert library.predict(images).probability == expected.max()
+    with pytest.raises(slowfast_dist.UserError, match="does not tell how many are shown"):
+        slowfast_dist.Predictor(predictor).predict(images)
 
 
 @pytest.mark.parametrize("predict_one", [predict_video, predict_segments])

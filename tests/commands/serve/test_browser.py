@@ -1,5 +1,7 @@
 """The page as people use it: a real browser on a real server with real videos."""
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,3 +183,24 @@ def test_real_clips(visit: Callable[..., Visit], real_data: Path) -> None:
     wait_until(seen.page, "document.getElementById('video').videoHeight === 720")
     assert seen.overflow() <= 0
     assert seen.problems == [] and seen.elsewhere == []
+
+
+def test_what_is_unknown_is_grey(
+    browser: "Browser", run: Path, unplayable: Path, tmp_path: Path
+) -> None:
+    models = Path(shutil.copytree(run, tmp_path / "models"))
+    facts = json.loads((models / "best_model.json").read_text())
+    (models / "best_model.json").write_text(json.dumps(facts | {"min_confidence": 1.0}))
+    colour = "all => all.map(each => getComputedStyle(each).backgroundColor.split(' ')[1])"
+    with Server(models, tmp_path / "server") as server:
+        context = new_context(browser, 1280)
+        page = context.new_page()
+        page.goto(server.url)
+        page.set_input_files("#files", unplayable)
+        page.wait_for_selector("#segments:not([hidden])")
+        names = page.locator("#segments button span:nth-child(2)").all_text_contents()
+        assert set(names) == {"unknown"}
+        for place in ("#track button", "#segments .dot"):
+            assert set(page.locator(place).evaluate_all(colour)) == {"0"}
+        assert "0" not in page.locator("#best .bar div").evaluate_all(colour)
+        context.close()
