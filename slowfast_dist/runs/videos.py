@@ -109,9 +109,10 @@ def own_validation(
     numbers = {name: place for place, name in enumerate(classes)}
     labels = np.array([0 if several else numbers[row.label] for row in rows], np.int32)
     paths = Texts.of(row.path for row in rows)
-    groups = Categorical.of(row.group or row.path for row in rows)
-    if all(row.group in ("", row.path) for row in rows):  # as split.csv has it without groups
-        groups = None
+    groups: Categorical | None = None
+    # split.csv has each video's own name where there was no grouping.
+    if any(row.group not in ("", row.path) for row in rows):
+        groups = Categorical.of(row.group or row.path for row in rows)
     videos = VideoTable(root, paths, labels, groups, segments=_segments(rows))
     if several:
         found = LabelSets.of_cells([row.label for row in rows], classes)

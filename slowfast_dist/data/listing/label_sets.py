@@ -144,7 +144,9 @@ def with_sets(
         "group": None if videos.groups is None else videos.groups.codes,
     }  # fmt: skip
     for name, column in told.items():
-        for some in samples if column is not None else ():
+        if column is None:
+            continue
+        for some in samples:
             by_line = sorted(zip(lines[some].tolist(), column[some].tolist(), strict=True))
             other = next((line for line, value in by_line if value != by_line[0][1]), None)
             if other is not None:
