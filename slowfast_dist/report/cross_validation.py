@@ -44,8 +44,9 @@ def _curve(facts: Mapping[str, Any]) -> Chart | None:
         Series(title, css, [(one["groups"], one[name]) for one in points])
         for name, (title, css) in titles.items()
     ]
-    what = "training groups" if facts["groups"] is not None else "training videos"
+    what = "groups" if facts["groups"] is not None else "videos"
     svg = line_chart(
-        "Learning curve", series, x_name=what, form=score, tick=score, low=0.0, high=1.0
-    )
+        "Learning curve", series, x_name=what, form=score, tick=score, low=0.0, high=1.0,
+        size=(600, 240),
+    )  # fmt: skip
     return Chart("Learning curve", [Key(one.name, one.css) for one in series], svg)
