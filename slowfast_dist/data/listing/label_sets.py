@@ -139,7 +139,7 @@ def with_sets(
     samples = same_samples(files, bounds)
     chosen = np.array([some[0] for some in samples], np.int64)
     videos = listing.videos
-    told = {
+    told: dict[str, NDArray[Any] | None] = {
         "split": listing.sides, "weight": videos.weights,
         "group": None if videos.groups is None else videos.groups.codes,
     }  # fmt: skip
