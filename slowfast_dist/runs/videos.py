@@ -11,6 +11,7 @@ from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import MOST_RATE
+from slowfast_dist.data.background.gaps import Annotated
 from slowfast_dist.data.listing.columns import Categorical, Texts
 from slowfast_dist.data.listing.label_sets import LabelSets
 from slowfast_dist.data.listing.listing import Listing, labelled_as, of_side
@@ -118,6 +119,24 @@ def own_validation(
         found = LabelSets.of_cells([row.label for row in rows], classes)
         videos = replace(videos, labels=found.codes, sets=found.sets)
     return table, Listing(tuple(classes), videos)
+
+
+def own_training_list(models: Path) -> Annotated | None:
+    """What the list in the --data.train-dir of the run of ``models`` has of its files; None where
+    there was no such list, or it is not there any more."""
+    run = run_of(models)
+    settings = read_settings(run / "config.yaml")
+    text = given(settings, "data.train-dir")
+    if text is None or not is_list(place := located(text, run)) or not place.exists():
+        return None
+    try:
+        return list_videos(
+            place, "data", start=data_root(text, run, settings), single_class=True,
+            may_be_empty=True, image_fps=own_image_rate(models),
+        ).annotated  # fmt: skip
+    except UserError as error:
+        logger.warning(f"{place}: what the training knew of its files is not known here: {error}")
+        return None
 
 
 def _inside(root: Path, names: Sequence[str], table: Path, data: Path) -> list[int]:

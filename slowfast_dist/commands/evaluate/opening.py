@@ -18,7 +18,12 @@ from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.distributed.collectives import run_on_main, share_weights
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.runs.best_model import BestModel, load_best
-from slowfast_dist.runs.videos import own_image_rate, own_validation, start_of_paths
+from slowfast_dist.runs.videos import (
+    own_image_rate,
+    own_training_list,
+    own_validation,
+    start_of_paths,
+)
 from slowfast_dist.system.log import logger
 from slowfast_dist.video.reader import decoder_reasons
 
@@ -111,4 +116,6 @@ def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, Labelle
     for flag, value in (("videos", command.videos), ("split", command.split)):
         require(value is None, flag, value, "is for a CSV in --data: give that too")
     place, listing = own_validation(best.folder, best.classes, several, whole)
+    if drawn is not None:
+        drawn = replace(drawn, other=own_training_list(best.folder))
     return place, "val", readable_videos(listing, place, "data", clips, drawn)

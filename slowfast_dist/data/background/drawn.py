@@ -255,12 +255,15 @@ def with_label(
 @dataclass(frozen=True)
 class ScoredBackground:
     """How an evaluation takes a model's class ``name`` of background from a list: as the training's
-    validation did, by its ``data``, in parts of ``seconds``, and drawn by its ``seed``."""
+    validation did, by its ``data``, in parts of ``seconds``, and drawn by its ``seed``. ``other``:
+    of the run's own validation, the list of its training, whose segments are no background
+    either."""
 
     name: str
     data: DataConfig
     seconds: float
     seed: int = 0
+    other: Annotated | None = None
 
     def added(
         self, annotated: Annotated, videos: VideoTable, classes: Sequence[str]
@@ -269,7 +272,7 @@ class ScoredBackground:
         Raises UserError where an import left out what lies in them."""
         annotated.require_all(f"--data, of a model with a background {self.name!r}")
         label = list(classes).index(self.name)
-        [side] = find_gaps(annotated, (videos,), self.name, self.data)
+        [side] = find_gaps(annotated, (videos,), self.name, self.data, self.other)
         wanted = clips_wanted(videos, label, self.data.background_share)
         parts = fixed_parts(side, self.seconds, wanted, self.data, self.seed)
         what = f"background {self.name!r}: {side.counted()}, of which {len(parts)} clips are scored"

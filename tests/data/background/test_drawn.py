@@ -5,13 +5,16 @@ from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from slowfast_dist.commands.evaluate import opening
+from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.background.drawn import ScoredBackground
@@ -356,3 +359,30 @@ def test_what_an_import_left_out_is_no_background(folder: Path, tmp_path: Path) 
     assert len(find_videos(settings(path, videos=folder, background=None), 0).train)
     path.write_text("\n".join(("video,behavior,start,end", *rows, left_out[2])))
     assert find_videos(data, 0).background is not None
+
+
+def test_the_runs_own_validation_knows_what_its_training_list_says_of_its_files(
+    folder: Path, tmp_path: Path
+) -> None:
+    for name, rows in {
+        "first.csv": ["a.mp4,x,1,2", "b.mp4,x,0,1", "d.mp4,x,3,4"],
+        "second.csv": ["a.mp4,y,4.2,5", "d.mp4,y,3.8,5"],
+    }.items():
+        (folder / name).write_text("\n".join(("path,label,start,end", *rows)) + "\n")
+    (folder / "first.csv").write_text((folder / "first.csv").read_text() + "c.mp4,y,2,3.2\n")
+    data = replace(
+        settings(folder, background_share=0.8), root=None, train_dir=folder / "first.csv",
+        val_dir=folder / "second.csv",
+    )  # fmt: skip
+    videos = find_videos(data, seed=1)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "config.yaml").write_text(
+        f"data:\n  train_dir: {data.train_dir}\n  val_dir: {data.val_dir}\n"
+    )
+    seconds = videos.segments().median_seconds()
+    best = SimpleNamespace(
+        folder=tmp_path / "models", classes=videos.classes, data=data, background="nothing",
+        video_seconds=seconds, seed=1, task=SimpleNamespace(several=False),
+    )  # fmt: skip
+    found = opening._find(cast(Any, best), EvaluateCommand())[2]
+    assert list(found.videos.samples()) == list(videos.val.samples())
