@@ -163,13 +163,14 @@ def _find_videos(
         if data.synthetic:
             make_demo_videos(data.root)
         [listing] = with_left_out([list_root(data, order, several)], folder, "the run's folder")
+        fold = None if part is None else part.fold
         if part is not None:
             listing = hold_out(listing, part, data.background)
         source = f"--data.root {data.root}"
         name = data.background
         listing, readable, rejected = _probe(listing, "the run's folder", source, data)
-        listing = usable(listing, readable, "data.root", data.root, name)
-        split = split_videos(listing, data.val_fraction, seed, name)
+        listing = usable(listing, readable, "data.root", data.root, name, fold)
+        split = split_videos(listing, data.val_fraction, seed, name, fold)
         if data.train_fraction < 1:
             split = with_fewer(split, data.train_fraction)
         found = VideoSet(

@@ -132,9 +132,10 @@ def require_classes(classes: Sequence[str], flag: str, root: Path, single_class:
 
 def usable(
     listing: Listing, readable: NDArray[np.bool_], flag: str, root: Path,
-    may_lack: str | None = None,
+    may_lack: str | None = None, fold: int | None = None,
 ) -> Listing:  # fmt: skip
-    """``listing`` with the readable files alone, (N,). Raises UserError where a class other than
+    """``listing`` with the readable files alone, (N,); ``fold``: of a cross-validation, whose sides
+    it has. Raises UserError where a class other than
     the one that it ``may_lack`` has none left."""
     left = listing.videos.select(np.flatnonzero(readable)).class_counts(len(listing.classes))
     counted = zip(listing.classes, left, strict=True)
@@ -147,7 +148,10 @@ def usable(
     kept = listing.select(np.flatnonzero(readable))
     for side in SIDES:
         if listing.sides is not None and len(listing.rows_of(side)) and not len(kept.rows_of(side)):
-            raise UserError(f"--{flag} {root}: no video of split {side} can be read; replace them")
+            of = f"of split {side}"
+            if fold is not None:
+                of = f"of fold {fold}" if side == "val" else f"outside of fold {fold}"
+            raise UserError(f"--{flag} {root}: no video {of} can be read; replace them")
     return kept
 
 

@@ -56,16 +56,18 @@ class Split:
 
 
 def split_videos(
-    listing: Listing, val_fraction: float, seed: int, may_lack: str | None = None
-) -> Split:
+    listing: Listing, val_fraction: float, seed: int, may_lack: str | None = None,
+    fold: int | None = None,
+) -> Split:  # fmt: skip
     """The sides that a CSV's column split says; without one, keep ``val_fraction`` of each class
-    for validation, and every group on one side.
+    for validation, and every group on one side. ``fold``: of a cross-validation, whose sides the
+    listing then has.
 
     It depends on the names, labels, groups and sides alone. Raises UserError where a side or a
     class's training part would be empty, but for that of the one that it ``may_lack``.
     """
     if len(given := listing.rows_of("val")) and listing.sides is not None:
-        return _given_split(listing, given, may_lack)
+        return _given_split(listing, given, may_lack, fold)
     videos, remarks = listing.videos, listing.remarks
     if listing.sides is not None:
         what = f"no row has split val, so {val_fraction:g} of each class is kept for validation"
@@ -92,15 +94,24 @@ def split_videos(
     return Split(train, val, (*remarks, *unscored(val, listing.classes, remedy, may_lack)))
 
 
-def _given_split(listing: Listing, val_rows: Groups, may_lack: str | None) -> Split:
+def _given_split(
+    listing: Listing, val_rows: Groups, may_lack: str | None, fold: int | None
+) -> Split:
     train = listing.videos.select(listing.rows_of("train"))
     val = listing.videos.select(val_rows)
-    if untrained := _absent(train, listing.classes, may_lack):
+    untrained = _absent(train, listing.classes, may_lack)
+    if untrained and fold is not None:  # the folds are dealt before it is known what can be read
+        raise UserError(
+            f"--fold {fold}: of class {few(untrained, quoted=True)} no video outside of the fold "
+            "can be read: replace them, or leave the class out and begin anew in another "
+            "--output-dir, as the folds are then others"
+        )
+    if untrained:
         raise UserError(
             "--data.root: its column split gives no training video of class "
             f"{few(untrained, quoted=True)}; correct it, or delete those rows"
         )
-    remedy = "give it rows of split val"
+    remedy = "give it rows of split val" if fold is None else "another fold may have some"
     remarks = [*listing.remarks, *unscored(val, listing.classes, remedy, may_lack)]
     train_groups, val_groups = set(train.group_names()), list(val.group_names())
     if train.groups is not None and (both := train_groups.intersection(val_groups)):

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.folds import Part, count_folds, deal, hold_out, with_fewer
-from slowfast_dist.data.listing.listing import Listing
+from slowfast_dist.data.listing.listing import Listing, usable
 from slowfast_dist.data.listing.manifest import list_root
 from slowfast_dist.data.listing.split import split_videos
 
@@ -168,3 +168,15 @@ def test_a_share_of_rows_with_several_labels_is_one_of_the_classes(tmp_path: Pat
         assert before <= set(one.names)
         before = set(one.names)
     assert before == set(split.train.names)
+
+
+def test_what_cannot_be_read_is_named_by_the_fold(tmp_path: Path) -> None:
+    """There is no column split to be corrected."""
+    rows = [(label, f"g{number}") for label in "ab" for number in range(3)]
+    held = hold_out(listed(tmp_path, rows), Part("group", 1))
+    is_train = np.isin(np.arange(len(rows)), held.rows_of("train"))
+    left = usable(held, ~is_train | (held.videos.labels != 0), "data.root", tmp_path, fold=1)
+    with pytest.raises(UserError, match="^--fold 1: of class 'a' no video outside of the fold can"):
+        split_videos(left, 0.25, 0, fold=1)
+    with pytest.raises(UserError, match="no video of fold 1 can be read; replace them"):
+        usable(held, is_train, "data.root", tmp_path, fold=1)
