@@ -288,6 +288,10 @@ def readable_videos(
     """The same for videos that are listed already, of which it says what is to be known of the
     list; ``root``, of ``flag``, is what named them."""
     data = data or DataConfig()
+    if data.background is not None and listing.annotated is not None:
+        listing.annotated.require_all(
+            f"--{flag} {root}, for a model with the background {data.background!r}"
+        )
     listing = listing.left_out_to(f"{LEFT_OUT} in the output")
     listing, readable, rejected = _probe(listing, "the output", f"--{flag} {root}", data)
     log_remarks(listing.remarks)

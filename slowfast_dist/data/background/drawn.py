@@ -268,9 +268,7 @@ class ScoredBackground:
     def added(
         self, annotated: Annotated, videos: VideoTable, classes: Sequence[str]
     ) -> tuple[VideoTable, Remark]:
-        """The videos, rows of the list with labels of the ``classes``, with parts of their gaps.
-        Raises UserError where an import left out what lies in them."""
-        annotated.require_all(f"--data, of a model with a background {self.name!r}")
+        """The videos, rows of the list with labels of the ``classes``, with parts of their gaps."""
         label = list(classes).index(self.name)
         [side] = find_gaps(annotated, (videos,), self.name, self.data, self.other)
         wanted = clips_wanted(videos, label, self.data.background_share)

@@ -354,8 +354,12 @@ def test_what_an_import_left_out_is_no_background(folder: Path, tmp_path: Path) 
         find_videos(data, 0)
     assert "1: it has only one of start and end" in str(e.value) and "\n" not in str(e.value)
     scored = ScoredBackground("nothing", data, 1.0)
-    with pytest.raises(UserError, match="^--data, of a model with a background 'nothing': 2 rows"):
-        find_labelled_videos(path, "data", ("nothing", "x", "y"), folder, drawn=scored)
+    for one in (scored, None):  # clips, and whole files
+        with pytest.raises(UserError, match="^--data .*for a model with the background .*: 2 rows"):
+            find_labelled_videos(
+                path, "data", ("nothing", "x", "y", "jump"), folder, data=data, drawn=one,
+                whole_files=one is None,
+            )  # fmt: skip
     assert len(find_videos(settings(path, videos=folder, background=None), 0).train)
     path.write_text("\n".join(("video,behavior,start,end", *rows, left_out[2])))
     assert find_videos(data, 0).background is not None
