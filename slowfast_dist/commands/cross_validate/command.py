@@ -34,6 +34,8 @@ def run_cross_validation(config: Config) -> dict[str, Any]:
     """
     config = replace(config, folds=config.folds or USUAL_FOLDS)
     validate(config)
+    if (own := _of_own_folder(config)) is not None:
+        return run_training(_config_of(own, config))
     config = _placed(config)
     assert config.folds is not None and config.data.root is not None
     if config.data.synthetic:
@@ -61,6 +63,22 @@ def run_cross_validation(config: Config) -> dict[str, Any]:
         return {"output_dir": str(config.output_dir), "status": "running"}
     scores = write_result(config.output_dir, trainings, count) if rank() == 0 else {}
     return {"output_dir": str(config.output_dir), "status": "finished", **scores}
+
+
+def _of_own_folder(config: Config) -> Training | None:
+    """The one training in whose folder it lies that ``config`` names, as its config.yaml does.
+
+    The result of all is not written then: its seeds and shares stand in no such file.
+    """
+    folder, fold = config.output_dir.absolute(), config.fold
+    if fold is None or folder.name != f"fold_{fold}" or not RunFolder(folder).holds_run():
+        return None
+    if rank() == 0:
+        logger.info(
+            f"{RunFolder(folder).shown}: this fold alone; the result of all is written by the "
+            "command that they began with, with --resume auto"
+        )
+    return Training(fold, config.seed, config.data.train_fraction, folder)
 
 
 def _placed(config: Config) -> Config:
