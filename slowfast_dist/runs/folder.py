@@ -22,7 +22,8 @@ from slowfast_dist.config.training import Config, config_dict
 from slowfast_dist.runs.best_model import WEIGHTS
 from slowfast_dist.runs.checkpoint import find_checkpoint, list_checkpoints, newest_valid
 from slowfast_dist.runs.lock import RunLock
-from slowfast_dist.runs.settings import read_settings
+from slowfast_dist.runs.metrics_file import read_metrics
+from slowfast_dist.runs.settings import given, read_settings
 from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.text import for_spreadsheets, option
@@ -164,11 +165,22 @@ class Start:
             self.lock.release()
 
 
-def open_run(output_dir: Path, resume: str, epochs: int | None = None) -> Start:
+@dataclass(frozen=True)
+class Length:
+    """How long a run is asked to train, by the settings of these names; None: no such bound, or,
+    of ``epochs``, not asked."""
+
+    epochs: int | None = None
+    hours: float | None = None
+    patience: int | None = None
+
+
+def open_run(output_dir: Path, resume: str, length: Length | None = None) -> Start:
     """Decide how a run begins; creates the folder and locks it. Main process only.
 
     ``{timestamp}`` in ``output_dir`` becomes the local time. A finished run goes on where it is
-    asked for more ``epochs`` than it had. Raises UserError where another run
+    asked for more epochs than it had, or ended before them and its hours or its patience, which
+    ended it, are more now. Raises UserError where another run
     uses the folder, where it holds a run that must not be touched, or no checkpoint that could be
     continued.
     """
@@ -179,12 +191,13 @@ def open_run(output_dir: Path, resume: str, epochs: int | None = None) -> Start:
             "give the --output-dir of the run"
         )
     folder = RunFolder(_fresh(output_dir) if template else output_dir.absolute())
-    if resume == "auto" and (over := _nothing_to_do(folder, epochs)) is not None:
+    length = length or Length()
+    if resume == "auto" and (over := _nothing_to_do(folder, length)) is not None:
         return over
     lock = _lock(folder, output_dir)
     try:
         # Not before it is locked: a run that still goes on makes and deletes checkpoints.
-        start = _decide(folder, output_dir, resume, epochs)
+        start = _decide(folder, output_dir, resume, length)
     except BaseException:
         lock.release()
         folder.remove_if_empty()
@@ -225,9 +238,9 @@ def _lock(folder: RunFolder, output_dir: Path) -> RunLock:
         raise UserError(f"--output-dir {output_dir}: cannot write there ({why})") from None
 
 
-def _decide(folder: RunFolder, output_dir: Path, resume: str, epochs: int | None) -> Start:
+def _decide(folder: RunFolder, output_dir: Path, resume: str, length: Length) -> Start:
     if resume == "auto":
-        return _continue_or_begin(folder, epochs)
+        return _continue_or_begin(folder, length)
     anew = folder.was_stopped_before_its_first_step()
     messages = (f"{folder.root}: its run was stopped before the first step: begun anew",) * anew
     if resume == "never":
@@ -247,19 +260,43 @@ def _decide(folder: RunFolder, output_dir: Path, resume: str, epochs: int | None
     return Start(folder, checkpoint, False, (*messages, f"resuming from {checkpoint}"))
 
 
-def _nothing_to_do(folder: RunFolder, epochs: int | None) -> Start | None:
-    """None where the run is not finished, or was for fewer ``epochs`` than are asked for."""
+def _nothing_to_do(folder: RunFolder, length: Length) -> Start | None:
+    """None where the run is not finished, or was for less than ``length``."""
     if folder.status() != "finished":
         return None
-    done = read_settings(folder.root / "config.yaml").get("epochs", "")  # perhaps damaged
-    if epochs is not None and done.isdecimal() and len(done) < 10 and epochs > int(done):
+    settings = read_settings(folder.root / "config.yaml")  # perhaps damaged
+    done, epochs = settings.get("epochs", ""), length.epochs
+    is_number = done.isdecimal() and len(done) < 10
+    if epochs is not None and is_number and epochs > int(done):
         return None
     more = f" (more --epochs than its {done} train it further)" if done else ""
+    bounds = [name for name in ("hours", "patience") if given(settings, name) is not None]
+    last = _last_epoch(folder) if is_number and bounds else None
+    if last is not None and last < int(done):
+        if any(_is_more(getattr(length, name), settings[name]) for name in bounds):
+            return None
+        flags = " and ".join(f"--{name} {settings[name]}" for name in bounds)
+        more = f" (after epoch {last} of {done}, by {flags}: with more of that it goes on)"
     return Start(folder, None, True, (f"{folder.root}: this run is finished, nothing to do{more}",))
 
 
-def _continue_or_begin(folder: RunFolder, epochs: int | None) -> Start:
-    if (over := _nothing_to_do(folder, epochs)) is not None:
+def _last_epoch(folder: RunFolder) -> int | None:
+    """The last epoch that metrics.jsonl has; None where it cannot be read."""
+    with suppress(UserError, OSError):
+        epochs = [row["epoch"] for row in read_metrics(folder.metrics) if row["kind"] == "epoch"]
+        return max(epochs, default=None)
+    return None
+
+
+def _is_more(now: float | None, before: str) -> bool:
+    """Whether a bound is ``now`` larger than it was, or gone; not where that was no number."""
+    with suppress(ValueError):
+        return float(before) > 0 and (now is None or now > float(before))
+    return False
+
+
+def _continue_or_begin(folder: RunFolder, length: Length) -> Start:
+    if (over := _nothing_to_do(folder, length)) is not None:
         return over
     checkpoint, problems = newest_valid(folder.checkpoints)
     messages = [f"{problem}: skipped" for problem in problems]
@@ -268,9 +305,9 @@ def _continue_or_begin(folder: RunFolder, epochs: int | None) -> Start:
     if folder.status() == "finished" and not problems:
         weights = option("--model.weights", folder.shown / "models" / WEIGHTS)
         raise UserError(
-            f"--resume auto --epochs {epochs}: {folder.shown} is finished, and its checkpoints, "
-            "from which it could be trained further, are gone: restore one, or start a new run "
-            f"from its best weights with {weights}"
+            f"--resume auto --epochs {length.epochs}: {folder.shown} is finished, and its "
+            "checkpoints, from which it could be trained further, are gone: restore one, or start "
+            f"a new run from its best weights with {weights}"
         )
     metrics = folder.metrics.read_bytes() if folder.metrics.exists() else b""
     if list_checkpoints(folder.checkpoints) or b'"kind": "checkpoint"' in metrics:

@@ -28,7 +28,7 @@ from slowfast_dist.model.description import network_defaults
 from slowfast_dist.model.hub import hub_file
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms, starts_pretrained
 from slowfast_dist.runs.checkpoint import Checkpoint, load_checkpoint, tensor_bytes
-from slowfast_dist.runs.folder import RunFolder, Start, describe_environment, open_run
+from slowfast_dist.runs.folder import Length, RunFolder, Start, describe_environment, open_run
 from slowfast_dist.runs.reading import mapping
 from slowfast_dist.runs.run import stored_classes
 from slowfast_dist.runs.space import check_space
@@ -72,8 +72,9 @@ def run_training(config: Config) -> dict[str, Any]:
         accelerator = make_accelerator(
             config.mixed_precision, timeout, compression, config.output_dir
         )
+        length = Length(config.epochs, config.hours, config.patience)
         start = run_on_main(
-            accelerator, lambda: open_run(config.output_dir, config.resume, config.epochs)
+            accelerator, lambda: open_run(config.output_dir, config.resume, length)
         )
         config = replace(config, data=with_start(config.data))
         for message in start.messages:

@@ -8,7 +8,7 @@ import torch
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
-from slowfast_dist.runs.folder import RunFolder, open_run
+from slowfast_dist.runs.folder import Length, RunFolder, open_run
 
 
 def save(folder: Path, step: int) -> Path:
@@ -103,15 +103,35 @@ def test_a_finished_run_goes_on_where_more_epochs_are_asked_for(tmp_path: Path) 
     (tmp_path / "config.yaml").write_text("epochs: 2\n")
     RunFolder(tmp_path).set_status("finished")
     for epochs in (1, 2, None):
-        assert open_run(tmp_path, "auto", epochs).finished
+        assert open_run(tmp_path, "auto", Length(epochs)).finished
     with pytest.raises(UserError, match=r"--epochs 4: .* checkpoints.* are gone.*--model.weights"):
-        open_run(tmp_path, "auto", 4)  # and never begun anew over what is there
+        open_run(tmp_path, "auto", Length(4))  # and never begun anew over what is there
     path = save(tmp_path / "checkpoints", 5)
-    start = open_run(tmp_path, "auto", 4)
+    start = open_run(tmp_path, "auto", Length(4))
     assert (start.checkpoint, start.finished) == (path, False)
     start.release()
     (tmp_path / "config.yaml").write_text("epochs: [2\n")  # says nothing
-    assert open_run(tmp_path, "auto", 4).finished
+    assert open_run(tmp_path, "auto", Length(4)).finished
+
+
+def test_a_run_that_ended_early_goes_on_where_what_ended_it_is_more(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("epochs: 9\nhours: 0.5\npatience: 2\n")
+    row = '{"kind": "epoch", "epoch": %d, "global_step": 5}\n'
+    (tmp_path / "metrics.jsonl").write_text(row % 4)
+    RunFolder(tmp_path).set_status("finished")
+    save(tmp_path / "checkpoints", 5)
+    for same in (Length(9, 0.5, 2), Length(9, 0.4, 1)):
+        over = open_run(tmp_path, "auto", same)
+        assert over.finished
+        assert "after epoch 4 of 9, by --hours 0.5 and --patience 2: with more" in over.messages[0]
+    for more in (Length(9, 1.0, 2), Length(9, 0.5, 3), Length(9, None, 2), Length(9, 0.5, None)):
+        start = open_run(tmp_path, "auto", more)
+        assert start.checkpoint is not None and not start.finished
+        start.release()
+    (tmp_path / "metrics.jsonl").write_text(row % 9)  # all of its epochs
+    assert open_run(tmp_path, "auto", Length(9, 1.0, 3)).finished
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert open_run(tmp_path, "auto", Length(9, 1.0, 3)).finished
 
 
 def test_a_folder_whose_run_was_stopped_before_its_first_step_is_used_again(

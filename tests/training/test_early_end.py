@@ -74,16 +74,20 @@ def test_a_run_killed_between_its_end_and_its_word_goes_on_to_the_word_alone(
     assert rows(tmp_path / "run", "epoch") == before
 
 
-def test_hours_end_a_training_after_a_validated_epoch(
+def test_hours_end_a_training_after_a_validated_epoch_and_more_hours_go_on(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "slowfast_dist")
-    flags = ("--epochs", "9", "--evaluation.every", "9", "--hours", "1e-6")
-    summary = train(root, tmp_path / "run", *flags)
+    flags = ("--epochs", "2", "--evaluation.every", "9", "--resume", "auto")
+    summary = train(root, tmp_path / "run", *flags, "--hours", "1e-6")
     (epoch,) = rows(tmp_path / "run", "epoch")
     assert epoch["val/videos"] == 2 and summary["best"]["epoch"] == 1
-    said = "epoch 1 of 9 is the last: another one would go beyond --hours 1e-06"
+    said = "epoch 1 of 2 is the last: another one would go beyond --hours 1e-06"
     assert said in caplog.messages and summary["status"] == "finished"
+    train(root, tmp_path / "run", *flags, "--hours", "1e-6")
+    assert "nothing to do (after epoch 1 of 2, by --hours 1.0e-06: with more" in caplog.text
+    train(root, tmp_path / "run", *flags, "--hours", "9")
+    assert [row["epoch"] for row in rows(tmp_path / "run", "epoch")] == [1, 2]
 
 
 def test_hours_count_the_validations_that_are_still_to_come(

@@ -38,6 +38,8 @@ def run_cross_validation(config: Config) -> dict[str, Any]:
     """
     config = replace(config, folds=config.folds or USUAL_FOLDS)
     validate(config)
+    if (own := _of_own_folder(config)) is not None:
+        return run_training(_config_of(own, config))
     config = _placed(config)
     count = _count_on_main(config)  # before anything is trained
     trainings = all_trainings(config, count)
@@ -85,6 +87,22 @@ def _count(config: Config) -> int:
         make_demo_videos(config.data.root)
     data = config.data
     return count_folds(list_root(with_start(data)), config.folds, data.background)
+
+
+def _of_own_folder(config: Config) -> Training | None:
+    """The one training in whose folder it lies that ``config`` names, as its config.yaml does.
+
+    The result of all is not written then: its seeds and shares stand in no such file.
+    """
+    folder, fold = config.output_dir.absolute(), config.fold
+    if fold is None or folder.name != f"fold_{fold}" or not RunFolder(folder).holds_run():
+        return None
+    if rank() == 0:
+        logger.info(
+            f"{RunFolder(folder).shown}: this fold alone; the result of all is written by the "
+            "command that they began with, with --resume auto"
+        )
+    return Training(fold, config.seed, config.data.train_fraction, folder)
 
 
 def _placed(config: Config) -> Config:

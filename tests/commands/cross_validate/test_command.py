@@ -35,10 +35,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(root: Path, output: Path, *flags: str) -> Config:
-    words = [
+    return parsed(
         *TINY, "--data.root", str(root), "--data.group-pattern", r"c_\d", "--epochs", "1",
         "--global-batch-size", "4", "--output-dir", str(output), *flags,
-    ]  # fmt: skip
+    )  # fmt: skip
+
+
+def parsed(*words: str) -> Config:
     config = parse_training(words)
     assert config is not None
     return config
@@ -118,6 +121,22 @@ def test_the_jobs_of_an_array_give_the_same_and_the_last_one_writes_it(
     assert rest["status"] == "finished"
     assert (output / "fold_2" / "metrics.jsonl").stat().st_mtime_ns == before
     assert (output / "out_of_fold.csv").read_bytes() == (done / "out_of_fold.csv").read_bytes()
+
+
+def test_the_settings_of_a_fold_are_for_that_fold(
+    done: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "slowfast_dist")
+    shutil.copytree(done, tmp_path / "all")
+    own = tmp_path / "all" / "fold_1"
+    words = ["--config", str(own / "config.yaml"), "--output-dir", str(own)]
+    with pytest.raises(UserError, match="fold_1 holds a run already"):
+        run_cross_validation(parsed(*words))
+    assert run_cross_validation(parsed(*words, "--resume", "auto"))["status"] == "finished"
+    assert f"{own}: this run is finished, nothing to do" in caplog.text
+    assert not (own / "fold_1").exists()
+    for name in ("out_of_fold.csv", "cross_validation.json"):
+        assert (tmp_path / "all" / name).read_bytes() == (done / name).read_bytes()
 
 
 def test_each_training_keeps_the_model_of_its_last_epoch(root: Path, tmp_path: Path) -> None:
