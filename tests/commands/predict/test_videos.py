@@ -29,7 +29,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing as probe_all
 from slowfast_dist.data.clips import dense_indices
 from slowfast_dist.data.synthetic import make_videos
-from slowfast_dist.data.workers import START_METHOD
+from slowfast_dist.data.workers import START_METHOD, prepare_workers
 from slowfast_dist.inference.predictor import Predictor, open_predictor
 from slowfast_dist.inference.segments import find_segments
 from slowfast_dist.inference.windows import NOT_A_NUMBER, Stopped, score_windows
@@ -321,6 +321,7 @@ def test_results_come_before_the_last_file_is_looked_at(
 def test_closed_in_the_middle_it_leaves_no_process(
     predictor: Predictor, files: list[Path]
 ) -> None:
+    prepare_workers(2)  # which starts the process that workers are forked from, and that stays
     before = set(psutil.Process().children(recursive=True))
     found = predict_videos(predictor, map(Input, files), Predict(num_workers=2, batch_size=1))
     next(found)
