@@ -122,6 +122,10 @@ def _detection(
     label = "" if label is None else str(label)
     seconds = _pair(source, where, detection.get("timestamps"))
     if seconds is not None:
+        source.notes.say(
+            f"{source.path.name}: timestamps are taken as they are: those that FiftyOne makes of "
+            "frames (use_timestamps) end up to a frame early, so export frames where you can"
+        )
         return Segment(where, video, label, *seconds)
     frames = _pair(source, where, detection.get("support"))
     if frames is None:

@@ -1,7 +1,9 @@
 """Tables of segments by the names of their columns: our own list, CSV of any program, the
-metadata.csv of Hugging Face's videofolder, the JSON of Apple's Create ML."""
+metadata.csv or .jsonl of Hugging Face's videofolder, the JSON of Apple's Create ML."""
 
+import ast
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +12,7 @@ from slowfast_dist.annotations.importing.source import MOST_NUMBER, Source, opti
 from slowfast_dist.system.text import clean, few
 
 VIDEO = ("path", "file_name", "videopath", "filename", "file", "video", "video_path", "video_name",
-         "video_id", "videoid", "clip", "media", "media_file")  # fmt: skip
+         "video_id", "videoid", "clip", "media", "media_file", "video_file_name")  # fmt: skip
 LABEL = ("label", "class", "class_name", "label_name", "behavior", "behaviour", "action",
          "activity", "category", "event", "event_label", "text")  # fmt: skip
 START = ("start", "start_time", "start (s)", "start_s", "start_sec", "start_seconds", "starttime",
@@ -29,6 +31,9 @@ OTHERS = {
     "group": ("group", "recording", "session"),
 }  # fmt: skip
 
+_FEATURE = re.compile(r"""\{'bytes': None, 'path': ('.*'|".*")\}""")
+"""A cell of a column of videos, as Hugging Face's datasets write it to CSV or JSON lines."""
+
 _FRAMES = "numbers of frames are taken as from 0, the last one included: --frame-base and " \
           "--frame-end take them otherwise"  # fmt: skip
 
@@ -44,23 +49,42 @@ def is_table(source: Source) -> bool:
 def _names_both(header: Sequence[str], source: Source) -> bool:
     labels = (*LABEL, *(name.casefold() for name in source.options.tier))
     return len(header) > 1 and all(
-        optional_column(header, names) is not None for names in (VIDEO, labels)
+        optional_column(header, names) is not None for names in (_video_names(header), labels)
     )
 
 
+def _video_names(header: Sequence[str]) -> tuple[str, ...]:
+    """Names of the column of videos; Hugging Face's may have a word of their own before the end."""
+    small = (cell.strip().casefold() for cell in header)
+    return (*VIDEO, *(name for name in small if name.endswith("_file_name")))
+
+
 def is_videofolder(source: Source) -> bool:
-    if source.path.stem != "metadata" or source.is_json or source.first == "<":
+    if source.path.stem != "metadata" or source.first == "<":
         return False
-    row = next(source.table(), None)
-    return row is not None and optional_column(row.cells, ("file_name",)) is not None
+    if source.is_json:
+        entry = next(iter(_entries(source)), None)
+        names = list(entry) if isinstance(entry, dict) else []
+    else:
+        row = next(source.table(), None)
+        names = row.cells if row is not None else []
+    return any(name.strip().casefold() == "file_name" or name.endswith("_file_name")
+               for name in names)  # fmt: skip
+
+
+def read_videofolder(source: Source) -> Iterator[Segment]:
+    return read_objects(source) if source.is_json else read_table(source)
 
 
 def is_objects(source: Source) -> bool:
     """Whether it is JSON, a list of flat objects with a video and a label each."""
-    if not source.is_json or not isinstance(source.document, list) or not source.document:
-        return False
-    entry = source.document[0]
+    entry = next(iter(_entries(source)), None) if source.is_json else None
     return isinstance(entry, dict) and _names_both(list(entry), source)
+
+
+def _entries(source: Source) -> list[Any]:
+    """The objects of JSON or of JSON lines, of which one may be all there is."""
+    return source.document if isinstance(source.document, list) else [source.document]
 
 
 class _Layout:
@@ -72,7 +96,7 @@ class _Layout:
         """``may_lack_one``: without a column for it, segments start at 0, or end with the video."""
         self.source, self.header = source, header
         tier = tuple(name.casefold() for name in source.options.tier)
-        self.video = source.column(header, VIDEO, "the video", line)
+        self.video = source.column(header, _video_names(header), "the video", line)
         self.label = source.column(header, tier or LABEL, "the label", line)
         self.start = optional_column(header, START)
         self.end = optional_column(header, END)
@@ -107,7 +131,10 @@ class _Layout:
         subject, split, group = (
             "" if place is None else cells[place].strip() for place in self.others.values()
         )
-        return Segment(where, cells[self.video].strip(), cells[self.label], start, end,
+        video = cells[self.video].strip()
+        if video.startswith("{"):
+            video = _path_of(video)
+        return Segment(where, video, cells[self.label], start, end,
                        self.frames, subject, split, group)  # fmt: skip
 
     def _time(self, cells: Sequence[str], place: int | None, where: Where) -> float | None:
@@ -152,7 +179,7 @@ def read_objects(source: Source) -> Iterator[Segment]:
     """JSON, a list of objects, each a row; the names of the first one's fields are the columns."""
     layout: _Layout | None = None
     names: list[str] = []
-    for number, entry in enumerate(source.document, start=1):
+    for number, entry in enumerate(_entries(source), start=1):
         where = f"entry {number}"
         if not isinstance(entry, dict):
             raise source.wrong("is no object with a video and a label", where)
@@ -160,6 +187,18 @@ def read_objects(source: Source) -> Iterator[Segment]:
             names = list(entry)
             layout = _Layout(source, names, number, may_lack_one=True)  # Create ML says so
         yield layout.segment(where, [_text(entry.get(name)) for name in names])
+
+
+def _path_of(cell: str) -> str:
+    """The path in a cell of a column of videos (`_FEATURE`); any other cell as it is."""
+    found = _FEATURE.fullmatch(cell)
+    if found is None:
+        return cell
+    try:
+        path = ast.literal_eval(found[1])
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return cell
+    return path if isinstance(path, str) else cell
 
 
 def _text(value: Any) -> str:

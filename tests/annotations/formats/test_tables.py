@@ -75,6 +75,28 @@ def test_the_label_of_videofolder_is_asked_for(tmp_path: Path) -> None:
     assert found.format == "videofolder" and found.rows == [("a.mp4", "someone walks", "", "")]
 
 
+def test_videofolder_as_json_lines_and_what_datasets_write_of_it(tmp_path: Path) -> None:
+    """As Hugging Face's datasets 5.2.0 wrote them; test_real_packages.py makes them anew."""
+    line = '{"recorded_file_name":"a.mp4","label":"walk","start":0.3,"end":1.5}\n'
+    row = ("a.mp4", "walk", "0.300", "1.500")
+    found = imported(write(tmp_path / "metadata.jsonl", line), VIDEOS)
+    assert found.format == "videofolder" and found.rows == [row]
+    loaded = line.replace('"recorded_file_name":"a.mp4"',
+                          r'"video":{"bytes":null,"path":"\/x\/a.mp4"}')  # fmt: skip
+    assert imported(write(tmp_path / "again.jsonl", loaded), VIDEOS).rows == [row]
+    for name in (r"'C:\\x\\a.mp4'", """ ""it's/a.mp4"" """.strip()):
+        cell = f"{{'bytes': None, 'path': {name}}}"
+        text = f'video,label,start,end\n"{cell}",walk,0.3,1.5\n'
+        assert imported(write(tmp_path / "again.csv", text), VIDEOS).rows == [row]
+
+
+@pytest.mark.parametrize("path", ["'a', 'b'", "'a' + 1 + 'b'", "'" + "(" * 9999 + "'", "'\\x'"])
+def test_a_cell_that_is_no_path_stays_what_it_is(path: str, tmp_path: Path) -> None:
+    text = f"video\tlabel\t\t\n{{'bytes': None, 'path': {path}}}\twalk\na.mp4\teat\n"
+    found = imported(write(tmp_path / "t.csv", text), VIDEOS)
+    assert [row[:2] for row in found.rows] == [("a.mp4", "eat")]
+
+
 GOOD = "path,label,start,end\na.mp4,walk,1.5,3\nb.mp4,eat,2,3\nb.mp4,eat,3,4\n"
 
 
