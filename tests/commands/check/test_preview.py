@@ -112,17 +112,17 @@ def test_it_plays_in_a_browser_unless_less_motion_is_asked_for(
 
 
 def test_many_classes_get_smaller_clips_and_the_page_stays_small(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    clips: Path, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     sizes = [preview._size(classes, preview.preview_config(CheckData()))
              for classes in (6, 30, 101, 400)]  # fmt: skip
     assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) > 2
-    monkeypatch.setattr(preview, "CLIP_BYTES", 3 * len(max(videos_of(clips.parent / "page.html"))))
+    monkeypatch.setattr(preview, "CLIP_BYTES", 3 * len(max(videos_of(page))))
     monkeypatch.setattr(preview, "SIZES", ((2, 64),))
     run_check(clips, replace(COMMAND, preview=tmp_path / "small.html"))
-    assert "(1 classes are left out, for which it has no room)" in capsys.readouterr().out
-    assert "1 classes are left out" in (tmp_path / "small.html").read_text()
+    assert "(1 class is left out, for which it has no room)" in capsys.readouterr().out
+    assert "1 class is left out" in (tmp_path / "small.html").read_text()
 
 
 def test_no_other_file_is_replaced(clips: Path, tmp_path: Path) -> None:

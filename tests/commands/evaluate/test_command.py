@@ -617,8 +617,8 @@ def test_whole_pictures_are_said_where_rows_had_regions(
         table.write_text("\n".join([head, *rows]))
         caplog.clear()
         evaluate(models, table, tmp_path / f"output {said}")
-        found = [record.message for record in caplog.records if "regions of int" in record.message]
-        assert len(found) == said and all("7 training rows" in line for line in found)
+        found = [record.message for record in caplog.records if "7 training rows" in record.message]
+        assert len(found) == said and all("regions of int" in line for line in found)
 
 
 def test_pictures_unlike_those_of_the_training_are_counted(
