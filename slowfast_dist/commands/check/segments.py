@@ -1,6 +1,7 @@
 """What is wrong with parts of videos, and what they are: lengths, gaps, overlaps, times."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from statistics import median
 from typing import Any
 
@@ -50,12 +51,16 @@ def outside(data: Dataset) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _rows_of_all(data: Dataset, rows: Sequence[NDArray[np.int64]]) -> list[int]:
+    """Rows (M,) of each root as rows of all."""
+    starts = accumulate((len(placed.videos) for placed in data.placed), initial=0)
+    return [first + row
+            for first, some in zip(starts, rows, strict=False)
+            for row in some.tolist()]  # fmt: skip
+
+
 def cut(data: Dataset) -> Iterator[Finding]:
-    rows, first = list[int](), 0
-    for placed in data.placed:
-        rows += [first + row for row in placed.cut.tolist()]
-        first += len(placed.videos)
-    if rows:
+    if rows := _rows_of_all(data, [placed.cut for placed in data.placed]):
         yield Finding(
             "segments-cut", "warning",
             f"{len(rows)} of {len(data.names)} segments end behind the end of their videos and are "
@@ -68,11 +73,7 @@ def cut(data: Dataset) -> Iterator[Finding]:
 
 def boxes_cut(data: Dataset) -> Iterator[Finding]:
     """Regions of interest that reach beyond their pictures."""
-    rows, first = list[int](), 0
-    for placed in data.placed:
-        rows += [first + row for row in placed.beyond.tolist()]
-        first += len(placed.videos)
-    if rows:
+    if rows := _rows_of_all(data, [placed.beyond for placed in data.placed]):
         yield Finding(
             "boxes-cut", "warning",
             f"{len(rows)} of {len(data.names)} regions of interest reach beyond their pictures and "
