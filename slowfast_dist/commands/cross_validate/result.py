@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from itertools import groupby
-from math import log2
+from math import isnan, log2
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -58,6 +58,7 @@ def write_result(folder: Path, trainings: Sequence[Training], folds: int) -> dic
     (seed, share), first = variants[0]
     facts: dict[str, Any] = {
         "folds": folds, "videos": len(first.folds), "seed": seed,
+        "what": "segments" if _has_segments(trainings[0]) else "videos",
         "groups": int(first.groups.max()) + 1 if first.grouped else None,
         "metrics": first.summary.metrics, "intervals": first.intervals, "ece": first.summary.ece,
         "intervals_over": "groups" if first.grouped else "videos",
@@ -126,6 +127,10 @@ def _read(training: Training) -> tuple[Predictions, list[str]]:
     rows = read_split_rows(training.folder / "split.csv")
     group = {row.sample: row.group for row in rows if row.side == "val"}
     return found, [group.get(name) or name for name in found.names]
+
+
+def _has_segments(training: Training) -> bool:
+    return any(not isnan(row.start) for row in read_split_rows(training.folder / "split.csv"))
 
 
 def _main_scores(one: Scored) -> dict[str, Any]:
@@ -213,7 +218,7 @@ def _lines(folder: Path, facts: dict[str, Any]) -> list[str]:
 
     groups = f" in {facts['groups']} groups" if facts["groups"] else ""
     lines = [
-        f"out of fold, {facts['videos']} videos{groups}: accuracy {shown('accuracy')}, macro-F1 "
+        f"out of fold, {facts['videos']} {facts['what']}{groups}: accuracy {shown('accuracy')}, macro-F1 "
         f"{shown('f1_macro')}"
     ]
     if len(facts["seeds"]) > 1:

@@ -88,7 +88,7 @@ def test_the_scores_are_those_of_all_predictions_together(done: Path) -> None:
     assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, said))
     assert metrics["f1_macro"] == pytest.approx(f1_score(truth, said, average="macro"))
     assert (found["folds"], found["videos"], found["groups"]) == (2, 12, 3)
-    assert found["intervals_over"] == "groups"
+    assert (found["what"], found["intervals_over"]) == ("videos", "groups")
     low, high = found["intervals"]["accuracy"]
     assert low <= metrics["accuracy"] <= high
     for one in found["per_fold"]:
