@@ -218,8 +218,8 @@ def _lines(folder: Path, facts: dict[str, Any]) -> list[str]:
 
     groups = f" in {facts['groups']} groups" if facts["groups"] else ""
     lines = [
-        f"out of fold, {facts['videos']} {facts['what']}{groups}: accuracy {shown('accuracy')}, macro-F1 "
-        f"{shown('f1_macro')}"
+        f"out of fold, {facts['videos']} {facts['what']}{groups}: accuracy {shown('accuracy')}, "
+        f"macro-F1 {shown('f1_macro')}"
     ]
     if len(facts["seeds"]) > 1:
         values = [one["f1_macro"] for one in facts["seeds"]]
