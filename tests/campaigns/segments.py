@@ -1,7 +1,10 @@
 """A long video with a list of segments against the same segments cut out: accuracy, time a clip.
 
 ``python -m tests.campaigns.segments --minutes 120 --segments 300`` makes both, reads the same clips
-of both in turn in one process, trains the demo on either, and prints one JSON object.
+of both in turn in one process, trains the demo on either, and prints one JSON object. With
+``--background`` what lies between the segments is a class of its own, drawn from the long video in
+one training and cut out of it for the other; the first model is then scored over another long video
+of a sixth of the time.
 """
 
 import argparse
@@ -20,12 +23,15 @@ import numpy as np
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import find_videos
+from slowfast_dist.data.loaders import VideoSet, find_videos
+from slowfast_dist.metrics.over_time import SCORES
 from slowfast_dist.runs.reading import read_json
 from slowfast_dist.video.container import OpenFiles
 from slowfast_dist.video.reader import read_views
 from slowfast_dist.video.views import training_view
-from tests.helpers.long_videos import plan, write_cut, write_long
+from tests.helpers.long_videos import pauses, plan, write_cut, write_long
+
+BACKGROUND = "nothing"
 
 Sides = tuple[VideoTable, VideoTable]
 
@@ -38,10 +44,18 @@ def clip_milliseconds(
     decoding process."""
     tables = {name: find_videos(DataConfig(root=path), 0) for name, path in lists.items()}
     # The two lists name their samples differently; both are in the order of class and time.
-    sides = {name: found.train for name, found in tables.items()}
+    sides = {name: _without_background(found) for name, found in tables.items()}
     files = {name: OpenFiles() for name in lists}
     rounds = [_round(sides, files, data, clips, seed) for seed in range(repeats)]
     return {name: [1000 * spent[name] / clips for spent in rounds] for name in lists}
+
+
+def _without_background(found: VideoSet) -> VideoTable:
+    """The training videos of the classes that every list has."""
+    if BACKGROUND not in found.classes:
+        return found.train
+    kept = np.flatnonzero(found.train.labels != found.classes.index(BACKGROUND))
+    return found.train.select(kept)
 
 
 def _round(
@@ -83,6 +97,18 @@ def train(table: Path, output: Path, flags: Sequence[str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def score(run: Path, table: Path, folder: Path) -> dict[str, Any]:
+    """The scores over time of a list whose files no training saw."""
+    command = [
+        sys.executable, "-m", "slowfast_dist", "evaluate", str(run), "--data", str(table),
+        "--segments", "--output", str(folder),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    facts: Any = read_json(folder / "metrics.json")
+    names = [*SCORES, "true_events", "found_events", "matched_events"]
+    return {name: facts[name] for name in names}
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=120)
@@ -92,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5, help="of reading the clips")
     parser.add_argument("--epochs", type=int, default=10, help="0: only read")
+    parser.add_argument("--background", action="store_true")
     parser.add_argument("--folder", type=Path, help="where the videos and runs go, and stay")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="segments_") as temporary:
@@ -102,7 +129,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         lists = {"long": folder / "long" / "segments.csv", "cut": folder / "cut" / "cut.csv"}
         if not lists["cut"].exists():  # made last
             write_long(folder / "long", parts, seconds, keys, size)
-            write_cut(folder / "cut", parts, keys, size)
+            still = pauses(parts, BACKGROUND) if options.background else ()
+            write_cut(folder / "cut", parts, keys, size, still)
         prepared = folder / "prepared"
         command = [sys.executable, "-m", "slowfast_dist", "prepare", str(lists["long"])]
         sides = ["--short-side", str(size)]
@@ -122,9 +150,18 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         }  # fmt: skip
         if options.epochs:
             flags = ["--epochs", str(options.epochs)]
+            drawn = ["--data.background", BACKGROUND] if options.background else []
             result["training"] = {
-                name: train(lists[name], folder / f"run_{name}", flags) for name in ("long", "cut")
+                "long": train(lists["long"], folder / "run_long", [*flags, *drawn]),
+                "cut": train(lists["cut"], folder / "run_cut", flags),
             }
+            if options.background:
+                run, other = folder / "run_long", folder / "other"
+                table = other / "segments.csv"
+                if not table.exists():
+                    shown = plan(max(1, options.segments // 6), seconds / 6, 1, val_share=1)
+                    write_long(other, shown, seconds / 6, keys, size)
+                result["over_time"] = score(run, table, folder / "scored")
         print(json.dumps(result))
         return result
 

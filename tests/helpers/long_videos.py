@@ -4,7 +4,7 @@ segments cut out: what a training on the one gives it must give on the other."""
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import pairwise, repeat
 from pathlib import Path
 
 import numpy as np
@@ -88,16 +88,35 @@ def write_long(
     return table
 
 
+def pauses(parts: Sequence[Part], label: str, margin: float = 0.5) -> list[tuple[Part, Part]]:
+    """What lies between two segments of one side, ``margin`` seconds from each, 1 to 4 s of it, as
+    segments of the class ``label``, each with the one before it; as many, evenly over the time, as
+    a motion has segments."""
+    found = []
+    for before, after in pairwise(parts):
+        first, end = before.end + round(margin * FPS), after.first - round(margin * FPS)
+        if before.side == after.side and end - first >= FPS:
+            pause = Part(label, first, min(end, first + 4 * FPS), before.side)
+            found.append((pause, before))
+    return found[:: max(1, len(found) * len(MOTIONS) // len(parts))]
+
+
 def write_cut(
-    folder: Path, parts: Sequence[Part], key_seconds: float = 10, size: int = DEMO_SIZE
-) -> Path:
-    """The same segments, each in a file of its own; returns their list."""
+    folder: Path, parts: Sequence[Part], key_seconds: float = 10, size: int = DEMO_SIZE,
+    still: Sequence[tuple[Part, Part]] = (),
+) -> Path:  # fmt: skip
+    """The same segments, each in a file of its own, and the ``still`` ones, as `pauses` gives them;
+    returns their list."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "cut.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("path", "label", "split"))
-        for number, part in enumerate(parts):
+        clips = [(part, part_pictures(part, size)) for part in parts]
+        for part, before in still:
+            *_, last = part_pictures(before, size)
+            clips.append((part, repeat(last, part.end - part.first)))
+        for number, (part, shown) in enumerate(clips):
             name = f"clip_{number:04}.mp4"
-            write_video(folder / name, part_pictures(part, size), FPS, encoder(key_seconds))
+            write_video(folder / name, shown, FPS, encoder(key_seconds))
             writer.writerow((name, part.label, part.side))
     return folder / "cut.csv"
