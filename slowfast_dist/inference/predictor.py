@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.inference.exported import load_exported
+from slowfast_dist.metrics.calibration import tempered
 from slowfast_dist.metrics.task import SeveralLabels
 from slowfast_dist.metrics.unknown import UNKNOWN, label_of
 from slowfast_dist.model.folding import folded
@@ -59,7 +60,8 @@ class Predictor:
         return label_of(label, probability, self.best.min_confidence)
 
     def probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """(B, K) of uint8 clips (B, T, H, W, 3), as `read_frames` gives them with a view. All of a
+        """(B, K) of uint8 clips (B, T, H, W, 3), as `read_frames` gives them with a view, as the
+        network says them: the mean over a video's views is what `calibrated` is for. All of a
         clip are NaN where one of its logits is not finite: a softmax would take -inf for a 0. Of
         several labels a clip each is a sigmoid of its own."""
         logits = np.array(self.network(clips))
@@ -68,6 +70,11 @@ class Predictor:
         probabilities = self.best.task.probabilities(logits)
         probabilities[broken] = np.nan
         return probabilities
+
+    def calibrated(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What to say of samples, (..., K), whose views' mean ``probabilities`` are: those with the
+        model's temperature."""
+        return tempered(probabilities, self.best.temperature)
 
 
 def open_predictor(

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from slowfast_dist.runs.reading import mapping, sequence
+from slowfast_dist.runs.reading import mapping, number, sequence
+from slowfast_dist.runs.reading import whole as whole_number
 from slowfast_dist.system.text import few
 
 HEAD_LISTS = {"kept": "kept by name", "new": "new", "dropped": "dropped"}
@@ -99,3 +100,15 @@ def head_parts(training: Mapping[str, Any]) -> list[str]:
         for what, names in ((HEAD_LISTS[name], names) for name, names in lists.items())
         if names
     ]
+
+
+def calibration_facts(best: Mapping[str, Any]) -> dict[str, Any] | None:
+    """"calibration" of best_model.json, as `Calibration.facts`; None where there is none, or it is
+    damaged."""
+    given = mapping(best.get("calibration"))
+    names = ("temperature", "loss", "ece", "loss_calibrated", "ece_calibrated")
+    found: dict[str, Any] = {name: number(given.get(name)) for name in names}
+    found |= {name: whole_number(given.get(name)) for name in ("videos", "parts")}
+    if None in found.values():
+        return None
+    return found | {name: str(given.get(name, "")) for name in ("of", "why")}

@@ -17,7 +17,9 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.frame_rates import group_rates
+from slowfast_dist.data.listing.split import group_codes
 from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.metrics.calibration import calibrate, parts_of
 from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.metrics.task import ONE_LABEL, Task, task_of
@@ -124,9 +126,14 @@ class BestModelTracker:
         }
         if scores is not None:
             description |= result_facts(scores.labels, scores.logits, classes, task)
+            logits = scores.logits
+            if not task.several:
+                calibration = self._calibration(scores)
+                description |= calibration
+                logits = logits / calibration["temperature"]
             if (recall := config.evaluation.unknown_recall) is not None:
-                least = choose_min_confidence(scores.labels, scores.logits, recall)
-                found = unknown_facts(scores.labels, scores.logits, least)
+                least = choose_min_confidence(scores.labels, logits, recall)
+                found = unknown_facts(scores.labels, logits, least)
                 description |= {"min_confidence": least, "unknown": found}
                 logger.info(f"predict will say {UNKNOWN}: {unknown_line(found)}")
         weights: dict[str, Tensor] = portable(network.state_dict())
@@ -141,6 +148,16 @@ class BestModelTracker:
                 path, list(scored.names), scores.labels, scores.logits, classes, scored.extra(),
                 task=task,
             )  # fmt: skip
+
+    def _calibration(self, scores: Scores) -> dict[str, Any]:
+        """What best_model.json tells of the temperature, for one label a clip."""
+        scored = self.videos.val.select(scores.videos)
+        groups = group_codes(scored)
+        parts = parts_of(np.arange(len(scored)) if groups is None else groups)
+        found = calibrate(scores.logits, scores.labels, parts)
+        if found is None:
+            return {"temperature": 1.0}
+        return {"temperature": found.temperature, "calibration": found.facts("validation")}
 
     def _write_card(self) -> None:
         if write_card(self.folder.models) or self._card_was_kept:
