@@ -128,9 +128,12 @@ class Config:
     """never; auto (the newest valid checkpoint of output_dir); or the path of a checkpoint."""
     resume_changed: bool = False
     """Resume although settings that alter the result differ from the checkpoint's."""
-    folds: Annotated[int | Literal["group"], Interval(ge=2, le=fields.MOST_FOLDS)] | None = None
+    folds: Annotated[
+        int | Literal["group", "column"], Interval(ge=2, le=fields.MOST_FOLDS)
+    ] | None = None
     """Cross-validate: deal --data.root out to that many parts, whole groups, and train once for
-    each part without it; its videos are then predicted. group: each group is a part.
+    each part without it; its videos are then predicted. group: each group is a part. column: the
+    list's column fold says the parts; where it has one, a number is that of its parts.
     The model of the last epoch predicts, as choosing an epoch by the part would flatter it."""
     fold: fields.Count | None = None
     """Of --folds, train for this part alone, counted from 1: one job of an array. Whichever is done

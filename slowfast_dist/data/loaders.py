@@ -29,7 +29,7 @@ from slowfast_dist.data.clips import counts_frames
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
 from slowfast_dist.data.image_folders import gap_remarks, require_image_rates
 from slowfast_dist.data.listing.columns import CHUNK
-from slowfast_dist.data.listing.folds import Part, hold_out, with_fewer
+from slowfast_dist.data.listing.folds.parts import Part, hold_out, with_fewer
 from slowfast_dist.data.listing.listing import Listing, labelled_as, of_side, usable
 from slowfast_dist.data.listing.manifest import list_root, list_sides, list_videos
 from slowfast_dist.data.listing.split import (
@@ -166,6 +166,9 @@ def _find_videos(
         fold = None if part is None else part.fold
         if part is not None:
             listing = hold_out(listing, part, data.background)
+        elif listing.folds is not None:
+            what = f"{data.root}: the column fold counts with --folds, and is not used here"
+            listing = listing.with_remark("folds-unused", what)
         source = f"--data.root {data.root}"
         name = data.background
         listing, readable, rejected = _probe(listing, "the run's folder", source, data)

@@ -16,7 +16,7 @@ from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import USUAL_FOLDS
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.listing.folds import count_folds
+from slowfast_dist.data.listing.folds.dealing import count_folds
 from slowfast_dist.data.listing.manifest import list_root
 from slowfast_dist.data.synthetic import make_demo_videos
 from slowfast_dist.data.workers import prepare_workers

@@ -13,6 +13,7 @@ from slowfast_dist.annotations.labels import Remark, sort_labels
 from slowfast_dist.annotations.table import SIDES, Side
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.background.gaps import Annotated
+from slowfast_dist.data.listing.columns import Categorical
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.text import few
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 class Listing:
     """Class names in their order, and the videos by class and name.
 
-    ``sides`` (N,): places in SIDES, where a column split says them. ``remarks``: what the
+    ``sides`` (N,): places in SIDES, where a column split says them; ``folds`` (N,): those of a
+    cross-validation, where a column fold names them ("" for an empty cell). ``remarks``: what the
     user should know.
     """
 
@@ -36,6 +38,7 @@ class Listing:
     """What came of a file of another tool; None where there was nothing to import."""
     annotated: Annotated | None = None
     """All that an annotation file with parts of videos names, whatever was selected since."""
+    folds: Categorical | None = None
 
     def counts(self) -> NDArray[np.int64]:
         """(K,): videos of each class."""
@@ -45,7 +48,8 @@ class Listing:
         """With the videos of ``rows`` alone; the classes stay."""
         chosen = np.asarray(rows, np.int64)
         sides = None if self.sides is None else self.sides[chosen]
-        return replace(self, videos=self.videos.select(chosen), sides=sides)
+        folds = None if self.folds is None else self.folds.take(chosen)
+        return replace(self, videos=self.videos.select(chosen), sides=sides, folds=folds)
 
     def without_empty_classes(self) -> "Listing":
         has_some = self.counts() > 0

@@ -93,7 +93,8 @@ def list_videos(
         of_run = isinstance(table, Table) and table.follows_links
         annotated = Annotated(videos, classes, of_run, imported.hidden() if imported else {})
     listing = Listing(
-        classes, videos, sides if (sides >= 0).any() else None, remarks, imported, annotated
+        classes, videos, sides if (sides >= 0).any() else None, remarks, imported, annotated,
+        _folds(columns),
     )
     if not several:
         return listing
@@ -130,6 +131,15 @@ def _weights(columns: Sequence[Files]) -> NDArray[np.float32] | None:
     rows = [part.rows for part in columns if part.rows is not None]
     weights = np.concatenate([part.weights for part in rows]) if rows else None
     return None if weights is None or (weights == 1).all() else weights
+
+
+def _folds(columns: Sequence[Files]) -> Categorical | None:
+    """(N,), "" for an empty cell; None without a column fold."""
+    rows = [part.rows for part in columns if part.rows is not None]
+    told = [fold for part in rows for fold in part.folds]
+    if all(fold is None for fold in told):
+        return None
+    return Categorical.of(fold or "" for fold in told)
 
 
 def _by_file(segments: Segments, names: Texts) -> Categorical:
