@@ -135,9 +135,9 @@ class Config:
     each part without it; its videos are then predicted. group: each group is a part. column: the
     list's column fold says the parts; where it has one, a number is that of its parts.
     The model of the last epoch predicts, as choosing an epoch by the part would flatter it."""
-    fold: fields.Count | None = None
+    fold: Annotated[int | Literal["final"], Gt(0), Le(fields.MOST)] | None = None
     """Of --folds, train for this part alone, counted from 1: one job of an array. Whichever is done
-    last writes the result of all."""
+    last writes the result of all. final: on all parts, to score the rows of split test."""
     seeds: Annotated[int, Interval(ge=1, le=100)] = 1
     """Cross-validate with that many seeds, --seed and those that follow, on the same parts."""
     learning_curve: bool = False

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -12,10 +13,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from slowfast_dist.data.dataset import Batch, EvaluationClips, Failure
-from slowfast_dist.distributed.collectives import any_process, barrier, gather_list, gather_rows
+from slowfast_dist.distributed.collectives import (
+    any_process,
+    barrier,
+    gather_list,
+    gather_rows,
+    run_on_main,
+    share_weights,
+)
 from slowfast_dist.metrics.task import Task, task_of
 from slowfast_dist.model.folding import folded
-from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.model.slowfast import SlowFast, rebuild
+from slowfast_dist.runs.best_model import BestModel, load_best
 from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
@@ -105,3 +114,21 @@ def _score(
     told = labels.sum(axis=1) if several else labels
     assert np.array_equal(told, rows[::views, 2]), "a video came with another one's label"
     return Scores(videos, labels, averaged, unreadable)
+
+
+def load_everywhere(run: Path, accelerator: Accelerator) -> tuple[BestModel, SlowFast]:
+    """The best model as the main process read it, as a run may be writing a new one; its network is
+    on the accelerator's device. Collective. Raises as `load_best`."""
+    loaded: list[SlowFast] = []
+
+    def read() -> BestModel:
+        best, network = load_best(run)
+        loaded.append(network)
+        return best
+
+    best = run_on_main(accelerator, read)
+    network = loaded[0] if loaded else rebuild(best.model)
+    network.to(accelerator.device)
+    share_weights(accelerator, network)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return best, network

@@ -20,6 +20,7 @@ from slowfast_dist.data.listing.group_pattern import compile_pattern, groups_by_
 from slowfast_dist.data.listing.label_sets import LabelSets, several_remark, with_sets
 from slowfast_dist.data.listing.listing import (
     Listing,
+    for_final,
     for_training,
     labelled_as_trained,
     of_side,
@@ -149,15 +150,19 @@ def _by_file(segments: Segments, names: Texts) -> Categorical:
 
 
 def list_root(
-    data: DataConfig, order: Sequence[str] | None = None, several: bool = False
-) -> Listing:
-    """The videos of ``data.root``, for training and validation. Raises UserError."""
+    data: DataConfig, order: Sequence[str] | None = None, several: bool = False,
+    final: bool = False,
+) -> Listing:  # fmt: skip
+    """The videos of ``data.root``, for training and validation; ``final``: see `for_final`. Raises
+    UserError."""
     assert data.root is not None
     alone = data.background is not None  # which is the second class
     listing = list_videos(
         data.root, "data.root", data.group_pattern, start=data.videos, order=order,
         several=several, image_fps=data.image_fps, single_class=alone,
     )  # fmt: skip
+    if final:
+        return for_final(listing, "data.root", data.root)
     return for_training(listing, "data.root", data.root, alone)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from slowfast_dist.annotations.labels import Remark
 from slowfast_dist.annotations.table import SIDES
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.fields import FINAL
 from slowfast_dist.data.listing.folds.column import Folds, given_folds, group_counts
 from slowfast_dist.data.listing.folds.dealing import count_folds, deal
 from slowfast_dist.data.listing.listing import Listing
@@ -22,10 +24,11 @@ from slowfast_dist.system.text import few
 
 @dataclass(frozen=True)
 class Part:
-    """The ``fold``, counted from 1, of a cross-validation that is held out of a training."""
+    """The ``fold``, counted from 1, of a cross-validation that is held out of a training; "final":
+    none is, and the rows of split test take its place."""
 
     folds: Folds
-    fold: int
+    fold: int | Literal["final"]
 
 
 def hold_out(listing: Listing, part: Part, background: str | None = None) -> Listing:
@@ -37,6 +40,7 @@ def hold_out(listing: Listing, part: Part, background: str | None = None) -> Lis
     for a fold that there is not.
     """
     count = count_folds(listing, part.folds, background)
+    assert part.fold != FINAL
     if part.fold > count:
         raise UserError(f"--fold {part.fold}: there are {count} folds; give one of 1 to {count}")
     folds = deal(listing, part.folds, background)
