@@ -60,6 +60,8 @@ class EvaluationConfig:
     """Clips a video, spread evenly over it; their probabilities are averaged."""
     spatial_crops: fields.SpatialCrops = 1
     """Crops a clip: 1 (centre) or 3 (along the longer side)."""
+    flip: bool = False
+    """Score each view mirrored, too, and average; for a training with --data.flip."""
     every: fields.Positive = 1
     """Epochs from one validation to the next; the last epoch always has one."""
     unknown_recall: fields.Recall | None = None
@@ -221,6 +223,8 @@ class Config:
         remedy = "with --data.sampling uniform every clip is the whole video: give 1, or sample "
         differ = clips == 1 or self.data.sampling != "uniform"
         require(differ, "evaluation.temporal-views", clips, f"{remedy}dense")
+        require(self.data.flip or not self.evaluation.flip, "evaluation.flip", True,
+                "the training mirrors no clips (--data.flip false): leave it out")  # fmt: skip
         resize = self.data.resize
         remedy = f"with --data.resize {resize} every crop is the whole frame: give 1, or resize "
         differ = crops == 1 or resize == "short-side"

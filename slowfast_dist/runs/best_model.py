@@ -86,6 +86,7 @@ def describe_task(task: Task, classes: int) -> dict[str, Any]:
 def describe_clips(data: DataConfig, evaluation: EvaluationConfig) -> dict[str, Any]:
     """How clips are cut and how many views are scored, in JSON's types."""
     views = {name: getattr(evaluation, name) for name in ("temporal_views", "spatial_crops")}
+    views["flip_view"] = evaluation.flip
     return clip_facts(data) | views
 
 
@@ -129,6 +130,8 @@ class BestModel:
     temperature: float = 1.0
     """By which logits are divided, once a video's views are averaged (`metrics.calibration`); 1 in
     what older versions wrote, and of several labels a clip."""
+    mirrored: bool = True
+    """Whether the training mirrored clips; True where that is not known."""
     regions: int | None = None
     """Rows of the training with a region of interest of their own (x,y,w,h); None where no row has
     one, or that is not known."""
@@ -141,10 +144,13 @@ class BestModel:
                 "(--loss.name bce): leave it out"
             )
 
-    def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
-        """The views of each video that are scored; None: as many as in the run's own validation.
+    def views(
+        self, temporal_views: int | None, spatial_crops: int | None, flip: bool | None = None
+    ) -> EvaluationConfig:
+        """The views of each video that are scored; None: as in the run's own validation.
 
-        Raises UserError for several that would all be the same.
+        Raises UserError for several that would all be the same, and for mirrored ones of a model
+        that learned of none.
         """
         own = self.evaluation
         clips = own.temporal_views if temporal_views is None else temporal_views
@@ -154,7 +160,9 @@ class BestModel:
         resize = self.data.resize
         require(crops == 1 or resize == "short-side", "spatial-crops", crops,
                 f"the run resizes {resize}, where every crop is the whole frame: give 1")
-        return EvaluationConfig(clips, crops)
+        remedy = "the model's training mirrored no clips (--data.flip false): leave it out"
+        require(self.mirrored or not flip, "flip", True, remedy)
+        return EvaluationConfig(clips, crops, own.flip if flip is None else flip)
 
     def picture_notes(self, counts: PictureCounts) -> list[str]:
         """What people should know of the pictures of videos that the model sees, a line each."""

@@ -52,11 +52,13 @@ class Scores:
 
 
 def evaluate(
-    title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator
-) -> Scores | None:
+    title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator,
+    flip: bool = False,
+) -> Scores | None:  # fmt: skip
     """Score the videos of ``loader``, which reads EvaluationClips, with the unwrapped ``network``.
 
-    ``title`` is that of the progress shown. Collective at the end only, so processes may have
+    ``title`` is that of the progress shown; ``flip``: each view is scored mirrored, too, and is the
+    mean of both. Collective at the end only, so processes may have
     unequal numbers of batches. Asserts that every view of every readable video was scored exactly
     once over all processes. None where a process was asked to stop meanwhile.
     """
@@ -77,7 +79,10 @@ def evaluate(
             if not len(host_batch):
                 continue
             batch = host_batch.to(accelerator.device)
-            logits.append(scorer(batch.frames).float())
+            found = scorer(batch.frames).float()
+            if flip:
+                found = _mean(found, scorer(batch.frames.flip(-1)).float(), clips)
+            logits.append(found)
             labels = batch.labels if batch.labels.dim() == 1 else batch.labels.sum(dim=1)
             rows.append(torch.stack([batch.videos, batch.views, labels], dim=1))
     network.train(was_training)
@@ -89,6 +94,15 @@ def evaluate(
     # Of several views the first says why.
     failed = {failure.video: failure for failure in reversed(gather_list(accelerator, failures))}
     return _score(all_rows, all_logits, failed, clips)
+
+
+def _mean(one: Tensor, other: Tensor, clips: EvaluationClips) -> Tensor:
+    """Logits (B, K) of the mean of both's probabilities; of a clip with a logit that is not finite
+    NaN."""
+    views = torch.stack([one, other], dim=1).cpu().double().numpy()
+    views[~np.isfinite(views).all(axis=(1, 2))] = np.nan
+    task = task_of("ce" if clips.videos.sets is None else "bce")
+    return torch.from_numpy(task.average_views(views)).to(one)
 
 
 def _score(

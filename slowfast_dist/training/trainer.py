@@ -216,7 +216,10 @@ class Trainer:
 
     def _validate(self) -> Scores | None:
         """None where a process was asked to stop meanwhile."""
-        scores = evaluate("validation", self.state.network, self.loaders.val, self.accelerator)
+        scores = evaluate(
+            "validation", self.state.network, self.loaders.val, self.accelerator,
+            self.config.evaluation.flip,
+        )  # fmt: skip
         if scores is not None and not len(scores.videos):
             val, first = self.videos.val, scores.unreadable[0]
             raise RunError(

@@ -63,10 +63,12 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     data, name = opened.data, opened.name
     if command.unknown_recall is not None:
         best.require_one_label("--unknown-recall")
-    views = best.views(command.temporal_views, command.spatial_crops)
+    views = best.views(command.temporal_views, command.spatial_crops, command.flip)
     asked: dict[str, Any] = {
         "temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops,
     }  # fmt: skip
+    if views.flip:
+        asked["flip"] = True
     if found.split is not None:
         asked["split"] = found.split
     output = run_on_main(
@@ -83,7 +85,7 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         pin=accelerator.device.type == "cuda",
     )  # fmt: skip
     try:
-        scores = evaluate("evaluation", opened.network, loader, accelerator)
+        scores = evaluate("evaluation", opened.network, loader, accelerator, views.flip)
     finally:
         end_workers(loader)
     if scores is None:
@@ -190,6 +192,8 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
     if clips * crops > 1:
         shapes = f"{clips} clip{'s' * (clips > 1)} x {crops} crop{'s' * (crops > 1)}"
         print(f"  a video's probabilities are the mean of its {clips * crops} views: {shapes}")
+    if content.get("flip"):
+        print("  each view is scored mirrored, too: it is the mean of both")
     if "uncalibrated" in content:
         before = content["uncalibrated"]
         print(

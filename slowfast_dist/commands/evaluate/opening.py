@@ -49,7 +49,9 @@ def open_evaluation(run: Path, command: EvaluateCommand) -> Opened:
     best, network = load_everywhere(run, accelerator)
     if command.segments:
         best.require_one_label("--segments")
-    best.views(command.temporal_views, command.spatial_crops)  # refused before anything is read
+    # What cannot be is refused before anything is read.
+    views = best.views(command.temporal_views, command.spatial_crops, command.flip)
+    best = replace(best, evaluation=replace(best.evaluation, flip=views.flip))
     data, name, found = run_on_main(accelerator, lambda: _find(best, command))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
         logger.info(line)

@@ -17,7 +17,7 @@ from slowfast_dist.video.pictures import PICTURE_FACTS
 
 CLIPS_BEFORE = {
     "frame_rate": "video", "pixel_aspect": "stored", "short_videos": "repeat-last",
-    "short_segments": "repeat", "crop_box": None,
+    "short_segments": "repeat", "crop_box": None, "flip_view": False,
 }  # fmt: skip
 """How clips were cut where a description of theirs does not say so: older versions knew no other
 way."""
@@ -74,7 +74,9 @@ def read_content(content: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"margin is {margin!r}, share is {part!r}")
     settings |= {"background": background, "margin": margin, "background_share": part}
     data = DataConfig(**settings)
-    views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
+    if not isinstance(flip := clip["flip_view"], bool):
+        raise ValueError(f"flip_view is {flip!r}")
+    views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"], flip)
     try:  # as of the flags of a training, by which all of it is bounded
         check_bounds(data, "data.")
         check_bounds(views, "evaluation.")
@@ -109,6 +111,7 @@ def read_content(content: dict[str, Any]) -> dict[str, Any]:
         "pictures": pictures, "video_rates": tuple(rates), "task": task,
         "background": background, "min_confidence": least,
         "seed": min(whole(mapping(content.get("training")).get("seed")) or 0, MOST_SEED),
+        "mirrored": mapping(content.get("training")).get("flip") is not False,
         "regions": regions, "temperature": _temperature(content, task),
     }  # fmt: skip
 
