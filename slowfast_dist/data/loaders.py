@@ -171,7 +171,7 @@ def _find_videos(
         final = part is not None and part.fold == FINAL
         listing = list_root(data, order, several, final)
         [listing] = with_left_out([listing], folder, "the run's folder")
-        fold = None if part is None or part.fold == FINAL else part.fold
+        fold = part.fold if part is not None and isinstance(part.fold, int) else None
         if part is not None and not final:
             listing = hold_out(listing, part, data.background)
         elif listing.folds is not None:

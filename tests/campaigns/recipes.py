@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from slowfast_dist.runs.reading import read_json
+from slowfast_dist.runs.reading import mapping, read_json
 
 TODAY = (
     "--data.group-pattern", r"seq\d+", "--model.name", "slowfast_tiny", "--model.pretrained",
@@ -60,7 +60,7 @@ def once(folder: Path, name: str, words: Sequence[str], folders: Sequence[Path])
     """Run a training unless it is done, and note its CPU time in ``folder``/cpu.json; ``folders``
     are of its runs. Exits where it fails, and where it was done with other flags."""
     path = folder / "cpu.json"
-    known: dict[str, Any] = read_json(path) or {}  # type: ignore[assignment]
+    known = mapping(read_json(path))
     if (entry := known.get(name)) is not None:
         if entry["words"] != list(words):
             sys.exit(f"{path}: {name} was trained with other flags: give another --output")

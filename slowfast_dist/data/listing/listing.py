@@ -117,7 +117,7 @@ def _of_classes(listing: Listing, classes: Sequence[str]) -> Listing | None:
     test = listing.select(listing.rows_of("test"))
     other = np.array([name not in classes for name in test.classes], np.bool_)
     sets = test.videos.sets
-    unknown = other if sets is None else sets[:, other].any(axis=1)
+    unknown: NDArray[np.bool_] = other if sets is None else np.any(sets[:, other], axis=1)
     rows = np.flatnonzero(~unknown[test.videos.labels])
     return test.select(rows).without_empty_classes() if len(rows) else None
 

@@ -104,7 +104,7 @@ def test_a_network_gains_nothing_from_shuffled_labels(tmp_path: Path) -> None:
         videos = write_recordings(tmp_path / f"videos_{shuffled}", shuffled)
         output = tmp_path / f"run_{shuffled}"
         words = [
-            *TINY, "--data.root", str(videos), "--folds", "5", "--epochs", "6", "--model.dropout",
+            *TINY, "--data.root", str(videos), "--folds", "2", "--epochs", "3", "--model.dropout",
             "0", "--optimizer.lr", "3e-3", "--global-batch-size", "8", "--output-dir", str(output),
         ]  # fmt: skip
         assert run_cross_validation(parsed(*words))["status"] == "finished"

@@ -46,7 +46,7 @@ def count_folds(listing: Listing, folds: Folds, background: str | None = None) -
         return len(given.names)
     _, groups, what = grouped(listing)
     total = int(groups.max()) + 1
-    wanted = total if folds == "group" else folds
+    wanted = folds if isinstance(folds, int) else total
     if wanted < 2 or wanted > total:
         remedy = "give at least two groups" if total < 2 else f"give --folds {total} or fewer"
         raise UserError(f"--folds {folds}: there are {total} {what} to be dealt out; {remedy}")

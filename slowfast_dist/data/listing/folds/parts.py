@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from slowfast_dist.annotations.labels import Remark
 from slowfast_dist.annotations.table import SIDES
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.fields import FINAL
 from slowfast_dist.data.listing.folds.column import Folds, given_folds, group_counts
 from slowfast_dist.data.listing.folds.dealing import count_folds, deal
 from slowfast_dist.data.listing.listing import Listing
@@ -40,7 +39,7 @@ def hold_out(listing: Listing, part: Part, background: str | None = None) -> Lis
     for a fold that there is not.
     """
     count = count_folds(listing, part.folds, background)
-    assert part.fold != FINAL
+    assert isinstance(part.fold, int)  # the final training holds nothing out
     if part.fold > count:
         raise UserError(f"--fold {part.fold}: there are {count} folds; give one of 1 to {count}")
     folds = deal(listing, part.folds, background)
