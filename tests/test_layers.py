@@ -46,7 +46,7 @@ OWNERS = {
     "onnx": {"commands.export"},
     "onnxruntime": {"inference"},
     "pytorchvideo": {"model"},
-    "sklearn": {"metrics", "data.listing.folds", "data.listing.split"},
+    "sklearn": {"metrics", "data.listing.folds.dealing", "data.listing.split"},
     "starlette": {"commands.serve"},
     "torchvision": {"model"},
     "tyro": {"cli"},

@@ -7,7 +7,7 @@ from slowfast_dist.system.text import clean
 
 COLUMNS = {
     "path": "path", "label": "label", "class": "label", "labels": "label", "classes": "label",
-    "split": "split", "group": "group",
+    "split": "split", "group": "group", "fold": "fold",
     "subject": "subject", "x": "x", "y": "y", "w": "w", "h": "h",
     **dict.fromkeys(("start", "start (s)", "start_s", "start_sec", "start_seconds"), "start"),
     **dict.fromkeys(

@@ -99,7 +99,8 @@ class Row(NamedTuple):
     between them; "" for none of them), the number of the ``line`` that they begin in, its
     ``side`` (None without a column split), its ``group`` ("" for that of its file), the seconds
     from ``start`` to ``end`` (None: the whole video), its ``subject`` ("" without one), and its
-    ``box``, a region of interest (NO_BOX: the whole picture), and its ``weight`` in the loss."""
+    ``box``, a region of interest (NO_BOX: the whole picture), its ``weight`` in the loss, and its
+    ``fold`` in a cross-validation (None without a column fold, "" for an empty cell)."""
 
     line: int
     path: str
@@ -111,6 +112,7 @@ class Row(NamedTuple):
     subject: str = ""
     box: tuple[float, float, float, float] = NO_BOX
     weight: float = 1.0
+    fold: str | None = None
 
 
 MOST_WEIGHT = 1e6
@@ -161,7 +163,7 @@ class Table:
             named = f"column{'s' * (not one)} {few(self._unused, 6, quoted=True)} of {self.path}"
             yield Remark(
                 "warning", "unused-columns", f"{named} {'is' if one else 'are'} not used",
-                "only path, label (or class), start, end, split, group, subject, x,y,w,h and "
+                "only path, label (or class), start, end, split, group, fold, subject, x,y,w,h and "
                 "weight are",
             )  # fmt: skip
         pixels, fractions = self._boxes
@@ -313,7 +315,8 @@ class Table:
         subject = row[place["subject"]] if "subject" in place else ""
         box = self._box(row, columns, line)
         weight = self._weight(row, columns, line)
-        return Row(line, path, label, side, group, start, end, subject, box, weight)
+        fold = _fold(row[place["fold"]]) if "fold" in place else None
+        return Row(line, path, label, side, group, start, end, subject, box, weight, fold)
 
     def _box(
         self, row: list[str], columns: Columns, line: int
@@ -389,3 +392,9 @@ class Table:
             what = f"start {seconds_text(start)} is not before end {seconds_text(end)}"
             raise self.wrong(f"{what}: correct one of them", line)
         return start, end
+
+
+def _fold(cell: str) -> str:
+    """A fold's name; 2.0, as programs write a column of whole numbers with empty cells, is 2."""
+    whole = cell.removesuffix(".0")
+    return whole if whole.isdecimal() else cell

@@ -15,7 +15,8 @@ from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.listing.folds import Folds, count_folds
+from slowfast_dist.data.listing.folds.column import Folds
+from slowfast_dist.data.listing.folds.dealing import count_folds
 from slowfast_dist.data.listing.manifest import list_root, list_sides, open_list
 from slowfast_dist.runs.reading import read_text
 from slowfast_dist.runs.videos import with_start

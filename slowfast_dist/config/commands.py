@@ -120,6 +120,9 @@ class EvaluateCommand:
     spatial_crops: fields.SpatialCrops | None = None
     """Crops of each clip: 1 (centre) or 3 (along the longer side); none: as the run's validation.
     The field's usual test has 3."""
+    flip: bool | None = None
+    """Score each view mirrored, too, and average; for a model whose training mirrored clips
+    (--data.flip); none: as the run's validation."""
     top_k: Annotated[
         tuple[int, ...], Gt(0), Remedy("give numbers above 0"), Le(fields.MOST)
     ] = (1, 5)
@@ -161,6 +164,9 @@ class Predict:
     spatial_crops: fields.SpatialCrops | None = None
     """Crops of each clip: 1 (centre) or 3 (along the longer side); none: as the run's
     validation."""
+    flip: bool | None = None
+    """Score each view mirrored, too, and average; for a model whose training mirrored clips
+    (--data.flip); none: as the run's validation."""
     batch_size: fields.Positive = 8
     """Clips scored at once; it changes no result."""
     num_workers: fields.LoaderWorkers = "auto"

@@ -47,6 +47,10 @@ USUAL_FOLDS = 5
 """Folds of ``cross-validate`` where it is given no number: the usual one of few videos, where each
 model still has 80 % of them."""
 
+FINAL = "final"
+"""In place of the number of a fold: the training on all that is in any fold, which is scored on the
+rows of split test."""
+
 METRICS = (
     "loss", "accuracy", "top5_accuracy", "precision_macro", "recall_macro", "f1_macro",
     "precision_macro_all_classes", "recall_macro_all_classes", "f1_macro_all_classes",

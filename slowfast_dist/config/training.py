@@ -60,6 +60,8 @@ class EvaluationConfig:
     """Clips a video, spread evenly over it; their probabilities are averaged."""
     spatial_crops: fields.SpatialCrops = 1
     """Crops a clip: 1 (centre) or 3 (along the longer side)."""
+    flip: bool = False
+    """Score each view mirrored, too, and average; for a training with --data.flip."""
     every: fields.Positive = 1
     """Epochs from one validation to the next; the last epoch always has one."""
     unknown_recall: fields.Recall | None = None
@@ -128,13 +130,16 @@ class Config:
     """never; auto (the newest valid checkpoint of output_dir); or the path of a checkpoint."""
     resume_changed: bool = False
     """Resume although settings that alter the result differ from the checkpoint's."""
-    folds: Annotated[int | Literal["group"], Interval(ge=2, le=fields.MOST_FOLDS)] | None = None
+    folds: Annotated[
+        int | Literal["group", "column"], Interval(ge=2, le=fields.MOST_FOLDS)
+    ] | None = None
     """Cross-validate: deal --data.root out to that many parts, whole groups, and train once for
-    each part without it; its videos are then predicted. group: each group is a part.
+    each part without it; its videos are then predicted. group: each group is a part. column: the
+    list's column fold says the parts; where it has one, a number is that of its parts.
     The model of the last epoch predicts, as choosing an epoch by the part would flatter it."""
-    fold: fields.Count | None = None
+    fold: Annotated[int | Literal["final"], Gt(0), Le(fields.MOST)] | None = None
     """Of --folds, train for this part alone, counted from 1: one job of an array. Whichever is done
-    last writes the result of all."""
+    last writes the result of all. final: on all parts, to score the rows of split test."""
     seeds: Annotated[int, Interval(ge=1, le=100)] = 1
     """Cross-validate with that many seeds, --seed and those that follow, on the same parts."""
     learning_curve: bool = False
@@ -218,6 +223,8 @@ class Config:
         remedy = "with --data.sampling uniform every clip is the whole video: give 1, or sample "
         differ = clips == 1 or self.data.sampling != "uniform"
         require(differ, "evaluation.temporal-views", clips, f"{remedy}dense")
+        require(self.data.flip or not self.evaluation.flip, "evaluation.flip", True,
+                "the training mirrors no clips (--data.flip false): leave it out")  # fmt: skip
         resize = self.data.resize
         remedy = f"with --data.resize {resize} every crop is the whole frame: give 1, or resize "
         differ = crops == 1 or resize == "short-side"

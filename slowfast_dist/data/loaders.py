@@ -18,6 +18,7 @@ from slowfast_dist.annotations.labels import Remark, label_remarks, log_remarks
 from slowfast_dist.annotations.table import Side
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.fields import FINAL
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.background.drawn import (
     Background,
@@ -29,7 +30,7 @@ from slowfast_dist.data.clips import counts_frames
 from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
 from slowfast_dist.data.image_folders import gap_remarks, require_image_rates
 from slowfast_dist.data.listing.columns import CHUNK
-from slowfast_dist.data.listing.folds import Part, hold_out, with_fewer
+from slowfast_dist.data.listing.folds.parts import Part, hold_out, with_fewer
 from slowfast_dist.data.listing.listing import Listing, labelled_as, of_side, usable
 from slowfast_dist.data.listing.manifest import list_root, list_sides, list_videos
 from slowfast_dist.data.listing.split import (
@@ -78,6 +79,8 @@ class VideoSet:
     remarks: tuple[Remark, ...]
     drawn: bool = True
     background: Background | None = None
+    test: VideoTable | None = None
+    """The rows of split test, which are scored once at the end; None: there are none."""
 
     def train_counts(self) -> NDArray[np.int64]:
         """(K,): training clips of each class in an epoch: one a video or segment, and those that
@@ -152,7 +155,10 @@ def find_videos(
     found = _find_videos(data, seed, order, several, part, folder)
     if not counts_frames(data):
         return found
-    return replace(found, train=found.train.without_times(), val=found.val.without_times())
+    test = None if found.test is None else found.test.without_times()
+    return replace(
+        found, train=found.train.without_times(), val=found.val.without_times(), test=test
+    )
 
 
 def _find_videos(
@@ -162,10 +168,15 @@ def _find_videos(
     if data.root is not None:
         if data.synthetic:
             make_demo_videos(data.root)
-        [listing] = with_left_out([list_root(data, order, several)], folder, "the run's folder")
-        fold = None if part is None else part.fold
-        if part is not None:
+        final = part is not None and part.fold == FINAL
+        listing = list_root(data, order, several, final)
+        [listing] = with_left_out([listing], folder, "the run's folder")
+        fold = part.fold if part is not None and isinstance(part.fold, int) else None
+        if part is not None and not final:
             listing = hold_out(listing, part, data.background)
+        elif listing.folds is not None:
+            what = f"{data.root}: the column fold counts with --folds, and is not used here"
+            listing = listing.with_remark("folds-unused", what)
         source = f"--data.root {data.root}"
         name = data.background
         listing, readable, rejected = _probe(listing, "the run's folder", source, data)
@@ -176,7 +187,10 @@ def _find_videos(
         found = VideoSet(
             listing.classes, split.train, split.val, rejected, True, split.remarks, split.drawn
         )
-        return _completed(found, (listing.annotated, listing.annotated), data, seed, order)
+        found = _completed(found, (listing.annotated, listing.annotated), data, seed, order)
+        if part is None and listing.tested is not None:
+            found = _with_test(found, listing.tested, data, seed)
+        return found
     assert data.train_dir is not None and data.val_dir is not None
     train, val = with_left_out(list_sides(data, order, several), folder, "the run's folder")
     name = data.background
@@ -195,6 +209,30 @@ def _find_videos(
     rejected += also_rejected
     found = VideoSet(train.classes, train.videos, val.videos, rejected, False, said, False)
     return _completed(found, (train.annotated, val.annotated), data, seed, order)
+
+
+def _with_test(found: VideoSet, listing: Listing, data: DataConfig, seed: int) -> VideoSet:
+    """With the rows of split test, ``listing``, cut and drawn as an evaluation does. Raises
+    UserError where none can be read."""
+    assert data.root is not None
+    source, classes = f"--data.root {data.root}", found.classes
+    listing = labelled_as(replace(listing, remarks=()), classes, "data.root", data.root)
+    listing, readable, rejected = _probe(listing, "the run's folder", source, data)
+    if not readable.any():
+        name, reason, _ = rejected[0]
+        raise UserError(
+            f"{source}: no video of split test can be read, as {name}: {reason}; replace them, or "
+            "delete these rows"
+        )
+    test, remarks = listing.videos.select(np.flatnonzero(readable)), listing.remarks
+    if data.background is not None and listing.annotated is not None:
+        seconds = found.segments().median_seconds() or 0.0
+        drawn = ScoredBackground(data.background, data, seconds, seed)
+        test, remark = drawn.added(listing.annotated, test, classes)
+        remarks = (*remarks, remark)
+    return replace(
+        found, test=test, rejected=found.rejected + rejected, remarks=(*found.remarks, *remarks)
+    )
 
 
 def with_left_out(

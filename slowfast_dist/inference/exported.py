@@ -210,6 +210,7 @@ def describe_export(best: BestModel, sha256: str, input_type: InputType) -> dict
         "made_by": f"slowfast_dist {own_version}, torch {torch.__version__}",
         "model": best.model["name"], "epoch": best.epoch, "weights_sha256": sha256,
         "classes": list(best.classes), **describe_task(best.task, len(best.classes)),
+        **({} if best.task.several else {"temperature": best.temperature}),
         "input_type": input_type,
         "layout": "RGB (batch, 3, num_frames, crop_size, crop_size)",
         **clip_facts(best.data),

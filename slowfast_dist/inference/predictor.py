@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.inference.exported import load_exported
+from slowfast_dist.metrics.calibration import tempered
 from slowfast_dist.metrics.task import SeveralLabels
 from slowfast_dist.metrics.unknown import UNKNOWN, label_of
 from slowfast_dist.model.folding import folded
@@ -25,7 +26,8 @@ Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Predictor:
-    """``best`` says the classes and how clips are cut; ``network`` computes."""
+    """``best`` says the classes and how clips are cut, and whether they are scored mirrored, too;
+    ``network`` computes."""
 
     best: BestModel
     network: Network
@@ -54,20 +56,37 @@ class Predictor:
             )
         return replace(self, best=replace(self.best, min_confidence=min_confidence))
 
+    def with_flip(self, flip: bool) -> "Predictor":
+        """One that scores clips mirrored, too, or does not. Raises UserError for a model that
+        learned of no mirrored clips."""
+        return replace(self, best=replace(self.best, evaluation=self.best.views(None, None, flip)))
+
     def label(self, label: str, probability: float) -> str:
         """What to say of a video whose most probable class is that."""
         return label_of(label, probability, self.best.min_confidence)
 
     def probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """(B, K) of uint8 clips (B, T, H, W, 3), as `read_frames` gives them with a view. All of a
+        """(B, K) of uint8 clips (B, T, H, W, 3), as `read_frames` gives them with a view, as the
+        network says them: the mean over a video's views is what `calibrated` is for. All of a
         clip are NaN where one of its logits is not finite: a softmax would take -inf for a 0. Of
         several labels a clip each is a sigmoid of its own."""
+        if self.best.evaluation.flip:
+            mirrored = np.ascontiguousarray(clips[:, :, :, ::-1])
+            return (self._probabilities(clips) + self._probabilities(mirrored)) / 2
+        return self._probabilities(clips)
+
+    def _probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float64]:
         logits = np.array(self.network(clips))
         broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         logits[broken] = 0
         probabilities = self.best.task.probabilities(logits)
         probabilities[broken] = np.nan
         return probabilities
+
+    def calibrated(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What to say of samples, (..., K), whose views' mean ``probabilities`` are: those with the
+        model's temperature."""
+        return tempered(probabilities, self.best.temperature)
 
 
 def open_predictor(

@@ -175,6 +175,7 @@ def score_windows(
     lengths = np.append(times.starts[1:], times.end) - times.starts
     ends = shown[lasts] + lengths[lasts]
     probabilities = rows.reshape(len(windows), crops, rows.shape[1]).mean(axis=1)
+    probabilities = predictor.calibrated(probabilities)
     return WindowScores(shown[windows.min(axis=1)], ends, probabilities, float(ends[-1]))
 
 

@@ -17,9 +17,10 @@ import jinja2
 import yaml
 
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.fields import FINAL
 from slowfast_dist.metrics.scores import ALL_CLASSES, MACRO_CLASSES, over_classes
 from slowfast_dist.model.description import from_json, network_defaults
-from slowfast_dist.report.format import head_parts, interval, score
+from slowfast_dist.report.format import calibration_facts, head_parts, interval, score
 from slowfast_dist.runs.best_model import DESCRIPTION, read_description
 from slowfast_dist.runs.reading import whole
 from slowfast_dist.system.files import atomic_write, reason_of
@@ -156,14 +157,16 @@ def _facts(description: Mapping[str, Any], files: Sequence[str]) -> dict[str, An
     made = [_markdown(f"{name} {version}") for name, version in versions.items() if version]
     if commit := training.get("git_commit"):
         made.append(f"commit `{_code(str(commit))[:12]}`")
-    videos = "validation videos"
+    final = training.get("fold") == FINAL
+    videos = "videos of split test" if final else "validation videos"
     return {
         "facts": description, "model": description["model"]["name"], "data": data, "val": val,
         "over": over,
         "classes": description["classes"], "training": training, "clip": clip, "made": made,
         "dataset": clean(str(data.get("name", "videos"))), "pattern": data.get("group_pattern"),
         "start": training.get("started_from"), "source": training.get("pretrained_on"),
-        "head": head_parts(training),
+        "head": head_parts(training), "test": description.get("test"),
+        "calibration": calibration_facts(description),
         "monitor": str(description.get("monitor")), "intervals": description.get("intervals", {}),
         "videos": f"{_whole(val['videos'])} {videos}" if "videos" in val else videos,
         "views": clip["temporal_views"] * clip["spatial_crops"],

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from slowfast_dist.runs.reading import mapping, sequence
+from slowfast_dist.runs.reading import mapping, number, pair, sequence
+from slowfast_dist.runs.reading import whole as whole_number
 from slowfast_dist.system.text import few
 
 HEAD_LISTS = {"kept": "kept by name", "new": "new", "dropped": "dropped"}
@@ -99,3 +100,30 @@ def head_parts(training: Mapping[str, Any]) -> list[str]:
         for what, names in ((HEAD_LISTS[name], names) for name, names in lists.items())
         if names
     ]
+
+
+def calibration_facts(best: Mapping[str, Any]) -> dict[str, Any] | None:
+    """"calibration" of best_model.json, as `Calibration.facts`; None where there is none, or it is
+    damaged."""
+    given = mapping(best.get("calibration"))
+    names = ("temperature", "loss", "ece", "loss_calibrated", "ece_calibrated")
+    found: dict[str, Any] = {name: number(given.get(name)) for name in names}
+    found |= {name: whole_number(given.get(name)) for name in ("videos", "parts")}
+    if None in found.values():
+        return None
+    return found | {name: str(given.get(name, "")) for name in ("of", "why")}
+
+
+def tested_facts(best: Mapping[str, Any]) -> dict[str, Any] | None:
+    """"test" of best_model.json, what it says of the rows of split test; None where there are no
+    such scores, or they are damaged."""
+    given = mapping(best.get("test"))
+    found: dict[str, Any] = {
+        name: number(given.get(f"test/{name}")) for name in ("accuracy", "f1_macro")
+    }
+    found["videos"] = whole_number(given.get("test/videos"))
+    if None in found.values():
+        return None
+    bounds = mapping(given.get("intervals")).items()
+    intervals = {name: both for name, one in bounds if (both := pair(one)) is not None}
+    return found | {"intervals": intervals}

@@ -19,7 +19,7 @@ from slowfast_dist.report.curves import (
     small_multiples,
     step_curves,
 )
-from slowfast_dist.report.format import ABSENT
+from slowfast_dist.report.format import ABSENT, calibration_facts, tested_facts
 from slowfast_dist.report.notices import notices
 from slowfast_dist.report.thumbnails import Thumbnails, thumbnail_size
 from slowfast_dist.runs.reading import number, sequence
@@ -71,6 +71,8 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
         "calibration": [one for one in summary.bins if one.count] if summary else [],
         "calibration_axes": Axes(400, 236, 0.0, 1.0, 0.0, 1.0, left=54, bottom=10),
         "many_videos": MANY_VIDEOS,
+        "calibrated": calibration_facts(run.best),
+        "tested": tested_facts(run.best),
         "thumbnails": thumbnails,
         "unread": Thumbnails((), "they were not read"),
         "split_rows": _split_rows(split, names),

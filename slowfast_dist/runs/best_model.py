@@ -2,38 +2,29 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slowfast_dist.config.checks import check_bounds, require
+from slowfast_dist.config.checks import require
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.config.fields import MOST_SEED, Precision
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.frame_rates import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.metrics.several import UNCHOSEN
-from slowfast_dist.metrics.task import (
-    ONE_LABEL,
-    LossName,
-    OneLabel,
-    SeveralLabels,
-    Task,
-    task_of,
-)
-from slowfast_dist.metrics.unknown import UNKNOWN
-from slowfast_dist.model.description import from_json
+from slowfast_dist.metrics.task import ONE_LABEL, OneLabel, SeveralLabels, Task
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
 from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
-from slowfast_dist.runs.reading import MOST_BYTES, mapping, number, read_json, whole
+from slowfast_dist.runs.models.content import read_content
+from slowfast_dist.runs.reading import MOST_BYTES, mapping, read_json
 from slowfast_dist.system.described_file import (
     ReplacedMeanwhile,
     find_described,
@@ -42,10 +33,10 @@ from slowfast_dist.system.described_file import (
     replace_described,
     settle,
 )
-from slowfast_dist.system.files import atomic_write, write_json
+from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.parsing import parse_json
-from slowfast_dist.video.pictures import PICTURE_FACTS, PictureCounts, picture_notes
+from slowfast_dist.video.pictures import PictureCounts, picture_notes
 from slowfast_dist.video.views import reads_stored
 
 DESCRIPTION = "best_model.json"
@@ -56,14 +47,6 @@ WEIGHTS = "best_model_weights.pth"
 
 ARCHITECTURE = "best_model_architecture.pth"
 """In models/: the whole model, pickled."""
-
-
-CLIPS_BEFORE = {
-    "frame_rate": "video", "pixel_aspect": "stored", "short_videos": "repeat-last",
-    "short_segments": "repeat", "crop_box": None,
-}  # fmt: skip
-"""How clips were cut where a description of theirs does not say so: older versions knew no other
-way."""
 
 
 def clip_facts(data: DataConfig) -> dict[str, Any]:
@@ -103,6 +86,7 @@ def describe_task(task: Task, classes: int) -> dict[str, Any]:
 def describe_clips(data: DataConfig, evaluation: EvaluationConfig) -> dict[str, Any]:
     """How clips are cut and how many views are scored, in JSON's types."""
     views = {name: getattr(evaluation, name) for name in ("temporal_views", "spatial_crops")}
+    views["flip_view"] = evaluation.flip
     return clip_facts(data) | views
 
 
@@ -143,6 +127,11 @@ class BestModel:
     """Below it predict says unknown (--evaluation.unknown-recall)."""
     seed: int = 0
     """Of the training; 0 where it is not known."""
+    temperature: float = 1.0
+    """By which logits are divided, once a video's views are averaged (`metrics.calibration`); 1 in
+    what older versions wrote, and of several labels a clip."""
+    mirrored: bool = True
+    """Whether the training mirrored clips; True where that is not known."""
     regions: int | None = None
     """Rows of the training with a region of interest of their own (x,y,w,h); None where no row has
     one, or that is not known."""
@@ -155,10 +144,13 @@ class BestModel:
                 "(--loss.name bce): leave it out"
             )
 
-    def views(self, temporal_views: int | None, spatial_crops: int | None) -> EvaluationConfig:
-        """The views of each video that are scored; None: as many as in the run's own validation.
+    def views(
+        self, temporal_views: int | None, spatial_crops: int | None, flip: bool | None = None
+    ) -> EvaluationConfig:
+        """The views of each video that are scored; None: as in the run's own validation.
 
-        Raises UserError for several that would all be the same.
+        Raises UserError for several that would all be the same, and for mirrored ones of a model
+        that learned of none.
         """
         own = self.evaluation
         clips = own.temporal_views if temporal_views is None else temporal_views
@@ -168,7 +160,9 @@ class BestModel:
         resize = self.data.resize
         require(crops == 1 or resize == "short-side", "spatial-crops", crops,
                 f"the run resizes {resize}, where every crop is the whole frame: give 1")
-        return EvaluationConfig(clips, crops)
+        remedy = "the model's training mirrored no clips (--data.flip false): leave it out"
+        require(self.mirrored or not flip, "flip", True, remedy)
+        return EvaluationConfig(clips, crops, own.flip if flip is None else flip)
 
     def picture_notes(self, counts: PictureCounts) -> list[str]:
         """What people should know of the pictures of videos that the model sees, a line each."""
@@ -227,7 +221,9 @@ def read_best(run: Path) -> BestModel:
     models = _models(run)
     content = read_description(models)
     try:
-        return replace(_parse(models, content), weights_sha256=_sha256_of(content))
+        return BestModel(
+            folder=models, weights_sha256=_sha256_of(content), **read_content(content)
+        )
     except (AttributeError, ValueError, KeyError, TypeError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else _shortened(str(error))
         raise _damaged(models, reason) from None
@@ -307,106 +303,6 @@ def _models(run: Path) -> Path:
     raise UserError(f"RUN {run}: {problem}: give the folder of a run, or its models folder")
 
 
-def _parse(folder: Path, content: dict[str, Any]) -> BestModel:
-    model, clip, classes = content["model"], content["clip"], content["classes"]
-    numbers = ("num_frames", "sampling_rate", "short_side", "crop_size")
-    for name in (*numbers, "temporal_views", "spatial_crops"):
-        if whole(clip[name]) is None or clip[name] < 1:
-            raise ValueError(f"{name} is {clip[name]!r}")
-    clip = CLIPS_BEFORE | clip
-    words = {
-        "sampling": ("dense", "uniform"), "resize": ("short-side", "square", "pad"),
-        "pixel_aspect": ("square", "stored"), "short_videos": ("repeat-last", "loop"),
-        "short_segments": ("repeat", "context"),
-    }  # fmt: skip
-    for name, known in words.items():
-        if clip[name] not in known:
-            raise ValueError(f"{name} is {clip[name]!r}")
-    frame_rate = clip["frame_rate"]
-    if frame_rate != "video":
-        if (rate := number(frame_rate)) is None:
-            raise ValueError(f"frame_rate is {frame_rate!r}")
-        frame_rate = rate
-    box = clip["crop_box"]
-    if box is not None and not (
-        isinstance(box, list) and len(box) == 4 and None not in map(number, box)
-    ):
-        raise ValueError(f"crop_box is {box!r}")
-    outputs, dropout = model["num_classes"], model["dropout"]
-    if not whole(outputs):
-        raise ValueError(f"num_classes is {outputs!r}")
-    if clip["num_frames"] % (alpha := from_json(model).alpha):
-        raise ValueError(f"num_frames is {clip['num_frames']}, no multiple of alpha {alpha}")
-    if (share := number(dropout)) is None or not 0 <= share < 1:
-        raise ValueError(f"dropout is {dropout!r}")
-    if not all(isinstance(name, str) for name in classes):
-        raise ValueError("classes are not names")
-    if len(set(classes)) != model["num_classes"] or len(classes) != model["num_classes"]:
-        raise ValueError(f"{len(classes)} classes for {model['num_classes']} outputs")
-    settings = {name: clip[name] for name in (*numbers, *words)}
-    settings |= {"short_side": (clip["short_side"],) * 2, "frame_rate": frame_rate}
-    settings["crop_box"] = None if box is None else tuple(map(float, box))
-    if (background := content.get("background")) is not None and background not in classes:
-        raise ValueError(f"background is {background!r}, none of the classes")
-    drawn = mapping(mapping(content.get("data")).get("background")) if background else {}
-    margin, part = drawn.get("margin", DataConfig.margin), drawn.get("share")
-    if number(margin) is None or (part is not None and number(part) is None):
-        raise ValueError(f"margin is {margin!r}, share is {part!r}")
-    settings |= {"background": background, "margin": margin, "background_share": part}
-    data = DataConfig(**settings)
-    views = EvaluationConfig(clip["temporal_views"], clip["spatial_crops"])
-    try:  # as of the flags of a training, by which all of it is bounded
-        check_bounds(data, "data.")
-        check_bounds(views, "evaluation.")
-        data.check_sizes()
-    except UserError as error:
-        raise ValueError(str(error).removeprefix("--")) from None
-    if not isinstance(facts := content.get("data", {}), dict):
-        raise ValueError(f"data is {facts!r}")
-    seconds = facts.get("median_seconds")
-    if seconds is not None and not 0 < (number(seconds) or 0) < 1e6:
-        raise ValueError(f"median_seconds is {seconds!r}")
-    pictures = facts.get("pictures")
-    if pictures is not None and any(whole(pictures[name]) is None for name in PICTURE_FACTS):
-        raise ValueError(f"pictures is {pictures!r}")
-    rates = [one["rate"] for one in facts.get("frame_rates", [])]
-    if not all((number(rate) or 0) > 0 for rate in rates):
-        raise ValueError(f"frame_rates are {rates!r}")
-    regions = facts.get("regions")
-    if regions is not None and whole(regions) is None:
-        raise ValueError(f"regions is {regions!r}")
-    least = number(content.get("min_confidence", 0.0))
-    if least is None or not 0 <= least <= 1 or (least and UNKNOWN in classes):
-        raise ValueError(f"min_confidence is {content['min_confidence']!r}")
-    precision = mapping(content.get("training")).get("mixed_precision")
-    if (epoch := whole(content["epoch"])) is None:
-        raise ValueError(f"epoch is {content['epoch']!r}")
-    return BestModel(
-        folder, tuple(classes), model, data, views, epoch, seconds,
-        precision if precision in get_args(Precision) else None, pictures, tuple(rates),
-        task=_task(content, len(classes)),
-        background=background, min_confidence=least,
-        seed=min(whole(mapping(content.get("training")).get("seed")) or 0, MOST_SEED),
-        regions=regions,
-    )  # fmt: skip
-
-
-def _task(content: Mapping[str, Any], classes: int) -> Task:
-    """Older versions knew but one label a clip. Raises ValueError."""
-    loss, thresholds = content.get("loss", "ce"), content.get("thresholds")
-    if loss not in get_args(LossName):
-        raise ValueError(f"loss is {loss!r}")
-    if loss == "ce":
-        return ONE_LABEL
-    if not isinstance(thresholds, list) or len(thresholds) != classes:
-        raise ValueError(f"thresholds are none, of {classes} classes")
-    values = [number(value) for value in thresholds]
-    if wrong := [one for one, value in zip(thresholds, values, strict=True)
-                 if value is None or not 0 <= value <= 1]:  # fmt: skip
-        raise ValueError(f"threshold is {wrong[0]!r}")
-    return task_of(loss, [value for value in values if value is not None])
-
-
 def save_best(
     models: Path, state: Mapping[str, Tensor], full: torch.nn.Module, description: dict[str, Any]
 ) -> None:
@@ -434,6 +330,18 @@ def save_best(
     except (OSError, RuntimeError) as error:
         reason = disk_fault(error, models, 2 * tensor_bytes(state))
         raise RunError(f"cannot save the best model in {models}: {reason}") from error
+
+
+def change_description(models: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Put ``changes`` into best_model.json of a training that is over, and return all of it. Raises
+    UserError where it is damaged, RunError where the disk refuses."""
+    content = read_description(models) | dict(changes)
+    try:
+        write_json(models / DESCRIPTION, content)
+    except OSError as error:
+        reason = reason_of(error, models)
+        raise RunError(f"cannot write {models / DESCRIPTION}: {reason}") from error
+    return content
 
 
 def settle_best(models: Path) -> None:

@@ -68,6 +68,10 @@ class RunFolder:
         return self.root / "predictions" / "val_best.csv"
 
     @property
+    def test_predictions(self) -> Path:
+        return self.root / "predictions" / "test_best.csv"
+
+    @property
     def shown(self) -> Path:
         """The folder as a person would type it: relative where it is below the current one."""
         here = Path.cwd()

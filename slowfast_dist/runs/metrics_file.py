@@ -16,6 +16,9 @@ from slowfast_dist.system.parsing import parse_json
 _ONCE_AN_EPOCH = ("epoch", "classes")
 """Kinds of rows of which an epoch has one."""
 
+AT_END = "test"
+"""The kind of the one row that a training writes behind its last epoch."""
+
 
 class MetricsFile:
     """metrics.jsonl: one JSON object a line, the source of truth for everything drawn."""
@@ -38,7 +41,7 @@ class MetricsFile:
 
         Those are the rows of later steps, the epoch and classes rows of epochs after
         ``epochs_done`` (a checkpoint of an epoch's last step may be older than that epoch's
-        validation) and a torn last line. A file that does not exist stays so.
+        validation), the row at the end, and a torn last line. A file that does not exist stays so.
         """
         if not self.path.exists():
             return
@@ -46,6 +49,7 @@ class MetricsFile:
             line
             for line, row in _lines_and_rows(self.path)
             if row["global_step"] <= global_step
+            and row["kind"] != AT_END
             and (
                 row["kind"] not in _ONCE_AN_EPOCH
                 or epochs_done is None

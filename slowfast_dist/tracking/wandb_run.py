@@ -91,7 +91,7 @@ class WandbRun:
 
     def summarise_best(self, values: Mapping[str, Any]) -> None:
         """Put the best epoch's row of metrics.jsonl into the run's summary, as best/NAME."""
-        names = [name for name in values if name.startswith(("train/", "val/"))]
+        names = [name for name in values if name.startswith(("train/", "val/", "test/"))]
         best = {f"best/{name}": values[name] for name in ("epoch", "global_step", *names)}
         with self._guarded("the best epoch"):
             self._run.summary.update({k: v for k, v in best.items() if v is not None})

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.fields import FINAL
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.frame_rates import group_rates
+from slowfast_dist.data.listing.split import group_codes
 from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.metrics.calibration import calibrate, parts_of
 from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.metrics.task import ONE_LABEL, Task, task_of
@@ -34,6 +37,7 @@ from slowfast_dist.runs.best_model import (
     ARCHITECTURE,
     DESCRIPTION,
     WEIGHTS,
+    change_description,
     describe_best,
     find_best_weights,
     save_best,
@@ -124,9 +128,15 @@ class BestModelTracker:
         }
         if scores is not None:
             description |= result_facts(scores.labels, scores.logits, classes, task)
-            if (recall := config.evaluation.unknown_recall) is not None:
-                least = choose_min_confidence(scores.labels, scores.logits, recall)
-                found = unknown_facts(scores.labels, scores.logits, least)
+            logits = scores.logits
+            if not task.several and config.fold != FINAL:  # whose videos choose nothing
+                calibration = self._calibration(scores)
+                description |= calibration
+                logits = logits / calibration["temperature"]
+            recall = config.evaluation.unknown_recall
+            if recall is not None and config.fold != FINAL:
+                least = choose_min_confidence(scores.labels, logits, recall)
+                found = unknown_facts(scores.labels, logits, least)
                 description |= {"min_confidence": least, "unknown": found}
                 logger.info(f"predict will say {UNKNOWN}: {unknown_line(found)}")
         weights: dict[str, Tensor] = portable(network.state_dict())
@@ -141,6 +151,21 @@ class BestModelTracker:
                 path, list(scored.names), scores.labels, scores.logits, classes, scored.extra(),
                 task=task,
             )  # fmt: skip
+
+    def _calibration(self, scores: Scores) -> dict[str, Any]:
+        """What best_model.json tells of the temperature, for one label a clip."""
+        scored = self.videos.val.select(scores.videos)
+        groups = group_codes(scored)
+        parts = parts_of(np.arange(len(scored)) if groups is None else groups)
+        found = calibrate(scores.logits, scores.labels, parts)
+        if found is None:
+            return {"temperature": 1.0}
+        return {"temperature": found.temperature, "calibration": found.facts("validation")}
+
+    def add_test(self, facts: Mapping[str, Any]) -> None:
+        """Put the scores of the rows of split test into best_model.json and the card."""
+        change_description(self.folder.models, {"test": dict(facts)})
+        self._write_card()
 
     def _write_card(self) -> None:
         if write_card(self.folder.models) or self._card_was_kept:
@@ -344,7 +369,7 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
         "class_weights": config.loss.class_weights,
         "freeze": model.freeze, "norm": norm,
         "short_side": list(config.data.short_side), "flip": config.data.flip,
-        "seed": config.seed,
+        "seed": config.seed, "fold": config.fold,
         **{name: environment.get(name) for name in ("processes", "device", "mixed_precision")},
         "versions": {name: versions.get(name) for name in ("slowfast_dist", "torch")},
         "git_commit": environment.get("git_commit"),

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -12,10 +13,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from slowfast_dist.data.dataset import Batch, EvaluationClips, Failure
-from slowfast_dist.distributed.collectives import any_process, barrier, gather_list, gather_rows
+from slowfast_dist.distributed.collectives import (
+    any_process,
+    barrier,
+    gather_list,
+    gather_rows,
+    run_on_main,
+    share_weights,
+)
 from slowfast_dist.metrics.task import Task, task_of
 from slowfast_dist.model.folding import folded
-from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.model.slowfast import SlowFast, rebuild
+from slowfast_dist.runs.best_model import BestModel, load_best
 from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
@@ -43,11 +52,13 @@ class Scores:
 
 
 def evaluate(
-    title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator
-) -> Scores | None:
+    title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator,
+    flip: bool = False,
+) -> Scores | None:  # fmt: skip
     """Score the videos of ``loader``, which reads EvaluationClips, with the unwrapped ``network``.
 
-    ``title`` is that of the progress shown. Collective at the end only, so processes may have
+    ``title`` is that of the progress shown; ``flip``: each view is scored mirrored, too, and is the
+    mean of both. Collective at the end only, so processes may have
     unequal numbers of batches. Asserts that every view of every readable video was scored exactly
     once over all processes. None where a process was asked to stop meanwhile.
     """
@@ -68,7 +79,10 @@ def evaluate(
             if not len(host_batch):
                 continue
             batch = host_batch.to(accelerator.device)
-            logits.append(scorer(batch.frames).float())
+            found = scorer(batch.frames).float()
+            if flip:
+                found = _mean(found, scorer(batch.frames.flip(-1)).float(), clips)
+            logits.append(found)
             labels = batch.labels if batch.labels.dim() == 1 else batch.labels.sum(dim=1)
             rows.append(torch.stack([batch.videos, batch.views, labels], dim=1))
     network.train(was_training)
@@ -80,6 +94,15 @@ def evaluate(
     # Of several views the first says why.
     failed = {failure.video: failure for failure in reversed(gather_list(accelerator, failures))}
     return _score(all_rows, all_logits, failed, clips)
+
+
+def _mean(one: Tensor, other: Tensor, clips: EvaluationClips) -> Tensor:
+    """Logits (B, K) of the mean of both's probabilities; of a clip with a logit that is not finite
+    NaN."""
+    views = torch.stack([one, other], dim=1).cpu().double().numpy()
+    views[~np.isfinite(views).all(axis=(1, 2))] = np.nan
+    task = task_of("ce" if clips.videos.sets is None else "bce")
+    return torch.from_numpy(task.average_views(views)).to(one)
 
 
 def _score(
@@ -105,3 +128,21 @@ def _score(
     told = labels.sum(axis=1) if several else labels
     assert np.array_equal(told, rows[::views, 2]), "a video came with another one's label"
     return Scores(videos, labels, averaged, unreadable)
+
+
+def load_everywhere(run: Path, accelerator: Accelerator) -> tuple[BestModel, SlowFast]:
+    """The best model as the main process read it, as a run may be writing a new one; its network is
+    on the accelerator's device. Collective. Raises as `load_best`."""
+    loaded: list[SlowFast] = []
+
+    def read() -> BestModel:
+        best, network = load_best(run)
+        loaded.append(network)
+        return best
+
+    best = run_on_main(accelerator, read)
+    network = loaded[0] if loaded else rebuild(best.model)
+    network.to(accelerator.device)
+    share_weights(accelerator, network)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return best, network

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.split import write_split
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics import scores as metrics
 from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
 from slowfast_dist.metrics.task import SeveralLabels, Task, task_of
@@ -19,10 +20,11 @@ from slowfast_dist.metrics.unknown import UNKNOWN
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.report.card import CARD, card_body
 from slowfast_dist.report.command import write_report
+from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.logs import SampleLog, TrainingLog
-from slowfast_dist.runs.metrics_file import MetricsFile
+from slowfast_dist.runs.metrics_file import AT_END, MetricsFile
 from slowfast_dist.system.files import sync_file
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand, option
@@ -30,6 +32,11 @@ from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.tracking.wandb_upload import run_facts
+from slowfast_dist.training.at_end.test_rows import (
+    test_facts,
+    test_line,
+    write_test_predictions,
+)
 from slowfast_dist.training.best import BestModelTracker, Divergence, Run
 from slowfast_dist.training.evaluation import Scores
 from slowfast_dist.training.state import COLUMNS
@@ -265,6 +272,26 @@ class Recorder:
     def seconds(self) -> float:
         """Spent on this run so far, also before a resume."""
         return self.earlier_seconds + time.monotonic() - self.started
+
+    def has_sound_best(self) -> bool:
+        """Whether there is a best model, and the training did not diverge after it."""
+        return self.best.state is not None and self.divergence.state is None
+
+    def test(self, best: BestModel, test: VideoTable, scores: Scores) -> None:
+        """Write what the ``best`` model says of the rows of split test, whose ``scores`` they are:
+        once, behind the last epoch."""
+        if not len(scores.videos):
+            logger.warning(f"none of the {len(test)} videos of split test can be read")
+            return
+        facts = test_facts(best, test, scores)
+        write_test_predictions(self.folder, best, test, scores)
+        row = {"epoch": best.epoch, "global_step": self.saved_at or 0, **facts}
+        self.wandb.summarise_best(self.metrics.write(AT_END, **row))
+        self.best.add_test(facts)
+        self.add_unreadable(
+            [(test.sample(one.video), one.reason) for one in scores.unreadable], "test"
+        )
+        logger.info(test_line(facts))
 
     def finish(self) -> dict[str, Any]:
         """Close everything; returns where the run is and its best epoch.

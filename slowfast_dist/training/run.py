@@ -15,7 +15,7 @@ from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import RunError, UserError, WorkerError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.listing.folds import Part
+from slowfast_dist.data.listing.folds.parts import Part
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator

@@ -16,7 +16,6 @@ from slowfast_dist.model.hub import hub_file
 from slowfast_dist.model.slowfast import starts_pretrained
 from slowfast_dist.model.weights import WeightsFile
 from slowfast_dist.runs.best_model import (
-    CLIPS_BEFORE,
     DESCRIPTION,
     WEIGHTS,
     BestModel,
@@ -25,6 +24,7 @@ from slowfast_dist.runs.best_model import (
     read_best_weights,
 )
 from slowfast_dist.runs.folder import Start
+from slowfast_dist.runs.models.content import CLIPS_BEFORE
 from slowfast_dist.runs.reading import mapping, read_json, sequence
 from slowfast_dist.system.described_file import ReplacedMeanwhile
 from slowfast_dist.system.files import file_sha256

@@ -21,6 +21,7 @@ from slowfast_dist.distributed.collectives import gather_list, run_on_main
 from slowfast_dist.distributed.failures import on_peer_loss
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
+from slowfast_dist.training.at_end.test_rows import score_test
 from slowfast_dist.training.data_health import DataWait, require_few_failures
 from slowfast_dist.training.evaluation import Scores, evaluate
 from slowfast_dist.training.recorder import EpochResult, Recorder
@@ -83,6 +84,8 @@ class Trainer:
                 break
         if self._ended and self._saved != self.state.position:
             self._save_checkpoint()
+        if end is Recorder.finish and not self._score_test():
+            end = Recorder.preempt
         on_peer_loss(None)  # from here on the death of another process is no failure of the run
         return self._record(end)
 
@@ -213,7 +216,10 @@ class Trainer:
 
     def _validate(self) -> Scores | None:
         """None where a process was asked to stop meanwhile."""
-        scores = evaluate("validation", self.state.network, self.loaders.val, self.accelerator)
+        scores = evaluate(
+            "validation", self.state.network, self.loaders.val, self.accelerator,
+            self.config.evaluation.flip,
+        )  # fmt: skip
         if scores is not None and not len(scores.videos):
             val, first = self.videos.val, scores.unreadable[0]
             raise RunError(
@@ -221,6 +227,19 @@ class Trainer:
                 f"{val.sample(first.video)}: {first.reason}"
             )
         return scores
+
+    def _score_test(self) -> bool:
+        """Score the rows of split test with the best model, where there are any. False where a
+        process was asked to stop meanwhile: a resume then scores them."""
+        test = self.videos.test
+        if test is None or not self._record(lambda recorder: recorder.has_sound_best()):
+            return True
+        found = score_test(self.config, test, self.accelerator)
+        if found is None:
+            return False
+        best, scores = found
+        self._record(lambda recorder: recorder.test(best, test, scores))
+        return True
 
     def _is_due(self, every: int) -> bool:
         """Whether the running epoch, counted from 1, is the last or one of every ``every``."""

@@ -50,10 +50,10 @@ def test_usual_words_for_a_split(tmp_path: Path, word: str) -> None:
 
 
 def test_columns_that_are_not_known_are_named_once(tmp_path: Path) -> None:
-    found, remarks = read(tmp_path, "path,label,Camera,,fold\na.mp4,a,1,x,2\nb.mp4,b,2,,3\n")
+    found, remarks = read(tmp_path, "path,label,Camera,,take\na.mp4,a,1,x,2\nb.mp4,b,2,,3\n")
     assert [row.path for row in found] == ["a.mp4", "b.mp4"]
     [line] = remarks
-    assert line.startswith(f"columns 'Camera', 'fold', '(no name)' of {tmp_path}")
+    assert line.startswith(f"columns 'Camera', 'take', '(no name)' of {tmp_path}")
 
 
 def test_a_spreadsheets_empty_columns_are_no_matter(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from slowfast_dist.commands.cross_validate.plan import Training, all_trainings
 from slowfast_dist.commands.cross_validate.result import write_result
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.fields import USUAL_FOLDS
+from slowfast_dist.config.fields import FINAL, USUAL_FOLDS
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.listing.folds import count_folds
+from slowfast_dist.data.listing.folds.dealing import count_folds
 from slowfast_dist.data.listing.manifest import list_root
 from slowfast_dist.data.synthetic import make_demo_videos
 from slowfast_dist.data.workers import prepare_workers
@@ -41,9 +41,14 @@ def run_cross_validation(config: Config) -> dict[str, Any]:
     if (own := _of_own_folder(config)) is not None:
         return run_training(_config_of(own, config))
     config = _placed(config)
-    count = _count_on_main(config)  # before anything is trained
-    trainings = all_trainings(config, count)
+    count, tested = _count_on_main(config)  # before anything is trained
+    trainings = all_trainings(config, count, tested)
     chosen = [one for one in trainings if config.fold in (None, one.fold)]
+    if not chosen and config.fold == FINAL:
+        raise UserError(
+            "--fold final: the list has no rows of split test, which its model would score: leave "
+            "it out"
+        )
     if not chosen:
         raise UserError(f"--fold {config.fold}: there are {count} folds; give one of 1 to {count}")
     if rank() == 0:
@@ -61,13 +66,16 @@ def run_cross_validation(config: Config) -> dict[str, Any]:
             more = f" and {len(left) - 5} others" if len(left) > 5 else ""
             logger.info(f"the result is written once all are done; not yet: {names}{more}")
         return {"output_dir": str(config.output_dir), "status": "running"}
-    scores = write_result(config.output_dir, trainings, count) if rank() == 0 else {}
+    scores: dict[str, Any] = {}
+    if rank() == 0:
+        recall = config.evaluation.unknown_recall
+        scores = write_result(config.output_dir, trainings, count, recall)
     return {"output_dir": str(config.output_dir), "status": "finished", **scores}
 
 
-def _count_on_main(config: Config) -> int:
-    """How many folds there are. Collective: one process reads the list, which may be another tool's
-    with videos to look at. Raises UserError."""
+def _count_on_main(config: Config) -> tuple[int, bool]:
+    """How many folds there are, and whether there are rows of split test. Collective: one process
+    reads the list, which may be another tool's with videos to look at. Raises UserError."""
     if int(os.environ.get("WORLD_SIZE") or "1") == 1:
         return _count(config)
     with faults_as_run_errors():
@@ -76,17 +84,19 @@ def _count_on_main(config: Config) -> int:
             config.mixed_precision, config.distributed.timeout, config.distributed.compression,
             config.output_dir,
         )  # fmt: skip
-        count = run_on_main(accelerator, lambda: _count(config))
+        found = run_on_main(accelerator, lambda: _count(config))
         shutdown(accelerator)  # each training makes a group of its own
-    return count
+    return found
 
 
-def _count(config: Config) -> int:
+def _count(config: Config) -> tuple[int, bool]:
     assert config.folds is not None and config.data.root is not None
     if config.data.synthetic:
         make_demo_videos(config.data.root)
     data = config.data
-    return count_folds(list_root(with_start(data)), config.folds, data.background)
+    listing = list_root(with_start(data))
+    count = count_folds(listing, config.folds, data.background)
+    return count, listing.tested is not None
 
 
 def _of_own_folder(config: Config) -> Training | None:
@@ -95,7 +105,8 @@ def _of_own_folder(config: Config) -> Training | None:
     The result of all is not written then: its seeds and shares stand in no such file.
     """
     folder, fold = config.output_dir.absolute(), config.fold
-    if fold is None or folder.name != f"fold_{fold}" or not RunFolder(folder).holds_run():
+    name = FINAL if fold == FINAL else f"fold_{fold}"
+    if fold is None or folder.name != name or not RunFolder(folder).holds_run():
         return None
     if rank() == 0:
         logger.info(
@@ -144,3 +155,8 @@ def _announce(config: Config, trainings: Sequence[Training], chosen: Sequence[Tr
         f"{what}, below {RunFolder(config.output_dir).shown}; each is validated after its last "
         "epoch alone, whose model predicts the videos held out"
     )
+    if trainings[-1].is_final:
+        logger.info(
+            "the last one is on all folds: its model scores the rows of split test, once, with the "
+            "temperature of all out-of-fold predictions"
+        )

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.commands.cross_validate.final import finish_final, logits_of
 from slowfast_dist.commands.cross_validate.plan import Training
 from slowfast_dist.config.errors import RunError
+from slowfast_dist.config.fields import FINAL
+from slowfast_dist.metrics.calibration import calibrate, calibration_line
 from slowfast_dist.metrics.summary import Predictions, Summary, summarise
 from slowfast_dist.metrics.uncertainty import group_intervals
 from slowfast_dist.report.command import render, write_page
@@ -46,16 +49,23 @@ class Scored:
     grouped: bool
 
 
-def write_result(folder: Path, trainings: Sequence[Training], folds: int) -> dict[str, Any]:
-    """Write cross_validation.json, out_of_fold.csv and cross_validation.html, and say the scores.
+def write_result(
+    folder: Path, trainings: Sequence[Training], folds: int, recall: float | None = None
+) -> dict[str, Any]:
+    """Write cross_validation.json, out_of_fold.csv and cross_validation.html, calibrate the model
+    of all folds, if there is one, and say the scores. ``recall``: --evaluation.unknown-recall.
 
     Raises RunError where a training's files are missing or damaged.
     """
+    final = next((one for one in trainings if one.is_final), None)
+    trainings = [one for one in trainings if not one.is_final]
     variants = [
         (key, _scored(list(members)))
         for key, members in groupby(trainings, lambda one: (one.seed, one.share))
     ]
     (seed, share), first = variants[0]
+    whole = first.predictions
+    calibration = calibrate(logits_of(whole), whole.labels, first.folds)
     facts: dict[str, Any] = {
         "folds": folds, "videos": len(first.folds), "seed": seed,
         "what": "segments" if _has_segments(trainings[0]) else "videos",
@@ -75,7 +85,12 @@ def write_result(folder: Path, trainings: Sequence[Training], folds: int) -> dic
         ),
         "per_class": _per_class(variants),
         "confusion": first.summary.confusion.tolist(), "classes": first.summary.classes,
+        "calibration": calibration.facts("out-of-fold") if calibration else None,
+        "test": None,
     }  # fmt: skip
+    if final is not None:
+        said = _read(final)[0]
+        facts["test"] = finish_final(final, said, whole, calibration, recall)
     own = [one for one in trainings if (one.seed, one.share) == (seed, share)]
     _write_predictions(folder / PREDICTIONS, own)
     write_json(folder / RESULT, facts)
@@ -92,6 +107,7 @@ def _scored(trainings: Sequence[Training]) -> Scored:
     for training in trainings:
         part, own = _read(training)
         parts.append(part)
+        assert training.fold != FINAL
         folds += [training.fold] * len(part.labels)
         groups += own
     classes = parts[0].classes
@@ -233,6 +249,24 @@ def _lines(folder: Path, facts: dict[str, Any]) -> list[str]:
             f"{one['groups']:.0f} {unit}: {one['f1_macro']:.4f}" for one in facts["learning_curve"]
         )
         lines.append(f"learning curve, macro-F1 by what was trained on: {curve}")
+    if facts["calibration"]:
+        lines.append(calibration_line(facts["calibration"]))
+    if test := facts["test"]:
+        lines.append(_test_line(test))
     shown_at = RunFolder(folder).shown
     lines.append(f"{shown_at / PAGE}: all of it; {PREDICTIONS}, {RESULT}: for programs")
     return lines
+
+
+def _test_line(test: dict[str, Any]) -> str:
+    shown = []
+    for name, words in (("accuracy", "accuracy"), ("f1_macro", "macro-F1")):
+        text = f"{words} {test['metrics'][name]:.4f}"
+        if name in test["intervals"]:
+            low, high = test["intervals"][name]
+            text += f" (95 %, over {test['intervals_over']}: {low:.4f} to {high:.4f})"
+        shown.append(text)
+    return (
+        f"split test, {test['videos']} videos, scored once by the model of all folds "
+        f"({FINAL}/models): {', '.join(shown)}"
+    )

@@ -1,7 +1,7 @@
 """The command ``evaluate``: a run's best model on any labelled videos, each scored once."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,15 @@ from slowfast_dist.data.workers import (
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.distributed.failures import faults_as_run_errors, shutdown
-from slowfast_dist.metrics.scores import ALL_CLASSES, MACRO_CLASSES, top_k_accuracies
+from slowfast_dist.metrics.scores import (
+    ALL_CLASSES,
+    MACRO_CLASSES,
+    cross_entropy,
+    softmax,
+    top_k_accuracies,
+)
 from slowfast_dist.metrics.summary import Predictions, summarise
+from slowfast_dist.metrics.uncertainty import expected_calibration_error, reliability
 from slowfast_dist.metrics.unknown import choose_min_confidence, unknown_facts, unknown_line
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.runs.folder import write_unreadable
@@ -56,10 +63,12 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     data, name = opened.data, opened.name
     if command.unknown_recall is not None:
         best.require_one_label("--unknown-recall")
-    views = best.views(command.temporal_views, command.spatial_crops)
+    views = best.views(command.temporal_views, command.spatial_crops, command.flip)
     asked: dict[str, Any] = {
         "temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops,
     }  # fmt: skip
+    if views.flip:
+        asked["flip"] = True
     if found.split is not None:
         asked["split"] = found.split
     output = run_on_main(
@@ -76,7 +85,7 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         pin=accelerator.device.type == "cuda",
     )  # fmt: skip
     try:
-        scores = evaluate("evaluation", opened.network, loader, accelerator)
+        scores = evaluate("evaluation", opened.network, loader, accelerator, views.flip)
     finally:
         end_workers(loader)
     if scores is None:
@@ -109,6 +118,9 @@ def _write(
     scored = found.videos.select(scores.videos)
     names = list(scored.samples())
     task = best.task
+    own = scores
+    if best.temperature != 1:
+        scores = replace(scores, logits=scores.logits / best.temperature)
     predictions = Predictions.from_logits(names, scores.labels, scores.logits, best.classes, task)
     summary = summarise(predictions, command.hardest, command.resamples)
     content = as_json({
@@ -119,6 +131,8 @@ def _write(
             **top_k_accuracies(scores.labels, scores.logits, command.top_k),
             "ece": summary.ece, "confusion": summary.confusion.tolist(),
             "calibration": [asdict(one) for one in summary.bins],
+            "temperature": best.temperature,
+            **({"uncalibrated": _uncalibrated(own)} if best.temperature != 1 else {}),
         }),
         "hardest": [asdict(one) for one in summary.hardest],
     })  # fmt: skip
@@ -156,6 +170,15 @@ def _write(
     return content
 
 
+def _uncalibrated(scores: Scores) -> dict[str, float]:
+    """What the model's temperature changes, without it: for scores of one label a video."""
+    bins = reliability(scores.labels, softmax(scores.logits))
+    return {
+        "loss": cross_entropy(scores.logits, scores.labels),
+        "ece": expected_calibration_error(bins),
+    }  # fmt: skip
+
+
 def _min_confidence(best: BestModel, scores: Scores, command: EvaluateCommand) -> float:
     """Below which `unknown` is said: chosen here if asked for, else the model's own; 0: never."""
     if command.unknown_recall is None:
@@ -169,6 +192,14 @@ def _print_remarks(best: BestModel, content: dict[str, Any], command: EvaluateCo
     if clips * crops > 1:
         shapes = f"{clips} clip{'s' * (clips > 1)} x {crops} crop{'s' * (crops > 1)}"
         print(f"  a video's probabilities are the mean of its {clips * crops} views: {shapes}")
+    if content.get("flip"):
+        print("  each view is scored mirrored, too: it is the mean of both")
+    if "uncalibrated" in content:
+        before = content["uncalibrated"]
+        print(
+            f"  probabilities are with the model's temperature, {best.temperature:.3g}; without "
+            f"it: loss {before['loss']:.4f}, calibration error (ECE) {before['ece']:.4f}"
+        )
     precision, own = content["mixed_precision"], best.mixed_precision
     if own is not None and precision != own:
         print(

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator
 
 from slowfast_dist.config.checks import require
@@ -15,9 +14,9 @@ from slowfast_dist.config.training import DistributedConfig
 from slowfast_dist.data.background.drawn import ScoredBackground
 from slowfast_dist.data.loaders import LabelledVideos, find_labelled_videos, readable_videos
 from slowfast_dist.distributed.accelerator import make_accelerator
-from slowfast_dist.distributed.collectives import run_on_main, share_weights
-from slowfast_dist.model.slowfast import SlowFast, rebuild
-from slowfast_dist.runs.best_model import BestModel, load_best
+from slowfast_dist.distributed.collectives import run_on_main
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.runs.videos import (
     own_image_rate,
     own_training_list,
@@ -25,6 +24,7 @@ from slowfast_dist.runs.videos import (
     start_of_paths,
 )
 from slowfast_dist.system.log import logger
+from slowfast_dist.training.evaluation import load_everywhere
 from slowfast_dist.video.reader import decoder_reasons
 
 
@@ -46,10 +46,12 @@ def open_evaluation(run: Path, command: EvaluateCommand) -> Opened:
     scored."""
     timeout = DistributedConfig().timeout
     accelerator = make_accelerator(command.mixed_precision, timeout, shared_folder=run)
-    best, network = _load(run, accelerator)
+    best, network = load_everywhere(run, accelerator)
     if command.segments:
         best.require_one_label("--segments")
-    best.views(command.temporal_views, command.spatial_crops)  # refused before anything is read
+    # What cannot be is refused before anything is read.
+    views = best.views(command.temporal_views, command.spatial_crops, command.flip)
+    best = replace(best, evaluation=replace(best.evaluation, flip=views.flip))
     data, name, found = run_on_main(accelerator, lambda: _find(best, command))
     for line in decoder_reasons(found.videos.kinds(), best.data.decoder):
         logger.info(line)
@@ -73,23 +75,6 @@ def refuse_unused(command: EvaluateCommand, names: Iterable[str], reason: str) -
         if value != getattr(usual, name):
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
             raise UserError(f"--{name.replace('_', '-')} {shown}: {reason}")
-
-
-def _load(run: Path, accelerator: Accelerator) -> tuple[BestModel, SlowFast]:
-    """The best model as the main process read it: a run may be writing a new one."""
-    loaded: list[SlowFast] = []
-
-    def read() -> BestModel:
-        best, network = load_best(run)
-        loaded.append(network)
-        return best
-
-    best = run_on_main(accelerator, read)
-    network = loaded[0] if loaded else rebuild(best.model)
-    network.to(accelerator.device)
-    share_weights(accelerator, network)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return best, network
 
 
 def _find(best: BestModel, command: EvaluateCommand) -> tuple[Path, str, LabelledVideos]:

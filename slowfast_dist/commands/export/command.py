@@ -181,6 +181,8 @@ def _shape_lines(best: BestModel, input_type: InputType) -> list[str]:
     t, s = best.data.num_frames, best.data.crop_size
     several = best.task.several  # whose description has the thresholds, too
     meaning = ", a sigmoid each for several labels" * several
+    if best.temperature != 1:  # which is in the description, too
+        meaning = f", to be divided by {best.temperature:.4g} before softmax"
     classes = few(best.classes, 6)
     values = {"uint8": "0 to 255", "float32": "0 to 1"}[input_type]
     return [

@@ -57,6 +57,8 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
             if command.crop_box is not None:
                 data = replace(predictor.best.data, crop_box=command.crop_box)
                 predictor = replace(predictor, best=replace(predictor.best, data=data))
+            if command.flip is not None:
+                predictor = predictor.with_flip(command.flip)
             if command.min_confidence is not None:
                 predictor.best.require_one_label("--min-confidence")
                 predictor = predictor.unsure_below(command.min_confidence)

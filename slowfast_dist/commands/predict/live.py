@@ -89,7 +89,8 @@ class _LinePrinter:
                 np.array([window.rate]), lambda _: self._name
             ):
                 note(note_line)
-        chances = self._predictor.probabilities(window.clips).mean(axis=0)
+        predictor = self._predictor
+        chances = predictor.calibrated(predictor.probabilities(window.clips).mean(axis=0))
         if not np.isfinite(chances).all():
             raise RunError(f"{self._name}: {NOT_A_NUMBER}")
         lag = time.monotonic() - window.last.arrived + window.last.late

@@ -266,7 +266,7 @@ def _score(
     predictor: Predictor, files: Sequence[tuple[Path, VideoInfo]], views: EvaluationConfig,
     batch_size: int, plan: WorkerPlan, stop: Callable[[], bool] = lambda: False,
 ) -> Generator[NDArray[np.float64] | str, None, None]:  # fmt: skip
-    """Of each file the mean probabilities (K,) over its ``views``, or why not.
+    """Of each file the mean probabilities (K,) over its ``views``, calibrated, or why not.
 
     The clips of one file and the next are scored together, ``batch_size`` at once.
     """
@@ -296,7 +296,8 @@ def _score(
             while done < len(videos) and (done in reasons or scored[done] == clips.views):
                 mean = sums[done] / clips.views
                 good = np.isfinite(mean).all()
-                yield reasons.get(done) or (mean if good else NOT_A_NUMBER)
+                said = predictor.calibrated(mean) if good else NOT_A_NUMBER
+                yield reasons.get(done) or said
                 done += 1
     finally:
         if plan.workers:

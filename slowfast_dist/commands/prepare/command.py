@@ -232,6 +232,7 @@ def _list_name(root: Path) -> str:
 _COLUMNS = {
     "label": "label", "start": "start", "end": "end", "split": "side", "group": "group",
     "subject": "subject", **dict(zip(BOX, BOX, strict=True)), "weight": "weight",
+    "fold": "fold",
 }  # fmt: skip
 """Columns of the list beside the path, and the fields of `Listed` that they hold."""
 

@@ -34,13 +34,15 @@ TIME_LIMIT = 60.0
 class Listed:
     """What a list says of a video, or of a part of one: its class (``several``: all of them, as
     waving|walking, or none), its ``side`` (None where it does not), its ``group``, ``weight``,
-    ``start``, ``end`` and ``subject``, and a region of interest ("" where it does not)."""
+    ``fold``, ``start``, ``end`` and ``subject``, and a region of interest ("" where it does
+    not)."""
 
     label: str
     side: Side | None
     group: str
     several: bool
     weight: str
+    fold: str
     start: str = ""
     end: str = ""
     subject: str = ""
@@ -79,7 +81,7 @@ def list_sources(
     paths: dict[str, Path] = {}
     grouped, extra = listing.videos.groups is not None, listing.videos.extra()
     labels, several = listing.videos.label_cells(listing.classes), listing.videos.sets is not None
-    weights = listing.videos.weight_texts()
+    weights, folds = listing.videos.weight_texts(), listing.folds
     for row, video in enumerate(listing.videos):
         side = None if listing.sides is None else SIDES[listing.sides[row]]
         group = video.group if grouped and video.group != video.name else ""
@@ -87,7 +89,7 @@ def list_sources(
         weight = "" if weights is None else weights[row]
         paths[video.name] = video.path
         rows.setdefault(video.name, []).append(
-            Listed(labels[row], side, group, several, weight, *cells)
+            Listed(labels[row], side, group, several, weight, folds[row] if folds else "", *cells)
         )
     names, videos = target_names([*paths]), []
     for name, path in paths.items():

@@ -13,6 +13,7 @@ from slowfast_dist.annotations.labels import Remark, sort_labels
 from slowfast_dist.annotations.table import SIDES, Side
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.background.gaps import Annotated
+from slowfast_dist.data.listing.columns import Categorical
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.text import few
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 class Listing:
     """Class names in their order, and the videos by class and name.
 
-    ``sides`` (N,): places in SIDES, where a column split says them. ``remarks``: what the
+    ``sides`` (N,): places in SIDES, where a column split says them; ``folds`` (N,): those of a
+    cross-validation, where a column fold names them ("" for an empty cell). ``remarks``: what the
     user should know.
     """
 
@@ -36,6 +38,9 @@ class Listing:
     """What came of a file of another tool; None where there was nothing to import."""
     annotated: Annotated | None = None
     """All that an annotation file with parts of videos names, whatever was selected since."""
+    folds: Categorical | None = None
+    tested: "Listing | None" = None
+    """The rows of split test that are of its classes, where it is of a training; None: no such."""
 
     def counts(self) -> NDArray[np.int64]:
         """(K,): videos of each class."""
@@ -45,7 +50,8 @@ class Listing:
         """With the videos of ``rows`` alone; the classes stay."""
         chosen = np.asarray(rows, np.int64)
         sides = None if self.sides is None else self.sides[chosen]
-        return replace(self, videos=self.videos.select(chosen), sides=sides)
+        folds = None if self.folds is None else self.folds.take(chosen)
+        return replace(self, videos=self.videos.select(chosen), sides=sides, folds=folds)
 
     def without_empty_classes(self) -> "Listing":
         has_some = self.counts() > 0
@@ -87,14 +93,16 @@ class Listing:
 def for_training(
     listing: Listing, flag: str, root: Path, single_class: bool = False
 ) -> Listing:
-    """Without the rows of split test, and classes that only those have. Raises UserError where no
-    row is of split train, and for a ``single_class`` unless that is enough."""
+    """Without the rows of split test, which are ``tested``, and classes that only those have.
+    Raises UserError where no row is of split train, and for a ``single_class`` unless that is
+    enough."""
     if listing.sides is None or len(listing.rows_of("test")) == 0:
         kept = listing
     else:
         kept = listing.select(listing.rows_of("train", "val")).without_empty_classes()
         left_out = len(listing.videos) - len(kept.videos)
         what = f"{root}: {left_out} of {len(listing.videos)} videos, of split test, are left out"
+        kept = replace(kept, tested=_of_classes(listing, kept.classes))
         if only := [name for name in listing.classes if name not in kept.classes]:
             what += f", and with them the classes {few(only, quoted=True)}"
         kept = kept.with_remark("split-test", what)
@@ -102,6 +110,37 @@ def for_training(
         raise UserError(f"--{flag} {root}: no row has split train; a training needs some")
     require_classes(kept.classes, flag, root, single_class)
     return kept
+
+
+def _of_classes(listing: Listing, classes: Sequence[str]) -> Listing | None:
+    """The rows of split test whose classes are all among ``classes``; None where there are none."""
+    test = listing.select(listing.rows_of("test"))
+    other = np.array([name not in classes for name in test.classes], np.bool_)
+    sets = test.videos.sets
+    unknown: NDArray[np.bool_] = other if sets is None else np.any(sets[:, other], axis=1)
+    rows = np.flatnonzero(~unknown[test.videos.labels])
+    return test.select(rows).without_empty_classes() if len(rows) else None
+
+
+def for_final(listing: Listing, flag: str, root: Path) -> Listing:
+    """All rows but those of split test to train on, and these, as far as they are of the same
+    classes, in place of a validation. Raises UserError where there are none."""
+    tested = None if listing.sides is None else _of_classes(listing, for_training(
+        listing, flag, root
+    ).classes)  # fmt: skip
+    if listing.sides is None or tested is None:
+        raise UserError(
+            f"--fold final: --{flag} {root} has no rows of split test, on which its model is "
+            "scored: leave it out"
+        )
+    known = for_training(listing, flag, root).classes
+    other = np.array([name not in known for name in listing.classes], np.bool_)
+    kept = listing.select(np.flatnonzero(~other[listing.videos.labels])).without_empty_classes()
+    assert kept.sides is not None
+    test = kept.sides == SIDES.index("test")
+    sides = np.where(test, SIDES.index("val"), SIDES.index("train")).astype(np.int8)
+    what = f"{root}: {test.sum()} videos, of split test, are scored once, after the last epoch"
+    return replace(kept, sides=sides).with_remark("split-test", what)
 
 
 def of_side(listing: Listing, side: Side, flag: str, root: Path) -> Listing:

@@ -20,6 +20,7 @@ from slowfast_dist.data.listing.group_pattern import compile_pattern, groups_by_
 from slowfast_dist.data.listing.label_sets import LabelSets, several_remark, with_sets
 from slowfast_dist.data.listing.listing import (
     Listing,
+    for_final,
     for_training,
     labelled_as_trained,
     of_side,
@@ -93,7 +94,8 @@ def list_videos(
         of_run = isinstance(table, Table) and table.follows_links
         annotated = Annotated(videos, classes, of_run, imported.hidden() if imported else {})
     listing = Listing(
-        classes, videos, sides if (sides >= 0).any() else None, remarks, imported, annotated
+        classes, videos, sides if (sides >= 0).any() else None, remarks, imported, annotated,
+        _folds(columns),
     )
     if not several:
         return listing
@@ -132,6 +134,15 @@ def _weights(columns: Sequence[Files]) -> NDArray[np.float32] | None:
     return None if weights is None or (weights == 1).all() else weights
 
 
+def _folds(columns: Sequence[Files]) -> Categorical | None:
+    """(N,), "" for an empty cell; None without a column fold."""
+    rows = [part.rows for part in columns if part.rows is not None]
+    told = [fold for part in rows for fold in part.folds]
+    if all(fold is None for fold in told):
+        return None
+    return Categorical.of(fold or "" for fold in told)
+
+
 def _by_file(segments: Segments, names: Texts) -> Categorical:
     """(N,): all parts of a file are one group, so that none is on both sides of a split."""
     _, first, codes = np.unique(segments.files, return_index=True, return_inverse=True)
@@ -139,15 +150,19 @@ def _by_file(segments: Segments, names: Texts) -> Categorical:
 
 
 def list_root(
-    data: DataConfig, order: Sequence[str] | None = None, several: bool = False
-) -> Listing:
-    """The videos of ``data.root``, for training and validation. Raises UserError."""
+    data: DataConfig, order: Sequence[str] | None = None, several: bool = False,
+    final: bool = False,
+) -> Listing:  # fmt: skip
+    """The videos of ``data.root``, for training and validation; ``final``: see `for_final`. Raises
+    UserError."""
     assert data.root is not None
     alone = data.background is not None  # which is the second class
     listing = list_videos(
         data.root, "data.root", data.group_pattern, start=data.videos, order=order,
         several=several, image_fps=data.image_fps, single_class=alone,
     )  # fmt: skip
+    if final:
+        return for_final(listing, "data.root", data.root)
     return for_training(listing, "data.root", data.root, alone)
 
 

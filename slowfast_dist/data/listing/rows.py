@@ -68,6 +68,7 @@ class _Rows:
     subjects: list[str] = field(default_factory=list)
     boxes: "array[float]" = field(default_factory=lambda: array("d"))
     weights: "array[float]" = field(default_factory=lambda: array("f"))
+    folds: list[str | None] = field(default_factory=list)
 
     def add(self, row: Row, file: _File) -> None:
         self.files.append(file)
@@ -79,6 +80,7 @@ class _Rows:
         self.subjects.append(row.subject)
         self.boxes.extend(row.box)
         self.weights.append(row.weight)
+        self.folds.append(row.fold)
 
     def columns(self) -> Files:
         """By name, start, end and region of interest."""
@@ -97,7 +99,7 @@ class _Rows:
             FileRows(
                 numbers[order], bounds[order], np.array(self.lines, np.int32)[order],
                 [self.subjects[place] for place in order], boxes[order],
-                np.array(self.weights, np.float32)[order],
+                np.array(self.weights, np.float32)[order], [self.folds[place] for place in order],
             ),
         )  # fmt: skip
 

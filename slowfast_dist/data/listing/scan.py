@@ -76,7 +76,8 @@ class _FoundVideos:
 class FileRows(NamedTuple):
     """What an annotation file says beside: of each row a number that is its file's alone, bounds
     (N, 2) in seconds (NaN: the whole video), its line, its subject ("" without one), its region of
-    interest, boxes (N, 4) (NaN: the whole picture), and its weight in the loss."""
+    interest, boxes (N, 4) (NaN: the whole picture), its weight in the loss, and its fold in a
+    cross-validation (None without a column fold)."""
 
     numbers: NDArray[np.int32]
     bounds: NDArray[np.float64]
@@ -84,6 +85,7 @@ class FileRows(NamedTuple):
     subjects: list[str]
     boxes: NDArray[np.float64]
     weights: NDArray[np.float32]
+    folds: list[str | None]
 
 
 class Files(NamedTuple):

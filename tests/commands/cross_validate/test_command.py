@@ -182,7 +182,7 @@ def test_one_process_reads_the_list_and_tells_the_others(
         return {"status": "stopped"}
 
     monkeypatch.setattr(command, "make_accelerator", lambda *_: None)
-    monkeypatch.setattr(command, "run_on_main", lambda *_: 3)
+    monkeypatch.setattr(command, "run_on_main", lambda *_: (3, False))
     monkeypatch.setattr(command, "shutdown", lambda _: None)
     monkeypatch.setattr(command, "list_root", lambda _: pytest.fail("it was read twice"))
     monkeypatch.setattr(command, "run_training", run_training)

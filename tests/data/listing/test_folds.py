@@ -11,7 +11,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.listing.folds import Part, count_folds, deal, hold_out, with_fewer
+from slowfast_dist.data.listing.folds.column import Folds
+from slowfast_dist.data.listing.folds.dealing import count_folds, deal
+from slowfast_dist.data.listing.folds.parts import Part, hold_out, with_fewer
 from slowfast_dist.data.listing.listing import Listing, usable
 from slowfast_dist.data.listing.manifest import list_root
 from slowfast_dist.data.listing.split import split_videos
@@ -180,3 +182,93 @@ def test_what_cannot_be_read_is_named_by_the_fold(tmp_path: Path) -> None:
         split_videos(left, 0.25, 0, fold=1)
     with pytest.raises(UserError, match="no video of fold 1 can be read; replace them"):
         usable(held, is_train, "data.root", tmp_path, fold=1)
+
+
+def folded(folder: Path, rows: Sequence[tuple[str, str, str]], more: str = "") -> Listing:
+    """A list with a video for each (class, group, fold)."""
+    lines = ["path,label,group,fold"]
+    for number, (label, group, fold) in enumerate(rows):
+        (folder / f"{number:04d}.mp4").touch()
+        lines.append(f"{number:04d}.mp4,{label},{group},{fold}")
+    table = folder / "list.csv"
+    table.write_text("\n".join(lines) + "\n" + more)
+    return list_root(DataConfig(root=table))
+
+
+OWN = [("a", "g", "late"), ("b", "g", "late"), ("a", "h", "10"), ("b", "h", "10"), ("a", "i", "2")]
+
+
+@pytest.mark.parametrize("folds", ["column", 3])
+def test_a_column_says_the_folds(tmp_path: Path, folds: Folds) -> None:
+    """In the order of their numbers, then of their letters; what a fold lacks is said."""
+    listing = folded(tmp_path, OWN)
+    assert count_folds(listing, folds) == 3
+    where = [int(deal(listing, folds)[row]) for row in by_name(listing)]
+    assert where == [2, 2, 1, 1, 0]
+    held = hold_out(listing, Part(folds, 1))
+    assert [held.videos.names[row] for row in held.rows_of("val")] == ["0004.mp4"]
+    said = {one.kind: one.what for one in held.remarks}
+    assert said["folds-given"] == (
+        "the column fold says the folds: 3 of 5 videos; fold 1 is '2', 2 is '10', 3 is 'late'"
+    )
+    assert said["folds-lack-class"].startswith("1 of 2 classes are not in each of the 3 folds")
+
+
+def by_name(listing: Listing) -> list[int]:
+    return sorted(range(len(listing.videos)), key=list(listing.videos.names).__getitem__)
+
+
+def test_whole_numbers_that_a_program_wrote_as_floats_are_the_same(tmp_path: Path) -> None:
+    """As pandas writes a column with an empty cell, here of a row of split test."""
+    rows = [(label, "", fold) for label in "ab" for fold in ("1.0", "2")]
+    listing = folded(tmp_path, rows)
+    held = hold_out(listing, Part(2, 1))
+    assert count_folds(listing, "column") == 2
+    assert "; fold" not in next(one.what for one in held.remarks if one.kind == "folds-given")
+
+
+def test_group_takes_each_group_whatever_a_column_says(tmp_path: Path) -> None:
+    listing = folded(tmp_path, OWN[:4])
+    assert count_folds(listing, "group") == 2
+    held = hold_out(listing, Part("group", 1))
+    assert any(one.kind == "folds-unused" for one in held.remarks)
+
+
+@pytest.mark.parametrize(
+    ("rows", "folds", "line"),
+    [
+        (OWN, 2, "--folds 2: the column fold has 3 values, '2', '10', 'late': give --folds column"),
+        ([*OWN[:3], ("b", "h", "")], "column", "the column fold is empty for 1 of 4 videos, as "),
+        ([*OWN, ("b", "i", "10")], "column",
+         "--folds column: the column fold has group 'i' in '2' and in '10' (1 such group)"),
+        ([("a", "g", "1"), ("b", "g", "1"), ("a", "h", "2")], 2,
+         "--folds 2: the column fold has all videos of class 'b' in one fold"),
+        ([("a", "", "1"), ("b", "", "1")], "column", "the column fold has 1 value; give it 2 to "),
+    ],
+)  # fmt: skip
+def test_a_column_that_cannot_be_is_one_line(
+    tmp_path: Path, rows: list[tuple[str, str, str]], folds: Folds, line: str
+) -> None:
+    listing = folded(tmp_path, rows)
+    with pytest.raises(UserError) as error:
+        count_folds(listing, folds)
+    assert line in str(error.value)
+
+
+def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:
+    listing = listed(tmp_path, [("a", "g"), ("b", "h"), ("a", "h"), ("b", "g")])
+    with pytest.raises(UserError, match="--folds column: the list has no column fold"):
+        count_folds(listing, "column")
+
+
+def test_a_group_is_that_of_the_pattern_or_of_the_file(tmp_path: Path) -> None:
+    """Parts of one file in two folds."""
+    (tmp_path / "long.mp4").touch()
+    (tmp_path / "other.mp4").touch()
+    table = tmp_path / "list.csv"
+    table.write_text(
+        "path,label,start,end,fold\nlong.mp4,a,0,1,1\nlong.mp4,b,1,2,2\nother.mp4,a,0,1,2\n"
+        "other.mp4,b,0,1,2\n"
+    )
+    with pytest.raises(UserError, match="group 'long.mp4' in '1' and in '2'"):
+        count_folds(list_root(DataConfig(root=table)), "column")

@@ -1,30 +1,28 @@
-"""The parts of a cross-validation: each group in one of them, the classes spread over all."""
+"""Groups dealt out to folds, so that each class is in as many of them as can be."""
 
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.annotations.labels import Remark
-from slowfast_dist.annotations.table import SIDES
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.listing.folds.column import (
+    Folds,
+    check_given,
+    given_folds,
+    group_counts,
+    grouped,
+)
 from slowfast_dist.data.listing.listing import Listing
 from slowfast_dist.data.listing.split import (
     MOST_GROUPS,
     MOST_VIDEOS,
     Groups,
     Labels,
-    Split,
-    group_codes,
 )
-from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.text import few
-
-Folds = int | Literal["group"]
 
 DEALS = 20
 """Deals of scikit-learn's StratifiedGroupKFold of which the best is taken: they differ in the order
@@ -39,24 +37,20 @@ MOST_MOVES = 200
 so that more are needed only for more classes than a page of results can show."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """The ``fold``, counted from 1, of a cross-validation that is held out of a training."""
-
-    folds: Folds
-    fold: int
-
-
 def count_folds(listing: Listing, folds: Folds, background: str | None = None) -> int:
     """``background``: of a class whose rows only say where background is, which others have, too.
-    Raises UserError where there are fewer groups than folds, or a class has but one group."""
-    _, groups, what = _grouped(listing)
+    Raises UserError where there are fewer groups than folds, or a class has but one group, and for
+    a column fold that is not so many folds, or no folds."""
+    if (given := given_folds(listing, folds)) is not None:
+        check_given(listing, given, folds, background)
+        return len(given.names)
+    _, groups, what = grouped(listing)
     total = int(groups.max()) + 1
-    wanted = total if folds == "group" else folds
+    wanted = folds if isinstance(folds, int) else total
     if wanted < 2 or wanted > total:
         remedy = "give at least two groups" if total < 2 else f"give --folds {total} or fewer"
         raise UserError(f"--folds {folds}: there are {total} {what} to be dealt out; {remedy}")
-    counts = _counts(listing, groups, background)
+    counts = group_counts(listing, groups, background)
     if lone := np.flatnonzero((counts > 0).sum(axis=0) == 1).tolist():
         names = few([listing.classes[label] for label in lone], quoted=True)
         raise UserError(
@@ -67,30 +61,6 @@ def count_folds(listing: Listing, folds: Folds, background: str | None = None) -
     return wanted
 
 
-def hold_out(listing: Listing, part: Part, background: str | None = None) -> Listing:
-    """``listing`` with the fold's videos as validation and all others as training; ``background``
-    as of `count_folds`.
-
-    The folds depend on names, labels and groups alone, so that trainings of other settings and
-    seeds, and each process of an array, have the same ones. Raises UserError as `count_folds`, and
-    for a fold that there is not.
-    """
-    count = count_folds(listing, part.folds, background)
-    if part.fold > count:
-        raise UserError(f"--fold {part.fold}: there are {count} folds; give one of 1 to {count}")
-    folds = deal(listing, part.folds, background)
-    inside = folds == part.fold - 1
-    sides = np.where(inside, SIDES.index("val"), SIDES.index("train")).astype(np.int8)
-    remarks = list(listing.remarks)
-    if listing.sides is not None:
-        remarks.append(Remark(
-            "info", "folds-split", "the rows of split train and val are dealt out to the folds "
-            "alike"
-        ))  # fmt: skip
-    remarks += _lacking(listing, folds, count, background)
-    return replace(listing, sides=sides, remarks=tuple(remarks))
-
-
 def deal(listing: Listing, folds: Folds, background: str | None = None) -> NDArray[np.int64]:
     """(N,): the fold of each video, counted from 0; no group is in two.
 
@@ -98,13 +68,15 @@ def deal(listing: Listing, folds: Folds, background: str | None = None) -> NDArr
     moving groups can bring that about. Raises UserError as `count_folds`.
     """
     count = count_folds(listing, folds, background)
-    labels, groups, _ = _grouped(listing)
+    if (given := given_folds(listing, folds)) is not None:
+        return given.codes
+    labels, groups, _ = grouped(listing)
     if folds == "group":
         return groups
     total = int(groups.max()) + 1
     if total == len(labels):
         return _deal_videos(labels, count)
-    counts = _counts(listing, groups, background)
+    counts = group_counts(listing, groups, background)
     if total <= MOST_GROUPS and len(labels) <= MOST_VIDEOS:
         starts = chain(
             (_deal_groups(labels, groups, count, state) for state in range(DEALS)),
@@ -141,24 +113,6 @@ def _drawn(groups: int, folds: int, state: int) -> NDArray[np.int64]:
     dealt = np.empty(groups, np.int64)
     dealt[np.random.default_rng([2, state]).permutation(groups)] = np.arange(groups) % folds
     return dealt
-
-
-def _grouped(listing: Listing) -> tuple[Labels, Groups, str]:
-    """Labels and groups (N,), and what a group is called."""
-    codes = group_codes(listing.videos)
-    labels = listing.videos.labels
-    if codes is None:
-        return labels, np.arange(len(labels)), "videos"
-    return labels, codes, "groups"
-
-
-def _counts(listing: Listing, groups: Groups, background: str | None) -> NDArray[np.int64]:
-    """(G, K): videos of each class in each group; of the ``background`` none."""
-    counts = np.zeros((int(groups.max()) + 1, len(listing.classes)), np.int64)
-    np.add.at(counts, (groups, listing.videos.labels), 1)
-    if background in listing.classes:
-        counts[:, listing.classes.index(background)] = 0
-    return counts
 
 
 def _deal_videos(labels: Labels, folds: int) -> NDArray[np.int64]:
@@ -243,61 +197,3 @@ def _better(
                 found = _cost(tried, counts, folds)
                 if found[:3] < cost[:3]:
                     yield tried, found
-
-
-def _lacking(
-    listing: Listing, folds: NDArray[np.int64], count: int, background: str | None
-) -> Iterator[Remark]:
-    """Whether classes are in no video of some folds."""
-    counts = _counts(listing, folds, background)
-    lacking = [name for name, some in zip(listing.classes, (counts > 0).sum(axis=0), strict=True)
-               if some < count and name != background]  # fmt: skip
-    if lacking:
-        names = few(lacking, quoted=True)
-        yield Remark(
-            "info", "folds-lack-class",
-            f"{len(lacking)} of {len(listing.classes)} classes are not in each of the {count} "
-            f"folds, as their videos are of too few groups: {names}; scores over all folds count "
-            "them rightly",
-        )  # fmt: skip
-
-
-def with_fewer(split: Split, share: float) -> Split:
-    """``split`` with that share of the groups of its training videos, and says so.
-
-    A smaller share keeps a part of what a larger one keeps. Each class keeps a video at least.
-    """
-    train = split.train
-    codes = group_codes(train)
-    if codes is None:  # class by class, so that none loses more than its share
-        kept, ranks = np.zeros(len(train), np.bool_), np.zeros(len(train))
-        strata = train.strata()
-        for label in np.unique(strata).tolist():
-            members = np.flatnonzero(strata == label)
-            order = np.random.default_rng([1, label]).permutation(len(members))
-            kept[members[order[: max(1, round(share * len(members)))]]] = True
-            ranks[members[order]] = (np.arange(len(members)) + 0.5) / len(members)
-    else:
-        ranks = np.random.default_rng(1).permutation(int(codes.max()) + 1)[codes].astype(np.float64)
-        kept = ranks < max(1, round(share * len(np.unique(codes))))
-    for has in _of_each_class(train):
-        if not kept[has].any():
-            kept[has & (ranks == ranks[has].min())] = True
-    what = ""
-    if codes is not None:
-        what = f", of {len(np.unique(codes[kept]))} of {len(np.unique(codes))} groups,"
-    said = Remark(
-        "info", "train-fraction", f"{kept.sum()} of {len(train)} training videos{what} are trained "
-        f"on (--data.train-fraction {share:g})"
-    )  # fmt: skip
-    return replace(split, train=train.select(np.flatnonzero(kept)), remarks=(*split.remarks, said))
-
-
-def _of_each_class(videos: VideoTable) -> Iterator[NDArray[np.bool_]]:
-    """(N,) for each class that there is: which videos have it."""
-    if videos.sets is None:
-        yield from (videos.labels == label for label in np.unique(videos.labels))
-        return
-    for has in videos.sets.T:
-        if (rows := has[videos.labels]).any():
-            yield rows

@@ -1,0 +1,1 @@
+"""The parts of a cross-validation: each group in one of them, the classes spread over all."""
