@@ -275,6 +275,7 @@
   };
 
   async function add(name) {
+    while (busy) await new Promise(later => setTimeout(later, 20));  // for the video that is shown
     try {
       const answer = await ask('class', { name });
       facts.classes = answer.classes;
@@ -420,7 +421,7 @@
     first.click();
     $('path').focus({ preventScroll: true });
   };
-  $('add').onsubmit = event => { event.preventDefault(); if (item && !busy) add($('new').value); };
+  $('add').onsubmit = event => { event.preventDefault(); if (item) add($('new').value); };
   $('seek').oninput = () => { if (media) { video.pause(); seek(frameAt(Number($('seek').value))); } };
   $('speed').onchange = () => { video.playbackRate = Number($('speed').value); };
   video.onclick = toggle;
