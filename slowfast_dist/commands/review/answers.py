@@ -188,6 +188,8 @@ class Answers:
         for line in data[:whole].splitlines():
             try:
                 self._take(parse_json(line))
+            except UserError:
+                raise
             except (ValueError, KeyError, TypeError, AttributeError):
                 shown = line[:60].decode("utf-8", "replace")
                 raise UserError(

@@ -28,6 +28,9 @@ def run_review(word: Path, command: Review) -> NoReturn:
     output = command.output
     if output.suffix.lower() != ".csv":
         raise UserError(f"--output {output}: give a name that ends in .csv")
+    for read in filter(None, (word, command.list)):
+        if output.exists() and read.exists() and output.samefile(read):
+            raise UserError(f"--output {output}: is the list that is reviewed: give another name")
     source = find_source(word, command)
     order = command.order or source.order
     queue = in_order(source, order)

@@ -68,12 +68,12 @@ def read_list(path: Path, root: Path | None, flag: str) -> Source:
 def _of_table(path: Path, root: Path, flag: str) -> Source:
     table = ReviewedTable(path, flag)
     rows = list(table)
+    said = {name for more in table.more.values() for name in more}
     samples = [_sample(row, table) for row in rows]
     source = Source(root, samples, [], table.has_several, table.names_all)
     if unused := table.unused():
         names = ", ".join(unused[:6])
         source.notes.append(f"{path}: not used, and not in the new list: columns {names}")
-    said = {name for more in table.more.values() for name in more}
     if {*PREDICTED, REASON} & said:
         source.order = "suggested"
     elif {*PROBABILITY, LABEL_PROBABILITY} & said:
@@ -82,7 +82,7 @@ def _of_table(path: Path, root: Path, flag: str) -> Source:
 
 
 def _sample(row: Row, table: ReviewedTable) -> Sample:
-    more = table.more.pop(row.line)
+    more = table.more[row.line]
     cells = {"split": row.side or "", "group": row.group, "subject": row.subject}
     if row.box is not NO_BOX:
         cells |= dict(zip(BOX, box_cells(row.box), strict=True))

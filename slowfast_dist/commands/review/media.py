@@ -101,7 +101,7 @@ class Media:
             copy = TemporaryVideo()
         except OSError as error:
             return f"no copy that a browser plays can be made ({error.strerror})"
-        more = {} if self._image_fps is None else {"image_fps": self._image_fps}
+        more: dict[str, Any] = {} if self._image_fps is None else {"image_fps": self._image_fps}
         answers = map_in_children(
             playable_or_reason, [path], 1, lambda _: LOOK_SECONDS, target=str(copy.path),
             start=start, end=end, as_it_is=as_it_is, **more,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import ReviewOrder
+from slowfast_dist.metrics.cells import SEPARATOR
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,21 @@ class Sample:
     """More is harder: the model's loss; None where no model said anything."""
     reason: str = ""
     """Why a list has it, for people."""
+    of_run: bool = False
+    """Whether a run said what is predicted, so that ``doubt`` tells all."""
+
+    doubt: float | None = None
+    """More is worse: by how much the label is doubted; None where it is not."""
 
     @property
-    def disagreement(self) -> float | None:
-        """By how much the model is surer of another class than of the label; None where it says
-        the same as the label, or nothing."""
-        if not self.predicted or self.labels is None or self.predicted == "|".join(self.labels):
+    def doubted(self) -> float | None:
+        """As ``doubt``, and where no model was asked by what the list says beside the label."""
+        said = self.predicted and self.labels is not None
+        if self.doubt is not None or not said or self.of_run:
+            return self.doubt
+        if self.predicted == SEPARATOR.join(self.labels or ()):
             return None
-        if self.probability is None:
-            return 0.0
-        return self.probability - (self.label_probability or 0.0)
+        return (self.probability or 0.0) - (self.label_probability or 0.0)
 
 
 @dataclass
@@ -72,13 +78,14 @@ def in_order(source: Source, order: ReviewOrder) -> list[Sample]:
     if order == "suggested":
         return list(samples)  # as the list has them
     if order == "wrong":
-        found = [one for one in samples if one.disagreement is not None]
+        found = [one for one in samples if one.doubted is not None]
         if not found:
             raise UserError(
-                "--order wrong: no prediction says another class than the label: give a run with "
-                "predictions/val_best.csv, a cross-validation, or a list with a column suggested"
+                "--order wrong: no label is probably wrong, as far as is known: give a run with "
+                "predictions/val_best.csv, a cross-validation, a list with a column suggested, or "
+                "--order hardest"
             )
-        return sorted(found, key=lambda one: -(one.disagreement or 0.0))
+        return sorted(found, key=lambda one: -(one.doubted or 0.0))
     if all(one.hardness is None for one in samples):
         raise UserError(
             "--order hardest: nothing tells how hard a video is: give a run with "

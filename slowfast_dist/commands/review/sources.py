@@ -16,8 +16,9 @@ from slowfast_dist.config.commands import Review
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.scan import is_video, walk_folders
-from slowfast_dist.metrics.cells import parted
+from slowfast_dist.metrics.cells import SEPARATOR, parted
 from slowfast_dist.metrics.summary import Predictions
+from slowfast_dist.metrics.wrong_labels import wrong_labels
 from slowfast_dist.runs.predictions import find_predictions
 from slowfast_dist.runs.run import Run, is_run, read_run
 from slowfast_dist.runs.settings import given
@@ -73,10 +74,7 @@ def _of_run(folder: Path, root: Path | None) -> Source:
     runs = [read_run(one) for one in _folds(folder) or [folder]]
     run = runs[0]
     source = _rows(run, root)
-    said = dict[str, Sample]()
-    for one in runs:
-        if (found := find_predictions(one.predictions)) is not None:
-            said |= {sample.reason: sample for sample in _said(found)}
+    said = _said(runs)
     if len(runs) > 1:  # of which each has other sides
         source.samples = [replace(one, more=_without_side(one.more)) for one in source.samples]
     source.samples = [_joined(one, said) for one in source.samples]
@@ -149,22 +147,53 @@ def _without_own_group(sample: Sample) -> Sample:
     return replace(sample, more={k: cell for k, cell in sample.more.items() if k != "group"})
 
 
-def _said(found: Predictions) -> list[Sample]:
-    """What a model says of each of its videos, whose name stands in ``reason``."""
-    samples = []
+def _said(runs: Sequence[Run]) -> dict[str, Sample]:
+    """What a run says of the videos of its validation, by their names, or several runs each of its
+    own."""
+    parts = [part for run in runs if (part := find_predictions(run.predictions)) is not None]
+    said = {name: one for part in parts for name, one in _each(part).items()}
+    # Doubts need all at once: what is usual for a class is their mean.
+    if not parts or any(part.classes != parts[0].classes for part in parts):
+        return said
+    if parts[0].decided is not None:
+        return {
+            name: replace(one, doubt=one.hardness if one.reason else None, reason="")
+            for name, one in said.items()
+        }
+    names = [name for part in parts for name in part.names]
+    wrong = wrong_labels(
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.probabilities for part in parts]),
+    )
+    for row, place, margin in zip(*(column.tolist() for column in wrong), strict=True):
+        name = names[row]
+        own = said[name].label_probability or 0.0
+        said[name] = replace(
+            said[name], doubt=margin, predicted=parts[0].classes[place], probability=margin + own
+        )
+    return said
+
+
+def _each(found: Predictions) -> dict[str, Sample]:
+    """Of several labels the ``reason`` tells where they are not those that are predicted."""
+    samples = {}
     for row, name in enumerate(found.names):
         loss, sure = float(found.losses[row]), found.probabilities[row]
         if found.decided is not None:
-            chosen = np.flatnonzero(found.decided[row])
-            predicted = "|".join(sorted(found.classes[place] for place in chosen))
-            probability = float(sure[chosen].min()) if len(chosen) else None
-            own = None
-        else:
-            place = int(sure.argmax())
-            predicted, probability, own = found.classes[place], float(sure[place]), exp(-loss)
-        samples.append(Sample(
-            "", None, None, None, {}, predicted, probability, own, loss, name
-        ))  # fmt: skip
+            chosen = np.flatnonzero(found.decided[row]).tolist()
+            predicted = SEPARATOR.join(sorted(found.classes[place] for place in chosen))
+            probability = float(sure[chosen].min()) if chosen else None
+            differ = bool((found.decided[row] != found.labels[row]).any())
+            samples[name] = Sample(
+                "", None, predicted=predicted, probability=probability, hardness=loss,
+                reason="differ" if differ else "", of_run=True,
+            )  # fmt: skip
+            continue
+        place = int(sure.argmax())
+        samples[name] = Sample(
+            "", None, predicted=found.classes[place], probability=float(sure[place]),
+            label_probability=exp(-loss), hardness=loss, of_run=True,
+        )  # fmt: skip
     return samples
 
 
@@ -178,7 +207,8 @@ def _joined(sample: Sample, said: Mapping[str, Sample]) -> Sample:
             return sample
     return replace(
         sample, predicted=found.predicted, probability=found.probability,
-        label_probability=found.label_probability, hardness=found.hardness,
+        label_probability=found.label_probability, hardness=found.hardness, doubt=found.doubt,
+        of_run=True,
     )  # fmt: skip
 
 
@@ -198,14 +228,13 @@ def name_of(sample: Sample) -> str:
 def _with_run(source: Source, folder: Path, listed: bool) -> Source:
     """With the classes of the run; where the samples are another list's, and what the run says of
     those that it knows."""
-    run = read_run((_folds(folder) or [folder])[0])
+    runs = [read_run(one) for one in _folds(folder) or [folder]]
+    run = runs[0]
     best = [str(name) for name in run.best.get("classes") or ()]
     source.classes = list(dict.fromkeys([*run.classes, *best]))
     source.image_fps = own_image_rate(run.folder / "models")
     if listed:
-        found = [find_predictions(one / "predictions" / "val_best.csv")
-                 for one in _folds(folder) or [folder]]  # fmt: skip
-        said = {one.reason: one for part in found if part is not None for one in _said(part)}
+        said = _said(runs)
         source.samples = [
             one if one.predicted or one.hardness is not None else _joined(one, said)
             for one in source.samples
@@ -254,7 +283,7 @@ def _checked(source: Source) -> Source:
             f"{len(odd)} videos are left out, whose names a list cannot hold: "
             f"{few([one.path for one in odd], quoted=True)}: rename them"
         )
-    if wrong := next((name for name in source.classes if "|" in name), None):
+    if wrong := next((name for name in source.classes if SEPARATOR in name), None):
         raise UserError(f"class {wrong!r} has a |, which parts several labels: rename it")
     there: dict[str, bool] = {}
     for one in source.samples:

@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import shlex
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from tests.commands.review.conftest import Start
 from tests.helpers.serving import Server
+from tests.helpers.training_runs import TINY, train
 
 JSON = {"Content-Type": "application/json"}
 
@@ -176,3 +179,69 @@ def test_it_ends_at_a_signal_and_says_how_many_rows_there_are(
     assert server.process.stdout is not None
     assert server.process.stdout.read().endswith(f"{tmp_path / 'annotations.csv'}: 12 rows\n")
     assert server.log.read_text() == "" and server.left() == []
+
+
+LIMITED = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+"""
+"""As on a full disk: no file of this process grows beyond 6,000 bytes."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limits there")
+def test_a_full_disk_is_told_and_nothing_that_was_kept_is_lost(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "annotations.csv"
+    flags = ("--output", str(output))
+    with Server(run, tmp_path / "s", *flags, before=LIMITED, command="review") as server:
+        kept, status = 0, 200
+        while status == 200 and kept < 200:
+            status, said = answer(server, number=0, labels=["moves left"], version=kept)
+            kept += status == 200
+        assert status == 507 and said["error"].startswith("the answer is not kept: File too large")
+        assert server.ask("GET", "/item/0")[1]["now"]["version"] == kept > 0
+    lines = (tmp_path / "annotations.journal.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["version"] == kept
+    with Server(run, tmp_path / "t", *flags, command="review") as server:
+        assert answer(server, number=0, labels=["turns clockwise"], version=kept)[0] == 200
+
+
+def ask_with_token(server: Server, path: str, token: str) -> int:
+    return server.ask("GET", path, headers={"Authorization": f"Bearer {token}"})[0]
+
+
+def test_others_need_the_token(run: Path, review: Start) -> None:
+    server = review(run, "--host", "0.0.0.0", "--token", "auto")
+    token = server.query.removeprefix("?token=")
+    assert len(token) > 30
+    for path in ("/facts", "/item/0", "/media/0"):
+        assert server.ask("GET", path)[0] == 401
+        assert ask_with_token(server, path, token) == 200
+
+
+@pytest.mark.slow
+def test_the_list_is_trained_on(run: Path, clips: Path, review: Start, tmp_path: Path) -> None:
+    """A changed label, a segment, a new class, a row left out: each is in the training's split."""
+    server = review(run)
+    answer(server, number=0, labels=["moves left"], start=0.2, end=1.0)
+    answer(server, number=1, labels=["moves right"], status="dropped")
+    name = json.dumps({"name": "stands still"}).encode()
+    for number in (10, 11):  # of the training side, behind those of the validation
+        server.ask("POST", "/class", name, JSON)
+        assert answer(server, number=number, labels=["stands still"])[0] == 200
+    server.__exit__()
+    output = tmp_path / "annotations.csv"
+    words = server.said.partition("python train.py ")[2].splitlines()[0]
+    assert shlex.split(words) == ["--data.root", str(output), "--data.videos", str(clips)]
+    done = train(
+        *TINY, *shlex.split(words), "--epochs", "1", "--global-batch-size", "4",
+        "--output-dir", tmp_path / "new",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "new" / "split.csv", newline="") as file:
+        split = {row["path"]: row for row in csv.DictReader(file)}
+    assert len(split) == 11
+    mended = split["moves right/clip_000.mp4"]
+    assert (mended["class"], mended["start"], mended["end"]) == ("moves left", "0.2", "1")
+    assert sum(row["class"] == "stands still" for row in split.values()) == 2
+    assert {row["split"] for row in split.values()} == {"train", "val"}
