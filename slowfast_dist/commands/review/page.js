@@ -80,10 +80,21 @@
     seek(frame + frames);
   }
 
-  function follow() {  // what is shown, frame by frame while it plays
+  const told = 'requestVideoFrameCallback' in video;  // which frame is on the screen
+
+  function noteFrame(_, { mediaTime }) {
+    video.requestVideoFrameCallback(noteFrame);
+    if (!media || video.seeking) return;
+    const seconds = mediaTime + media.from, found = frameAt(seconds);
+    const next = timeOf(found + 1) - seconds < seconds - timeOf(found) && found + 1 < media.frames;
+    frame = next ? found + 1 : found;
+    drawTime();
+  }
+
+  function follow() {  // while it plays
     if (!media || video.readyState < 2) return;
     const [start, end] = bounds(), seconds = video.currentTime + media.from;
-    if (!video.seeking) frame = frameAt(seconds);
+    if (!told && !video.seeking) frame = frameAt(seconds);
     if (!video.paused && !video.seeking && (seconds >= end - 1e-3 || seconds < start - 0.05)) seek(frameAt(start));
     drawTime();
   }
@@ -424,6 +435,7 @@
   $('add').onsubmit = event => { event.preventDefault(); if (item) add($('new').value); };
   $('seek').oninput = () => { if (media) { video.pause(); seek(frameAt(Number($('seek').value))); } };
   $('speed').onchange = () => { video.playbackRate = Number($('speed').value); };
+  if (told) video.requestVideoFrameCallback(noteFrame);
   video.onclick = toggle;
   video.onplay = tick;
   video.onpause = video.onseeked = video.ontimeupdate = follow;

@@ -21,6 +21,7 @@ from tests.commands.review.conftest import Start
 from tests.helpers.browser import new_context, wait_until
 from tests.helpers.serving import Server
 from tests.helpers.video_kinds import KINDS, Videos, read_number
+from tests.report.test_browser import CONTRAST
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
@@ -112,6 +113,7 @@ def test_labels_are_mended_by_keys_alone(
     assert "1 answered" in seen.text("place")
     seen.press("Space")  # pauses; then a cut, which is kept at once
     wait_until(seen.page, "document.getElementById('video').paused")
+    seen.page.wait_for_timeout(300)  # the last picture is on the screen, and counted
     clock = seen.text("clock")
     seen.press("[")
     seen.saved("")
@@ -228,6 +230,17 @@ def test_all_has_a_name_and_nothing_moves_by_itself_where_that_is_not_wanted(
     seen.page.locator("#next").click()
     seen.playing(SECOND)
     assert seen.page.evaluate("document.activeElement.id") == "path", "it is read aloud"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_its_ground(
+    run: Path, review: Start, visit: Open, scheme: str
+) -> None:
+    """WCAG 2.2, 1.4.3: a contrast of 4.5, of every text that is shown."""
+    seen = visit(review(run), color_scheme=scheme)
+    seen.playing(FIRST)
+    found = seen.page.evaluate(CONTRAST)
+    assert len(found) > 30 and found[0][0] >= 4.5, found[:5]
 
 
 NUMBER = """() => {
