@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,13 +64,14 @@ class StaleError(Exception):
 
 @dataclass
 class _Known:
-    """Of one sample: what was given, how it stands, and its line in the list ("": none)."""
+    """Of one sample: what was given, how it stands, and its line in the list ("": it has none)."""
 
     path: str
     more: Mapping[str, str]
     given: Answer
     now: Answer
-    line: str = field(default="", compare=False)
+    line: str | None = None
+    """None: it is to be written anew."""
 
 
 class Answers:
@@ -85,6 +86,7 @@ class Answers:
         self._several, self._names_all = source.several, source.names_all
         self._root = os.path.realpath(source.root)
         self._known: dict[str, _Known] = {}
+        self._columns: list[str] = []  # of COLUMNS those that any row fills
         self._read = 0  # bytes
         self._guard = threading.Lock()
         if output.exists() and not self.journal.exists():
@@ -237,11 +239,14 @@ class Answers:
             now = given if old is None or not old.now.version else old.now
             known = _Known(str(line["path"]), dict(line["more"]), given, now)
             self._known[str(line["given"])] = known
-            known.line = ""
+            if not known.more.keys() <= set(self._columns):
+                filled = {*self._columns, *known.more}
+                self._columns = [name for name in COLUMNS if name in filled]
+                for other in self._known.values():
+                    other.line = None
         else:
             known = self._known[line["answer"]]
-            known.now = _answer(line)
-            known.line = ""
+            known.now, known.line = _answer(line), None
 
     def _listed(self, path: str) -> str:
         """As the list has it: a training refuses a relative path that leaves the root by a link."""
@@ -255,16 +260,15 @@ class Answers:
 
     def _write(self) -> None:
         """The annotation file, in the order in which the rows were given."""
-        used = {name for known in self._known.values() for name in known.more}
-        columns = [name for name in COLUMNS if name in used]
         label = "labels" if self._names_all else "label"
         with atomic_write(self.output, "w", errors="surrogateescape") as file:
-            file.write(_cells(["path", label, "start", "end", *columns]))
+            file.write(_cells(["path", label, "start", "end", *self._columns]))
             for known in self._known.values():
-                known.line = self._line(known, columns)
+                if known.line is None:  # of many rows only those that changed
+                    known.line = self._line(known)
                 file.write(known.line)
 
-    def _line(self, known: _Known, columns: Sequence[str]) -> str:
+    def _line(self, known: _Known) -> str:
         """"" where the sample has no row."""
         now = known.now
         if now.status == "dropped" or now.labels is None:
@@ -272,7 +276,7 @@ class Answers:
         times = ["" if one is None else seconds_text(one, 3) for one in (now.start, now.end)]
         # In a list with a column split each row needs one: what is new is trained on.
         empty = {"split": "train"}
-        more = [known.more.get(name, empty.get(name, "")) for name in columns]
+        more = [known.more.get(name, empty.get(name, "")) for name in self._columns]
         return _cells([known.path, SEPARATOR.join(now.labels), *times, *more])
 
 
