@@ -94,7 +94,7 @@ class Review:
     async def show_video(self, request: Request) -> Response:
         number, found = await self._find(request)
         if isinstance(found, str):
-            raise HTTPException(422, f"cannot be read: {found}")
+            return _json({"unreadable": found})
         query = request.url.query
         source = f"media/{number}" + (f"?{query}" if query else "")
         return _json({**found.facts(), "source": source})

@@ -117,6 +117,11 @@
       return;
     }
     if (mine !== turn) return;
+    if (found.unreadable) {
+      put($('waiting'), '');
+      broken(`cannot be read: ${found.unreadable}`);
+      return;
+    }
     media = found;
     $('untimed').hidden = !media.untimed;
     $('cut').hidden = Boolean(media.untimed);
@@ -163,8 +168,10 @@
     busy = true;
     turn += 1;
     const mine = turn;
-    video.pause();
     media = null;
+    video.onerror = video.onloadeddata = null;
+    video.removeAttribute('src');  // or its last picture would stand there for the next one
+    video.load();
     try {
       const found = await ask(`item/${number}`);
       if (mine !== turn) return;
@@ -211,18 +218,23 @@
   }
 
   async function undo() {
-    const last = done.pop();
+    const last = done.at(-1);
     if (busy || !last) return;
     busy = true;
-    $('undo').disabled = !done.length;
     try {
       const answer = await ask('answer', { number: last.number, ...last.before, version: last.version });
+      done.pop();
+      $('undo').disabled = !done.length;
       for (const one of done) if (one.number === last.number) one.version = answer.now.version;
       await show(last.number);
       say(`Undone. ${item.path}`);
     } catch (error) {
       busy = false;
-      if (error.now && item.number === last.number) { item.now = error.now; draw(); drawView(); }
+      if (error.now) {  // another window has answered since: there is nothing to take back
+        done.pop();
+        $('undo').disabled = !done.length;
+        if (item.number === last.number) { item.now = error.now; draw(); drawView(); }
+      }
       fail(error.message);
     }
   }

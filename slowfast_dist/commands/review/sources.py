@@ -122,6 +122,11 @@ def _rows(run: Run, root: Path | None) -> Source:
             f"RUN {run.folder}: its videos are not at {missing} any more: give --list, a list or a "
             "folder"
         )
+    if root is not None:
+        raise UserError(
+            f"--videos {root}: RUN {run.folder} has videos in two folders: leave it out, or give "
+            "--list"
+        )
     top = Path(os.path.commonpath([os.path.abspath(start) for _, _, start in found]))
     samples = list[Sample]()
     several = False
@@ -285,6 +290,11 @@ def _checked(source: Source) -> Source:
         )
     if wrong := next((name for name in source.classes if SEPARATOR in name), None):
         raise UserError(f"class {wrong!r} has a |, which parts several labels: rename it")
+    if out := next((one.path for one in source.samples if _leaves(one.path)), None):
+        raise UserError(
+            f"{out} is not below {source.root}: write it as an absolute path, or give --videos DIR "
+            "(where paths start)"
+        )
     there: dict[str, bool] = {}
     for one in source.samples:
         if one.path not in there:
@@ -301,6 +311,11 @@ def _checked(source: Source) -> Source:
     if not source.samples:
         raise UserError("nothing to review: the list has no row")
     return source
+
+
+def _leaves(path: str) -> bool:
+    """Whether a relative path leaves the folder that it starts from."""
+    return not os.path.isabs(path) and os.path.normpath(path).split(os.sep)[0] == os.pardir
 
 
 def training_words(output: Path, root: Path) -> Sequence[str]:

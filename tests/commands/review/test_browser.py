@@ -70,8 +70,8 @@ def visit(browser: "Browser") -> Iterator[Open]:
         visits.append(visit)
 
         def note_line(line: Any) -> None:
-            # An answer of 409 or 422 is shown on the page; Chromium lists it besides.
-            if not line.text.startswith("Failed to load resource"):
+            # That an answer is refused is shown on the page; Chromium lists it besides.
+            if "status of 409 (Conflict)" not in line.text:
                 visit.problems.append(line.text)
 
         def note_request(request: "Request") -> None:

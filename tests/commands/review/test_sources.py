@@ -169,6 +169,7 @@ def test_several_labels_are_kept_and_doubted_where_they_differ(
         ("path,label\nnone.mp4,a\n", None, "none of the 1 videos is there: none.mp4; relative"),
         ("name,what\n1,2\n", None, "no list with columns path,label and no output of predict"),
         ("path,label\n", None, "nothing to review"),
+        ("path,label\n../a.mp4,a\n", None, "../a.mp4 is not below .*: write it as an absolute"),
     ],
 )
 def test_a_mistake_is_named(
