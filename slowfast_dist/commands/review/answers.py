@@ -21,8 +21,7 @@ from typing import Any, Literal
 
 from slowfast_dist.annotations.segments import BOX, WEIGHT, seconds_text
 from slowfast_dist.commands.review.lists import as_json_line
-from slowfast_dist.commands.review.samples import Sample, Source
-from slowfast_dist.commands.review.sources import name_of
+from slowfast_dist.commands.review.samples import Sample, Source, name_of
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.metrics.cells import SEPARATOR
 from slowfast_dist.system.files import atomic_write, sync_folder

@@ -1,9 +1,10 @@
 """What is reviewed: videos and parts of videos, what is known of each, and in which order."""
 
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, nan
 from pathlib import Path
 
+from slowfast_dist.annotations.segments import BOX, parse_box, sample_name
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import ReviewOrder
 from slowfast_dist.metrics.cells import SEPARATOR
@@ -96,3 +97,8 @@ def in_order(source: Source, order: ReviewOrder) -> list[Sample]:
     return sorted(known, key=lambda one: -(one.hardness or 0.0)) + rest
 
 
+def name_of(sample: Sample) -> str:
+    """As lists of predictions call it: path@start-end#xywh=..."""
+    box = parse_box([sample.more.get(name, "") for name in BOX])
+    start = nan if sample.start is None else sample.start
+    return sample_name(sample.path, start, nan if sample.end is None else sample.end, box)
