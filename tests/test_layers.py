@@ -20,7 +20,7 @@ FLOORS = (
     {"runs", "tracking"},
     {"data"},
     {"annotations", "video", "distributed"},
-    {"model"},
+    {"model", "web"},
     {"system"},
     {"config", "metrics"},
 )
@@ -47,10 +47,10 @@ OWNERS = {
     "onnxruntime": {"inference"},
     "pytorchvideo": {"model"},
     "sklearn": {"metrics", "data.listing.folds.dealing", "data.listing.split"},
-    "starlette": {"commands.serve"},
+    "starlette": {"web", "commands.review", "commands.serve"},
     "torchvision": {"model"},
     "tyro": {"cli"},
-    "uvicorn": {"commands.serve"},
+    "uvicorn": {"web"},
     "wandb": {"tracking"},
 }
 """Outside libraries, each with the folders or modules that may import it."""

@@ -106,6 +106,8 @@ _TABLE = (
             "Write, and with --push-to-hub upload, the card of a run's best model: RUN [flags]."),
     Command("serve", "commands.serve.command:run_serve", "config.commands:Serve", ("RUN",),
             "Show a run's best model in the browser: RUN [flags].", computes=True),
+    Command("review", "commands.review.command:run_review", "config.commands:Review", ("RUN",),
+            "Mend labels in the browser, video after video: RUN [flags]."),
     Command("check-data", "commands.check.command:run_check", "config.commands:CheckData",
             ("DIR",), "Report what is wrong with a folder of videos: DIR [flags]."),
     Command("prepare", "commands.prepare.command:run_prepare", "config.commands:Prepare",

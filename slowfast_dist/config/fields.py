@@ -86,6 +86,7 @@ Pretrained = Literal["none", "kinetics400", "ssv2", "charades"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 Backend = Literal["torch", "onnx", "pt2"]
+ReviewOrder = Literal["hardest", "wrong", "suggested", "path"]
 Format = Literal["onnx", "pt2", "safetensors"]
 AnnotationFormat = Literal[
     "boris", "elan", "cvat", "label-studio", "via", "fiftyone", "videofolder", "kinetics",

@@ -79,7 +79,7 @@ def transcode(
     keys = {"g": interval, "keyint_min": interval, "sc_threshold": "0", "forced-idr": "1"}
     try:
         with open_in_order(source, info) as frames:
-            resized = _Resizer(frames, info, size)
+            resized = FrameResizer(frames, info, size)
             with VideoWriter(
                 target, size[1], size[0], resized.rate, options={**keys, **encoder},
                 time_base=resized.base, durable=True, aspect=aspect,
@@ -108,7 +108,7 @@ def prepared_size(width: float, height: float, short_side: int) -> tuple[int, in
     return columns, rows
 
 
-class _Resizer:
+class FrameResizer:
     """Makes yuv420p frames of one size, width and height, of a source's of any size and format."""
 
     def __init__(

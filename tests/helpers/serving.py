@@ -25,9 +25,12 @@ LINES = {"Accept": "application/x-ndjson"}
 
 
 class Server:
-    """``serve`` in a process of its own; ``before``: Python that runs there first."""
+    """``serve``, or another ``command`` with a page, in a process of its own; ``before``: Python
+    that runs there first."""
 
-    def __init__(self, run: Path, folder: Path, *flags: str, before: str = "") -> None:
+    def __init__(
+        self, run: Path, folder: Path, *flags: str, before: str = "", command: str = "serve"
+    ) -> None:
         self.folder = folder
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True)
@@ -35,14 +38,18 @@ class Server:
         self.log = folder / "stderr"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", start, "serve", str(run), "--port", "0", *flags],
+                [sys.executable, "-c", start, command, str(run), "--port", "0", *flags],
                 cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True,
                 env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary)},
             )  # fmt: skip
         assert self.process.stdout
-        self.line = self.process.stdout.readline()
-        found = re.search(r"http://(\S+):(\d+)/(\S*) ", self.line)
-        assert found, f"no address in {self.line!r}; {self.log.read_text()}"
+        said, found = "", None
+        while found is None:
+            self.line = self.process.stdout.readline()
+            said += self.line
+            assert self.line, f"no address in {said!r}; {self.log.read_text()}"
+            found = re.search(r"http://(\S+):(\d+)/(\S*) ", self.line)
+        self.said = said
         self.host, self.port, self.query = found[1].strip("[]"), int(found[2]), found[3]
 
     @property

@@ -1,29 +1,21 @@
 """The addresses of the server: the page, the model's facts, and POST /predict."""
 
 import asyncio
-import base64
-import hashlib
 from collections.abc import AsyncIterator, Mapping
-from importlib.resources import files
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from slowfast_dist.commands.serve.access import (
-    SameOriginMiddleware,
-    TokenMiddleware,
-    client_key,
-    error_response,
-    json_line,
-)
 from slowfast_dist.commands.serve.jobs import Job, JobQueue
 from slowfast_dist.commands.serve.upload import Upload, check_headers, receive_upload
+from slowfast_dist.web.access import client_key, json_line
+from slowfast_dist.web.app import make_guarded_app
+from slowfast_dist.web.page import Page
 
 TICK_SECONDS = 1.0
 """Seconds after which a client that waits is sent how many videos are before its own, and it is
@@ -44,33 +36,17 @@ def make_app(
 ) -> Starlette:
     """``facts``: what /model answers; ``host``, ``port``: the address listened on; ``token``: what
     all have to show, None: nothing."""
+    page = Page(__package__, media="blob:")
 
     async def show_page(request: Request) -> Response:
-        return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
+        return page.response()
 
     async def show_facts(request: Request) -> Response:
         return JSONResponse(facts)
 
-    async def show_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        texts = {404: "there is nothing here", 405: f"not with {request.method}"}
-        text = texts.get(error.status_code, error.detail)
-        return error_response(error.status_code, text, error.headers)
-
-    async def forget_client(request: Request, error: Exception) -> Response:
-        return Response(status_code=400)  # which nobody reads
-
     predicting = Route("/predict", predict, methods=["POST"])
-    app = Starlette(
-        routes=[Route("/", show_page), Route("/model", show_facts), predicting],
-        middleware=[
-            Middleware(SameOriginMiddleware, host=host),
-            *([Middleware(TokenMiddleware, token=token, port=port)] if token else ()),
-        ],
-        exception_handlers={HTTPException: show_error, ClientDisconnect: forget_client},
-    )
-    app.router.redirect_slashes = False
-    return app
+    routes = [Route("/", show_page), Route("/model", show_facts), predicting]
+    return make_guarded_app(routes, host, port, token)
 
 
 class PredictEndpoint:
@@ -199,27 +175,3 @@ def _slow_error() -> HTTPException:
 
 def _shutdown_error() -> HTTPException:
     return HTTPException(503, "the server is ending")
-
-
-# --- the page: one HTML file with its style and script inside, which loads nothing from anywhere --
-
-
-PAGE, STYLE, SCRIPT = (
-    (files(__package__) / f"page.{ending}").read_text(encoding="utf-8")
-    for ending in ("html", "css", "js")
-)
-PAGE = PAGE.replace("/*STYLE*/", STYLE).replace("/*SCRIPT*/", SCRIPT)
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
-POLICY = "; ".join((
-    "default-src 'none'", f"script-src {_hash(SCRIPT)}", f"style-src {_hash(STYLE)}",
-    "img-src data:", "media-src blob:", "connect-src 'self'",
-    "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
-))  # fmt: skip
-"""Content-Security-Policy: this script and this style run, nothing else does, and nothing is
-fetched but from this server."""

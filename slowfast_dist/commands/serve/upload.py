@@ -2,16 +2,13 @@
 
 import asyncio
 import contextlib
-import os
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import IO
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+
+from slowfast_dist.web.temporary import TemporaryVideo
 
 SILENCE_SECONDS = 15.0
 """Seconds without a byte after which an upload is given up: longer than a phone takes to change
@@ -27,31 +24,20 @@ others lie within 200 bytes."""
 
 
 class Upload:
-    """A temporary file for one video, gone with `close` or with this process, however that ends.
-
-    On Linux it has no name from the start, so that not even ``kill -9`` leaves it; the processes
-    that decode it open it through this process's descriptor, which must stay open meanwhile.
-    Elsewhere it has a name in the temporary folder, and ``kill -9`` leaves it there.
-    Raises HTTPException (507) where no file can be made.
-    """
+    """A temporary file for one video, gone with `close` or with this process, however that ends;
+    the processes that decode it open it through this one. Raises HTTPException (507) where no file
+    can be made."""
 
     def __init__(self) -> None:
-        self._named: Path | None = None
         self._began = time.monotonic()
         self.size = 0
         with _disk_errors():
-            self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self.path = Path(f"/proc/{os.getpid()}/fd/{self._file.fileno()}")
-        if sys.platform != "linux" or not os.access(self.path, os.R_OK):
-            self._file.close()
-            with _disk_errors():
-                handle, name = tempfile.mkstemp(prefix="slowfast_dist-")
-            self._file, self.path = os.fdopen(handle, "wb"), Path(name)
-            self._named = self.path
+            self._kept = TemporaryVideo()
+        self.path = self._kept.path
 
     def write(self, data: bytes) -> None:
         with _disk_errors():
-            self._file.write(data)
+            self._kept.file.write(data)
         self.size += len(data)
 
     def seconds(self) -> float:
@@ -61,16 +47,13 @@ class Upload:
     def finish(self) -> bytes:
         """What was written is in the file from now on; returns its first HEAD_BYTES."""
         with _disk_errors():
-            self._file.flush()
+            self._kept.file.flush()
             with open(self.path, "rb", buffering=0) as file:
                 return file.read(HEAD_BYTES)
 
     def close(self) -> None:
         """Delete it; a second time does nothing."""
-        with contextlib.suppress(OSError):  # what was not written yet does not fit on the disk
-            self._file.close()
-        if self._named is not None:
-            self._named.unlink(missing_ok=True)
+        self._kept.close()
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import pytest
 from tests.helpers.serving import LINES, ROOT, Server
 
 HURRY = """
-import slowfast_dist.commands.serve.upload as upload, slowfast_dist.commands.serve.server as server
+import slowfast_dist.commands.serve.upload as upload, slowfast_dist.web.server as server
 upload.SILENCE_SECONDS, server.REQUEST_SECONDS = 6.0, 6.0
 """
 """Less patience than the server has for people; but more than a busy machine asks for."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.types import Scope
 
-from slowfast_dist.commands.serve.access import client_key
 from slowfast_dist.commands.serve.jobs import MAX_OF_ADDRESS, MAX_UPLOADS
-from slowfast_dist.commands.serve.server import MAX_CONNECTIONS_OF_ADDRESS
+from slowfast_dist.web.access import client_key
+from slowfast_dist.web.server import MAX_CONNECTIONS_OF_ADDRESS
 from tests.helpers.browser import chromium, new_context, wait_until
 from tests.helpers.serving import BINARY, Server
 

@@ -12,8 +12,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import HANDLED_SIGNALS
 
-from slowfast_dist.commands.serve.access import SECURITY_HEADERS, client_key
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.web.access import SECURITY_HEADERS, client_key
 
 MAX_CONNECTIONS = 128
 """Open connections at one time; one more is closed at once. Far below the 1024 files that a process
