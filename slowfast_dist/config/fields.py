@@ -81,8 +81,8 @@ DataSet = Literal["kinetics400", "ssv2", "charades"]
 Pretrained = Literal["none", "kinetics400", "ssv2", "charades"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
-Backend = Literal["torch", "onnx", "pt2"]
-Format = Literal["onnx", "pt2", "safetensors"]
+Backend = Literal["auto", "torch", "openvino", "onnx", "pt2"]
+Format = Literal["onnx", "pt2", "safetensors", "openvino"]
 AnnotationFormat = Literal[
     "boris", "elan", "cvat", "label-studio", "via", "fiftyone", "videofolder", "kinetics",
     "activitynet", "epic-kitchens", "charades", "ssv2", "ucf101", "hmdb51", "pyslowfast",

@@ -4,7 +4,7 @@ import errno
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,20 @@ from slowfast_dist.commands.export.parity import Parity, Speed, compare, find_cl
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Format
-from slowfast_dist.inference.exported import (
+from slowfast_dist.inference.exported import ExportedNetwork, open_exported
+from slowfast_dist.inference.metadata import (
     PT2_FILE,
     InputType,
     as_strings,
     describe_export,
     export_path,
     is_export,
-    open_exported,
     weights_sha256,
 )
+from slowfast_dist.inference.openvino_network import open_openvino
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, read_best
+from slowfast_dist.system.described_file import forget_previous, replace_described
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.interrupts import ends_at_ctrl_c, quiet
 from slowfast_dist.system.text import few
@@ -67,31 +69,40 @@ def run_export(run: Path, command: Export) -> Exported:
     if backend is None and command.input_type != "uint8":
         raise UserError(f"--input-type: {command.format} hold weights alone: leave it out")
     best = read_best(run)
-    path = _output(best, command)
+    path, two = _output(best, command), command.format == "openvino"
     require_libraries(command.format)
     clips = find_clips(best, command.data) if backend else None
     print(f"{best.model['name']} of epoch {best.epoch} to {command.format} ...", flush=True)
     # Opened before all that takes long: a folder that cannot be written is said at once.
-    with _write_faults(path), atomic_write(path) as file:
+    with _write_faults(path), ExitStack() as files:
+        file = files.enter_context(atomic_write(path))
+        beside = files.enter_context(replace_described(path.with_suffix(".bin"))) if two else None
         network, sha256 = _load(best)
         metadata = describe_export(best, sha256, command.input_type)
         begin = time.perf_counter()
         content = _content(network, best, command, metadata)
+        bytes_written = sum(map(len, content))
         try:
-            file.write(content)
-            file.flush()
+            for part, target in zip(content, (file, beside), strict=False):
+                assert target is not None
+                target.write(part)
+                target.flush()
         except OSError as error:
-            reason = reason_of(error, path.parent, len(content))
+            reason = reason_of(error, path.parent, bytes_written)
             raise OSError(error.errno, reason, str(path)) from error
         seconds, written = time.perf_counter() - begin, Path(file.name)
-        lines = [f"{path}: {len(content) / 1e6:.1f} MB, made in {seconds:.1f} s"]
+        with_bin = f" and {path.with_suffix('.bin').name}" if beside else ""
+        lines = [f"{path}{with_bin}: {bytes_written / 1e6:.1f} MB, made in {seconds:.1f} s"]
         if clips is None or backend is None:
             state = network.state_dict()
             check_safetensors(written, state, as_strings(metadata))
             lines.append(_line("parity", f"{len(state)} tensors, read back and equal bit for bit"))
             done = Exported(path)
         else:
-            exported = open_exported(written, backend, on_gpu=False)
+            if beside is not None:
+                exported: ExportedNetwork = open_openvino(written, weights=Path(beside.file.name))
+            else:
+                exported = open_exported(written, backend, on_gpu=False)
             parity, speed = compare(network, exported, clips.frames, task=best.task)
             if not parity.within(command.tolerance):
                 raise RunError(
@@ -107,6 +118,8 @@ def run_export(run: Path, command: Export) -> Exported:
                 _speed_line(speed, command.format),
             ]
             done = Exported(path, parity, speed)
+    if two:
+        forget_previous(path.with_suffix(".bin"))
     print("\n".join(lines))
     print("\nTo use it without slowfast_dist:\n")
     t, s, dtype = best.data.num_frames, best.data.crop_size, command.input_type
@@ -116,9 +129,8 @@ def run_export(run: Path, command: Export) -> Exported:
 
 
 def _output(best: BestModel, command: Export) -> Path:
-    path, ending = command.output, f".{command.format}"
-    if path is None:
-        path = export_path(best.folder, command.format)
+    usual = export_path(best.folder, command.format)
+    path, ending = command.output or usual, usual.suffix
     if path.is_dir():
         file = path / f"best_model{ending}"
         raise UserError(f"--output {path}: is a folder: give the file to write, as {file}")
@@ -164,11 +176,13 @@ def _load(best: BestModel) -> tuple[SlowFast, str]:
 
 def _content(
     network: SlowFast, best: BestModel, command: Export, metadata: dict[str, Any]
-) -> bytes:
-    """What the file holds. Raises RunError with the cause where a library cannot make it."""
+) -> tuple[bytes, ...]:
+    """What the file holds, and the .bin beside it if there is one. Raises RunError with the cause
+    where a library cannot make it."""
     try:
         with ends_at_ctrl_c(), quiet():
-            return FORMATS[command.format].write(network, best, command.input_type, metadata)
+            content = FORMATS[command.format].write(network, best, command.input_type, metadata)
+            return content if isinstance(content, tuple) else (content,)
     except Exception as error:
         cause = COLOURS.sub("", str(error)).strip().partition("\n")[0]
         raise RunError(

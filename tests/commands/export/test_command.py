@@ -29,7 +29,7 @@ from slowfast_dist.system.interrupts import ends_at_ctrl_c
 from tests.commands.export.conftest import CLASSES, Done
 from tests.helpers.training_runs import ROOT, launch
 
-GRAPHS = ("onnx", "pt2")
+GRAPHS = ("onnx", "openvino", "pt2")
 FORMATS = (*GRAPHS, "safetensors")
 
 FORBID = """
@@ -137,7 +137,7 @@ def test_the_onnx_file_is_for_many_engines(exports: dict[str, Done]) -> None:
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
 
 
-SLOW_PT2 = ("onnx", pytest.param("pt2", marks=pytest.mark.slow))
+SLOW_PT2 = ("onnx", "openvino", pytest.param("pt2", marks=pytest.mark.slow))
 """torch.export is tested in any case: this only spares torch's start."""
 
 
