@@ -114,6 +114,8 @@ class EvaluateCommand:
     batch_size: fields.Positive = 8
     """Views (crops of clips) that one process scores at once. It changes no result, but those of
     one video share its decoding: with many views of short videos more is faster."""
+    backend: fields.Backend = "auto"
+    """As --backend of predict."""
     temporal_views: fields.TemporalViews | None = None
     """Clips of each video, spread evenly over it, whose probabilities are averaged; none: as the
     run's validation. The field's usual test has 10."""
@@ -152,8 +154,10 @@ class Predict:
     it with the model (--evaluation.unknown-recall), else never; 0: never."""
     json: bool = False
     """Print one JSON object a line in place of the table: one for each video, as it is done."""
-    backend: fields.Backend = "torch"
-    """torch: the run's weights; onnx, pt2: the file that 'export' wrote."""
+    backend: fields.Backend = "auto"
+    """auto: torch, or on a CPU openvino where that is installed, answers faster and says the same
+    on the first clip; openvino: the file that 'export' wrote where there is one, else the run's
+    weights; onnx, pt2: the file that 'export' wrote."""
     mixed_precision: fields.BackendPrecision = "auto"
     temporal_views: fields.TemporalViews | None = None
     """Clips of each video, spread evenly over it, whose probabilities are averaged; none: as the
@@ -355,6 +359,6 @@ class Serve:
     """Longest video taken, in seconds of its playing time."""
     time_limit: fields.PositiveFloat = 120.0
     """Seconds that the work on one video may take."""
-    backend: fields.Backend = "torch"
+    backend: fields.Backend = "auto"
     """As --backend of predict."""
     mixed_precision: fields.BackendPrecision = "auto"

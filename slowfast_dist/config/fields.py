@@ -104,7 +104,9 @@ def as_training(flag: str, more: str = "") -> Doc:
 LaunchPrecision = Annotated[
     Precision, Doc("auto: what accelerate launch was told, else what the hardware has.")
 ]
-BackendPrecision = Annotated[Precision, Doc("auto: what the hardware has; backend torch only.")]
+BackendPrecision = Annotated[
+    Precision, Doc("auto: what the hardware has; onnx and pt2 compute in float32.")
+]
 
 CsvStart = Annotated[
     Path | None,

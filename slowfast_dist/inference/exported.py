@@ -17,13 +17,14 @@ from slowfast_dist.inference.metadata import (
     IDENTITY,
     OLDER_EXPORTS,
     PT2_FILE,
+    CpuPrecision,
     as_input,
     as_strings,
     describe_export,
     export_path,
     weights_sha256,
 )
-from slowfast_dist.inference.openvino_network import CpuPrecision, OpenVinoNetwork, open_openvino
+from slowfast_dist.inference.openvino_network import OpenVinoNetwork, open_openvino
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.runs.best_model import WEIGHTS, BestModel
 from slowfast_dist.system.interrupts import quiet

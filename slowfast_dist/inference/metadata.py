@@ -20,6 +20,9 @@ from slowfast_dist.system.files import file_sha256
 
 InputType = Literal["uint8", "float32"]
 
+CpuPrecision = Literal["no", "bf16"]
+"""What --mixed-precision can be on a CPU."""
+
 PT2_FILE = "metadata.json"
 """The name, inside a .pt2, of the JSON object with the metadata."""
 

@@ -1,51 +1,40 @@
-"""A network as OpenVINO computes it on the CPU, and the pair of files that it is kept in.
-
-What OpenVINO decides by itself is said here: it would compute in bf16 or float16 where the CPU has
-them, and bind its threads to cores that another process may be on.
-"""
+"""A network as OpenVINO computes it on the CPU, of the weights or of an exported pair of files."""
 
 import hashlib
+import html
 import json
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.metadata import as_input
+from slowfast_dist.inference.compiled_cache import cache_key, compiled, import_openvino
+from slowfast_dist.inference.export_graph import openvino_model
+from slowfast_dist.inference.metadata import CpuPrecision, as_input, weights_sha256
 from slowfast_dist.model.finite import describe_broken
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import BestModel, clip_facts
 from slowfast_dist.system.described_file import previous_of
+from slowfast_dist.system.interrupts import quiet
 from slowfast_dist.system.parsing import parse_json
 
 if TYPE_CHECKING:  # it is an extra that not every installation has
     import openvino
-
-CpuPrecision = Literal["no", "bf16"]
-"""What --mixed-precision can be on a CPU."""
 
 ABOUT = "slowfast_dist"
 """The part of an .xml's runtime information that is ours: what the file says of itself, as JSON."""
 
 WEIGHTS_DIGEST = "bin_sha256"
 """Beside it: the SHA-256 of the .bin that the .xml is of, in hexadecimal digits."""
-
-
-def import_openvino(flag: str) -> Any:
-    """The library. Raises UserError, which begins with the ``flag``, where it is missing."""
-    try:
-        import openvino
-    except ImportError:
-        raise UserError(
-            f"{flag}: needs openvino, which is not here: pip install '.[cpu]'"
-        ) from None
-    return openvino
 
 
 class OpenVinoNetwork:
@@ -56,15 +45,16 @@ class OpenVinoNetwork:
     """
 
     def __init__(
-        self, compiled: "openvino.CompiledModel", metadata: Mapping[str, str],
+        self, compiled: "openvino.CompiledModel | None", metadata: Mapping[str, str],
         broken: str | None = None,
     ) -> None:  # fmt: skip
+        """``compiled``: None where the weights are broken."""
         self.metadata, self.broken = metadata, broken
-        self.compiled = compiled
-        self.request = compiled.create_infer_request()
+        self.request = None if compiled is None else compiled.create_infer_request()
         self.lock = Lock()  # a request computes one batch at a time
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert self.request is not None, self.broken
         video = as_input(clips, self.metadata)
         with self.lock:
             logits = self.request.infer({0: video}, share_inputs=True)[0]
@@ -79,15 +69,46 @@ def open_openvino(
     file, or one whose .bin is another."""
     import_openvino("--backend openvino")
     text = path.read_bytes()
-    digest, beside = _weights_digest(text), path.with_suffix(".bin")
+    digest, beside = _noted(text, WEIGHTS_DIGEST), path.with_suffix(".bin")
+    metadata = dict(parse_json(_noted(text, "metadata")))
     # An export that is killed between its two files leaves the old .bin under the second name.
     for place in [weights] if weights else [beside, previous_of(beside)]:
         content = np.fromfile(place, np.uint8) if place.is_file() else np.empty(0, np.uint8)
-        if hashlib.sha256(content).hexdigest() == digest:
-            model = read_model(text, content)
-            broken = describe_broken(_float_constants(model))
-            return OpenVinoNetwork(compile_model(model, precision), _metadata(model), broken)
-    raise ValueError(f"{beside.name} beside it is missing, damaged, or of another export")
+        if hashlib.sha256(content.data).hexdigest() == digest:
+            break
+    else:
+        raise ValueError(f"{beside.name} beside it is missing, damaged, or of another export")
+    model = read_model(text, content)
+    if (broken := describe_broken(_float_constants(model))) is not None:
+        return OpenVinoNetwork(None, metadata, broken)
+    key = cache_key({"files": hashlib.sha256(text).hexdigest()}, precision)
+    return OpenVinoNetwork(compiled(key, lambda: model, precision), metadata)
+
+
+def prepared_key(best: BestModel, precision: CpuPrecision) -> str:
+    """Of the best model, by the content of its weights, as `open_prepared` keeps it."""
+    sha256 = best.weights_sha256 or weights_sha256(best)
+    about = {"model": best.model, "clip": clip_facts(best.data), "weights": sha256}
+    return cache_key(about, precision)
+
+
+def open_prepared(
+    best: BestModel, key: str, precision: CpuPrecision, load: Callable[[], SlowFast]
+) -> OpenVinoNetwork:
+    """The network of the best model itself, without a file that was exported: the kept one, else
+    one that is made of what ``load`` gives, within seconds. Raises UserError where a library is
+    missing."""
+
+    def make() -> "openvino.Model":
+        for library in ("onnx", "onnxscript"):
+            if find_spec(library) is None:
+                raise UserError(
+                    f"--backend openvino: needs {library}, which is not here: pip install '.[cpu]'"
+                )
+        with quiet():
+            return openvino_model(load(), best)
+
+    return OpenVinoNetwork(compiled(key, make, precision), {"input_type": "uint8"})
 
 
 def read_model(text: bytes, weights: NDArray[np.uint8]) -> "openvino.Model":
@@ -95,24 +116,6 @@ def read_model(text: bytes, weights: NDArray[np.uint8]) -> "openvino.Model":
     import openvino
 
     return openvino.Core().read_model(text, openvino.Tensor(weights))
-
-
-def compile_model(model: "openvino.Model", precision: CpuPrecision) -> "openvino.CompiledModel":
-    """For the CPU, with torch's threads: OMP_NUM_THREADS, else the CPUs that the process may use.
-    One stream: a clip alone gets them all."""
-    import openvino
-
-    return openvino.Core().compile_model(model, "CPU", compile_settings(precision))
-
-
-def compile_settings(precision: CpuPrecision) -> dict[str, Any]:
-    """What `compile_model` asks of OpenVINO."""
-    return {
-        "INFERENCE_PRECISION_HINT": {"no": "f32", "bf16": "bf16"}[precision],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "NUM_STREAMS": 1,
-        "ENABLE_CPU_PINNING": False,
-    }
 
 
 def _float_constants(model: "openvino.Model") -> dict[str, torch.Tensor]:
@@ -144,16 +147,9 @@ def _saved(model: "openvino.Model") -> tuple[bytes, bytes]:
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
-def _metadata(model: "openvino.Model") -> dict[str, str]:
-    """What `openvino_files` wrote; empty for a file of another program."""
-    if not model.has_rt_info([ABOUT, "metadata"]):
-        return {}
-    return dict(parse_json(model.get_rt_info([ABOUT, "metadata"]).astype(str)))
-
-
-def _weights_digest(text: bytes) -> str:
-    """The SHA-256 of the .bin that this .xml is of. Raises ValueError."""
-    found = re.search(rf'<{WEIGHTS_DIGEST} value="([0-9a-f]{{64}})"'.encode(), text)
+def _noted(text: bytes, name: str) -> str:
+    """What `openvino_files` wrote into an .xml. Raises ValueError for a file of another program."""
+    found = re.search(rf'<{ABOUT}>.*?<{name} value="([^"]*)" */>'.encode(), text, re.DOTALL)
     if found is None:
-        raise ValueError("it does not say which .bin it is of")
-    return found[1].decode()
+        raise ValueError("it does not say what it is")
+    return html.unescape(found[1].decode())

@@ -1,6 +1,7 @@
 """Logits for every video of a loader, each video once, its views' probabilities averaged."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -43,11 +44,13 @@ class Scores:
 
 
 def evaluate(
-    title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator
-) -> Scores | None:
+    title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator,
+    answers: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
+) -> Scores | None:  # fmt: skip
     """Score the videos of ``loader``, which reads EvaluationClips, with the unwrapped ``network``.
 
-    ``title`` is that of the progress shown. Collective at the end only, so processes may have
+    ``title`` is that of the progress shown; ``answers`` computes in place of ``network``: logits
+    (B, K) of clips (B, T, H, W, 3). Collective at the end only, so processes may have
     unequal numbers of batches. Asserts that every view of every readable video was scored exactly
     once over all processes. None where a process was asked to stop meanwhile.
     """
@@ -60,7 +63,7 @@ def evaluate(
     failures: list[Failure] = []
     progress = Progress(title, len(loader), silent=silent)
     with progress, torch.inference_mode(), accelerator.autocast():
-        scorer = folded(network)
+        scorer = folded(network) if answers is None else _as_scorer(answers, accelerator.device)
         for host_batch in progress.over(loader, accelerator.num_processes):
             if signals.received() is not None:
                 break
@@ -80,6 +83,16 @@ def evaluate(
     # Of several views the first says why.
     failed = {failure.video: failure for failure in reversed(gather_list(accelerator, failures))}
     return _score(all_rows, all_logits, failed, clips)
+
+
+def _as_scorer(
+    answers: Callable[[NDArray[np.uint8]], NDArray[np.float32]], device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    def scorer(frames: Tensor) -> Tensor:
+        clips = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
+        return torch.from_numpy(answers(clips)).to(device)
+
+    return scorer
 
 
 def _score(
