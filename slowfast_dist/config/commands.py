@@ -277,7 +277,8 @@ class Export:
 
     format: fields.Format = "onnx"
     """onnx: for onnxruntime and other engines; pt2: torch.export's, which loads with torch alone;
-    safetensors: the weights with the description, for slowfast_dist."""
+    safetensors: the weights with the description, for slowfast_dist; openvino: an .xml and a .bin
+    for CPUs, in float32."""
     output: Path | None = None
     """The file to write; none: best_model.FORMAT beside the run's best model."""
     input_type: Literal["uint8", "float32"] = "uint8"
@@ -285,8 +286,12 @@ class Export:
     data: Path | None = None
     """Videos on which the file is compared with the original: a video, or a folder of videos;
     none: the run's own validation videos where they are still there, else random frames."""
-    tolerance: fields.PositiveFloat = 1e-4
-    """Largest difference of a probability or logit that passes."""
+    tolerance: fields.PositiveFloat | None = None
+    """Largest difference of a probability or logit that passes; none: 1e-4. With --int8 of a
+    probability alone; none: 0.1."""
+    int8: bool = False
+    """With --format openvino: compute in 8-bit integers, calibrated on the run's own training clips
+    and compared on its validation clips; layers that lose too much stay in float."""
 
 
 @dataclass(frozen=True)

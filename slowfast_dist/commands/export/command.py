@@ -3,9 +3,10 @@
 import errno
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,25 @@ from slowfast_dist.commands.export.formats import (
     require_libraries,
     usage_of,
 )
-from slowfast_dist.commands.export.parity import Parity, Speed, compare, find_clips
+from slowfast_dist.commands.export.int8 import (
+    TOLERANCE,
+    Int8Parity,
+    calibration_clips,
+    checked_clips,
+    int8_parity,
+    probabilities_of,
+    require_nncf,
+    write_int8,
+)
+from slowfast_dist.commands.export.parity import (
+    MOST,
+    Clips,
+    Parity,
+    Speed,
+    compare,
+    eager,
+    find_clips,
+)
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Format
@@ -70,8 +89,11 @@ def run_export(run: Path, command: Export) -> Exported:
         raise UserError(f"--input-type: {command.format} hold weights alone: leave it out")
     best = read_best(run)
     path, two = _output(best, command), command.format == "openvino"
+    tolerance = command.tolerance or (TOLERANCE if command.int8 else 1e-4)
     require_libraries(command.format)
-    clips = find_clips(best, command.data) if backend else None
+    if command.int8 and not two:
+        raise UserError(f"--int8: is for --format openvino, not {command.format}: leave it out")
+    clips, calibration = _clips(best, command) if backend else (None, None)
     print(f"{best.model['name']} of epoch {best.epoch} to {command.format} ...", flush=True)
     # Opened before all that takes long: a folder that cannot be written is said at once.
     with _write_faults(path), ExitStack() as files:
@@ -80,7 +102,14 @@ def run_export(run: Path, command: Export) -> Exported:
         network, sha256 = _load(best)
         metadata = describe_export(best, sha256, command.input_type)
         begin = time.perf_counter()
-        content = _content(network, best, command, metadata)
+        write, expected = FORMATS[command.format].write, None
+        if calibration is not None and clips is not None:
+            expected = probabilities_of(eager(network), clips.frames, best.task)
+            write = partial(
+                write_int8, calibration=calibration.frames, checked=clips.frames,
+                expected=expected, tolerance=tolerance,
+            )  # fmt: skip
+        content = _content(write, network, best, command, metadata)
         bytes_written = sum(map(len, content))
         try:
             for part, target in zip(content, (file, beside), strict=False):
@@ -103,18 +132,29 @@ def run_export(run: Path, command: Export) -> Exported:
                 exported: ExportedNetwork = open_openvino(written, weights=Path(beside.file.name))
             else:
                 exported = open_exported(written, backend, on_gpu=False)
-            parity, speed = compare(network, exported, clips.frames, task=best.task)
-            if not parity.within(command.tolerance):
+            some = clips.frames[:MOST]
+            parity, speed = compare(network, exported, some, task=best.task)
+            line = _parity_line(parity, clips.source, best.task.several)
+            if expected is not None:
+                int8 = int8_parity(exported, clips, expected, best.task, content[0])
+                line = _int8_line(int8, clips.source, best.task.several)
+                if not int8.probabilities <= tolerance:
+                    raise RunError(
+                        f"{path}: not written, as int8 moves a probability by "
+                        f"{int8.probabilities:.2f}, more than --tolerance {tolerance:g}"
+                        + "; the one that was there is kept" * path.exists()
+                    )
+            elif not parity.within(tolerance):
                 raise RunError(
                     f"{path}: not written, as it differs from the original by {parity.logits:.1e} "
                     f"in a logit, {parity.probabilities:.1e} in a probability, more than "
-                    f"--tolerance {command.tolerance:g}"
+                    f"--tolerance {tolerance:g}"
                     + "; the one that was there is kept"
                     * path.exists()
                 )
             lines += [
                 *_shape_lines(best, command.input_type),
-                _parity_line(parity, clips.source, best.task.several),
+                line,
                 _speed_line(speed, command.format),
             ]
             done = Exported(path, parity, speed)
@@ -126,6 +166,15 @@ def run_export(run: Path, command: Export) -> Exported:
     usage = usage_of(command.format, best.task.several)
     print(usage.format(path=str(path), dtype=dtype, t=t, s=s, extra=PT2_FILE), flush=True)
     return done
+
+
+def _clips(best: BestModel, command: Export) -> tuple[Clips, Clips | None]:
+    """Those on which the file is compared, and for int8 those that calibrate it."""
+    if not command.int8:
+        return find_clips(best, command.data), None
+    require_nncf()
+    checked = checked_clips(best) if command.data is None else find_clips(best, command.data)
+    return checked, calibration_clips(best)
 
 
 def _output(best: BestModel, command: Export) -> Path:
@@ -144,6 +193,12 @@ def _output(best: BestModel, command: Export) -> Path:
         raise UserError(
             f"--output {path}: is there already, and is no file that export wrote: give another "
             "name, or move it away"
+        )
+    beside = path.with_suffix(".bin")
+    if command.format == "openvino" and beside.exists() and not path.exists():
+        raise UserError(
+            f"--output {path}: {beside} is there already, and is no file that export wrote: give "
+            "another name, or move it away"
         )
     return path
 
@@ -175,13 +230,14 @@ def _load(best: BestModel) -> tuple[SlowFast, str]:
 
 
 def _content(
-    network: SlowFast, best: BestModel, command: Export, metadata: dict[str, Any]
-) -> tuple[bytes, ...]:
+    write: Callable[..., Any], network: SlowFast, best: BestModel, command: Export,
+    metadata: dict[str, Any],
+) -> tuple[bytes, ...]:  # fmt: skip
     """What the file holds, and the .bin beside it if there is one. Raises RunError with the cause
     where a library cannot make it."""
     try:
         with ends_at_ctrl_c(), quiet():
-            content = FORMATS[command.format].write(network, best, command.input_type, metadata)
+            content = write(network, best, command.input_type, metadata)
             return content if isinstance(content, tuple) else (content,)
     except Exception as error:
         cause = COLOURS.sub("", str(error)).strip().partition("\n")[0]
@@ -212,6 +268,22 @@ def _parity_line(parity: Parity, source: str, several: bool) -> str:
         f"with eager float32 on {clips} {source}{batches}: largest difference of logits "
         f"{parity.logits:.1e}, of probabilities {parity.probabilities:.1e}; the same {same} in "
         f"{parity.same} of {parity.clips}",
+    )
+
+
+def _int8_line(parity: Int8Parity, source: str, several: bool) -> str:
+    scores = ""
+    if parity.accuracy is not None and parity.ece is not None:
+        scores = (
+            f"accuracy {parity.accuracy[1]:.3f} (float32 {parity.accuracy[0]:.3f}), calibration "
+            f"error {parity.ece[1]:.3f} ({parity.ece[0]:.3f}), "
+        )
+    what = "other labels" if several else "another class"
+    return _line(
+        "parity",
+        f"of int8 with eager float32 on {parity.clips} clips {source}: {scores}{what} in "
+        f"{parity.changed}, largest difference of probabilities {parity.probabilities:.3f}; "
+        f"{parity.in_float} of {parity.layers} layers stay in float",
     )
 
 
