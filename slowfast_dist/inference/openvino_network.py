@@ -17,7 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.compiled_cache import cache_key, compiled, import_openvino
+from slowfast_dist.inference.compiled_cache import (
+    cache_key,
+    compile_settings,
+    compiled,
+    import_openvino,
+)
 from slowfast_dist.inference.export_graph import openvino_model
 from slowfast_dist.inference.metadata import CpuPrecision, as_input, weights_sha256
 from slowfast_dist.model.finite import describe_broken
@@ -109,6 +114,16 @@ def open_prepared(
             return openvino_model(load(), best)
 
     return OpenVinoNetwork(compiled(key, make, precision), {"input_type": "uint8"})
+
+
+def compile_here(network: SlowFast, best: BestModel, precision: CpuPrecision) -> OpenVinoNetwork:
+    """Of a network of the description ``best``, whose weights lie in no file; nothing is kept."""
+    import openvino
+
+    with quiet():
+        model = openvino_model(network, best)
+    made = openvino.Core().compile_model(model, "CPU", compile_settings(precision))
+    return OpenVinoNetwork(made, {"input_type": "uint8"})
 
 
 def read_model(text: bytes, weights: NDArray[np.uint8]) -> "openvino.Model":
