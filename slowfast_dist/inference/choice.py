@@ -61,10 +61,7 @@ class Choice:
             except FileNotFoundError:  # loading the weights says so
                 self.reason = "there are no weights"
         if self.key and not worth and not is_kept(self.key):
-            self.reason = (
-                "it takes seconds to prepare openvino for new weights, and there is little to "
-                "compute; --backend openvino does it now"
-            )
+            self.reason = "there is too little to compute to prepare openvino for new weights"
 
     def settled(self) -> OpenVinoNetwork | None:
         """OpenVINO's network where it was chosen before and nothing has changed since; no torch
@@ -102,6 +99,11 @@ class Choice:
             say("openvino", self._in_words(facts))
             return network
         return None
+
+    def say_torch(self) -> None:
+        """That torch computes, and why OpenVINO does not; not where there is little to compute."""
+        if self.worth:
+            say("torch", self.reason or "no video can be read to compare openvino with it")
 
     def _why_not(self, facts: dict[str, Any]) -> str | None:
         if not facts.get("same") or not facts["difference"] <= AGREEMENT[self.precision]:
@@ -153,7 +155,7 @@ class AutoNetwork:
         if self.chosen is None:
             found = self.choice.decide(self.plain, self.load, clips[:1])
             if found is None:
-                say("torch", self.choice.reason or "")
+                self.choice.say_torch()
             self.chosen = found or self.plain
             del self.plain, self.load  # and the memory of torch's weights where they are not used
         return self.chosen(clips)

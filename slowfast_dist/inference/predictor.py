@@ -17,7 +17,7 @@ from slowfast_dist.distributed.accelerator import (
     make_accelerator,
     share_cpus,
 )
-from slowfast_dist.inference.choice import WORTH_CLIPS, AutoNetwork, Choice, Network, say
+from slowfast_dist.inference.choice import WORTH_CLIPS, AutoNetwork, Choice, Network
 from slowfast_dist.inference.compiled_cache import import_openvino
 from slowfast_dist.inference.exported import load_exported
 from slowfast_dist.inference.metadata import CpuPrecision, export_path
@@ -94,8 +94,6 @@ def open_predictor(
     accelerator = make_accelerator(mixed_precision, 120.0)
     device, precision = accelerator.device, accelerator.mixed_precision
     if backend == "torch" or device.type != "cpu":
-        if backend == "auto":
-            say("torch", f"on {device.type}")
         return predictor_of(*load_best(run), device, precision)
     worth = clips is None or clips >= WORTH_CLIPS
     choice = Choice(read_best(run), "bf16" if precision == "bf16" else "no", worth)
@@ -106,7 +104,7 @@ def open_predictor(
     if best.weights_sha256 != choice.best.weights_sha256:  # a training wrote another meanwhile
         choice = Choice(best, choice.precision, worth)
     if choice.reason is not None:
-        say("torch", choice.reason)
+        choice.say_torch()
         return predictor
     return replace(predictor, network=AutoNetwork(choice, predictor.network, lambda: network))
 

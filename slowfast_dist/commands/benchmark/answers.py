@@ -62,7 +62,7 @@ def run_benchmark(run: Path | None, command: BenchmarkAnswers) -> None:
         f"{torch.get_num_threads()} threads; medians of {command.rounds} rounds in turn",
         {
             "clips": "batch", "backend": "backend", "ms a clip": "wall_ms", "CPU ms": "cpu_ms",
-            "of torch's": "ratio", "CPU of torch's": "cpu_ratio", "logits off": "difference",
+            "of torch's": "ratio", "CPU of torch's": "cpu_ratio", "off on noise": "difference",
         },
         rows,
     )  # fmt: skip

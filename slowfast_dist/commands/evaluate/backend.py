@@ -11,7 +11,7 @@ from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.distributed.accelerator import cpu_precision
 from slowfast_dist.distributed.collectives import run_on_main
-from slowfast_dist.inference.choice import WORTH_CLIPS, Choice, Network, say
+from slowfast_dist.inference.choice import WORTH_CLIPS, Choice, Network
 from slowfast_dist.inference.metadata import CpuPrecision
 from slowfast_dist.inference.predictor import Predictor, open_answers, predictor_of
 from slowfast_dist.model.slowfast import SlowFast
@@ -70,10 +70,9 @@ def choose_answers(
 def _faster(
     best: BestModel, network: SlowFast, accelerator: Accelerator, clips: EvaluationClips, many: bool
 ) -> Network | None:
-    """OpenVINO's network where it is faster and right, else None; said in one line."""
+    """OpenVINO's network where it is faster and right, else None; said in one line, but for little."""
     device, precision = accelerator.device, accelerator.mixed_precision
     if device.type != "cpu":
-        say("torch", f"on {device.type}")
         return None
     choice = Choice(best, _on_cpu(precision), many or len(clips) >= WORTH_CLIPS)
     found = choice.settled()
@@ -81,7 +80,7 @@ def _faster(
         plain = predictor_of(best, network, device, precision)
         found = choice.decide(plain.network, lambda: network, clip)
     if found is None:
-        say("torch", choice.reason or "no video can be read to compare openvino with it")
+        choice.say_torch()
     return found
 
 

@@ -78,7 +78,7 @@ def test_int8_needs_the_runs_own_clips_and_its_own_format(models: Path) -> None:
 @pytest.fixture
 def whole(run: Path, videos: Path, tmp_path: Path) -> Path:
     """The run with videos that it was trained on."""
-    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("best_model.[opx]*"))
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("best_model.[bopx]*"))
     rows = "".join(f"{n}/clip_002.mp4,{n},train,{n}/clip_002.mp4\n" for n in CLASSES)
     with open(tmp_path / "run" / "split.csv", "a") as file:
         file.write(rows)
