@@ -26,8 +26,8 @@ Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Logits (B, K) of clips (B, T, H, W, 3), T, H and W as the model's own."""
 
 WORTH_CLIPS = 64
-"""Clips from which on the seconds are spent that the first start with new weights takes: 9 of CPU
-time for slowfast_r50, of which OpenVINO saves .1 to .2 a clip."""
+"""Clips from which on OpenVINO is asked: the first start with new weights takes 9 CPU seconds for
+slowfast_r50, of which OpenVINO saves .1 to .2 a clip."""
 
 AGREEMENT = {"no": 1e-3, "bf16": 0.1}
 """Largest difference of a logit from torch's in the same precision, as a share of the largest logit
@@ -48,20 +48,21 @@ def missing_libraries() -> str | None:
 class Choice:
     """What is known of OpenVINO for the best model in one precision, on the CPU.
 
-    ``worth``: whether there is so much to do that a model that is not kept is made for it.
+    ``worth``: whether there is so much to do that it is asked at all.
     """
 
     def __init__(self, best: BestModel, precision: CpuPrecision, worth: bool) -> None:
         self.best, self.precision, self.worth = best, precision, worth
-        self.reason = missing_libraries()
+        self.reason: str | None = "there is little to compute"
         self.key = ""
+        if not worth:
+            return  # whatever was kept: what a few clips give does not hang on what ran before
+        self.reason = missing_libraries()
         if self.reason is None:
             try:
                 self.key = prepared_key(best, precision)
             except FileNotFoundError:  # loading the weights says so
                 self.reason = "there are no weights"
-        if self.key and not worth and not is_kept(self.key):
-            self.reason = "there is too little to compute to prepare openvino for new weights"
 
     def settled(self) -> OpenVinoNetwork | None:
         """OpenVINO's network where it was chosen before and nothing has changed since; no torch
