@@ -43,8 +43,10 @@ OWNERS = {
     "decord": {"video", "commands.benchmark"},
     "huggingface_hub": {"commands.hub"},
     "jinja2": {"report"},
-    "onnx": {"commands.export"},
+    "nncf": {"commands.export"},
+    "onnx": {"inference"},
     "onnxruntime": {"inference"},
+    "openvino": {"commands.export", "inference"},
     "pytorchvideo": {"model"},
     "sklearn": {"metrics", "data.listing.folds.dealing", "data.listing.split"},
     "starlette": {"web", "commands.review", "commands.serve"},
@@ -60,7 +62,7 @@ WITHOUT_TORCH = {"annotations", "cli", "config", "metrics", "system", "video"}
 
 SLOW_LIBRARIES = {
     "torch", "torchvision", "accelerate", "pytorchvideo", "sklearn", "wandb", "onnxruntime",
-    "starlette", "uvicorn", "huggingface_hub",
+    "openvino", "starlette", "uvicorn", "huggingface_hub",
 }  # fmt: skip
 """What ``--help``, a wrong flag and ``import slowfast_dist`` must not wait for."""
 

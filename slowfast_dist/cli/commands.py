@@ -93,7 +93,7 @@ _TABLE = (
             ("RUN", "INPUT..."),
             "Say what happens in videos or a live source: RUN INPUT... [flags].", computes=True),
     Command("export", "commands.export.command:run_export", "config.commands:Export", ("RUN",),
-            "Write a run's best model as onnx, pt2 or safetensors: RUN --format FORMAT [flags].",
+            "Write a run's best model as onnx, pt2, safetensors or openvino: RUN [flags].",
             computes=True),
     Command("adopt", "commands.adopt.command:run_adopt", "config.commands:Adopt", ("[FILE]",),
             "Make a run of weights of PySlowFast, MMAction2 and others: FILE [flags].",
@@ -122,6 +122,10 @@ _TABLE = (
     Command("benchmark train", "commands.benchmark.train:run_benchmark",
             "config.benchmark:BenchmarkTrain", ("DIR",),
             "A training end to end on the videos of DIR; against a plain loop.", computes=True),
+    Command("benchmark answers", "commands.benchmark.answers:run_benchmark",
+            "config.benchmark:BenchmarkAnswers", ("[RUN]",),
+            "Time of an answer, by torch, OpenVINO and the files that export wrote: [RUN] [flags].",
+            computes=True),
     Command("benchmark scaling", "commands.benchmark.scaling:run_benchmark",
             "config.benchmark:BenchmarkScaling", (),
             "1 to N processes on this machine, and a model of 8 to 512 GPUs.",
@@ -139,7 +143,9 @@ _TABLE = (
 
 COMMANDS = {command.name: command for command in _TABLE}
 
-GROUPS = {"benchmark": "Measure on this machine: step, train, scaling, loader or index, [flags]."}
+GROUPS = {
+    "benchmark": "Measure on this machine: step, answers, train, scaling, loader or index, [flags]."
+}
 """What the list says of commands that have their first word in common."""
 
 

@@ -193,3 +193,21 @@ class BenchmarkScaling:
     overlap: Annotated[float, Interval(ge=0, le=1), Remedy("give 0 to 1")] = 0.7
     """Share of the backward pass beside which gradients can travel."""
     json: fields.JsonResults = False
+
+
+@dataclass(frozen=True)
+class BenchmarkAnswers:
+    """Measure how fast a model answers, by torch, by OpenVINO, and by the files that export wrote.
+
+    RUN is a run's folder, or its models folder alone; without one a model is made.
+    """
+
+    model: Model = "slowfast_r50"
+    num_frames: ClipFrames = 32
+    crop_size: CropSize = 224
+    mixed_precision: MeasuredPrecision = "auto"
+    batch_sizes: Annotated[tuple[int, ...], MinLen(1), Gt(0), Le(fields.MOST)] = (1, 8)
+    """Clips given at once."""
+    rounds: fields.Positive = 9
+    """Times that each backend computes them, all in turn."""
+    json: fields.JsonResults = False

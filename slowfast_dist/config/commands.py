@@ -114,6 +114,8 @@ class EvaluateCommand:
     batch_size: fields.Positive = 8
     """Views (crops of clips) that one process scores at once. It changes no result, but those of
     one video share its decoding: with many views of short videos more is faster."""
+    backend: fields.Backend = "auto"
+    """As --backend of predict."""
     temporal_views: fields.TemporalViews | None = None
     """Clips of each video, spread evenly over it, whose probabilities are averaged; none: as the
     run's validation. The field's usual test has 10."""
@@ -155,8 +157,10 @@ class Predict:
     it with the model (--evaluation.unknown-recall), else never; 0: never."""
     json: bool = False
     """Print one JSON object a line in place of the table: one for each video, as it is done."""
-    backend: fields.Backend = "torch"
-    """torch: the run's weights; onnx, pt2: the file that 'export' wrote."""
+    backend: fields.Backend = "auto"
+    """auto: torch, or on a CPU openvino where that is installed, answers faster and says the same
+    on the first clip; openvino: the file that 'export' wrote where there is one, else the run's
+    weights; onnx, pt2: the file that 'export' wrote."""
     mixed_precision: fields.BackendPrecision = "auto"
     temporal_views: fields.TemporalViews | None = None
     """Clips of each video, spread evenly over it, whose probabilities are averaged; none: as the
@@ -279,7 +283,8 @@ class Export:
 
     format: fields.Format = "onnx"
     """onnx: for onnxruntime and other engines; pt2: torch.export's, which loads with torch alone;
-    safetensors: the weights with the description, for slowfast_dist."""
+    safetensors: the weights with the description, for slowfast_dist; openvino: an .xml and a .bin
+    for CPUs, in float32."""
     output: Path | None = None
     """The file to write; none: best_model.FORMAT beside the run's best model."""
     input_type: Literal["uint8", "float32"] = "uint8"
@@ -287,8 +292,12 @@ class Export:
     data: Path | None = None
     """Videos on which the file is compared with the original: a video, or a folder of videos;
     none: the run's own validation videos where they are still there, else random frames."""
-    tolerance: fields.PositiveFloat = 1e-4
-    """Largest difference of a probability or logit that passes."""
+    tolerance: fields.PositiveFloat | None = None
+    """Largest difference of a probability or logit that passes; none: 1e-4. With --int8 of a
+    probability alone; none: 0.1."""
+    int8: bool = False
+    """With --format openvino: compute in 8-bit integers, calibrated on the run's own training clips
+    and compared on its validation clips; layers that lose too much stay in float."""
 
 
 @dataclass(frozen=True)
@@ -361,7 +370,7 @@ class Serve:
     """Longest video taken, in seconds of its playing time."""
     time_limit: fields.PositiveFloat = 120.0
     """Seconds that the work on one video may take."""
-    backend: fields.Backend = "torch"
+    backend: fields.Backend = "auto"
     """As --backend of predict."""
     mixed_precision: fields.BackendPrecision = "auto"
 

@@ -85,9 +85,9 @@ DataSet = Literal["kinetics400", "ssv2", "charades"]
 Pretrained = Literal["none", "kinetics400", "ssv2", "charades"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
-Backend = Literal["torch", "onnx", "pt2"]
+Backend = Literal["auto", "torch", "openvino", "onnx", "pt2"]
 ReviewOrder = Literal["hardest", "wrong", "suggested", "path"]
-Format = Literal["onnx", "pt2", "safetensors"]
+Format = Literal["onnx", "pt2", "safetensors", "openvino"]
 AnnotationFormat = Literal[
     "boris", "elan", "cvat", "label-studio", "via", "fiftyone", "videofolder", "kinetics",
     "activitynet", "epic-kitchens", "charades", "ssv2", "ucf101", "hmdb51", "pyslowfast",
@@ -109,7 +109,9 @@ def as_training(flag: str, more: str = "") -> Doc:
 LaunchPrecision = Annotated[
     Precision, Doc("auto: what accelerate launch was told, else what the hardware has.")
 ]
-BackendPrecision = Annotated[Precision, Doc("auto: what the hardware has; backend torch only.")]
+BackendPrecision = Annotated[
+    Precision, Doc("auto: what the hardware has; onnx and pt2 compute in float32.")
+]
 
 CsvStart = Annotated[
     Path | None,

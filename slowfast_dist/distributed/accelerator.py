@@ -150,6 +150,20 @@ def hardware_precision() -> str:
     """The fastest mixed precision that this machine computes natively."""
     if uses_gpu():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return _cpu_hardware_precision()
+
+
+def cpu_precision(choice: str) -> Literal["no", "bf16"]:
+    """What --mixed-precision means for what computes on the CPU, also where there is a GPU. Raises
+    UserError for fp16."""
+    if choice == "auto":
+        choice = os.environ.get("ACCELERATE_MIXED_PRECISION") or _cpu_hardware_precision()
+    if choice not in ("no", "bf16"):
+        raise UserError(f"--mixed-precision {choice} needs a GPU: use bf16 or no on a CPU")
+    return "bf16" if choice == "bf16" else "no"
+
+
+def _cpu_hardware_precision() -> Literal["no", "bf16"]:
     has_bf16 = platform.machine() in ("x86_64", "AMD64") and torch.cpu._is_avx512_bf16_supported()
     # oneDNN does not compute it everywhere: ONEDNN_MAX_CPU_ISA can forbid what the CPU has.
     return "bf16" if has_bf16 and torch.bfloat16 in fused_dtypes() else "no"

@@ -1,13 +1,10 @@
-"""A file that ``export`` wrote, as a network from clips to logits: by onnxruntime, or torch alone.
+"""A file that ``export`` wrote, as a network from clips to logits: by onnxruntime, OpenVINO, or
+torch alone.
 
 Its threads are torch's: OMP_NUM_THREADS, else the CPUs that the process may use.
 """
 
-import json
-import mmap
 from collections.abc import Mapping
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,32 +13,43 @@ import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.fields import Format
-from slowfast_dist.model.description import from_json
+from slowfast_dist.inference.metadata import (
+    IDENTITY,
+    OLDER_EXPORTS,
+    PT2_FILE,
+    CpuPrecision,
+    as_input,
+    as_strings,
+    describe_export,
+    export_path,
+    weights_sha256,
+)
+from slowfast_dist.inference.openvino_network import OpenVinoNetwork, open_openvino
 from slowfast_dist.model.finite import describe_broken
-from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts, describe_task
-from slowfast_dist.system.files import file_sha256
+from slowfast_dist.runs.best_model import WEIGHTS, BestModel
 from slowfast_dist.system.interrupts import quiet
 from slowfast_dist.system.parsing import parse_json
 from slowfast_dist.system.text import operand
 
-InputType = Literal["uint8", "float32"]
-Backend = Literal["onnx", "pt2"]
+Backend = Literal["onnx", "pt2", "openvino"]
 
 
-def load_exported(best: BestModel, backend: Backend) -> "OnnxNetwork | Pt2Network":
-    """The network of best_model.onnx or .pt2 beside ``best``, on a GPU where there is one.
+def load_exported(
+    best: BestModel, backend: Backend, precision: CpuPrecision = "no"
+) -> "ExportedNetwork":
+    """The network of best_model.onnx, .pt2 or .xml beside ``best``, on a GPU where there is one;
+    ``precision``: of OpenVINO, which computes on the CPU.
 
     Logits float32 (B, K) of uint8 clips (B, T, H, W, 3), any B. Raises UserError where the file is
     missing, damaged, or was exported from other weights or another description than those beside
-    it now, where these weights or the file's own are not finite, and where onnxruntime is missing.
+    it now, where these weights or the file's own are not finite, and where a library is missing.
     """
     path = export_path(best.folder, backend)
     export = f"python -m slowfast_dist export {operand(best.folder)} --format {backend}"
     if not path.is_file():
         raise UserError(f"--backend {backend}: there is no {path}: run '{export}' first")
     try:
-        network = open_exported(path, backend)
+        network = open_exported(path, backend, precision=precision)
     except UserError:
         raise
     except Exception as error:  # a damaged file raises nearly anything
@@ -58,22 +66,28 @@ def load_exported(best: BestModel, backend: Backend) -> "OnnxNetwork | Pt2Networ
         )
     if (best.folder / WEIGHTS).is_file():  # those that the file holds; ONNX Runtime hides them
         best.read_weights()
-    if isinstance(network, Pt2Network) and (broken := describe_broken(network.tensors())):
+    if (broken := network.broken) is not None:
         raise UserError(f"--backend {backend}: {path}: {broken}: run '{export}' again")
     return network
 
 
-def open_exported(path: Path, backend: Backend, on_gpu: bool = True) -> "OnnxNetwork | Pt2Network":
+def open_exported(
+    path: Path, backend: Backend, on_gpu: bool = True, precision: CpuPrecision = "no"
+) -> "ExportedNetwork":
     """The network of any exported file, of whatever model; ``on_gpu``: where there is one. Its
     ``metadata`` is what the file says of itself.
 
-    Raises UserError where onnxruntime is missing, and nearly anything for a damaged file.
+    Raises UserError where a library is missing, and nearly anything for a damaged file.
     """
+    if backend == "openvino":
+        return open_openvino(path, precision)
     return (OnnxNetwork if backend == "onnx" else Pt2Network)(path, on_gpu)
 
 
 class OnnxNetwork:
-    """An .onnx file, computed by onnxruntime."""
+    """An .onnx file, computed by onnxruntime, which does not show its weights."""
+
+    broken: str | None = None
 
     def __init__(self, path: Path, on_gpu: bool = True) -> None:
         try:
@@ -93,7 +107,7 @@ class OnnxNetwork:
         self.metadata: Mapping[str, str] = dict(self.session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (logits,) = self.session.run(["logits"], {"video": _as_input(clips, self.metadata)})
+        (logits,) = self.session.run(["logits"], {"video": as_input(clips, self.metadata)})
         return np.asarray(logits, np.float32)
 
 
@@ -112,24 +126,16 @@ class Pt2Network:
                 program = move_to_device_pass(program, self.device)
             self.module = program.module()
         self.metadata: Mapping[str, str] = as_strings(parse_json(extra[PT2_FILE]))
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """The weights that the program computes with."""
-        return dict(self.module.state_dict())
+        self.broken = describe_broken(self.module.state_dict())
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        video = _as_input(clips, self.metadata)
+        video = as_input(clips, self.metadata)
         with torch.inference_mode():
             logits: torch.Tensor = self.module(torch.from_numpy(video).to(self.device))
         return logits.float().cpu().numpy()
 
 
-def _as_input(clips: NDArray[np.uint8], metadata: Mapping[str, str]) -> NDArray[Any]:
-    """The pixels (B, 3, T, H, W) as the file takes them, of clips (B, T, H, W, 3)."""
-    video = np.ascontiguousarray(clips.transpose(0, 4, 1, 2, 3))
-    if metadata["input_type"] == "uint8":
-        return video
-    return video.astype(np.float32) / np.float32(255)
+ExportedNetwork = OnnxNetwork | Pt2Network | OpenVinoNetwork
 
 
 def _difference(found: Mapping[str, str], best: BestModel) -> str | None:
@@ -147,81 +153,3 @@ def _difference(found: Mapping[str, str], best: BestModel) -> str | None:
     if name != "weights_sha256":
         return name and f"{name} {found.get(name)}"
     return f"other weights; the file's are of epoch {found.get('epoch')}, now it is {best.epoch}"
-
-
-# What every exported file says about itself: enough to feed it, and to know whose it is.
-
-PT2_FILE = "metadata.json"
-"""The name, inside a .pt2, of the JSON object with the metadata."""
-
-IDENTITY = (
-    "weights_sha256", "epoch", "model", "classes", "loss", "num_frames", "sampling",
-    "sampling_rate",
-    "frame_rate", "resize", "short_side", "crop_size", "pixel_aspect", "short_videos",
-    "crop_box", "normalisation", "alpha", "slow_frames", "lateral_norm", "lateral_activation",
-)  # fmt: skip
-"""What must be as in best_model.json for a file to be an export of that model."""
-
-OLDER_EXPORTS = {
-    "frame_rate": "video", "pixel_aspect": "stored", "short_videos": "repeat-last",
-    "crop_box": "null", "slow_frames": "linspace", "lateral_norm": "true",
-    "lateral_activation": "true", "loss": "ce",
-}  # fmt: skip
-"""What a file means that was exported before it said so."""
-
-
-def export_path(folder: Path, format: Format) -> Path:
-    """Where `export` writes without --output, and where `predict` reads."""
-    return folder / f"best_model.{format}"
-
-
-def weights_sha256(best: BestModel) -> str:
-    """Of the file of the best model's weights, in hexadecimal digits.
-
-    Raises UserError where it cannot be read, and FileNotFoundError where there is none.
-    """
-    path = best.folder / WEIGHTS
-    try:
-        return file_sha256(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"RUN {path}: cannot be read ({error.strerror}): change its permissions"
-        ) from None
-
-
-def is_export(path: Path) -> bool:
-    """Whether a file says whose weights it holds, which all formats hold as plain text."""
-    with suppress(OSError, ValueError), open(path, "rb") as file:  # ValueError: it is empty
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(b"weights_sha256") >= 0
-    return False
-
-
-def describe_export(best: BestModel, sha256: str, input_type: InputType) -> dict[str, Any]:
-    """The metadata, in JSON's types. ``normalisation`` is what is done to the input's values."""
-    network = from_json(best.model)
-    divide_by = 255.0 if input_type == "uint8" else 1.0
-    own_version = "(not installed)"  # as when run from a checkout
-    with suppress(PackageNotFoundError):
-        own_version = version("slowfast_dist")
-    return {
-        "made_by": f"slowfast_dist {own_version}, torch {torch.__version__}",
-        "model": best.model["name"], "epoch": best.epoch, "weights_sha256": sha256,
-        "classes": list(best.classes), **describe_task(best.task, len(best.classes)),
-        **({} if best.task.several else {"temperature": best.temperature}),
-        "input_type": input_type,
-        "layout": "RGB (batch, 3, num_frames, crop_size, crop_size)",
-        **clip_facts(best.data),
-        **{name: value for name, value in network.as_json().items() if name != "name"},
-        "normalisation": network.normalisation(divide_by), "dropout": best.model["dropout"],
-    }  # fmt: skip
-
-
-def as_strings(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """As ONNX and safetensors hold it: text as it is, all else as JSON."""
-    return {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in metadata.items()
-    }

@@ -4,24 +4,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.config.fields import Backend, Precision
+from slowfast_dist.distributed.accelerator import (
+    cpu_precision,
+    local_processes,
+    make_accelerator,
+    share_cpus,
+)
+from slowfast_dist.inference.choice import WORTH_CLIPS, AutoNetwork, Choice, Network
+from slowfast_dist.inference.compiled_cache import import_openvino
 from slowfast_dist.inference.exported import load_exported
+from slowfast_dist.inference.metadata import CpuPrecision, export_path
+from slowfast_dist.inference.openvino_network import open_prepared, prepared_key
 from slowfast_dist.metrics.calibration import tempered
 from slowfast_dist.metrics.task import SeveralLabels
 from slowfast_dist.metrics.unknown import UNKNOWN, label_of
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, load_best, read_best
-
-Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Logits (B, K) of clips (B, T, H, W, 3), T, H and W as the model's own."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +97,51 @@ class Predictor:
 
 def open_predictor(
     run: Path,
-    backend: Literal["torch", "onnx", "pt2"] = "torch",
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto",
+    backend: Backend = "torch",
+    mixed_precision: Precision = "auto",
+    clips: int | None = 0,
 ) -> Predictor:
     """Load the best model of a run's folder, or of its models folder alone.
 
-    Raises UserError where there is none, it is damaged, or what runs it is missing.
+    ``clips``: how many there are to compute, for the backend auto; None: very many. Raises
+    UserError where there is none, it is damaged, or what runs it is missing.
     """
-    if backend == "torch":
-        best, network = load_best(run)
-        accelerator = make_accelerator(mixed_precision, 120.0)
-        return predictor_of(best, network, accelerator.device, accelerator.mixed_precision)
-    best = read_best(run)
-    return Predictor(best, load_exported(best, backend))
+    if backend in ("onnx", "pt2", "openvino"):
+        best, precision = read_best(run), cpu_precision(mixed_precision)
+        share_cpus(local_processes())
+        return Predictor(best, open_answers(best, backend, precision, best.load))
+    accelerator = make_accelerator(mixed_precision, 120.0)
+    device, precision = accelerator.device, accelerator.mixed_precision
+    if backend == "torch" or device.type != "cpu":
+        return predictor_of(*load_best(run), device, precision)
+    worth = clips is None or clips >= WORTH_CLIPS
+    choice = Choice(read_best(run), "bf16" if precision == "bf16" else "no", worth)
+    if (settled := choice.settled()) is not None:
+        return Predictor(choice.best, settled)
+    best, network = load_best(run)
+    predictor = predictor_of(best, network, device, precision)
+    if best.weights_sha256 != choice.best.weights_sha256:  # a training wrote another meanwhile
+        choice = Choice(best, choice.precision, worth)
+    if choice.reason is not None:
+        choice.say_torch()
+        return predictor
+    return replace(predictor, network=AutoNetwork(choice, predictor.network, lambda: network))
+
+
+def open_answers(
+    best: BestModel, backend: str, precision: CpuPrecision, load: Callable[[], SlowFast],
+    by_file: bool = True,
+) -> Network:  # fmt: skip
+    """The network of another backend than torch: by the file that `export` wrote, of OpenVINO also
+    of what ``load`` gives where there is no such file, or not ``by_file``. Raises UserError where
+    what it needs is missing or damaged."""
+    if backend in ("onnx", "pt2"):
+        return load_exported(best, "onnx" if backend == "onnx" else "pt2")
+    import_openvino("--backend openvino")
+    if by_file and export_path(best.folder, "openvino").is_file():
+        return load_exported(best, "openvino", precision)
+    best.read_weights()  # damaged ones are refused, though the compiled model may be kept
+    return open_prepared(best, prepared_key(best, precision), precision, load)
 
 
 def predictor_of(

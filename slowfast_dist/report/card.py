@@ -62,6 +62,8 @@ EXPORTS = {
     "best_model.onnx": "for onnxruntime and other engines (`predict --backend onnx`)",
     "best_model.pt2": "a torch.export program, which loads with torch alone "
     "(`predict --backend pt2`)",
+    "best_model.xml": "for OpenVINO, with best_model.bin beside it (`predict --backend openvino`)",
+    "best_model.bin": "the weights of best_model.xml",
     "best_model.safetensors": "the weights, with the description as metadata",
 }
 """Name of a file that `export` leaves in models/ -> what it is for."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -38,20 +39,34 @@ class NoVideosError(UserError):
         self.reason = reason
 
 
+Side = Literal["train", "val"]
+
+SIDE_NAMES: dict[Side, str] = {"train": "training", "val": "validation"}
+
+
 def own_validation(
     models: Path, classes: Sequence[str], several: bool = False, whole_files: bool = False
 ) -> tuple[Path, Listing]:
+    """`own_videos` of the validation."""
+    return own_videos(models, classes, several, whole_files)
+
+
+def own_videos(
+    models: Path, classes: Sequence[str], several: bool = False, whole_files: bool = False,
+    side: Side = "val",
+) -> tuple[Path, Listing]:  # fmt: skip
     """What names the validation videos of the run of ``models``, and the videos themselves, with
     labels of its ``classes``, ``several`` each or one; ``whole_files``: without parts of files that
-    were trained on, too.
+    were trained on, too; ``side``: those of the validation or of the training.
 
-    They are those of its split.csv, or of its --data.val-dir. Raises NoVideosError, which asks for
-    --data, where models/ lies alone, or the videos are not where they were.
+    They are those of its split.csv, or of its --data.val-dir or train-dir. Raises NoVideosError,
+    which asks for --data, where models/ lies alone, or the videos are not where they were.
     """
     run = run_of(models)
     config, table = run / "config.yaml", run / "split.csv"
-    settings, unknown = read_settings(config), "the run's files do not tell its validation videos"
-    text = given(settings, "data.root", "data.val-dir")
+    word = SIDE_NAMES[side]
+    settings, unknown = read_settings(config), f"the run's files do not tell its {word} videos"
+    text = given(settings, "data.root", f"data.{side}-dir")
     if text is None:
         raise NoVideosError(
             f"{models} lies alone, without the run whose videos it knows",
@@ -60,8 +75,8 @@ def own_validation(
     place = located(text, run)
     if not os.path.exists(place):
         raise NoVideosError(
-            f"the run's own validation videos are not at {place} any more",
-            f"the run's validation videos are not at {text} any more",
+            f"the run's own {word} videos are not at {place} any more",
+            f"the run's {word} videos are not at {text} any more",
         )
     if given(settings, "data.root") is None:
         start = None if place.is_dir() else data_root(text, run, settings)
@@ -69,18 +84,18 @@ def own_validation(
             place, "data", start=start, single_class=True, may_be_empty=True, several=several,
             image_fps=own_image_rate(models),
         )  # fmt: skip
-        chosen = of_side(listing, "val", "data", place)
+        chosen = of_side(listing, side, "data", place)
         listing = of_whole_files(chosen, listing, "data", place) if whole_files else chosen
         names = list(listing.videos.names)
         inside = _inside(listing.videos.root, names, place, place)
         listing = listing.select(inside)
         return place, labelled_as(listing, classes, "data", place)
     listed = read_split_rows(table)
-    other = {row.path for row in listed if row.side != "val"} if whole_files else set[str]()
+    other = {row.path for row in listed if row.side != side} if whole_files else set[str]()
     rows = [
         row
         for row in listed
-        if row.side == "val" and row.several == several and set(row.labels) <= set(classes)
+        if row.side == side and row.several == several and set(row.labels) <= set(classes)
     ]
     if mixed := {row.path for row in rows if row.path in other}:
         rows = [row for row in rows if row.path not in mixed]
@@ -106,7 +121,7 @@ def own_validation(
         kept = listing.select(taken).without_empty_classes()
         return table, labelled_as(kept, classes, "data", place)
     if not rows:
-        raise NoVideosError(f"{table} tells no validation videos of the model's classes", unknown)
+        raise NoVideosError(f"{table} tells no {word} videos of the model's classes", unknown)
     numbers = {name: place for place, name in enumerate(classes)}
     labels = np.array([0 if several else numbers[row.label] for row in rows], np.int32)
     paths = Texts.of(row.path for row in rows)

@@ -1,6 +1,7 @@
 """Logits for every video of a loader, each video once, its views' probabilities averaged."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -54,11 +55,13 @@ class Scores:
 def evaluate(
     title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator,
     flip: bool = False,
+    answers: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
 ) -> Scores | None:  # fmt: skip
     """Score the videos of ``loader``, which reads EvaluationClips, with the unwrapped ``network``.
 
     ``title`` is that of the progress shown; ``flip``: each view is scored mirrored, too, and is the
-    mean of both. Collective at the end only, so processes may have
+    mean of both; ``answers`` computes in place of ``network``: logits (B, K) of clips
+    (B, T, H, W, 3). Collective at the end only, so processes may have
     unequal numbers of batches. Asserts that every view of every readable video was scored exactly
     once over all processes. None where a process was asked to stop meanwhile.
     """
@@ -71,7 +74,7 @@ def evaluate(
     failures: list[Failure] = []
     progress = Progress(title, len(loader), silent=silent)
     with progress, torch.inference_mode(), accelerator.autocast():
-        scorer = folded(network)
+        scorer = folded(network) if answers is None else _as_scorer(answers, accelerator.device)
         for host_batch in progress.over(loader, accelerator.num_processes):
             if signals.received() is not None:
                 break
@@ -103,6 +106,16 @@ def _mean(one: Tensor, other: Tensor, clips: EvaluationClips) -> Tensor:
     views[~np.isfinite(views).all(axis=(1, 2))] = np.nan
     task = task_of("ce" if clips.videos.sets is None else "bce")
     return torch.from_numpy(task.average_views(views)).to(one)
+
+
+def _as_scorer(
+    answers: Callable[[NDArray[np.uint8]], NDArray[np.float32]], device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    def scorer(frames: Tensor) -> Tensor:
+        clips = frames.permute(0, 1, 3, 4, 2).cpu().numpy()
+        return torch.from_numpy(answers(clips)).to(device)
+
+    return scorer
 
 
 def _score(

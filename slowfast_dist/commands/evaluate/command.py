@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from slowfast_dist.annotations.importing.writing import LEFT_OUT, write_left_out
+from slowfast_dist.commands.evaluate.backend import choose_answers
 from slowfast_dist.commands.evaluate.opening import open_evaluation, refuse_unused
 from slowfast_dist.commands.evaluate.output import as_json, make_output, write_metrics
 from slowfast_dist.commands.evaluate.over_time import run_over_time
@@ -84,8 +85,11 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         clips, command.batch_size, plan, accelerator.process_index, accelerator.num_processes,
         pin=accelerator.device.type == "cuda",
     )  # fmt: skip
+    answers = choose_answers(best, opened.network, accelerator, command, clips)
     try:
-        scores = evaluate("evaluation", opened.network, loader, accelerator, views.flip)
+        scores = evaluate(
+            "evaluation", opened.network, loader, accelerator, views.flip, answers.network
+        )
     finally:
         end_workers(loader)
     if scores is None:
@@ -99,7 +103,8 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         )
     facts = {
         "data": os.path.abspath(data), "epoch": best.epoch,
-        "mixed_precision": accelerator.mixed_precision, "trained_in": best.mixed_precision, **asked,
+        "backend": answers.backend, "mixed_precision": answers.precision,
+        "trained_in": best.mixed_precision, **asked,
     }  # fmt: skip
     content = run_on_main(
         accelerator, lambda: _write(output, best, found, scores, command, name, facts)

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.commands.evaluate.backend import choose_answers, predictor_by
 from slowfast_dist.commands.evaluate.opening import Opened, open_evaluation, refuse_unused
 from slowfast_dist.commands.evaluate.output import make_output
 from slowfast_dist.commands.evaluate.over_time_files import write_over_time
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.listing.segments import ROUNDING
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.distributed.collectives import any_process, barrier, gather_list, run_on_main
 from slowfast_dist.distributed.failures import shutdown
-from slowfast_dist.inference.predictor import Predictor, predictor_of
+from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.inference.segments import find_segments
 from slowfast_dist.inference.windows import Stopped, score_windows
 from slowfast_dist.metrics.over_time import score_file
@@ -77,9 +79,10 @@ def run_over_time(run: Path, command: EvaluateCommand) -> dict[str, Any]:
             best.folder, opened.data, f"{opened.name}-segments", command.output, asked
         ),
     )
-    precision = accelerator.mixed_precision
-    predictor = predictor_of(best, opened.network, accelerator.device, precision)
     files = opened.found.videos.per_file()
+    clips = EvaluationClips(files, best.data)
+    answers = choose_answers(best, opened.network, accelerator, command, clips, many=True)
+    predictor = predictor_by(answers, best, opened.network, accelerator)
     mine = share_out(_seconds(files), accelerator.num_processes)[accelerator.process_index]
     found: list[FoundInFile] = []
     try:
@@ -95,7 +98,8 @@ def run_over_time(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     everything = sorted(gather_list(accelerator, found), key=lambda one: one.file)
     facts = {
         "data": os.path.abspath(opened.data), "epoch": best.epoch,
-        "mixed_precision": precision, "trained_in": best.mixed_precision, **asked,
+        "backend": answers.backend, "mixed_precision": answers.precision,
+        "trained_in": best.mixed_precision, **asked,
     }  # fmt: skip
     content = run_on_main(
         accelerator, lambda: _score_and_write(output, opened, everything, command, facts)

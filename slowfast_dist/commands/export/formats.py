@@ -4,106 +4,34 @@ A new format is a writer here with its entry in FORMATS, its name in config.fiel
 network in inference.exported if ``predict`` is to run it.
 """
 
-import copy
 import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Format
-from slowfast_dist.inference.exported import PT2_FILE, Backend, InputType, as_strings
-from slowfast_dist.model.folding import folded
-from slowfast_dist.model.inputs import slow_indices
+from slowfast_dist.inference.export_graph import ExportGraph, openvino_model, write_onnx
+from slowfast_dist.inference.exported import Backend
+from slowfast_dist.inference.metadata import PT2_FILE, InputType, as_strings
+from slowfast_dist.inference.openvino_network import openvino_files
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
 
-if TYPE_CHECKING:  # it is an extra that not every installation has
-    import onnx
 
-OPSET = 18
-"""The ONNX operator set, which torch's exporter writes without converting; onnxruntime takes it
-since 1.14 (2023)."""
-
-EXAMPLE_BATCH = 2
-"""Clips of the example that a graph is traced with: of one, torch would take the batch for a
-constant."""
-
-
-class ExportGraph(nn.Module):
-    """video (B, 3, T, H, W), RGB, uint8 in 0..255 or float32 in 0..1 -> logits (B, K).
-
-    Normalisation and the split into pathways are inside, BatchNorm is folded into the convolutions.
-    The network that it is made from stays as it is.
-    """
-
-    def __init__(self, network: SlowFast, num_frames: int, input_type: InputType) -> None:
-        super().__init__()
-        self.num_frames, self.input_type = num_frames, input_type
-        self.slow: Tensor
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("slow", slow_indices(num_frames, network.description))
-        for name in ("mean", "std"):
-            channels = torch.tensor(getattr(network.description, name)).view(3, 1, 1, 1)
-            self.register_buffer(name, channels)
-        self.blocks = copy.deepcopy(folded(network).blocks)
-        self.requires_grad_(False)
-
-    def example(self, side: int) -> Tensor:
-        """EXAMPLE_BATCH clips of black frames, of this graph's type and number of frames."""
-        dtype = getattr(torch, self.input_type)
-        return torch.zeros(EXAMPLE_BATCH, 3, self.num_frames, side, side, dtype=dtype)
-
-    def forward(self, video: Tensor) -> Tensor:
-        pixels = video.to(torch.float32)
-        if self.input_type == "uint8":
-            pixels = pixels / 255
-        fast = (pixels - self.mean) / self.std
-        # A fresh list: pytorchvideo's blocks write into it.
-        x: Any = [fast.index_select(2, self.slow), fast]
-        for block in self.blocks:
-            x = block(x)
-        return x
-
-
-def write_onnx(
+def write_openvino(
     network: SlowFast, best: BestModel, input_type: InputType, metadata: Mapping[str, Any]
-) -> bytes:
-    """An .onnx file, checked with onnx.checker: video (batch, 3, T, S, S) -> logits (batch, K)."""
-    import onnx
-
-    graph = ExportGraph(network, best.data.num_frames, input_type)
-    program = torch.onnx.export(
-        graph, (graph.example(best.data.crop_size),), dynamo=True, opset_version=OPSET,
-        input_names=["video"], output_names=["logits"], verbose=False,
-        dynamic_shapes={"video": {0: torch.export.Dim("batch", min=1)}},
-    )  # fmt: skip
-    assert program is not None
-    model = program.model_proto
-    _forget_the_source(model)
-    model.graph.name = metadata["model"]
-    onnx.helper.set_model_props(model, as_strings(metadata))
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
-
-
-def _forget_the_source(model: "onnx.ModelProto") -> None:
-    """Take out what torch.onnx notes of each node: lines and paths of the code it came from."""
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    for tensor in graph.initializer:
-        tensor.ClearField("metadata_props")
+) -> tuple[bytes, bytes]:
+    """OpenVINO's .xml and .bin, of the ONNX graph, in float32."""
+    return openvino_files(openvino_model(network, best, input_type), as_strings(metadata))
 
 
 def write_pt2(
@@ -156,19 +84,23 @@ def _bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """A format: ``write`` gives the file's content, and raises whatever the libraries do.
+    """A format: ``write`` gives the file's content, and that of the .bin beside it where there is
+    one, and raises whatever the libraries do.
 
     ``usage``: Python that uses the file and nothing of slowfast_dist; ``video`` is the reader's.
     ``backend`` runs it, in ``predict`` and for the comparison with the original; None: the file has
     the weights alone, which are compared bit by bit. ``engine``: that backend's name for people.
-    ``libraries``: what has to be installed beside slowfast_dist.
+    ``libraries``: what has to be installed beside slowfast_dist, by the ``extra`` of that name.
     """
 
-    write: Callable[[SlowFast, BestModel, InputType, Mapping[str, Any]], bytes]
+    write: Callable[
+        [SlowFast, BestModel, InputType, Mapping[str, Any]], bytes | tuple[bytes, bytes]
+    ]
     usage: str
     backend: Backend | None = None
     engine: str = ""
     libraries: tuple[str, ...] = ()
+    extra: str = "export"
 
 
 FORMATS: dict[Format, ExportFormat] = {
@@ -183,6 +115,22 @@ print([classes[index] for index in logits.argmax(1)])""",
         backend="onnx",
         engine="onnxruntime",
         libraries=("onnx", "onnxscript", "onnxruntime"),
+    ),
+    "openvino": ExportFormat(
+        write_openvino,
+        usage="""\
+import json, openvino
+model = openvino.Core().read_model({path!r})
+about = json.loads(model.get_rt_info(["slowfast_dist", "metadata"]).astype(str))
+classes = json.loads(about["classes"])
+# Without the hint it computes in bf16 where the CPU has that.
+compiled = openvino.compile_model(model, "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
+logits = compiled(video)["logits"]  # numpy {dtype} (B, 3, {t}, {s}, {s})
+print([classes[index] for index in logits.argmax(1)])""",
+        backend="openvino",
+        engine="openvino",
+        libraries=("onnx", "onnxscript", "openvino"),
+        extra="cpu",
     ),
     "pt2": ExportFormat(
         write_pt2,
@@ -205,7 +153,7 @@ with safe_open({path!r}, framework="np") as file:  # or "pt"
 print(metadata["model"], metadata["classes"], len(state))""",
     ),
 }
-"""By the name that --format takes, which is also the file's ending."""
+"""By the name that --format takes."""
 
 
 def usage_of(name: Format, several: bool) -> str:
@@ -219,6 +167,13 @@ def usage_of(name: Format, several: bool) -> str:
         lines[2] += """
 thresholds = json.loads(session.get_modelmeta().custom_metadata_map["thresholds"])"""
         lines[0] = "import json, numpy, onnxruntime"
+        lines[-1] = """\
+probabilities = 1 / (1 + numpy.exp(-logits))  # a clip may have several labels
+print([[name for name, one in zip(classes, row) if one] for row in probabilities >= thresholds])"""
+    elif name == "openvino":
+        lines[0] = "import json, numpy, openvino"
+        lines[3] += """
+thresholds = json.loads(about["thresholds"])"""
         lines[-1] = """\
 probabilities = 1 / (1 + numpy.exp(-logits))  # a clip may have several labels
 print([[name for name, one in zip(classes, row) if one] for row in probabilities >= thresholds])"""
@@ -237,5 +192,6 @@ def require_libraries(name: Format) -> None:
             import_module(library)
         except ImportError:
             raise UserError(
-                f"--format {name}: needs {library}, which is not here: pip install '.[export]'"
+                f"--format {name}: needs {library}, which is not here: pip install "
+                f"'.[{FORMATS[name].extra}]'"
             ) from None

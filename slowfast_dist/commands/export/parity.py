@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.metrics.task import ONE_LABEL, Task
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
-from slowfast_dist.runs.videos import own_image_rate, own_validation
+from slowfast_dist.runs.videos import SIDE_NAMES, Side, own_image_rate, own_videos
 from slowfast_dist.system.cpus import available_cpus
 
 Compute = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -83,7 +84,7 @@ def compare(
     (N, T, H, W, 3), N at least 1; on fewer where all would take more than ``seconds``. ``task``:
     what their outputs mean."""
     last = copy.deepcopy(network).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    computes = (_eager(network), _eager(last), exported)
+    computes = (eager(network), eager(last), exported)
     for compute in computes:  # the first time is not like others: memory is taken, kernels are made
         compute(clips[:1])
     begin = time.perf_counter()
@@ -116,7 +117,9 @@ def compare(
     return parity, Speed(torch.get_num_threads(), *(1000 * median(taken) for taken in times))
 
 
-def _eager(network: SlowFast) -> Compute:
+def eager(network: SlowFast) -> Compute:
+    """The network as it is, in float32 on the CPU."""
+
     def compute(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             return network(torch.from_numpy(clips).permute(0, 1, 4, 2, 3)).numpy()
@@ -128,15 +131,18 @@ MOST = 6
 """Clips at most, each of another video: a graph that is wrong differs on every one."""
 
 MOST_TRIED = 30
-"""Videos that are tried before the rest, too, is taken for unreadable."""
+"""Videos that are tried before the rest, too, is taken for unreadable; twice as many as are wanted
+where that is more."""
 
 
 @dataclass(frozen=True)
 class Clips:
-    """uint8 ``frames`` (N, T, H, W, 3), 1 to MOST of them; ``source``: "of", and in words what."""
+    """uint8 ``frames`` (N, T, H, W, 3), N at least 1; ``source``: "of", and in words what;
+    ``labels`` of the run's own, int (N,) or bool (N, K)."""
 
     frames: NDArray[np.uint8]
     source: str
+    labels: NDArray[Any] | None = None
 
 
 def find_clips(best: BestModel, data: Path | None) -> Clips:
@@ -146,17 +152,15 @@ def find_clips(best: BestModel, data: Path | None) -> Clips:
     beside models/ leads to them; else random frames. Raises UserError for ``data`` without a
     readable video.
     """
-    clips = replace(best.data, image_fps=own_image_rate(best.folder))
     if data is not None:
-        frames, reason = _read(VideoTable.of_paths(_videos_of(data)), clips)
+        cut = replace(best.data, image_fps=own_image_rate(best.folder))
+        frames, _, reason = _read(VideoTable.of_paths(_videos_of(data)), cut, MOST)
         if not len(frames):
             raise UserError(f"--data {data}: no video in it can be read ({reason}): give another")
         return Clips(frames, f"of {data}")
-    own, reason = _own_videos(best)
+    own, reason = own_clips(best, "val", MOST)
     if own is not None:
-        frames, reason = _read(own, clips)
-        if len(frames):
-            return Clips(frames, "of the run's own validation videos")
+        return own
     size = (MOST, best.data.num_frames, best.data.crop_size, best.data.crop_size, 3)
     random = np.random.default_rng(0).integers(0, 256, size, np.uint8)
     return Clips(random, f"of random pixels ({reason}: --data gives real ones)")
@@ -175,22 +179,34 @@ def _videos_of(data: Path) -> list[Path]:
     return found
 
 
-def _own_videos(best: BestModel) -> tuple[VideoTable | None, str]:
-    """The run's validation videos that are still there; in words why, where there are none."""
+def own_clips(best: BestModel, side: Side, most: int) -> tuple[Clips | None, str]:
+    """Up to ``most`` centre clips of that side of the run's split, each of another video, where
+    they are still there; in words why, where there are none."""
+    word = SIDE_NAMES[side]
     try:
-        videos = own_validation(best.folder, best.classes, best.task.several)[1].videos
+        videos = own_videos(best.folder, best.classes, best.task.several, side=side)[1].videos
     except UserError as error:
-        return None, getattr(error, "reason", "the run's files do not tell its validation videos")
+        return None, getattr(error, "reason", f"the run's files do not tell its {word} videos")
     found = [row for row in range(len(videos)) if videos.path(row).exists()]
-    reason = f"the run's validation videos are not at {videos.root} any more"
-    return videos.select(found) if found else None, reason
+    if not found:
+        return None, f"the run's {word} videos are not at {videos.root} any more"
+    there = videos.select(found)
+    cut = replace(best.data, image_fps=own_image_rate(best.folder))
+    frames, rows, reason = _read(there, cut, most)
+    if not len(frames):
+        return None, reason
+    return Clips(frames, f"of the run's own {word} videos", there.targets(np.array(rows))), ""
 
 
-def _read(videos: VideoTable, data: DataConfig) -> tuple[NDArray[np.uint8], str]:
-    """Up to MOST clips, spread over the ``videos``; and why the last one without failed."""
+def _read(
+    videos: VideoTable, data: DataConfig, most: int
+) -> tuple[NDArray[np.uint8], list[int], str]:
+    """Up to ``most`` clips, spread over the ``videos``, and of which rows; and why the last one
+    without failed."""
     clips: list[NDArray[np.uint8]] = []
+    rows: list[int] = []
     reason = ""
-    for some in _spread(len(videos)):
+    for some in _spread(len(videos), most):
         table = videos.select(some)
         probed = probe_videos(table, available_cpus(), default_cache(), False, data.image_fps)
         try:
@@ -199,26 +215,28 @@ def _read(videos: VideoTable, data: DataConfig) -> tuple[NDArray[np.uint8], str]
             reason = str(error)
             continue
         reader = EvaluationClips(placed.videos, data)
-        for row in range(len(some)):
+        for row, own_row in enumerate(some):
             why = probed.reasons.get(row) or placed.reasons.get(row)
-            if why is None and len(clips) < MOST:
+            if why is None and len(clips) < most:
                 sample = reader[ViewKey(row, 0)]
                 if sample.frames is not None:
                     clips.append(sample.frames.permute(0, 2, 3, 1).numpy())
+                    rows.append(own_row)
                     continue
                 why = sample.failures[0].reason
             if why is not None:
                 reason = f"{table.root / table.sample(row)}: {why}"
-        if len(clips) == MOST:
+        if len(clips) == most:
             break
-    return np.stack(clips) if clips else np.empty(0, np.uint8), reason
+    return np.stack(clips) if clips else np.empty(0, np.uint8), rows, reason
 
 
-def _spread(count: int) -> Iterator[list[int]]:
-    """Of so many rows up to MOST at a time, first those spread evenly from the first to the last,
-    then others."""
-    first = {int(row): None for row in np.linspace(0, count - 1, MOST)}
-    rows = iter([*first, *(row for row in range(count) if row not in first)][:MOST_TRIED])
+def _spread(count: int, most: int) -> Iterator[list[int]]:
+    """Of so many rows up to ``most`` at a time, first those spread evenly from the first to the
+    last, then others."""
+    first = {int(row): None for row in np.linspace(0, count - 1, most)}
+    tried = max(MOST_TRIED, 2 * most)
+    rows = iter([*first, *(row for row in range(count) if row not in first)][:tried])
     yield list(itertools.islice(rows, len(first)))
-    while some := list(itertools.islice(rows, MOST)):
+    while some := list(itertools.islice(rows, most)):
         yield some

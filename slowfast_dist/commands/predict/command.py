@@ -53,7 +53,9 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
         if found.live is None and not command.segments and len(found.files) > 1:
             prepare_workers(command.num_workers)  # before torch's threads start
         with faults_as_run_errors():
-            predictor = open_predictor(run, command.backend, command.mixed_precision)
+            predictor = open_predictor(
+                run, command.backend, command.mixed_precision, _clips(found, command)
+            )
             if command.crop_box is not None:
                 data = replace(predictor.best.data, crop_box=command.crop_box)
                 predictor = replace(predictor, best=replace(predictor.best, data=data))
@@ -75,6 +77,13 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
             failed = predict_files(predictor, found, command)
     if failed:
         raise SystemExit(1)
+
+
+def _clips(found: Inputs, command: Predict) -> int | None:
+    """About how many there are to compute; None: very many."""
+    if found.live is not None or command.segments or command.annotate:
+        return None
+    return len(found.files) * (command.temporal_views or 1) * (command.spatial_crops or 1)
 
 
 def _refuse_unused_flags(command: Predict, live: bool) -> None:

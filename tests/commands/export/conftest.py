@@ -96,7 +96,7 @@ class Done:
 def exports(run: Path) -> dict[str, Done]:
     """Each format, written beside the best model of ``run``."""
     done = {}
-    for format in ("onnx", "pt2", "safetensors"):
+    for format in ("onnx", "openvino", "pt2", "safetensors"):
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exported = run_export(run, Export(format=format))
         done[format] = Done(exported, printed.getvalue())

@@ -1,6 +1,7 @@
-"""``--backend onnx`` and ``pt2``: the probabilities of torch, and no file of another model."""
+"""``--backend onnx``, ``openvino``, ``pt2``: torch's probabilities, no other model's file."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,20 +20,14 @@ from slowfast_dist.commands.export.parity import find_clips
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.exported import (
-    Backend,
-    OnnxNetwork,
-    describe_export,
-    export_path,
-    load_exported,
-    weights_sha256,
-)
+from slowfast_dist.inference.exported import Backend, OnnxNetwork, load_exported
+from slowfast_dist.inference.metadata import describe_export, export_path, weights_sha256
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import read_best
 from tests.commands.export.conftest import Done, make_models
 from tests.helpers.model_folders import replace_weights
 
-BACKENDS: tuple[Backend, ...] = ("onnx", "pt2")
+BACKENDS: tuple[Backend, ...] = ("onnx", "openvino", "pt2")
 
 
 @pytest.fixture
@@ -129,7 +124,9 @@ def test_weights_that_are_not_finite_are_refused_with_every_backend(
     torch.save(network.state_dict(), weights)
     metadata = describe_export(best, weights_sha256(best), "uint8")
     content = FORMATS[backend].write(network, best, "uint8", metadata)
-    export_path(models, backend).write_bytes(content)
+    file, beside = content if isinstance(content, tuple) else (content, b"")
+    export_path(models, backend).write_bytes(file)
+    export_path(models, backend).with_suffix(".bin").write_bytes(beside)
     for use in (
         lambda: open_predictor(models, backend),
         lambda: open_predictor(models, mixed_precision="no"),
@@ -139,9 +136,10 @@ def test_weights_that_are_not_finite_are_refused_with_every_backend(
         with pytest.raises(UserError, match="is not finite") as error:
             use()
         assert str(error.value).startswith(f"RUN {weights}: {key} (")
-    if backend == "pt2":  # it tells its weights also where it lies without the file
+    if backend != "onnx":  # they tell their weights also where they lie without the file
         weights.unlink()
-        with pytest.raises(UserError, match=r"best_model\.pt2: .* not finite.*: run 'python -m"):
+        file_name = re.escape(export_path(models, backend).name)
+        with pytest.raises(UserError, match=rf"{file_name}: .* not finite.*: run 'python -m"):
             open_predictor(models, backend)
 
 
@@ -205,7 +203,7 @@ def test_a_file_of_another_description_is_refused(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_missing_or_damaged_file(models: Path, backend: Backend) -> None:
-    path = models / f"best_model.{backend}"
+    path = export_path(models, backend)
     content = path.read_bytes()
     for damaged in (content[: len(content) // 2], b"no model", b""):
         path.write_bytes(damaged)

@@ -11,7 +11,8 @@ import torch
 from slowfast_dist.commands.export.command import run_export
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.exported import Backend, InputType, load_exported, open_exported
+from slowfast_dist.inference.exported import Backend, load_exported, open_exported
+from slowfast_dist.inference.metadata import InputType
 from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.training.start_weights import find_weights
 from tests.commands.export.conftest import CLASSES, SMALL, make_models

@@ -1,0 +1,106 @@
+"""What computes an evaluation: torch, OpenVINO, or a file that ``export`` wrote."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.data.dataset import EvaluationClips
+from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.distributed.accelerator import cpu_precision
+from slowfast_dist.distributed.collectives import run_on_main
+from slowfast_dist.inference.choice import WORTH_CLIPS, Choice, Network
+from slowfast_dist.inference.metadata import CpuPrecision
+from slowfast_dist.inference.predictor import Predictor, open_answers, predictor_of
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import BestModel
+
+MOST_TRIED = 5
+"""Videos that are tried for the clip on which torch and OpenVINO are compared."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """``backend`` computes in ``precision`` by ``network``, on every process the same; None: torch
+    does, as ever."""
+
+    backend: str
+    precision: str
+    network: Network | None = None
+
+
+def choose_answers(
+    best: BestModel, network: SlowFast, accelerator: Accelerator, command: EvaluateCommand,
+    clips: EvaluationClips, many: bool = False,
+) -> Answers:  # fmt: skip
+    """Collective. ``network``: torch's, with the best weights; ``many``: whether there is more to
+    compute than ``clips``. Raises UserError where what --backend names is missing or damaged."""
+    opened: list[Network] = []
+
+    def decide() -> str:
+        found = _faster(best, network, accelerator, clips, many)
+        if found is not None:
+            opened.append(found)
+        return "torch" if found is None else "openvino"
+
+    precision: str = accelerator.mixed_precision
+    backend: str = command.backend
+    if backend == "auto":
+        backend = run_on_main(accelerator, decide)
+    elif backend == "openvino":
+        precision = cpu_precision(command.mixed_precision)
+    elif backend != "torch":
+        precision = "no"
+    if backend == "torch":
+        return Answers("torch", precision)
+
+    def open_one() -> None:
+        if not opened:
+            by_file = command.backend != "auto"
+            on_cpu = _on_cpu(precision)
+            opened.append(open_answers(best, backend, on_cpu, lambda: network, by_file))
+
+    run_on_main(accelerator, open_one)  # the others find what it kept
+    open_one()
+    return Answers(backend, precision, opened[0])
+
+
+def _faster(
+    best: BestModel, network: SlowFast, accelerator: Accelerator, clips: EvaluationClips, many: bool
+) -> Network | None:
+    """OpenVINO's network where it is faster and right, else None; said where there is much to do."""
+    device, precision = accelerator.device, accelerator.mixed_precision
+    if device.type != "cpu":
+        return None
+    choice = Choice(best, _on_cpu(precision), many or len(clips) >= WORTH_CLIPS)
+    found = choice.settled()
+    if found is None and choice.reason is None and (clip := _clip(clips)) is not None:
+        plain = predictor_of(best, network, device, precision)
+        found = choice.decide(plain.network, lambda: network, clip)
+    if found is None:
+        choice.say_torch()
+    return found
+
+
+def _on_cpu(precision: str) -> CpuPrecision:
+    return "bf16" if precision == "bf16" else "no"
+
+
+def predictor_by(
+    answers: Answers, best: BestModel, network: SlowFast, accelerator: Accelerator
+) -> Predictor:
+    """The best model, computed by ``answers``."""
+    if answers.network is not None:
+        return Predictor(best, answers.network)
+    return predictor_of(best, network, accelerator.device, accelerator.mixed_precision)
+
+
+def _clip(clips: EvaluationClips) -> NDArray[np.uint8] | None:
+    """The first that can be read, (1, T, H, W, 3)."""
+    for video in range(min(MOST_TRIED, len(clips.videos))):
+        frames = clips[ViewKey(video, 0)].frames
+        if frames is not None:
+            return frames.permute(0, 2, 3, 1).contiguous().numpy()[None]
+    return None

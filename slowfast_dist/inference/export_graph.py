@@ -1,0 +1,107 @@
+"""The network as one graph from pixels to logits, and that graph as an ONNX file."""
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from slowfast_dist.inference.metadata import InputType, as_strings
+from slowfast_dist.model.folding import folded
+from slowfast_dist.model.inputs import slow_indices
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import BestModel
+
+if TYPE_CHECKING:  # it is an extra that not every installation has
+    import onnx
+    import openvino
+
+OPSET = 18
+"""The ONNX operator set, which torch's exporter writes without converting; onnxruntime takes it
+since 1.14 (2023)."""
+
+EXAMPLE_BATCH = 2
+"""Clips of the example that a graph is traced with: of one, torch would take the batch for a
+constant."""
+
+
+class ExportGraph(nn.Module):
+    """video (B, 3, T, H, W), RGB, uint8 in 0..255 or float32 in 0..1 -> logits (B, K).
+
+    Normalisation and the split into pathways are inside, BatchNorm is folded into the convolutions.
+    The network that it is made from stays as it is.
+    """
+
+    def __init__(self, network: SlowFast, num_frames: int, input_type: InputType) -> None:
+        super().__init__()
+        self.num_frames, self.input_type = num_frames, input_type
+        self.slow: Tensor
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("slow", slow_indices(num_frames, network.description))
+        for name in ("mean", "std"):
+            channels = torch.tensor(getattr(network.description, name)).view(3, 1, 1, 1)
+            self.register_buffer(name, channels)
+        self.blocks = copy.deepcopy(folded(network).blocks)
+        self.requires_grad_(False)
+
+    def example(self, side: int) -> Tensor:
+        """EXAMPLE_BATCH clips of black frames, of this graph's type and number of frames."""
+        dtype = getattr(torch, self.input_type)
+        return torch.zeros(EXAMPLE_BATCH, 3, self.num_frames, side, side, dtype=dtype)
+
+    def forward(self, video: Tensor) -> Tensor:
+        # A fresh list: pytorchvideo's blocks write into it. The slow frames are picked as they
+        # come, where uint8 moves a quarter of what float32 would.
+        x: Any = [self._normalised(video.index_select(2, self.slow)), self._normalised(video)]
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def _normalised(self, video: Tensor) -> Tensor:
+        pixels = video.to(torch.float32)
+        if self.input_type == "uint8":
+            pixels = pixels / 255
+        return (pixels - self.mean) / self.std
+
+
+def write_onnx(
+    network: SlowFast, best: BestModel, input_type: InputType, metadata: Mapping[str, Any]
+) -> bytes:
+    """An .onnx file, checked with onnx.checker: video (batch, 3, T, S, S) -> logits (batch, K)."""
+    import onnx
+
+    graph = ExportGraph(network, best.data.num_frames, input_type)
+    program = torch.onnx.export(
+        graph, (graph.example(best.data.crop_size),), dynamo=True, opset_version=OPSET,
+        input_names=["video"], output_names=["logits"], verbose=False,
+        dynamic_shapes={"video": {0: torch.export.Dim("batch", min=1)}},
+    )  # fmt: skip
+    assert program is not None
+    model = program.model_proto
+    _forget_the_source(model)
+    model.graph.name = metadata["model"]
+    onnx.helper.set_model_props(model, as_strings(metadata))
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def openvino_model(
+    network: SlowFast, best: BestModel, input_type: InputType = "uint8"
+) -> "openvino.Model":
+    """The same graph as OpenVINO has it, which reads the ONNX file as it is."""
+    import openvino
+
+    content = write_onnx(network, best, input_type, {"model": network.name})
+    return openvino.Core().read_model(content)
+
+
+def _forget_the_source(model: "onnx.ModelProto") -> None:
+    """Take out what torch.onnx notes of each node: lines and paths of the code it came from."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for tensor in graph.initializer:
+        tensor.ClearField("metadata_props")

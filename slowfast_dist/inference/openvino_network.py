@@ -1,0 +1,170 @@
+"""A network as OpenVINO computes it on the CPU, of the weights or of an exported pair of files."""
+
+import hashlib
+import html
+import json
+import re
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.inference.compiled_cache import (
+    cache_key,
+    compile_settings,
+    compiled,
+    import_openvino,
+)
+from slowfast_dist.inference.export_graph import openvino_model
+from slowfast_dist.inference.metadata import CpuPrecision, as_input, weights_sha256
+from slowfast_dist.model.finite import describe_broken
+from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import BestModel, clip_facts
+from slowfast_dist.system.described_file import previous_of
+from slowfast_dist.system.interrupts import quiet
+from slowfast_dist.system.parsing import parse_json
+
+if TYPE_CHECKING:  # it is an extra that not every installation has
+    import openvino
+
+ABOUT = "slowfast_dist"
+"""The part of an .xml's runtime information that is ours: what the file says of itself, as JSON."""
+
+WEIGHTS_DIGEST = "bin_sha256"
+"""Beside it: the SHA-256 of the .bin that the .xml is of, in hexadecimal digits."""
+
+
+class OpenVinoNetwork:
+    """Logits float32 (B, K) of uint8 clips (B, T, H, W, 3), any B, by a compiled model.
+
+    ``metadata``: what the file says of itself; ``broken``: which weights are not finite, in words,
+    which the answers would hide: OpenVINO's ReLU makes numbers of NaN.
+    """
+
+    def __init__(
+        self, compiled: "openvino.CompiledModel | None", metadata: Mapping[str, str],
+        broken: str | None = None,
+    ) -> None:  # fmt: skip
+        """``compiled``: None where the weights are broken."""
+        self.metadata, self.broken = metadata, broken
+        self.request = None if compiled is None else compiled.create_infer_request()
+        self.lock = Lock()  # a request computes one batch at a time
+
+    def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        assert self.request is not None, self.broken
+        video = as_input(clips, self.metadata)
+        with self.lock:
+            logits = self.request.infer({0: video}, share_inputs=True)[0]
+            return np.array(logits, np.float32)
+
+
+def open_openvino(
+    path: Path, precision: CpuPrecision = "no", weights: Path | None = None
+) -> OpenVinoNetwork:
+    """The network of an .xml that `openvino_files` made, whose .bin lies beside it, or is
+    ``weights``. Raises UserError where openvino is missing, and nearly anything for a damaged
+    file, or one whose .bin is another."""
+    import_openvino("--backend openvino")
+    text = path.read_bytes()
+    digest, beside = _noted(text, WEIGHTS_DIGEST), path.with_suffix(".bin")
+    metadata = dict(parse_json(_noted(text, "metadata")))
+    # An export that is killed between its two files leaves the old .bin under the second name.
+    for place in [weights] if weights else [beside, previous_of(beside)]:
+        content = np.fromfile(place, np.uint8) if place.is_file() else np.empty(0, np.uint8)
+        if hashlib.sha256(content.data).hexdigest() == digest:
+            break
+    else:
+        raise ValueError(f"{beside.name} beside it is missing, damaged, or of another export")
+    model = read_model(text, content)
+    if (broken := describe_broken(_float_constants(model))) is not None:
+        return OpenVinoNetwork(None, metadata, broken)
+    key = cache_key({"files": hashlib.sha256(text).hexdigest()}, precision)
+    return OpenVinoNetwork(compiled(key, lambda: model, precision), metadata)
+
+
+def prepared_key(best: BestModel, precision: CpuPrecision) -> str:
+    """Of the best model, by the content of its weights, as `open_prepared` keeps it."""
+    sha256 = best.weights_sha256 or weights_sha256(best)
+    about = {"model": best.model, "clip": clip_facts(best.data), "weights": sha256}
+    return cache_key(about, precision)
+
+
+def open_prepared(
+    best: BestModel, key: str, precision: CpuPrecision, load: Callable[[], SlowFast]
+) -> OpenVinoNetwork:
+    """The network of the best model itself, without a file that was exported: the kept one, else
+    one that is made of what ``load`` gives, within seconds. Raises UserError where a library is
+    missing."""
+
+    def make() -> "openvino.Model":
+        for library in ("onnx", "onnxscript"):
+            if find_spec(library) is None:
+                raise UserError(
+                    f"--backend openvino: needs {library}, which is not here: pip install '.[cpu]'"
+                )
+        with quiet():
+            return openvino_model(load(), best)
+
+    return OpenVinoNetwork(compiled(key, make, precision), {"input_type": "uint8"})
+
+
+def compile_here(network: SlowFast, best: BestModel, precision: CpuPrecision) -> OpenVinoNetwork:
+    """Of a network of the description ``best``, whose weights lie in no file; nothing is kept."""
+    import openvino
+
+    with quiet():
+        model = openvino_model(network, best)
+    made = openvino.Core().compile_model(model, "CPU", compile_settings(precision))
+    return OpenVinoNetwork(made, {"input_type": "uint8"})
+
+
+def read_model(text: bytes, weights: NDArray[np.uint8]) -> "openvino.Model":
+    """Of the content of an .xml and its .bin."""
+    import openvino
+
+    return openvino.Core().read_model(text, openvino.Tensor(weights))
+
+
+def _float_constants(model: "openvino.Model") -> dict[str, torch.Tensor]:
+    """The float32 tensors that the model computes with, by the names of their nodes; views."""
+    constants = (node for node in model.get_ordered_ops() if node.get_type_name() == "Constant")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # these arrays cannot be written, and nobody does
+        return {
+            node.get_friendly_name(): torch.from_numpy(node.data)
+            for node in constants
+            if node.get_element_type().to_string() == "f32"
+        }
+
+
+def openvino_files(model: "openvino.Model", metadata: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """The content of the .xml and the .bin: float32 stays float32."""
+    model.set_rt_info(json.dumps(dict(metadata)), [ABOUT, "metadata"])
+    _, weights = _saved(model)
+    model.set_rt_info(hashlib.sha256(weights).hexdigest(), [ABOUT, WEIGHTS_DIGEST])
+    return _saved(model)
+
+
+def _saved(model: "openvino.Model") -> tuple[bytes, bytes]:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.xml")
+        openvino.save_model(model, path, compress_to_fp16=False)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def _noted(text: bytes, name: str) -> str:
+    """What `openvino_files` wrote into an .xml. Raises ValueError for a file of another program."""
+    found = re.search(rf'<{ABOUT}>.*?<{name} value="([^"]*)" */>'.encode(), text, re.DOTALL)
+    if found is None:
+        raise ValueError("it does not say what it is")
+    return html.unescape(found[1].decode())

@@ -1,0 +1,187 @@
+"""``--backend auto``: OpenVINO where it is faster and right, said in one line, decided once."""
+
+import logging
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.inference import choice, compiled_cache
+from slowfast_dist.inference.choice import compare
+from slowfast_dist.inference.openvino_network import OpenVinoNetwork, prepared_key
+from slowfast_dist.inference.predictor import open_predictor
+from slowfast_dist.runs.best_model import WEIGHTS, read_best
+from tests.helpers.model_folders import replace_weights, save_models, small_config
+
+CLIPS = np.random.default_rng(0).integers(0, 256, (3, 8, 32, 32, 3), np.uint8)
+FASTER = {"difference": 1e-6, "same": True, "ratio": 0.5}
+
+pytest.importorskip("openvino", reason="openvino, of the extra 'cpu', is what these tests are of")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests, as a model is prepared in seconds."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def answers(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where compiled models are kept."""
+    monkeypatch.setenv("SLOWFAST_DIST_CACHE", str(cache))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    return cache / "slowfast_dist" / "answers"
+
+
+@pytest.fixture
+def models(tmp_path: Path, answers: Path) -> Path:
+    save_models(tmp_path / "models", ("a", "b", "c"), small_config(tmp_path))
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """The lines about the backend since the last call."""
+    caplog.set_level(logging.INFO, "slowfast_dist")
+
+    def lines() -> list[str]:
+        found = [one.getMessage() for one in caplog.records if one.name == "slowfast_dist"]
+        caplog.clear()
+        return [line for line in found if line.startswith("backend ")]
+
+    return lines
+
+
+def forget_facts(answers: Path) -> None:
+    for path in answers.glob("*.json"):
+        path.unlink()
+
+
+def test_openvino_is_taken_where_it_is_faster_and_at_once_the_next_time(
+    models: Path, answers: Path, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "compare", lambda *_: FASTER)
+    expected = open_predictor(models, "torch", "no").probabilities(CLIPS)
+    predictor = open_predictor(models, "auto", "no", clips=None)
+    found = predictor.probabilities(CLIPS)
+    assert said() == [
+        "backend openvino: float32, 0.50 of torch's CPU time and the same answer on one clip"
+    ]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    again = open_predictor(models, "auto", "no", clips=None)  # kept now: before a clip comes
+    assert isinstance(again.network, OpenVinoNetwork) and len(said()) == 1
+    assert np.array_equal(again.probabilities(CLIPS), found)
+    few = open_predictor(models, "auto", "no", clips=3)  # as ever, whatever ran before
+    assert np.array_equal(few.probabilities(CLIPS), expected) and not said()
+    explicit = open_predictor(models, "openvino", "no")
+    assert np.array_equal(explicit.probabilities(CLIPS), found) and not said()
+    # A clip alone and several are the same to the last bit or nearly.
+    one_by_one = np.concatenate([explicit.network(clip[None]) for clip in CLIPS])
+    np.testing.assert_allclose(one_by_one, explicit.network(CLIPS), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("measured", "why"),
+    [
+        (FASTER | {"ratio": 1.25}, "openvino takes 1.25 of its time here"),
+        (FASTER | {"difference": 0.01}, "openvino's answers differ (by 1.0e-02 of"),
+        (FASTER | {"same": False}, "openvino's answers differ"),
+        (FASTER | {"difference": float("nan")}, "openvino's answers differ"),
+    ],
+)
+def test_torch_is_taken_where_openvino_is_slower_or_differs(
+    models: Path, answers: Path, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
+    measured: dict[str, object], why: str,
+) -> None:  # fmt: skip
+    forget_facts(answers)
+    monkeypatch.setattr(choice, "compare", lambda *_: measured)
+    expected = open_predictor(models, "torch", "no").probabilities(CLIPS)
+    predictor = open_predictor(models, "auto", "no", clips=None)
+    assert np.array_equal(predictor.probabilities(CLIPS), expected)
+    (line,) = said()
+    assert line.startswith(f"backend torch: {why}")
+    # What was found is kept, and said again.
+    monkeypatch.setattr(choice, "compare", lambda *_: pytest.fail("measured again"))
+    predictor = open_predictor(models, "auto", "no", clips=None)
+    assert np.array_equal(predictor.probabilities(CLIPS), expected) and said() == [line]
+
+
+def test_nothing_is_prepared_for_a_few_clips(
+    models: Path, said: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLOWFAST_DIST_CACHE", str(tmp_path / "empty"))
+    predictor = open_predictor(models, "auto", "no", clips=3)
+    assert said() == []  # torch as ever
+    expected = open_predictor(models, "torch", "no").probabilities(CLIPS)
+    assert np.array_equal(predictor.probabilities(CLIPS), expected)
+    assert not (tmp_path / "empty" / "slowfast_dist" / "answers").exists()
+
+
+@pytest.mark.parametrize("library", ["openvino", "onnx", "onnxscript"])
+def test_without_the_library_torch_computes_as_ever(
+    models: Path, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    monkeypatch.setattr(
+        "slowfast_dist.inference.choice.find_spec",
+        lambda name: None if name == library else find_spec(name),
+    )
+    predictor = open_predictor(models, "auto", "no", clips=None)
+    assert said() == [f"backend torch: {library} is not installed: pip install '.[cpu]'"]
+    expected = open_predictor(models, "torch", "no").probabilities(CLIPS)
+    assert np.array_equal(predictor.probabilities(CLIPS), expected)
+
+
+def test_other_weights_are_another_model_and_damaged_ones_are_refused(models: Path) -> None:
+    before = open_predictor(models, "openvino", "no").network(CLIPS)
+    key = prepared_key(read_best(models), "no")
+    state = torch.load(models / WEIGHTS, weights_only=True)
+    state["blocks.6.proj.bias"] += 1
+    replace_weights(models, state)
+    assert prepared_key(read_best(models), "no") != key
+    after = open_predictor(models, "openvino", "no").network(CLIPS)
+    np.testing.assert_allclose(after, before + 1, rtol=0, atol=1e-5)
+    (models / WEIGHTS).write_bytes(b"no weights")
+    for backend in ("auto", "openvino"):
+        with pytest.raises(UserError, match=WEIGHTS):
+            open_predictor(models, backend, "no", clips=None)
+
+
+def test_a_damaged_compiled_model_counts_for_none(models: Path, answers: Path) -> None:
+    """OpenVINO itself reads other weights from it and says nothing."""
+    expected = open_predictor(models, "openvino", "no").network(CLIPS)
+    path = answers / f"{prepared_key(read_best(models), 'no')}{compiled_cache.SUFFIX}"
+    content = path.read_bytes()
+    half = len(content) // 2
+    for damaged in (content[:half] + bytes(400) + content[half + 400 :], content[:half], b""):
+        path.write_bytes(damaged)
+        assert np.array_equal(open_predictor(models, "openvino", "no").network(CLIPS), expected)
+        assert path.read_bytes() != damaged  # and was made anew
+
+
+def test_only_the_last_used_models_are_kept(
+    answers: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLOWFAST_DIST_CACHE", str(tmp_path))
+    monkeypatch.setattr(compiled_cache, "MOST_BYTES", 250)
+    for number in range(4):
+        compiled_cache._write(f"{number}", bytes(68))
+        compiled_cache.write_facts(f"{number}", {"number": number})
+        path = tmp_path / "slowfast_dist" / "answers" / f"{number}{compiled_cache.SUFFIX}"
+        os.utime(path, (number, number))
+    compiled_cache._write("4", bytes(68))
+    kept = [compiled_cache.is_kept(f"{number}") for number in range(5)]
+    assert kept == [False, False, False, True, True]
+
+
+def test_what_is_compared() -> None:
+    logits = np.array([[3.0, -1.0]], np.float32)
+    same = compare(lambda _: logits, lambda _: logits + 0.3, CLIPS[:1])
+    assert same["same"] and same["difference"] == pytest.approx(0.1) and same["ratio"] > 0
+    assert not compare(lambda _: logits, lambda _: -logits, CLIPS[:1])["same"]
+    broken = compare(lambda _: logits * np.nan, lambda _: logits, CLIPS[:1])
+    assert not broken["same"]
