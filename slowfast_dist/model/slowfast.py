@@ -181,6 +181,11 @@ def head_parameters(model: nn.Module) -> list[nn.Parameter]:
     return list(slowfast(model).head.parameters())
 
 
+def stage_parameters(model: nn.Module) -> list[list[nn.Parameter]]:
+    """The backbone's parameters, those of each of the STAGES, the stem first."""
+    return [list(block.parameters()) for block in slowfast(model).blocks[:STAGES]]
+
+
 def live_batchnorms(model: nn.Module) -> Iterator[_BatchNorm]:
     """The BatchNorms whose statistics update in training, whatever the mode is now."""
     net = slowfast(model)
