@@ -219,6 +219,7 @@ class Config:
             )
         if self.loss.name == "bce":
             remedy = "it is for one label a clip, and --loss.name bce for several; leave one out"
+            require(not self.model.probe, "model.probe", "true", remedy)
             background, recall = self.data.background, self.evaluation.unknown_recall
             require(background is None, "data.background", background, remedy)
             require(recall is None, "evaluation.unknown-recall", recall, remedy)

@@ -56,7 +56,8 @@ _SETTINGS = {
     "weight_decay": "Weight decay", "clip_norm": "Gradient clipped to", "schedule": "Schedule",
     "warmup_epochs": "Warm-up epochs", "loss": "Loss", "label_smoothing": "Label smoothing",
     "class_weights": "Class weights", "class_sampling": "Class sampling",
-    "logit_adjustment": "Logit adjustment", "freeze": "Frozen", "norm": "BatchNorm",
+    "logit_adjustment": "Logit adjustment", "probe": "Head began as", "freeze": "Frozen",
+    "norm": "BatchNorm",
     "mixed_precision": "Mixed precision", "processes": "Processes", "seed": "Seed",
 }  # fmt: skip
 

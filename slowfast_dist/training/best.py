@@ -351,6 +351,7 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
         "class_weights": config.loss.class_weights,
         "class_sampling": None if (drawn := config.data.class_sampling) == "natural" else drawn,
         "logit_adjustment": config.loss.logit_adjustment or None,
+        "probe": "a linear probe" if model.probe else None,
         "freeze": model.freeze, "norm": norm,
         "short_side": list(config.data.short_side), "flip": config.data.flip,
         "seed": config.seed,

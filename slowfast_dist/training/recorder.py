@@ -149,7 +149,8 @@ class Recorder:
         """Write the row of the average over the last ``epochs`` up to ``epoch``, and the best model
         if it is that; returns whether it is."""
         task = self.task.fitted(scores.logits, scores.labels)
-        row = {"epoch": epoch, "global_step": global_step, "averaged_epochs": epochs}
+        row: dict[str, Any] = {"epoch": epoch, "global_step": global_step}
+        row["averaged_epochs"] = epochs
         row |= {f"val/{name}": value for name, value in scores.metrics(task).items()}
         row["best"] = self.best.is_worse_than(row)
         if row["best"]:

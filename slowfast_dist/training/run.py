@@ -49,6 +49,8 @@ from slowfast_dist.training.state import TrainingState, as_it_began
 from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
 from slowfast_dist.training.weights.averaged import AveragedWeights
+from slowfast_dist.training.weights.frozen import with_freeze
+from slowfast_dist.training.weights.probe import require_backbone, start_head
 from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import decoder_reasons
 from slowfast_dist.video.views import reads_stored
@@ -95,6 +97,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         on_peer_loss(lambda: folder.set_status("failed"))
     recorder = trainer = None
     try:
+        if not start.checkpoint:
+            require_backbone(config.model)
         if config.model.weights is None and not start.checkpoint:
             check_frames(network_defaults(config.model.name), config.data.num_frames)
         begins = not (config.model.weights or start.checkpoint)
@@ -119,6 +123,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             free = ("micro_batch_size",) if config.micro_batch_size == "auto" else ()
             trainer.state.restore(checkpoint, accelerator, free)
             _require_epochs_left(config, start, trainer.state.position.epoch)
+        elif config.model.probe:
+            start_head(trainer.config, accelerator, videos, trainer.state.network)
         environment = describe_environment(
             str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
         )
@@ -219,8 +225,10 @@ def build_trainer(
     """Collective: model, loaders and optimizer, ready to train from the first step.
 
     Weights come from ``checkpoint`` where there is one, for `TrainingState.restore`. The trainer's
-    config has a number in place of a micro-batch size ``auto``.
+    config has a number in place of a micro-batch size ``auto``, and stages in place of a freeze
+    ``auto``.
     """
+    config = replace(config, model=with_freeze(config.model, videos, checkpoint))
     torch.manual_seed(config.seed)
     network, loaded = set_up_network(
         config.model, videos.classes, accelerator, checkpoint, config.data

@@ -37,7 +37,8 @@ CHANGEABLE_SETTINGS = (
     "data.train_dir", "data.val_dir", "data.videos", "data.synthetic", "data.num_workers",
     "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
     "distributed.preempt_signal", "wandb.", "patience", "hours",
-    "model.weights", "model.pretrained", "model.head", "model.checkpoint_activations",
+    "model.weights", "model.pretrained", "model.head", "model.probe",
+    "model.checkpoint_activations",
 )  # fmt: skip
 """Settings, or the beginnings of their names, that may differ when a run is resumed: they do not
 change what the steps compute."""

@@ -27,7 +27,9 @@ class AveragedWeights:
 
     def __init__(self, network: SlowFast, decay: float | None = None) -> None:
         self.decay, self.updates = decay, 0
-        self._own = {name: p for name, p in network.named_parameters() if p.requires_grad}
+        self._own: dict[str, Tensor] = {
+            name: p for name, p in network.named_parameters() if p.requires_grad
+        }
         self._average = {name: p.detach().clone() for name, p in self._own.items()}
 
     def decay_at(self, updates: int) -> float:

@@ -1,0 +1,45 @@
+"""``--model.freeze auto``: how much of a loaded backbone stands still, by the number of clips."""
+
+from dataclasses import replace
+from typing import Literal
+
+from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.model.slowfast import STAGES, starts_pretrained
+from slowfast_dist.runs.checkpoint import Checkpoint
+from slowfast_dist.runs.reading import mapping
+from slowfast_dist.system.log import logger
+
+STEPS: tuple[tuple[int, int | Literal["none", "backbone"]], ...] = (
+    (10, "backbone"), (50, 4), (200, 2),
+)  # fmt: skip
+"""Training clips a class below which that much is frozen; of more nothing. The order is that of
+published practice: a linear classifier for few, deeper layers for more, all for many (the notes on
+transfer learning of Stanford's CS231n), as the first layers are the most general ones (Yosinski et
+al. 2014, How transferable are features in deep neural networks?). The numbers are not measured."""
+
+
+def with_freeze(
+    config: ModelConfig, videos: VideoSet, checkpoint: Checkpoint | None
+) -> ModelConfig:
+    """``config`` with what auto stands for, which is said with its reason: as the run of
+    ``checkpoint`` began, if there is one."""
+    if config.freeze != "auto":
+        return config
+    if checkpoint is not None:
+        settings = mapping(mapping(checkpoint.state).get("config"))
+        frozen = mapping(settings.get("model")).get("freeze", "none")
+        return replace(config, freeze=frozen)
+    if not starts_pretrained(config):
+        logger.info("--model.freeze auto: none, as the network starts from scratch")
+        return replace(config, freeze="none")
+    clips, classes = int(videos.train_counts().sum()), len(videos.classes)
+    each = clips / classes
+    limit, frozen = next(((most, what) for most, what in STEPS if each < most), (None, "none"))
+    what = f"{frozen} of {STAGES} stages" if isinstance(frozen, int) else frozen
+    why = f"below {limit}" if limit is not None else f"at least {STEPS[-1][0]}"
+    logger.info(
+        f"--model.freeze auto: {what}, as {clips} training clips of {classes} classes are "
+        f"{each:.0f} a class, {why}"
+    )
+    return replace(config, freeze=frozen)
