@@ -100,7 +100,7 @@ class EvaluationConfig:
     precise_norm: Annotated[int | Literal["auto"], Ge(0), Le(fields.MOST)] = "auto"
     """Training clips over which the statistics of BatchNorms that train are measured before each
     validation, for the weights that are validated and saved; 0: they stay those that were collected
-    during training. auto: 128 where weights are averaged, else 0."""
+    during training. auto: 128 for the average of --optimizer.average-last, else 0."""
     unknown_recall: fields.Recall | None = None
     """Keep with the best model the confidence below which predict says unknown, chosen so that at
     least this share of the validation videos that it gets wrong lies below; none: predict always

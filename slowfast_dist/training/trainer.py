@@ -52,10 +52,7 @@ class Trainer:
             self.sampler.samples(0), log(2) if self.config.loss.name == "bce" else None,
         )  # fmt: skip
         self.data_wait = DataWait(self.config, accelerator, self.videos, loaders)
-        self.precise = PreciseStatistics(
-            state.network, loaders, accelerator, self.config.data,
-            clips_measured(self.config, state.network),
-        )  # fmt: skip
+        self.precise = self._statistics(clips_measured(self.config.evaluation))
         self.recorder: Recorder | None = None
         self._new_failures: list[Failure] = []
         self._saved: Position | None = None
@@ -224,13 +221,15 @@ class Trainer:
             self._save_checkpoint()
         return True
 
-    def _measured(
-        self, validates: bool, epoch: int | None = None
-    ) -> AbstractContextManager[bool]:
+    def _statistics(self, clips: int) -> PreciseStatistics:
+        network, data = self.state.network, self.config.data
+        return PreciseStatistics(network, self.loaders, self.accelerator, data, clips)
+
+    def _measured(self, validates: bool) -> AbstractContextManager[bool]:
         """As `PreciseStatistics.in_network`, where the network of this epoch may be saved."""
         if not (validates or self.config.checkpoint.monitor.startswith("train/")):
             return nullcontext(True)
-        return self.precise.in_network(self.state.position.epoch if epoch is None else epoch)
+        return self.precise.in_network(self.state.position.epoch)
 
     @property
     def _last_epochs(self) -> int:
@@ -251,7 +250,9 @@ class Trainer:
             return True
         if self._record(lambda recorder: recorder.has_average(position.global_step)):
             return True
-        with state.evaluated("last") as network, self._measured(True, position.epoch - 1) as done:
+        precise = self._statistics(clips_measured(self.config.evaluation, averaged_epochs=True))
+        measured = precise.in_network(position.epoch - 1)
+        with state.evaluated("last") as network, measured as done:
             scores = self._validate() if done else None
             if scores is None:
                 return False

@@ -46,6 +46,7 @@ def arguments(videos: Path) -> tuple[str | Path, ...]:
         "--optimizer.ema", "0.9", "--optimizer.layer-decay", "0.8", "--data.class-sampling",
         "sqrt", "--loss.logit-adjustment", "1", "--checkpoint.every-steps", "2",
         "--checkpoint.keep", "99", "--log-samples", "--data.flip", "true",
+        "--evaluation.precise-norm", "8",
     )  # fmt: skip
 
 

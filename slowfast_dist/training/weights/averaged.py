@@ -1,7 +1,8 @@
 """Averages of the weights over steps or epochs: what torch's AveragedModel keeps, for a checkpoint.
 
 AveragedModel copies the whole network; here only what trains is kept. BatchNorm's statistics are
-not averaged: `PreciseStatistics` measures them for the averaged weights.
+not averaged, as by default there: those of the running network go with an average over steps, and
+`PreciseStatistics` measures them for one over epochs, whose weights are further apart.
 """
 
 from collections.abc import Iterator, Mapping

@@ -10,9 +10,9 @@ from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.runs.reading import mapping
 from slowfast_dist.system.log import logger
 
-STEPS: tuple[tuple[int, int | Literal["none", "backbone"]], ...] = (
-    (10, "backbone"), (50, 4), (200, 2),
-)  # fmt: skip
+Frozen = int | Literal["none", "backbone"]
+
+STEPS: tuple[tuple[int, Frozen], ...] = ((10, "backbone"), (50, 4), (200, 2))
 """Training clips a class below which that much is frozen; of more nothing. The order is that of
 published practice: a linear classifier for few, deeper layers for more, all for many (the notes on
 transfer learning of Stanford's CS231n), as the first layers are the most general ones (Yosinski et
@@ -35,9 +35,12 @@ def with_freeze(
         return replace(config, freeze="none")
     clips, classes = int(videos.train_counts().sum()), len(videos.classes)
     each = clips / classes
-    limit, frozen = next(((most, what) for most, what in STEPS if each < most), (None, "none"))
+    frozen: Frozen = "none"
+    why = f"at least {STEPS[-1][0]}"
+    for limit, much in reversed(STEPS):
+        if each < limit:
+            frozen, why = much, f"below {limit}"
     what = f"{frozen} of {STAGES} stages" if isinstance(frozen, int) else frozen
-    why = f"below {limit}" if limit is not None else f"at least {STEPS[-1][0]}"
     logger.info(
         f"--model.freeze auto: {what}, as {clips} training clips of {classes} classes are "
         f"{each:.0f} a class, {why}"

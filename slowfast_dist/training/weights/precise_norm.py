@@ -1,7 +1,7 @@
 """BatchNorm's statistics measured for the weights that are validated, not collected on the way.
 
-Running statistics are an average over some 20 micro-batches, of weights that changed meanwhile, and
-for averaged weights they are those of other weights. Wu and Johnson (Rethinking "Batch" in
+Running statistics are an average over some 20 micro-batches, of weights that changed meanwhile; for
+an average of epochs they are those of other weights. Wu and Johnson (Rethinking "Batch" in
 BatchNorm, 2021) measure them anew before each validation, as torch's update_bn does at the end.
 """
 
@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.config.training import Config
+from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.loaders import Loaders
 from slowfast_dist.distributed.collectives import any_process, barrier, gather_rows
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms
@@ -25,14 +25,12 @@ that count in running ones (momentum .1, micro-batches of 4), and less than half
 slowfast_r50 on 2 CPU cores."""
 
 
-def clips_measured(config: Config, network: SlowFast) -> int:
-    """How many training clips a measurement takes at least; 0: there is none."""
-    if not any(live_batchnorms(network)):
-        return 0
-    given, optimizer = config.evaluation.precise_norm, config.optimizer
-    if given != "auto":
-        return given
-    return USUAL_CLIPS if optimizer.ema or optimizer.average_last else 0
+def clips_measured(config: EvaluationConfig, averaged_epochs: bool = False) -> int:
+    """How many training clips a measurement takes at least, for the network of an epoch or for an
+    average of several; 0: there is none."""
+    if config.precise_norm == "auto":
+        return USUAL_CLIPS if averaged_epochs else 0
+    return config.precise_norm
 
 
 class PreciseStatistics:

@@ -80,13 +80,13 @@ def test_at_most_an_epoch_is_measured_and_nothing_where_norm_is_frozen(root: Pat
         assert done and all(torch.equal(v, before[n]) for n, v in statistics(frozen).items())
 
 
-def test_auto_measures_where_weights_are_averaged(root: Path) -> None:
-    for flags, clips in (
-        ((), 0),
-        (("--optimizer.ema", "0.9"), USUAL_CLIPS),
-        (("--optimizer.average-last", "2"), USUAL_CLIPS),
-        (("--optimizer.ema", "0.9", "--evaluation.precise-norm", "0"), 0),
-        (("--optimizer.ema", "0.9", "--model.norm", "frozen"), 0),
-    ):
-        trainer = trainer_of(root, *flags)
-        assert clips_measured(trainer.config, trainer.state.network) == clips
+@pytest.mark.parametrize(
+    ("given", "of_epoch", "of_average"), [("auto", 0, USUAL_CLIPS), ("0", 0, 0), ("7", 7, 7)]
+)
+def test_auto_measures_for_an_average_of_epochs_alone(
+    given: str, of_epoch: int, of_average: int
+) -> None:
+    config = parse_training(["--data.root", "videos", "--evaluation.precise-norm", given])
+    assert config is not None
+    assert clips_measured(config.evaluation) == of_epoch
+    assert clips_measured(config.evaluation, averaged_epochs=True) == of_average
