@@ -28,8 +28,7 @@ def with_freeze(
         return config
     if checkpoint is not None:
         settings = mapping(mapping(checkpoint.state).get("config"))
-        frozen = mapping(settings.get("model")).get("freeze", "none")
-        return replace(config, freeze=frozen)
+        return replace(config, freeze=mapping(settings.get("model")).get("freeze", "none"))
     if not starts_pretrained(config):
         logger.info("--model.freeze auto: none, as the network starts from scratch")
         return replace(config, freeze="none")
