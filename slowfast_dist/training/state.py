@@ -254,10 +254,7 @@ class TrainingState:
             tracked, happened = _read_count(saved, "tracked"), _read_count(saved, "happened")
             counted = _read_count(saved["counted"], rank)
             self.statistics.restore(tensors["statistics"][rank], tracked, happened, counted)
-        updates = state.get("averages", {})  # older versions had none
-        for name, average in self.averages.items():
-            if name in updates:
-                average.restore(of_average(tensors, name), _read_count(updates, name))
+        self._restore_averages(checkpoint)
         device, width = accelerator.device, self.history.width
         self.history = EpochHistory(
             rows=[tensors["rows"].reshape(-1, width).long().to(device)] if rank == 0 else [],
@@ -266,6 +263,17 @@ class TrainingState:
         )
         self.rates = {name: float(rate) for name, rate in state["rates"].items()}
         self.failed = {int(video): str(reason) for video, reason in state["failed"].items()}
+
+    def _restore_averages(self, checkpoint: Checkpoint) -> None:
+        """Older versions had none. One over what were the last epochs, before more were asked for,
+        begins anew."""
+        updates = checkpoint.state.get("averages", {})
+        epochs, last = self.config.epochs, self.config.optimizer.average_last
+        due = self.position.epoch - (epochs - last)
+        for name, average in self.averages.items():
+            count = _read_count(updates, name) if name in updates else 0
+            if count and (name != "last" or count == due):
+                average.restore(of_average(checkpoint.tensors, name), count)
 
     def _restore_optimizer(self, checkpoint: Checkpoint) -> None:
         """The moments are the checkpoint's; rates, decay and so on follow from the settings."""

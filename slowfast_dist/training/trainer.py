@@ -244,8 +244,8 @@ class Trainer:
             return True
         if last.updates < 2:
             logger.info(
-                f"--optimizer.average-last {self.config.optimizer.average_last}: there is nothing "
-                f"to average, as epoch {position.epoch} of {self.config.epochs} was the last"
+                f"--optimizer.average-last {self.config.optimizer.average_last}: no average, as "
+                f"the run ended in epoch {position.epoch} with {last.updates} of them behind it"
             )
             return True
         if self._record(lambda recorder: recorder.has_average(position.global_step)):

@@ -197,6 +197,35 @@ def test_the_average_of_the_last_epochs_is_one_more_candidate(
     assert "| Weights averaged over epochs | 3 |" in (folder / "models/README.md").read_text()
 
 
+@pytest.mark.slow
+def test_a_run_that_goes_on_averages_its_own_last_epochs(videos: Path, tmp_path: Path) -> None:
+    """And what was killed before the average was validated does that."""
+    words = (
+        *TINY, "--data.root", videos, "--global-batch-size", "4", "--optimizer.average-last", "2",
+        "--schedule.name", "constant", "--checkpoint.keep", "9", "--resume", "auto",
+    )  # fmt: skip
+    output = trained(tmp_path / "run", *words, "--epochs", "2")
+    first = rows(output, "average")
+    assert [row["averaged_epochs"] for row in first] == [2]
+    killed = Path(shutil.copytree(output, tmp_path / "killed"))
+    lines = (killed / "metrics.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"kind": "average"' not in line]
+    (killed / "metrics.jsonl").write_text("".join(kept))
+    RunFolder(killed).set_status("running")
+    trained(killed, *words, "--epochs", "2")
+    assert [row["val/loss"] for row in rows(killed, "average")] == [first[0]["val/loss"]]
+
+    trained(output, *words, "--epochs", "4")
+    ends = sorted((output / "checkpoints").iterdir())[-2:]
+    models = [load_file(end / "model.safetensors") for end in ends]
+    averages = of_average(load_checkpoint(ends[-1]).tensors, "last")
+    for name, value in averages.items():
+        mean = torch.stack([model[name] for model in models]).mean(dim=0)
+        torch.testing.assert_close(value, mean, rtol=1e-5, atol=1e-6)
+    told = [(row["epoch"], row["averaged_epochs"]) for row in rows(output, "average")]
+    assert told == [(2, 2), (4, 2)]
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
