@@ -163,6 +163,8 @@ class ClassSampling:
         """In words, what the rarest and the most frequent class get."""
         sizes, total = np.bincount(self.labels, minlength=len(classes)), len(self.labels)
         there = np.flatnonzero(sizes)
+        if sizes[there].min() == sizes[there].max():
+            return f"class sampling {how}: all classes have {sizes[there[0]]} clips as it is"
         told = []
         for label in (there[sizes[there].argmin()], there[sizes[there].argmax()]):
             clips, size = self.shares[label] * total, int(sizes[label])

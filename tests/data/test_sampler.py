@@ -159,6 +159,17 @@ def test_each_class_has_its_share_and_each_of_its_samples_is_there_equally_often
     assert len(frequent) == 5  # other samples of the frequent class in each epoch
 
 
+def test_it_is_said_what_the_rarest_and_the_most_frequent_class_get() -> None:
+    counts = np.bincount(LABELS)
+    sampling = ClassSampling(np.array(LABELS), class_shares(counts, "balanced"))
+    assert sampling.describe("abcd", "balanced") == (
+        "class sampling balanced: of the 80 clips of an epoch 26.7 are of 'd' (5, each 5.3 times) "
+        "and 26.7 are of 'a' (60, each 0.4 times)"
+    )
+    even = ClassSampling(np.array([0, 1, 0, 1]), np.array([0.5, 0.5]))
+    assert even.describe("ab", "sqrt") == "class sampling sqrt: all classes have 2 clips as it is"
+
+
 def test_classes_drawn_do_not_depend_on_the_process_count_and_no_clip_comes_twice() -> None:
     sampling = ClassSampling(np.array(LABELS), class_shares(np.bincount(LABELS), "balanced"))
 
