@@ -101,6 +101,10 @@ class DataConfig:
     It matters for resize short-side and pad."""
     flip: bool = True
     """Mirror half of the training clips; switch off where left and right are different classes."""
+    class_sampling: Literal["natural", "sqrt", "balanced"] = "natural"
+    """How often an epoch shows each class. natural: each training clip once. balanced: all classes
+    alike; sqrt: each as the square root of its number of clips. An epoch stays as long: clips of
+    rare classes come more than once, each time cut anew, and some of frequent ones not at all."""
     num_workers: Annotated[int | Literal["auto"], Ge(0), Le(fields.MOST_WORKERS)] = "auto"
     """Decoding processes of each training process; 0: none.
     auto: the CPUs shared out, at most 8."""

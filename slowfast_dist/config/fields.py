@@ -155,9 +155,9 @@ ReaderProcesses = Annotated[
 ]
 
 FrozenStages = Annotated[
-    int | Literal["none", "backbone"],
+    int | Literal["none", "backbone", "auto"],
     Interval(ge=1, le=5),
-    Remedy("give none, backbone, or a number of stages from 1 to 5"),
+    Remedy("give none, backbone, auto, or a number of stages from 1 to 5"),
 ]
 
 Monitor = Annotated[

@@ -23,11 +23,14 @@ class ModelConfig:
     """The head of the weights. auto: classes of the same name keep their rows, others get new ones;
     all are new where the weights' names are not known. keep: all rows as they are, also of classes
     that were renamed since."""
+    probe: bool = False
+    """Start the head as a linear probe: a logistic regression on what the loaded backbone makes of
+    the training clips, looked at once before training; in place of new or kept rows."""
     dropout: fields.BelowOne = 0.5
     """Dropout before the head."""
     freeze: fields.FrozenStages = "none"
     """What does not train: none, backbone (all but the head), or the first K of 5 stages.
-    Stage 1 is the stem."""
+    Stage 1 is the stem. auto: by the number of training clips a class, and none from scratch."""
     norm: Literal["auto", "local", "sync", "frozen"] = "auto"
     """BatchNorm statistics: local (each micro-batch), sync (across GPUs), frozen (the loaded ones).
     auto: frozen with a pretrained backbone, else local."""
@@ -51,4 +54,7 @@ class ModelConfig:
         """Raise UserError where both of two exclude each other."""
         compiles = self.compile and self.checkpoint_activations
         remedy = "with --model.compile the compiler decides what is computed again: leave one of "
+        kept = self.probe and self.head == "keep"
+        line = "--model.head keep keeps the head of the weights: leave one of the two out"
+        require(not kept, "model.probe", "true", line)
         require(not compiles, "model.checkpoint-activations", "true", f"{remedy}the two off")

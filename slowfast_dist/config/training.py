@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval, Le
 
 from slowfast_dist.config import fields
-from slowfast_dist.config.checks import require
+from slowfast_dist.config.checks import Remedy, require
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
@@ -29,8 +29,28 @@ class OptimizerConfig:
     """For sgd."""
     backbone_lr_scale: fields.NotNegative = 1.0
     """The backbone's learning rate as a fraction of the head's."""
+    layer_decay: Annotated[
+        float, Interval(gt=0, le=1), Remedy("give a number above 0, at most 1")
+    ] = 1.0
+    """Factor of the learning rate from one stage to the one below it, on top of backbone_lr_scale:
+    the last stage has lr x backbone_lr_scale x this, the stem the fifth power of it; 1: all alike.
+    """
+    ema: fields.BelowOne = 0.0
+    """Decay of an exponential moving average of the weights over the optimizer steps, which is then
+    what is validated and saved as the best model; 0: none. 0.999 averages about 1,000 steps, fewer
+    in the first ones."""
+    average_last: Annotated[int, Ge(0), Le(fields.MOST)] = 0
+    """Average the weights of that many last epochs, all alike, and validate that at the end as one
+    more candidate for the best model; 0: no such average."""
     clip_norm: fields.PositiveFloat | None = None
     """Clip the gradient to this norm; none: only measure it."""
+
+    def check(self) -> None:
+        """Raise UserError for two averages of the weights, or one of nothing."""
+        last, remedy = self.average_last, "an average of one epoch is that epoch: give 2 or more"
+        require(last != 1, "optimizer.average-last", last, remedy)
+        remedy = "with --optimizer.ema the weights are averaged already: leave one of the two out"
+        require(not (self.ema and last), "optimizer.average-last", last, remedy)
 
 
 @dataclass(frozen=True)
@@ -52,6 +72,21 @@ class LossConfig:
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: a class weighs inversely to its number of training videos; with bce where it is
     there as much as where it is not (torch's pos_weight)."""
+    logit_adjustment: Annotated[float, Interval(ge=0, le=10)] = 0.0
+    """In training, add that many times the logarithm of each class's share of the clips to its
+    logit (Menon et al. 2021), so that rare classes are not passed over; 1 aims at the mean recall
+    over the classes, 0 is off."""
+
+    def check(self) -> None:
+        """Raise UserError for two corrections of the classes' sizes, or one for several labels."""
+        if self.logit_adjustment:
+            value = f"{self.logit_adjustment:g}"
+            remedy = "--loss.class-weights balanced corrects the classes' sizes, too: leave one of "
+            remedy += "the two out"
+            require(self.class_weights == "none", "loss.logit-adjustment", value, remedy)
+            remedy = "it is for one label a clip, and --loss.name bce for several: take "
+            remedy += "--loss.class-weights balanced"
+            require(self.name == "ce", "loss.logit-adjustment", value, remedy)
 
 
 @dataclass(frozen=True)
@@ -64,6 +99,10 @@ class EvaluationConfig:
     """Score each view mirrored, too, and average; for a training with --data.flip."""
     every: fields.Positive = 1
     """Epochs from one validation to the next; the last epoch always has one."""
+    precise_norm: Annotated[int | Literal["auto"], Ge(0), Le(fields.MOST)] = "auto"
+    """Training clips over which the statistics of BatchNorms that train are measured before each
+    validation, for the weights that are validated and saved; 0: they stay those that were collected
+    during training. auto: 128 for the average of --optimizer.average-last, else 0."""
     unknown_recall: fields.Recall | None = None
     """Keep with the best model the confidence below which predict says unknown, chosen so that at
     least this share of the validation videos that it gets wrong lies below; none: predict always
@@ -185,9 +224,11 @@ class Config:
             )
         if self.loss.name == "bce":
             remedy = "it is for one label a clip, and --loss.name bce for several; leave one out"
+            require(not self.model.probe, "model.probe", "true", remedy)
             background, recall = self.data.background, self.evaluation.unknown_recall
             require(background is None, "data.background", background, remedy)
             require(recall is None, "evaluation.unknown-recall", recall, remedy)
+        self._check_class_sizes()
         if self.folds is None:
             for name, given in (("fold", self.fold is not None), ("seeds", self.seeds > 1),
                                 ("learning-curve", self.learning_curve)):  # fmt: skip
@@ -217,6 +258,8 @@ class Config:
                 f"the nearest that are: {nearest}"
             )
         self._check_monitor()
+        last, remedy = self.optimizer.average_last, f"give at most --epochs {self.epochs}"
+        require(last <= self.epochs, "optimizer.average-last", last, remedy)
         warmup, remedy = self.schedule.warmup_epochs, f"give at most --epochs {self.epochs}"
         require(warmup <= self.epochs, "schedule.warmup-epochs", warmup, remedy)
         clips, crops = self.evaluation.temporal_views, self.evaluation.spatial_crops
@@ -229,6 +272,23 @@ class Config:
         remedy = f"with --data.resize {resize} every crop is the whole frame: give 1, or resize "
         differ = crops == 1 or resize == "short-side"
         require(differ, "evaluation.spatial-crops", crops, f"{remedy}short-side")
+
+    def _check_class_sizes(self) -> None:
+        """The classes' sizes are corrected once."""
+        sampling, loss = self.data.class_sampling, self.loss
+        if sampling == "natural":
+            return
+        remedy = "a clip of --loss.name bce may be of several classes: take --loss.class-weights "
+        remedy += "balanced"
+        require(loss.name == "ce", "data.class-sampling", sampling, remedy)
+        remedy = "--loss.class-weights balanced corrects the classes' sizes, too: leave one of the "
+        remedy += "two out"
+        require(loss.class_weights == "none", "data.class-sampling", sampling, remedy)
+        if sampling == "balanced":
+            remedy = "it makes all classes alike, so --loss.logit-adjustment has nothing to adjust "
+            remedy += "and --data.background-share nothing to say: leave one of the two out"
+            apart = not loss.logit_adjustment and self.data.background_share is None
+            require(apart, "data.class-sampling", sampling, remedy)
 
     def _check_monitor(self) -> None:
         monitor, several = self.checkpoint.monitor, self.loss.name == "bce"

@@ -222,7 +222,7 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
             return key.sample
         assert self._lengths is not None
         # Of its own draws, so that the batch's order by files needs no others.
-        rng = np.random.default_rng([self.seed, key.epoch, key.sample, 1])
+        rng = np.random.default_rng([*key.entropy(self.seed), 1])
         return self.background.row_of(self._lengths, rng)
 
     def _indices(
@@ -245,7 +245,7 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
 
     def __getitem__(self, key: ClipKey) -> Sample:
         started = time.perf_counter()
-        rng = np.random.default_rng([self.seed, key.epoch, key.sample])
+        rng = np.random.default_rng(key.entropy(self.seed))
         failures: list[Failure] = []
         video = asked = self._row(key)
         for _ in range(1 + REPLACEMENTS):

@@ -45,7 +45,12 @@ from slowfast_dist.data.listing.whole_files import of_whole_files
 from slowfast_dist.data.locating import place_segments
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
-from slowfast_dist.data.sampler import DistributedBatchSampler, EvaluationSampler
+from slowfast_dist.data.sampler import (
+    ClassSampling,
+    DistributedBatchSampler,
+    EvaluationSampler,
+    class_shares,
+)
 from slowfast_dist.data.synthetic import make_demo_videos
 from slowfast_dist.data.workers import (
     WorkerPlan,
@@ -89,6 +94,22 @@ class VideoSet:
         if self.background is not None:
             counts[self.background.label] = self.background.clips
         return counts
+
+    def class_sampling(self, how: str) -> ClassSampling | None:
+        """What draws an epoch's clips, by --data.class-sampling; None: each once."""
+        if how == "natural":
+            return None
+        labels = self.segments().labels.astype(np.int64)
+        if self.background is not None:
+            gaps = np.full(self.background.clips, self.background.label)
+            labels = np.concatenate([labels, gaps])
+        return ClassSampling(labels, class_shares(self.train_counts(), how))
+
+    def log_priors(self, how: str) -> NDArray[np.float64]:
+        """(K,): the logarithm of each class's share of the clips that a training shows with this
+        --data.class-sampling; of a class without any as if it had one."""
+        shares = class_shares(np.maximum(self.train_counts(), 1), how)
+        return np.asarray(np.log(shares), np.float64)
 
     def segments(self) -> VideoTable:
         """The training videos, or parts of them, without gaps."""
@@ -269,6 +290,10 @@ def _completed(
         what += f"{other.max():g} times as much as others in the loss; validation weighs all alike"
         said = Remark("info", "weights", what)
         found = replace(found, remarks=(*found.remarks, said))
+    if sampling := found.class_sampling(data.class_sampling):
+        what = sampling.describe(found.classes, data.class_sampling)
+        said = Remark("info", "sampling", what)
+        found = replace(found, remarks=(*found.remarks, said))
     counts = found.train_counts() + found.val.class_counts(len(found.classes))
     named = dict(zip(found.classes, counts.tolist(), strict=True))
     also = (*label_remarks(named, data.flip), *identical(found.train, found.val))
@@ -411,8 +436,9 @@ def make_loaders(
     assert micro_batch != "auto"  # by now a number was chosen
     train = TrainingClips(videos.train, data, config.seed, videos.background)
     sampler = DistributedBatchSampler(
-        len(train), config.global_batch_size, micro_batch, config.seed, rank, world_size
-    )
+        len(train), config.global_batch_size, micro_batch, config.seed, rank, world_size,
+        videos.class_sampling(data.class_sampling),
+    )  # fmt: skip
     val = EvaluationClips(videos.val, data, evaluation.temporal_views, evaluation.spatial_crops)
     loaders, size = 2, batch_bytes(data, micro_batch)  # the workers of both stay
     plan = plan_workers(data.num_workers, local_processes, size, loaders)

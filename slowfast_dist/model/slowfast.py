@@ -181,6 +181,11 @@ def head_parameters(model: nn.Module) -> list[nn.Parameter]:
     return list(slowfast(model).head.parameters())
 
 
+def stage_parameters(model: nn.Module) -> list[list[nn.Parameter]]:
+    """The backbone's parameters, those of each of the STAGES, the stem first."""
+    return [list(block.parameters()) for block in slowfast(model).blocks[:STAGES]]
+
+
 def live_batchnorms(model: nn.Module) -> Iterator[_BatchNorm]:
     """The BatchNorms whose statistics update in training, whatever the mode is now."""
     net = slowfast(model)
@@ -189,8 +194,9 @@ def live_batchnorms(model: nn.Module) -> Iterator[_BatchNorm]:
         yield from (module for module in modules if isinstance(module, _BatchNorm))
 
 
-def freeze(model: nn.Module, what: int | Literal["none", "backbone"]) -> None:
-    """No gradients and no new BatchNorm statistics for the first `what` of 5 stages, or for all."""
+def freeze(model: nn.Module, what: int | Literal["none", "backbone", "auto"]) -> None:
+    """No gradients and no new BatchNorm statistics for the first `what` of 5 stages, or for all;
+    auto was decided before."""
     net = slowfast(model)
     net.frozen_stages = {"none": 0, "backbone": STAGES}[what] if isinstance(what, str) else what
     for index, block in enumerate(net.blocks):

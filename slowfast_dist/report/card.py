@@ -52,9 +52,13 @@ _SETTINGS = {
     "network": "Network", "short_videos": "Short videos",
     "epochs": "Epochs", "global_batch_size": "Batch (videos a step)", "optimizer": "Optimizer",
     "lr": "Learning rate", "backbone_lr_scale": "Backbone's rate over that",
+    "layer_decay": "Rate of a stage over that of the next one",
+    "ema": "Weights averaged over steps, decay", "averaged_epochs": "Weights averaged over epochs",
     "weight_decay": "Weight decay", "clip_norm": "Gradient clipped to", "schedule": "Schedule",
     "warmup_epochs": "Warm-up epochs", "loss": "Loss", "label_smoothing": "Label smoothing",
-    "class_weights": "Class weights", "freeze": "Frozen", "norm": "BatchNorm",
+    "class_weights": "Class weights", "class_sampling": "Class sampling",
+    "logit_adjustment": "Logit adjustment", "probe": "Head began as", "freeze": "Frozen",
+    "norm": "BatchNorm",
     "mixed_precision": "Mixed precision", "processes": "Processes", "seed": "Seed",
 }  # fmt: skip
 

@@ -133,7 +133,14 @@ def _course(run: Run) -> Iterator[Notice]:
     """What the curves tell."""
     history, monitor, best = run.history, run.monitor, run.best_epoch
     scored = [epoch for epoch, value in history.points(monitor) if value is not None]
-    if len(scored) > 1 and best == scored[-1] and run.status == "finished":
+    averaged = whole(run.history.best.get("averaged_epochs")) if run.history.best else None
+    if averaged is not None:
+        yield note(
+            f"The best model is the average of the weights of the last {averaged:,} epochs, "
+            "validated once at the end (--optimizer.average-last): its scores are not those of a "
+            "row of the table of epochs."
+        )
+    elif len(scored) > 1 and best == scored[-1] and run.status == "finished":
         yield warning(
             f"The best epoch is the last one: {monitor} was still getting better. More "
             "--epochs may help."
@@ -249,10 +256,16 @@ def _classes(run: Run, scores: list[dict[str, Any]]) -> Iterator[Notice]:
     if len(train) > 1 and max(train.values()) >= 10 * min(train.values()):
         least = min(train, key=train.__getitem__)
         most = max(train, key=train.__getitem__)
-        if run.settings.get("loss.class-weights", "none") == "none":
+        corrected = (
+            run.settings.get("loss.class-weights", "none") != "none"
+            or run.settings.get("data.class-sampling", "natural") != "natural"
+            or run.settings.get("loss.logit-adjustment", "0.0") not in ("0", "0.0")
+        )
+        if not corrected:
             yield warning(
                 f"{most} has {train[most]:,} training videos, {least} {train[least]:,}: "
-                "--loss.class-weights balanced gives small classes the same weight."
+                "--loss.class-weights balanced gives small classes the same weight, "
+                "--data.class-sampling sqrt shows them more often."
             )
 
 

@@ -202,9 +202,13 @@ def _broken(checkpoint: Checkpoint) -> str | None:
         for name, value in values.items()
         if isinstance(value, Tensor)
     }
-    statistics = checkpoint.tensors.get("statistics")
-    parts = {} if statistics is None else {"BatchNorm statistics": statistics}
-    return describe_broken({**checkpoint.model, **moments, **parts})
+    # The history may hold what is not finite, as the gradients of steps that fp16 skipped.
+    kept = {
+        "BatchNorm statistics" if name == "statistics" else name: value
+        for name, value in checkpoint.tensors.items()
+        if name not in ("rows", "steps")
+    }
+    return describe_broken({**checkpoint.model, **moments, **kept})
 
 
 def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:

@@ -35,6 +35,8 @@ class History:
     """In order, one each."""
     steps: list[Row] = field(default_factory=list)
     """Only while no epoch is complete."""
+    average: Row | None = None
+    """That of the weights of several epochs, where one was the best."""
     confusion: list[Any] | None = None
     """Of the best epoch, else of the last one that was validated; (K, K) where it is well."""
     confusion_epoch: int | None = None
@@ -53,8 +55,14 @@ class History:
 
     @property
     def best(self) -> Row | None:
-        """The row of the best epoch: the last that was called so."""
-        return next((row for row in reversed(self.epochs) if row.get("best") is True), None)
+        """The row of the best epoch: the last that was called so. Where an average of epochs was,
+        that of its last epoch with the validation of the average."""
+        best = next((row for row in reversed(self.epochs) if row.get("best") is True), None)
+        average = self.average
+        if not average or (best and best["epoch"] > average["epoch"]):
+            return best
+        of_last = (row for row in self.epochs if row["epoch"] == average["epoch"])
+        return {**next(of_last, {}), **average}
 
     def value(self, name: str) -> float | None:
         """The last number of that name."""
@@ -84,6 +92,8 @@ class History:
             self.damaged += 1
         elif kind == "epoch" and epoch is not None:
             self._add_epoch(epoch, row)
+        elif kind == "average" and epoch is not None:
+            self.average = row if row.get("best") is True else self.average
         elif kind == "classes" and epoch is not None:
             self._add_classes(epoch, row)
         elif kind == "step" and not self.epochs and whole(row.get("global_step")) is not None:

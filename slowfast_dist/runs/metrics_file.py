@@ -13,7 +13,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.files import append, atomic_write
 from slowfast_dist.system.parsing import parse_json
 
-_ONCE_AN_EPOCH = ("epoch", "classes")
+_ONCE_AN_EPOCH = ("epoch", "classes", "average")
 """Kinds of rows of which an epoch has one."""
 
 AT_END = "test"

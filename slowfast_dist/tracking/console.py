@@ -19,17 +19,19 @@ LARGE = 1e5
 would be wider than their column."""
 
 
-def epoch_table(row: Mapping[str, Any], epochs: int, classes: int) -> str:
-    """The lines of an epoch's row of metrics.jsonl: train and validation, macro averages; of a
-    model of that many ``classes``."""
+def epoch_table(
+    row: Mapping[str, Any], epochs: int, classes: int, title: str | None = None
+) -> str:
+    """The lines of an epoch's row of metrics.jsonl, or of one that is called ``title``: train and
+    validation, macro averages; of a model of that many ``classes``."""
     shown = [name for name in SCORES if f"train/{name}" in row or f"val/{name}" in row]
-    lines = [_head(f"epoch {row['epoch']}/{epochs}", shown)]
-    for prefix, title in (("train", "train"), ("val", "validation")):
+    lines = [_head(title or f"epoch {row['epoch']}/{epochs}", shown)]
+    for prefix, side in (("train", "train"), ("val", "validation")):
         values = [row.get(f"{prefix}/{name}") for name in shown]
         if any(value is not None for value in values):
             remarks = [over_classes(row, classes, f"{prefix}/")]
             remarks += ["best so far"] * bool(prefix == "val" and row.get("best"))
-            lines.append("  ".join([_line(title, values), *filter(None, remarks)]))
+            lines.append("  ".join([_line(side, values), *filter(None, remarks)]))
     facts = [
         f"{label} {format(row[name], form)}"
         for name, label, form in (
@@ -44,7 +46,7 @@ def epoch_table(row: Mapping[str, Any], epochs: int, classes: int) -> str:
     if row.get("epoch_seconds") is not None and row["epoch"] < epochs:
         left = row["epoch_seconds"] * (epochs - row["epoch"])
         facts.append(f"training left {clock(left, padded=True)}")
-    return "\n".join([*lines, "  " + " | ".join(facts)])
+    return "\n".join([*lines, *(["  " + " | ".join(facts)] if facts else [])])
 
 
 def print_scores(title: str, metrics: Mapping[str, Any]) -> None:

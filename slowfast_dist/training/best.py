@@ -112,18 +112,22 @@ class BestModelTracker:
     def save(
         self, row: Mapping[str, Any], scores: Scores | None, network: SlowFast, task: Task
     ) -> None:
-        """Write the files of models/, and predictions/val_best.csv where there are ``scores``."""
+        """Write the files of models/, and predictions/val_best.csv where there are ``scores``.
+        ``row``: an epoch's, or an average's, with "averaged_epochs"."""
         config, classes = self.config, self.videos.classes
         self.state = {
             "monitor": self.monitor, "mode": self.mode, "value": row[self.monitor],
             "epoch": row["epoch"], "global_step": row["global_step"],
         }  # fmt: skip
+        averaged = {name: row[name] for name in ("averaged_epochs",) if name in row}
+        self.state |= averaged
         description = {
             **describe_best(network, classes, config.data, config.evaluation, task),
             **self.state,
             "metrics": {name: row[name] for name in row if name.startswith(("train/", "val/"))},
             "data": self._data_facts,
             "training": training_facts(config, network.norm, self.run.environment)
+            | averaged
             | ({"head": self.run.head} if self.run.head else {}),
         }
         if scores is not None:
@@ -363,10 +367,16 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
         "global_batch_size": config.global_batch_size, "micro_batch_size": config.micro_batch_size,
         "optimizer": optimizer.name, "lr": optimizer.lr,
         "backbone_lr_scale": optimizer.backbone_lr_scale,
+        # Those that are off by default are told where they are on.
+        "layer_decay": optimizer.layer_decay if optimizer.layer_decay < 1 else None,
+        "ema": optimizer.ema or None,
         "weight_decay": optimizer.weight_decay, "clip_norm": optimizer.clip_norm,
         "schedule": config.schedule.name, "warmup_epochs": config.schedule.warmup_epochs,
         "loss": config.loss.name, "label_smoothing": config.loss.label_smoothing,
         "class_weights": config.loss.class_weights,
+        "class_sampling": None if (drawn := config.data.class_sampling) == "natural" else drawn,
+        "logit_adjustment": config.loss.logit_adjustment or None,
+        "probe": "a linear probe" if model.probe else None,
         "freeze": model.freeze, "norm": norm,
         "short_side": list(config.data.short_side), "flip": config.data.flip,
         "seed": config.seed, "fold": config.fold,

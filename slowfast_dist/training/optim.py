@@ -10,33 +10,53 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from slowfast_dist.config.training import OptimizerConfig, ScheduleConfig
-from slowfast_dist.model.slowfast import head_parameters
+from slowfast_dist.model.slowfast import STAGES, head_parameters, stage_parameters
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """At most four groups: backbone and head, each with weight decay and without.
+    """At most four groups: backbone and head, each with weight decay and without; with a
+    layer_decay below 1 each stage of the backbone has two of its own.
 
-    Without it are BatchNorm's scale and shift and all biases, the parameters of one dimension, as
-    in PySlowFast's recipe. Frozen parameters are in no group; a group without parameters is left
-    out. Every group has its "name".
+    Without weight decay are BatchNorm's scale and shift and all biases, the parameters of one
+    dimension, as in PySlowFast's recipe. Frozen parameters are in no group; a group without
+    parameters is left out. Every group has its "name".
     """
-    head = {id(parameter) for parameter in head_parameters(model)}
-    rates = {"backbone": config.lr * config.backbone_lr_scale, "head": config.lr}
+    parts = _parts(model, config)
     groups: dict[tuple[str, bool], dict[str, Any]] = {
         (part, decays): {
             "name": f"{part}/{'decay' if decays else 'no_decay'}",
             "params": [],
-            "lr": rates[part],
+            "lr": rate,
             "weight_decay": config.weight_decay if decays else 0.0,
         }
-        for part in rates
+        for part, (rate, _) in parts.items()
         for decays in (True, False)
     }
+    part_of = {id(p): part for part, (_, members) in parts.items() for p in members}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            part = "head" if id(parameter) in head else "backbone"
-            groups[part, parameter.ndim > 1]["params"].append(parameter)
+            groups[part_of[id(parameter)], parameter.ndim > 1]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
+
+
+def _parts(
+    model: nn.Module, config: OptimizerConfig
+) -> dict[str, tuple[float, list[nn.Parameter]]]:
+    """Parts of the network with one learning rate each, which is beside its parameters.
+
+    With layer_decay d the last stage has the backbone's rate times d, the one before times d^2, and
+    so on, as BEiT (Bao et al. 2021) and MAE count from the head down.
+    """
+    rate, head = config.lr * config.backbone_lr_scale, head_parameters(model)
+    if config.layer_decay == 1:
+        of_head = {id(parameter) for parameter in head}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in of_head]
+        return {"backbone": (rate, rest), "head": (config.lr, head)}
+    stages = {
+        f"stage{stage + 1}": (rate * config.layer_decay ** (STAGES - stage), list(members))
+        for stage, members in enumerate(stage_parameters(model))
+    }
+    return {**stages, "head": (config.lr, head)}
 
 
 def make_optimizer(
@@ -65,20 +85,27 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, fused: bool = Tru
 
 
 def values_per_parameter(config: OptimizerConfig) -> int:
-    """How many numbers the optimizer of ``config`` keeps for each number of a parameter."""
+    """How many numbers a training keeps for each number of a parameter beside its gradient: the
+    optimizer of ``config``, and averages of the weights."""
     parameter = nn.Parameter(torch.zeros(2))
     parameter.grad = torch.zeros(2)
     optimizer = make_optimizer([{"params": [parameter]}], config)
     optimizer.step()
     kept = optimizer.state[parameter].values()
-    return sum(isinstance(value, Tensor) and value.shape == parameter.shape for value in kept)
+    averages = (config.ema > 0) + (config.average_last > 0)
+    return averages + sum(
+        isinstance(value, Tensor) and value.shape == parameter.shape for value in kept
+    )
 
 
 def learning_rates(optimizer: Any) -> dict[str, float]:
-    """Those of the next update: "lr", the head's, and "lr_backbone" if the backbone trains."""
-    names = {"head": "lr", "backbone": "lr_backbone"}
-    groups = optimizer.param_groups
-    return {names[group["name"].partition("/")[0]]: group["lr"] for group in groups}
+    """Those of the next update: "lr", the head's, and "lr_backbone" if the backbone trains: with
+    layer_decay that of its last stage."""
+    groups = optimizer.param_groups  # the first stage first
+    return {
+        "lr" if group["name"].startswith("head/") else "lr_backbone": group["lr"]
+        for group in groups
+    }
 
 
 def average_and_clip(gradients: list[Tensor], weight: Tensor, clip_norm: float | None) -> Tensor:

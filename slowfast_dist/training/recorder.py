@@ -24,7 +24,7 @@ from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.logs import SampleLog, TrainingLog
-from slowfast_dist.runs.metrics_file import AT_END, MetricsFile
+from slowfast_dist.runs.metrics_file import AT_END, MetricsFile, read_metrics
 from slowfast_dist.system.files import sync_file
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand, option
@@ -139,8 +139,36 @@ class Recorder:
             self.wandb.summarise_best(written)
         if scores is not None:
             self.divergence.judge(result.epoch, row["val/loss"])
-            self._record_classes(result, scores, row["best"], task)
+            self._record_classes(result.epoch, result.global_step, scores, row["best"], task)
         self._draw_report()
+
+    def has_average(self, global_step: int) -> bool:
+        """Whether the average of the last epochs was recorded already, by a run that was killed
+        before it said that it had ended."""
+        known = [row for row in read_metrics(self.metrics.path) if row["kind"] == "average"]
+        if not known or known[-1]["global_step"] != global_step:
+            return False
+        return not known[-1].get("best") or "averaged_epochs" in (self.best.state or {})
+
+    def average(
+        self, epochs: int, epoch: int, global_step: int, scores: Scores, network: SlowFast
+    ) -> bool:
+        """Write the row of the average over the last ``epochs`` up to ``epoch``, and the best model
+        if it is that; returns whether it is."""
+        task = self.task.fitted(scores.logits, scores.labels)
+        row: dict[str, Any] = {"epoch": epoch, "global_step": global_step}
+        row["averaged_epochs"] = epochs
+        row |= {f"val/{name}": value for name, value in scores.metrics(task).items()}
+        row["best"] = self.best.is_worse_than(row)
+        if row["best"]:
+            self.best.save(row, scores, network, task)
+        written = self.metrics.write("average", **row)
+        title = f"last {epochs} epochs"
+        logger.info(epoch_table(written, epoch, len(self.videos.classes), title))
+        if row["best"]:
+            self.wandb.summarise_best(written)
+            self._record_classes(epoch, global_step, scores, True, task)
+        return bool(row["best"])
 
     def _draw_report(self) -> None:
         """Once all is written; a page that cannot be written costs a line, once."""
@@ -178,7 +206,7 @@ class Recorder:
         }
 
     def _record_classes(
-        self, result: EpochResult, scores: Scores, best: bool, task: Task
+        self, epoch: int, global_step: int, scores: Scores, best: bool, task: Task
     ) -> None:
         classes, val, labels = self.videos.classes, self.videos.val, scores.labels
         of_classes = task.per_class(scores.logits, labels, classes)
@@ -187,14 +215,12 @@ class Recorder:
             matrix = metrics.confusion(labels, task.decisions(scores.logits), len(classes))
             told["confusion"] = matrix.tolist()
             self.wandb.log_confusion(matrix, classes)
-        self.metrics.write(
-            "classes", epoch=result.epoch, global_step=result.global_step, **told
-        )
+        self.metrics.write("classes", epoch=epoch, global_step=global_step, **told)
         if best:
-            self.wandb.log_per_class(result.epoch, of_classes)
+            self.wandb.log_per_class(epoch, of_classes)
             names = [val.sample(video) for video in scores.videos]
             scored = Predictions.from_logits(names, labels, scores.logits, classes, task)
-            self.hardest = result.epoch, hardest_videos(scored, self.config.wandb.hardest)
+            self.hardest = epoch, hardest_videos(scored, self.config.wandb.hardest)
             self._show_hardest()
         if scores.unreadable:
             videos = [(val.sample(failure.video), failure.reason) for failure in scores.unreadable]
@@ -334,7 +360,10 @@ class Recorder:
     def _closing_message(self) -> str:
         lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]
         if (best := self.best.state) is not None:
-            lines.append(f"best: {best['monitor']} {best['value']:.4f} in epoch {best['epoch']}")
+            averaged = best.get("averaged_epochs")
+            where = f"of the last {averaged} epochs' average" if averaged else ""
+            where = where or f"in epoch {best['epoch']}"
+            lines.append(f"best: {best['monitor']} {best['value']:.4f} {where}")
             lines.append("models/best_model_weights.pth, models/best_model.json: the best model")
             if (self.folder.models / CARD).exists():  # not of a best model of an older version
                 lines.append("models/README.md: its model card")

@@ -48,6 +48,9 @@ from slowfast_dist.training.start_weights import started_from
 from slowfast_dist.training.state import TrainingState, as_it_began
 from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
+from slowfast_dist.training.weights.averaged import AveragedWeights
+from slowfast_dist.training.weights.frozen import with_freeze
+from slowfast_dist.training.weights.probe import require_backbone, start_head
 from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import decoder_reasons
 from slowfast_dist.video.views import reads_stored
@@ -94,6 +97,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         on_peer_loss(lambda: folder.set_status("failed"))
     recorder = trainer = None
     try:
+        if not start.checkpoint:
+            require_backbone(config.model)
         if config.model.weights is None and not start.checkpoint:
             check_frames(network_defaults(config.model.name), config.data.num_frames)
         begins = not (config.model.weights or start.checkpoint)
@@ -118,6 +123,8 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
             free = ("micro_batch_size",) if config.micro_batch_size == "auto" else ()
             trainer.state.restore(checkpoint, accelerator, free)
             _require_epochs_left(config, start, trainer.state.position.epoch)
+        elif config.model.probe:
+            start_head(trainer.config, accelerator, videos, trainer.state.network)
         environment = describe_environment(
             str(accelerator.device), accelerator.mixed_precision, accelerator.num_processes
         )
@@ -218,8 +225,10 @@ def build_trainer(
     """Collective: model, loaders and optimizer, ready to train from the first step.
 
     Weights come from ``checkpoint`` where there is one, for `TrainingState.restore`. The trainer's
-    config has a number in place of a micro-batch size ``auto``.
+    config has a number in place of a micro-batch size ``auto``, and stages in place of a freeze
+    ``auto``.
     """
+    config = replace(config, model=with_freeze(config.model, videos, checkpoint))
     torch.manual_seed(config.seed)
     network, loaded = set_up_network(
         config.model, videos.classes, accelerator, checkpoint, config.data
@@ -242,6 +251,10 @@ def build_trainer(
     layers = list(live_batchnorms(network)) if network.norm == "local" else []
     statistics = RunningStatistics(layers, rank, world_size)
     state = TrainingState(config, videos, network, prepared, schedule, statistics)
+    if config.optimizer.ema:
+        state.averages["ema"] = AveragedWeights(network, config.optimizer.ema)
+    if config.optimizer.average_last:
+        state.averages["last"] = AveragedWeights(network)
     if config.loss.name == "bce":
         state.history.width += len(videos.classes)
     weights = torch.ones(len(videos.classes), device=device)
@@ -250,7 +263,11 @@ def build_trainer(
     of_videos = None
     if videos.train.weights is not None:
         of_videos = torch.tensor(videos.train.weights, dtype=torch.float32, device=device)
-    step = TrainingStep(accelerator, loaders.sampler, model, state, weights, of_videos)
+    shift = None
+    if tau := config.loss.logit_adjustment:
+        priors = videos.log_priors(config.data.class_sampling)
+        shift = torch.tensor(tau * priors, dtype=torch.float32, device=device)
+    step = TrainingStep(accelerator, loaders.sampler, model, state, weights, of_videos, shift)
     micro_batches = loaders.sampler.micro_batches(0)
     if idle := -micro_batches % world_size:
         logger.warning(
@@ -259,7 +276,15 @@ def build_trainer(
             "(--global-batch-size over --micro-batch-size)"
         )
     head = loaded.head.facts() if loaded.head else None
-    return Trainer(accelerator, loaders, state, step, head, loaded.sha256)
+    trainer = Trainer(accelerator, loaders, state, step, head, loaded.sha256)
+    if config.optimizer.ema:
+        logger.info(
+            f"validated and saved are weights averaged over steps (--optimizer.ema "
+            f"{config.optimizer.ema:g}){trainer.precise.told}"
+        )
+    elif told := trainer.precise.told:
+        logger.info(f"validated and saved are the weights{told}")
+    return trainer
 
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:

@@ -6,7 +6,8 @@ position alone (data/sampler.py, data/dataset.py, TrainingStep._dropout_seed).
 
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.runs.run import command_words
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand, shell
+from slowfast_dist.training.weights.averaged import AveragedWeights, capture, of_average
 
 ROOT = Path(__file__).absolute().parents[1]
 """The package's folder."""
@@ -35,7 +37,8 @@ CHANGEABLE_SETTINGS = (
     "data.train_dir", "data.val_dir", "data.videos", "data.synthetic", "data.num_workers",
     "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
     "distributed.preempt_signal", "wandb.", "patience", "hours",
-    "model.weights", "model.pretrained", "model.head", "model.checkpoint_activations",
+    "model.weights", "model.pretrained", "model.head", "model.probe",
+    "model.checkpoint_activations",
 )  # fmt: skip
 """Settings, or the beginnings of their names, that may differ when a run is resumed: they do not
 change what the steps compute."""
@@ -161,6 +164,20 @@ class TrainingState:
     rates: dict[str, float] = field(default_factory=dict)
     as_before: list[str] = field(default_factory=list)
     """Settings of AS_BEFORE that a run of an older version still has as it began."""
+    averages: dict[str, AveragedWeights] = field(default_factory=dict)
+    """Averages of the weights: "ema" over steps, "last" over epochs, where they are asked for."""
+
+    @contextmanager
+    def evaluated(self, name: str = "ema") -> Iterator[SlowFast]:
+        """Collective. In here the network is what is scored and saved as a model: with the average
+        of that ``name``, where there is one, else with the weights that train."""
+        average = self.averages.get(name)
+        with self.statistics.merged():
+            if average is None:
+                yield self.network
+                return
+            with average.in_network():
+                yield self.network
 
     def capture(self, accelerator: Accelerator) -> Checkpoint:
         """Collective: the state of all processes, the same on every one."""
@@ -172,6 +189,7 @@ class TrainingState:
         counted = gather_list(accelerator, [statistics.decayed])
         with statistics.merged():
             model = {name: value.clone() for name, value in self.network.state_dict().items()}
+        averaged, updates = capture(self.averages)
         state = {
             **asdict(self.position),
             "processes": accelerator.num_processes,
@@ -185,10 +203,11 @@ class TrainingState:
             "statistics": {
                 "tracked": statistics.tracked, "happened": statistics.batches, "counted": counted,
             },
+            "averages": updates,
             "rates": self.rates,
             "failed": {str(video): reason for video, reason in self.failed.items()},
         }  # fmt: skip
-        tensors = {"rows": rows, "steps": steps, "statistics": parts}
+        tensors = {"rows": rows, "steps": steps, "statistics": parts, **averaged}
         return Checkpoint(model, self.optimizer.state_dict(), tensors, state)
 
     def restore(
@@ -235,6 +254,7 @@ class TrainingState:
             tracked, happened = _read_count(saved, "tracked"), _read_count(saved, "happened")
             counted = _read_count(saved["counted"], rank)
             self.statistics.restore(tensors["statistics"][rank], tracked, happened, counted)
+        self._restore_averages(checkpoint)
         device, width = accelerator.device, self.history.width
         self.history = EpochHistory(
             rows=[tensors["rows"].reshape(-1, width).long().to(device)] if rank == 0 else [],
@@ -243,6 +263,17 @@ class TrainingState:
         )
         self.rates = {name: float(rate) for name, rate in state["rates"].items()}
         self.failed = {int(video): str(reason) for video, reason in state["failed"].items()}
+
+    def _restore_averages(self, checkpoint: Checkpoint) -> None:
+        """Older versions had none. One over what were the last epochs, before more were asked for,
+        begins anew."""
+        updates = checkpoint.state.get("averages", {})
+        epochs, last = self.config.epochs, self.config.optimizer.average_last
+        due = self.position.epoch - (epochs - last)
+        for name, average in self.averages.items():
+            count = _read_count(updates, name) if name in updates else 0
+            if count and (name != "last" or count == due):
+                average.restore(of_average(checkpoint.tensors, name), count)
 
     def _restore_optimizer(self, checkpoint: Checkpoint) -> None:
         """The moments are the checkpoint's; rates, decay and so on follow from the settings."""
@@ -287,7 +318,9 @@ class TrainingState:
                 f"not: {self._own_videos()}restore them, or start over in a new --output-dir"
             )
         # Of the checkpoint's tensors.
-        shaping = ("model.name", "model.freeze", "optimizer.name", "loss.name")
+        shaping = (
+            "model.name", "model.freeze", "optimizer.name", "optimizer.layer_decay", "loss.name",
+        )  # fmt: skip
         if reshaped := [changes[name] for name in shaping if name in changes]:
             raise UserError(
                 f"{resume}: {reshaped[0]}, which a checkpoint cannot change: set it back, or "

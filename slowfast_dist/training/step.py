@@ -62,12 +62,14 @@ class TrainingStep:
     def __init__(
         self, accelerator: Accelerator, sampler: DistributedBatchSampler, model: nn.Module,
         state: TrainingState, class_weights: Tensor, video_weights: Tensor | None = None,
+        logit_shift: Tensor | None = None,
     ) -> None:  # fmt: skip
         """``class_weights``: float32 (K,), on the device, as `VideoSet.balanced_weights`;
-        ``video_weights``: float32 (N,) there, of the training videos; None: all are 1."""
+        ``video_weights``: float32 (N,) there, of the training videos; None: all are 1;
+        ``logit_shift``: float32 (K,) there, added to the logits in the loss alone."""
         self.accelerator, self.sampler, self.model = accelerator, sampler, model
         self.state, self.config, self.class_weights = state, state.config, class_weights
-        self.video_weights = video_weights
+        self.video_weights, self.logit_shift = video_weights, logit_shift
         self.parameters: list[Tensor] = [p for p in state.network.parameters() if p.requires_grad]
         self.buffers = [
             buffer
@@ -123,12 +125,16 @@ class TrainingStep:
         with torch.no_grad():
             weight_norm = norms(self.parameters).norm()
         skipped = optimizer.step_was_skipped
+        if (average := self.state.averages.get("ema")) and not skipped:
+            average.update()
         return StepResult(totals, norm, weight_norm, skipped, rates, rows, failures)
 
     def _loss(self, logits: Tensor, labels: Tensor, videos: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the weighted losses () and of the weights () of logits (B, K), labels (B,), or
         (B, K) of several a clip, and ``videos`` (B,), the rows of the table that were read."""
         smoothing = self.config.loss.label_smoothing
+        if self.logit_shift is not None:
+            logits = logits + self.logit_shift
         if self.config.loss.name == "bce":
             losses = binary_losses(logits, labels, smoothing, self.class_weights)
             weights = torch.ones_like(losses)

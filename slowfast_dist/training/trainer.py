@@ -6,6 +6,7 @@ Shape letters: N samples, S optimizer steps.
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import chain
 from math import log
@@ -28,6 +29,7 @@ from slowfast_dist.training.recorder import EpochResult, Recorder
 from slowfast_dist.training.sanity import check_gradients
 from slowfast_dist.training.state import EpochHistory, Position, TrainingState
 from slowfast_dist.training.step import StepChecks, TrainingStep
+from slowfast_dist.training.weights.precise_norm import PreciseStatistics, clips_measured
 from slowfast_dist.video.guarded_reader import is_fatal
 
 T = TypeVar("T")
@@ -51,6 +53,7 @@ class Trainer:
             self.sampler.samples(0), log(2) if self.config.loss.name == "bce" else None,
         )  # fmt: skip
         self.data_wait = DataWait(self.config, accelerator, self.videos, loaders)
+        self.precise = self._statistics(clips_measured(self.config.evaluation))
         self.recorder: Recorder | None = None
         self._new_failures: list[Failure] = []
         self._saved: Position | None = None
@@ -84,7 +87,8 @@ class Trainer:
                 break
         if self._ended and self._saved != self.state.position:
             self._save_checkpoint()
-        if end is Recorder.finish and not self._score_test():
+        ended = end is Recorder.finish
+        if ended and not (self._validate_average() and self._score_test()):
             end = Recorder.preempt
         on_peer_loss(None)  # from here on the death of another process is no failure of the run
         return self._record(end)
@@ -187,9 +191,12 @@ class Trainer:
         if not validates:
             seconds = usual + self._closing_seconds
             self._ended = self._record(lambda recorder: recorder.time_is_up(epoch, seconds))
-        with state.statistics.merged():
+        due = self._is_due(self.config.evaluation.every)
+        with state.evaluated(), self._measured(due) as measured:
+            if not measured:
+                return False
             scores = None
-            if self._is_due(self.config.evaluation.every):
+            if due:
                 scores = self._validate()
                 if scores is None:
                     return False
@@ -207,11 +214,55 @@ class Trainer:
             seconds = usual + self._closing_seconds
             self._ended = self._record(lambda recorder: recorder.time_is_up(epoch, seconds))
         self._ended |= self._record(lambda recorder: recorder.patience_is_over(epoch))
+        if (last := state.averages.get("last")) and epoch > self._last_epochs:
+            last.update()
         save = self._is_due(self.config.checkpoint.every_epochs) or self._save_step_is_due()
         position.epoch, position.step = epoch, 0
         state.history = EpochHistory(width=state.history.width)
         if save:
             self._save_checkpoint()
+        return True
+
+    def _statistics(self, clips: int) -> PreciseStatistics:
+        network, data = self.state.network, self.config.data
+        return PreciseStatistics(network, self.loaders, self.accelerator, data, clips)
+
+    def _measured(self, validates: bool) -> AbstractContextManager[bool]:
+        """As `PreciseStatistics.in_network`, where the network of this epoch may be saved."""
+        if not (validates or self.config.checkpoint.monitor.startswith("train/")):
+            return nullcontext(True)
+        return self.precise.in_network(self.state.position.epoch)
+
+    @property
+    def _last_epochs(self) -> int:
+        """The epoch behind which --optimizer.average-last begins."""
+        return self.config.epochs - self.config.optimizer.average_last
+
+    def _validate_average(self) -> bool:
+        """Score the average of the last epochs' weights, where there is one, as one more candidate
+        for the best model; False where a process was asked to stop meanwhile."""
+        state, position = self.state, self.state.position
+        if (last := state.averages.get("last")) is None:
+            return True
+        if last.updates < 2:
+            logger.info(
+                f"--optimizer.average-last {self.config.optimizer.average_last}: no average, as "
+                f"the run ended in epoch {position.epoch} with {last.updates} of them behind it"
+            )
+            return True
+        if self._record(lambda recorder: recorder.has_average(position.global_step)):
+            return True
+        precise = self._statistics(clips_measured(self.config.evaluation, averaged_epochs=True))
+        measured = precise.in_network(position.epoch - 1)
+        with state.evaluated("last") as network, measured as done:
+            scores = self._validate() if done else None
+            if scores is None:
+                return False
+            best = self._record(lambda recorder: recorder.average(
+                last.updates, position.epoch, position.global_step, scores, network
+            ))  # fmt: skip
+        if best:
+            self._save_checkpoint()  # which knows of this best model
         return True
 
     def _validate(self) -> Scores | None:

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, EvaluationSampler
+from slowfast_dist.data.sampler import (
+    ClassSampling,
+    ClipKey,
+    DistributedBatchSampler,
+    EvaluationSampler,
+    class_shares,
+)
 
 
 def steps_of(num_samples: int, global_batch: int, micro_batch: int, world_size: int, epoch: int):
@@ -96,3 +102,95 @@ def test_the_order_is_that_of_the_documented_formula() -> None:
                 end = min(begin + micro, (step + 1) * whole, samples)
                 expected.append([ClipKey(epoch, int(sample)) for sample in order[begin:end]])
         assert list(sampler) == expected and len(sampler) == len(expected)
+
+
+def plain_draw(
+    labels: list[int], shares: list[float], rng: np.random.Generator
+) -> list[tuple[int, int]]:
+    """`ClassSampling.draw` as loops over lists: (sample, how often it was there before)."""
+    total, place, before = len(labels), rng.random(), 0
+    found, reached = [], 0.0
+    classes = [label for label in range(len(shares)) if shares[label] > 0]
+    for label in classes:
+        reached += shares[label]
+        end = total if label == classes[-1] else int(reached * total + place)
+        members = [sample for sample in range(total) if labels[sample] == label]
+        left, round_ = end - before, 0
+        while left > 0:
+            for sample in rng.permutation(members)[:left]:
+                found.append((int(sample), round_))
+            left, round_ = left - len(members), round_ + 1
+        before = end
+    return [found[place] for place in rng.permutation(total)]
+
+
+LABELS = [0] * 60 + [1] * 15 + [3] * 5
+"""Of four classes, one without a sample."""
+
+
+@pytest.mark.parametrize("how", ["sqrt", "balanced"])
+def test_classes_are_drawn_as_a_plain_loop_draws_them(how: str) -> None:
+    counts = np.bincount(LABELS, minlength=4)
+    roots = {"sqrt": [60**0.5, 15**0.5, 0.0, 5**0.5], "balanced": [1.0, 1.0, 0.0, 1.0]}[how]
+    shares = [root / sum(roots) for root in roots]
+    np.testing.assert_allclose(class_shares(counts, how), shares)
+    sampling = ClassSampling(np.array(LABELS), np.array(shares))
+    for seed in range(20):
+        order, repeats = sampling.draw(np.random.default_rng(seed))
+        expected = plain_draw(LABELS, shares, np.random.default_rng(seed))
+        assert list(zip(order.tolist(), repeats.tolist(), strict=True)) == expected
+
+
+def test_each_class_has_its_share_and_each_of_its_samples_is_there_equally_often() -> None:
+    sampling = ClassSampling(np.array(LABELS), class_shares(np.bincount(LABELS), "balanced"))
+    drawn = np.zeros(4)
+    for seed in range(300):
+        order, _ = sampling.draw(np.random.default_rng(seed))
+        assert len(order) == 80
+        times = np.bincount(order, minlength=80)
+        for label in (0, 1, 3):
+            own = times[np.array(LABELS) == label]
+            assert own.max() - own.min() <= 1
+            assert abs(own.sum() - 80 / 3) < 1
+        drawn += np.bincount(np.array(LABELS)[order], minlength=4) / 300
+    np.testing.assert_allclose(drawn, [80 / 3, 80 / 3, 0, 80 / 3], atol=0.1)
+    epochs = [sampling.draw(np.random.default_rng(seed))[0].tolist() for seed in range(5)]
+    frequent = {tuple(sorted(sample for sample in order if sample < 60)) for order in epochs}
+    assert len(frequent) == 5  # other samples of the frequent class in each epoch
+
+
+def test_it_is_said_what_the_rarest_and_the_most_frequent_class_get() -> None:
+    counts = np.bincount(LABELS)
+    sampling = ClassSampling(np.array(LABELS), class_shares(counts, "balanced"))
+    assert sampling.describe("abcd", "balanced") == (
+        "class sampling balanced: of the 80 clips of an epoch 26.7 are of 'd' (5, each 5.3 times) "
+        "and 26.7 are of 'a' (60, each 0.4 times)"
+    )
+    even = ClassSampling(np.array([0, 1, 0, 1]), np.array([0.5, 0.5]))
+    assert even.describe("ab", "sqrt") == "class sampling sqrt: all classes have 2 clips as it is"
+
+
+def test_classes_drawn_do_not_depend_on_the_process_count_and_no_clip_comes_twice() -> None:
+    sampling = ClassSampling(np.array(LABELS), class_shares(np.bincount(LABELS), "balanced"))
+
+    def keys(processes: int) -> list[ClipKey]:
+        streams = []
+        for rank in range(processes):
+            sampler = DistributedBatchSampler(80, 12, 4, 7, rank, processes, sampling)
+            sampler.set_epoch(2)
+            streams.append(list(sampler))
+        return [key for round_ in zip(*streams, strict=True) for keys in round_ for key in keys]
+
+    alone = keys(1)
+    assert keys(2) == keys(3) == alone
+    assert len(set(alone)) == len(alone) == 80 and max(key.repeat for key in alone) >= 4
+
+
+def test_a_repeat_has_other_random_numbers_than_any_clip_or_its_background() -> None:
+    seeds = [
+        [*ClipKey(epoch, sample, repeat).entropy(5), *more]
+        for epoch in range(2) for sample in range(3) for repeat in range(4) for more in ([], [1])
+    ]  # fmt: skip
+    first = {float(np.random.default_rng(seed).random()) for seed in seeds}
+    assert len(first) == len(seeds)
+    assert ClipKey(1, 2).entropy(5) == [5, 1, 2]  # as before there were repeats

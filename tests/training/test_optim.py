@@ -14,6 +14,7 @@ from slowfast_dist.training.optim import (
     average_and_clip,
     build_optimizer,
     build_schedule,
+    learning_rates,
     parameter_groups,
 )
 
@@ -52,6 +53,30 @@ def test_groups_split_head_from_backbone_and_decay_from_none() -> None:
     assert names_of(model, groups["backbone/decay"]) == convolutions
     every = [parameter for group in groups.values() for parameter in group["params"]]
     assert len(every) == len(list(model.parameters())) == len({id(p) for p in every})
+
+
+def test_layer_decay_lowers_the_rate_stage_by_stage_from_the_head_down() -> None:
+    model = tiny()
+    config = OptimizerConfig(lr=0.1, weight_decay=0.01, backbone_lr_scale=0.5, layer_decay=0.8)
+    groups = {group["name"]: group for group in parameter_groups(model, config)}
+    assert len(groups) == 12
+    for stage in range(1, 6):
+        for kind, decay in (("decay", 0.01), ("no_decay", 0.0)):
+            group = groups[f"stage{stage}/{kind}"]
+            assert group["lr"] == pytest.approx(0.1 * 0.5 * 0.8 ** (6 - stage), rel=1e-12)
+            assert group["weight_decay"] == decay
+            assert all(
+                name.startswith(f"blocks.{stage - 1}.") for name in names_of(model, group)
+            )
+    assert groups["head/decay"]["lr"] == 0.1
+    members = [p for group in groups.values() for p in group["params"]]
+    assert len(members) == len({id(p) for p in members}) == len(list(model.parameters()))
+    rates = learning_rates(build_optimizer(model, config))
+    assert rates == {"lr": 0.1, "lr_backbone": pytest.approx(0.04)}
+    freeze(model, 3)
+    names = [group["name"] for group in parameter_groups(model, config)]
+    assert names == [f"{part}/{kind}" for part in ("stage4", "stage5", "head")
+                     for kind in ("decay", "no_decay")]  # fmt: skip
 
 
 def test_frozen_parameters_are_in_no_group() -> None:

@@ -182,6 +182,25 @@ def test_gaps_shorter_than_half_a_clip_are_left_out_and_context_wants_a_whole_on
             assert is_free(whole.val[video].name, seen)
 
 
+def test_classes_drawn_alike_count_the_background_as_one_of_them(folder: Path) -> None:
+    """Of segments, and of gaps, of which each draw is another part."""
+    videos = find_videos(settings(folder / "list.csv", class_sampling="balanced"), seed=1)
+    assert videos.background is not None
+    sampling = videos.class_sampling("balanced")
+    assert sampling is not None
+    clips = TrainingClips(videos.train, settings(folder), 1, videos.background)
+    assert len(sampling.labels) == len(clips)
+    order, repeats = sampling.draw(np.random.default_rng(0))
+    drawn = np.bincount(sampling.labels[order], minlength=len(videos.classes))
+    assert drawn.max() - drawn.min() <= 1 and len(order) == len(clips)
+    keys = [ClipKey(0, int(s), int(r)) for s, r in zip(order, repeats, strict=True)]
+    for key in keys:
+        assert clips[key].label == sampling.labels[key.sample]
+    gap = videos.background.first
+    again = {numbers(clips[ClipKey(0, gap, repeat)].frames)[0] for repeat in range(12)}
+    assert len(again) > 1
+
+
 def test_workers_and_processes_do_not_change_the_clips(folder: Path) -> None:
     videos = find_videos(settings(folder / "list.csv"), seed=1)
 
