@@ -152,7 +152,11 @@ class Recorder:
         samples, videos, labels, predictions, hits, _ = result.rows[:, :COLUMNS].T
         if isinstance(task, SeveralLabels):
             logits = result.rows[:, COLUMNS:].astype(np.int32).view(np.float32)
-            of_classes = task.scores(logits, self.videos.train.targets(videos))
+            targets = self.videos.train.targets(videos)
+            if self.videos.swaps is not None:
+                mirrored = predictions == 1
+                targets[mirrored] = targets[mirrored][:, self.videos.swaps]
+            of_classes = task.scores(logits, targets)
         else:
             of_classes = metrics.classification_metrics(
                 labels, predictions, len(self.videos.classes), int(hits.sum())

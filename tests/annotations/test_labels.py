@@ -66,4 +66,5 @@ def test_words_that_only_hold_left_or_right(name: str) -> None:
 
 def test_the_remedy_is_the_flag() -> None:
     [remark] = label_remarks({"turn left": 3, "turn right": 4, "walk": 5}, flip=True)
-    assert str(remark).endswith(": --data.flip false") and "2 classes" in remark.what
+    assert "--data.flip-pairs" in remark.remedy and remark.remedy.endswith("--data.flip false")
+    assert "2 classes" in remark.what

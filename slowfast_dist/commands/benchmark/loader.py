@@ -10,6 +10,7 @@ import torch
 
 from slowfast_dist.commands.benchmark.baselines import STAGES, plain_reader
 from slowfast_dist.commands.benchmark.clips import (
+    AUGMENTED,
     DECODERS,
     PREPARED,
     ClipBenchmark,
@@ -73,7 +74,7 @@ def _measure(
 ) -> dict[str, Any]:
     torch.set_num_threads(1)  # as torch has it in the processes of a loader
     data = DataConfig(**clip_settings(command))
-    benchmark = ClipBenchmark(videos, prepared, data)
+    benchmark = ClipBenchmark(videos, prepared, data, command.augmented)
     benchmark.warm_up(next(groups[0].keys(1)))
     clips: list[dict[str, Any]] = []
     stages: list[dict[str, Any]] = []
@@ -127,7 +128,7 @@ def clip_rows(group: Group, result: GroupCosts) -> list[dict[str, Any]]:
             "bare_cpu_ms": bare,
             "ratio_to_bare": bare and cpu[name] / bare,
         }
-        for name in (*DECODERS, PREPARED)
+        for name in (*DECODERS, PREPARED, AUGMENTED)
         if name in cpu
     ]
 
