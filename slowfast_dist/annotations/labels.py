@@ -70,7 +70,7 @@ def class_swaps(pairs: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
         one, other = next((way for way in ways if set(way) <= set(classes)), ways[0])
         for name in (one, other):
             if name not in classes:
-                known = few(classes, 6, " and ", quoted=True)
+                known = few(classes, 6, quoted=True)
                 raise UserError(f"{flag}: there is no class {name!r}: give two of {known}")
             if name in swaps:
                 raise UserError(f"{flag}: {name!r} is of two pairs: give each class once")

@@ -51,8 +51,8 @@ class CheckData:
     json: Path | None = None
     """Also write the report to this file, for programs."""
     preview: Path | None = None
-    """Also write this page, HTML: six clips of each class that play, cut, cropped and mirrored as
-    the training does; of many classes fewer and smaller ones, as it stays below 10 MB."""
+    """Also write this page, HTML: six clips of each class that play, cut, cropped, mirrored and
+    varied as the training does; of many classes fewer and smaller ones, as it stays below 10 MB."""
     run: Path | None = None
     """With --preview: a run, whose training the clips are cut, resized and mirrored as; none: by
     the flags here, and otherwise by a training's defaults."""

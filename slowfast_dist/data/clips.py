@@ -216,7 +216,7 @@ def dense_clips(
     return EvenClips(end - first, offsets, loops(data))
 
 
-def _whole(frames: NDArray[np.float64]) -> NDArray[np.int64]:
+def _whole(frames: NDArray[np.floating]) -> NDArray[np.int64]:
     """The nearest whole numbers; of two that are as near the smaller."""
     return np.ceil(frames - 0.5 - TIE).astype(np.int64)
 
