@@ -5,7 +5,6 @@ from typing import Annotated
 
 from annotated_types import Interval
 
-from slowfast_dist.config import fields
 from slowfast_dist.config.checks import Remedy, require
 
 CropScale = Annotated[
@@ -31,9 +30,6 @@ class AugmentConfig:
     rand_augment: Annotated[float, Interval(ge=0, le=30)] = 0.0
     """RandAugment: two operations a clip, drawn once, whose strength, about this of 30, rises or
     falls over the clip's time (RandAugment-T); 9 is usual; 0: off."""
-    color_jitter: fields.BelowOne = 0.0
-    """Brightness and contrast of each clip are drawn between 1 less this and 1 plus this; 0: off.
-    """
     erasing: Annotated[float, Interval(ge=0, le=1)] = 0.0
     """Share of the clips in which a box, the same in all frames, is made grey; 0: off."""
     speed: Speed = None

@@ -69,8 +69,7 @@ class BenchmarkLoader:
     """Also measure the videos after prepare."""
     augmented: bool = False
     """Also measure with all augmentation that a reader does, as ``--augment.crop-scale 0.3 1
-    --augment.rand-augment 9 --augment.color-jitter 0.4 --augment.erasing 0.25 --augment.speed 0.8
-    1.25``."""
+    --augment.rand-augment 9 --augment.erasing 0.25 --augment.speed 0.8 1.25``."""
     json: fields.JsonResults = False
 
     def check(self) -> None:

@@ -56,7 +56,7 @@ _SETTINGS = {
     "class_weights": "Class weights", "freeze": "Frozen", "norm": "BatchNorm",
     "flip_pairs": "Classes that a mirror swaps", "crop_scale": "Random resized crop, share",
     "crop_aspect": "Random resized crop, width over height", "rand_augment": "RandAugment-T",
-    "color_jitter": "Brightness and contrast", "erasing": "Random erasing", "speed": "Speed",
+    "erasing": "Random erasing", "speed": "Speed",
     "mixup": "Mixup", "cutmix": "CutMix",
     "mixed_precision": "Mixed precision", "processes": "Processes", "seed": "Seed",
 }  # fmt: skip

@@ -39,7 +39,7 @@ PREPARED = "auto, after prepare"
 AUGMENTED = "pyav, augmented"
 
 ALL_AUGMENTATION = AugmentConfig(
-    crop_scale=(0.3, 1.0), rand_augment=9.0, color_jitter=0.4, erasing=0.25, speed=(0.8, 1.25)
+    crop_scale=(0.3, 1.0), rand_augment=9.0, erasing=0.25, speed=(0.8, 1.25)
 )
 """All that a reader does, as strong as is usual."""
 

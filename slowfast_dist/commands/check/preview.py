@@ -126,7 +126,7 @@ def preview_augment(command: CheckData) -> AugmentConfig:
     training = mapping(read_description(read_best(command.run).folder).get("training"))
     told: dict[str, Any] = {
         name: pair(training.get(name)) for name in ("crop_scale", "crop_aspect", "speed")
-    } | {name: number(training.get(name)) for name in ("rand_augment", "color_jitter", "erasing")}
+    } | {name: number(training.get(name)) for name in ("rand_augment", "erasing")}
     augment = AugmentConfig(**{name: value for name, value in told.items() if value is not None})
     try:
         check_bounds(augment)

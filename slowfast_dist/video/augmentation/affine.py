@@ -19,8 +19,11 @@ Map = tuple[float, float, float, float, float, float]
 def matrix(a: ArrayLike, b: ArrayLike, c: ArrayLike, d: ArrayLike, e: ArrayLike, f: ArrayLike
            ) -> Matrices:  # fmt: skip
     """x becomes a x + b y + c, y becomes d x + e y + f."""
-    entries = np.broadcast_arrays(a, b, c, d, e, f, 0.0, 0.0, 1.0)
-    return np.stack(entries, axis=-1).astype(np.float64).reshape(*entries[0].shape, 3, 3)
+    found = np.zeros((*np.broadcast(a, b, c, d, e, f).shape, 3, 3))
+    found[..., 2, 2] = 1
+    for place, entry in enumerate((a, b, c, d, e, f)):
+        found[..., place // 3, place % 3] = entry
+    return found
 
 
 def about_centre(matrices: Matrices, size: int) -> Matrices:
@@ -69,12 +72,30 @@ WORTH_A_CHANNEL = 12
 
 def warp(source: Pixels, back: Map, fill: int, out: Pixels) -> None:
     """Fill ``out`` (h, w, 3) with the pixels of ``source`` to which ``back`` takes its own, between
-    pixels linearly, and with ``fill`` beyond the source."""
-    if source.size < WORTH_A_CHANNEL * out.size:
+    pixels linearly, and with ``fill`` beyond the source. A part of the source that is only moved
+    and scaled is resized, in half the time, and begins at a whole pixel, as all crops do."""
+    part = _part(source, back, out.shape[0])
+    if part is not None:
+        cv2.resize(part, out.shape[1::-1], dst=out, interpolation=cv2.INTER_LINEAR)
+        if back[0] < 0:
+            cv2.flip(out, 1, dst=out)
+    elif source.size < WORTH_A_CHANNEL * out.size:
         wide = _warped(cv2.cvtColor(source, cv2.COLOR_RGB2RGBA), back, fill, out.shape[:2])
         cv2.cvtColor(wide, cv2.COLOR_RGBA2RGB, dst=out)
     else:
         out[:] = _warped(source, back, fill, out.shape[:2])
+
+
+def _part(source: Pixels, back: Map, size: int) -> Pixels | None:
+    """What a map of (size, size) that neither turns nor shears shows, where all of it is there."""
+    a, b, c, d, e, f = back
+    if b or d:
+        return None
+    columns, rows = max(1, round(abs(a) * size)), max(1, round(e * size))
+    left, top = round(c + 0.5 - a / 2 - (columns if a < 0 else 0)), round(f + 0.5 - e / 2)
+    if left < 0 or top < 0 or top + rows > source.shape[0] or left + columns > source.shape[1]:
+        return None
+    return source[top : top + rows, left : left + columns]
 
 
 def _warped(source: cv2.typing.MatLike, back: Map, fill: int, size: Sequence[int]) -> Pixels:

@@ -28,7 +28,7 @@ Strengths = NDArray[np.float64]
 Draws = Callable[[int], np.random.Generator]
 """A generator of its own for each kind of augmentation, so that none changes what others draw."""
 
-CROP, RAND_AUGMENT, COLOR_JITTER, ERASING, SPEED = range(5)
+CROP, RAND_AUGMENT, ERASING, SPEED = range(4)
 """The kinds, by which `Draws` tells them apart; their numbers must stay."""
 
 TRIES = 10
@@ -82,10 +82,6 @@ def varied_view(
         )  # fmt: skip
     colours: list[tuple[str, tuple[float, ...]]] = []
     moves: list[Matrices] = []
-    if augment.color_jitter:
-        amounts = draws(COLOR_JITTER).uniform(-1, 1, 2).tolist()
-        for name, amount in zip(("brightness", "contrast"), amounts, strict=True):
-            colours.append((name, (1 + augment.color_jitter * amount,)))
     if augment.rand_augment:
         drawn = rand_augment(augment.rand_augment, data.num_frames, draws(RAND_AUGMENT))
         for name, strengths in drawn:

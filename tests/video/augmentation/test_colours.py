@@ -86,10 +86,10 @@ def test_a_clip_is_looked_at_as_one_picture() -> None:
     """So a still part of it does not flicker while another one changes."""
     frames = np.stack([picture(seed) for seed in range(16)])
     frames[:, :20] = picture(99)[:20]
-    looked_at = frames[[2, 6, 10, 14]]
+    looked_at = frames[[4, 12]]
     assert len(looked_at) == LOOKED_AT
     for name in ("contrast", "autocontrast", "equalize"):
         found = recoloured(frames, ((name, (1.4,)),))
         assert (found[:, :20] == found[0, :20]).all()
         one = looked_at.reshape(-1, *frames.shape[2:])  # below each other
-        assert np.abs(found[2] - by_pillow(one, [(name, 1.4)])[:40]).max() <= 1
+        assert np.abs(found[4] - by_pillow(one, [(name, 1.4)])[:40]).max() <= 1
