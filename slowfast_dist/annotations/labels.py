@@ -3,11 +3,15 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from logging import INFO, WARNING
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.text import few
@@ -55,9 +59,41 @@ def sort_labels(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(listed)
 
 
-def label_remarks(counts: Mapping[str, int], flip: bool) -> Iterator[Remark]:
+def class_swaps(pairs: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
+    """The class that each one of ``pairs``, as left:right, becomes in a mirror. Raises UserError,
+    naming the flag, for what are not two classes, or one that has another partner already."""
+    swaps: dict[str, str] = {}
+    for pair in pairs:
+        flag = f"--data.flip-pairs {pair}"
+        parts = pair.split(":")  # a name may have a colon, too
+        ways = [(":".join(parts[:n]), ":".join(parts[n:])) for n in range(1, len(parts))]
+        one, other = next((way for way in ways if set(way) <= set(classes)), ways[0])
+        for name in (one, other):
+            if name not in classes:
+                known = few(classes, 6, quoted=True)
+                raise UserError(f"{flag}: there is no class {name!r}: give two of {known}")
+            if name in swaps:
+                raise UserError(f"{flag}: {name!r} is of two pairs: give each class once")
+        if one == other:
+            raise UserError(f"{flag}: give two classes, or leave it out: others keep their label")
+        swaps |= {one: other, other: one}
+    return swaps
+
+
+def swap_table(pairs: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64] | None:
+    """The same as the place of each class's partner in ``classes``, (K,), its own where it has
+    none; None without pairs."""
+    swaps = class_swaps(pairs, classes)
+    if not swaps:
+        return None
+    return np.array([classes.index(swaps.get(name, name)) for name in classes], np.int64)
+
+
+def label_remarks(
+    counts: Mapping[str, int], flip: bool, pairs: Sequence[str] = ()
+) -> Iterator[Remark]:
     """What is odd about the names of classes; ``counts``: videos of each; ``flip``: whether clips
-    are mirrored in training."""
+    are mirrored in training; ``pairs``: as of `class_swaps`."""
     for names in _alike(counts):
         shown = few(names, 4, " and ", quoted=True)
         videos = few([str(counts[name]) for name in names], 4, " and ")
@@ -68,6 +104,8 @@ def label_remarks(counts: Mapping[str, int], flip: bool) -> Iterator[Remark]:
             "rename them alike where they are one class",
         )  # fmt: skip
     sided = [name for name in counts if any(w.lower() in _SIDED for w in _WORD.findall(name))]
+    swaps = class_swaps(pairs, tuple(counts))
+    sided = [name for name in sided if name not in swaps]
     if flip and sided:
         named = f"class {sided[0]!r} names a side or a sense of turning"
         if len(sided) > 1:
@@ -75,6 +113,7 @@ def label_remarks(counts: Mapping[str, int], flip: bool) -> Iterator[Remark]:
         yield Remark(
             "warning", "mirrored-classes",
             f"{named}, and half of the training clips are mirrored, with the label left as it is",
+            "--data.flip-pairs swaps the labels of such clips, as of left:right; or give "
             "--data.flip false",
         )  # fmt: skip
 

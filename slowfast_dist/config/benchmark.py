@@ -67,6 +67,9 @@ class BenchmarkLoader:
     crop_size: Annotated[fields.Positive, as_training("data.crop-size")] = 224
     prepared: bool = True
     """Also measure the videos after prepare."""
+    augmented: bool = False
+    """Also measure with all augmentation that a reader does, as ``--augment.crop-scale 0.3 1
+    --augment.rand-augment 9 --augment.erasing 0.25 --augment.speed 0.8 1.25``."""
     json: fields.JsonResults = False
 
     def check(self) -> None:

@@ -4,14 +4,15 @@ The text under a field is its help on the command line. No torch here, so that `
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Gt, Interval, Le, Predicate
 
 from slowfast_dist.config import fields
-from slowfast_dist.config.checks import Remedy
+from slowfast_dist.config.augment import AugmentConfig
+from slowfast_dist.config.checks import Remedy, require
 from slowfast_dist.config.fields import as_training, is_even_from_16
 
 _Frames = Annotated[int, Interval(ge=1, le=fields.MOST_FRAMES)]
@@ -40,6 +41,8 @@ class CheckData:
     crop_box: Annotated[fields.CropBox, as_training("data.crop-box")] = None
     pixel_aspect: Annotated[fields.PixelAspect, as_training("data.pixel-aspect")] = "square"
     flip: Annotated[bool, as_training("data.flip")] = True
+    flip_pairs: Annotated[tuple[str, ...], as_training("data.flip-pairs")] = ()
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     background: Annotated[str | None, as_training("data.background")] = None
     margin: Annotated[fields.NotNegative, as_training("data.margin")] = 0.5
     full: bool = False
@@ -48,8 +51,8 @@ class CheckData:
     json: Path | None = None
     """Also write the report to this file, for programs."""
     preview: Path | None = None
-    """Also write this page, HTML: six clips of each class that play, cut, cropped and mirrored as
-    the training does; of many classes fewer and smaller ones, as it stays below 10 MB."""
+    """Also write this page, HTML: six clips of each class that play, cut, cropped, mirrored and
+    varied as the training does; of many classes fewer and smaller ones, as it stays below 10 MB."""
     run: Path | None = None
     """With --preview: a run, whose training the clips are cut, resized and mirrored as; none: by
     the flags here, and otherwise by a training's defaults."""
@@ -58,6 +61,13 @@ class CheckData:
     --val-dir: below train and val). Nothing is overwritten, and no CSV is changed."""
     num_workers: fields.ReaderProcesses = "auto"
     """Processes that read files at once; auto: one a CPU."""
+
+    def check(self) -> None:
+        """Raise UserError for an augmentation that no clip alone shows."""
+        for name in ("mixup", "cutmix"):
+            alpha = getattr(self.augment, name)
+            remedy = "mixes clips of a batch, which are not shown: leave it out"
+            require(alpha == 0, f"augment.{name}", alpha, remedy)
 
 
 @dataclass(frozen=True)

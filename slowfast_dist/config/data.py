@@ -100,7 +100,11 @@ class DataConfig:
     stored: they are taken as square, as before this flag; for models that were trained so.
     It matters for resize short-side and pad."""
     flip: bool = True
-    """Mirror half of the training clips; switch off where left and right are different classes."""
+    """Mirror half of the training clips; where left and right are different classes switch it off,
+    or give flip_pairs."""
+    flip_pairs: tuple[str, ...] = ()
+    """Pairs of classes that a mirror swaps, as left:right; a mirrored clip of one gets the label of
+    the other."""
     class_sampling: Literal["natural", "sqrt", "balanced"] = "natural"
     """How often an epoch shows each class. natural: each training clip once. balanced: all classes
     alike; sqrt: each as the square root of its number of clips. An epoch stays as long: clips of
@@ -145,6 +149,11 @@ class DataConfig:
         require(name != "", "data.background", "''", "give the class a name")
         share = self.background_share
         require(share is None or name is not None, "data.background-share", share, remedy)
+        for pair in self.flip_pairs:
+            remedy = "give two classes with a colon between, as left:right"
+            require(":" in pair.strip(":"), "data.flip-pairs", pair, remedy)
+            remedy = "with --data.flip false no clip is mirrored: leave one of the two out"
+            require(self.flip, "data.flip-pairs", pair, remedy)
         self.check_sizes()
 
     def check_sizes(self) -> None:

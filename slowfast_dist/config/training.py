@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval, Le
 
 from slowfast_dist.config import fields
+from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.checks import Remedy, require
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
@@ -190,7 +191,8 @@ class Config:
     micro_batch_size: Annotated[int | Literal["auto"], Gt(0), Le(fields.MOST)] = 4
     """Videos that one process forwards at once, a divisor of global_batch_size: sets the memory.
     auto: the largest that fits, found before training.
-    Beyond rounding and dropout's draws it changes the result with model.norm local only."""
+    Beyond rounding and dropout's draws it changes the result with model.norm local, augment.mixup
+    and augment.cutmix only."""
     patience: fields.Count | None = None
     """End after that many epochs without a better --checkpoint.monitor; none: never before epochs.
     The learning rate is that of a training of all epochs."""
@@ -205,6 +207,7 @@ class Config:
     """Write logs/samples.csv: which sample and which video each optimizer step used."""
     mixed_precision: fields.LaunchPrecision = "auto"
     data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -256,6 +259,11 @@ class Config:
             raise UserError(
                 f"--global-batch-size {total} is no multiple of --micro-batch-size {micro}: "
                 f"the nearest that are: {nearest}"
+            )
+        if self.augment.mixes and micro == 1:
+            raise UserError(
+                "--micro-batch-size 1: --augment.mixup and --augment.cutmix mix clips of one "
+                "micro-batch: give 2 or more, or leave them out"
             )
         self._check_monitor()
         last, remedy = self.optimizer.average_last, f"give at most --epochs {self.epochs}"

@@ -1,6 +1,6 @@
 """Which frames of a video make a clip, and how long clips last: numbers only, no I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -20,21 +20,35 @@ Span = tuple[int, int] | None
 
 
 def clip_indices(
-    info: VideoInfo, data: DataConfig, position: float, span: Span = None
+    info: VideoInfo, data: DataConfig, position: float, span: Span = None, speed: float = 1.0
 ) -> NDArray[np.int64]:
     """The frames (num_frames,) of a clip of a video, or of the part ``span`` of it, as ``data``
-    says; ``position`` in [0, 1] as in `dense_indices`, for sampling dense alone."""
+    says; ``position`` in [0, 1] as in `dense_indices`.
+
+    ``speed``: how many times as fast as usual the clip plays, and as long it lasts; with sampling
+    uniform, whose clips last as long as the video, a speed below 1 is the share of it that they
+    show, at ``position``, which counts for nothing else there."""
     if data.sampling == "uniform":
         first, end = (0, info.frames) if span is None else span
         if span is not None and data.short_segments == "context":
             first, end = _widened(first, end, data.num_frames, info.frames)
+        if speed < 1:
+            first, end = _share(first, end, speed, position)
         return first + uniform_indices(end - first, data.num_frames, loops(data))
     if span is None:
-        return dense_clips(info, data).at(position)
-    part, first = dense_clips(info, data, span), span[0]
+        return dense_clips(info, data, speed=speed).at(position)
+    part, first = dense_clips(info, data, span, speed), span[0]
     if part.fit or data.short_segments == "repeat":
         return first + part.at(position)
-    return _in_context(dense_clips(info, data), span)
+    return _in_context(dense_clips(info, data, speed=speed), span)
+
+
+def _share(first: int, end: int, share: float, position: float) -> tuple[int, int]:
+    """A part of frames ``first`` to ``end`` as long as that share of them, at least one frame."""
+    frames = max(1, round(share * (end - first)))
+    starts = end - first - frames + 1
+    first += min(int(position * starts), starts - 1)
+    return first, first + frames
 
 
 def _in_context(clips: "EvenClips | TimedClips", span: tuple[int, int]) -> NDArray[np.int64]:
@@ -166,6 +180,12 @@ class TimedClips:
         places = nearest(np.append(self.times, duration), moments % duration)
         return places % len(self.times)
 
+    def faster(self, speed: float) -> "TimedClips":
+        """The clips that last ``speed`` times as long."""
+        clips = replace(self, offsets=self.offsets * speed)
+        vars(clips)["frame_seconds"] = self.frame_seconds  # sought once: it takes milliseconds
+        return clips
+
 
 def nearest(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.int64]:
     """The places (T,) in rising ``times`` (N,) that are nearest to ``wanted`` (T,); of two that are
@@ -176,23 +196,29 @@ def nearest(times: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[
 
 
 def dense_clips(
-    info: VideoInfo, data: DataConfig, span: Span = None
+    info: VideoInfo, data: DataConfig, span: Span = None, speed: float = 1.0
 ) -> EvenClips | TimedClips:
     """The clips of a video with sampling dense: every ``sampling_rate``-th frame, or, with a
     ``frame_rate``, those nearest in time to every ``sampling_rate``-th of a video of that rate.
-    Of the part ``span`` of it they count from its first frame on."""
+    Of the part ``span`` of it they count from its first frame on. ``speed``: as `clip_indices`."""
     first, end = (0, info.frames) if span is None else span
     numbers = data.sampling_rate * np.arange(data.num_frames, dtype=np.int64)
     seconds = clip_offsets(info, data)
     if seconds is None:
-        return EvenClips(end - first, numbers, loops(data))
+        return EvenClips(end - first, _whole(numbers * speed), loops(data))
     if info.uneven_times:
         if span is None:
-            return _timed_clips(info.uneven_times, seconds.tobytes(), loops(data))
+            clips = _timed_clips(info.uneven_times, seconds.tobytes(), loops(data))
+            return clips if speed == 1 else clips.faster(speed)
         times = unpack_uneven_times(info.uneven_times)[first:end]
-        return TimedClips(times - times[0], seconds, loops(data))
-    offsets = np.ceil(seconds * info.fps - 0.5 - TIE).astype(np.int64)
+        return TimedClips(times - times[0], seconds * speed, loops(data))
+    offsets = _whole(seconds * info.fps * speed)
     return EvenClips(end - first, offsets, loops(data))
+
+
+def _whole(frames: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The nearest whole numbers; of two that are as near the smaller."""
+    return np.ceil(frames - 0.5 - TIE).astype(np.int64)
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.background.drawn import Background
 from slowfast_dist.data.clips import clip_indices, view_positions
@@ -20,6 +21,7 @@ from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.workers.context import Process
 from slowfast_dist.system.workers.shared import Shared, SharedFlags, allocate
+from slowfast_dist.video.augmentation.drawn import speed_factor, varied_view
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GIVEN_UP, GuardedReader, is_fatal
 from slowfast_dist.video.reader import Frames
@@ -27,6 +29,10 @@ from slowfast_dist.video.views import Region, SpatialView, evaluation_view, trai
 
 REPLACEMENTS = 10
 """Videos tried in place of one that fails to decode in training, before the clip counts nothing."""
+
+AUGMENTATION = 2
+"""Behind (seed, epoch, sample), what tells the draws of augmentation from those of where a clip
+lies, which have no fourth number, and those of gaps, which have 1."""
 
 LONGEST_RUN = 2
 """How many times as long as a clip the part of a video is that an evaluation reads at once."""
@@ -65,6 +71,8 @@ class Batch:
     (B,): index of the video that was asked for, another one only where that was replaced; ``views``
     int64 (B,); ``failures``: what could not be read; ``seconds``: what reading each of the B clips
     took. B may be 0.
+
+    In training ``views`` is 1 where the clip is mirrored and has the labels of its mirror image.
     """
 
     frames: Tensor
@@ -193,7 +201,8 @@ class ClipDataset:
 
 
 class TrainingClips(ClipDataset, Dataset[Sample]):
-    """Randomly placed, cropped and mirrored clips; all randomness from (seed, epoch, sample).
+    """Randomly placed, cropped, mirrored and varied clips; all randomness from (seed, epoch,
+    sample).
 
     The same key gives the same clip in any worker of any process. A video that fails to decode is
     replaced by another one, drawn from the same key, and reported in the sample's failures; a part
@@ -201,12 +210,16 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
     """
 
     def __init__(
-        self, videos: VideoTable, data: DataConfig, seed: int, background: Background | None = None
-    ) -> None:
+        self, videos: VideoTable, data: DataConfig, seed: int, background: Background | None = None,
+        augment: AugmentConfig | None = None, swaps: NDArray[np.int64] | None = None,
+    ) -> None:  # fmt: skip
         """``background``: which rows of the table are gaps; samples behind those of the other rows
-        are parts of them, drawn from the key."""
+        are parts of them, drawn from the key. ``augment``: None: nothing but crops and mirrors.
+        ``swaps`` (K,): the class that each one becomes in a mirror; None: itself."""
         super().__init__(videos, data)
         self.seed, self.background = seed, background
+        self.augment = AugmentConfig() if augment is None else augment
+        self.swaps = swaps
         # Around a gap are the segments.
         self._gap_data = replace(data, short_segments="repeat")
         self._lengths = None if background is None else background.lengths(videos)
@@ -226,15 +239,20 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         return self.background.row_of(self._lengths, rng)
 
     def _indices(
-        self, video: int, position: float, rng: np.random.Generator
+        self, video: int, position: float, rng: np.random.Generator, speed: float
     ) -> NDArray[np.int64]:
         """Which frames of the video, (T,)."""
         info, span = self.videos.info(video), self.videos.span(video)
         if self.background is None or video < self.background.first:
-            return clip_indices(info, self.data, position, span)
+            return clip_indices(info, self.data, position, span, speed)
         assert span is not None
         part = self.background.part(info, self._gap_data, span, rng)
-        return clip_indices(info, self._gap_data, position, part)
+        return clip_indices(info, self._gap_data, position, part, speed)
+
+    def _swapped(self, label: Any) -> Any:
+        """The label or labels of the mirrored clip."""
+        assert self.swaps is not None
+        return self.swaps[label] if np.ndim(label) == 0 else label[self.swaps]
 
     def __getitems__(self, keys: Sequence[ClipKey]) -> list[Sample]:
         """The clips of a batch, which the DataLoader asks for at once. Those of one file are read
@@ -248,6 +266,13 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         rng = np.random.default_rng(key.entropy(self.seed))
         failures: list[Failure] = []
         video = asked = self._row(key)
+
+        def draws(kind: int) -> np.random.Generator:
+            return np.random.default_rng(
+                [self.seed, key.epoch, key.sample, AUGMENTATION, kind]
+            )
+
+        speed = speed_factor(self.augment, draws)
         for _ in range(1 + REPLACEMENTS):
             info = self.videos.info(video)
             position = float(rng.random())
@@ -256,16 +281,22 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
                 view = training_view(
                     info.height, info.width, self.data, rng, info.pixel_aspect, region
                 )
-                indices = self._indices(video, position, rng)
+                limits = region or Region(0, 0, info.height, info.width)
+                view = varied_view(
+                    view, limits, self.data, self.augment, draws, info.pixel_aspect
+                )
+                indices = self._indices(video, position, rng, speed)
                 [frames] = self._read(video, indices, [view])
             except DecodeError as error:
                 failures.append(Failure(video, error.reason))
                 video = self._replacement(failures, rng)
                 continue
             label = self.videos.targets(video)
+            swapped = int(view.flip and self.swaps is not None)
+            label = self._swapped(label) if swapped else label
             seconds = time.perf_counter() - started
             clip = torch.from_numpy(frames).permute(0, 3, 1, 2)  # over the same memory
-            return Sample(clip, label, asked, video, 0, tuple(failures), seconds)
+            return Sample(clip, label, asked, video, swapped, tuple(failures), seconds)
         return Sample(None, None, asked, video, failures=tuple(failures))
 
     def _replacement(self, failures: Sequence[Failure], rng: np.random.Generator) -> int:

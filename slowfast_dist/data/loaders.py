@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from slowfast_dist.annotations.importing.writing import LEFT_OUT, left_out, write_left_out
-from slowfast_dist.annotations.labels import Remark, label_remarks, log_remarks
+from slowfast_dist.annotations.labels import Remark, label_remarks, log_remarks, swap_table
 from slowfast_dist.annotations.table import Side
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
@@ -73,7 +73,8 @@ class VideoSet:
     ``train`` and ``val`` come with what the probe found; ``rejected``: (path below its root,
     reason, "probe") of what it left out; ``was_split``: whether they are of one root, ``drawn``:
     whether its sides were drawn here, and not given; ``remarks``: what the user should know.
-    ``background``: which rows of ``train`` are gaps, from which an epoch's clips are drawn.
+    ``background``: which rows of ``train`` are gaps, from which an epoch's clips are drawn;
+    ``swaps`` (K,): the class that each becomes in a mirror (--data.flip-pairs), None: itself.
     """
 
     classes: tuple[str, ...]
@@ -86,6 +87,7 @@ class VideoSet:
     background: Background | None = None
     test: VideoTable | None = None
     """The rows of split test, which are scored once at the end; None: there are none."""
+    swaps: NDArray[np.int64] | None = None
 
     def train_counts(self) -> NDArray[np.int64]:
         """(K,): training clips of each class in an epoch: one a video or segment, and those that
@@ -120,12 +122,15 @@ class VideoSet:
     def balanced_weights(self) -> NDArray[np.float64]:
         """(K,): N / (K n_k) for a class of n_k of the N training clips, so 1 on average. With
         several labels a clip (N - n_k) / n_k, which gives a class as much weight where it is there
-        as where it is not (torch's pos_weight)."""
+        as where it is not (torch's pos_weight). Of classes that a mirror swaps half the clips of
+        each count for the other."""
+        counts = self.train_counts().astype(np.float64)
+        if self.swaps is not None:
+            counts = (counts + counts[self.swaps]) / 2
+        counts = np.maximum(counts, 1)
         if self.train.sets is not None:
-            counts = np.maximum(self.train.class_counts(len(self.classes)), 1)
             return np.maximum(len(self.train) - counts, 1) / counts
-        counts = self.train_counts()
-        return counts.sum() / (len(self.classes) * np.maximum(counts, 1))
+        return self.train_counts().sum() / (len(self.classes) * counts)
 
     def kinds(self) -> "Counter[tuple[str, bool]]":
         """As `VideoTable.kinds`, of both sides; a file that has parts on both counts once."""
@@ -296,8 +301,11 @@ def _completed(
         found = replace(found, remarks=(*found.remarks, said))
     counts = found.train_counts() + found.val.class_counts(len(found.classes))
     named = dict(zip(found.classes, counts.tolist(), strict=True))
-    also = (*label_remarks(named, data.flip), *identical(found.train, found.val))
-    return replace(found, remarks=(*found.remarks, *also))
+    also = label_remarks(named, data.flip, data.flip_pairs)
+    return replace(
+        found, remarks=(*found.remarks, *also, *identical(found.train, found.val)),
+        swaps=swap_table(data.flip_pairs, found.classes),
+    )  # fmt: skip
 
 
 @sendable
@@ -434,7 +442,9 @@ def make_loaders(
     """
     data, evaluation, micro_batch = config.data, config.evaluation, config.micro_batch_size
     assert micro_batch != "auto"  # by now a number was chosen
-    train = TrainingClips(videos.train, data, config.seed, videos.background)
+    train = TrainingClips(
+        videos.train, data, config.seed, videos.background, config.augment, videos.swaps
+    )
     sampler = DistributedBatchSampler(
         len(train), config.global_batch_size, micro_batch, config.seed, rank, world_size,
         videos.class_sampling(data.class_sampling),

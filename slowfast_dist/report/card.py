@@ -59,6 +59,10 @@ _SETTINGS = {
     "class_weights": "Class weights", "class_sampling": "Class sampling",
     "logit_adjustment": "Logit adjustment", "probe": "Head began as", "freeze": "Frozen",
     "norm": "BatchNorm",
+    "flip_pairs": "Classes that a mirror swaps", "crop_scale": "Random resized crop, share",
+    "crop_aspect": "Random resized crop, width over height", "rand_augment": "RandAugment-T",
+    "erasing": "Random erasing", "speed": "Speed",
+    "mixup": "Mixup", "cutmix": "CutMix",
     "mixed_precision": "Mixed precision", "processes": "Processes", "seed": "Seed",
 }  # fmt: skip
 

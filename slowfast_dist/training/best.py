@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import FINAL
@@ -379,11 +380,20 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
         "probe": "a linear probe" if model.probe else None,
         "freeze": model.freeze, "norm": norm,
         "short_side": list(config.data.short_side), "flip": config.data.flip,
+        "flip_pairs": list(config.data.flip_pairs) or None,
+        **augmentation_facts(config.augment),
         "seed": config.seed, "fold": config.fold,
         **{name: environment.get(name) for name in ("processes", "device", "mixed_precision")},
         "versions": {name: versions.get(name) for name in ("slowfast_dist", "torch")},
         "git_commit": environment.get("git_commit"),
     }  # fmt: skip
+
+
+def augmentation_facts(augment: AugmentConfig) -> dict[str, Any]:
+    """What of it is on, by the names of its flags; None for what is off."""
+    given = asdict(augment) | {"crop_aspect": augment.crop_scale and augment.crop_aspect}
+    return {name: list(value) if isinstance(value, tuple) else value or None
+            for name, value in given.items()}  # fmt: skip
 
 
 def result_facts(

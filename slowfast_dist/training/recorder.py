@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.data.loaders import VideoSet
 from slowfast_dist.metrics import scores as metrics
 from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
 from slowfast_dist.metrics.task import SeveralLabels, Task, task_of
@@ -187,7 +188,7 @@ class Recorder:
         samples, videos, labels, predictions, hits, _ = result.rows[:, :COLUMNS].T
         if isinstance(task, SeveralLabels):
             logits = result.rows[:, COLUMNS:].astype(np.int32).view(np.float32)
-            of_classes = task.scores(logits, self.videos.train.targets(videos))
+            of_classes = task.scores(logits, train_targets(result.rows, self.videos))
         else:
             of_classes = metrics.classification_metrics(
                 labels, predictions, len(self.videos.classes), int(hits.sum())
@@ -392,6 +393,15 @@ class Recorder:
             "  python -m slowfast_dist check-data my_videos    # a folder of class folders",
             "  python train.py --data.root my_videos",
         ]
+
+
+def train_targets(rows: NDArray[np.int64], videos: VideoSet) -> NDArray[np.bool_]:
+    """(N, K): which of several labels each clip had, of rows as in `EpochHistory`."""
+    targets = videos.train.targets(rows[:, 1])
+    if videos.swaps is not None:
+        mirrored = rows[:, 3] == 1
+        targets[mirrored] = targets[mirrored][:, videos.swaps]
+    return targets
 
 
 def preempted_message(folder: RunFolder, saved_at: int | None = None) -> str:

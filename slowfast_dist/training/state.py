@@ -98,7 +98,8 @@ class EpochHistory:
     ``rows`` int64 (B, 6) a micro-batch: sample asked for, video read, label, prediction, whether
     the label is among the five highest logits, and the optimizer step, counted from 1 over all
     epochs. With several labels a clip they are int64 (B, 6 + K): how many labels the video has in
-    place of its label, 0 for prediction and hit, and the float32 logits' bits.
+    place of its label, whether they are those of its mirror image for the prediction, 0 for the
+    hit, and the float32 logits' bits.
 
     ``steps`` float32 (4,) an optimizer step, the same on every process: sum of the weighted losses,
     sum of the weights, gradient norm, and 1 where fp16 skipped it.

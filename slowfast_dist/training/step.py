@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.data.dataset import Batch, Failure
+from slowfast_dist.data.mixing import Mixed, mix
 from slowfast_dist.data.sampler import DistributedBatchSampler
 from slowfast_dist.metrics.scores import TOP_K
 from slowfast_dist.model.finite import describe_broken, norms
@@ -100,9 +101,11 @@ class TrainingStep:
                 if len(batch):
                     statistics.before_own(micro_batch)
                     batch = self._copies.to_device(batch)
+                    mixed = mix(batch, self.config.augment, self._entropy(micro_batch))
+                    batch = batch if mixed is None else mixed.batch
                     self._last_frames = batch.frames
                     logits = self.model(batch.frames).float()
-                    loss, weight = self._loss(logits, batch.labels, batch.videos)
+                    loss, weight = self._loss(logits, batch, mixed)
                     totals[:2] += torch.stack([loss.detach(), weight])
                     rows.append(self._rows(logits, batch))
                 else:
@@ -129,9 +132,22 @@ class TrainingStep:
             average.update()
         return StepResult(totals, norm, weight_norm, skipped, rates, rows, failures)
 
-    def _loss(self, logits: Tensor, labels: Tensor, videos: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of the weighted losses () and of the weights () of logits (B, K), labels (B,), or
-        (B, K) of several a clip, and ``videos`` (B,), the rows of the table that were read."""
+    def _loss(
+        self, logits: Tensor, batch: Batch, mixed: Mixed | None
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of the weighted losses () and of the weights () of logits (B, K). Of mixed clips
+        both labels count, by their shares, each with the weights of its class and video: as the
+        loss is linear in its target, this is that of the mixed labels."""
+        loss, weight = self._loss_of(logits, batch.labels, batch.videos)
+        if mixed is None:
+            return loss, weight
+        other, other_weight = self._loss_of(logits, mixed.partner.labels, mixed.partner.videos)
+        share, rest = mixed.share, 1 - mixed.share
+        return share * loss + rest * other, share * weight + rest * other_weight
+
+    def _loss_of(self, logits: Tensor, labels: Tensor, videos: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of labels (B,), or (B, K) of several a clip, and ``videos`` (B,), the rows of
+        the table that were read."""
         smoothing = self.config.loss.label_smoothing
         if self.logit_shift is not None:
             logits = logits + self.logit_shift
@@ -151,8 +167,8 @@ class TrainingStep:
         """int64 (B, 6), or (B, 6 + K), as in `EpochHistory`, from logits (B, K)."""
         steps = torch.full_like(batch.samples, self.state.position.global_step + 1)
         if self.config.loss.name == "bce":
-            none = torch.zeros_like(steps)
-            columns = [batch.samples, batch.videos, batch.labels.sum(dim=1), none, none, steps]
+            count, none = batch.labels.sum(dim=1), torch.zeros_like(steps)
+            columns = [batch.samples, batch.videos, count, batch.views, none, steps]
             bits = logits.detach().view(torch.int32).long()
             return torch.cat([torch.stack(columns, dim=1), bits], dim=1)
         top = logits.topk(min(TOP_K, logits.shape[1])).indices
@@ -176,9 +192,12 @@ class TrainingStep:
         with self.state.statistics.unchanged():
             return self.model(frames).float().sum() * 0
 
-    def _dropout_seed(self, micro_batch: int) -> int:
+    def _entropy(self, micro_batch: int) -> list[int]:
         """The same for a micro-batch whichever process takes it, before and after a resume."""
-        entropy = [self.config.seed, self.state.position.global_step, micro_batch]
+        return [self.config.seed, self.state.position.global_step, micro_batch]
+
+    def _dropout_seed(self, micro_batch: int) -> int:
+        entropy = self._entropy(micro_batch)
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
 

@@ -29,7 +29,13 @@ from slowfast_dist.video.seeking import (
     unpack_uneven_times,
     with_moved_frames,
 )
-from slowfast_dist.video.views import SpatialView, ViewConverter, apply_view, used_aspect
+from slowfast_dist.video.views import (
+    SpatialView,
+    ViewConverter,
+    region_in,
+    show_region,
+    used_aspect,
+)
 
 __all__ = [
     "DecodeError", "VideoInfo", "chosen_decoder", "decoder_reasons", "read_frames", "read_views",
@@ -244,15 +250,24 @@ def read_views(
     places: Places = {}
     for place, number in enumerate(indices.tolist()):
         places.setdefault(number, []).append(place)
-    if info.codec == IMAGES:
-        read_image_views(path, places, info.frames, (info.height, info.width), views, frames)
-        return frames
-    # A file that changed since the probe is one that nobody looked at.
-    if chosen_decoder(info, decoder) == "decord" and _is_unchanged(path, info):
-        _read_decord(path, places, info, views, frames)
-    else:
-        _read_pyav(path, places, info, views, frames, files or OpenFiles(keep=False))
+    _read_places(path, places, info, decoder, views, frames, files or OpenFiles(keep=False))
+    for view, seen in zip(views, frames, strict=True):
+        if view is not None and view.variation is not None:
+            view.variation.finish(seen)
     return frames
+
+
+def _read_places(
+    path: Path, places: Places, info: VideoInfo, decoder: Decoder, views: Sequence[View],
+    out: Frames, files: OpenFiles,
+) -> None:  # fmt: skip
+    if info.codec == IMAGES:
+        read_image_views(path, places, info.frames, (info.height, info.width), views, out)
+    # A file that changed since the probe is one that nobody looked at.
+    elif chosen_decoder(info, decoder) == "decord" and _is_unchanged(path, info):
+        _read_decord(path, places, info, views, out)
+    else:
+        _read_pyav(path, places, info, views, out, files)
 
 
 def _read_pyav(
@@ -266,11 +281,8 @@ def _read_pyav(
     missing = set(places)
 
     def write(number: int, frame: av.VideoFrame) -> None:
-        first, *others = places[number]
         for converter, seen in zip(converters, out, strict=True):
-            converter.write(frame, seen[first])
-            for other in others:
-                seen[other] = seen[first]
+            converter.write_at(frame, seen, places[number])
         missing.remove(number)
 
     timeline = _timeline(info)
@@ -308,9 +320,11 @@ def _read_decord(
 ) -> None:
     for numbers, frames in _decord_chunks(path, sorted(places), info):
         for view, seen in zip(views, out, strict=True):
-            placed = frames if view is None else apply_view(frames, view)
-            for number, frame in zip(numbers, placed, strict=True):
-                seen[places[number]] = frame
+            for number, frame in zip(numbers, frames, strict=True):
+                if view is None:
+                    seen[places[number]] = frame
+                else:
+                    show_region(region_in(frame, view), view, seen, places[number])
 
 
 def _decord_chunks(

@@ -5,6 +5,7 @@ resizing the whole frame and then cropping gives, up to rounding to whole source
 fraction of the cost.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.fields import is_fraction
+from slowfast_dist.video.augmentation.affine import warp
+from slowfast_dist.video.augmentation.variation import Variation
 
 cv2.setNumThreads(1)  # the loader's processes already fill the CPUs
 
@@ -47,6 +50,9 @@ class SpatialView:
     place: tuple[int, int, int, int] | None = None
     """Where in the square the region is shown, mirrored or not: top, left, height and width; black
     around it. None: all over it."""
+    variation: Variation | None = None
+    """What else is done to each frame of a training clip; with maps of its own, the region is what
+    these look at, and crop, resize and mirror are theirs."""
 
 
 class Region(NamedTuple):
@@ -133,7 +139,7 @@ def evaluation_view(
     along = 0.5 if crops == 1 else crop / 2
     if region is not None:
         height, width = region.height, region.width
-    upright = height > width * _aspect(data, aspect)
+    upright = height > width * shown_aspect(data, aspect)
     place = (along, 0.5) if upright else (0.5, along)
     view = _view(height, width, data, data.short_side[0], place, False, aspect)
     return _within(region, view)
@@ -151,7 +157,8 @@ def reads_stored(data: DataConfig) -> bool:
     return data.pixel_aspect == "stored" and data.resize != "square"
 
 
-def _aspect(data: DataConfig, aspect: float) -> float:
+def shown_aspect(data: DataConfig, aspect: float) -> float:
+    """Width of a pixel over its height with which a view counts."""
     return aspect if data.pixel_aspect == "square" else 1.0
 
 
@@ -164,7 +171,7 @@ def _view(
     assert height > 0 and width > 0 and aspect > 0
     if data.resize == "square":  # all of it becomes a square, whatever shape a player gives it
         return SpatialView(0, 0, height, width, data.crop_size, flip)
-    aspect = _aspect(data, aspect)
+    aspect = shown_aspect(data, aspect)
     if data.resize == "pad":
         place = _padded(height, width * aspect, data.crop_size, flip)
         return SpatialView(0, 0, height, width, data.crop_size, flip, place)
@@ -192,19 +199,50 @@ def _padded(
 
 
 def apply_view(frames: Pixels, view: SpatialView) -> Pixels:
-    """(t, H, W, 3) to (t, size, size, 3): cut the region out, resize it linearly, mirror it."""
-    bottom, right = view.top + view.height, view.left + view.width
-    assert 0 <= view.top < bottom <= frames.shape[1], (view, frames.shape)
-    assert 0 <= view.left < right <= frames.shape[2], (view, frames.shape)
+    """All frames of a clip (T, H, W, 3) to (T, size, size, 3): cut the region out, resize it
+    linearly, mirror it, and vary it."""
     result = np.empty((len(frames), view.size, view.size, 3), np.uint8)
-    for source, target in zip(frames, result, strict=True):
-        resize_region(source[view.top : bottom, view.left : right], view, target)
+    for place, frame in enumerate(frames):
+        show_region(region_in(frame, view), view, result, [place])
+    if view.variation is not None:
+        view.variation.finish(result)
     return result
 
 
-def resize_region(region: Pixels, view: SpatialView, out: Pixels) -> None:
-    """The view's region (h, w, 3) into ``out`` (size, size, 3), mirrored where the view says so."""
+def region_in(frame: Pixels, view: SpatialView) -> Pixels:
+    """The view's region (h, w, 3) of a displayed frame (H, W, 3)."""
+    bottom, right = view.top + view.height, view.left + view.width
+    assert 0 <= view.top < bottom <= frame.shape[0], (view, frame.shape)
+    assert 0 <= view.left < right <= frame.shape[1], (view, frame.shape)
+    return frame[view.top : bottom, view.left : right]
+
+
+def show_region(
+    region: Pixels, view: SpatialView, out: Pixels, places: Sequence[int]
+) -> None:
+    """As `resize_region`, into each of the ``places`` of one frame in a clip ``out`` (T, size,
+    size, 3)."""
+    moves = view.variation is not None and view.variation.maps
+    for place in places:
+        if moves or place == places[0]:  # a map of its own for each time of the clip
+            resize_region(region, view, out[place], place)
+        else:
+            out[place] = out[places[0]]
+
+
+def resize_region(region: Pixels, view: SpatialView, out: Pixels, place: int = 0) -> None:
+    """The view's region (h, w, 3) into ``out`` (size, size, 3), mirrored where the view says so, or
+    mapped as the frame in that ``place`` of the clip. Colours change once the clip is whole
+    (`Variation.finish`)."""
     assert region.shape[:2] == (view.height, view.width), (view, region.shape)
+    varied = view.variation
+    if varied is not None and varied.maps:
+        warp(region, varied.maps[place], varied.fill, out)
+    else:
+        _resize(region, view, out)
+
+
+def _resize(region: Pixels, view: SpatialView, out: Pixels) -> None:
     size = (view.size, view.size)
     if view.place is not None:
         top, left, rows, columns = view.place
@@ -246,7 +284,9 @@ class ViewConverter:
         """``height`` and ``width`` of the displayed frame; ``rotation`` and ``mirrored`` as in
         `VideoInfo`."""
         if view is not None and mirrored:
-            view = replace(view, left=width - view.left - view.width, flip=not view.flip)
+            varied = view.variation and view.variation.of_mirrored(view.width)
+            left = width - view.left - view.width
+            view = replace(view, left=left, flip=not view.flip, variation=varied)
         self._mirrored = mirrored
         self._turns = rotation // 90 % 4
         self._size = (width, height) if self._turns % 2 else (height, width)
@@ -264,6 +304,16 @@ class ViewConverter:
             out[:] = upright[:, ::-1] if self._mirrored else upright
             return
         resize_region(turn(self.region_of(frame), self._turns), self._view, out)
+
+    def write_at(self, frame: av.VideoFrame, out: Pixels, places: Sequence[int]) -> None:
+        """As `write`, into each of the ``places`` of the frame in a clip ``out`` (T, ...)."""
+        if self._view is not None:
+            region = turn(self.region_of(frame), self._turns)
+            show_region(region, self._view, out, places)
+            return
+        self.write(frame, out[places[0]])
+        for place in places[1:]:
+            out[place] = out[places[0]]
 
     def region_of(self, frame: av.VideoFrame) -> Pixels:
         """RGB (h, w, 3) of what the view shows, as it is stored; valid until the next frame."""

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from slowfast_dist.annotations.labels import label_remarks, sort_labels
+from slowfast_dist.annotations.labels import label_remarks, sort_labels, swap_table
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,17 @@ def test_words_that_only_hold_left_or_right(name: str) -> None:
 
 def test_the_remedy_is_the_flag() -> None:
     [remark] = label_remarks({"turn left": 3, "turn right": 4, "walk": 5}, flip=True)
-    assert str(remark).endswith(": --data.flip false") and "2 classes" in remark.what
+    assert "--data.flip-pairs" in remark.remedy and remark.remedy.endswith("--data.flip false")
+    assert "2 classes" in remark.what
+
+
+def test_pairs_of_a_mirror_are_no_remark_and_names_may_have_a_colon() -> None:
+    names = ("turn left", "turn right", "walk:left", "walk:right", "stop")
+    counts = dict.fromkeys(names, 3)
+    pairs = ("turn left:turn right", "walk:left:walk:right")
+    assert list(label_remarks(counts, True, pairs)) == []
+    [remark] = label_remarks(counts, True, pairs[:1])
+    assert "2 classes" in remark.what and "walk:left" in remark.what
+    table = swap_table(pairs, names)
+    assert table is not None and table.tolist() == [1, 0, 3, 2, 4]
+    assert swap_table((), names) is None

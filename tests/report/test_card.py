@@ -16,6 +16,7 @@ from huggingface_hub import EvalResult, ModelCard
 from sklearn.metrics import accuracy_score, f1_score
 
 from slowfast_dist.commands.hub import run_model_card
+from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.commands import ModelCard as Command
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
@@ -159,6 +160,22 @@ def test_what_was_done_is_what_the_card_says() -> None:
     text = render_card(description(("a", "b"), own), [])
     assert "actions of list" in text and r"same match of `seq\d+`" in text
     assert "fine-tuned from `mine.pth`" in text and "mirrored" not in text
+
+
+def test_the_augmentation_is_in_the_card() -> None:
+    plain = Config(data=DataConfig(root=Path("clips")))
+    augment = AugmentConfig(
+        crop_scale=(0.3, 1.0), rand_augment=9.0, erasing=0.25, cutmix=1.0, speed=(0.8, 1.25)
+    )
+    data = replace(plain.data, flip_pairs=("a:b",))
+    without = render_card(description(("a", "b"), plain), [])
+    text = render_card(description(("a", "b"), replace(plain, data=data, augment=augment)), [])
+    for line in (
+        "crop, share | [0.3, 1.0] |", "RandAugment-T | 9.0 |", "erasing | 0.25 |",
+        "CutMix | 1.0 |", "Speed | [0.8, 1.25] |", "swaps | ['a:b'] |",
+    ):  # fmt: skip
+        assert line in text.replace("\\", "") and line not in without.replace("\\", "")
+    assert "Mixup" not in text and "RandAugment" not in without
 
 
 def test_an_older_description_still_has_a_card(models: Path) -> None:

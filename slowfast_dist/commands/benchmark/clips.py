@@ -24,6 +24,7 @@ from slowfast_dist.commands.benchmark.baselines import (
 )
 from slowfast_dist.commands.benchmark.output import Cost, Meter, cost_of
 from slowfast_dist.commands.benchmark.videos import Group
+from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.dataset import Batch, Sample, TrainingClips, collate
 from slowfast_dist.data.listing.video_table import VideoTable
@@ -35,6 +36,12 @@ from slowfast_dist.video.reader import Decoder
 
 DECODERS: tuple[Decoder, ...] = ("pyav", "decord", "auto")
 PREPARED = "auto, after prepare"
+AUGMENTED = "pyav, augmented"
+
+ALL_AUGMENTATION = AugmentConfig(
+    crop_scale=(0.3, 1.0), rand_augment=9.0, erasing=0.25, speed=(0.8, 1.25)
+)
+"""All that a reader does, as strong as is usual."""
 
 
 @dataclass
@@ -53,8 +60,12 @@ class ClipBenchmark:
     """All ways to read the same clips, which take turns so that a change of the machine's speed in
     the meantime meets them alike."""
 
-    def __init__(self, videos: VideoTable, prepared: VideoTable | None, data: DataConfig) -> None:
-        """``prepared``: the same videos after prepare."""
+    def __init__(
+        self, videos: VideoTable, prepared: VideoTable | None, data: DataConfig,
+        augmented: bool = False,
+    ) -> None:  # fmt: skip
+        """``prepared``: the same videos after prepare; ``augmented``: also with ALL_AUGMENTATION.
+        """
         self.videos, self.data = videos, data
         self._plain = PlainClips(videos, data)
         self._ours: dict[str, TrainingClips] = {
@@ -62,6 +73,9 @@ class ClipBenchmark:
         }
         if prepared is not None:
             self._ours[PREPARED] = TrainingClips(prepared, replace(data, decoder="auto"), SEED)
+        if augmented:
+            pyav = replace(data, decoder="pyav")
+            self._ours[AUGMENTED] = TrainingClips(videos, pyav, SEED, augment=ALL_AUGMENTATION)
 
     def warm_up(self, key: ClipKey) -> None:
         """Load the libraries and start our readers' processes."""

@@ -10,6 +10,7 @@ import torch
 
 from slowfast_dist.commands.benchmark.baselines import STAGES, plain_reader
 from slowfast_dist.commands.benchmark.clips import (
+    AUGMENTED,
     DECODERS,
     PREPARED,
     ClipBenchmark,
@@ -73,7 +74,7 @@ def _measure(
 ) -> dict[str, Any]:
     torch.set_num_threads(1)  # as torch has it in the processes of a loader
     data = DataConfig(**clip_settings(command))
-    benchmark = ClipBenchmark(videos, prepared, data)
+    benchmark = ClipBenchmark(videos, prepared, data, command.augmented)
     benchmark.warm_up(next(groups[0].keys(1)))
     clips: list[dict[str, Any]] = []
     stages: list[dict[str, Any]] = []
@@ -126,8 +127,15 @@ def clip_rows(group: Group, result: GroupCosts) -> list[dict[str, Any]]:
             "ratio": cpu[name] / plain,
             "bare_cpu_ms": bare,
             "ratio_to_bare": bare and cpu[name] / bare,
+            "ratio_to_unvaried": (
+                # Of sums, as what is drawn makes some clips dearer than others.
+                sum(cost.cpu for cost in result.costs[name])
+                / sum(cost.cpu for cost in result.costs["pyav"])
+                if name == AUGMENTED
+                else None
+            ),
         }
-        for name in (*DECODERS, PREPARED)
+        for name in (*DECODERS, PREPARED, AUGMENTED)
         if name in cpu
     ]
 
@@ -168,6 +176,10 @@ def _print(result: dict[str, Any], command: BenchmarkLoader) -> None:
         },
         result["clips"],
     )  # fmt: skip
+    for row in result["clips"]:
+        if row["ratio_to_unvaried"]:
+            print(f"{row['videos']}: {AUGMENTED}, takes {row['ratio_to_unvaried']:.3f} times the "
+                  "CPU time of pyav, all clips together")  # fmt: skip
     if result["stages"]:
         print_table(
             "Where the pyav reader's go (rest: its own process, and what is not explained)",

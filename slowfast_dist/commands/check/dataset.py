@@ -243,7 +243,7 @@ def read_dataset(root: Path, command: CheckData) -> Dataset:
     single = listings[0].classes
     counts = np.sum([listing.counts() for listing in listings], axis=0)
     named = dict(zip(single, counts.tolist(), strict=True))
-    remarks += (*gaps, *label_remarks(named, command.flip))
+    remarks += (*gaps, *label_remarks(named, command.flip, command.flip_pairs))
 
     fingerprints = _fingerprints(paths, file_infos, file_reasons, command.full, workers)
     if len(first_rows) < len(paths):  # parts of one file are no copies of each other

@@ -1,8 +1,8 @@
 """The page of --preview: clips of each class that play, as a training sees them."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.annotations.labels import swap_table
 from slowfast_dist.commands.check.dataset import Dataset
 from slowfast_dist.commands.check.files import clip_config
+from slowfast_dist.config.augment import AugmentConfig
+from slowfast_dist.config.checks import check_bounds
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import MOST_SHORT_SIDE
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.report.command import is_foreign, render, write_page
-from slowfast_dist.runs.reading import mapping, sequence, whole
+from slowfast_dist.runs.reading import mapping, number, pair, sequence, whole
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.writer import WriteError, write_video
@@ -67,15 +70,17 @@ def require_page(path: Path) -> None:
 
 def write_preview(path: Path, root: Path, data: Dataset, command: CheckData) -> str:
     """Write the page; returns a line about it. Raises RunError where it cannot be written."""
-    config = preview_config(command)
+    config, augment = preview_config(command), preview_augment(command)
     videos, rows = _readable(data)
     count, size = _size(len(rows), config)
     size = max(2, min(size, config.crop_size // 2 * 2))  # 4:2:0 has a colour for every 2 x 2
     classes: list[dict[str, Any]] = []
     space = CLIP_BYTES
     try:
-        for label, shown in over_files(_classes(videos, rows, config, count, size), len(rows),
-                                       "cutting clips"):  # fmt: skip
+        for label, shown in over_files(
+            _classes(videos, rows, data.classes, config, augment, count, size), len(rows),
+            "cutting clips",
+        ):  # fmt: skip
             taken = sum(len(clip.video) for clip in shown)
             if taken > space:
                 break
@@ -86,7 +91,7 @@ def write_preview(path: Path, root: Path, data: Dataset, command: CheckData) -> 
         content = render("preview.html", {
             "title": f"Clips of {root.name}", "name": root.name, "classes": classes,
             "what": "segments" if data.has_segments else "videos", "size": size, "left": left,
-            "few": count < SIZES[0][0] or left > 0, "settings": _settings(config),
+            "few": count < SIZES[0][0] or left > 0, "settings": _settings(config, augment),
         }, script="play.js")  # fmt: skip
         write_page(path, content)
     except (OSError, WriteError) as error:
@@ -107,8 +112,27 @@ def preview_config(command: CheckData) -> DataConfig:
     low, high = DataConfig().short_side
     sides = max(low, command.crop_size), max(high, command.crop_size)
     return replace(
-        clip_config(command), crop_size=command.crop_size, short_side=sides, flip=command.flip
-    )
+        clip_config(command), crop_size=command.crop_size, short_side=sides, flip=command.flip,
+        flip_pairs=command.flip_pairs,
+    )  # fmt: skip
+
+
+def preview_augment(command: CheckData) -> AugmentConfig:
+    """How it would vary them; mixtures of clips are not shown."""
+    if command.run is None:
+        return command.augment
+    from slowfast_dist.runs.best_model import read_best, read_description  # which import torch
+
+    training = mapping(read_description(read_best(command.run).folder).get("training"))
+    told: dict[str, Any] = {
+        name: pair(training.get(name)) for name in ("crop_scale", "crop_aspect", "speed")
+    } | {name: number(training.get(name)) for name in ("rand_augment", "erasing")}
+    augment = AugmentConfig(**{name: value for name, value in told.items() if value is not None})
+    try:
+        check_bounds(augment)
+    except UserError:  # of a file that was changed by hand
+        return AugmentConfig()
+    return augment
 
 
 def _as_run(run: Path) -> DataConfig:
@@ -125,7 +149,7 @@ def _as_run(run: Path) -> DataConfig:
     )
 
 
-def _settings(config: DataConfig) -> str:
+def _settings(config: DataConfig, augment: AugmentConfig) -> str:
     rate = "" if config.frame_rate == "video" else f" of {config.frame_rate:g} a second"
     low, high = config.short_side
     frames = f"one of {config.sampling_rate}{rate}"
@@ -137,7 +161,15 @@ def _settings(config: DataConfig) -> str:
         "pad": f"all of it, with black borders, in {config.crop_size} px",
     }[config.resize]
     mirrored = "mirrored at random" if config.flip else "as is"
-    return f"{config.num_frames} frames, {frames}; {picture}, {mirrored}"
+    given, usual = asdict(augment), AugmentConfig()
+    varied = [
+        f"{name.replace('_', '-')} "
+        + " ".join(f"{part:.4g}" for part in (value if isinstance(value, tuple) else (value,)))
+        for name, value in given.items()
+        if value != getattr(usual, name)
+    ]
+    also = f"; varied by {', '.join(varied)}" if varied else ""
+    return f"{config.num_frames} frames, {frames}; {picture}, {mirrored}{also}"
 
 
 def _readable(data: Dataset) -> tuple[VideoTable, dict[int, NDArray[np.int64]]]:
@@ -162,8 +194,8 @@ def _size(classes: int, config: DataConfig) -> tuple[int, int]:
 
 
 def _classes(
-    videos: VideoTable, rows: Mapping[int, NDArray[np.int64]], config: DataConfig, count: int,
-    size: int,
+    videos: VideoTable, rows: Mapping[int, NDArray[np.int64]], classes: Sequence[str],
+    config: DataConfig, augment: AugmentConfig, count: int, size: int,
 ) -> Iterator[tuple[int, list[Shown]]]:  # fmt: skip
     """Clips of each class: of different videos where there are as many, else other clips of them,
     as in a later epoch."""
@@ -171,7 +203,8 @@ def _classes(
     from slowfast_dist.data.dataset import TrainingClips
     from slowfast_dist.data.sampler import ClipKey
 
-    reader = TrainingClips(videos, config, seed=0)
+    swaps = None if videos.sets is not None else swap_table(config.flip_pairs, classes)
+    reader = TrainingClips(videos, config, seed=0, augment=augment, swaps=swaps)
     with tempfile.TemporaryDirectory() as folder:
         for label, of_class in rows.items():
             shown = []
@@ -183,7 +216,10 @@ def _classes(
                 if sample.frames is None or sample.video != row:
                     continue  # damaged further on
                 clip = sample.frames.permute(0, 2, 3, 1).numpy()
-                shown.append(Shown(videos.sample(row), _encoded(
+                name = videos.sample(row)
+                if sample.view and sample.label != label:
+                    name = f"{name}, mirrored: {classes[sample.label]}"
+                shown.append(Shown(name, _encoded(
                     clip, size, _pace(videos, row, config), Path(folder, "clip.mp4"))))  # fmt: skip
             yield label, shown
 

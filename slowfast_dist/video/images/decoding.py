@@ -20,7 +20,7 @@ from PIL import Image
 
 from slowfast_dist.video.container import FAULTS, MAX_PIXELS, DecodeError
 from slowfast_dist.video.images.listing import list_images, read_content
-from slowfast_dist.video.views import Pixels, SpatialView, resize_region
+from slowfast_dist.video.views import Pixels, SpatialView, region_in, show_region
 
 ORIENTATION = 0x0112
 """EXIF's tag of how the stored picture is to be turned and mirrored, 1 to 8."""
@@ -148,17 +148,13 @@ def read_image_views(
     """Write the images of a folder of so many ``frames``, by number and where they go, through V
     views into ``out`` (V, T, H, W, 3). Raises DecodeError."""
     names, png = frame_names(folder, frames), PngDecoder()
-    for number, (first, *others) in sorted(places.items()):
+    for number, where in sorted(places.items()):
         rgb = read_image(folder / names[number], size, png)
         for view, seen in zip(views, out, strict=True):
             if view is None:
-                seen[first] = rgb
+                seen[where] = rgb
             else:
-                rows = slice(view.top, view.top + view.height)
-                columns = slice(view.left, view.left + view.width)
-                resize_region(rgb[rows, columns], view, seen[first])
-            for other in others:
-                seen[other] = seen[first]
+                show_region(region_in(rgb, view), view, seen, where)
 
 
 def frame_names(folder: Path, frames: int) -> list[str]:

@@ -1,6 +1,7 @@
 """The page of check-data --preview: the clips of a training, playing, in a real browser."""
 
 import contextlib
+import json
 import re
 from base64 import b64decode
 from dataclasses import replace
@@ -12,13 +13,17 @@ import pytest
 
 from slowfast_dist.commands.check import preview
 from slowfast_dist.commands.check.command import run_check
+from slowfast_dist.config.augment import AugmentConfig
+from slowfast_dist.config.checks import validate
 from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import TrainingClips
 from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.training.best import training_facts
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames
 from tests.helpers.browser import new_context, wait_until
@@ -49,14 +54,17 @@ def videos_of(page: Path) -> list[bytes]:
     return [b64decode(text) for text in re.findall(r"video/mp4;base64,([^\"]+)", page.read_text())]
 
 
-def check_clips(command: CheckData, root: Path, page: Path, numbers: tuple[int, ...]) -> None:
-    """The clips of these ``numbers`` of a page are as a training draws them."""
+def check_clips(
+    command: CheckData, root: Path, page: Path, numbers: tuple[int, ...], off: float = 6
+) -> None:
+    """The clips of these ``numbers`` of a page are as a training draws them, but for what coding
+    them anew changes, ``off`` on average."""
     found = videos_of(page)
     assert len(found) == 2 * 6  # of 3 videos a class to train on, two clips each
     data = replace(preview.preview_config(command), root=root)
     assert data.crop_box == command.crop_box
     train = find_videos(data, 0).train
-    reader = TrainingClips(train, data, seed=0)
+    reader = TrainingClips(train, data, seed=0, augment=command.augment)
     rows = np.flatnonzero(train.labels == 0)
     clip = page.parent / "clip.mp4"
     for number in numbers:
@@ -66,7 +74,43 @@ def check_clips(command: CheckData, root: Path, page: Path, numbers: tuple[int, 
         assert frames is not None
         drawn = frames.permute(0, 2, 3, 1).numpy()
         assert shown.shape == drawn.shape == (8, 64, 64, 3)
-        assert np.abs(shown.astype(int) - drawn.astype(int)).mean() < 6  # coded anew
+        assert np.abs(shown.astype(int) - drawn.astype(int)).mean() < off
+
+
+def test_augmented_clips_are_those_of_a_training_and_told_by_what_they_are_called(
+    clips: Path, tmp_path: Path
+) -> None:
+    augment = AugmentConfig(crop_scale=(0.3, 1.0), rand_augment=9.0, speed=(0.8, 1.25))
+    pairs = ("moves left:moves right",)
+    command = replace(
+        COMMAND, augment=augment, flip_pairs=pairs, preview=tmp_path / "page.html"
+    )
+    run_check(clips, command)
+    # Contrasts that an operation enlarges are coded worse.
+    check_clips(command, clips, tmp_path / "page.html", (0, 1, 3, 5), off=12)
+    with pytest.raises(AssertionError):
+        check_clips(COMMAND, clips, tmp_path / "page.html", (0, 1, 3, 5), off=12)
+    text = (tmp_path / "page.html").read_text()
+    assert "varied by crop-scale 0.3 1, rand-augment 9, speed 0.8 1.25" in text
+    assert ", mirrored: moves right" in text and ", mirrored: moves left" in text
+
+
+def test_clips_of_a_run_are_varied_as_its_training(tmp_path: Path) -> None:
+    augment = AugmentConfig(crop_scale=(0.4, 0.9), rand_augment=7.0, erasing=0.25, mixup=0.2)
+    models = write_model(tmp_path, TWO)
+    file = models / "best_model.json"
+    content = json.loads(file.read_text())
+    content["training"] = training_facts(Config(augment=augment), "local", {})
+    file.write_text(json.dumps(content))
+    assert preview.preview_augment(replace(COMMAND, run=models)) == replace(augment, mixup=0.0)
+    content["training"]["rand_augment"] = 1e9
+    file.write_text(json.dumps(content))
+    assert preview.preview_augment(replace(COMMAND, run=models)) == AugmentConfig()
+
+
+def test_mixtures_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^--augment.mixup 0.2: mixes clips of a batch"):
+        validate(CheckData(augment=AugmentConfig(mixup=0.2)))
 
 
 def test_the_clips_are_those_that_a_training_draws(clips: Path, page: Path) -> None:

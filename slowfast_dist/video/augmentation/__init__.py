@@ -1,0 +1,1 @@
+"""How a training clip's picture is varied: affine maps, tables of colours, erased boxes."""
