@@ -268,9 +268,7 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         video = asked = self._row(key)
 
         def draws(kind: int) -> np.random.Generator:
-            return np.random.default_rng(
-                [self.seed, key.epoch, key.sample, AUGMENTATION, kind]
-            )
+            return np.random.default_rng([*key.entropy(self.seed), AUGMENTATION, kind])
 
         speed = speed_factor(self.augment, draws)
         for _ in range(1 + REPLACEMENTS):
