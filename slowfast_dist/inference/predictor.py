@@ -1,10 +1,11 @@
 """A run's best model on one device, from frames to class probabilities, whatever runs it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,34 @@ from slowfast_dist.runs.best_model import BestModel, load_best, read_best
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Logits (B, K) of clips (B, T, H, W, 3), T, H and W as the model's own."""
+
+
+class TorchNetwork:
+    """A folded network on a device; ``autocast`` makes the context in which it computes."""
+
+    def __init__(
+        self, network: SlowFast, device: torch.device,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:  # fmt: skip
+        self._network, self._device, self._autocast = network, device, autocast
+
+    def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode(), self._autocast():
+            return self._network(self._frames(clips)).float().cpu().numpy()
+
+    def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, F) of clips (B, T, H, W, 3): what goes into the last linear layer."""
+        with torch.inference_mode(), self._autocast():
+            return self._network.features(self._frames(clips)).cpu().numpy()
+
+    @property
+    def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weight (K, F) and bias (K,) of the last linear layer, from features to logits."""
+        layer = self._network.head.proj
+        return layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()
+
+    def _frames(self, clips: NDArray[np.uint8]) -> torch.Tensor:
+        return torch.from_numpy(clips).to(self._device).permute(0, 1, 4, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -69,6 +98,15 @@ class Predictor:
         probabilities[broken] = np.nan
         return probabilities
 
+    def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What goes into the last linear layer, (B, F), of clips as `probabilities` takes them.
+        Raises UserError for a network that does not tell."""
+        found = getattr(self.network, "features", None)
+        if found is None:
+            raise UserError("--backend: an exported file has no features: use torch")
+        features: NDArray[np.float32] = found(clips)
+        return features
+
 
 def open_predictor(
     run: Path,
@@ -100,9 +138,4 @@ def predictor_of(
     with autocast():
         network = folded(plain)
 
-    def logits(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode(), autocast():
-            frames = torch.from_numpy(clips).to(device).permute(0, 1, 4, 2, 3)
-            return network(frames).float().cpu().numpy()
-
-    return Predictor(best, logits)
+    return Predictor(best, TorchNetwork(network, device, autocast))

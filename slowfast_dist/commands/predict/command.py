@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slowfast_dist.commands.predict.inputs import Inputs, find_inputs
 from slowfast_dist.commands.predict.output import JsonLines, Table, note, terminal_columns, top
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.data import check_box
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.inference.inputs import Inputs, find_inputs
 from slowfast_dist.runs.videos import own_image_rate
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
 from slowfast_dist.system.progress import over_files
@@ -103,7 +103,8 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
         note(str(found.skipped))
     if found.repeated:
         note(f"{found.repeated} of the inputs are files that were given already")
-    from slowfast_dist.commands.predict.videos import SeenVideos, predict_videos
+    from slowfast_dist.commands.predict.videos import predict_videos
+    from slowfast_dist.inference.seen import SeenVideos
 
     files, columns = found.files, terminal_columns()
     paths = [given.path for given in files]
