@@ -45,6 +45,7 @@ OWNERS = {
     "jinja2": {"report"},
     "onnx": {"commands.export"},
     "onnxruntime": {"inference"},
+    "pyarrow": {"commands.embed"},
     "pytorchvideo": {"model"},
     "sklearn": {"metrics", "data.listing.folds", "data.listing.split"},
     "starlette": {"commands.serve"},

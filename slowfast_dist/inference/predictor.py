@@ -100,12 +100,19 @@ class Predictor:
 
     def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What goes into the last linear layer, (B, F), of clips as `probabilities` takes them.
-        Raises UserError for a network that does not tell."""
-        found = getattr(self.network, "features", None)
-        if found is None:
-            raise UserError("--backend: an exported file has no features: use torch")
-        features: NDArray[np.float32] = found(clips)
-        return features
+        Raises UserError where only an exported file computes."""
+        return self._with_features().features(clips)
+
+    @property
+    def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weight (K, F) and bias (K,) of the last linear layer, which makes logits of `features`,
+        also of their means. Raises as that."""
+        return self._with_features().head
+
+    def _with_features(self) -> TorchNetwork:
+        if not isinstance(self.network, TorchNetwork):
+            raise UserError("--backend: an exported file gives no features: use torch")
+        return self.network
 
 
 def open_predictor(

@@ -13,7 +13,7 @@ from typing import Any, Self, TextIO, TypeVar
 from tqdm import tqdm
 
 from slowfast_dist.system.memory import memory_now
-from slowfast_dist.system.text import clock
+from slowfast_dist.system.text import clean, clock
 
 LINE_SECONDS = 30.0
 """Seconds from one plain line to the next, where standard error is no terminal: a log of a day of
@@ -136,6 +136,11 @@ class Progress:
             f"{loss}{self.clips_per_second:.1f} clips/s "
             f"data-wait {self.data_wait_fraction:.0%} memory {memory / 1e9:.1f} GB"
         )
+
+
+def note(text: str) -> None:
+    """A line on standard error, also while a progress bar is there."""
+    tqdm.write(clean(text), file=sys.stderr)
 
 
 def over_files(answers: Iterator[Answer], total: int, title: str) -> Iterator[Answer]:

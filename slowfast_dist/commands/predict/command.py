@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slowfast_dist.commands.predict.output import JsonLines, Table, note, terminal_columns, top
+from slowfast_dist.commands.predict.output import JsonLines, Table, terminal_columns, top
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.data import check_box
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.inputs import Inputs, find_inputs
 from slowfast_dist.runs.videos import own_image_rate
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
-from slowfast_dist.system.progress import over_files
+from slowfast_dist.system.progress import note, over_files
 from slowfast_dist.video.container import DecodeError
 
 if TYPE_CHECKING:
