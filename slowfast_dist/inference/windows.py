@@ -204,7 +204,7 @@ def compute_windows(
             while len(waiting) >= crops:
                 # A short video that loops ends with an earlier frame.
                 first, last = firsts[done], lasts[done]
-                row = np.mean(waiting[:crops], axis=0, dtype=np.float64)
+                row = np.stack(waiting[:crops]).mean(axis=0, dtype=np.float64)
                 yield Window(float(shown[first]), float(shown[last] + lengths[last]), row)
                 del waiting[:crops]
                 done += 1

@@ -201,8 +201,8 @@ def _list_rows(
     command: Embed,
 ) -> Generator[Found, None, None]:  # fmt: skip
     videos, best = listing.videos, predictor.best
-    for row, reason in sorted(reasons.items()):
-        yield Unread(videos.sample(row), reason)
+    for bad, reason in sorted(reasons.items()):
+        yield Unread(videos.sample(bad), reason)
     views = best.views(command.temporal_views, command.spatial_crops)
     plan = plan_of(best, command)
     ordered = _in_files(videos, rows)

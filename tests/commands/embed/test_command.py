@@ -47,8 +47,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(model: Path, words: list[Any], output: Path, **flags: Any) -> dict[str, Any]:
-    flags = {"num_workers": 0, "mixed_precision": "no"} | flags
-    return run_embed(model, list(map(str, words)), Embed(output, **flags))
+    given: dict[str, Any] = {"num_workers": 0, "mixed_precision": "no"} | flags
+    return run_embed(model, list(map(str, words)), Embed(output, **given))
 
 
 def listed(path: Path) -> list[dict[str, str]]:
