@@ -9,21 +9,23 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import Format
 from slowfast_dist.model.description import from_json
-from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts, describe_task
+from slowfast_dist.system.cpus import compute_threads
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.system.interrupts import quiet
 from slowfast_dist.system.parsing import parse_json
 from slowfast_dist.system.text import operand
+
+if TYPE_CHECKING:
+    import torch
 
 InputType = Literal["uint8", "float32"]
 Backend = Literal["onnx", "pt2"]
@@ -56,10 +58,15 @@ def load_exported(best: BestModel, backend: Backend) -> "OnnxNetwork | Pt2Networ
             f"--backend {backend}: {path} was exported from another model than the one beside it "
             f"({changed}): run '{export}' again"
         )
-    if (best.folder / WEIGHTS).is_file():  # those that the file holds; ONNX Runtime hides them
+    if (best.folder / WEIGHTS).is_file() and weights_sha256(best) != best.weights_sha256:
+        # Those that the file holds, which ONNX Runtime hides; those that best_model.json is of
+        # were looked at when they were written.
         best.read_weights()
-    if isinstance(network, Pt2Network) and (broken := describe_broken(network.tensors())):
-        raise UserError(f"--backend {backend}: {path}: {broken}: run '{export}' again")
+    if isinstance(network, Pt2Network):
+        from slowfast_dist.model.finite import describe_broken
+
+        if broken := describe_broken(network.tensors()):
+            raise UserError(f"--backend {backend}: {path}: {broken}: run '{export}' again")
     return network
 
 
@@ -83,7 +90,7 @@ class OnnxNetwork:
                 "--backend onnx: needs onnxruntime, which is not here: pip install '.[export]'"
             ) from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = compute_threads()
         # As cpus.let_threads_sleep has it for torch.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors
@@ -101,6 +108,8 @@ class Pt2Network:
     """A .pt2 file, computed by torch. It is a program: one of a stranger may do anything here."""
 
     def __init__(self, path: Path, on_gpu: bool = True) -> None:
+        import torch
+
         extra = {PT2_FILE: ""}
         # Opened here, as torch takes no other ending than .pt2, and a check has one.
         with quiet(), open(path, "rb") as file:
@@ -113,11 +122,13 @@ class Pt2Network:
             self.module = program.module()
         self.metadata: Mapping[str, str] = as_strings(parse_json(extra[PT2_FILE]))
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> "dict[str, torch.Tensor]":
         """The weights that the program computes with."""
         return dict(self.module.state_dict())
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        import torch
+
         video = _as_input(clips, self.metadata)
         with torch.inference_mode():
             logits: torch.Tensor = self.module(torch.from_numpy(video).to(self.device))
@@ -207,7 +218,7 @@ def describe_export(best: BestModel, sha256: str, input_type: InputType) -> dict
     with suppress(PackageNotFoundError):
         own_version = version("slowfast_dist")
     return {
-        "made_by": f"slowfast_dist {own_version}, torch {torch.__version__}",
+        "made_by": f"slowfast_dist {own_version}, torch {version('torch')}",
         "model": best.model["name"], "epoch": best.epoch, "weights_sha256": sha256,
         "classes": list(best.classes), **describe_task(best.task, len(best.classes)),
         "input_type": input_type,

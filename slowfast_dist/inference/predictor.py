@@ -1,55 +1,36 @@
-"""A run's best model on one device, from frames to class probabilities, whatever runs it."""
+"""A run's best model on one device, from frames to class probabilities, whatever runs it.
+
+torch is imported where it computes, and not for an exported file that another library runs.
+"""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.distributed.accelerator import make_accelerator
-from slowfast_dist.inference.exported import load_exported
 from slowfast_dist.metrics.task import SeveralLabels
 from slowfast_dist.metrics.unknown import UNKNOWN, label_of
-from slowfast_dist.model.folding import folded
-from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, load_best, read_best
+
+if TYPE_CHECKING:
+    import torch
+
+    from slowfast_dist.model.slowfast import SlowFast
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Logits (B, K) of clips (B, T, H, W, 3), T, H and W as the model's own."""
 
 
-class TorchNetwork:
-    """A folded network on a device; ``autocast`` makes the context in which it computes."""
+class WithFeatures(Protocol):
+    """A network that tells what goes into its last linear layer, as `TorchNetwork` does."""
 
-    def __init__(
-        self, network: SlowFast, device: torch.device,
-        autocast: Callable[[], AbstractContextManager[Any]],
-    ) -> None:  # fmt: skip
-        self._network, self._device, self._autocast = network, device, autocast
-
-    def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode(), self._autocast():
-            return self._network(self._frames(clips)).float().cpu().numpy()
-
-    def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(B, F) of clips (B, T, H, W, 3): what goes into the last linear layer."""
-        with torch.inference_mode(), self._autocast():
-            return self._network.features(self._frames(clips)).cpu().numpy()
-
+    def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]: ...
     @property
-    def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Weight (K, F) and bias (K,) of the last linear layer, from features to logits."""
-        layer = self._network.head.proj
-        return layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()
-
-    def _frames(self, clips: NDArray[np.uint8]) -> torch.Tensor:
-        return torch.from_numpy(clips).to(self._device).permute(0, 1, 4, 2, 3)
+    def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True)
@@ -109,10 +90,10 @@ class Predictor:
         also of their means. Raises as that."""
         return self._with_features().head
 
-    def _with_features(self) -> TorchNetwork:
-        if not isinstance(self.network, TorchNetwork):
+    def _with_features(self) -> "WithFeatures":
+        if not hasattr(self.network, "features"):
             raise UserError("--backend: an exported file gives no features: use torch")
-        return self.network
+        return cast(WithFeatures, self.network)
 
 
 def open_predictor(
@@ -125,24 +106,21 @@ def open_predictor(
     Raises UserError where there is none, it is damaged, or what runs it is missing.
     """
     if backend == "torch":
+        from slowfast_dist.distributed.accelerator import make_accelerator
+
         best, network = load_best(run)
         accelerator = make_accelerator(mixed_precision, 120.0)
         return predictor_of(best, network, accelerator.device, accelerator.mixed_precision)
+    from slowfast_dist.inference.exported import load_exported
+
     best = read_best(run)
     return Predictor(best, load_exported(best, backend))
 
 
 def predictor_of(
-    best: BestModel, loaded: SlowFast, device: torch.device, mixed_precision: str
+    best: BestModel, loaded: "SlowFast", device: "torch.device", mixed_precision: str
 ) -> Predictor:
     """Of a network with its weights, in the precision no, bf16 or fp16."""
-    # Not the Accelerator's autocast, which computes as the newest one of the process does: a
-    # training in another precision may come between two predictions.
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision)
-    autocast = partial(torch.autocast, device.type, kind, enabled=kind is not None)
-    plain = loaded.to(device)
-    plain.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    with autocast():
-        network = folded(plain)
+    from slowfast_dist.inference.torch_network import torch_network
 
-    return Predictor(best, TorchNetwork(network, device, autocast))
+    return Predictor(best, torch_network(loaded, device, mixed_precision))

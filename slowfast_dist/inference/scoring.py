@@ -1,4 +1,7 @@
-"""What a model computes of video files, decoded by other processes meanwhile: a row for each."""
+"""What a model computes of video files, decoded by other processes meanwhile: a row for each.
+
+torch is imported with the loaders, late: one video needs none (`one_video`).
+"""
 
 import os
 import stat
@@ -8,27 +11,27 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.training import EvaluationConfig
-from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
 from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.probing import probe_videos
-from slowfast_dist.data.workers import WorkerPlan, end_workers, plan_workers
 from slowfast_dist.inference.inputs import Input
 from slowfast_dist.inference.windows import NOT_A_NUMBER, Stopped
 from slowfast_dist.runs.best_model import BestModel
-from slowfast_dist.runs.videos import own_image_rate
+from slowfast_dist.runs.settings import own_image_rate
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.log import logger
 from slowfast_dist.video.images.listing import stamp_of
 from slowfast_dist.video.reader import VideoInfo
+
+if TYPE_CHECKING:
+    from slowfast_dist.data.workers import WorkerPlan
 
 Compute = Callable[[NDArray[np.uint8]], NDArray[Any]]
 """From clips (B, T, H, W, 3) to a row of numbers for each, (B, C): probabilities, features."""
@@ -88,8 +91,11 @@ def rows_of_files(
                     yield FileRow(given.path, row, None, info)
 
 
-def plan_of(best: BestModel, asked: Asked) -> WorkerPlan:
+def plan_of(best: BestModel, asked: Asked) -> "WorkerPlan":
     """The decoding processes; says what limits them."""
+    from slowfast_dist.data.dataset import batch_bytes
+    from slowfast_dist.data.workers import plan_workers
+
     plan = plan_workers(asked.num_workers, 1, batch_bytes(best.data, asked.batch_size))
     for note in plan.notes:
         logger.info(note)
@@ -120,7 +126,7 @@ def probe_inputs(
     Nothing goes into the probes' cache: a probe takes a fraction of what the decoding then takes,
     and what is predicted once, as an upload, should leave no trace.
     """
-    refused = [given.reason or _not_a_file(given.path) for given in files]
+    refused = [given.reason or why_no_file(given.path) for given in files]
     table = _table([given.path for given, why in zip(files, refused, strict=True) if why is None])
     probed = iter(probe_videos(table, workers, None, False, image_fps))
     return [next(probed) if why is None else why for why in refused]
@@ -132,7 +138,7 @@ _KINDS_OF_FILE = {
 }  # fmt: skip
 
 
-def _not_a_file(path: Path) -> str | None:
+def why_no_file(path: Path) -> str | None:
     """What else it is, as a read might wait for ever or never come to an end; None for a file
     and for a folder of images."""
     try:
@@ -146,12 +152,17 @@ def _not_a_file(path: Path) -> str | None:
 
 def _table(paths: Sequence[Path]) -> VideoTable:
     """Files of any folders; those are resolved, so that one folder is above them all."""
-    return VideoTable.of_paths([Path(os.path.realpath(p.parent), p.name) for p in paths])
+    return VideoTable.of_paths([resolved(path) for path in paths])
+
+
+def resolved(path: Path) -> Path:
+    """The same file, by its folder's real path."""
+    return Path(os.path.realpath(path.parent), path.name)
 
 
 def rows_of_videos(
     compute: Compute, videos: VideoTable, data: DataConfig, views: EvaluationConfig,
-    batch_size: int, plan: WorkerPlan, stop: Callable[[], bool] = lambda: False,
+    batch_size: int, plan: "WorkerPlan", stop: Callable[[], bool] = lambda: False,
 ) -> Generator[NDArray[np.float64] | str, None, None]:  # fmt: skip
     """Of each video of a table, which was probed, the mean over its ``views`` of what is computed
     of a clip, float64 (C,), or why there is none; of parts of files in their `reading_order`.
@@ -159,6 +170,10 @@ def rows_of_videos(
     The clips of one video and the next are computed together, ``batch_size`` at once. Raises
     Stopped, within a batch's time, once ``stop`` returns true.
     """
+    from slowfast_dist.data.dataset import EvaluationClips
+    from slowfast_dist.data.loaders import make_evaluation_loader
+    from slowfast_dist.data.workers import end_workers
+
     clips = EvaluationClips(videos, data, views.temporal_views, views.spatial_crops)
     batches = -(-len(videos) * clips.views // batch_size)
     # There is nothing to compute while the only batch is read.

@@ -1,16 +1,17 @@
-"""models/best_model.json and the weights beside it: all that an evaluation or prediction needs."""
+"""models/best_model.json and the weights beside it: all that an evaluation or prediction needs.
+
+torch is imported where weights are read or written: an exported file answers without it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from slowfast_dist.config.checks import check_bounds, require
 from slowfast_dist.config.data import DataConfig
@@ -29,10 +30,6 @@ from slowfast_dist.metrics.task import (
 )
 from slowfast_dist.metrics.unknown import UNKNOWN
 from slowfast_dist.model.description import from_json
-from slowfast_dist.model.finite import describe_broken
-from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
-from slowfast_dist.model.weights import read_state_dict
-from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
 from slowfast_dist.runs.reading import MOST_BYTES, mapping, number, read_json, whole
 from slowfast_dist.system.described_file import (
     ReplacedMeanwhile,
@@ -46,7 +43,13 @@ from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.parsing import parse_json
 from slowfast_dist.video.pictures import PICTURE_FACTS, PictureCounts, picture_notes
-from slowfast_dist.video.views import reads_stored
+from slowfast_dist.video.views import Box, reads_stored
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from slowfast_dist.model.slowfast import SlowFast
 
 DESCRIPTION = "best_model.json"
 """In models/: all that rebuilds the best model and feeds it."""
@@ -79,10 +82,12 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
 
 
 def describe_best(
-    network: SlowFast, classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig,
+    network: "SlowFast", classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig,
     task: Task = ONE_LABEL,
 ) -> dict[str, Any]:  # fmt: skip
     """The part of best_model.json that `read_best` needs, in JSON's types."""
+    from slowfast_dist.model.slowfast import describe
+
     return {
         "model": describe(network),
         "classes": list(classes),
@@ -170,6 +175,10 @@ class BestModel:
                 f"the run resizes {resize}, where every crop is the whole frame: give 1")
         return EvaluationConfig(clips, crops)
 
+    def looking_at(self, box: Box) -> "BestModel":
+        """The same with another region of interest."""
+        return replace(self, data=replace(self.data, crop_box=box))
+
     def picture_notes(self, counts: PictureCounts) -> list[str]:
         """What people should know of the pictures of videos that the model sees, a line each."""
         why = "as the model was trained (pixel-aspect stored)"
@@ -191,15 +200,17 @@ class BestModel:
         remedy = f"a training with {BY_TIMES}"
         return rate_notes(rates, name, self.data, self.video_rates, whose, remedy)
 
-    def read_weights(self) -> dict[str, Tensor]:
+    def read_weights(self) -> "dict[str, Tensor]":
         """The state_dict that this describes, and that of no other epoch; see `read_described`."""
         return read_best_weights(self.folder, self.weights_sha256)
 
-    def load(self) -> SlowFast:
+    def load(self) -> "SlowFast":
         """The network with its weights, on the CPU, in evaluation mode.
 
         Raises as `read_weights`, and UserError for weights that do not fit.
         """
+        from slowfast_dist.model.slowfast import describe, rebuild
+
         path = self.folder / WEIGHTS
         state = self.read_weights()
         network = rebuild(self.model)
@@ -233,7 +244,7 @@ def read_best(run: Path) -> BestModel:
         raise _damaged(models, reason) from None
 
 
-def load_best(run: Path) -> tuple[BestModel, SlowFast]:
+def load_best(run: Path) -> "tuple[BestModel, SlowFast]":
     """`read_best` and its network, of one epoch also while a training writes the next one."""
     while True:
         best = read_best(run)
@@ -241,14 +252,18 @@ def load_best(run: Path) -> tuple[BestModel, SlowFast]:
             return best, best.load()
 
 
-def read_best_weights(models: Path, sha256: str | None) -> dict[str, Tensor]:
+def read_best_weights(models: Path, sha256: str | None) -> "dict[str, Tensor]":
     """The state_dict that best_model.json there, which names ``sha256``, is of."""
+    from slowfast_dist.model.weights import read_state_dict
+
     now, read = partial(described_sha256, models), partial(read_state_dict, flag="RUN")
     return read_described(models / WEIGHTS, DESCRIPTION, sha256, now, read)
 
 
 def find_best_weights(models: Path) -> Path:
     """The file of the weights that best_model.json there is of: see `find_described`."""
+    from slowfast_dist.model.weights import read_state_dict
+
     now = partial(described_sha256, models)
     read = partial(read_state_dict, flag="RUN")
     return find_described(models / WEIGHTS, DESCRIPTION, now(), now, read)
@@ -408,8 +423,9 @@ def _task(content: Mapping[str, Any], classes: int) -> Task:
 
 
 def save_best(
-    models: Path, state: Mapping[str, Tensor], full: torch.nn.Module, description: dict[str, Any]
-) -> None:
+    models: Path, state: "Mapping[str, Tensor]", full: "torch.nn.Module",
+    description: dict[str, Any],
+) -> None:  # fmt: skip
     """Write best_model_architecture.pth, best_model_weights.pth and best_model.json, with the
     SHA-256 of the weights.
 
@@ -418,6 +434,11 @@ def save_best(
     Raises RunError with the path when the disk refuses, and, before anything is written, for
     numbers that are not finite.
     """
+    import torch
+
+    from slowfast_dist.model.finite import describe_broken
+    from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
+
     if broken := describe_broken(state):
         raise RunError(
             f"the best model in {models} is not saved, as {broken}: lower --optimizer.lr, or set "

@@ -34,6 +34,15 @@ def cpu_limit_note() -> str | None:
     return f"the container allows {quota:g} CPUs ({os.cpu_count()} on the host)"
 
 
+def compute_threads() -> int:
+    """Threads that one operation may use: torch's where it is imported, else as it would choose
+    them, by OMP_NUM_THREADS or the CPUs that this process may use."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return int(torch.get_num_threads())
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(given) if given.isdecimal() and int(given) else available_cpus()
+
+
 def let_threads_sleep() -> None:
     """Keep torch's CPU threads from spinning while they wait for each other.
 

@@ -19,7 +19,8 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.inference.inputs import Inputs, find_inputs
 from slowfast_dist.metrics.cells import SEPARATOR
 from slowfast_dist.metrics.feature_checks import FeatureCheck, check_features
-from slowfast_dist.runs.videos import OTHER_SUFFIXES, own_image_rate
+from slowfast_dist.runs.settings import own_image_rate
+from slowfast_dist.runs.videos import OTHER_SUFFIXES
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
 from slowfast_dist.system.progress import note, over_files
@@ -62,8 +63,8 @@ def run_embed(run: Path, words: Sequence[str], command: Embed) -> dict[str, Any]
         with faults_as_run_errors():
             predictor = open_predictor(run, mixed_precision=command.mixed_precision)
             if command.crop_box is not None:
-                data = replace(predictor.best.data, crop_box=command.crop_box)
-                predictor = replace(predictor, best=replace(predictor.best, data=data))
+                best = predictor.best.looking_at(command.crop_box)
+                predictor = replace(predictor, best=best)
     with faults_as_run_errors(), ends_with_its_pipe(), ends_at_signals():
         content = _embed(predictor, words, found, command)
     if content["unreadable"]:

@@ -34,7 +34,8 @@ from slowfast_dist.inference.scoring import (
 )
 from slowfast_dist.inference.seen import SeenVideos
 from slowfast_dist.inference.windows import compute_windows
-from slowfast_dist.runs.videos import own_image_rate, start_of_paths
+from slowfast_dist.runs.settings import own_image_rate
+from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.log import logger
 from slowfast_dist.video.container import DecodeError

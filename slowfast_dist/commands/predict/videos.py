@@ -4,12 +4,12 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.commands import Predict
-from slowfast_dist.data.workers import WorkerPlan
 from slowfast_dist.inference.inputs import Input
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.inference.scoring import (
@@ -20,9 +20,12 @@ from slowfast_dist.inference.scoring import (
 )
 from slowfast_dist.inference.segments import Segment, find_segments, with_unknown
 from slowfast_dist.inference.windows import score_windows
-from slowfast_dist.runs.videos import own_image_rate
+from slowfast_dist.runs.settings import own_image_rate
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.reader import VideoInfo
+
+if TYPE_CHECKING:
+    from slowfast_dist.inference.one_video import EarlyVideo
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def predict_video(
     """
     info = _probed(predictor, path) if info is None else info
     views = predictor.best.views(temporal_views, spatial_crops)
+    from slowfast_dist.data.workers import WorkerPlan
+
     table, data, none = table_of([(path, info)]), predictor.best.data, WorkerPlan(0)
     rows = rows_of_videos(predictor.probabilities, table, data, views, batch_size, none, stop)
     with closing(rows):
@@ -92,9 +97,17 @@ def predict_segments(
 
 
 def predict_videos(
-    predictor: Predictor, files: Iterable[Input], command: Predict
-) -> Generator[VideoPrediction, None, None]:
-    """A prediction of each input, as `rows_of_files` finds them."""
+    predictor: Predictor, files: Iterable[Input], command: Predict,
+    early: "EarlyVideo | None" = None,
+) -> Generator[VideoPrediction, None, None]:  # fmt: skip
+    """A prediction of each input, as `rows_of_files` finds them; ``early``: of the only one, where
+    it is being read."""
+    if early is not None:
+        if early.data == predictor.best.data:  # else a training wrote another model meanwhile
+            one = early.row(predictor.probabilities)
+            yield VideoPrediction(one.path, one.row, one.reason, one.info)
+            return
+        early.close()
     rows = rows_of_files(predictor.best, predictor.probabilities, files, command)
     with closing(rows):
         for one in rows:
