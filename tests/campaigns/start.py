@@ -36,9 +36,9 @@ def run(words: list[str], checkout: Path) -> tuple[float, float]:
     begin = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-    pid = os.posix_spawn(
-        sys.executable, [sys.executable, *words], environment, file_actions=null
-    )
+    # -P: the current folder is no place to import from.
+    command = [sys.executable, "-P", *words]
+    pid = os.posix_spawn(sys.executable, command, environment, file_actions=null)
     _, status, usage = os.wait4(pid, 0)
     wall = time.perf_counter() - begin
     if code := os.waitstatus_to_exitcode(status):
