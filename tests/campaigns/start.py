@@ -78,7 +78,7 @@ def main(words: list[str] | None = None) -> dict[str, dict[str, float]]:
                 other = command
             rows: list[tuple[float, ...]] = []
             for _ in range(1 + given.runs):
-                row = run(command, ROOT)
+                row: tuple[float, ...] = run(command, ROOT)
                 if given.against and title != "import torch":
                     row += run(other, given.against.resolve())
                 rows.append(row)
