@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from slowfast_dist.inference.predictor import Predictor
 
 MOST_CHECKED = 5_000
-"""Rows that are checked at most, drawn from all: 46 MB of slowfast_r50's features, and a linear
-layer then takes half a minute on two cores; more say hardly more of how well classes part."""
+"""Rows that are checked at most, drawn from all: 46 MB of slowfast_r50's features, of which both
+checks take some seconds; more say hardly more of how well classes part."""
 
 ROWS_AT_ONCE = 256
 """Rows that are held until they are written: 2 MB of slowfast_r50's features, and a part of a
