@@ -195,6 +195,29 @@ class Predictor:
         labels = [told] if said is None else [name for name, _ in said]
         return Prediction(told, probability, dict(ranked), tuple(labels))
 
+    def embed(self, paths: Sequence[str | Path]) -> NDArray[np.float32]:
+        """The features of video files, float32 (N, F), F 2304 of slowfast_r50: what goes into the
+        last linear layer, the mean over as many views as in the run's validation.
+
+        The numbers are those of ``embed RUN FILES...``. Raises UserError for a video that cannot be
+        read.
+        """
+        from slowfast_dist.config.embed import Embed
+        from slowfast_dist.inference.inputs import Input
+        from slowfast_dist.inference.scoring import rows_of_files
+
+        if isinstance(paths, str | Path):
+            raise UserError(f"paths {str(paths)!r}: give a list of paths")
+        model, found = self._model, []
+        with _one_line_errors():
+            files = [Input(Path(path)) for path in paths]
+            for one in rows_of_files(model.best, model.features, files, Embed(num_workers=0)):
+                if one.row is None:
+                    raise DecodeError(one.path, one.reason or "")
+                found.append(one.row.astype(np.float32))
+            width = model.head[0].shape[1]
+        return np.stack(found) if found else np.empty((0, width), np.float32)
+
     def predict_segments(self, path: str | Path) -> list[Segment]:
         """What happens when in a video file: segments from its start to its end, without gaps.
 

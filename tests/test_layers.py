@@ -47,6 +47,7 @@ OWNERS = {
     "onnx": {"inference"},
     "onnxruntime": {"inference"},
     "openvino": {"commands.export", "inference"},
+    "pyarrow": {"commands.embed"},
     "pytorchvideo": {"model"},
     "sklearn": {"metrics", "data.listing.folds.dealing", "data.listing.split"},
     "starlette": {"web", "commands.review", "commands.serve"},

@@ -15,6 +15,7 @@ from io import TextIOWrapper
 from slowfast_dist.cli.commands import COMMANDS, GROUPS, MODULE, Command, load
 from slowfast_dist.cli.flags import did_you_mean
 from slowfast_dist.cli.parser import is_flag, parse_command, parse_training
+from slowfast_dist.cli.reach import check_reach
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
 from slowfast_dist.distributed.environment import rank
@@ -85,10 +86,9 @@ def run_command(command: Command, arguments: Sequence[str]) -> None:
     parsed = parse_command(command, arguments)
     if parsed is None:
         return
-    from slowfast_dist.cli.paths import check_paths, check_reach  # not for --help
-
     check_reach(parsed)
-    if command.trains:
+    if command.trains:  # imported late: other commands need not wait for what it reads
+        from slowfast_dist.cli.paths import check_paths
         from slowfast_dist.runs.lock import refuse_if_held
 
         config = parsed[-1]

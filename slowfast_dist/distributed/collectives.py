@@ -2,8 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar, overload
 
 import torch
@@ -15,7 +14,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed.rendezvous import seal, sealed_store
 from slowfast_dist.distributed.secret import SealedStore
 from slowfast_dist.system import messages
-from slowfast_dist.system.files import reason_of
+from slowfast_dist.system.files import disk_faults_as_run_errors
 from slowfast_dist.system.signals import StopRequested
 
 T = TypeVar("T")
@@ -103,17 +102,6 @@ def _broadcast(accelerator: Accelerator, content: bytearray) -> memoryview:
     buffer = torch.frombuffer(content, dtype=torch.uint8).to(accelerator.device)
     dist.broadcast(buffer, 0)
     return buffer.cpu().numpy().data
-
-
-@contextmanager
-def disk_faults_as_run_errors() -> Iterator[None]:
-    """What the disk refuses is no bug of ours: RunError in place of OSError."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) and error.filename is None:
-            raise  # of standard output: nobody reads it any more
-        raise RunError(f"{error.filename or 'a file'}: {reason_of(error)}") from error
 
 
 def barrier(accelerator: Accelerator) -> None:

@@ -6,10 +6,9 @@ Its threads are torch's: OMP_NUM_THREADS, else the CPUs that the process may use
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
@@ -24,12 +23,16 @@ from slowfast_dist.inference.metadata import (
     export_path,
     weights_sha256,
 )
-from slowfast_dist.inference.openvino_network import OpenVinoNetwork, open_openvino
-from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.runs.best_model import WEIGHTS, BestModel
+from slowfast_dist.system.cpus import compute_threads
 from slowfast_dist.system.interrupts import quiet
 from slowfast_dist.system.parsing import parse_json
 from slowfast_dist.system.text import operand
+
+if TYPE_CHECKING:
+    from slowfast_dist.inference.backends.openvino_network import OpenVinoNetwork
+
+    ExportedNetwork: TypeAlias = "OnnxNetwork | Pt2Network | OpenVinoNetwork"
 
 Backend = Literal["onnx", "pt2", "openvino"]
 
@@ -64,7 +67,9 @@ def load_exported(
             f"--backend {backend}: {path} was exported from another model than the one beside it "
             f"({changed}): run '{export}' again"
         )
-    if (best.folder / WEIGHTS).is_file():  # those that the file holds; ONNX Runtime hides them
+    if (best.folder / WEIGHTS).is_file() and weights_sha256(best) != best.weights_sha256:
+        # Those that the file holds, which ONNX Runtime hides; those that best_model.json is of
+        # were looked at when they were written.
         best.read_weights()
     if (broken := network.broken) is not None:
         raise UserError(f"--backend {backend}: {path}: {broken}: run '{export}' again")
@@ -80,6 +85,8 @@ def open_exported(
     Raises UserError where a library is missing, and nearly anything for a damaged file.
     """
     if backend == "openvino":
+        from slowfast_dist.inference.backends.openvino_network import open_openvino
+
         return open_openvino(path, precision)
     return (OnnxNetwork if backend == "onnx" else Pt2Network)(path, on_gpu)
 
@@ -97,7 +104,7 @@ class OnnxNetwork:
                 "--backend onnx: needs onnxruntime, which is not here: pip install '.[export]'"
             ) from None
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = compute_threads()
         # As cpus.let_threads_sleep has it for torch.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors
@@ -115,6 +122,8 @@ class Pt2Network:
     """A .pt2 file, computed by torch. It is a program: one of a stranger may do anything here."""
 
     def __init__(self, path: Path, on_gpu: bool = True) -> None:
+        import torch
+
         extra = {PT2_FILE: ""}
         # Opened here, as torch takes no other ending than .pt2, and a check has one.
         with quiet(), open(path, "rb") as file:
@@ -126,16 +135,17 @@ class Pt2Network:
                 program = move_to_device_pass(program, self.device)
             self.module = program.module()
         self.metadata: Mapping[str, str] = as_strings(parse_json(extra[PT2_FILE]))
+        from slowfast_dist.model.finite import describe_broken
+
         self.broken = describe_broken(self.module.state_dict())
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        import torch
+
         video = as_input(clips, self.metadata)
         with torch.inference_mode():
             logits: torch.Tensor = self.module(torch.from_numpy(video).to(self.device))
         return logits.float().cpu().numpy()
-
-
-ExportedNetwork = OnnxNetwork | Pt2Network | OpenVinoNetwork
 
 
 def _difference(found: Mapping[str, str], best: BestModel) -> str | None:

@@ -2,14 +2,13 @@
 
 import json
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
@@ -19,6 +18,9 @@ from slowfast_dist.runs.best_model import WEIGHTS, BestModel, clip_facts, descri
 from slowfast_dist.system.files import file_sha256
 
 InputType = Literal["uint8", "float32"]
+
+Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Logits (B, K) of clips (B, T, H, W, 3), T, H and W as the model's own."""
 
 CpuPrecision = Literal["no", "bf16"]
 """What --mixed-precision can be on a CPU."""
@@ -83,7 +85,7 @@ def describe_export(best: BestModel, sha256: str, input_type: InputType) -> dict
     with suppress(PackageNotFoundError):
         own_version = version("slowfast_dist")
     return {
-        "made_by": f"slowfast_dist {own_version}, torch {torch.__version__}",
+        "made_by": f"slowfast_dist {own_version}, torch {version('torch')}",
         "model": best.model["name"], "epoch": best.epoch, "weights_sha256": sha256,
         "classes": list(best.classes), **describe_task(best.task, len(best.classes)),
         **({} if best.task.several else {"temperature": best.temperature}),

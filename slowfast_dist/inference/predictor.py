@@ -1,33 +1,36 @@
-"""A run's best model on one device, from frames to class probabilities, whatever runs it."""
+"""A run's best model on one device, from frames to class probabilities, whatever runs it.
+
+torch is imported where it computes, and not for an exported file that another library runs.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import Backend, Precision
-from slowfast_dist.distributed.accelerator import (
-    cpu_precision,
-    local_processes,
-    make_accelerator,
-    share_cpus,
-)
-from slowfast_dist.inference.choice import WORTH_CLIPS, AutoNetwork, Choice, Network
-from slowfast_dist.inference.compiled_cache import import_openvino
-from slowfast_dist.inference.exported import load_exported
-from slowfast_dist.inference.metadata import CpuPrecision, export_path
-from slowfast_dist.inference.openvino_network import open_prepared, prepared_key
+from slowfast_dist.inference.metadata import CpuPrecision, Network, export_path
 from slowfast_dist.metrics.calibration import tempered
 from slowfast_dist.metrics.task import SeveralLabels
 from slowfast_dist.metrics.unknown import UNKNOWN, label_of
-from slowfast_dist.model.folding import folded
-from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, load_best, read_best
+
+if TYPE_CHECKING:
+    import torch
+
+    from slowfast_dist.model.slowfast import SlowFast
+
+
+class WithFeatures(Protocol):
+    """A network that tells what goes into its last linear layer, as `TorchNetwork` does."""
+
+    def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+    @property
+    def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,21 @@ class Predictor:
         """What to say of samples, (..., K), whose views' mean ``probabilities`` are: those with the
         model's temperature."""
         return tempered(probabilities, self.best.temperature)
+    def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What goes into the last linear layer, (B, F), of clips as `probabilities` takes them.
+        Raises UserError where only an exported file computes."""
+        return self._with_features().features(clips)
+
+    @property
+    def head(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weight (K, F) and bias (K,) of the last linear layer, which makes logits of `features`,
+        also of their means. Raises as that."""
+        return self._with_features().head
+
+    def _with_features(self) -> "WithFeatures":
+        if not hasattr(self.network, "features"):
+            raise UserError("--backend: an exported file gives no features: use torch")
+        return cast(WithFeatures, self.network)
 
 
 def open_predictor(
@@ -106,14 +124,26 @@ def open_predictor(
     ``clips``: how many there are to compute, for the backend auto; None: very many. Raises
     UserError where there is none, it is damaged, or what runs it is missing.
     """
-    if backend in ("onnx", "pt2", "openvino"):
-        best, precision = read_best(run), cpu_precision(mixed_precision)
+    if backend in ("onnx", "pt2"):  # without torch, as far as the file needs none
+        best = read_best(run)
+        return Predictor(best, open_answers(best, backend, "no", best.load))
+    from slowfast_dist.distributed.accelerator import (
+        cpu_precision,
+        local_processes,
+        make_accelerator,
+        share_cpus,
+    )
+
+    if backend == "openvino":
+        best, cpu = read_best(run), cpu_precision(mixed_precision)
         share_cpus(local_processes())
-        return Predictor(best, open_answers(best, backend, precision, best.load))
+        return Predictor(best, open_answers(best, backend, cpu, best.load))
     accelerator = make_accelerator(mixed_precision, 120.0)
     device, precision = accelerator.device, accelerator.mixed_precision
     if backend == "torch" or device.type != "cpu":
         return predictor_of(*load_best(run), device, precision)
+    from slowfast_dist.inference.backends.choice import WORTH_CLIPS, AutoNetwork, Choice
+
     worth = clips is None or clips >= WORTH_CLIPS
     choice = Choice(read_best(run), "bf16" if precision == "bf16" else "no", worth)
     if (settled := choice.settled()) is not None:
@@ -129,14 +159,19 @@ def open_predictor(
 
 
 def open_answers(
-    best: BestModel, backend: str, precision: CpuPrecision, load: Callable[[], SlowFast],
+    best: BestModel, backend: str, precision: CpuPrecision, load: "Callable[[], SlowFast]",
     by_file: bool = True,
 ) -> Network:  # fmt: skip
     """The network of another backend than torch: by the file that `export` wrote, of OpenVINO also
     of what ``load`` gives where there is no such file, or not ``by_file``. Raises UserError where
     what it needs is missing or damaged."""
+    from slowfast_dist.inference.exported import load_exported
+
     if backend in ("onnx", "pt2"):
         return load_exported(best, "onnx" if backend == "onnx" else "pt2")
+    from slowfast_dist.inference.backends.compiled_cache import import_openvino
+    from slowfast_dist.inference.backends.openvino_network import open_prepared, prepared_key
+
     import_openvino("--backend openvino")
     if by_file and export_path(best.folder, "openvino").is_file():
         return load_exported(best, "openvino", precision)
@@ -145,21 +180,9 @@ def open_answers(
 
 
 def predictor_of(
-    best: BestModel, loaded: SlowFast, device: torch.device, mixed_precision: str
+    best: BestModel, loaded: "SlowFast", device: "torch.device", mixed_precision: str
 ) -> Predictor:
     """Of a network with its weights, in the precision no, bf16 or fp16."""
-    # Not the Accelerator's autocast, which computes as the newest one of the process does: a
-    # training in another precision may come between two predictions.
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(mixed_precision)
-    autocast = partial(torch.autocast, device.type, kind, enabled=kind is not None)
-    plain = loaded.to(device)
-    plain.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    with autocast():
-        network = folded(plain)
+    from slowfast_dist.inference.torch_network import torch_network
 
-    def logits(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode(), autocast():
-            frames = torch.from_numpy(clips).to(device).permute(0, 1, 4, 2, 3)
-            return network(frames).float().cpu().numpy()
-
-    return Predictor(best, logits)
+    return Predictor(best, torch_network(loaded, device, mixed_precision))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,22 +124,51 @@ def _span(clips: EvenClips | TimedClips, frame_seconds: float) -> float:
     return frame_seconds + (last if isinstance(clips, TimedClips) else last * frame_seconds)
 
 
+@dataclass(frozen=True)
+class Window:
+    """From when its first frame appears to when its last one disappears, in seconds from the
+    video's first frame on; ``row``: what was computed of it, float64 (C,), the mean over crops."""
+
+    start: float
+    end: float
+    row: NDArray[np.float64]
+
+
 def score_windows(
     predictor: "Predictor", path: Path, info: VideoInfo, window: float | None,
     stride: float | None, batch_size: int,
     on_progress: Callable[[float], None] = lambda fraction: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> WindowScores:  # fmt: skip
-    """Score the windows of a video that `plan_windows` places, ``batch_size`` clips at once.
+    """Score the windows of a video as `compute_windows` does, and raise what that raises.
 
-    One centre crop, or the mean of three where the run's validation took three. ``on_progress`` is
-    given the fraction that is done. Once ``stop`` says so Stopped is raised, within a batch's time.
-    Raises DecodeError for a video that is damaged anywhere, or hangs or crashes the decoder, and
-    where the model's output is not a number; UserError for a model of several labels a clip, as
-    segments without gaps have one each.
+    Raises UserError for a model of several labels a clip, as segments without gaps have one each.
     """
     predictor.best.require_one_label("--segments")
-    data, crops = predictor.best.data, predictor.best.evaluation.spatial_crops
+    windows = list(compute_windows(
+        predictor.best, predictor.probabilities, path, info, window, stride, batch_size,
+        on_progress, stop,
+    ))  # fmt: skip
+    starts, ends = (np.array([getattr(one, name) for one in windows]) for name in ("start", "end"))
+    probabilities = predictor.calibrated(np.stack([one.row for one in windows]))
+    return WindowScores(starts, ends, probabilities, float(ends[-1]))
+
+
+def compute_windows(
+    best: "BestModel", compute: Callable[[Frames], NDArray[Any]], path: Path, info: VideoInfo,
+    window: float | None, stride: float | None, batch_size: int,
+    on_progress: Callable[[float], None] = lambda fraction: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Window]:  # fmt: skip
+    """The windows of a video that `plan_windows` places, in their order, each with what is computed
+    of clips (B, T, H, W, 3), a row (C,) each, ``batch_size`` at once.
+
+    One centre crop, or the mean of three where the run's validation took three. Memory does not
+    grow with the length. ``on_progress`` is given the fraction that is done. Once ``stop`` says so
+    Stopped is raised, within a batch's time. Raises DecodeError for a video that is damaged
+    anywhere, or hangs or crashes the decoder, and where the model's output is not a number.
+    """
+    data, crops = best.data, best.evaluation.spatial_crops
     region = None
     if data.crop_box is not None:
         try:
@@ -159,24 +188,28 @@ def score_windows(
         times = reader.times()
         if clip_offsets(info, data) is None:
             data = replace(data, frame_rate="video")
-        window = default_window(predictor.best, window, times.end)
+        window = default_window(best, window, times.end)
         windows = plan_windows(times, data, window, stride)
+        firsts, lasts = windows.min(axis=1), windows.max(axis=1)
         shown = times.starts.copy()
-        scores: list[NDArray[np.float64]] = []
+        lengths = np.append(times.starts[1:], times.end) - times.starts
+        waiting: list[NDArray[np.float64]] = []  # rows of crops of the window that follows
+        done = 0
         clips = _clips(windows, reader, shown)
         while batch := list(islice(clips, batch_size)):
             raise_if_stopped()
-            scores.append(predictor.probabilities(np.stack(batch)))
-            on_progress(sum(map(len, scores)) / (crops * len(windows)))
-    rows = np.concatenate(scores)
-    if not np.isfinite(rows).all():
-        raise DecodeError(path, NOT_A_NUMBER)
-    lasts = windows.max(axis=1)  # a short video that loops ends with an earlier frame
-    lengths = np.append(times.starts[1:], times.end) - times.starts
-    ends = shown[lasts] + lengths[lasts]
-    probabilities = rows.reshape(len(windows), crops, rows.shape[1]).mean(axis=1)
-    probabilities = predictor.calibrated(probabilities)
-    return WindowScores(shown[windows.min(axis=1)], ends, probabilities, float(ends[-1]))
+            rows = compute(np.stack(batch))
+            if not np.isfinite(rows).all():
+                raise DecodeError(path, NOT_A_NUMBER)
+            waiting += list(rows)
+            while len(waiting) >= crops:
+                # A short video that loops ends with an earlier frame.
+                first, last = firsts[done], lasts[done]
+                row = np.stack(waiting[:crops]).mean(axis=0, dtype=np.float64)
+                yield Window(float(shown[first]), float(shown[last] + lengths[last]), row)
+                del waiting[:crops]
+                done += 1
+            on_progress((done * crops + len(waiting)) / (crops * len(windows)))
 
 
 def _clips(

@@ -148,6 +148,16 @@ class SlowFast(nn.Module):
                 nn.init.ones_(module.weight)
 
     def forward(self, frames: Tensor) -> Tensor:
+        return self.head(self._pooled(frames))
+
+    def features(self, frames: Tensor) -> Tensor:
+        """float32 (B, F) of uint8 frames (B, T, 3, H, W): the last linear layer's input, both
+        pathways joined; the mean where the pooling leaves several places, of which the layer makes
+        the same logits."""
+        return self._pooled(frames).float().mean(dim=(2, 3, 4))
+
+    def _pooled(self, frames: Tensor) -> Tensor:
+        """What the head is given: (B, F, T, H, W)."""
         memory_format = torch.channels_last_3d if self.channels_last else torch.contiguous_format
         # On a CPU the first convolution converts while it rearranges.
         dtype = compute_dtype(torch.float32, frames.device) if frames.is_cuda else torch.float32
@@ -157,7 +167,8 @@ class SlowFast(nn.Module):
         for block in self.blocks[1:STAGES]:
             x = pathway_blocks(block, x, partial(stage, recompute=recompute))
         pool = self.blocks[STAGES]
-        return self.head(pool(x))
+        pooled: Tensor = pool(x)
+        return pooled
 
     def train(self, mode: bool = True) -> Self:
         """As usual, but BatchNorms whose statistics are frozen stay in evaluation mode."""

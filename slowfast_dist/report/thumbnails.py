@@ -28,7 +28,8 @@ from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.runs.reading import file_stamp
 from slowfast_dist.runs.run import Run
-from slowfast_dist.runs.videos import data_root, is_below, own_image_rate
+from slowfast_dist.runs.settings import own_image_rate
+from slowfast_dist.runs.videos import data_root, is_below
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GuardedReader

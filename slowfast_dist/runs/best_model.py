@@ -1,16 +1,17 @@
-"""models/best_model.json and the weights beside it: all that an evaluation or prediction needs."""
+"""models/best_model.json and the weights beside it: all that an evaluation or prediction needs.
+
+torch is imported where weights are read or written: an exported file answers without it.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from slowfast_dist.config.checks import require
 from slowfast_dist.config.data import DataConfig
@@ -19,10 +20,6 @@ from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.frame_rates import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.metrics.several import UNCHOSEN
 from slowfast_dist.metrics.task import ONE_LABEL, OneLabel, SeveralLabels, Task
-from slowfast_dist.model.finite import describe_broken
-from slowfast_dist.model.slowfast import SlowFast, describe, rebuild
-from slowfast_dist.model.weights import read_state_dict
-from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
 from slowfast_dist.runs.models.content import read_content
 from slowfast_dist.runs.reading import MOST_BYTES, mapping, read_json
 from slowfast_dist.system.described_file import (
@@ -37,7 +34,13 @@ from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.parsing import parse_json
 from slowfast_dist.video.pictures import PictureCounts, picture_notes
-from slowfast_dist.video.views import reads_stored
+from slowfast_dist.video.views import Box, reads_stored
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from slowfast_dist.model.slowfast import SlowFast
 
 DESCRIPTION = "best_model.json"
 """In models/: all that rebuilds the best model and feeds it."""
@@ -62,10 +65,12 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
 
 
 def describe_best(
-    network: SlowFast, classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig,
+    network: "SlowFast", classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig,
     task: Task = ONE_LABEL,
 ) -> dict[str, Any]:  # fmt: skip
     """The part of best_model.json that `read_best` needs, in JSON's types."""
+    from slowfast_dist.model.slowfast import describe
+
     return {
         "model": describe(network),
         "classes": list(classes),
@@ -164,6 +169,10 @@ class BestModel:
         require(self.mirrored or not flip, "flip", True, remedy)
         return EvaluationConfig(clips, crops, own.flip if flip is None else flip)
 
+    def looking_at(self, box: Box) -> "BestModel":
+        """The same with another region of interest."""
+        return replace(self, data=replace(self.data, crop_box=box))
+
     def picture_notes(self, counts: PictureCounts) -> list[str]:
         """What people should know of the pictures of videos that the model sees, a line each."""
         why = "as the model was trained (pixel-aspect stored)"
@@ -185,15 +194,17 @@ class BestModel:
         remedy = f"a training with {BY_TIMES}"
         return rate_notes(rates, name, self.data, self.video_rates, whose, remedy)
 
-    def read_weights(self) -> dict[str, Tensor]:
+    def read_weights(self) -> "dict[str, Tensor]":
         """The state_dict that this describes, and that of no other epoch; see `read_described`."""
         return read_best_weights(self.folder, self.weights_sha256)
 
-    def load(self) -> SlowFast:
+    def load(self) -> "SlowFast":
         """The network with its weights, on the CPU, in evaluation mode.
 
         Raises as `read_weights`, and UserError for weights that do not fit.
         """
+        from slowfast_dist.model.slowfast import describe, rebuild
+
         path = self.folder / WEIGHTS
         state = self.read_weights()
         network = rebuild(self.model)
@@ -229,7 +240,7 @@ def read_best(run: Path) -> BestModel:
         raise _damaged(models, reason) from None
 
 
-def load_best(run: Path) -> tuple[BestModel, SlowFast]:
+def load_best(run: Path) -> "tuple[BestModel, SlowFast]":
     """`read_best` and its network, of one epoch also while a training writes the next one."""
     while True:
         best = read_best(run)
@@ -237,14 +248,18 @@ def load_best(run: Path) -> tuple[BestModel, SlowFast]:
             return best, best.load()
 
 
-def read_best_weights(models: Path, sha256: str | None) -> dict[str, Tensor]:
+def read_best_weights(models: Path, sha256: str | None) -> "dict[str, Tensor]":
     """The state_dict that best_model.json there, which names ``sha256``, is of."""
+    from slowfast_dist.model.weights import read_state_dict
+
     now, read = partial(described_sha256, models), partial(read_state_dict, flag="RUN")
     return read_described(models / WEIGHTS, DESCRIPTION, sha256, now, read)
 
 
 def find_best_weights(models: Path) -> Path:
     """The file of the weights that best_model.json there is of: see `find_described`."""
+    from slowfast_dist.model.weights import read_state_dict
+
     now = partial(described_sha256, models)
     read = partial(read_state_dict, flag="RUN")
     return find_described(models / WEIGHTS, DESCRIPTION, now(), now, read)
@@ -304,8 +319,9 @@ def _models(run: Path) -> Path:
 
 
 def save_best(
-    models: Path, state: Mapping[str, Tensor], full: torch.nn.Module, description: dict[str, Any]
-) -> None:
+    models: Path, state: "Mapping[str, Tensor]", full: "torch.nn.Module",
+    description: dict[str, Any],
+) -> None:  # fmt: skip
     """Write best_model_architecture.pth, best_model_weights.pth and best_model.json, with the
     SHA-256 of the weights.
 
@@ -314,6 +330,11 @@ def save_best(
     Raises RunError with the path when the disk refuses, and, before anything is written, for
     numbers that are not finite.
     """
+    import torch
+
+    from slowfast_dist.model.finite import describe_broken
+    from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
+
     if broken := describe_broken(state):
         raise RunError(
             f"the best model in {models} is not saved, as {broken}: lower --optimizer.lr, or set "

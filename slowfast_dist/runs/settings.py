@@ -1,5 +1,6 @@
 """The settings of a run, as its config.yaml has them: by the names of their flags, as text."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import yaml
 
 from slowfast_dist.config.checks import flag_types
+from slowfast_dist.config.fields import MOST_RATE
 from slowfast_dist.config.training import Config, config_dict
 from slowfast_dist.runs.reading import read_text
 from slowfast_dist.system.parsing import MOST_YAML_BYTES, compose_yaml
@@ -78,3 +80,19 @@ def _spelled(node: Any) -> str | None:
         leaves = [_spelled(item) for item in node.value if isinstance(item, yaml.ScalarNode)]
         return " ".join(leaf for leaf in leaves if leaf is not None)
     return None
+
+
+def own_image_rate(models: Path) -> float | None:
+    """Images a second of the run's folders of images, as its training was told; None where that is
+    not known."""
+    text = given(read_settings(run_of(models) / "config.yaml"), "data.image-fps")
+    try:
+        rate = float(text or "")
+    except ValueError:
+        return None
+    return rate if 0 < rate <= MOST_RATE else None
+
+
+def run_of(models: Path) -> Path:
+    """The folder of the run that a models/ folder is in, if it is in one."""
+    return Path(os.path.abspath(models)).parent

@@ -11,7 +11,6 @@ import numpy as np
 from slowfast_dist.annotations.table import SUFFIXES
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.config.fields import MOST_RATE
 from slowfast_dist.data.background.gaps import Annotated
 from slowfast_dist.data.listing.columns import Categorical, Texts
 from slowfast_dist.data.listing.label_sets import LabelSets
@@ -21,7 +20,7 @@ from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.listing.whole_files import of_whole_files
 from slowfast_dist.runs.run import SplitRow, read_split_names, read_split_rows
-from slowfast_dist.runs.settings import given, read_settings
+from slowfast_dist.runs.settings import given, own_image_rate, read_settings, run_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import option
 
@@ -225,22 +224,6 @@ def _places(videos: VideoTable) -> Iterator[str]:
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
         yield os.path.join(folders[folder], file)
-
-
-def own_image_rate(models: Path) -> float | None:
-    """Images a second of the run's folders of images, as its training was told; None where that is
-    not known."""
-    text = given(read_settings(run_of(models) / "config.yaml"), "data.image-fps")
-    try:
-        rate = float(text or "")
-    except ValueError:
-        return None
-    return rate if 0 < rate <= MOST_RATE else None
-
-
-def run_of(models: Path) -> Path:
-    """The folder of the run that a models/ folder is in, if it is in one."""
-    return Path(os.path.abspath(models)).parent
 
 
 def start_of_paths(table: Path | None, start: Path | None) -> Path | None:

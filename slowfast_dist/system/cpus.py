@@ -34,6 +34,16 @@ def cpu_limit_note() -> str | None:
     return f"the container allows {quota:g} CPUs ({os.cpu_count()} on the host)"
 
 
+def compute_threads() -> int:
+    """Threads that one operation may use: torch's where it is imported, else as it would choose
+    them: OMP_NUM_THREADS of the CPUs that this process may use, or all of these."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return int(torch.get_num_threads())
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    most = available_cpus()
+    return min(int(given), most) if given.isdecimal() and int(given) else most
+
+
 def let_threads_sleep() -> None:
     """Keep torch's CPU threads from spinning while they wait for each other.
 

@@ -13,7 +13,7 @@ from multiprocessing import util
 from pathlib import Path
 from typing import IO, Any
 
-from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.system.text import size
 
 
@@ -93,6 +93,17 @@ def free_space(folder: Path) -> int | None:
         return shutil.disk_usage(place).free
     except OSError:
         return None
+
+
+@contextmanager
+def disk_faults_as_run_errors() -> Iterator[None]:
+    """What the disk refuses is no bug of ours: RunError in place of OSError."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and error.filename is None:
+            raise  # of standard output: nobody reads it any more
+        raise RunError(f"{error.filename or 'a file'}: {reason_of(error)}") from error
 
 
 def sync_folder(folder: Path) -> None:

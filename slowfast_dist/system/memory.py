@@ -1,6 +1,7 @@
 """Memory of this host: how much a process may still take, and how much a piece of work takes."""
 
 import ctypes
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,19 @@ PROC = Path("/proc/self")
 def memory_now() -> int:
     """Bytes of RAM that this process holds."""
     return psutil.Process().memory_info().rss
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """No search for garbage in the block, which imports: these make hundreds of thousands of
+    objects, which stay, and to look through them again and again is 8 % of torch's import."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def available_memory(processes: int) -> float:

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import Any, Self, TextIO, TypeVar
 
-from tqdm import tqdm
-
 from slowfast_dist.system.memory import memory_now
-from slowfast_dist.system.text import clock
+from slowfast_dist.system.text import clean, clock
 
 LINE_SECONDS = 30.0
 """Seconds from one plain line to the next, where standard error is no terminal: a log of a day of
@@ -61,6 +59,8 @@ class Progress:
     def __enter__(self) -> Self:
         self.started = self._shown = time.perf_counter()
         if not self._silent and is_terminal(self._stream):
+            from tqdm import tqdm
+
             self._bar = tqdm(
                 desc=self.title, total=self.total, initial=self.done, unit="step",
                 file=self._stream, dynamic_ncols=True, leave=False, miniters=1,
@@ -138,10 +138,22 @@ class Progress:
         )
 
 
+def note(text: str) -> None:
+    """A line on standard error, also while a progress bar is there."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        tqdm.write(clean(text), file=sys.stderr)
+    else:  # there is none, and the library need not be imported
+        print(clean(text), file=sys.stderr)
+
+
 def over_files(answers: Iterator[Answer], total: int, title: str) -> Iterator[Answer]:
     """The answers about ``total`` videos as they come, with progress on standard error: a bar on a
     terminal, elsewhere a line every 30 s."""
     if is_terminal(sys.stderr):
+        from tqdm import tqdm
+
         yield from tqdm(answers, title, total, unit="video", dynamic_ncols=True, leave=False)
         return
     started = shown = time.monotonic()

@@ -306,13 +306,7 @@ def main() -> None:
 def _serve(pipe: Connection, memory: NDArray[np.uint8], parent: int) -> NoReturn:
     """Answer until the parent ends. What other threads of the parent held is never used here:
     no torch, no log, no output."""
-    import resource  # of Unix alone
-
-    signals.serve_parent(parent)
-    # No core file, which would be as large as the training process.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    gc.freeze()  # a collection would copy every page of the parent's objects
-    _let_go_of_files(pipe.fileno())
+    become_decoder(pipe.fileno(), parent)
     reads, files = 0, OpenFiles()
     while True:
         reads += 1
@@ -329,6 +323,18 @@ def _serve(pipe: Connection, memory: NDArray[np.uint8], parent: int) -> NoReturn
         except Exception:
             answer = "bug", traceback.format_exc()
         pipe.send(answer)
+
+
+def become_decoder(keep: int, parent: int) -> None:
+    """For a new process that will decode: it ends with its parent, and has nothing of it but the
+    file ``keep``, through which they speak."""
+    import resource  # of Unix alone
+
+    signals.serve_parent(parent)
+    # No core file, which would be as large as the training process.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    gc.freeze()  # a collection would copy every page of the parent's objects
+    _let_go_of_files(keep)
 
 
 def _let_go_of_files(keep: int) -> None:

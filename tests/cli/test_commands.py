@@ -13,7 +13,7 @@ import pytest
 from slowfast_dist.cli import main as cli
 from slowfast_dist.cli.commands import COMMANDS, GROUPS, Command, find, load
 from slowfast_dist.cli.parser import parse_command
-from slowfast_dist.cli.paths import check_reach
+from slowfast_dist.cli.reach import check_reach
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.runs.lock import RunLock
 from tests.helpers.permissions import as_ordinary_user, closed_folder

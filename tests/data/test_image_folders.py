@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slowfast_dist.commands.predict.inputs import find_inputs
 from slowfast_dist.commands.prepare.command import run_prepare
 from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.data import DataConfig
@@ -18,6 +17,7 @@ from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.inference.inputs import find_inputs
 from slowfast_dist.runs.videos import own_validation, trained_on
 from slowfast_dist.video.images.listing import stamp_of
 from slowfast_dist.video.probe import probe_file

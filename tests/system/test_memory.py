@@ -1,5 +1,6 @@
 """What a process may take, and what a piece of work takes, in real bytes."""
 
+import gc
 import mmap
 import resource
 import time
@@ -16,6 +17,7 @@ from slowfast_dist.system.memory import (
     memory_now,
     peak_growth,
     sampled_growth,
+    without_collections,
 )
 
 MB = 10**6
@@ -70,3 +72,17 @@ def test_without_a_limit_none_is_set() -> None:
         pytest.skip("this process has a limit of address space")
     with address_space_kept_back(inf):
         assert resource.getrlimit(resource.RLIMIT_AS) == before
+
+
+def test_collections_go_on_after_an_import_as_they_did_before() -> None:
+    with pytest.raises(KeyError), without_collections():
+        assert not gc.isenabled()
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with without_collections():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -11,8 +11,8 @@ from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.distributed.accelerator import cpu_precision
 from slowfast_dist.distributed.collectives import run_on_main
-from slowfast_dist.inference.choice import WORTH_CLIPS, Choice, Network
-from slowfast_dist.inference.metadata import CpuPrecision
+from slowfast_dist.inference.backends.choice import WORTH_CLIPS, Choice
+from slowfast_dist.inference.metadata import CpuPrecision, Network
 from slowfast_dist.inference.predictor import Predictor, open_answers, predictor_of
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel

@@ -17,8 +17,8 @@ from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.runs.settings import own_image_rate
 from slowfast_dist.runs.videos import (
-    own_image_rate,
     own_training_list,
     own_validation,
     start_of_paths,

@@ -38,6 +38,7 @@ from slowfast_dist.commands.export.parity import (
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Format
+from slowfast_dist.inference.backends.openvino_network import open_openvino
 from slowfast_dist.inference.exported import ExportedNetwork, open_exported
 from slowfast_dist.inference.metadata import (
     PT2_FILE,
@@ -48,7 +49,6 @@ from slowfast_dist.inference.metadata import (
     is_export,
     weights_sha256,
 )
-from slowfast_dist.inference.openvino_network import open_openvino
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, read_best
 from slowfast_dist.system.described_file import forget_previous, replace_described

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Format
-from slowfast_dist.inference.export_graph import ExportGraph, openvino_model, write_onnx
+from slowfast_dist.inference.backends.export_graph import ExportGraph, openvino_model, write_onnx
+from slowfast_dist.inference.backends.openvino_network import openvino_files
 from slowfast_dist.inference.exported import Backend
 from slowfast_dist.inference.metadata import PT2_FILE, InputType, as_strings
-from slowfast_dist.inference.openvino_network import openvino_files
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
 

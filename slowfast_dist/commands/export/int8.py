@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.export.parity import Clips, Compute, own_clips
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.compiled_cache import compile_settings
-from slowfast_dist.inference.export_graph import openvino_model
+from slowfast_dist.inference.backends.compiled_cache import compile_settings
+from slowfast_dist.inference.backends.export_graph import openvino_model
+from slowfast_dist.inference.backends.openvino_network import openvino_files
 from slowfast_dist.inference.metadata import InputType, as_input, as_strings
-from slowfast_dist.inference.openvino_network import openvino_files
 from slowfast_dist.metrics.task import Task
 from slowfast_dist.metrics.uncertainty import expected_calibration_error, reliability
 from slowfast_dist.model.slowfast import SlowFast

@@ -26,7 +26,8 @@ from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.metrics.task import ONE_LABEL, Task
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
-from slowfast_dist.runs.videos import SIDE_NAMES, Side, own_image_rate, own_videos
+from slowfast_dist.runs.settings import own_image_rate
+from slowfast_dist.runs.videos import SIDE_NAMES, Side, own_videos
 from slowfast_dist.system.cpus import available_cpus
 
 Compute = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

@@ -7,17 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slowfast_dist.commands.predict.inputs import Inputs, find_inputs
-from slowfast_dist.commands.predict.output import JsonLines, Table, note, terminal_columns, top
+from slowfast_dist.commands.predict.output import JsonLines, Table, terminal_columns, top
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.data import check_box
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.runs.videos import own_image_rate
+from slowfast_dist.inference.inputs import Inputs, find_inputs
+from slowfast_dist.runs.settings import own_image_rate
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
-from slowfast_dist.system.progress import over_files
+from slowfast_dist.system.memory import without_collections
+from slowfast_dist.system.progress import note, over_files
 from slowfast_dist.video.container import DecodeError
 
 if TYPE_CHECKING:
+    from slowfast_dist.inference.one_video import EarlyVideo
     from slowfast_dist.inference.predictor import Predictor
 
 
@@ -46,19 +48,23 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
                 "folder"
             ) from None
     with interrupted_at_once():  # torch comes only now: a mistake above does not wait for it
-        from slowfast_dist.data.workers import prepare_workers
         from slowfast_dist.distributed.failures import faults_as_run_errors
         from slowfast_dist.inference.predictor import open_predictor
 
+        early = None
         if found.live is None and not command.segments and len(found.files) > 1:
+            from slowfast_dist.data.workers import prepare_workers
+
             prepare_workers(command.num_workers)  # before torch's threads start
-        with faults_as_run_errors():
+        with faults_as_run_errors(), without_collections():
+            if found.live is None and not (command.segments or command.annotate):
+                early = _start_early(run, found, command, rate)
             predictor = open_predictor(
                 run, command.backend, command.mixed_precision, _clips(found, command)
             )
             if command.crop_box is not None:
-                data = replace(predictor.best.data, crop_box=command.crop_box)
-                predictor = replace(predictor, best=replace(predictor.best, data=data))
+                best = predictor.best.looking_at(command.crop_box)
+                predictor = replace(predictor, best=best)
             if command.flip is not None:
                 predictor = predictor.with_flip(command.flip)
             if command.min_confidence is not None:
@@ -74,7 +80,7 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
             watch(predictor, found.live, command)
             return
         with ends_at_signals():
-            failed = predict_files(predictor, found, command)
+            failed = predict_files(predictor, found, command, early)
     if failed:
         raise SystemExit(1)
 
@@ -84,6 +90,21 @@ def _clips(found: Inputs, command: Predict) -> int | None:
     if found.live is not None or command.segments or command.annotate:
         return None
     return len(found.files) * (command.temporal_views or 1) * (command.spatial_crops or 1)
+
+
+def _start_early(
+    run: Path, found: Inputs, command: Predict, rate: float | None
+) -> "EarlyVideo | None":
+    """The only video, which is read while torch is imported. Raises UserError for a run without a
+    model, and for views that would all be the same."""
+    from slowfast_dist.inference.one_video import start_early
+    from slowfast_dist.runs.best_model import read_best
+
+    best = read_best(run)
+    if command.crop_box is not None:
+        best = best.looking_at(command.crop_box)
+    views = best.views(command.temporal_views, command.spatial_crops)
+    return start_early(found.files, best, views, command.batch_size, rate)
 
 
 def _refuse_unused_flags(command: Predict, live: bool) -> None:
@@ -107,14 +128,17 @@ def _refuse_unused_flags(command: Predict, live: bool) -> None:
             raise UserError(f"{given}: {reason}")
 
 
-def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> int:
+def predict_files(
+    predictor: "Predictor", found: Inputs, command: Predict, early: "EarlyVideo | None" = None
+) -> int:
     """Print what the model says of each file, and do what --segments and --annotate ask for;
-    returns how many could not be read."""
+    returns how many could not be read. ``early``: the only file, where it is being read."""
     if found.skipped:
         note(str(found.skipped))
     if found.repeated:
         note(f"{found.repeated} of the inputs are files that were given already")
-    from slowfast_dist.commands.predict.videos import SeenVideos, predict_videos
+    from slowfast_dist.commands.predict.videos import predict_videos
+    from slowfast_dist.inference.seen import SeenVideos
 
     files, columns = found.files, terminal_columns()
     paths = [given.path for given in files]
@@ -123,7 +147,7 @@ def predict_files(predictor: "Predictor", found: Inputs, command: Predict) -> in
     failed, seen = 0, SeenVideos(
         predictor, command.temporal_views, whole=command.segments or command.annotate
     )
-    with closing(predict_videos(predictor, files, command)) as predictions:
+    with closing(predict_videos(predictor, files, command, early)) as predictions:
         # On a terminal the table itself shows how far it is.
         watched = columns is not None or len(files) == 1
         for one in predictions if watched else over_files(predictions, len(files), "predicting"):

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from slowfast_dist.metrics.cells import SEPARATOR
 from slowfast_dist.metrics.unknown import UNKNOWN, label_of
-from slowfast_dist.system.progress import is_terminal
+from slowfast_dist.system.progress import is_terminal, note
 from slowfast_dist.system.text import clean
 from slowfast_dist.video.reader import VideoInfo
 
@@ -183,8 +182,3 @@ def width(text: str) -> int:
 
 def padded(text: str, columns: int) -> str:
     return text + " " * (columns - width(text))
-
-
-def note(text: str) -> None:
-    """A line on standard error, also while a progress bar is there."""
-    tqdm.write(clean(text), file=sys.stderr)

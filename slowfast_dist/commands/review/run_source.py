@@ -17,8 +17,8 @@ from slowfast_dist.metrics.summary import Predictions
 from slowfast_dist.metrics.wrong_labels import wrong_labels
 from slowfast_dist.runs.predictions import find_predictions
 from slowfast_dist.runs.run import Run, is_run, read_run
-from slowfast_dist.runs.settings import given
-from slowfast_dist.runs.videos import data_root, is_list, located, own_image_rate
+from slowfast_dist.runs.settings import given, own_image_rate
+from slowfast_dist.runs.videos import data_root, is_list, located
 
 
 def folds_of(folder: Path) -> list[Path]:

@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 
 from slowfast_dist.commands.predict.output import as_json, seconds_of, top
 from slowfast_dist.commands.predict.videos import (
-    SeenVideos,
     predict_segments,
     predict_video,
     probe_video,
@@ -21,6 +20,7 @@ from slowfast_dist.commands.predict.videos import (
 from slowfast_dist.commands.serve.upload import Upload
 from slowfast_dist.config.errors import WorkerError
 from slowfast_dist.inference.predictor import Predictor
+from slowfast_dist.inference.seen import SeenVideos
 from slowfast_dist.inference.windows import Stopped
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.memory import give_back_free_memory

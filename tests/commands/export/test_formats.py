@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from slowfast_dist.inference.export_graph import ExportGraph
+from slowfast_dist.inference.backends.export_graph import ExportGraph
 from slowfast_dist.runs.best_model import read_best
 
 

@@ -16,8 +16,6 @@ from PIL import Image
 
 import slowfast_dist
 from slowfast_dist.commands.evaluate.command import run_evaluation
-from slowfast_dist.commands.predict import videos
-from slowfast_dist.commands.predict.inputs import Input
 from slowfast_dist.commands.predict.videos import (
     predict_segments,
     predict_video,
@@ -30,7 +28,10 @@ from slowfast_dist.data import probing as probe_all
 from slowfast_dist.data.clips import dense_indices
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.workers import START_METHOD, prepare_workers
+from slowfast_dist.inference import scoring
+from slowfast_dist.inference.inputs import Input
 from slowfast_dist.inference.predictor import Predictor, open_predictor
+from slowfast_dist.inference.seen import SeenVideos
 from slowfast_dist.inference.segments import find_segments
 from slowfast_dist.inference.windows import NOT_A_NUMBER, Stopped, score_windows
 from slowfast_dist.runs.predictions import read_predictions
@@ -173,7 +174,7 @@ def test_a_page_says_that_whole_pictures_are_seen_without_naming_a_flag(
 ) -> None:
     of_regions = replace(predictor, best=replace(predictor.best, regions=3))
     for remedy, words in (None, "--crop-box X Y W H shows one"), ("it", "give videos that show"):
-        seen = videos.SeenVideos(of_regions, whole=True, remedy=remedy)
+        seen = SeenVideos(of_regions, whole=True, remedy=remedy)
         assert not any("regions" in line for line in seen.notes())  # of no video
         for path in files[:2]:
             seen.add(path.name, probe_file(path))
@@ -302,7 +303,7 @@ def test_results_come_before_the_last_file_is_looked_at(
     predictor: Predictor, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a million inputs, the first is not kept waiting for the last."""
-    monkeypatch.setattr(videos, "FIRST_FILES", 2)
+    monkeypatch.setattr(scoring, "FIRST_FILES", 2)
     taken: list[Path] = []
 
     def endless() -> Iterator[Input]:

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.compiled_cache import is_kept, read_facts, write_facts
-from slowfast_dist.inference.metadata import CpuPrecision, weights_sha256
-from slowfast_dist.inference.openvino_network import OpenVinoNetwork, open_prepared, prepared_key
+from slowfast_dist.inference.backends.compiled_cache import is_kept, read_facts, write_facts
+from slowfast_dist.inference.backends.openvino_network import (
+    OpenVinoNetwork,
+    open_prepared,
+    prepared_key,
+)
+from slowfast_dist.inference.metadata import CpuPrecision, Network, weights_sha256
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.system.log import logger
-
-Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Logits (B, K) of clips (B, T, H, W, 3), T, H and W as the model's own."""
 
 WORTH_CLIPS = 64
 """Clips from which on OpenVINO is asked: the first start with new weights takes 9 CPU seconds for

@@ -1,4 +1,4 @@
-"""What the words on the command line of ``predict`` mean: files, or one live source. No torch.
+"""What the words on a command line of INPUTs mean: files, or one live source. No torch.
 
 The first rule that fits decides:
 

@@ -12,8 +12,8 @@ import torch
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference import choice, compiled_cache
-from slowfast_dist.inference.choice import compare
-from slowfast_dist.inference.openvino_network import OpenVinoNetwork, prepared_key
+from slowfast_dist.inference.backends.choice import compare
+from slowfast_dist.inference.backends.openvino_network import OpenVinoNetwork, prepared_key
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import WEIGHTS, read_best
 from tests.helpers.model_folders import replace_weights, save_models, small_config
@@ -127,7 +127,7 @@ def test_without_the_library_torch_computes_as_ever(
     models: Path, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
     monkeypatch.setattr(
-        "slowfast_dist.inference.choice.find_spec",
+        "slowfast_dist.inference.backends.choice.find_spec",
         lambda name: None if name == library else find_spec(name),
     )
     predictor = open_predictor(models, "auto", "no", clips=None)

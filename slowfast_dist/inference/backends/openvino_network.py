@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.compiled_cache import (
+from slowfast_dist.inference.backends.compiled_cache import (
     cache_key,
     compile_settings,
     compiled,
     import_openvino,
 )
-from slowfast_dist.inference.export_graph import openvino_model
+from slowfast_dist.inference.backends.export_graph import openvino_model
 from slowfast_dist.inference.metadata import CpuPrecision, as_input, weights_sha256
 from slowfast_dist.model.finite import describe_broken
 from slowfast_dist.model.slowfast import SlowFast

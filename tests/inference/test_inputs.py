@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slowfast_dist.commands.predict.inputs import find_inputs
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.inference.inputs import find_inputs
 from tests.helpers.permissions import as_ordinary_user, closed_folder
 
 

@@ -1,0 +1,1 @@
+"""The command ``embed``: features of videos, in a file."""

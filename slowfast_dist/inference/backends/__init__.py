@@ -1,0 +1,1 @@
+"""What computes a model's answers in place of torch, and which of them does."""
