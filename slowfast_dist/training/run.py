@@ -15,11 +15,13 @@ from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import RunError, UserError, WorkerError
 from slowfast_dist.config.training import Config
+from slowfast_dist.data.cache.frames import FrameCache
+from slowfast_dist.data.cache.plan import CachePlan, make_store, parts_of, plan_cache
 from slowfast_dist.data.listing.folds import Part
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
-from slowfast_dist.distributed.collectives import any_process, run_on_main
+from slowfast_dist.distributed.collectives import any_process, on_each_host, run_on_main
 from slowfast_dist.distributed.environment import asks_to_compile, lone_launch
 from slowfast_dist.distributed.failures import faults_as_run_errors, on_peer_loss, shutdown
 from slowfast_dist.distributed.launchers import parent_words
@@ -34,6 +36,7 @@ from slowfast_dist.runs.run import stored_classes
 from slowfast_dist.runs.space import check_space
 from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system import signals
+from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.interrupts import output_is_closed
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
@@ -48,6 +51,7 @@ from slowfast_dist.training.start_weights import started_from
 from slowfast_dist.training.state import TrainingState, as_it_began
 from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
+from slowfast_dist.video.cache.store import FrameStore, StoreAddress
 from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import decoder_reasons
 from slowfast_dist.video.views import reads_stored
@@ -231,7 +235,8 @@ def build_trainer(
         config = replace(config, micro_batch_size=size)
     rank, world_size = accelerator.process_index, accelerator.num_processes
     device, pin = accelerator.device, accelerator.device.type == "cuda"
-    loaders = make_loaders(config, videos, rank, world_size, local_processes(), pin=pin)
+    caches = _share_cache(config, accelerator, videos)
+    loaders = make_loaders(config, videos, rank, world_size, local_processes(), pin, caches)
     # Accelerate does not notice when a fused optimizer skips a step for fp16's scaler.
     fused = accelerator.mixed_precision != "fp16"
     optimizer = build_optimizer(network, config.optimizer, fused)
@@ -260,6 +265,34 @@ def build_trainer(
         )
     head = loaded.head.facts() if loaded.head else None
     return Trainer(accelerator, loaders, state, step, head, loaded.sha256)
+
+
+def _share_cache(
+    config: Config, accelerator: Accelerator, videos: VideoSet
+) -> tuple[FrameCache, FrameCache] | None:
+    """Collective: where decoded frames are kept, one store for all processes of a host."""
+    train, val, own = videos.train, videos.val, []
+
+    def make() -> tuple[CachePlan, StoreAddress | None]:
+        views = config.evaluation.temporal_views
+        plan = plan_cache(config.data, train, val, config.epochs, views)
+        own.extend([make_store(plan, train, val)] if plan.budget else [])
+        return plan, own[0].address if own else None
+
+    plan, address = on_each_host(accelerator, make)
+    if plan.line:
+        logger.info(plan.line)
+    if address is None:
+        return None
+    try:
+        store = own[0] if own else FrameStore.open(address)
+    except OSError as error:
+        logger.warning(
+            f"decoded frames are not shared with process {accelerator.process_index} "
+            f"({reason_of(error)}): it decodes each clip anew"
+        )
+        return None
+    return parts_of(store, plan, train, config.epochs)
 
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:

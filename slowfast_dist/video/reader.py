@@ -7,7 +7,7 @@ an FFmpeg of 2018.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -263,7 +263,6 @@ def _read_pyav(
         ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
         for view in views
     ]
-    missing = set(places)
 
     def write(number: int, frame: av.VideoFrame) -> None:
         first, *others = places[number]
@@ -271,6 +270,20 @@ def _read_pyav(
             converter.write(frame, seen[first])
             for other in others:
                 seen[other] = seen[first]
+
+    decode_each(path, places, info, files, write)
+
+
+def decode_each(
+    path: Path, wanted: Iterable[int], info: VideoInfo, files: OpenFiles,
+    use: Callable[[int, av.VideoFrame], None],
+) -> None:  # fmt: skip
+    """Call ``use`` with each of the frames ``wanted`` (numbers) of a file, in any order, by PyAV.
+    Raises DecodeError."""
+    missing = set(wanted)
+
+    def write(number: int, frame: av.VideoFrame) -> None:
+        use(number, frame)
         missing.remove(number)
 
     timeline = _timeline(info)

@@ -1,0 +1,169 @@
+"""How many bytes of decoded frames a training keeps on a host, where, and what is said of it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slowfast_dist.config.data import DataConfig, cache_bytes
+from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.cache.frames import FrameCache, frame_bytes, most_cost
+from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.system.files import free_space, reason_of
+from slowfast_dist.system.memory import available_memory
+from slowfast_dist.system.messages import sendable
+from slowfast_dist.system.text import size
+from slowfast_dist.video.cache.store import FrameStore
+from slowfast_dist.video.reader import IMAGES
+
+MEMORY_SHARE = 0.2
+"""Share of the memory free when the loaders are made that `auto` takes at most: a step on a CPU may
+take .8 of what is free (CPU_MEMORY_SHARE), and an idle part of the rest is no use to anybody."""
+
+LEFT_SHARE = 0.1
+"""Share of that memory that must be free whenever more is kept: steps and workers take theirs in
+the first epoch, while the cache fills."""
+
+DISK_SHARE = 0.5
+"""Share of a disk's free space that `auto` takes at most: the run saves checkpoints, too."""
+
+LEAST_SHARE = 0.1
+"""Share of all frames below which `auto` keeps none: it would save no more than that of an epoch's
+reading."""
+
+
+@sendable
+@dataclass(frozen=True)
+class CachePlan:
+    """``budget``: bytes; 0: no cache. ``line``: what was chosen, for people; ``memory_left`` as in
+    `FrameCache`."""
+
+    budget: int
+    line: str
+    folder: Path | None = None
+    memory_left: float = 0.0
+
+
+def plan_cache(
+    data: DataConfig, train: VideoTable, val: VideoTable, epochs: int, clips: int = 1
+) -> CachePlan:
+    """For a training of ``epochs`` with ``clips`` of each video in an evaluation, by what is free
+    on this host now. Raises UserError for a size that does not fit."""
+    if data.cache == "off":
+        return CachePlan(0, "")
+    wanted, folder = cache_bytes(data.cache), data.cache_dir
+    why = None
+    if sys.platform != "linux":
+        why = "decoded frames are kept on Linux alone"
+    elif epochs == 1:
+        why = "of one epoch nothing is read again"
+    elif not (needed := training_bytes(train, data, epochs) + shown_bytes(val, data, clips)):
+        why = "no epochs would pay for decoding more than the clips show"
+    if why:
+        return CachePlan(0, f"cache of decoded frames: none, as {why}")
+    free, left = _free(folder)
+    where = f"on the disk of {folder}" if folder else "in memory"
+    if wanted is not None and wanted > free:
+        place = f"--data.cache-dir {folder}" if folder else "memory"
+        raise UserError(
+            f"--data.cache {data.cache}: {size(int(free))} are free in {place}: give less, or auto"
+        )
+    share = DISK_SHARE if folder else MEMORY_SHARE
+    budget = int(share * free) if wanted is None else wanted
+    about = f"about {size(int(needed))}"
+    if wanted is None and budget < LEAST_SHARE * needed:
+        remedy = "" if folder else "; --data.cache-dir keeps them on a local disk"
+        what = f"{share:g} of what is free {where} are {size(budget)}, and all take {about}{remedy}"
+        return CachePlan(0, f"cache of decoded frames: none, as {what}")
+    # What is not used takes no room, but a file that is larger than its disk cannot be made.
+    if budget >= needed:
+        what = f"all that clips show, {about}, of at most {size(budget)} {where}"
+    else:
+        what = f"{size(budget)} {where}, for the first that fit of {about}"
+    return CachePlan(budget, f"cache of decoded frames: {what}", folder, left)
+
+
+def _free(folder: Path | None) -> tuple[float, float]:
+    """Bytes that are free, and those of memory that must stay so."""
+    if folder is not None:
+        return float(free_space(folder) or 0), 0.0
+    memory = available_memory(1)
+    return memory, LEFT_SHARE * memory
+
+
+def training_bytes(videos: VideoTable, data: DataConfig, epochs: int) -> float:
+    """Of all frames that training keeps where there is room; estimated for each row."""
+    frames, pixels = _frames_and_pixels(videos)
+    lengths = frames
+    if videos.segments is not None and videos.segments.spans is not None:
+        parts = videos.segments.spans[:, 1] - videos.segments.spans[:, 0]
+        lengths = np.where(np.isnan(videos.segments.bounds[:, 0]), frames, parts)
+    if data.sampling == "uniform":
+        kept = np.minimum(lengths, data.num_frames)
+    else:
+        assert videos.infos is not None
+        groups = videos.infos.columns["key_interval"].astype(np.int64)
+        groups = np.minimum(np.where(groups > 0, groups, frames), frames)
+        rates = videos.rates()
+        steps = np.ones(len(videos))
+        if data.frame_rate != "video":
+            steps = np.where(rates > 0, rates / data.frame_rate, 1.0)
+        spans = np.minimum(frames, steps * data.sampling_rate * (data.num_frames - 1) + 1)
+        costs = lengths / (spans + np.minimum(groups, frames - spans) / 2)
+        kept = np.where(costs <= most_cost(epochs - 1), lengths, 0)
+    return float(frame_bytes(pixels, kept).sum())
+
+
+def shown_bytes(videos: VideoTable, data: DataConfig, clips: int) -> float:
+    """Of all frames that ``clips`` of each video show, at most."""
+    frames, pixels = _frames_and_pixels(videos)
+    return float(frame_bytes(pixels, np.minimum(frames, clips * data.num_frames)).sum())
+
+
+def _frames_and_pixels(videos: VideoTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of each row's file, (N,); no pixels of folders of images, which are not kept."""
+    assert videos.infos is not None
+    columns, codecs = videos.infos.columns, videos.infos.texts["codec"]
+    images = np.isin(columns["codec"], [at for at, name in enumerate(codecs) if name == IMAGES])
+    height, width = (columns[name].astype(np.int64) for name in ("height", "width"))
+    return columns["frames"].astype(np.int64), np.where(images, 0, height * width)
+
+
+# --- the store, and each dataset's part of it ----------------------------------------------------
+
+
+def make_store(plan: CachePlan, train: VideoTable, val: VideoTable) -> FrameStore:
+    """Raises UserError where its folder cannot be used."""
+    frames = np.concatenate([file_frames(train), file_frames(val)])
+    try:
+        return FrameStore.create(frames, plan.budget, plan.folder)
+    except OSError as error:
+        where = f"-dir {plan.folder}" if plan.folder else ""
+        raise UserError(
+            f"--data.cache{where}: decoded frames cannot be kept there ({reason_of(error)}): give "
+            "another folder, or --data.cache off"
+        ) from None
+
+
+def parts_of(
+    store: FrameStore, plan: CachePlan, train: VideoTable, epochs: int
+) -> tuple[FrameCache, FrameCache]:
+    """Of the training's and of the validation's files."""
+    first = len(file_frames(train))
+    return (
+        FrameCache(store, 0, epochs, plan.memory_left),
+        FrameCache(store, first, epochs, plan.memory_left),
+    )
+
+
+def file_frames(videos: VideoTable) -> NDArray[np.int64]:
+    """Frames of each file, (F,), by the number that its rows have in a dataset."""
+    assert videos.infos is not None
+    frames = videos.infos.columns["frames"].astype(np.int64)
+    if videos.segments is None:
+        return frames
+    result = np.zeros(int(videos.segments.files.max(initial=-1)) + 1, np.int64)
+    result[videos.segments.files] = frames
+    return result
