@@ -259,11 +259,20 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         more than the epochs to come save."""
         assert self._cache is not None
         info, span = self.videos.info(video), self.videos.span(video)
-        is_gap = self.background is not None and video >= self.background.first
-        frames = info.frames if span is None else span[1] - span[0]
-        if is_gap or not self._cache.pays(info, frames, indices, epoch):
-            return indices[:0]
-        return np.union1d(shown_frames(info, self.data, span), indices)
+        none = indices[:0]
+        if self.background is not None and video >= self.background.first:
+            return none  # of a gap, which may last for hours, clips are drawn anywhere
+        first, end = (0, info.frames) if span is None else span
+        if self.data.sampling == "uniform":
+            shown = shown_frames(info, self.data, span)
+            if np.isin(indices, shown).all():
+                return shown if self._cache.goes_on(epoch) else none
+            shown = np.arange(first, end)
+        if not self._cache.pays(info, end - first, indices, epoch):
+            return none
+        if self.data.sampling == "dense":
+            shown = shown_frames(info, self.data, span)
+        return np.union1d(shown, indices)
 
     def __getitems__(self, keys: Sequence[ClipKey]) -> list[Sample]:
         """The clips of a batch, which the DataLoader asks for at once. Those of one file are read

@@ -275,7 +275,7 @@ def _share_cache(
 
     def make() -> tuple[CachePlan, StoreAddress | None]:
         views = config.evaluation.temporal_views
-        plan = plan_cache(config.data, train, val, config.epochs, views)
+        plan = plan_cache(config.data, videos.segments(), val, config.epochs, views)
         own.extend([make_store(plan, train, val)] if plan.budget else [])
         return plan, own[0].address if own else None
 

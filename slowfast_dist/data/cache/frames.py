@@ -10,6 +10,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slowfast_dist.system.memory import available_memory
 from slowfast_dist.video.cache.frames import read_stored
 from slowfast_dist.video.cache.store import FrameStore, stamp_of
@@ -24,9 +26,13 @@ SAVED_SHARE = 0.5
 """Share of a clip's cost that an epoch with kept frames saves at least, by which it is judged
 whether keeping pays: .75 and more were measured, and a training may end early."""
 
-MOST_CLIPS = 16
-"""Times a clip's cost that decoding all of a video may take at most, so that it stays far below the
-time limit of a read (guarded_reader.DECODE_SECONDS)."""
+MOST_SECONDS = 5.0
+"""CPU seconds in which all that is kept of a video at once must be decoded: a quarter of the time
+limit (guarded_reader.DECODE_SECONDS), as a busy machine takes longer."""
+
+SLOW_MS = 5e-6
+"""CPU milliseconds that decoding a pixel takes, where the probe did not measure it: HEVC's, the
+slowest of what is usual, in 720p."""
 
 LOOK_SECONDS = 10.0
 """Seconds after which it is looked anew whether memory is free, once too little was: to look takes
@@ -45,22 +51,30 @@ class Source:
 class FrameCache:
     """The part of a store that belongs to one dataset: its files from ``first`` on.
 
-    ``epochs`` of the training; ``memory_left``: bytes that must be free beside what is kept in
-    memory, 0 for a store on a disk.
+    ``epochs`` of the training; ``reserve``: bytes of the store that are left to others;
+    ``memory_left``: bytes that must be free beside what is kept in memory, 0 for a store on a disk.
     """
 
     def __init__(
-        self, store: FrameStore, first: int, epochs: int, memory_left: float = 0.0
-    ) -> None:
+        self, store: FrameStore, first: int, epochs: int, reserve: float = 0.0,
+        memory_left: float = 0.0,
+    ) -> None:  # fmt: skip
         self.store, self._first = store, first
-        self._epochs, self._memory_left = epochs, memory_left
+        self._epochs, self._reserve, self._memory_left = epochs, reserve, memory_left
         self._look = 0.0
+
+    def goes_on(self, epoch: int) -> bool:
+        """Whether another epoch follows."""
+        return epoch + 1 < self._epochs
 
     def pays(self, info: VideoInfo, frames: int, indices: Indices, epoch: int) -> bool:
         """Whether it costs less to decode so many ``frames`` of a video once, in ``epoch``, than to
         decode a clip such as ``indices`` in each of the epochs that follow."""
-        cost = decoding_cost(info, frames, int(indices.max() - indices.min()) + 1)
-        return bool(cost <= most_cost(self._epochs - 1 - epoch))
+        span = int(indices.max() - indices.min()) + 1
+        group = info.key_interval or info.frames
+        cost = decoding_cost(frames, info.frames, group, span)
+        seconds = decoding_seconds(frames, info.decode_ms, info.width * info.height)
+        return bool(is_paid(cost, seconds, self._epochs - 1 - epoch))
 
     def read(
         self, source: Source, indices: Indices, views: Sequence[SpatialView],
@@ -81,7 +95,10 @@ class FrameCache:
         if stamp_of(source.path) != self.store.stamp(file):
             self.store.drop(file)  # another file than the one that was decoded
             return None
-        return read_stored(self.store, file, places, info, views)
+        try:
+            return read_stored(self.store, file, places, info, views)
+        except OSError:  # no address space left (ulimit -v)
+            return None
 
     def _keep(
         self, file: int, source: Source, indices: Indices, pixels: int,
@@ -107,7 +124,7 @@ class FrameCache:
 
     def _room(self, info: VideoInfo, frames: int) -> bool:
         need = frame_bytes(info.width * info.height, frames)
-        return bool(need <= self.store.space.free())
+        return bool(need <= self.store.space.free() - self._reserve)
 
     def _memory(self, info: VideoInfo, frames: int) -> bool:
         """Whether there is memory for so many more, as far as that matters."""
@@ -128,13 +145,19 @@ def frame_bytes(pixels: Any, frames: Any) -> Any:
     return USUAL_BYTES * pixels * frames
 
 
-def decoding_cost(info: VideoInfo, frames: int, span: int) -> float:
-    """About how many clips' cost it is to decode ``frames`` of a video: a clip decodes its ``span``
-    and, in the mean, half of what lies from one keyframe to the next before it."""
-    group = min(info.key_interval or info.frames, info.frames)
-    return frames / (span + min(group, max(0, info.frames - span)) / 2)
+def decoding_cost(frames: Any, video_frames: Any, group: Any, span: Any) -> Any:
+    """About how many clips' cost it is to decode ``frames`` of a video of ``video_frames``: a clip
+    decodes its ``span`` and, in the mean, half of the ``group`` from one keyframe to the next."""
+    before = np.minimum(np.minimum(group, video_frames), np.maximum(0, video_frames - span)) / 2
+    return frames / (span + before)
 
 
-def most_cost(epochs: int) -> float:
-    """Clips' costs that keeping a video may take, where so many ``epochs`` follow."""
-    return min(MOST_CLIPS, 1 + SAVED_SHARE * epochs) if epochs > 0 else 0.0
+def decoding_seconds(frames: Any, decode_ms: Any, pixels: Any) -> Any:
+    """CPU seconds; ``decode_ms`` of a frame, 0 where they are not known."""
+    return frames * np.where(np.asarray(decode_ms) > 0, decode_ms, SLOW_MS * pixels) / 1e3
+
+
+def is_paid(cost: Any, seconds: Any, epochs: int) -> Any:
+    """Whether to keep a video pays: ``cost`` in clips and ``seconds`` to decode it, where so many
+    ``epochs`` follow."""
+    return (cost <= 1 + SAVED_SHARE * epochs) & (seconds <= MOST_SECONDS) & (epochs > 0)

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.data import DataConfig, cache_bytes
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.cache.frames import FrameCache, frame_bytes, most_cost
+from slowfast_dist.data.cache.frames import (
+    FrameCache,
+    decoding_cost,
+    decoding_seconds,
+    frame_bytes,
+    is_paid,
+)
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.system.files import free_space, reason_of
 from slowfast_dist.system.memory import available_memory
@@ -37,12 +43,13 @@ reading."""
 @sendable
 @dataclass(frozen=True)
 class CachePlan:
-    """``budget``: bytes; 0: no cache. ``line``: what was chosen, for people; ``memory_left`` as in
-    `FrameCache`."""
+    """``budget``: bytes; 0: no cache. ``line``: what was chosen, for people; ``reserve``: bytes
+    left to the validation, which needs fewer for each clip; ``memory_left`` as in `FrameCache`."""
 
     budget: int
     line: str
     folder: Path | None = None
+    reserve: float = 0.0
     memory_left: float = 0.0
 
 
@@ -59,8 +66,10 @@ def plan_cache(
         why = "decoded frames are kept on Linux alone"
     elif epochs == 1:
         why = "of one epoch nothing is read again"
-    elif not (needed := training_bytes(train, data, epochs) + shown_bytes(val, data, clips)):
-        why = "no epochs would pay for decoding more than the clips show"
+    scored = shown_bytes(val, data, clips)
+    needed = training_bytes(train, data, epochs) + scored
+    if not needed:
+        why = why or "these videos are read as they are"
     if why:
         return CachePlan(0, f"cache of decoded frames: none, as {why}")
     free, left = _free(folder)
@@ -82,7 +91,8 @@ def plan_cache(
         what = f"all that clips show, {about}, of at most {size(budget)} {where}"
     else:
         what = f"{size(budget)} {where}, for the first that fit of {about}"
-    return CachePlan(budget, f"cache of decoded frames: {what}", folder, left)
+    reserve = min(scored, budget / 2)
+    return CachePlan(budget, f"cache of decoded frames: {what}", folder, reserve, left)
 
 
 def _free(folder: Path | None) -> tuple[float, float]:
@@ -105,14 +115,15 @@ def training_bytes(videos: VideoTable, data: DataConfig, epochs: int) -> float:
     else:
         assert videos.infos is not None
         groups = videos.infos.columns["key_interval"].astype(np.int64)
-        groups = np.minimum(np.where(groups > 0, groups, frames), frames)
+        groups = np.where(groups > 0, groups, frames)
         rates = videos.rates()
         steps = np.ones(len(videos))
         if data.frame_rate != "video":
             steps = np.where(rates > 0, rates / data.frame_rate, 1.0)
         spans = np.minimum(frames, steps * data.sampling_rate * (data.num_frames - 1) + 1)
-        costs = lengths / (spans + np.minimum(groups, frames - spans) / 2)
-        kept = np.where(costs <= most_cost(epochs - 1), lengths, 0)
+        costs = decoding_cost(lengths, frames, groups, spans)
+        seconds = decoding_seconds(lengths, videos.infos.columns["decode_ms"], pixels)
+        kept = np.where(is_paid(costs, seconds, epochs - 1), lengths, 0)
     return float(frame_bytes(pixels, kept).sum())
 
 
@@ -153,8 +164,8 @@ def parts_of(
     """Of the training's and of the validation's files."""
     first = len(file_frames(train))
     return (
-        FrameCache(store, 0, epochs, plan.memory_left),
-        FrameCache(store, first, epochs, plan.memory_left),
+        FrameCache(store, 0, epochs, plan.reserve, plan.memory_left),
+        FrameCache(store, first, epochs, 0.0, plan.memory_left),
     )
 
 
