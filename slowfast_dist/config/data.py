@@ -34,6 +34,11 @@ def _is_cache_size(cache: str) -> bool:
     return cache in ("auto", "off") or 0 < (cache_bytes(cache) or 0) <= most
 
 
+CacheSize = Annotated[
+    str, Predicate(_is_cache_size), Remedy(f"give auto, off, or a size up to {MOST_CACHE}, as 4GB")
+]
+
+
 def check_box(box: tuple[float, ...] | None, flag: str) -> None:
     """Raise UserError for a region of interest without any pixel."""
     if box is not None:
@@ -126,10 +131,7 @@ class DataConfig:
     """auto, pyav: PyAV, which gives the right frames of every file, 1.4 to 2.9 times as fast as
     Decord ('benchmark loader'). decord: Decord, with its FFmpeg of 2018, for files that the probe
     found sound and of plain order, and PyAV for the others."""
-    cache: Annotated[
-        str, Predicate(_is_cache_size),
-        Remedy(f"give auto, off, or a size up to {MOST_CACHE}, as 4GB"),
-    ] = "auto"  # fmt: skip
+    cache: CacheSize = "auto"
     """Decoded frames that are kept for the epochs to come, shared by all processes on a host: at
     most a SIZE, as 500MB or 4GB; off: none. auto: in memory what the clips can show, at most a
     fifth of what is free; with a cache_dir half of that disk's free space."""

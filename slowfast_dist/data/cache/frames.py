@@ -85,6 +85,7 @@ class FrameCache:
         Where they are not yet, ``reader`` decodes ``others``, or them alone, into the store first.
         """
         file, info = self._first + source.file, source.info
+        reader.space = self.store.space  # before it starts a process, which could not have it later
         places = self.store.places(file, indices)
         if places is None:
             pixels = len(views) * views[0].size ** 2
@@ -113,7 +114,6 @@ class FrameCache:
         count = len(numbers)
         if not count or not self._room(info, count) or not self._memory(info, count):
             return False
-        reader.space = self.store.space
         size = prod((pixels, len(indices), 3))
         written = reader.write_frames(source.path, numbers, info, size)
         if written is None:

@@ -1,4 +1,4 @@
-"""How many bytes of decoded frames a training keeps on a host, where, and what is said of it."""
+"""How many bytes of decoded frames a training keeps on a host, where, and what is said of that."""
 
 import sys
 from dataclasses import dataclass
@@ -57,50 +57,57 @@ def plan_cache(
     data: DataConfig, train: VideoTable, val: VideoTable, epochs: int, clips: int = 1
 ) -> CachePlan:
     """For a training of ``epochs`` with ``clips`` of each video in an evaluation, by what is free
-    on this host now. Raises UserError for a size that does not fit."""
+    on this host now. Raises UserError for a size that does not fit, or a folder that cannot be
+    used."""
     if data.cache == "off":
         return CachePlan(0, "")
-    wanted, folder = cache_bytes(data.cache), data.cache_dir
-    why = None
+    given, folder = f"--data.cache {data.cache}", data.cache_dir
+
+    def none(why: str) -> CachePlan:
+        return CachePlan(0, f"decoded frames are not kept ({given}): {why}")
+
     if sys.platform != "linux":
-        why = "decoded frames are kept on Linux alone"
-    elif epochs == 1:
-        why = "of one epoch nothing is read again"
-    scored = shown_bytes(val, data, clips)
-    needed = training_bytes(train, data, epochs) + scored
+        return none("only Linux can")
+    if epochs == 1:
+        return none("nothing is read again in a training of one epoch")
+    trained, scored = training_bytes(train, data, epochs), shown_bytes(val, data, clips)
+    needed = int(trained + scored)
     if not needed:
-        why = why or "these videos are read as they are"
-    if why:
-        return CachePlan(0, f"cache of decoded frames: none, as {why}")
+        return none("of folders of images there are none")
     free, left = _free(folder)
     where = f"on the disk of {folder}" if folder else "in memory"
-    if wanted is not None and wanted > free:
-        place = f"--data.cache-dir {folder}" if folder else "memory"
-        raise UserError(
-            f"--data.cache {data.cache}: {size(int(free))} are free in {place}: give less, or auto"
-        )
-    share = DISK_SHARE if folder else MEMORY_SHARE
-    budget = int(share * free) if wanted is None else wanted
-    about = f"about {size(int(needed))}"
-    if wanted is None and budget < LEAST_SHARE * needed:
-        remedy = "" if folder else "; --data.cache-dir keeps them on a local disk"
-        what = f"{share:g} of what is free {where} are {size(budget)}, and all take {about}{remedy}"
-        return CachePlan(0, f"cache of decoded frames: none, as {what}")
-    # What is not used takes no room, but a file that is larger than its disk cannot be made.
-    if budget >= needed:
-        what = f"all that clips show, {about}, of at most {size(budget)} {where}"
-    else:
-        what = f"{size(budget)} {where}, for the first that fit of {about}"
-    reserve = min(scored, budget / 2)
-    return CachePlan(budget, f"cache of decoded frames: {what}", folder, reserve, left)
+    budget = cache_bytes(data.cache)
+    if budget is None:
+        budget = int((DISK_SHARE if folder else MEMORY_SHARE) * free)
+        if budget < LEAST_SHARE * needed:
+            other = "" if folder else "; --data.cache-dir keeps them on a local disk"
+            return none(
+                f"{size(budget)} are to be had {where}, and all take about {size(needed)}{other}"
+            )
+    elif budget > free:
+        raise UserError(f"{given}: {size(int(free))} are free {where}: give less, or auto")
+    whose = "all that clips show" if trained else "those that are validated, as others do not pay"
+    what = f"about {size(needed)}, {whose} ({given}: at most {size(budget)})"
+    if budget < needed:
+        what = f"{size(budget)}, the first that fit; all take about {size(needed)} ({given})"
+    line = f"decoded frames are kept {where}: {what}"
+    return CachePlan(budget, line, folder, min(scored, budget / 2), left)
 
 
 def _free(folder: Path | None) -> tuple[float, float]:
     """Bytes that are free, and those of memory that must stay so."""
-    if folder is not None:
-        return float(free_space(folder) or 0), 0.0
-    memory = available_memory(1)
-    return memory, LEFT_SHARE * memory
+    if folder is None:
+        memory = available_memory(1)
+        return memory, LEFT_SHARE * memory
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from None
+    return float(free_space(folder) or 0), 0.0
+
+
+def _unusable(folder: Path, error: OSError) -> UserError:
+    return UserError(f"--data.cache-dir {folder}: {reason_of(error)}: give another folder")
 
 
 def training_bytes(videos: VideoTable, data: DataConfig, epochs: int) -> float:
@@ -151,11 +158,9 @@ def make_store(plan: CachePlan, train: VideoTable, val: VideoTable) -> FrameStor
     try:
         return FrameStore.create(frames, plan.budget, plan.folder)
     except OSError as error:
-        where = f"-dir {plan.folder}" if plan.folder else ""
-        raise UserError(
-            f"--data.cache{where}: decoded frames cannot be kept there ({reason_of(error)}): give "
-            "another folder, or --data.cache off"
-        ) from None
+        if plan.folder is not None:
+            raise _unusable(plan.folder, error) from None
+        raise UserError(f"--data.cache: no memory ({reason_of(error)}): give off") from None
 
 
 def parts_of(
