@@ -133,11 +133,10 @@ class DataConfig:
     found sound and of plain order, and PyAV for the others."""
     cache: CacheSize = "auto"
     """Decoded frames that are kept for the epochs to come, shared by all processes on a host: at
-    most a SIZE, as 500MB or 4GB; off: none. auto: in memory what the clips can show, at most a
-    fifth of what is free; with a cache_dir half of that disk's free space."""
+    most a size, as 500MB or 4GB; off: none. auto: what the clips of videos show where the epochs
+    pay for it, at most a fifth of the free memory, or half of what is free on --data.cache-dir."""
     cache_dir: Path | None = None
-    """Folder on a local disk where the frames are kept in place of memory; nothing is left of them
-    when the training ends."""
+    """Folder on a local disk where frames are kept, in place of memory; none stays there."""
     max_bad_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.05
     """Stop when more than this share of the training videos failed to decode during training."""
 

@@ -179,8 +179,15 @@ class ClipDataset:
             raise DecodeError(path, f"the region of interest {error}") from None
 
     def keep_frames(self, cache: FrameCache | None) -> None:
-        """Keep decoded frames there from now on. To be called before there are any workers."""
+        """Keep decoded frames there from now on; None: nowhere. To be called while there are no
+        workers."""
+        self._reader.close()  # its process has what was kept open
+        self._reader.space = None
         self._cache = cache
+
+    @property
+    def keeps_frames(self) -> bool:
+        return self._cache is not None
 
     def _read(
         self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView],

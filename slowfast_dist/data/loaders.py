@@ -27,7 +27,13 @@ from slowfast_dist.data.background.drawn import (
 from slowfast_dist.data.background.gaps import Annotated
 from slowfast_dist.data.cache.frames import FrameCache
 from slowfast_dist.data.clips import counts_frames
-from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
+from slowfast_dist.data.dataset import (
+    Batch,
+    ClipDataset,
+    EvaluationClips,
+    TrainingClips,
+    batch_bytes,
+)
 from slowfast_dist.data.image_folders import gap_remarks, require_image_rates
 from slowfast_dist.data.listing.columns import CHUNK
 from slowfast_dist.data.listing.folds import Part, hold_out, with_fewer
@@ -361,6 +367,11 @@ class Loaders:
     def give_up(self, videos: Iterable[int]) -> None:
         """Never read these training videos again: see `ClipDataset.give_up`."""
         cast(TrainingClips, self.train.dataset).give_up(videos)
+
+    def let_go_of_frames(self) -> None:
+        """Keep no decoded frames any more: nothing is read from now on."""
+        for loader in (self.train, self.val):
+            cast(ClipDataset, loader.dataset).keep_frames(None)
 
 
 def make_loaders(

@@ -149,6 +149,7 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         start.release()
         if trainer is not None:
             end_workers(trainer.loaders.train, trainer.loaders.val)
+            trainer.loaders.let_go_of_frames()
 
 
 def _require_epochs_left(config: Config, start: Start, epoch: int) -> None:
@@ -271,13 +272,17 @@ def _share_cache(
     config: Config, accelerator: Accelerator, videos: VideoSet
 ) -> tuple[FrameCache, FrameCache] | None:
     """Collective: where decoded frames are kept, one store for all processes of a host."""
-    train, val, own = videos.train, videos.val, []
+    train, val = videos.train, videos.val
+    own: list[FrameStore] = []
 
     def make() -> tuple[CachePlan, StoreAddress | None]:
         views = config.evaluation.temporal_views
         plan = plan_cache(config.data, videos.segments(), val, config.epochs, views)
-        own.extend([make_store(plan, train, val)] if plan.budget else [])
-        return plan, own[0].address if own else None
+        plan, store = make_store(plan, config.data, train, val)
+        if store is None:
+            return plan, None
+        own.append(store)
+        return plan, store.address
 
     plan, address = on_each_host(accelerator, make)
     if plan.line:

@@ -43,8 +43,9 @@ def measure_kept(
     plan = plan_cache(data, videos, none, length)
     print_progress(plan.line)
     ways = {name: TrainingClips(videos, data, SEED) for name in ("off", "kept")}
-    if plan.budget:
-        ways["kept"].keep_frames(parts_of(make_store(plan, videos, none), plan, videos, length)[0])
+    plan, store = make_store(plan, data, videos, none)
+    if store is not None:
+        ways["kept"].keep_frames(parts_of(store, plan, videos, length)[0])
     costs: dict[str, list[list[float]]] = {name: [] for name in ways}
     different = 0
     # Its epoch is not one that is measured, and keeps nothing: it starts the readers' processes.

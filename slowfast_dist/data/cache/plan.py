@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from slowfast_dist.config.data import DataConfig, cache_bytes
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.cache.frames import (
+    ASKED_EPOCHS,
     FrameCache,
     decoding_cost,
     decoding_seconds,
@@ -44,11 +45,12 @@ reading."""
 @dataclass(frozen=True)
 class CachePlan:
     """``budget``: bytes; 0: no cache. ``line``: what was chosen, for people; ``reserve``: bytes
-    left to the validation, which needs fewer for each clip; ``memory_left`` as in `FrameCache`."""
+    left to the validation, which needs fewer for each clip; the others as in `FrameCache`."""
 
     budget: int
     line: str
     folder: Path | None = None
+    least: int = 0
     reserve: float = 0.0
     memory_left: float = 0.0
 
@@ -70,13 +72,15 @@ def plan_cache(
         return none("only Linux can")
     if epochs == 1:
         return none("nothing is read again in a training of one epoch")
-    trained, scored = training_bytes(train, data, epochs), shown_bytes(val, data, clips)
+    budget = cache_bytes(data.cache)
+    least = 0 if budget is None else ASKED_EPOCHS
+    trained = training_bytes(train, data, max(epochs - 1, least))
+    scored = shown_bytes(val, data, clips)
     needed = int(trained + scored)
     if not needed:
         return none("of folders of images there are none")
     free, left = _free(folder)
     where = f"on the disk of {folder}" if folder else "in memory"
-    budget = cache_bytes(data.cache)
     if budget is None:
         budget = int((DISK_SHARE if folder else MEMORY_SHARE) * free)
         if budget < LEAST_SHARE * needed:
@@ -91,7 +95,7 @@ def plan_cache(
     if budget < needed:
         what = f"{size(budget)}, the first that fit; all take about {size(needed)} ({given})"
     line = f"decoded frames are kept {where}: {what}"
-    return CachePlan(budget, line, folder, min(scored, budget / 2), left)
+    return CachePlan(budget, line, folder, least, min(scored, budget / 2), left)
 
 
 def _free(folder: Path | None) -> tuple[float, float]:
@@ -111,7 +115,8 @@ def _unusable(folder: Path, error: OSError) -> UserError:
 
 
 def training_bytes(videos: VideoTable, data: DataConfig, epochs: int) -> float:
-    """Of all frames that training keeps where there is room; estimated for each row."""
+    """Of all frames that training keeps where there is room and so many ``epochs`` follow;
+    estimated for each row."""
     frames, pixels = _frames_and_pixels(videos)
     lengths = frames
     if videos.segments is not None and videos.segments.spans is not None:
@@ -130,7 +135,7 @@ def training_bytes(videos: VideoTable, data: DataConfig, epochs: int) -> float:
         spans = np.minimum(frames, steps * data.sampling_rate * (data.num_frames - 1) + 1)
         costs = decoding_cost(lengths, frames, groups, spans)
         seconds = decoding_seconds(lengths, videos.infos.columns["decode_ms"], pixels)
-        kept = np.where(is_paid(costs, seconds, epochs - 1), lengths, 0)
+        kept = np.where(is_paid(costs, seconds, epochs), lengths, 0)
     return float(frame_bytes(pixels, kept).sum())
 
 
@@ -152,15 +157,23 @@ def _frames_and_pixels(videos: VideoTable) -> tuple[NDArray[np.int64], NDArray[n
 # --- the store, and each dataset's part of it ----------------------------------------------------
 
 
-def make_store(plan: CachePlan, train: VideoTable, val: VideoTable) -> FrameStore:
-    """Raises UserError where its folder cannot be used."""
+def make_store(
+    plan: CachePlan, data: DataConfig, train: VideoTable, val: VideoTable
+) -> tuple[CachePlan, FrameStore | None]:
+    """The store of a plan, if it has one; `auto` in memory does without where none can be made.
+    Raises UserError where one was asked for."""
+    if not plan.budget:
+        return plan, None
     frames = np.concatenate([file_frames(train), file_frames(val)])
     try:
-        return FrameStore.create(frames, plan.budget, plan.folder)
+        return plan, FrameStore.create(frames, plan.budget, plan.folder)
     except OSError as error:
+        given, why = f"--data.cache {data.cache}", reason_of(error)
         if plan.folder is not None:
             raise _unusable(plan.folder, error) from None
-        raise UserError(f"--data.cache: no memory ({reason_of(error)}): give off") from None
+        if data.cache != "auto":
+            raise UserError(f"{given}: cannot be had here ({why}): give auto, or off") from None
+        return CachePlan(0, f"decoded frames are not kept ({given}): {why}"), None
 
 
 def parts_of(
@@ -169,8 +182,8 @@ def parts_of(
     """Of the training's and of the validation's files."""
     first = len(file_frames(train))
     return (
-        FrameCache(store, 0, epochs, plan.reserve, plan.memory_left),
-        FrameCache(store, first, epochs, 0.0, plan.memory_left),
+        FrameCache(store, 0, epochs, plan.least, plan.reserve, plan.memory_left),
+        FrameCache(store, first, epochs, memory_left=plan.memory_left),
     )
 
 

@@ -91,7 +91,8 @@ class FrameStore:
             os.close(table)
             raise
         store = cls(space, table, budget, files, total)
-        store._firsts[:] = np.cumsum(frames) - frames
+        with store.space.locked():  # where that does not work, it is known from the beginning
+            store._firsts[:] = np.cumsum(frames) - frames
         return store
 
     @classmethod

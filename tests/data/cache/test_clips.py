@@ -60,7 +60,8 @@ def caches_of(found: Found, budget: int | None = None, folder: Path | None = Non
     config, videos = found
     plan = plan_cache(config.data, videos.train, videos.val, config.epochs)
     plan = replace(plan, budget=budget or plan.budget, folder=folder)
-    store = make_store(plan, videos.train, videos.val)
+    plan, store = make_store(plan, config.data, videos.train, videos.val)
+    assert store is not None
     return parts_of(store, plan, videos.train, config.epochs)
 
 

@@ -200,6 +200,21 @@ def test_nothing_of_a_disk_is_seen_or_left(path: Path, tmp_path: Path) -> None:
     assert other.places(0, np.array([0])) is not None
 
 
+def test_a_file_system_that_has_no_unnamed_files_keeps_none_with_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def no_unnamed(path: Any, flags: int, *mode: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", no_unnamed)
+    store = FrameStore.create(np.array([4]), BUDGET, tmp_path)
+    assert list(tmp_path.iterdir()) == [] and store.space.take(5) is not None
+
+
 def test_kinds_are_kept_as_they_are_decoded(videos: Any) -> None:
     """1.5 bytes a pixel of most videos, 3 where a region cannot be converted alone."""
     bytes_a_pixel = {}
