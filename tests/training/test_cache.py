@@ -49,7 +49,7 @@ def test_one_and_two_processes_and_a_resume(arguments: list[str], tmp_path: Path
     for path in later:
         shutil.rmtree(path)
     RunFolder(kept).set_status("running")
-    again = ["--output-dir", kept, "--resume", "auto", "--data.cache", "200MB"]
+    again: list[str | Path] = ["--output-dir", kept, "--resume", "auto", "--data.cache", "200MB"]
     done = train(*arguments, *again, "--data.cache-dir", tmp_path / "disk", processes=2)
     assert done.returncode == 0, done.stderr
     assert f"kept on the disk of {tmp_path / 'disk'}: about" in done.stdout

@@ -24,7 +24,7 @@ USUAL_BYTES = 1.5
 
 SAVED_SHARE = 0.75
 """Share of a clip's cost that an epoch with kept frames saves, by which it is judged whether that
-pays: .84 to .93 were measured, and a training may end early."""
+pays: .83 to .92 were measured, and a training may end early."""
 
 KEEPING_COST = 1.3
 """Times the cost of a clip's frames that so many cost which are kept: they are written, and a clip
