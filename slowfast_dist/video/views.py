@@ -368,7 +368,8 @@ class _Cut:
     def of(self, frame: av.VideoFrame | StoredFrame) -> av.VideoFrame:
         small = self._small
         small.colorspace, small.color_range = frame.colorspace, frame.color_range
-        for plane, (target, rows, columns) in zip(frame.planes, self._targets, strict=True):
+        planes: Sequence[VideoPlane | Pixels] = frame.planes
+        for plane, (target, rows, columns) in zip(planes, self._targets, strict=True):
             target[:] = _rows(plane)[rows, columns]
         return small
 

@@ -14,13 +14,16 @@ import numpy as np
 
 from slowfast_dist.system.memory import available_memory
 from slowfast_dist.video.cache.frames import read_stored
-from slowfast_dist.video.cache.store import FrameStore, stamp_of
+from slowfast_dist.video.cache.store import FrameStore, stamp_now
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.reader import IMAGES, Frames, Indices, VideoInfo
 from slowfast_dist.video.views import SpatialView
 
 USUAL_BYTES = 1.5
 """Bytes of a pixel of nearly all videos (4:2:0 in 8 bits)."""
+
+IMAGE_BYTES = 3.0
+"""Bytes of a pixel of an image: RGB."""
 
 SAVED_SHARE = 0.75
 """Share of a clip's cost that an epoch with kept frames saves, by which it is judged whether that
@@ -80,6 +83,8 @@ class FrameCache:
         decode a clip such as ``indices`` in each of the epochs that follow."""
         span = int(indices.max() - indices.min()) + 1
         group = info.key_interval or info.frames
+        if info.codec == IMAGES:  # between which a clip reads none
+            span, group = len(np.unique(indices)), 0
         cost = decoding_cost(frames, info.frames, group, span)
         seconds = decoding_seconds(frames, info.decode_ms, info.width * info.height)
         follow = max(self._epochs - 1 - epoch, self._least)
@@ -102,7 +107,7 @@ class FrameCache:
                 places = self.store.places(file, indices)
         if places is None:
             return None
-        if stamp_of(source.path) != self.store.stamp(file):
+        if stamp_now(source.path) != self.store.stamp(file):
             self.store.drop(file)  # another file than the one that was decoded
             return None
         try:
@@ -116,7 +121,7 @@ class FrameCache:
     ) -> bool:  # fmt: skip
         """Whether more frames of the file were added; ``pixels`` of the clip's views."""
         info = source.info
-        if info.codec == IMAGES or not self.store.takes(file) or not self._room(info, 1):
+        if not self.store.takes(file) or not self._room(info, 1):
             return False
         worth = others()
         numbers = self.store.missing(file, indices if worth is None else worth)
@@ -132,7 +137,7 @@ class FrameCache:
         return True
 
     def _room(self, info: VideoInfo, frames: int) -> bool:
-        need = frame_bytes(info.width * info.height, frames)
+        need = frame_bytes(info, frames)
         return bool(need <= self.store.space.free() - self._reserve)
 
     def _memory(self, info: VideoInfo, frames: int) -> bool:
@@ -141,17 +146,17 @@ class FrameCache:
             return True
         if time.monotonic() < self._look:
             return False
-        need = frame_bytes(info.width * info.height, frames)
+        need = frame_bytes(info, frames)
         if available_memory(1) - need >= self._memory_left:
             return True
         self._look = time.monotonic() + LOOK_SECONDS
         return False
 
 
-def frame_bytes(pixels: Any, frames: Any) -> Any:
-    """Of so many frames of so many pixels, as far as one can know before they are decoded; of
-    numbers, or of arrays (N,)."""
-    return USUAL_BYTES * pixels * frames
+def frame_bytes(info: VideoInfo, frames: int) -> float:
+    """Of so many frames, as far as one can know before they are decoded."""
+    pixel = IMAGE_BYTES if info.codec == IMAGES else USUAL_BYTES
+    return pixel * info.width * info.height * frames
 
 
 def decoding_cost(frames: Any, video_frames: Any, group: Any, span: Any) -> Any:

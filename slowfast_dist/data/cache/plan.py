@@ -11,10 +11,11 @@ from slowfast_dist.config.data import DataConfig, cache_bytes
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.cache.frames import (
     ASKED_EPOCHS,
+    IMAGE_BYTES,
+    USUAL_BYTES,
     FrameCache,
     decoding_cost,
     decoding_seconds,
-    frame_bytes,
     is_paid,
 )
 from slowfast_dist.data.listing.video_table import VideoTable
@@ -78,7 +79,7 @@ def plan_cache(
     scored = shown_bytes(val, data, clips)
     needed = int(trained + scored)
     if not needed:
-        return none("of folders of images there are none")
+        return none("the epochs would not pay for it")
     free, left = _free(folder)
     where = f"on the disk of {folder}" if folder else "in memory"
     if budget is None:
@@ -117,7 +118,7 @@ def _unusable(folder: Path, error: OSError) -> UserError:
 def training_bytes(videos: VideoTable, data: DataConfig, epochs: int) -> float:
     """Of all frames that training keeps where there is room and so many ``epochs`` follow;
     estimated for each row."""
-    frames, pixels = _frames_and_pixels(videos)
+    frames, pixels, images = _frames_and_pixels(videos)
     lengths = frames
     if videos.segments is not None and videos.segments.spans is not None:
         parts = videos.segments.spans[:, 1] - videos.segments.spans[:, 0]
@@ -133,25 +134,29 @@ def training_bytes(videos: VideoTable, data: DataConfig, epochs: int) -> float:
         if data.frame_rate != "video":
             steps = np.where(rates > 0, rates / data.frame_rate, 1.0)
         spans = np.minimum(frames, steps * data.sampling_rate * (data.num_frames - 1) + 1)
-        costs = decoding_cost(lengths, frames, groups, spans)
+        spans = np.where(images, np.minimum(frames, data.num_frames), spans)
+        costs = decoding_cost(lengths, frames, np.where(images, 0, groups), spans)
         seconds = decoding_seconds(lengths, videos.infos.columns["decode_ms"], pixels)
         kept = np.where(is_paid(costs, seconds, epochs), lengths, 0)
-    return float(frame_bytes(pixels, kept).sum())
+    return float((np.where(images, IMAGE_BYTES, USUAL_BYTES) * pixels * kept).sum())
 
 
 def shown_bytes(videos: VideoTable, data: DataConfig, clips: int) -> float:
     """Of all frames that ``clips`` of each video show, at most."""
-    frames, pixels = _frames_and_pixels(videos)
-    return float(frame_bytes(pixels, np.minimum(frames, clips * data.num_frames)).sum())
+    frames, pixels, images = _frames_and_pixels(videos)
+    kept = np.minimum(frames, clips * data.num_frames)
+    return float((np.where(images, IMAGE_BYTES, USUAL_BYTES) * pixels * kept).sum())
 
 
-def _frames_and_pixels(videos: VideoTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of each row's file, (N,); no pixels of folders of images, which are not kept."""
+def _frames_and_pixels(
+    videos: VideoTable,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Of each row's file, and whether it is a folder of images; (N,)."""
     assert videos.infos is not None
     columns, codecs = videos.infos.columns, videos.infos.texts["codec"]
     images = np.isin(columns["codec"], [at for at, name in enumerate(codecs) if name == IMAGES])
     height, width = (columns[name].astype(np.int64) for name in ("height", "width"))
-    return columns["frames"].astype(np.int64), np.where(images, 0, height * width)
+    return columns["frames"].astype(np.int64), height * width, images
 
 
 # --- the store, and each dataset's part of it ----------------------------------------------------

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.video.cache.space import Space
-from slowfast_dist.video.cache.store import FrameStore, Kind, Written, stamp_of
+from slowfast_dist.video.cache.store import FrameStore, Kind, Written, stamp_now
 from slowfast_dist.video.container import OpenFiles
-from slowfast_dist.video.reader import VideoInfo, decode_each
+from slowfast_dist.video.images.decoding import each_image
+from slowfast_dist.video.reader import IMAGES, VideoInfo, decode_each
 from slowfast_dist.video.views import (
     PixelFormat,
     Pixels,
@@ -49,14 +50,17 @@ def write_frames(
     """Decode the frames ``numbers`` (N,), rising, of a file and write them to the space. None where
     there is no room for all, where the file changes meanwhile, and for frames of several kinds.
     Raises DecodeError."""
-    stamp = stamp_of(path)
+    stamp = stamp_now(path)
     writer = _Writer(numbers, info, space)
     try:
-        decode_each(path, numbers.tolist(), info, files, writer.write)
+        if info.codec == IMAGES:
+            each_image(path, numbers.tolist(), info.frames, writer.size, writer.write)
+        else:
+            decode_each(path, numbers.tolist(), info, files, writer.write)
     except _NotKept:
         return None
     else:
-        if stamp is None or stamp != stamp_of(path):
+        if stamp is None or stamp != stamp_now(path):
             return None
         assert writer.first is not None and writer.kind is not None
         first, writer.first = writer.first, None
@@ -74,13 +78,13 @@ class _Writer:
 
     def __init__(self, numbers: NDArray[np.int64], info: VideoInfo, space: Space) -> None:
         self._ranks = {number: rank for rank, number in enumerate(numbers.tolist())}
-        self._space, self._size = space, stored_size(info)
+        self._space, self.size = space, stored_size(info)
         self._converter = ViewConverter(info.height, info.width, info.rotation, None)
         self.kind: Kind | None = None
         self.first: int | None = None
         self.stride = 0
 
-    def write(self, number: int, frame: av.VideoFrame) -> None:
+    def write(self, number: int, frame: av.VideoFrame | Pixels) -> None:
         parts = self._parts(frame)
         if self.first is None:
             size = sum(part.nbytes for part in parts)
@@ -95,10 +99,13 @@ class _Writer:
             self._space.fill_up()
             raise
 
-    def _parts(self, frame: av.VideoFrame) -> list[Pixels]:
+    def _parts(self, frame: av.VideoFrame | Pixels) -> list[Pixels]:
         """Of one frame, contiguous."""
         kind = RGB
-        if converts_by_region(frame, self._size):
+        if isinstance(frame, np.ndarray):
+            self.kind = kind
+            return [np.ascontiguousarray(frame)]
+        if converts_by_region(frame, self.size):
             place = FORMATS.index(frame.format.name)
             kind = place, int(frame.colorspace), int(frame.color_range)
         self.kind = kind if self.kind is None else self.kind
@@ -108,7 +115,7 @@ class _Writer:
             raise _NotKept
         parts = []
         for plane, (rows, columns) in zip(
-            frame.planes, plane_shapes(kind, self._size), strict=True
+            frame.planes, plane_shapes(kind, self.size), strict=True
         ):
             lines = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
             parts.append(np.ascontiguousarray(lines[:rows, :columns]))

@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.workers.shared import mapped, new_memory
 from slowfast_dist.video.cache.space import Space, new_file
-
-Stamp = tuple[int, int]
-"""Size and mtime_ns of a file."""
+from slowfast_dist.video.images.listing import Stamp, stamp_of
 
 Kind = tuple[int, int, int]
 """What the frames of a file are: place in `pixels.FORMATS`, FFmpeg's colour space and range."""
@@ -56,7 +54,8 @@ EMPTY, USED, DROPPED = range(3)
 """States of a file in the table: nothing of it is there; some is; nothing will ever be."""
 
 FACTS = 6
-"""Numbers of a file in the table: its state, stamp (2) and kind (3)."""
+"""Numbers of a file in the table: its state, its stamp (2), by which the probe's cache knows it,
+and its kind (3)."""
 
 
 class FrameStore:
@@ -107,7 +106,8 @@ class FrameStore:
             for fd in fds:
                 os.close(fd)
             raise
-        return cls(*fds, address.budget, address.files, address.frames)
+        space, table = fds
+        return cls(space, table, address.budget, address.files, address.frames)
 
     def __reduce__(self) -> tuple[Any, ...]:
         fds = reduction.DupFd(self.space.fd), reduction.DupFd(self._table)
@@ -185,10 +185,9 @@ def _store_of(space: Any, table: Any, *counts: int) -> FrameStore:
     return FrameStore(space.detach(), table.detach(), *counts)
 
 
-def stamp_of(path: Path) -> Stamp | None:
-    """None where there is no such file."""
+def stamp_now(path: Path) -> Stamp | None:
+    """Of a file, or of a folder of images; None where there is none."""
     try:
-        status = os.stat(path)
+        return stamp_of(path)
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns

@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from slowfast_dist.config.errors import WorkerError
 from slowfast_dist.config.training import Config
@@ -228,6 +229,29 @@ def test_frames_of_parts_are_those_of_the_parts(videos: Any, tmp_path: Path) -> 
     files = len(file_frames(found[1].train))
     size = 64 * 128 * 3 // 2
     assert 0 < taken <= size * (31 * files + 8 * len(found[1].val))
+
+
+def test_folders_of_images(tmp_path: Path) -> None:
+    """An image that is written over while the training runs is read anew."""
+    rng = np.random.default_rng(0)
+    for place, name in enumerate(("run/a", "run/b", "run/c", "sit/d", "sit/e", "sit/f")):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(FRAMES):
+            image = Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8))
+            image.save(tmp_path / name / f"{number:03}.{'png' if place % 2 else 'jpg'}")
+    found = of_folder(tmp_path, image_fps=10.0)
+    videos = found[1]
+    caches = caches_of(found)
+    plain, kept = loaders_of(found, 0, None), loaders_of(found, 0, caches)
+    for number, (one, other) in enumerate(zip(epochs(plain), epochs(kept), strict=True)):
+        require_equal(one, other)
+        for folder in (videos.train.path(0), videos.val.path(0)):
+            for path in folder.iterdir():
+                Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(path)
+        assert caches[0].store.takes(0) == (number == 0)
+    most = 40 * 50 * 3 + 16
+    taken = caches[0].store.space.budget - caches[0].store.space.free()
+    assert 0 < taken <= most * (FRAMES * len(videos.train) + 8 * len(videos.val))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 from slowfast_dist.video import guarded_reader as guard
 from slowfast_dist.video.cache.frames import read_stored, write_frames
 from slowfast_dist.video.cache.space import Space
-from slowfast_dist.video.cache.store import FrameStore, stamp_of
+from slowfast_dist.video.cache.store import FrameStore, stamp_now
 from slowfast_dist.video.container import OpenFiles
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.probe import probe_file
@@ -45,7 +45,7 @@ def kept(path: Path, info: VideoInfo) -> np.ndarray:
     assert written is not None
     store.add(1, numbers, written)
     places = store.places(1, INDICES)
-    assert places is not None and store.stamp(1) == stamp_of(path)
+    assert places is not None and store.stamp(1) == stamp_now(path)
     return read_stored(store, 1, places, info, views_of(info))
 
 
