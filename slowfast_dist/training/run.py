@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +16,18 @@ from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import RunError, UserError, WorkerError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.cache.frames import FrameCache
-from slowfast_dist.data.cache.plan import CachePlan, make_store, parts_of, plan_cache
+from slowfast_dist.data.cache.plan import BESIDE_STEPS, MEMORY_SHARE
+from slowfast_dist.data.cache.sharing import share_caches
 from slowfast_dist.data.listing.folds import Part
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
-from slowfast_dist.distributed.collectives import any_process, on_each_host, run_on_main
+from slowfast_dist.distributed.collectives import (
+    any_process,
+    gather_list,
+    on_each_host,
+    run_on_main,
+)
 from slowfast_dist.distributed.environment import asks_to_compile, lone_launch
 from slowfast_dist.distributed.failures import faults_as_run_errors, on_peer_loss, shutdown
 from slowfast_dist.distributed.launchers import parent_words
@@ -36,7 +42,6 @@ from slowfast_dist.runs.run import stored_classes
 from slowfast_dist.runs.space import check_space
 from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system import signals
-from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.interrupts import output_is_closed
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested
@@ -51,7 +56,6 @@ from slowfast_dist.training.start_weights import started_from
 from slowfast_dist.training.state import TrainingState, as_it_began
 from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
-from slowfast_dist.video.cache.store import FrameStore, StoreAddress
 from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import decoder_reasons
 from slowfast_dist.video.views import reads_stored
@@ -229,14 +233,17 @@ def build_trainer(
     network, loaded = set_up_network(
         config.model, videos.classes, accelerator, checkpoint, config.data
     )
+    share = MEMORY_SHARE
     if config.micro_batch_size == "auto":
+        share = BESIDE_STEPS if accelerator.device.type == "cpu" else share
         most = checkpoint.state["config"]["micro_batch_size"] if checkpoint else None
         size, line = largest_micro_batch(network, config, accelerator, most)
         logger.info(line)
         config = replace(config, micro_batch_size=size)
     rank, world_size = accelerator.process_index, accelerator.num_processes
     device, pin = accelerator.device, accelerator.device.type == "cuda"
-    caches = _share_cache(config, accelerator, videos)
+    together = partial(on_each_host, accelerator), partial(gather_list, accelerator)
+    caches = share_caches(config, videos, *together, share)
     loaders = make_loaders(config, videos, rank, world_size, local_processes(), pin, caches)
     # Accelerate does not notice when a fused optimizer skips a step for fp16's scaler.
     fused = accelerator.mixed_precision != "fp16"
@@ -266,38 +273,6 @@ def build_trainer(
         )
     head = loaded.head.facts() if loaded.head else None
     return Trainer(accelerator, loaders, state, step, head, loaded.sha256)
-
-
-def _share_cache(
-    config: Config, accelerator: Accelerator, videos: VideoSet
-) -> tuple[FrameCache, FrameCache] | None:
-    """Collective: where decoded frames are kept, one store for all processes of a host."""
-    train, val = videos.train, videos.val
-    own: list[FrameStore] = []
-
-    def make() -> tuple[CachePlan, StoreAddress | None]:
-        views = config.evaluation.temporal_views
-        plan = plan_cache(config.data, videos.segments(), val, config.epochs, views)
-        plan, store = make_store(plan, config.data, train, val)
-        if store is None:
-            return plan, None
-        own.append(store)
-        return plan, store.address
-
-    plan, address = on_each_host(accelerator, make)
-    if plan.line:
-        logger.info(plan.line)
-    if address is None:
-        return None
-    try:
-        store = own[0] if own else FrameStore.open(address)
-    except OSError as error:
-        logger.warning(
-            f"decoded frames are not shared with process {accelerator.process_index} "
-            f"({reason_of(error)}): it decodes each clip anew"
-        )
-        return None
-    return parts_of(store, plan, train, config.epochs)
 
 
 def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> None:

@@ -27,8 +27,12 @@ from slowfast_dist.video.cache.store import FrameStore
 from slowfast_dist.video.reader import IMAGES
 
 MEMORY_SHARE = 0.2
-"""Share of the memory free when the loaders are made that `auto` takes at most: a step on a CPU may
-take .8 of what is free (CPU_MEMORY_SHARE), and an idle part of the rest is no use to anybody."""
+"""Share of the memory free when the loaders are made that `auto` takes at most: the steps, whose
+need nobody knows yet, and the workers, which may take a quarter, come first."""
+
+BESIDE_STEPS = 0.1
+"""The same where the steps' size was chosen so that they may take .8 of it (--micro-batch-size auto
+on a CPU): half of the rest."""
 
 LEFT_SHARE = 0.1
 """Share of that memory that must be free whenever more is kept: steps and workers take theirs in
@@ -57,11 +61,12 @@ class CachePlan:
 
 
 def plan_cache(
-    data: DataConfig, train: VideoTable, val: VideoTable, epochs: int, clips: int = 1
-) -> CachePlan:
+    data: DataConfig, train: VideoTable, val: VideoTable, epochs: int, clips: int = 1,
+    share: float = MEMORY_SHARE,
+) -> CachePlan:  # fmt: skip
     """For a training of ``epochs`` with ``clips`` of each video in an evaluation, by what is free
-    on this host now. Raises UserError for a size that does not fit, or a folder that cannot be
-    used."""
+    on this host now; ``share``: of memory, at most, that `auto` takes. Raises UserError for a size
+    that does not fit, or a folder that cannot be used."""
     if data.cache == "off":
         return CachePlan(0, "")
     given, folder = f"--data.cache {data.cache}", data.cache_dir
@@ -83,7 +88,7 @@ def plan_cache(
     free, left = _free(folder)
     where = f"on the disk of {folder}" if folder else "in memory"
     if budget is None:
-        budget = int((DISK_SHARE if folder else MEMORY_SHARE) * free)
+        budget = int((DISK_SHARE if folder else share) * free)
         if budget < LEAST_SHARE * needed:
             other = "" if folder else "; --data.cache-dir keeps them on a local disk"
             return none(

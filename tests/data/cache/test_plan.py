@@ -73,6 +73,8 @@ def test_auto_takes_a_fifth_of_the_free_memory_at_most(free: Any) -> None:
         "decoded frames are kept in memory: 180.0 MB, the first that fit; all take about 938.4 MB "
         "(--data.cache auto)"
     )
+    videos = table(VIDEO)
+    assert plan_cache(DATA, videos, videos, 20, share=0.1).budget == 0.1 * needed
     free(needed / 4)
     none = planned(*[VIDEO] * 10)
     assert none.budget == 0 and none.line == (
