@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Interval, Le, MinLen, MultipleOf, Predicate
 
 from slowfast_dist.config import fields
 from slowfast_dist.config.checks import Remedy, require
-from slowfast_dist.config.data import RESNET_ALPHA
+from slowfast_dist.config.data import RESNET_ALPHA, CacheSize
 from slowfast_dist.config.fields import as_training, is_even_from_16
 
 ClipFrames = Annotated[fields.Count, MultipleOf(RESNET_ALPHA), as_training("data.num-frames")]
@@ -70,6 +70,12 @@ class BenchmarkLoader:
     augmented: bool = False
     """Also measure with all augmentation that a reader does, as ``--augment.crop-scale 0.3 1
     --augment.rand-augment 9 --augment.erasing 0.25 --augment.speed 0.8 1.25``."""
+    cache: Annotated[CacheSize, as_training("data.cache")] = "off"
+    """If not off, nothing else is measured: epochs of one clip of each video, each read with and
+    without frames that are kept."""
+    cache_dir: Annotated[Path | None, as_training("data.cache-dir")] = None
+    epochs: Annotated[int, Gt(1), Le(fields.MOST)] = 4
+    """Epochs with --cache; the first one is shown apart."""
     json: fields.JsonResults = False
 
     def check(self) -> None:

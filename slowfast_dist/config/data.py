@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Interval, Le, MultipleOf
+from annotated_types import Ge, Gt, Interval, Le, MultipleOf, Predicate
 
 from slowfast_dist.config import fields
 from slowfast_dist.config.checks import Remedy, require
@@ -14,6 +14,29 @@ from slowfast_dist.config.errors import UserError
 RESNET_ALPHA = 4
 """Fast frames per slow frame of most networks; SlowFast 4x16, which has 8, and those of weights are
 checked once they are known."""
+
+
+MOST_CACHE = "1000TB"
+"""Largest size of a cache: more is a slip of the keyboard, as no machine has it."""
+
+_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def cache_bytes(size: str) -> int | None:
+    """Of a size such as 4GB or 1.5TB; None for what is none."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(MB|GB|TB)", size, re.ASCII | re.IGNORECASE)
+    return round(float(found[1]) * _UNITS[found[2].upper()]) if found else None
+
+
+def _is_cache_size(cache: str) -> bool:
+    most = cache_bytes(MOST_CACHE)
+    assert most is not None
+    return cache in ("auto", "off") or 0 < (cache_bytes(cache) or 0) <= most
+
+
+CacheSize = Annotated[
+    str, Predicate(_is_cache_size), Remedy(f"give auto, off, or a size up to {MOST_CACHE}, as 4GB")
+]
 
 
 def check_box(box: tuple[float, ...] | None, flag: str) -> None:
@@ -116,6 +139,12 @@ class DataConfig:
     """auto, pyav: PyAV, which gives the right frames of every file, 1.4 to 2.9 times as fast as
     Decord ('benchmark loader'). decord: Decord, with its FFmpeg of 2018, for files that the probe
     found sound and of plain order, and PyAV for the others."""
+    cache: CacheSize = "auto"
+    """Decoded frames that are kept for the epochs to come, shared by all processes on a host: at
+    most a size, as 500MB or 4GB; off: none. auto: what the clips of videos show where the epochs
+    pay for it, at most a fifth of the free memory, or half of what is free on --data.cache-dir."""
+    cache_dir: Path | None = None
+    """Folder on a local disk where frames are kept, in place of memory; none stays there."""
     max_bad_fraction: Annotated[float, Interval(ge=0, le=1)] = 0.05
     """Stop when more than this share of the training videos failed to decode during training."""
 

@@ -51,6 +51,19 @@ def _share(first: int, end: int, share: float, position: float) -> tuple[int, in
     return first, first + frames
 
 
+def shown_frames(
+    info: VideoInfo, data: DataConfig, span: Span = None
+) -> NDArray[np.int64]:
+    """All frames, each once, that any clip of `clip_indices` shows, whatever its position."""
+    if data.sampling == "uniform":
+        return np.unique(clip_indices(info, data, 0.0, span))
+    clips, first = dense_clips(info, data, span), 0 if span is None else span[0]
+    if span is not None and not clips.fit and data.short_segments == "context":
+        return np.unique(clip_indices(info, data, 0.0, span))
+    starts = range(clips.latest + 1)
+    return first + np.unique(np.concatenate([clips.starting_at(start) for start in starts]))
+
+
 def _in_context(clips: "EvenClips | TimedClips", span: tuple[int, int]) -> NDArray[np.int64]:
     """The clip of a whole video whose middle is that of a part of it, or as near to that as the
     video's ends allow."""

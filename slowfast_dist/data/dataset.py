@@ -2,8 +2,9 @@
 
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch.utils.data import Dataset, get_worker_info
 from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.background.drawn import Background
-from slowfast_dist.data.clips import clip_indices, view_positions
+from slowfast_dist.data.cache.frames import FrameCache, Source
+from slowfast_dist.data.clips import clip_indices, shown_frames, view_positions
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.system.messages import sendable
@@ -24,7 +26,7 @@ from slowfast_dist.system.workers.shared import Shared, SharedFlags, allocate
 from slowfast_dist.video.augmentation.drawn import speed_factor, varied_view
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GIVEN_UP, GuardedReader, is_fatal
-from slowfast_dist.video.reader import Frames
+from slowfast_dist.video.reader import Frames, chosen_decoder
 from slowfast_dist.video.views import Region, SpatialView, evaluation_view, training_view
 
 REPLACEMENTS = 10
@@ -154,6 +156,7 @@ class ClipDataset:
         files = None if videos.segments is None else videos.segments.files
         count = len(videos) if files is None else int(files.max(initial=-1)) + 1
         self._given_up = SharedFlags(count)
+        self._cache: FrameCache | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker that is not forked from this process: it shares what is large."""
@@ -183,15 +186,35 @@ class ClipDataset:
             path = self.videos.path(video)
             raise DecodeError(path, f"the region of interest {error}") from None
 
+    def keep_frames(self, cache: FrameCache | None) -> None:
+        """Keep decoded frames there from now on; None: nowhere. To be called while there are no
+        workers."""
+        self._reader.close()  # its process has what was kept open
+        self._reader.space = None
+        self._cache = cache
+
+    @property
+    def keeps_frames(self) -> bool:
+        return self._cache is not None
+
     def _read(
-        self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView]
-    ) -> Frames:
+        self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView],
+        others: Callable[[], NDArray[np.int64] | None] = lambda: None,
+    ) -> Frames:  # fmt: skip
         """The frames at ``indices`` (T,), decoded once, through each of the V views: uint8
         (V, T, H, W, 3). Raises DecodeError.
+
+        ``others``: which frames of the video are worth keeping where these are not kept yet; None:
+        these alone.
         """
         path, info = self.videos.path(video), self.videos.info(video)
         if self._given_up.array[self._file(video)]:
             raise DecodeError(path, GIVEN_UP)
+        if self._cache is not None and chosen_decoder(info, self.data.decoder) == "pyav":
+            source = Source(self._file(video), path, info)
+            frames = self._cache.read(source, indices, views, others, self._reader)
+            if frames is not None:
+                return frames
         try:
             return self._reader.read_views(path, indices, info, self.data.decoder, views)
         except DecodeError as error:
@@ -254,6 +277,28 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         assert self.swaps is not None
         return self.swaps[label] if np.ndim(label) == 0 else label[self.swaps]
 
+    def _worth_keeping(
+        self, video: int, indices: NDArray[np.int64], epoch: int
+    ) -> NDArray[np.int64] | None:
+        """All frames that clips of the video may show, or none (0,) where to decode them would cost
+        more than the epochs to come save."""
+        assert self._cache is not None
+        info, span = self.videos.info(video), self.videos.span(video)
+        none = indices[:0]
+        if self.background is not None and video >= self.background.first:
+            return none  # of a gap, which may last for hours, clips are drawn anywhere
+        first, end = (0, info.frames) if span is None else span
+        if self.data.sampling == "uniform":
+            shown = shown_frames(info, self.data, span)
+            if np.isin(indices, shown).all():
+                return shown if self._cache.goes_on(epoch) else none
+            shown = np.arange(first, end)
+        if not self._cache.pays(info, end - first, indices, epoch):
+            return none
+        if self.data.sampling == "dense":
+            shown = shown_frames(info, self.data, span)
+        return np.union1d(shown, indices)
+
     def __getitems__(self, keys: Sequence[ClipKey]) -> list[Sample]:
         """The clips of a batch, which the DataLoader asks for at once. Those of one file are read
         one after the other in the order of time, while it is open."""
@@ -284,7 +329,8 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
                     view, limits, self.data, self.augment, draws, info.pixel_aspect
                 )
                 indices = self._indices(video, position, rng, speed)
-                [frames] = self._read(video, indices, [view])
+                others = partial(self._worth_keeping, video, indices, key.epoch)
+                [frames] = self._read(video, indices, [view], others)
             except DecodeError as error:
                 failures.append(Failure(video, error.reason))
                 video = self._replacement(failures, rng)

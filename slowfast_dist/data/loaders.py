@@ -26,8 +26,15 @@ from slowfast_dist.data.background.drawn import (
     add_background,
 )
 from slowfast_dist.data.background.gaps import Annotated
+from slowfast_dist.data.cache.frames import FrameCache
 from slowfast_dist.data.clips import counts_frames
-from slowfast_dist.data.dataset import Batch, EvaluationClips, TrainingClips, batch_bytes
+from slowfast_dist.data.dataset import (
+    Batch,
+    ClipDataset,
+    EvaluationClips,
+    TrainingClips,
+    batch_bytes,
+)
 from slowfast_dist.data.image_folders import gap_remarks, require_image_rates
 from slowfast_dist.data.listing.columns import CHUNK
 from slowfast_dist.data.listing.folds.parts import Part, hold_out, with_fewer
@@ -432,13 +439,20 @@ class Loaders:
         """Never read these training videos again: see `ClipDataset.give_up`."""
         cast(TrainingClips, self.train.dataset).give_up(videos)
 
+    def let_go_of_frames(self) -> None:
+        """Keep no decoded frames any more: nothing is read from now on."""
+        for loader in (self.train, self.val):
+            cast(ClipDataset, loader.dataset).keep_frames(None)
+
 
 def make_loaders(
-    config: Config, videos: VideoSet, rank: int, world_size: int, local_processes: int, pin: bool
-) -> Loaders:
+    config: Config, videos: VideoSet, rank: int, world_size: int, local_processes: int, pin: bool,
+    caches: tuple[FrameCache, FrameCache] | None = None,
+) -> Loaders:  # fmt: skip
     """The loaders of process ``rank`` of ``world_size``, ``local_processes`` of them on this host.
 
-    ``pin`` batches in memory from which copies to a GPU need not wait.
+    ``pin`` batches in memory from which copies to a GPU need not wait; ``caches``: where decoded
+    frames of the training's and of the validation's videos are kept.
     """
     data, evaluation, micro_batch = config.data, config.evaluation, config.micro_batch_size
     assert micro_batch != "auto"  # by now a number was chosen
@@ -450,6 +464,9 @@ def make_loaders(
         videos.class_sampling(data.class_sampling),
     )  # fmt: skip
     val = EvaluationClips(videos.val, data, evaluation.temporal_views, evaluation.spatial_crops)
+    if caches is not None:
+        train.keep_frames(caches[0])
+        val.keep_frames(caches[1])
     loaders, size = 2, batch_bytes(data, micro_batch)  # the workers of both stay
     plan = plan_workers(data.num_workers, local_processes, size, loaders)
     for note in plan.notes:

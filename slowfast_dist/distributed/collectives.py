@@ -1,8 +1,12 @@
 """What all processes do together: barriers, results of the main process, gathered rows."""
 
 import hashlib
+import os
+import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 import torch
@@ -146,6 +150,39 @@ def gather_rows(accelerator: Accelerator, rows: Tensor) -> Tensor:
     padded[: len(rows)] = rows
     parts = accelerator.gather(padded).split(max(counts)) if max(counts) else [rows]
     return torch.cat([part[:n] for part, n in zip(parts, counts, strict=False)])
+
+
+def on_each_host(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """Collective: run ``work`` on the first process of each host, and return its result, plain
+    data, on all of that host. A UserError of any is raised on every process."""
+    here = _host()
+    hosts = gather_list(accelerator, [here])
+    first = hosts.index(here)
+    found: list[Any] = [None]
+    if first == accelerator.process_index:
+        try:
+            found = [work()]
+        except UserError as error:
+            found = [error]
+    answers: list[Any] = gather_list(accelerator, found)
+    for answer in answers:
+        if isinstance(answer, UserError):
+            raise answer
+    result: T = answers[first]
+    return result
+
+
+def _host() -> str:
+    """What processes have in common that can reach each other by their numbers."""
+    parts = [socket.gethostname()]
+    for look in (BOOT.read_text, lambda: os.readlink("/proc/self/ns/pid")):
+        with suppress(OSError):
+            parts.append(str(look()))
+    return "/".join(parts)
+
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""A name of this start of this machine (Linux)."""
 
 
 def gather_list(accelerator: Accelerator, items: list[T]) -> list[T]:

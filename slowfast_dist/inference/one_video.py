@@ -73,7 +73,7 @@ class EarlyVideo:
             pid = os.fork()
             if not pid:
                 try:
-                    become_decoder(theirs.fileno(), owner)
+                    become_decoder({theirs.fileno()}, owner)
                     _read(theirs, resolved(path), data, views, image_fps)
                 finally:
                     os._exit(1)  # nothing of the parent's is finalised, flushed or handled here

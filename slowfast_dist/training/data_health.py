@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.dataset import Batch
+from slowfast_dist.data.dataset import Batch, ClipDataset
 from slowfast_dist.data.frame_rates import PRETRAINED_RATE, group_rates, rate_notes, rates_as_words
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import Loaders, VideoSet
@@ -86,6 +87,8 @@ class DataWait:
         self.config, self.accelerator, self.videos = config, accelerator, videos
         self.workers = loaders.train.num_workers
         self._advised = False
+        # In the first epoch decoded frames are kept, which costs more than all later ones.
+        self._keeps = cast(ClipDataset, loaders.train.dataset).keeps_frames
         self._slowest: dict[int, float] = {}
 
     def watch(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -101,14 +104,15 @@ class DataWait:
     def end_epoch(self, epoch: int, progress: Progress) -> float:
         """Collective: the share of the epoch, in [0, 1], in which the process waited that waited
         most. Says once what would help where that is too much, not counting the first batch, for
-        which the loaders' processes start.
+        which the loaders' processes start, nor an epoch in which frames are first kept.
         """
         fraction = progress.data_wait_fraction
         steady = fraction - (progress.first_wait or 0.0) / max(progress.seconds, 1e-9)
         slowest = _most(self._slowest.items())
         gathered = gather_list(self.accelerator, [(fraction, steady, slowest)])
         share = max(steady for _, steady, _ in gathered)
-        if share > WAIT_LIMIT and not self._advised:
+        keeps, self._keeps = self._keeps, False
+        if share > WAIT_LIMIT and not self._advised and not keeps:
             self._advised = True
             slow = _most(pair for _, _, pairs in gathered for pair in pairs)
             logger.info(self._advice(epoch, share, slow))

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +16,18 @@ from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.errors import RunError, UserError, WorkerError
 from slowfast_dist.config.training import Config
+from slowfast_dist.data.cache.plan import BESIDE_STEPS, MEMORY_SHARE
+from slowfast_dist.data.cache.sharing import share_caches
 from slowfast_dist.data.listing.folds.parts import Part
 from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
 from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
-from slowfast_dist.distributed.collectives import any_process, run_on_main
+from slowfast_dist.distributed.collectives import (
+    any_process,
+    gather_list,
+    on_each_host,
+    run_on_main,
+)
 from slowfast_dist.distributed.environment import asks_to_compile, lone_launch
 from slowfast_dist.distributed.failures import faults_as_run_errors, on_peer_loss, shutdown
 from slowfast_dist.distributed.launchers import parent_words
@@ -152,6 +160,7 @@ def _train(config: Config, accelerator: Accelerator, start: Start) -> dict[str, 
         start.release()
         if trainer is not None:
             end_workers(trainer.loaders.train, trainer.loaders.val)
+            trainer.loaders.let_go_of_frames()
 
 
 def _require_epochs_left(config: Config, start: Start, epoch: int) -> None:
@@ -233,14 +242,18 @@ def build_trainer(
     network, loaded = set_up_network(
         config.model, videos.classes, accelerator, checkpoint, config.data
     )
+    share = MEMORY_SHARE
     if config.micro_batch_size == "auto":
+        share = BESIDE_STEPS if accelerator.device.type == "cpu" else share
         most = checkpoint.state["config"]["micro_batch_size"] if checkpoint else None
         size, line = largest_micro_batch(network, config, accelerator, most)
         logger.info(line)
         config = replace(config, micro_batch_size=size)
     rank, world_size = accelerator.process_index, accelerator.num_processes
     device, pin = accelerator.device, accelerator.device.type == "cuda"
-    loaders = make_loaders(config, videos, rank, world_size, local_processes(), pin=pin)
+    together = partial(on_each_host, accelerator), partial(gather_list, accelerator)
+    caches = share_caches(config, videos, *together, share)
+    loaders = make_loaders(config, videos, rank, world_size, local_processes(), pin, caches)
     # Accelerate does not notice when a fused optimizer skips a step for fp16's scaler.
     fused = accelerator.mixed_precision != "fp16"
     optimizer = build_optimizer(network, config.optimizer, fused)

@@ -35,7 +35,7 @@ ROOT = Path(__file__).absolute().parents[1]
 CHANGEABLE_SETTINGS = (
     "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
     "data.train_dir", "data.val_dir", "data.videos", "data.synthetic", "data.num_workers",
-    "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
+    "data.cache", "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
     "distributed.preempt_signal", "wandb.", "patience", "hours",
     "model.weights", "model.pretrained", "model.head", "model.probe",
     "model.checkpoint_activations",

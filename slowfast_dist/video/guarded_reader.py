@@ -32,6 +32,9 @@ from slowfast_dist.system.child import CRASHES, HANGS, how_it_ended
 from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.system.workers.shared import mapped, new_memory
 from slowfast_dist.system.workers.template import ONE_THREAD, threads
+from slowfast_dist.video.cache.frames import write_frames
+from slowfast_dist.video.cache.space import Space
+from slowfast_dist.video.cache.store import Written
 from slowfast_dist.video.container import DecodeError, OpenFiles
 from slowfast_dist.video.reader import Decoder, Frames, Indices, VideoInfo, View, read_views
 
@@ -70,6 +73,8 @@ class GuardedReader:
     def __init__(self, seconds: float | None = None) -> None:
         """``seconds``: the time limit of one read, DECODE_SECONDS if None."""
         self.seconds = seconds
+        self.space: Space | None = None
+        """Where `write_frames` writes; it may be set until the first call."""
         self._child: _Child | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
 
@@ -94,15 +99,35 @@ class GuardedReader:
         view = views[0]
         height, width = (info.height, info.width) if view is None else (view.size, view.size)
         shape = (len(views), len(indices), height, width, 3)
+        child, _ = self._ask(path, (path, indices, info, decoder, views), shape)
+        return child.slots.take(shape)
+
+    def write_frames(
+        self, path: Path, numbers: Indices, info: VideoInfo, size: int
+    ) -> Written | None:
+        """Decode the frames ``numbers`` (N,), rising, into the space, as `frames.write_frames`.
+        None where that cannot be done, also where it takes too long: what a clip needs of the file
+        may still be readable. ``size``: bytes of the clip that is read next."""
+        assert self.space is not None
+        try:
+            return self._ask(path, (path, numbers, info), (size,))[1]
+        except DecodeError:
+            return None
+
+    def _ask(
+        self, path: Path, request: tuple[Any, ...], shape: tuple[int, ...]
+    ) -> tuple["_Child", Any]:
+        """The child and what it answers."""
         child, size = self._child, prod(shape)
         # It may also have ended while nothing was asked of it, so through no video's fault.
-        if not child or child.owner != os.getpid() or child.size < size or child.pipe.poll(0):
+        ours = child and child.owner == os.getpid() and child.space is self.space
+        if not child or not ours or child.size < size or child.pipe.poll(0):
             self.close()
-            self._child = child = _Child(size)
+            self._child = child = _Child(size, self.space)
             self._finalizer = weakref.finalize(self, child.end)
         seconds = DECODE_SECONDS if self.seconds is None else self.seconds
         try:
-            answer = child.ask((path, indices, info, decoder, views), shape, seconds)
+            answer = child.ask(request, shape, seconds)
         except (EOFError, ConnectionError):
             raise DecodeError(path, f"{CRASHES} ({self.close(END_SECONDS)})") from None
         except BaseException:  # an interrupt: the answer to come must not be the next clip's
@@ -116,7 +141,7 @@ class GuardedReader:
             raise DecodeError(path, value)
         if kind == "bug":
             raise AssertionError(f"a bug, met while reading {path}:\n{value}")
-        return child.slots.take(shape)
+        return child, value
 
     def close(self, patience: float = 0.0) -> str:
         """End the child, if there is one, and say how it ended, by itself in so many seconds or
@@ -186,9 +211,9 @@ class _Slots:
 class _Child:
     """A process that reads frames into shared memory, ``size`` bytes at most."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, space: Space | None) -> None:
         self.owner = os.getpid()
-        self.size = size
+        self.size, self.space = size, space
         _, _unreaped[:] = psutil.wait_procs(_unreaped, timeout=0)
         self._executed: subprocess.Popen[bytes] | None = None
         try:
@@ -221,15 +246,18 @@ class _Child:
         pid = os.fork()
         if not pid:
             try:
-                _serve(theirs, self.slots.memory, self.owner)
+                _serve(theirs, self.slots.memory, self.owner, self.space)
             finally:
                 os._exit(1)  # nothing of the parent's is finalised, flushed or handled here
         return pid
 
     def _execute(self, theirs: Connection) -> int:
         code = "from slowfast_dist.video.guarded_reader import main; main()"
-        numbers = theirs.fileno(), self.slots.file
-        words = [str(word) for word in (*numbers, self.slots.memory.size, self.owner)]
+        numbers = [theirs.fileno(), self.slots.file]
+        words = [*map(str, (*numbers, self.slots.memory.size, self.owner))]
+        if self.space is not None:
+            numbers.append(self.space.fd)
+            words += [str(self.space.fd), str(self.space.budget)]
         self._executed = subprocess.Popen(
             [sys.executable, "-c", code, *words],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -296,28 +324,35 @@ class _Child:
 
 def main() -> None:
     """What a child runs that was not forked."""
-    pipe, file, size, parent = map(int, sys.argv[1:])
+    pipe, file, size, parent, *space = map(int, sys.argv[1:])
     connection = Connection(pipe)
     memory = mapped(file, size)
     connection.send("started")
-    _serve(connection, memory, parent)
+    _serve(connection, memory, parent, Space(*space) if space else None)
 
 
-def _serve(pipe: Connection, memory: NDArray[np.uint8], parent: int) -> NoReturn:
+def _serve(
+    pipe: Connection, memory: NDArray[np.uint8], parent: int, space: Space | None
+) -> NoReturn:
     """Answer until the parent ends. What other threads of the parent held is never used here:
     no torch, no log, no output."""
-    become_decoder(pipe.fileno(), parent)
+    become_decoder({pipe.fileno()} | ({space.fd} if space else set()), parent)
     reads, files = 0, OpenFiles()
     while True:
         reads += 1
         if reads % 50 == 0:  # FFmpeg leaves the heap in pieces: tens of MB in some thousand clips
             give_back_free_memory()
-        (path, indices, info, decoder, views), shape, offset = pipe.recv()
+        (path, indices, info, *how), shape, offset = pipe.recv()
         answer: tuple[str, Any]
         try:
-            out = memory[offset : offset + prod(shape)].reshape(shape)
-            read_views(path, indices, info, decoder, views, out, files)
-            answer = "frames", None
+            if how:
+                out = memory[offset : offset + prod(shape)].reshape(shape)
+                decoder, views = how
+                read_views(path, indices, info, decoder, views, out, files)
+                answer = "frames", None
+            else:
+                assert space is not None
+                answer = "written", write_frames(path, indices, info, space, files)
         except DecodeError as error:
             answer = "unreadable", error.reason
         except Exception:
@@ -325,9 +360,9 @@ def _serve(pipe: Connection, memory: NDArray[np.uint8], parent: int) -> NoReturn
         pipe.send(answer)
 
 
-def become_decoder(keep: int, parent: int) -> None:
+def become_decoder(keep: set[int], parent: int) -> None:
     """For a new process that will decode: it ends with its parent, and has nothing of it but the
-    file ``keep``, through which they speak."""
+    files ``keep``, through which they speak, and where frames are kept."""
     import resource  # of Unix alone
 
     signals.serve_parent(parent)
@@ -337,13 +372,14 @@ def become_decoder(keep: int, parent: int) -> None:
     _let_go_of_files(keep)
 
 
-def _let_go_of_files(keep: int) -> None:
-    """Close the parent's files: a child that cannot be killed would hold its locks, sockets, pipes.
-    Standard streams go to the null device, so that a library that prints does not break them."""
+def _let_go_of_files(keep: set[int]) -> None:
+    """Close the parent's files, but for some: a child that cannot be killed would hold its locks,
+    sockets, pipes. Standard streams go to the null device, so that a library that prints does not
+    break them."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     for file in map(int, os.listdir("/proc/self/fd")):
-        if file > 2 and file != keep:
+        if file > 2 and file not in keep:
             with contextlib.suppress(OSError):  # the listing's own
                 os.close(file)

@@ -7,7 +7,7 @@ an FFmpeg of 2018.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -278,11 +278,24 @@ def _read_pyav(
         ViewConverter(info.height, info.width, info.rotation, view, info.mirrored)
         for view in views
     ]
-    missing = set(places)
 
     def write(number: int, frame: av.VideoFrame) -> None:
         for converter, seen in zip(converters, out, strict=True):
             converter.write_at(frame, seen, places[number])
+
+    decode_each(path, places, info, files, write)
+
+
+def decode_each(
+    path: Path, wanted: Iterable[int], info: VideoInfo, files: OpenFiles,
+    use: Callable[[int, av.VideoFrame], None],
+) -> None:  # fmt: skip
+    """Call ``use`` with each of the frames ``wanted`` (numbers) of a file, in any order, by PyAV.
+    Raises DecodeError."""
+    missing = set(wanted)
+
+    def write(number: int, frame: av.VideoFrame) -> None:
+        use(number, frame)
         missing.remove(number)
 
     timeline = _timeline(info)

@@ -155,9 +155,9 @@ def test_a_file_is_read_once_and_in_time_for_what_a_batch_needs_of_it(
     read: list[tuple[str, int]] = []
     real = ClipDataset._read
 
-    def noted(self: ClipDataset, video: int, indices: Any, views: Any) -> Any:
+    def noted(self: ClipDataset, video: int, indices: Any, views: Any, *others: Any) -> Any:
         read.append((self.videos.names[video], int(indices[0])))
-        return real(self, video, indices, views)
+        return real(self, video, indices, views, *others)
 
     monkeypatch.setattr(ClipDataset, "_read", noted)
     order = np.random.default_rng(0).permutation(len(table))

@@ -54,22 +54,28 @@ def main():
     multiprocessing.set_start_method(sys.argv[2], force=True)
     import numpy as np
     from slowfast_dist.config.data import DataConfig
+    from slowfast_dist.data.cache.frames import FrameCache
     from slowfast_dist.data.dataset import EvaluationClips
     from slowfast_dist.data.listing.columns import InfoColumns
     from slowfast_dist.data.listing.video_table import VideoTable
     from slowfast_dist.data.loaders import make_evaluation_loader
     from slowfast_dist.data.workers import START_METHOD, end_workers, worker_context
+    from slowfast_dist.video.cache.store import FrameStore
     from slowfast_dist.video.probe import probe_file
 
     path = Path(sys.argv[1])
-    infos = InfoColumns.of([probe_file(path)] * 4)
+    infos = [probe_file(path)] * 4
     for method in sys.argv[3:]:
         os.environ[START_METHOD] = method
         clips = EvaluationClips(
-            VideoTable.of_paths([path] * 4).probed(infos), DataConfig(num_frames=4, crop_size=32)
+            VideoTable.of_paths([path] * 4).probed(InfoColumns.of(infos)),
+            DataConfig(num_frames=4, crop_size=32, sampling="uniform"),
         )
         clips.give_up([2])
         alone = list(make_evaluation_loader(clips, 2, 0, 0, 1, pin=False))
+        if sys.platform == "linux":
+            store = FrameStore.create(np.array([info.frames for info in infos]), 10**8)
+            clips.keep_frames(FrameCache(store, 0, 9))
         loader = make_evaluation_loader(clips, 2, 1, 0, 1, pin=False)
         read = list(loader)
         for one, other in zip(alone, read, strict=True):
@@ -79,6 +85,10 @@ def main():
         clips.give_up([0])  # a worker that runs sees it
         assert [len(batch) for batch in loader] == [1, 1]
         end_workers(loader)
+        if sys.platform == "linux":  # what the workers kept is seen here
+            assert [store.places(file, np.array([0])) is None for file in range(4)] == [
+                False, False, True, False
+            ]
         print(worker_context().get_start_method(), flush=True)
 
 if __name__ == "__main__":

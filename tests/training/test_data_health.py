@@ -10,12 +10,15 @@ import pytest
 from accelerate import Accelerator
 
 from slowfast_dist.config.training import Config
+from slowfast_dist.data.cache.frames import FrameCache
+from slowfast_dist.data.cache.plan import file_frames
 from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import Loaders, VideoSet, find_videos, make_loaders
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.system.log import log_to_console
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.training.data_health import DataWait, frame_rate_notes
+from slowfast_dist.video.cache.store import FrameStore
 from tests.helpers.small_model import write_model
 from tests.helpers.training_runs import ROOT, TINY, launch, rows
 
@@ -54,6 +57,22 @@ def epoch(wait: DataWait, loaders: Loaders, pauses: list[float]) -> float:
             time.sleep(0.3)
             progress.update(len(batch))
     return wait.end_epoch(1, progress)
+
+
+def test_nothing_is_said_of_the_epoch_in_which_frames_are_first_kept(
+    loaded: tuple[Config, VideoSet, Loaders], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_to_console()
+    config, videos, loaders = loaded
+    store = FrameStore.create(file_frames(videos.train), 10**8)
+    loaders.train.dataset.keep_frames(FrameCache(store, 0, 9))  # type: ignore[attr-defined]
+    try:
+        wait = DataWait(config, Accelerator(cpu=True), videos, loaders)
+    finally:
+        loaders.let_go_of_frames()
+    assert epoch(wait, loaders, [0.0, 0.6, 0.6]) > 0.3 and capsys.readouterr().out == ""
+    epoch(wait, loaders, [0.0, 0.6, 0.6])
+    assert "went into waiting for data" in capsys.readouterr().out
 
 
 def test_it_is_said_once_and_not_for_the_start_of_the_loaders(

@@ -204,7 +204,7 @@ class _Undecoded(TrainingClips):
     """Clips up to where the file would be opened: it is empty."""
 
     def _read(
-        self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView]
+        self, video: int, indices: NDArray[np.int64], views: Sequence[SpatialView], *_: object
     ) -> NDArray[np.uint8]:
         value = (len(str(self.videos.path(video))) + int(indices[-1])) % 256
         return np.full((len(views), 1, 1, 1, 3), value, np.uint8)

@@ -18,6 +18,7 @@ from slowfast_dist.commands.benchmark.clips import (
     handover_row,
     worker_row,
 )
+from slowfast_dist.commands.benchmark.kept import measure_kept, print_kept
 from slowfast_dist.commands.benchmark.output import (
     machine_facts,
     print_json,
@@ -54,6 +55,12 @@ def run_benchmark(root: Path | None, command: BenchmarkLoader) -> None:
             videos, groups = make_videos(command, temporary)
         else:
             videos = sample_videos(root, command.sample)
+        if command.cache != "off":
+            kept = measure_kept(videos, groups or groups_of(videos), command)
+            print_kept(kept, command)
+            if command.json:
+                print_json(kept)
+            return
         prepared = None
         if command.prepared:
             videos, prepared = prepare(videos, temporary)

@@ -8,7 +8,7 @@ by up to a dozen grey levels, as it enlarges the colours otherwise. Both are tur
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import av
@@ -147,14 +147,27 @@ def read_image_views(
 ) -> None:  # fmt: skip
     """Write the images of a folder of so many ``frames``, by number and where they go, through V
     views into ``out`` (V, T, H, W, 3). Raises DecodeError."""
-    names, png = frame_names(folder, frames), PngDecoder()
-    for number, where in sorted(places.items()):
-        rgb = read_image(folder / names[number], size, png)
+
+    def write(number: int, rgb: Pixels) -> None:
+        where = places[number]
         for view, seen in zip(views, out, strict=True):
             if view is None:
                 seen[where] = rgb
             else:
                 show_region(region_in(rgb, view), view, seen, where)
+
+    each_image(folder, sorted(places), frames, size, write)
+
+
+def each_image(
+    folder: Path, wanted: Sequence[int], frames: int, size: tuple[int, int],
+    use: Callable[[int, Pixels], None],
+) -> None:  # fmt: skip
+    """Call ``use`` with each of the images ``wanted`` (numbers) of a folder of so many ``frames``.
+    Raises DecodeError."""
+    names, png = frame_names(folder, frames), PngDecoder()
+    for number in wanted:
+        use(number, read_image(folder / names[number], size, png))
 
 
 def frame_names(folder: Path, frames: int) -> list[str]:

@@ -99,6 +99,21 @@ def test_the_videos_of_a_folder_are_measured_but_the_unreadable_ones(tmp_path: P
     assert result["workers"] == [] and "note.mp4 is left out" in errors
 
 
+def test_epochs_with_frames_that_are_kept_take_less_and_show_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "videos" / "a"
+    folder.mkdir(parents=True)
+    for seed in range(2):
+        write_benchmark_video(folder / f"{seed}.mp4", "240x180", 60, 60, seed)
+    words = (folder.parent, *SMALL, "--cache")
+    result, text, _ = benchmark(*words, "auto", tmp=tmp_path)
+    assert result["different"] == 0 and result["clips"][0]["clips"] == 6
+    assert result["ratio"] == pytest.approx(result["clips"][0]["ratio"]) and 0 < result["ratio"] < 1
+    assert "decoded frames are kept in memory" in text and result["budget"] > 0
+    result, text, _ = benchmark(*words, "1MB", "--epochs", "2", tmp=tmp_path)
+    assert result["different"] == 0 and result["clips"][0]["clips"] == 2
+    assert "1.0 MB, the first that fit; all take about 7.8 MB (--data.cache 1MB)" in text
+
+
 def test_ratios_are_those_of_medians() -> None:
     def costs(*milliseconds: float) -> list[Cost]:
         return [Cost(1e-3 * time, wall=0.0) for time in milliseconds]
@@ -182,6 +197,7 @@ def test_made_videos_are_as_ffmpeg_writes_them_and_move_everywhere(video: VideoT
         (("EMPTY", "--synthetic", "1"), "either"),
         (("--synthetic", "1", "--sizes", "1280"), "--sizes 1280"),
         (("--synthetic", "1", "--workers", "-1"), "--workers -1"),
+        (("--synthetic", "1", "--cache", "5"), "--cache 5: give auto, off, or a size"),
         (("--synthetic", "1", "--short-side", "100", "120"), "--short-side 100 120"),
         (("--sintetic", "1"), "did you mean --synthetic"),
     ],
