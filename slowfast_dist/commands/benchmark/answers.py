@@ -15,9 +15,10 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.distributed.accelerator import make_accelerator
+from slowfast_dist.inference.backends.choice import missing_libraries
 from slowfast_dist.inference.backends.openvino_network import compile_here
 from slowfast_dist.inference.exported import Backend, load_exported
-from slowfast_dist.inference.metadata import CpuPrecision, Network, export_path, missing_libraries
+from slowfast_dist.inference.metadata import CpuPrecision, Network, export_path
 from slowfast_dist.inference.predictor import predictor_of
 from slowfast_dist.model.description import network_defaults
 from slowfast_dist.model.slowfast import SlowFast, describe
