@@ -70,7 +70,7 @@ def choose_answers(
 def _faster(
     best: BestModel, network: SlowFast, accelerator: Accelerator, clips: EvaluationClips, many: bool
 ) -> Network | None:
-    """OpenVINO's network where it is faster and right, else None; said where there is much to do."""
+    """OpenVINO's network where it is faster and right, else None; said where much is to do."""
     device, precision = accelerator.device, accelerator.mixed_precision
     if device.type != "cpu":
         return None
