@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from slowfast_dist.model.batchnorm import recomputing
-from slowfast_dist.model.convolution import add_relu, compute_dtype, convolve, is_fused, pad_short
+from slowfast_dist.model.convolution import (
+    Layer,
+    add_relu,
+    bottleneck,
+    compute_dtype,
+    convolve,
+    fits_bottleneck,
+    is_fused,
+    pad_short,
+)
 from slowfast_dist.model.folding import fold, is_constant
 
 
@@ -74,10 +83,15 @@ def stage(module: Any, x: Tensor, recompute: bool) -> Tensor:
 
 def residual_block(block: Any, x: Tensor) -> Tensor:
     """relu(bottleneck(x) + shortcut(x))."""
-    shortcut = x
-    if block.branch1_conv is not None:
-        shortcut = conv_norm(block.branch1_conv, block.branch1_norm, x)
     inner = block.branch2
+    pairs = [(inner.conv_a, inner.norm_a), (inner.conv_b, inner.norm_b)]
+    pairs.append((inner.conv_c, inner.norm_c))
+    if block.branch1_conv is not None:
+        pairs.append((block.branch1_conv, block.branch1_norm))
+    convs, norms = zip(*pairs, strict=True)
+    if all(map(is_constant, norms)) and fits_bottleneck(x, convs):
+        return bottleneck(x, [Layer(*fold(c, norm), c.stride, c.padding) for c, norm in pairs])
+    shortcut = x if len(pairs) == 3 else conv_norm(*pairs[3], x)  # of where x is another size
     y = conv_norm(inner.conv_a, inner.norm_a, x, relu=True)
     y = conv_norm(inner.conv_b, inner.norm_b, y, relu=True)
     return conv_norm(inner.conv_c, inner.norm_c, y, relu=True, residual=shortcut)

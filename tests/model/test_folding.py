@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast_dist.model.blocks import space_to_depth, space_to_depth_weight
-from slowfast_dist.model.convolution import convolve, fp32_gradients, fused_dtypes, matmul_is_faster
+from slowfast_dist.model.convolution import convolve, fused_dtypes
 from slowfast_dist.model.folding import fold, folded
+from slowfast_dist.model.gradients import fp32_gradients, matmul_is_faster
 from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.model.slowfast import SlowFast, freeze, set_norm
 from tests.model.test_slowfast import random_frames

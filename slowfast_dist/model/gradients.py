@@ -1,0 +1,188 @@
+"""Gradients of convolutions on CPUs, in float32 by whatever is fastest for their size.
+
+Activations with the channels last are matrices as they lie in memory, and what a kernel of one
+pixel does is a product of such matrices; the gradient of the input of a convolution that does not
+move is a convolution itself, with the weights mirrored. oneDNN has no fast backward pass for few
+channels without AMX, as those of SlowFast's fast pathway: the weights of 32 -> 8 channels of 3
+frames (slowfast_r50, one clip, CPU ms of one thread with AVX512) take 53, the products 2, their
+input 30, the mirrored convolution 2. And on one thread torch takes a convolution of its own for
+kernels of one pixel, which copies everything into the contiguous layout.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
+
+Size = Sequence[int]
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+ONE = (1, 1, 1)
+
+
+def convolution_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: Size, padding: Size, needed: Sequence[bool],
+    total: Tensor | None = None,
+) -> Gradients:  # fmt: skip
+    """Of ``x`` (B, C, T, H, W), ``weight`` (D, C, t, h, w) and the bias (D,), as ``needed``.
+
+    ``grad`` is the gradient of the result (B, D, T', H', W'). ``total``, as ``x``: that of ``x``
+    is added to it, in place, and it is returned.
+    """
+    channels_last = x.is_contiguous(memory_format=torch.channels_last_3d)
+    if x.dtype == torch.float32 and channels_last and not x.is_contiguous():
+        return fp32_gradients(grad, x, weight, stride, padding, needed, total)
+    of_x, of_weight, of_bias = aten.convolution_backward(
+        grad, x, weight, [weight.shape[0]], stride, padding, ONE, False, [0, 0, 0], 1, list(needed)
+    )
+    return of_x if total is None or of_x is None else total.add_(of_x), of_weight, of_bias
+
+
+def fp32_gradients(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: Size, padding: Size, needed: Sequence[bool],
+    total: Tensor | None = None,
+) -> Gradients:  # fmt: skip
+    """As `convolution_gradients`, of float32 with the channels last."""
+    of_x, of_weight, of_bias = needed
+    grad = grad.contiguous(memory_format=torch.channels_last_3d)
+    size = tuple(weight.shape)
+    own_x = of_x and input_way(size, stride, padding)
+    products = of_weight and matmul_is_faster(size, stride, padding)
+    by_sum = of_bias and (products or not of_weight)
+    others = [of_x and not own_x, of_weight and not products, of_bias and not by_sum]
+    x_grad = weight_grad = bias_grad = None
+    if any(others):
+        x_grad, weight_grad, bias_grad = aten.convolution_backward(
+            grad, x, weight, [size[0]], stride, padding, ONE, False, [0, 0, 0], 1, others
+        )
+        if total is not None and x_grad is not None:
+            x_grad = total.add_(x_grad)
+    if own_x == "product":
+        x_grad = _product_input_gradient(grad, weight, total)
+    elif own_x:
+        x_grad = _mirrored_input_gradient(grad, weight, padding, total)
+    if products:
+        pixels, grads = channels_last_view(x), channels_last_view(grad)
+        if size[3] == size[4] == 1:
+            weight_grad = _pointwise_weight_gradient(pixels, grads, size, stride, padding[0])
+        else:
+            weight_grad = _stem_weight_gradient(pixels, grads, size)
+    if by_sum:
+        bias_grad = grad.sum((0, 2, 3, 4))
+    return x_grad, weight_grad, bias_grad
+
+
+MOST_MIRRORED = 64
+"""Channels, in or out, up to which the mirrored convolution is faster than oneDNN's own gradient of
+the input where kernels are of several pixels; of more the weights' mirroring takes as long."""
+
+
+def input_way(size: Size, stride: Size, padding: Size) -> str:
+    """How the gradient of the input of weights of ``size`` (D, C, t, h, w) is fastest: as a
+    "product", by the "mirrored" convolution, or "" by oneDNN's own way."""
+    d, c, *kernel = size
+    if tuple(stride) != ONE:
+        return ""
+    if tuple(kernel) == ONE and not any(padding):
+        return "product"
+    pixelwise = kernel[1] == kernel[2] == 1
+    few = max(c, d) <= MOST_MIRRORED or pixelwise
+    short = all(around < width for width, around in zip(kernel, padding, strict=True))
+    return "mirrored" if few and short else ""
+
+
+def channels_last_view(x: Tensor) -> Tensor:
+    """(B, C, T, H, W), channels last -> (B, T, H, W, C), contiguous."""
+    return x.permute(0, 2, 3, 4, 1)
+
+
+def _product_input_gradient(grad: Tensor, weight: Tensor, total: Tensor | None) -> Tensor:
+    matrix = weight.reshape(weight.shape[:2])
+    if total is None:
+        return (channels_last_view(grad) @ matrix).permute(0, 4, 1, 2, 3)
+    rows = channels_last_view(grad).reshape(-1, matrix.shape[0])
+    channels_last_view(total).view(-1, matrix.shape[1]).addmm_(rows, matrix)
+    return total
+
+
+def _mirrored_input_gradient(
+    grad: Tensor, weight: Tensor, padding: Size, total: Tensor | None
+) -> Tensor:
+    """By a convolution of ``grad`` with the weights mirrored, which adds to ``total`` besides."""
+    mirrored = mirrored_weight(weight)
+    around = [k - 1 - p for k, p in zip(weight.shape[2:], padding, strict=True)]
+    geometry = around, ONE, ONE, 1
+    if total is None:
+        return mkldnn._convolution_pointwise(grad, mirrored, None, *geometry, "none", [], "")
+    return mkldnn._convolution_pointwise_.binary(
+        total, grad, mirrored, None, *geometry, "add", 1.0, None, [], ""
+    )
+
+
+def mirrored_weight(weight: Tensor) -> Tensor:
+    """(D, C, t, h, w) -> (C, D, t, h, w), each kernel turned about its centre."""
+    if weight.shape[3] * weight.shape[4] > 1:
+        turned = weight.flip(2, 3, 4).transpose(0, 1)
+        return turned.contiguous(memory_format=torch.channels_last_3d)
+    # As matrices, which torch transposes by blocks, and anything else value by value.
+    taps = [tap[..., 0, 0].t().contiguous() for tap in weight.unbind(2)]
+    return torch.stack(taps[::-1], 1)[:, :, None, None].permute(0, 4, 1, 2, 3)
+
+
+def matmul_is_faster(size: Size, stride: Size, padding: Size) -> bool:
+    """Whether matrix products give the gradient of weights of ``size`` (D, C, t, h, w) faster.
+
+    They can for kernels of one pixel, and for stems of stride 1 whose t, odd, covers as many frames
+    after a frame as before it, without a padding of pixels.
+    """
+    d, c, t, h, w = size
+    if h == w == 1:
+        return not any(padding[1:])
+    # The fast stem, 2 clips: with AVX2 .6 s in place of 1.3, with AVX512 .4 in place of .3.
+    stem = t > 1 and max(c, d) <= 16 and tuple(stride) == ONE and tuple(padding) == (t // 2, 0, 0)
+    return stem and t % 2 == 1 and torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
+def _pointwise_weight_gradient(
+    x: Tensor, grad: Tensor, size: Size, stride: Size, padding: int
+) -> Tensor:
+    """A product for each of the t frames that a kernel of one pixel covers. ``x`` (B, T, H, W, C),
+    ``grad`` (B, T', H', W', D) -> (D, C, t, h, w), here as below."""
+    d, c, t, _, _ = size
+    x = x[:, :, :: stride[1], :: stride[2]]
+    if t == 1 and stride[0] == 1 and not padding:
+        return (grad.reshape(-1, d).t() @ x.reshape(-1, c)).view(*size)
+    total = grad.new_zeros(d, t, c)
+    for tap in range(t):
+        # Frame n of the result sees frame n * stride + tap - padding of x, where there is one.
+        first = max(0, -((tap - padding) // stride[0]))
+        last = min(grad.shape[1] - 1, (x.shape[1] - 1 + padding - tap) // stride[0])
+        start = first * stride[0] + tap - padding
+        for pixels, grads in zip(x, grad, strict=True):  # clip by clip, so that nothing is copied
+            seen = pixels[start :: stride[0]][: last + 1 - first].flatten(1, 2)
+            given = grads[first : last + 1].flatten(1, 2)
+            if stride[0] == 1:
+                total[:, tap].addmm_(given.flatten(0, 1).t(), seen.flatten(0, 1))
+            else:
+                total[:, tap] += torch.bmm(given.transpose(1, 2), seen).sum(0)
+    return total.view(d, t, 1, 1, c).permute(0, 4, 1, 2, 3)
+
+
+def _stem_weight_gradient(x: Tensor, grad: Tensor, size: Size) -> Tensor:
+    """h products for each frame: its pixels, w beside each other as one row, with the gradients of
+    the t frames that see it. oneDNN has no fast way to few channels without AVX512."""
+    d, c, t, h, w = size
+    clips, frames, height, width = grad.shape[:4]
+    around = F.pad(grad, (0, 0, 0, 0, 0, 0, t // 2, t // 2))
+    total = grad.new_zeros(h, t * d, w * c)
+    for clip in range(clips):
+        for frame in range(frames):
+            beside = x[clip, frame].unfold(1, w, 1).transpose(2, 3).reshape(-1, w * c)
+            seen = around[clip, frame : frame + t].permute(0, 3, 1, 2).reshape(t * d, -1)
+            for row in range(h):
+                total[row].addmm_(seen, beside[row * width : (row + height) * width])
+    # The first frame that sees one sees it with its last tap.
+    return total.view(h, t, d, w, c).flip(1).permute(2, 4, 1, 0, 3)
