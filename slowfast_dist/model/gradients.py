@@ -68,6 +68,8 @@ def fp32_gradients(
         pixels, grads = channels_last_view(x), channels_last_view(grad)
         if size[3] == size[4] == 1:
             weight_grad = _pointwise_weight_gradient(pixels, grads, size, stride, padding[0])
+        elif size[2] == 1:
+            weight_grad = _frames_weight_gradient(pixels, grads, size)
         else:
             weight_grad = _stem_weight_gradient(pixels, grads, size)
     if by_sum:
@@ -75,9 +77,11 @@ def fp32_gradients(
     return x_grad, weight_grad, bias_grad
 
 
-MOST_MIRRORED = 64
-"""Channels, in or out, up to which the mirrored convolution is faster than oneDNN's own gradient of
-the input where kernels are of several pixels; of more the weights' mirroring takes as long."""
+FEW_CHANNELS = 64
+"""Channels, in and out, up to which oneDNN's gradients of kernels of several pixels are slow: of
+more they take about as long as the forward pass. 8 channels of slowfast_r50's fast pathway, 3 x 3
+pixels, CPU ms as above: of their input 20, and 2 by the mirrored convolution, of their weights 17,
+and 4.5 by products."""
 
 
 def input_way(size: Size, stride: Size, padding: Size) -> str:
@@ -89,7 +93,7 @@ def input_way(size: Size, stride: Size, padding: Size) -> str:
     if tuple(kernel) == ONE and not any(padding):
         return "product"
     pixelwise = kernel[1] == kernel[2] == 1
-    few = max(c, d) <= MOST_MIRRORED or pixelwise
+    few = max(c, d) <= FEW_CHANNELS or pixelwise
     short = all(around < width for width, around in zip(kernel, padding, strict=True))
     return "mirrored" if few and short else ""
 
@@ -135,12 +139,15 @@ def mirrored_weight(weight: Tensor) -> Tensor:
 def matmul_is_faster(size: Size, stride: Size, padding: Size) -> bool:
     """Whether matrix products give the gradient of weights of ``size`` (D, C, t, h, w) faster.
 
-    They can for kernels of one pixel, and for stems of stride 1 whose t, odd, covers as many frames
-    after a frame as before it, without a padding of pixels.
+    They can for kernels of one pixel; of few channels for those of one frame, odd, whose result has
+    the size of the input; and for stems of stride 1 whose t, odd, covers as many frames after a
+    frame as before it, without a padding of pixels.
     """
     d, c, t, h, w = size
     if h == w == 1:
         return not any(padding[1:])
+    if t == 1 and h % 2 == w % 2 == 1 and tuple(padding) == (0, h // 2, w // 2):
+        return tuple(stride) == ONE and max(c, d) <= FEW_CHANNELS
     # The fast stem, 2 clips: with AVX2 .6 s in place of 1.3, with AVX512 .4 in place of .3.
     stem = t > 1 and max(c, d) <= 16 and tuple(stride) == ONE and tuple(padding) == (t // 2, 0, 0)
     return stem and t % 2 == 1 and torch.backends.cpu.get_cpu_capability() == "AVX2"
@@ -169,6 +176,23 @@ def _pointwise_weight_gradient(
             else:
                 total[:, tap] += torch.bmm(given.transpose(1, 2), seen).sum(0)
     return total.view(d, t, 1, 1, c).permute(0, 4, 1, 2, 3)
+
+
+def _frames_weight_gradient(x: Tensor, grad: Tensor, size: Size) -> Tensor:
+    """A product for each pixel of the kernel and each frame, which then lies in the CPU's cache."""
+    d, c, _, h, w = size
+    # With as many zeros in each row and column of both, each pixel of the kernel sees the frame,
+    # a row behind the other, some places on, and what it sees beyond an edge has the gradient 0.
+    around = F.pad(x, (0, 0, w // 2, w // 2, h // 2, h // 2))
+    behind = F.pad(grad, (0, 0, 0, w - 1, 0, h - 1))
+    width, pixels = around.shape[3], around.shape[2] * around.shape[3]
+    total = grad.new_zeros(h, w, d, c)
+    for seen, given in zip(around.flatten(2, 3), behind.flatten(2, 3).transpose(2, 3), strict=True):
+        for row in range(h):
+            for column in range(w):
+                on = row * width + column
+                total[row, column] += torch.bmm(given[:, :, : pixels - on], seen[:, on:]).sum(0)
+    return total.permute(2, 3, 0, 1).unsqueeze(2)
 
 
 def _stem_weight_gradient(x: Tensor, grad: Tensor, size: Size) -> Tensor:
