@@ -59,6 +59,7 @@ def stem(module: Any, clip: Tensor) -> Tensor:
             x = apart(x)
         else:
             x = convolve(pixels, weight, bias, stride, padding, relu=folds)
+        del pixels  # which makes room
         x = x if folds else F.relu_(norm(x))
     else:
         x = conv_norm(conv, norm, clip, relu=True)
@@ -75,7 +76,7 @@ def stage(module: Any, x: Tensor, recompute: bool) -> Tensor:
     Two clips of slowfast_r50 in bf16 then need 770 MiB beside the weights in place of 950, and a
     quarter more time. Kept by stages in place of blocks it is the same.
     """
-    for block in module.res_blocks:
+    for number, block in enumerate(module.res_blocks):
         if recompute and torch.is_grad_enabled():
             # Nothing in a block is random.
             x = checkpoint(
@@ -83,12 +84,12 @@ def stage(module: Any, x: Tensor, recompute: bool) -> Tensor:
                 context_fn=partial(recomputing, block),
             )  # fmt: skip
         else:
-            x = residual_block(block, x)
+            x = residual_block(block, x, in_place=number > 0)
     return x
 
 
-def residual_block(block: Any, x: Tensor) -> Tensor:
-    """relu(bottleneck(x) + shortcut(x))."""
+def residual_block(block: Any, x: Tensor, in_place: bool = False) -> Tensor:
+    """relu(bottleneck(x) + shortcut(x)); ``in_place``: without gradients it may overwrite ``x``."""
     inner = block.branch2
     pairs = [(inner.conv_a, inner.norm_a), (inner.conv_b, inner.norm_b)]
     pairs.append((inner.conv_c, inner.norm_c))
@@ -96,7 +97,8 @@ def residual_block(block: Any, x: Tensor) -> Tensor:
         pairs.append((block.branch1_conv, block.branch1_norm))
     convs, norms = zip(*pairs, strict=True)
     if all(map(is_constant, norms)) and fits_bottleneck(x, convs):
-        return bottleneck(x, [Layer(*fold(c, norm), c.stride, c.padding) for c, norm in pairs])
+        layers = [Layer(*fold(conv, norm), conv.stride, conv.padding) for conv, norm in pairs]
+        return bottleneck(x, layers, in_place)
     shortcut = x if len(pairs) == 3 else conv_norm(*pairs[3], x)  # of where x is another size
     y = conv_norm(inner.conv_a, inner.norm_a, x, relu=True)
     y = conv_norm(inner.conv_b, inner.norm_b, y, relu=True)

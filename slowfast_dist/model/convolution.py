@@ -145,15 +145,17 @@ class _FusedConvolution(torch.autograd.Function):
 
 def _fused_forward(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
-    relu: bool, residual: Tensor | None = None,
+    relu: bool, residual: Tensor | None = None, in_place: bool = False,
 ) -> Tensor:  # fmt: skip
+    """``in_place``: the result takes the memory of ``residual``."""
     geometry = padding, stride, ONE, 1
     after = "relu" if relu else None
     if residual is None:
         return mkldnn._convolution_pointwise(x, weight, bias, *geometry, after or "none", [], "")
-    return mkldnn._convolution_pointwise.binary(
-        x, residual, weight, bias, *geometry, "add", 1.0, after, [], ""
-    )
+    sum_ = "add", 1.0, after, [], ""
+    if in_place:
+        return mkldnn._convolution_pointwise_.binary(residual, x, weight, bias, *geometry, *sum_)
+    return mkldnn._convolution_pointwise.binary(x, residual, weight, bias, *geometry, *sum_)
 
 
 class Layer(NamedTuple):
@@ -180,7 +182,7 @@ def fits_bottleneck(x: Tensor, convs: Sequence[nn.Conv3d]) -> bool:
     return is_long and points > 1 and all(conv.out_channels > 1 for conv in convs)
 
 
-def bottleneck(x: Tensor, layers: Sequence[Layer]) -> Tensor:
+def bottleneck(x: Tensor, layers: Sequence[Layer], in_place: bool = False) -> Tensor:
     """relu(c(relu(b(relu(a(x))))) + d(x)) of ``layers`` a, b, c and d, or of a, b and c, with ``x``
     itself in place of d(x); in autocast's type where that is on. ``x``: see `fits_bottleneck`.
 
@@ -197,7 +199,7 @@ def bottleneck(x: Tensor, layers: Sequence[Layer]) -> Tensor:
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         y: Tensor = _FusedBottleneck.apply(geometry, *tensors)
         return y
-    return _bottleneck_forward(geometry, *tensors)[2]
+    return _bottleneck_forward(geometry, *tensors, in_place=in_place)[2]
 
 
 Geometry = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
@@ -205,16 +207,19 @@ Geometry = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 def _bottleneck_forward(
-    geometry: Geometry, x: Tensor, *tensors: Tensor | None, keep: bool = False
-) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    geometry: Geometry, x: Tensor, *tensors: Tensor | None, keep: bool = False,
+    in_place: bool = False,
+) -> tuple[Tensor | None, Tensor | None, Tensor]:  # fmt: skip
     """The results of the three layers, the first two if they are to be kept."""
     layers: Any = list(zip(tensors[::2], tensors[1::2], *zip(*geometry, strict=True), strict=True))
     a = _fused_forward(x, *layers[0], relu=True)
     b = _fused_forward(a, *layers[1], relu=True)
     kept = (a, b) if keep else (None, None)
     del a  # which makes room for the shortcut
-    shortcut = x if len(layers) == 3 else _fused_forward(x, *layers[3], relu=False)
-    return *kept, _fused_forward(b, *layers[2], relu=True, residual=shortcut)
+    own = len(layers) == 4
+    shortcut = _fused_forward(x, *layers[3], relu=False) if own else x
+    y = _fused_forward(b, *layers[2], relu=True, residual=shortcut, in_place=own or in_place)
+    return *kept, y
 
 
 class _FusedBottleneck(torch.autograd.Function):
