@@ -100,30 +100,36 @@ USUAL = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 << 10}
 """What mallopt(3) says they are."""
 
 OTHERS_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES")
-"""What a user's environment sets malloc by begins so."""
+"""How the variables begin by which a user's environment sets malloc."""
 
 
-@contextmanager
-def freed_memory_kept() -> Iterator[bool]:
-    """Within it malloc keeps what is freed for what comes, so that a step takes the last one's
-    memory; then all is as usual, and what is free goes back. Gives whether it does.
+def keep_freed_memory() -> bool:
+    """From here on malloc keeps what is freed for what comes, so that a step takes the memory of
+    the one before; returns whether it does.
 
-    From glibc on Linux alone; elsewhere nothing happens, nor where the environment sets malloc.
-    Fresh memory costs more than to fill it: the kernel hands it out in pages of 4 KiB, and clears
-    each first.
+    With glibc alone, and not where the environment sets malloc. Fresh memory costs more than to
+    fill it: the kernel hands it out in pages of 4 KiB and clears each of them first.
     """
     mallopt = _glibc("mallopt")
     if mallopt is None or any(name.startswith(OTHERS_SETTINGS) for name in os.environ):
-        yield False
-        return
+        return False
     for setting, value in KEPT.items():
         mallopt(setting, value)
+    return True
+
+
+@contextmanager
+def freed_memory_kept(wanted: bool = True) -> Iterator[None]:
+    """`keep_freed_memory` within it, if ``wanted``; at its end all that is free goes back."""
+    kept = wanted and keep_freed_memory()
     try:
-        yield True
+        yield
     finally:
-        for setting, value in USUAL.items():
-            mallopt(setting, value)
-        give_back_free_memory()
+        if kept:
+            mallopt = _glibc("mallopt")
+            for setting, value in USUAL.items():
+                mallopt(setting, value)
+            give_back_free_memory()
 
 
 def _glibc(name: str) -> Any:

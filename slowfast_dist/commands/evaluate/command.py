@@ -33,6 +33,7 @@ from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.videos import trained_on
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.memory import freed_memory_kept
 from slowfast_dist.system.text import FORMULA
 from slowfast_dist.tracking.console import print_scores
 from slowfast_dist.training.evaluation import Scores, evaluate
@@ -76,7 +77,8 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         pin=accelerator.device.type == "cuda",
     )  # fmt: skip
     try:
-        scores = evaluate("evaluation", opened.network, loader, accelerator)
+        with freed_memory_kept(accelerator.device.type == "cpu"):
+            scores = evaluate("evaluation", opened.network, loader, accelerator)
     finally:
         end_workers(loader)
     if scores is None:
