@@ -139,7 +139,8 @@ class _FusedConvolution(torch.autograd.Function):
         if y is not None:
             grad = aten.threshold_backward(grad, y, 0)
         needed = ctx.needs_input_grad
-        gradients = convolution_gradients(grad, x, weight, *ctx.geometry, needed[:3])
+        stride, padding = ctx.geometry
+        gradients = convolution_gradients(grad, x, weight, stride, padding, needed[:3])
         return *gradients, grad if needed[3] else None, None, None, None
 
 
@@ -152,10 +153,10 @@ def _fused_forward(
     after = "relu" if relu else None
     if residual is None:
         return mkldnn._convolution_pointwise(x, weight, bias, *geometry, after or "none", [], "")
-    sum_ = "add", 1.0, after, [], ""
+    added: tuple[Any, ...] = ("add", 1.0, after, [], "")
     if in_place:
-        return mkldnn._convolution_pointwise_.binary(residual, x, weight, bias, *geometry, *sum_)
-    return mkldnn._convolution_pointwise.binary(x, residual, weight, bias, *geometry, *sum_)
+        return mkldnn._convolution_pointwise_.binary(residual, x, weight, bias, *geometry, *added)
+    return mkldnn._convolution_pointwise.binary(x, residual, weight, bias, *geometry, *added)
 
 
 class Layer(NamedTuple):
@@ -191,15 +192,17 @@ def bottleneck(x: Tensor, layers: Sequence[Layer], in_place: bool = False) -> Te
     arithmetic.
     """
     dtype = compute_dtype(x.dtype, x.device)
-    tensors: list[Tensor | None] = [x.to(dtype)]
+    x = x.to(dtype)
+    tensors: list[Tensor | None] = []
     geometry = []
     for layer in layers:
         tensors += [layer.weight.to(dtype), None if layer.bias is None else layer.bias.to(dtype)]
         geometry.append((layer.stride, layer.padding))
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        y: Tensor = _FusedBottleneck.apply(geometry, *tensors)
+    trains = any(t is not None and t.requires_grad for t in (x, *tensors))
+    if torch.is_grad_enabled() and trains:
+        y: Tensor = _FusedBottleneck.apply(geometry, x, *tensors)
         return y
-    return _bottleneck_forward(geometry, *tensors, in_place=in_place)[2]
+    return _bottleneck_forward(geometry, x, *tensors, in_place=in_place)[2]
 
 
 Geometry = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
@@ -211,15 +214,19 @@ def _bottleneck_forward(
     in_place: bool = False,
 ) -> tuple[Tensor | None, Tensor | None, Tensor]:  # fmt: skip
     """The results of the three layers, the first two if they are to be kept."""
-    layers: Any = list(zip(tensors[::2], tensors[1::2], *zip(*geometry, strict=True), strict=True))
-    a = _fused_forward(x, *layers[0], relu=True)
-    b = _fused_forward(a, *layers[1], relu=True)
+
+    def layer(number: int, x: Tensor, **after: Any) -> Tensor:
+        weight, bias = tensors[2 * number], tensors[2 * number + 1]
+        assert weight is not None
+        return _fused_forward(x, weight, bias, *geometry[number], **after)
+
+    a = layer(0, x, relu=True)
+    b = layer(1, a, relu=True)
     kept = (a, b) if keep else (None, None)
     del a  # which makes room for the shortcut
-    own = len(layers) == 4
-    shortcut = _fused_forward(x, *layers[3], relu=False) if own else x
-    y = _fused_forward(b, *layers[2], relu=True, residual=shortcut, in_place=own or in_place)
-    return *kept, y
+    own = len(geometry) == 4
+    shortcut = layer(3, x, relu=False) if own else x
+    return *kept, layer(2, b, relu=True, residual=shortcut, in_place=own or in_place)
 
 
 class _FusedBottleneck(torch.autograd.Function):
@@ -245,9 +252,10 @@ class _FusedBottleneck(torch.autograd.Function):
         def gradients(
             layer: int, grad: Tensor, x: Tensor, of_x: bool, total: Tensor | None = None
         ) -> Tensor | None:
+            stride, padding = ctx.geometry[layer]
             needed = of_x, *of_tensors[2 * layer : 2 * layer + 2]
             x_grad, *found[2 * layer : 2 * layer + 2] = convolution_gradients(
-                grad, x, weights[layer], *ctx.geometry[layer], needed, total
+                grad, x, weights[layer], stride, padding, needed, total
             )
             return x_grad
 

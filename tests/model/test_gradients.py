@@ -48,7 +48,7 @@ def test_every_way_gives_the_convolutions_gradients(
     x = torch.randn(2, size[1], frames, 9, 7).contiguous(memory_format=LAST)
     weight, bias = torch.randn(size).contiguous(memory_format=LAST), torch.randn(size[0])
     inputs = [t.double().requires_grad_() for t in (x, weight, bias)]
-    result = F.conv3d(*inputs, stride, padding)
+    result = F.conv3d(inputs[0], inputs[1], inputs[2], stride, padding)
     direction = torch.randn(result.shape).contiguous(memory_format=LAST)
     exact = torch.autograd.grad(result, inputs, direction.double())
     others = torch.randn_like(x)
@@ -85,8 +85,8 @@ def plain(x: Tensor, convs: list[nn.Conv3d]) -> Tensor:
 
 def ours(x: Tensor, convs: list[nn.Conv3d], in_place: bool = False) -> Tensor:
     assert fits_bottleneck(x, convs)
-    parts: Any = [Layer(conv.weight, conv.bias, conv.stride, conv.padding) for conv in convs]
-    return bottleneck(x, parts, in_place)
+    parts: list[Any] = [(conv.weight, conv.bias, conv.stride, conv.padding) for conv in convs]
+    return bottleneck(x, [Layer(*part) for part in parts], in_place)
 
 
 @pytest.mark.skipif(not convolution.fused_dtypes(), reason="no fused convolutions here")
