@@ -2,11 +2,11 @@
 
 Activations with the channels last are matrices as they lie in memory, and what a kernel of one
 pixel does is a product of such matrices; the gradient of the input of a convolution that does not
-move is a convolution itself, with the weights mirrored. oneDNN has no fast backward pass for few
-channels without AMX, as those of SlowFast's fast pathway: the weights of 32 -> 8 channels of 3
-frames (slowfast_r50, one clip, CPU ms of one thread with AVX512) take 53, the products 2, their
-input 30, the mirrored convolution 2. And on one thread torch takes a convolution of its own for
-kernels of one pixel, which copies everything into the contiguous layout.
+move is a convolution itself, with the weights mirrored. On one thread, as where every core has a
+process, torch takes a convolution of its own for kernels of few channels or of one pixel, which
+copies everything into the contiguous layout: of 32 -> 8 channels of 3 frames (slowfast_r50, one
+clip, CPU ms with AVX512) the weights take 53, the products 2, the input 30, the mirrored
+convolution 2. On more threads these gain little: then only those are taken that do.
 """
 
 from collections.abc import Sequence
@@ -77,11 +77,24 @@ def fp32_gradients(
     return x_grad, weight_grad, bias_grad
 
 
+MOST_PAIRS = 1 << 18
+"""Pairs of channels, one in and one out, up to which kernels of one pixel and several frames are
+mirrored: of 1024 x 256 on two threads it takes as long as oneDNN's way (2 clips, 34 CPU ms),
+which does not add to a total besides; of 2048 x 512, whose weights take long to turn, 47 in place
+of 35."""
+
 FEW_CHANNELS = 64
-"""Channels, in and out, up to which oneDNN's gradients of kernels of several pixels are slow: of
-more they take about as long as the forward pass. 8 channels of slowfast_r50's fast pathway, 3 x 3
-pixels, CPU ms as above: of their input 20, and 2 by the mirrored convolution, of their weights 17,
-and 4.5 by products."""
+"""Channels, in and out, up to which kernels of several pixels are mirrored: of 8 channels of 3 x 3
+pixels on one thread 2 CPU ms in place of 20, on two 3.5 and 3.8 (2 clips)."""
+
+FEW_FOR_PRODUCTS = 32
+"""Channels, in and out, up to which one thread is faster by products for the weights of kernels of
+several pixels: 8 of 3 x 3 pixels 4.5 CPU ms in place of 17; of 64 they take twice as long."""
+
+MANY_CHANNELS = 128
+"""Channels, in and out, from which on several threads are faster by products for the weights of
+kernels of one pixel and several frames: of 640 and 256 (2 clips) 88 CPU ms in place of 129, but of
+128 and 32 they take 8 in place of 4."""
 
 
 def input_way(size: Size, stride: Size, padding: Size) -> str:
@@ -93,7 +106,7 @@ def input_way(size: Size, stride: Size, padding: Size) -> str:
     if tuple(kernel) == ONE and not any(padding):
         return "product"
     pixelwise = kernel[1] == kernel[2] == 1
-    few = max(c, d) <= FEW_CHANNELS or pixelwise
+    few = c * d <= MOST_PAIRS if pixelwise else max(c, d) <= FEW_CHANNELS
     short = all(around < width for width, around in zip(kernel, padding, strict=True))
     return "mirrored" if few and short else ""
 
@@ -139,15 +152,17 @@ def mirrored_weight(weight: Tensor) -> Tensor:
 def matmul_is_faster(size: Size, stride: Size, padding: Size) -> bool:
     """Whether matrix products give the gradient of weights of ``size`` (D, C, t, h, w) faster.
 
-    They can for kernels of one pixel; of few channels for those of one frame, odd, whose result has
-    the size of the input; and for stems of stride 1 whose t, odd, covers as many frames after a
-    frame as before it, without a padding of pixels.
+    They can for kernels of one pixel; on one thread for those of few channels and one frame, odd,
+    whose result has the size of the input; and for stems of stride 1 whose t, odd, covers as many
+    frames after a frame as before it, without a padding of pixels.
     """
     d, c, t, h, w = size
+    alone = torch.get_num_threads() == 1
     if h == w == 1:
-        return not any(padding[1:])
+        fast = t == 1 or stride[0] > 1 or alone or min(c, d) >= MANY_CHANNELS
+        return fast and not any(padding[1:])
     if t == 1 and h % 2 == w % 2 == 1 and tuple(padding) == (0, h // 2, w // 2):
-        return tuple(stride) == ONE and max(c, d) <= FEW_CHANNELS
+        return alone and tuple(stride) == ONE and max(c, d) <= FEW_FOR_PRODUCTS
     # The fast stem, 2 clips: with AVX2 .6 s in place of 1.3, with AVX512 .4 in place of .3.
     stem = t > 1 and max(c, d) <= 16 and tuple(stride) == ONE and tuple(padding) == (t // 2, 0, 0)
     return stem and t % 2 == 1 and torch.backends.cpu.get_cpu_capability() == "AVX2"

@@ -32,6 +32,19 @@ WAYS: list[tuple[Any, Any, Any, str, bool]] = [
 ]
 
 
+def test_several_threads_take_products_where_channels_are_many() -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        of_one_pixel = (1, 1, 1), (1, 0, 0)
+        assert matmul_is_faster((256, 640, 3, 1, 1), *of_one_pixel)
+        assert not matmul_is_faster((8, 32, 3, 1, 1), *of_one_pixel)
+        assert not matmul_is_faster((8, 8, 1, 3, 3), (1, 1, 1), (0, 1, 1))
+    finally:
+        torch.set_num_threads(threads)
+    assert input_way((512, 2048, 3, 1, 1), *of_one_pixel) == ""  # the weights take too long to turn
+
+
 @pytest.mark.parametrize("instructions", ["AVX2", "AVX512"])
 @pytest.mark.parametrize("frames", [1, 8])
 @pytest.mark.parametrize(("size", "stride", "padding", "way", "products"), WAYS)
@@ -40,6 +53,7 @@ def test_every_way_gives_the_convolutions_gradients(
     frames: int, instructions: str,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: instructions)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
     products |= size[2:] == (5, 4, 4) and instructions == "AVX2"
     assert (input_way(size, stride, padding), matmul_is_faster(size, stride, padding)) == (
         way, products
