@@ -180,7 +180,8 @@ def fits_bottleneck(x: Tensor, convs: Sequence[nn.Conv3d]) -> bool:
         points *= size // prod(steps)
     sizes = [zip(x.shape[2:], conv.kernel_size, strict=True) for conv in convs]
     is_long = all(size >= width for size, width in chain(*sizes))
-    return is_long and points > 1 and all(conv.out_channels > 1 for conv in convs)
+    padded = not is_long and compute_dtype(x.dtype, x.device) == torch.bfloat16
+    return not padded and points > 1 and all(conv.out_channels > 1 for conv in convs)
 
 
 def bottleneck(x: Tensor, layers: Sequence[Layer], in_place: bool = False) -> Tensor:
