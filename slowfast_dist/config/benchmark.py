@@ -122,6 +122,9 @@ class BenchmarkStep:
     Accelerate, default layout, Adam not fused, frames normalised in float on the CPU."""
     plain_precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the plain way."""
+    build: Path | None = None
+    """The folder of another checkout of this repository, as git worktree makes it: also time its
+    step, turn by turn."""
     steps: fields.Count = 5
     """Steps timed of each, after one that is not; the median counts."""
     peak_tflops: fields.PositiveFloat | None = None
@@ -135,10 +138,16 @@ class BenchmarkStep:
     json: fields.JsonResults = False
 
     def check(self) -> None:
-        """Raise UserError for several measurements where one is traced."""
+        """Raise UserError for several measurements where one is traced, and for what cannot be
+        compared with."""
         sizes = " ".join(map(str, self.batch_sizes))
         one = self.profile is None or len(self.batch_sizes) == 1
         require(one, "batch-sizes", sizes, "give one with --profile")
+        if self.build is not None:
+            alone = self.against == "none"
+            require(alone, "against", self.against, "leave it out with --build")
+            there = (self.build / "slowfast_dist" / "__init__.py").is_file()
+            require(there, "build", str(self.build), "give a folder that holds slowfast_dist/")
 
 
 @dataclass(frozen=True)

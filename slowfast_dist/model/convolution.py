@@ -6,12 +6,16 @@ registers; torch.compile does the same with what it sees here; else they are don
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from itertools import chain
+from math import prod
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from slowfast_dist.model.gradients import ONE, convolution_gradients
 
 aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
 
@@ -123,131 +127,153 @@ class _FusedConvolution(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None,
         relu: bool, stride: tuple[int, ...], padding: tuple[int, ...],
     ) -> Tensor:  # fmt: skip
-        geometry = padding, stride, ONE, 1
-        after = "relu" if relu else None
-        if residual is None:
-            y = mkldnn._convolution_pointwise(x, weight, bias, *geometry, after or "none", [], "")
-        else:
-            y = mkldnn._convolution_pointwise.binary(
-                x, residual, weight, bias, *geometry, "add", 1.0, after, [], ""
-            )
+        y = _fused_forward(x, weight, bias, stride, padding, relu, residual)
         ctx.save_for_backward(x, weight, y if relu else None)
         ctx.geometry = stride, padding
-        ctx.bias_sizes = None if bias is None else [weight.shape[0]]
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, y = ctx.saved_tensors
-        stride, padding = ctx.geometry
         if y is not None:
             grad = aten.threshold_backward(grad, y, 0)
         needed = ctx.needs_input_grad
-        if x.dtype == torch.float32 and _layout(x) == torch.channels_last_3d:
-            gradients: Gradients = fp32_gradients(grad, x, weight, stride, padding, needed[:3])
-        else:
-            gradients = aten.convolution_backward(
-                grad, x, weight, ctx.bias_sizes, stride, padding, ONE, False, [0, 0, 0], 1,
-                list(needed[:3]),
-            )  # fmt: skip
+        stride, padding = ctx.geometry
+        gradients = convolution_gradients(grad, x, weight, stride, padding, needed[:3])
         return *gradients, grad if needed[3] else None, None, None, None
 
 
-# Gradients of convolutions in float32 on CPUs, as matrix products where those are faster.
-#
-# Activations with the channels last are matrices as they lie in memory, and what a kernel of one
-# pixel does is a product of such matrices. For the gradients of its weights oneDNN takes longer,
-# most where the pixels are every second one: 320 -> 512 channels of slowfast_r50 (2 clips, CPU ms
-# on 2 threads) 525 with AVX2 and 94 with AVX512, the product 67 and 47. And on one thread torch
-# takes a convolution of its own for such kernels, which copies everything into the contiguous
-# layout.
-
-Size = Sequence[int]
-Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
-
-ONE = (1, 1, 1)
-MIN_MATMUL_CHANNELS = 128
-"""Channels, in and out, from which on matrix products of several frames are faster: 1024 -> 256 of
-3 frames 63 ms in place of 88, but 128 -> 32 are 21 in place of 8 (AVX512)."""
+def _fused_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    relu: bool, residual: Tensor | None = None, in_place: bool = False,
+) -> Tensor:  # fmt: skip
+    """``in_place``: the result takes the memory of ``residual``."""
+    geometry = padding, stride, ONE, 1
+    after = "relu" if relu else None
+    if residual is None:
+        return mkldnn._convolution_pointwise(x, weight, bias, *geometry, after or "none", [], "")
+    added: tuple[Any, ...] = ("add", 1.0, after, [], "")
+    if in_place:
+        return mkldnn._convolution_pointwise_.binary(residual, x, weight, bias, *geometry, *added)
+    return mkldnn._convolution_pointwise.binary(x, residual, weight, bias, *geometry, *added)
 
 
-def fp32_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: Size, padding: Size, needed: Sequence[bool]
-) -> Gradients:
-    """Of ``x`` (B, C, T, H, W), ``weight`` (D, C, t, h, w) and the bias (D,), as ``needed``.
-    ``grad`` is the gradient of the result (B, D, T', H', W'). Layouts are channels last."""
-    of_x, of_weight, of_bias = needed
-    grad = grad.contiguous(memory_format=torch.channels_last_3d)
-    size = tuple(weight.shape)
-    one_product = of_x and size[2:] == ONE and tuple(stride) == ONE and not any(padding)
-    products = of_weight and matmul_is_faster(size, stride, padding)
-    by_sum = of_bias and (products or not of_weight)
-    others = [of_x and not one_product, of_weight and not products, of_bias and not by_sum]
-    x_grad = weight_grad = bias_grad = None
-    if any(others):
-        x_grad, weight_grad, bias_grad = aten.convolution_backward(
-            grad, x, weight, [size[0]], stride, padding, ONE, False, [0, 0, 0], 1, others
-        )
-    if one_product:
-        x_grad = (channels_last_view(grad) @ weight.reshape(size[:2])).permute(0, 4, 1, 2, 3)
-    if products:
-        pixels, grads = channels_last_view(x), channels_last_view(grad)
-        if size[3] == size[4] == 1:
-            weight_grad = _pointwise_weight_gradient(pixels, grads, size, stride, padding[0])
-        else:
-            weight_grad = _stem_weight_gradient(pixels, grads, size)
-    if by_sum:
-        bias_grad = grad.sum((0, 2, 3, 4))
-    return x_grad, weight_grad, bias_grad
+class Layer(NamedTuple):
+    """A convolution with what is folded into it."""
+
+    weight: Tensor
+    """(D, C, t, h, w)."""
+    bias: Tensor | None
+    """(D,)."""
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
 
 
-def matmul_is_faster(size: Size, stride: Size, padding: Size) -> bool:
-    """Whether matrix products give the gradient of weights of ``size`` (D, C, t, h, w) faster.
+def fits_bottleneck(x: Tensor, convs: Sequence[nn.Conv3d]) -> bool:
+    """Whether `bottleneck` takes ``x`` (B, C, T, H, W) for ``convs``: not where `is_fused` or
+    `pad_short` would treat one of them in another way."""
+    if not is_fused(x) or _layout(x) != torch.channels_last_3d:
+        return False
+    points = 1
+    for size, *steps in zip(x.shape[2:], *(conv.stride for conv in convs[:3]), strict=True):
+        points *= size // prod(steps)
+    sizes = [zip(x.shape[2:], conv.kernel_size, strict=True) for conv in convs]
+    is_long = all(size >= width for size, width in chain(*sizes))
+    padded = not is_long and compute_dtype(x.dtype, x.device) == torch.bfloat16
+    return not padded and points > 1 and all(conv.out_channels > 1 for conv in convs)
 
-    They can for kernels of one pixel, and for stems of stride 1 whose t, odd, covers as many frames
-    after a frame as before it, without a padding of pixels.
+
+def bottleneck(x: Tensor, layers: Sequence[Layer], in_place: bool = False) -> Tensor:
+    """relu(c(relu(b(relu(a(x))))) + d(x)) of ``layers`` a, b, c and d, or of a, b and c, with ``x``
+    itself in place of d(x); in autocast's type where that is on. ``x``: see `fits_bottleneck`.
+
+    As one function it owns the gradients between its layers: ReLU cuts them, and the sums are made,
+    in place, where autograd would take fresh memory, for which a step waited as long as for the
+    arithmetic.
     """
-    d, c, t, h, w = size
-    if h == w == 1:
-        return not any(padding[1:]) and (t == 1 or min(c, d) >= MIN_MATMUL_CHANNELS)
-    # The fast stem, 2 clips: with AVX2 .6 s in place of 1.3, with AVX512 .4 in place of .3.
-    stem = t > 1 and max(c, d) <= 16 and tuple(stride) == ONE and tuple(padding) == (t // 2, 0, 0)
-    return stem and t % 2 == 1 and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    dtype = compute_dtype(x.dtype, x.device)
+    x = x.to(dtype)
+    tensors: list[Tensor | None] = []
+    geometry = []
+    for layer in layers:
+        tensors += [layer.weight.to(dtype), None if layer.bias is None else layer.bias.to(dtype)]
+        geometry.append((layer.stride, layer.padding))
+    trains = any(t is not None and t.requires_grad for t in (x, *tensors))
+    if torch.is_grad_enabled() and trains:
+        y: Tensor = _FusedBottleneck.apply(geometry, x, *tensors)
+        return y
+    return _bottleneck_forward(geometry, x, *tensors, in_place=in_place)[2]
 
 
-def channels_last_view(x: Tensor) -> Tensor:
-    """(B, C, T, H, W), channels last -> (B, T, H, W, C), contiguous."""
-    return x.permute(0, 2, 3, 4, 1)
+Geometry = Sequence[tuple[tuple[int, ...], tuple[int, ...]]]
+"""Stride and padding of each layer."""
 
 
-def _pointwise_weight_gradient(
-    x: Tensor, grad: Tensor, size: Size, stride: Size, padding: int
-) -> Tensor:
-    """A product for each of the t frames that a kernel of one pixel covers. ``x`` (B, T, H, W, C),
-    ``grad`` (B, T', H', W', D) -> (D, C, t, h, w), here as below."""
-    d, c, t, _, _ = size
-    x = x[:, :, :: stride[1], :: stride[2]]
-    if padding:
-        x = F.pad(x, (0, 0, 0, 0, 0, 0, padding, padding))
-    last = (grad.shape[1] - 1) * stride[0] + 1
-    rows = grad.reshape(-1, d).t()
-    taps = [rows @ x[:, tap : tap + last : stride[0]].reshape(-1, c) for tap in range(t)]
-    return torch.stack(taps, 2).view(*size)
+def _bottleneck_forward(
+    geometry: Geometry, x: Tensor, *tensors: Tensor | None, keep: bool = False,
+    in_place: bool = False,
+) -> tuple[Tensor | None, Tensor | None, Tensor]:  # fmt: skip
+    """The results of the three layers, the first two if they are to be kept."""
+
+    def layer(number: int, x: Tensor, **after: Any) -> Tensor:
+        weight, bias = tensors[2 * number], tensors[2 * number + 1]
+        assert weight is not None
+        return _fused_forward(x, weight, bias, *geometry[number], **after)
+
+    a = layer(0, x, relu=True)
+    b = layer(1, a, relu=True)
+    kept = (a, b) if keep else (None, None)
+    del a  # which makes room for the shortcut
+    own = len(geometry) == 4
+    shortcut = layer(3, x, relu=False) if own else x
+    return *kept, layer(2, b, relu=True, residual=shortcut, in_place=own or in_place)
 
 
-def _stem_weight_gradient(x: Tensor, grad: Tensor, size: Size) -> Tensor:
-    """h products for each frame: its pixels, w beside each other as one row, with the gradients of
-    the t frames that see it. oneDNN has no fast way to few channels without AVX512."""
-    d, c, t, h, w = size
-    clips, frames, height, width = grad.shape[:4]
-    around = F.pad(grad, (0, 0, 0, 0, 0, 0, t // 2, t // 2))
-    total = grad.new_zeros(h, t * d, w * c)
-    for clip in range(clips):
-        for frame in range(frames):
-            beside = x[clip, frame].unfold(1, w, 1).transpose(2, 3).reshape(-1, w * c)
-            seen = around[clip, frame : frame + t].permute(0, 3, 1, 2).reshape(t * d, -1)
-            for row in range(h):
-                total[row].addmm_(seen, beside[row * width : (row + height) * width])
-    # The first frame that sees one sees it with its last tap.
-    return total.view(h, t, d, w, c).flip(1).permute(2, 4, 1, 0, 3)
+class _FusedBottleneck(torch.autograd.Function):
+    """Kept for the backward pass are ``x``, the results of the three layers, and the weights."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, geometry: Geometry, x: Tensor, *tensors: Tensor | None
+    ) -> Tensor:
+        a, b, y = _bottleneck_forward(geometry, x, *tensors, keep=True)
+        ctx.save_for_backward(x, a, b, y, *tensors[::2])
+        ctx.geometry = geometry
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, a, b, y, *weights = ctx.saved_tensors
+        of_x, of_tensors = ctx.needs_input_grad[1], ctx.needs_input_grad[2:]
+        inner = of_x or any(of_tensors[:2])
+        found: list[Tensor | None] = [None] * len(of_tensors)
+
+        def gradients(
+            layer: int, grad: Tensor, x: Tensor, of_x: bool, total: Tensor | None = None
+        ) -> Tensor | None:
+            stride, padding = ctx.geometry[layer]
+            needed = of_x, *of_tensors[2 * layer : 2 * layer + 2]
+            x_grad, *found[2 * layer : 2 * layer + 2] = convolution_gradients(
+                grad, x, weights[layer], stride, padding, needed, total
+            )
+            return x_grad
+
+        grad = _cut(grad, y, torch.empty_like(y))
+        x_grad: Tensor | None = grad  # of the shortcut; what is left of grad's uses comes before
+        of_b = gradients(2, grad, b, inner or any(of_tensors[2:4]))
+        if len(weights) == 4:
+            x_grad = gradients(3, grad, x, of_x)
+        del grad
+        if of_b is not None:
+            of_a = gradients(1, _cut(of_b, b, of_b), a, inner)
+            del of_b
+            if of_a is not None:
+                x_grad = gradients(0, _cut(of_a, a, of_a), x, of_x, x_grad)
+        return None, x_grad if of_x else None, *found
+
+
+def _cut(grad: Tensor, y: Tensor, out: Tensor) -> Tensor:
+    """``grad`` where ReLU's result ``y`` is not 0, else 0; in ``out``, which may be ``grad``."""
+    return aten.threshold_backward.grad_input(grad, y, 0, grad_input=out)

@@ -7,10 +7,11 @@ and b in place of whole activations, of which BatchNorm would keep one more for 
 """
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast_dist.model.convolution import compute_dtype
@@ -37,7 +38,38 @@ def fold(conv: nn.Conv3d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor | Non
     shift = shift * scale
     if norm.bias is not None:
         shift = shift + norm.bias
-    return conv.weight * scale.view(-1, 1, 1, 1, 1), shift
+    weight = conv.weight
+    if weight.is_cpu and weight.requires_grad and not torch.compiler.is_compiling():
+        return _Scaled.apply(weight, scale, compute_dtype(weight.dtype, weight.device)), shift
+    return weight * scale.view(-1, 1, 1, 1, 1), shift
+
+
+class _Scaled(torch.autograd.Function):
+    """Weights (D, C, t, h, w) times ``scale`` (D,), in ``dtype``: its backward pass goes over the
+    weights, which of late layers are more than the activations, half as often as autograd's."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(weight, scale)
+        return (weight * scale.view(-1, 1, 1, 1, 1)).to(dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        weight, scale = ctx.saved_tensors
+        last = weight.is_contiguous(memory_format=torch.channels_last_3d)
+        layout = torch.channels_last_3d if last else torch.contiguous_format
+        ours = grad.to(weight.dtype, memory_format=layout)
+        weight_grad = scale_grad = None
+        if ctx.needs_input_grad[1]:
+            rows = [
+                (t.permute(0, 2, 3, 4, 1) if last else t).flatten(1) for t in (ours, weight)
+            ]
+            scale_grad = torch.linalg.vecdot(*rows)
+        if ctx.needs_input_grad[0]:
+            factor = scale.view(-1, 1, 1, 1, 1)
+            weight_grad = ours * factor if ours.data_ptr() == grad.data_ptr() else ours.mul_(factor)
+        return weight_grad, scale_grad, None
 
 
 CONV_NORM_PAIRS = {

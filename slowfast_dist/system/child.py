@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import IO, Any, Self
 
 import numpy as np
@@ -78,14 +79,18 @@ class Child:
     this process. The child counts this process as ended with the thread that starts it.
     """
 
-    def __init__(self, work: Work, request: Mapping[str, Any], quiet: bool = True) -> None:
+    def __init__(
+        self, work: Work, request: Mapping[str, Any], quiet: bool = True, root: Path | None = None
+    ) -> None:
         """``quiet``: drop what the child and its libraries print; else it goes to standard
-        error."""
+        error. ``root``: the folder of another checkout, whose package it runs."""
+        paths = [*([] if root is None else [str(root)]), *sys.path]
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from slowfast_dist.system.child import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=root,  # where Python looks first
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             # Ctrl-C is this process's business; a group of its own where there are such.
             process_group=0 if os.name == "posix" else None,
         )

@@ -2,11 +2,13 @@
 
 import ctypes
 import gc
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -101,12 +103,60 @@ def sampled_growth(work: Callable[[], object], start: int) -> int:
     return peak - start
 
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Names of glibc's malloc.h for mallopt."""
+
+KEPT = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1}
+"""No block has pages of its own, which go back to the kernel with it, and the heap's end goes back
+only from as many bytes on as mallopt can name."""
+
+USUAL = {M_MMAP_MAX: 65536, M_TRIM_THRESHOLD: 128 << 10}
+"""What mallopt(3) says they are."""
+
+OTHERS_SETTINGS = ("MALLOC_", "GLIBC_TUNABLES")
+"""How the variables begin by which a user's environment sets malloc."""
+
+
+def keep_freed_memory() -> bool:
+    """From here on malloc keeps what is freed for what comes, so that a step takes the memory of
+    the one before; returns whether it does.
+
+    With glibc alone, and not where the environment sets malloc. Fresh memory costs more than to
+    fill it: the kernel hands it out in pages of 4 KiB and clears each of them first.
+    """
+    mallopt = _glibc("mallopt")
+    if mallopt is None or any(name.startswith(OTHERS_SETTINGS) for name in os.environ):
+        return False
+    for setting, value in KEPT.items():
+        mallopt(setting, value)
+    return True
+
+
+@contextmanager
+def freed_memory_kept(wanted: bool = True) -> Iterator[None]:
+    """`keep_freed_memory` within it, if ``wanted``; at its end all that is free goes back."""
+    kept = wanted and keep_freed_memory()
+    try:
+        yield
+    finally:
+        if kept:
+            mallopt = _glibc("mallopt")
+            for setting, value in USUAL.items():
+                mallopt(setting, value)
+            give_back_free_memory()
+
+
+def _glibc(name: str) -> Any:
+    """Its function, where the C library is glibc."""
+    library = ctypes.CDLL(None) if psutil.LINUX else None
+    return getattr(library, name, None) if hasattr(library, "gnu_get_libc_version") else None
+
+
 def give_back_free_memory() -> None:
     """Return to the host what malloc keeps for later, where it can (glibc).
 
     slowfast_r50, 4 clips of 8 frames at 112 px: at most 510 MB as the first piece of work, 668
     after smaller ones, whose memory stayed in pieces; 594 if that is given back in between.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if psutil.LINUX else None
-    if trim is not None:
+    if (trim := _glibc("malloc_trim")) is not None:
         trim(0)

@@ -44,6 +44,7 @@ from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system import signals
 from slowfast_dist.system.interrupts import output_is_closed
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.memory import freed_memory_kept
 from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.system.workers.shared import shared_copy
 from slowfast_dist.training.best import Run, best_so_far, bring_best
@@ -93,7 +94,8 @@ def run_training(config: Config) -> dict[str, Any]:
         if start.finished:
             summary = {"output_dir": str(start.folder.root), "status": "finished"}
         else:
-            summary = _train(replace(config, output_dir=start.folder.root), accelerator, start)
+            with freed_memory_kept(accelerator.device.type == "cpu"):
+                summary = _train(replace(config, output_dir=start.folder.root), accelerator, start)
         shutdown(accelerator)
     return summary
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from slowfast_dist.model.blocks import space_to_depth, space_to_depth_weight
-from slowfast_dist.model.convolution import convolve, fp32_gradients, fused_dtypes, matmul_is_faster
+from slowfast_dist.model.convolution import convolve, fused_dtypes
 from slowfast_dist.model.folding import fold, folded
 from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.model.slowfast import SlowFast, freeze, set_norm
@@ -232,39 +232,6 @@ def test_one_pass_takes_every_layout_and_few_points(autocast, points, channels) 
         torch.testing.assert_close(found.float(), expected, rtol=0.03, atol=0.06)
         (gradient,) = torch.autograd.grad(found.float().sum(), x)
         assert gradient.isfinite().all()
-
-
-@pytest.mark.parametrize(
-    ("size", "stride", "padding"),
-    [
-        ((6, 5, 1, 1, 1), (1, 1, 1), (0, 0, 0)),
-        ((6, 5, 1, 1, 1), (1, 2, 2), (0, 0, 0)),
-        ((130, 128, 3, 1, 1), (1, 1, 1), (1, 0, 0)),
-        ((128, 128, 7, 1, 1), (4, 1, 1), (3, 0, 0)),
-        ((8, 12, 5, 4, 4), (1, 1, 1), (2, 0, 0)),
-        ((8, 12, 1, 3, 3), (1, 1, 1), (0, 1, 1)),
-    ],
-)
-def test_gradients_by_products_are_the_convolutions(
-    monkeypatch: pytest.MonkeyPatch, size: Any, stride: Any, padding: Any
-) -> None:
-    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")  # its ways too
-    assert matmul_is_faster(size, stride, padding) == (size[3] != 3)
-    torch.manual_seed(0)
-    shape, last = (2, size[1], 8, 9, 7), torch.channels_last_3d
-    x = torch.randn(shape).contiguous(memory_format=last)
-    weight, bias = torch.randn(size).contiguous(memory_format=last), torch.randn(size[0])
-    inputs = [t.requires_grad_() for t in (x, weight, bias)]
-    result = F.conv3d(x, weight, bias, stride, padding)
-    direction = torch.randn_like(result)
-    expected = torch.autograd.grad(result, inputs, direction)
-    with torch.no_grad():
-        found = fp32_gradients(direction, x, weight, stride, padding, (True, True, True))
-        for mine, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-3)
-        for wanted in ((True, False, False), (False, True, False), (False, False, True)):
-            found = fp32_gradients(direction, x, weight, stride, padding, wanted)
-            assert tuple(gradient is not None for gradient in found) == wanted
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 12), (7, 13), (224, 33)])

@@ -1,10 +1,12 @@
 """What a process may take, and what a piece of work takes, in real bytes."""
 
+import ctypes
 import gc
 import mmap
 import resource
 import time
 from math import inf
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -14,6 +16,9 @@ from slowfast_dist.system import memory as host_memory
 from slowfast_dist.system.memory import (
     address_space_kept_back,
     available_memory,
+    freed_memory_kept,
+    give_back_free_memory,
+    keep_freed_memory,
     memory_now,
     peak_growth,
     sampled_growth,
@@ -74,6 +79,53 @@ def test_without_a_limit_none_is_set() -> None:
         assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
+glibc = pytest.mark.skipif(
+    not (psutil.LINUX and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")), reason="needs glibc"
+)
+
+
+def fresh_pages(size: int) -> int:
+    """How often the kernel had to hand out a page for a filled array of ``size`` bytes, made and
+    freed ten times."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        np.full(size, 1, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@glibc
+def test_what_is_freed_is_kept_for_what_comes_and_goes_back_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    size = 80 * MB
+    pages = size // mmap.PAGESIZE
+    give_back_free_memory()
+    start = memory_now()
+    with freed_memory_kept():
+        fresh_pages(size)
+        assert fresh_pages(size) < pages / 4  # else ten times all of them
+        assert memory_now() - start > size / 2
+        with freed_memory_kept(wanted=False):
+            pass
+        assert fresh_pages(size) < pages / 4
+    assert memory_now() - start < size / 2
+    fresh_pages(size)
+    assert memory_now() - start < size / 2
+
+
+@linux
+def test_malloc_is_left_alone_where_the_environment_sets_it_or_there_is_no_glibc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("MALLOC_ARENA_MAX", "2")
+        assert not keep_freed_memory()
+    monkeypatch.setattr(host_memory.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=print))
+    assert not keep_freed_memory()
+    with freed_memory_kept():
+        give_back_free_memory()
 def test_collections_go_on_after_an_import_as_they_did_before() -> None:
     with pytest.raises(KeyError), without_collections():
         assert not gc.isenabled()

@@ -4,6 +4,7 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -22,8 +23,9 @@ class MeasuringProcess:
     What they print goes to standard error. Use as ``with MeasuringProcess() as process``.
     """
 
-    def __init__(self) -> None:
-        self._child = Child(serve_calls, {}, quiet=False)
+    def __init__(self, root: Path | None = None) -> None:
+        """``root``: the folder of another checkout, whose functions they are then."""
+        self._child = Child(serve_calls, {}, quiet=False, root=root)
 
     def __enter__(self) -> Self:
         return self

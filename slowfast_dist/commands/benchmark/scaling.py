@@ -35,6 +35,7 @@ from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.distributed.collectives import barrier, gather_list
 from slowfast_dist.distributed.failures import shutdown
 from slowfast_dist.system.cpus import available_cpus
+from slowfast_dist.system.memory import keep_freed_memory
 from slowfast_dist.training.network import check_frames, set_up_network
 from slowfast_dist.training.optim import build_optimizer
 
@@ -108,6 +109,8 @@ def _measure(command: BenchmarkScaling, environment: dict[str, str] | None) -> d
         if not torch.cuda.is_available():
             torch.set_num_threads(_threads(command))
     accelerator = make_accelerator(command.mixed_precision, 120.0)  # no step takes a minute
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     config = ModelConfig(command.model, pretrained=False, norm="frozen")
     network, _ = set_up_network(config, CLASSES, accelerator, None)
     check_frames(network.description, command.num_frames, "num-frames")

@@ -66,6 +66,8 @@ def run_benchmark(command: BenchmarkStep) -> None:
         "peaks": {precision: vars(peak) for precision, peak in peaks.items()},
         "rows": rows,
     }
+    if command.build is not None:
+        result["build"] = str(command.build.absolute())
     if profiled is not None:  # there is one batch size alone
         result["profile"] = profiled
     for name, kind in (("ratio", "train"), ("evaluation_ratio", "score")):
@@ -82,46 +84,56 @@ _SETTINGS = (
 )  # fmt: skip
 
 
+WAYS = {"ours": "ours", "plain": "plain", "build": "ours"}
+"""The names of what is compared, each with what its process does."""
+
+
 def _measure(
     command: BenchmarkStep, batch_size: int, work: Work, peaks: dict[str, Peak]
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """A row for each way and for training and scoring, of which those of ours have the ratio to
-    plain; and the profile, if one is asked for."""
-    names = ["ours"] + (["plain"] if command.against == "plain" else [])
+    the other one; and the profile, if one is asked for."""
+    other = "plain" if command.against == "plain" else "build" if command.build else None
+    names = ["ours"] + ([other] if other else [])
+    roots = {"build": command.build.absolute()} if command.build else {}
     kinds = ["train"] + (["score"] if command.evaluation else [])
     turns: dict[tuple[str, str], list[dict[str, float]]] = {
         (name, kind): [] for kind in kinds for name in names
     }
     with ExitStack() as stack:
-        processes = {name: stack.enter_context(MeasuringProcess()) for name in names}
+        # Training and scoring apart, as neither is to hold the other's memory.
+        processes = {
+            (name, kind): stack.enter_context(MeasuringProcess(roots.get(name)))
+            for name, kind in turns
+        }
         facts = {
-            name: process.call(set_up, name, command, batch_size)
-            for name, process in processes.items()
+            name: process.call(set_up, WAYS[name], command, batch_size)
+            for (name, _), process in processes.items()
         }
         for round_ in range(command.steps + 1):
             print(f"batch {batch_size}: round {round_}/{command.steps}", file=sys.stderr)
             for (name, kind), taken in turns.items():
-                taken.append(processes[name].call(take_turn, kind))
+                taken.append(processes[name, kind].call(take_turn, kind))
         profiled = None
         if command.profile is not None:  # only now, as it slows the steps down
-            profiled = processes["ours"].call(profile_steps, command.profile)
+            profiled = processes["ours", "train"].call(profile_steps, command.profile)
     rows = {}
     for (name, kind), (first, *measured) in turns.items():
         device, precision = torch.device(facts[name]["device"]), facts[name]["precision"]
         peak = find_peak(device, precision, command.peak_tflops, command.peak_gbytes)
         peaks[precision] = peak
         if kind == "train":
-            optimizer = command.optimizer if name == "ours" else "adam"
+            optimizer = command.optimizer if WAYS[name] == "ours" else "adam"
             roofline = training_roofline(work, batch_size, precision, optimizer, peak)
         else:
             roofline = evaluation_roofline(work, batch_size, precision, peak)
         row = _row(name, kind, batch_size, measured, roofline) | facts[name]
         row["first_seconds"] = first["seconds"]  # compiles, chooses algorithms, takes memory
         rows[name, kind] = row
-    for kind in kinds if command.against == "plain" else ():
-        ours, plain = (rows[name, kind] for name in names)
-        ours["ratio"] = ours["seconds"] / plain["seconds"]
-        ours["cpu_ratio"] = ours["cpu_seconds"] / plain["cpu_seconds"]
+    for kind in kinds if other else ():
+        pairs = list(zip(*(turns[name, kind][1:] for name in names), strict=True))
+        for ratio, key in (("ratio", "seconds"), ("cpu_ratio", "cpu_seconds")):
+            rows["ours", kind][ratio] = median(ours[key] / its[key] for ours, its in pairs)
     return list(rows.values()), profiled
 
 
@@ -169,12 +181,13 @@ def _print(result: dict[str, Any], command: BenchmarkStep) -> None:
         columns |= {"first": "first_seconds", "GB": "peak_gbytes"}
         columns |= {"of arithmetic": "share_of_compute_floor"}
         columns |= {"of memory": "share_of_memory_floor", "ratio": "ratio"}
+        columns |= {"CPU ratio": "cpu_ratio"} if command.build else {}
         print_table(f"{title}, medians of {command.steps}:", columns, shown)
     print(
         "\nof arithmetic, of memory: the share of a floor that is reached, 1 at most: the least "
         "time that the device needs for the operations, or for moving what convolutions read and "
-        "write. ratio: seconds of ours over those of the plain way; first: the first one, with "
-        "what it sets up."
+        "write. ratio: seconds of ours over those of the other way, the median of turn by turn; "
+        "first: the first one, with what it sets up."
     )
     if "profile" in result:
         print_profile(result["profile"])

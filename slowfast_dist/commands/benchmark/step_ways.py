@@ -1,6 +1,7 @@
-"""The two ways of a training step that are compared, each in a process of its own.
+"""The ways of a training step that are compared, each in a process of its own.
 
-Ours is what `training` sets up; plain is what a script with pytorchvideo and Accelerate does.
+Ours is what `training` sets up, in this build of the package or in another one; plain is what a
+script with pytorchvideo and Accelerate does.
 """
 
 import time
@@ -21,7 +22,7 @@ from slowfast_dist.model.description import network_defaults
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import slow_indices, standardise_
 from slowfast_dist.model.slowfast import plain_network
-from slowfast_dist.system.memory import peak_growth
+from slowfast_dist.system.memory import keep_freed_memory, peak_growth
 from slowfast_dist.training.network import set_up_network
 from slowfast_dist.training.optim import average_and_clip, build_optimizer
 
@@ -35,6 +36,8 @@ class OurStep:
     def __init__(self, command: BenchmarkStep, batch_size: int) -> None:
         self.accelerator = make_accelerator(command.mixed_precision, 120.0)
         self.device = self.accelerator.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         config = ModelConfig(
             command.model,
             pretrained=False,

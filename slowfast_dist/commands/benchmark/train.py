@@ -39,6 +39,7 @@ from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.model.description import network_defaults
 from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.system.files import share_socket_folder
+from slowfast_dist.system.memory import keep_freed_memory
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.training.run import build_trainer
 from slowfast_dist.video.container import DecodeError
@@ -133,6 +134,8 @@ def train_ours(root: Path, command: BenchmarkTrain) -> dict[str, Any]:
         mixed_precision=command.mixed_precision,
     )
     accelerator = make_accelerator(command.mixed_precision, config.distributed.timeout)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     videos = find_videos(config.data, SEED)
     if len(videos.train) < command.batch_size:
         raise UserError(

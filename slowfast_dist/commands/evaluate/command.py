@@ -41,6 +41,7 @@ from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.videos import trained_on
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.memory import freed_memory_kept
 from slowfast_dist.system.text import FORMULA
 from slowfast_dist.tracking.console import print_scores
 from slowfast_dist.training.evaluation import Scores, evaluate
@@ -87,9 +88,10 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     )  # fmt: skip
     answers = choose_answers(best, opened.network, accelerator, command, clips)
     try:
-        scores = evaluate(
-            "evaluation", opened.network, loader, accelerator, views.flip, answers.network
-        )
+        with freed_memory_kept(accelerator.device.type == "cpu"):
+            scores = evaluate(
+                "evaluation", opened.network, loader, accelerator, views.flip, answers.network
+            )
     finally:
         end_workers(loader)
     if scores is None:
