@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.training import EvaluationConfig
-from slowfast_dist.inference.predictor import Network, Predictor
+from slowfast_dist.inference.metadata import Network
+from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.runs.best_model import BestModel
 
 CLASSES = ("dark", "light")

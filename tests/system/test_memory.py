@@ -122,7 +122,7 @@ def test_malloc_is_left_alone_where_the_environment_sets_it_or_there_is_no_glibc
     with monkeypatch.context() as patch:
         patch.setenv("MALLOC_ARENA_MAX", "2")
         assert not keep_freed_memory()
-    monkeypatch.setattr(host_memory.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=print))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=print))
     assert not keep_freed_memory()
     with freed_memory_kept():
         give_back_free_memory()

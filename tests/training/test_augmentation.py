@@ -19,7 +19,7 @@ from slowfast_dist.data.mixing import mix
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.distributed.accelerator import make_accelerator
-from slowfast_dist.metrics.task import task_of
+from slowfast_dist.metrics.task import SeveralLabels, task_of
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.training.recorder import train_targets
 from slowfast_dist.training.run import build_trainer
@@ -146,7 +146,9 @@ def test_train_metrics_of_several_labels_count_those_of_mirrored_clips(root: Pat
 
     targets = train_targets(read, videos)
     assert np.array_equal(targets, batch.labels.numpy())
-    assert task_of("bce").scores(logits.numpy(), targets)["map_micro"] == 1
+    task = task_of("bce")
+    assert isinstance(task, SeveralLabels)
+    assert task.scores(logits.numpy(), targets)["map_micro"] == 1
 
 
 def test_mixing_needs_two_clips_in_a_micro_batch(root: Path) -> None:
@@ -160,7 +162,7 @@ def test_two_processes_and_a_resume_give_the_same_curve(
     root: Path, tmp_path: Path, several: bool
 ) -> None:
     """A resume from the middle of an epoch to the bit, two processes to rounding."""
-    more = ("--model.norm", "local")
+    more: tuple[str, ...] = ("--model.norm", "local")
     if several:
         more += ("--data.root", str(labels_of_several(root)), "--loss.name", "bce")
     one = trained(tmp_path / "one", *words(root, *more))

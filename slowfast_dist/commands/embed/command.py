@@ -18,7 +18,7 @@ from slowfast_dist.config.embed import Embed
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.inference.inputs import Inputs, find_inputs
 from slowfast_dist.metrics.cells import SEPARATOR
-from slowfast_dist.metrics.feature_checks import FeatureCheck, check_features
+from slowfast_dist.metrics.features.checks import FeatureCheck, check_features
 from slowfast_dist.runs.settings import own_image_rate
 from slowfast_dist.runs.videos import OTHER_SUFFIXES
 from slowfast_dist.system.files import reason_of

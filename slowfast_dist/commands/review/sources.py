@@ -114,5 +114,3 @@ def training_words(output: Path, root: Path) -> Sequence[str]:
     if os.path.realpath(root) != os.path.realpath(output.parent):
         words.append(option("--data.videos", root))
     return words
-
-

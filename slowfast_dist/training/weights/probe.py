@@ -16,7 +16,7 @@ from slowfast_dist.data.loaders import VideoSet, make_evaluation_loader
 from slowfast_dist.data.workers import end_workers, plan_workers
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import run_on_main
-from slowfast_dist.metrics.probe import FOLDS, fit_probe
+from slowfast_dist.metrics.features.probe import FOLDS, fit_probe
 from slowfast_dist.model.slowfast import SlowFast, starts_pretrained
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.signals import StopRequested

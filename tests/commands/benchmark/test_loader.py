@@ -16,9 +16,9 @@ from slowfast_dist.commands.benchmark.baselines import (
     frame_times,
     stage_seconds,
 )
-from slowfast_dist.commands.benchmark.clips import GroupCosts
-from slowfast_dist.commands.benchmark.loader import clip_rows
 from slowfast_dist.commands.benchmark.output import Cost
+from slowfast_dist.commands.benchmark.reading.clips import GroupCosts
+from slowfast_dist.commands.benchmark.reading.loader import clip_rows
 from slowfast_dist.commands.benchmark.videos import Group, write_benchmark_video
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.dataset import TrainingClips

@@ -140,7 +140,7 @@ USS = """
 import sys
 from pathlib import Path
 import numpy as np
-from slowfast_dist.commands.benchmark.index import _worker_memory
+from slowfast_dist.commands.benchmark.reading.index import _worker_memory
 from slowfast_dist.data.listing.columns import InfoColumns, Texts
 from slowfast_dist.data.sampler import DistributedBatchSampler
 from slowfast_dist.video.reader import VideoInfo

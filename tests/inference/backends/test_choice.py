@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference import choice, compiled_cache
+from slowfast_dist.inference.backends import choice, compiled_cache
 from slowfast_dist.inference.backends.choice import compare
 from slowfast_dist.inference.backends.openvino_network import OpenVinoNetwork, prepared_key
 from slowfast_dist.inference.predictor import open_predictor

@@ -20,7 +20,7 @@ def change(net: SlowFast, step: int) -> None:
     generator = torch.Generator().manual_seed(step)
     with torch.no_grad():
         for parameter in net.parameters():
-            parameter += torch.rand(parameter.shape, generator=generator)
+            parameter.add_(torch.rand(parameter.shape, generator=generator))
 
 
 def test_an_exponential_average_is_that_of_torch_with_a_decay_that_begins_small() -> None:
@@ -75,5 +75,3 @@ def test_what_is_frozen_is_not_kept() -> None:
     kept = of_average(capture({"ema": average})[0], "ema")
     assert set(kept) == {name for name, p in net.named_parameters() if p.requires_grad}
     assert not any(name.startswith(("blocks.0.", "blocks.1.", "blocks.2.")) for name in kept)
-
-

@@ -150,7 +150,8 @@ def moved(picture: NDArray[np.uint8], name: str, strength: float) -> NDArray[np.
     else:
         y = y - strength * size
     places = (x + centre).astype(np.float32), (y + centre).astype(np.float32)
-    return cv2.remap(picture, *places, cv2.INTER_LINEAR, borderValue=(FILL,) * 3)
+    shown = cv2.remap(picture, *places, cv2.INTER_LINEAR, borderValue=(FILL,) * 3)
+    return np.asarray(shown, np.uint8)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -195,7 +196,8 @@ def test_beyond_the_picture_is_grey_and_with_pad_black(monkeypatch: pytest.Monke
     monkeypatch.setattr(drawn, "rand_augment", lambda *_: row)
     frames, limits = np.full((8, 60, 120, 3), 200, np.uint8), Region(0, 0, 60, 120)
     augment = AugmentConfig(rand_augment=9.0)
-    for resize, beyond in (("square", FILL), ("pad", 0)):
+    cases: list[tuple[Literal["square", "pad"], int]] = [("square", FILL), ("pad", 0)]
+    for resize, beyond in cases:
         data = replace(DATA, resize=resize, flip=False)
         view = training_view(60, 120, data, np.random.default_rng(0))
         found = apply_view(frames, varied_view(view, limits, data, augment, draws_of(0)))

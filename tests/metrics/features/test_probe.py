@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from slowfast_dist.metrics.probe import STRENGTHS, fit_probe
+from slowfast_dist.metrics.features.probe import STRENGTHS, fit_probe
 
 
 def clusters(

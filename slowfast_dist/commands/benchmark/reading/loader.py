@@ -9,7 +9,13 @@ from typing import Any
 import torch
 
 from slowfast_dist.commands.benchmark.baselines import STAGES, plain_reader
-from slowfast_dist.commands.benchmark.clips import (
+from slowfast_dist.commands.benchmark.output import (
+    machine_facts,
+    print_json,
+    print_progress,
+    print_table,
+)
+from slowfast_dist.commands.benchmark.reading.clips import (
     AUGMENTED,
     DECODERS,
     PREPARED,
@@ -18,13 +24,7 @@ from slowfast_dist.commands.benchmark.clips import (
     handover_row,
     worker_row,
 )
-from slowfast_dist.commands.benchmark.kept import measure_kept, print_kept
-from slowfast_dist.commands.benchmark.output import (
-    machine_facts,
-    print_json,
-    print_progress,
-    print_table,
-)
+from slowfast_dist.commands.benchmark.reading.kept import measure_kept, print_kept
 from slowfast_dist.commands.benchmark.videos import (
     Group,
     clip_settings,

@@ -1,0 +1,1 @@
+"""From a file to a batch: what the reading of clips takes."""

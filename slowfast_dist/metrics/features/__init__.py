@@ -1,0 +1,1 @@
+"""What a linear layer or the nearest neighbours make of a network's features."""
