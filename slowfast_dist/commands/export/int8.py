@@ -141,11 +141,14 @@ def layers_in_float(xml: bytes) -> tuple[int, int]:
     edges = ElementTree.fromstring(xml).find("edges")
     assert layers is not None and edges is not None
     kinds = {layer.get("id"): layer.get("type") for layer in layers}
-    into: dict[str | None, set[str | None]] = {}
-    for edge in edges:
-        into.setdefault(edge.get("to-layer"), set()).add(kinds[edge.get("from-layer")])
-    found = [into[name] for name, kind in kinds.items() if kind in ("Convolution", "MatMul")]
-    return sum("FakeQuantize" not in sources for sources in found), len(found)
+    # Weights in float are constants as they are; in int8 they are scaled on the way.
+    weights = {
+        edge.get("to-layer"): kinds[edge.get("from-layer")]
+        for edge in edges
+        if edge.get("to-port") == "1"
+    }
+    found = [weights[name] for name, kind in kinds.items() if kind in ("Convolution", "MatMul")]
+    return found.count("Const"), len(found)
 
 
 def int8_parity(

@@ -87,7 +87,9 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
 
 def _clips(found: Inputs, command: Predict) -> int | None:
     """About how many there are to compute; None: very many."""
-    if found.live is not None or command.segments or command.annotate:
+    if found.live is not None:
+        return 0  # nobody waits for OpenVINO to be prepared while frames come
+    if command.segments or command.annotate:
         return None
     return len(found.files) * (command.temporal_views or 1) * (command.spatial_crops or 1)
 
