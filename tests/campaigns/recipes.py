@@ -30,14 +30,27 @@ TODAY = (
 )  # fmt: skip
 """The recipe for UT-Interaction in docs/training.md, "What to expect", to which others add."""
 
+CROP = ("--augment.crop-scale", "0.3", "1")
+
 RECIPES: dict[str, tuple[str, ...]] = {
     "today": (),
-    "flip-off": ("--data.flip", "false"),
-    "scale": ("--data.short-side", "56", "96"),
-    "smoothing": ("--loss.label-smoothing", "0.1"),
-    "dropout": ("--model.dropout", "0.5"),
     "longer": ("--epochs", "64"),
-}
+    "smoothing": ("--loss.label-smoothing", "0.1"),
+    "crop": CROP,
+    "crop, longer": (*CROP, "--epochs", "64"),
+    "rand-augment": ("--augment.rand-augment", "9"),
+    "crop, rand-augment": (*CROP, "--augment.rand-augment", "9"),
+    "erasing": ("--augment.erasing", "0.25"),
+    "speed": ("--augment.speed", "0.8", "1.25"),
+    "mixup": ("--augment.mixup", "0.2"),
+    "cutmix": ("--augment.cutmix", "1"),
+    "ema": ("--optimizer.ema", "0.99"),
+    "average-last": ("--optimizer.average-last", "8"),
+    "few-clips": (
+        *CROP, "--augment.rand-augment", "9", "--optimizer.ema", "0.99", "--loss.label-smoothing",
+        "0.1", "--epochs", "64",
+    ),
+}  # fmt: skip
 """Name -> flags behind TODAY's, of which the later ones win."""
 
 DEMO: dict[str, tuple[str, ...]] = {"today": ()}
