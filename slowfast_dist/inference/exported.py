@@ -32,9 +32,9 @@ from slowfast_dist.system.text import operand
 if TYPE_CHECKING:
     from slowfast_dist.inference.backends.openvino_network import OpenVinoNetwork
 
-    ExportedNetwork: TypeAlias = "OnnxNetwork | Pt2Network | OpenVinoNetwork"
-
 Backend = Literal["onnx", "pt2", "openvino"]
+
+ExportedNetwork: TypeAlias = "OnnxNetwork | Pt2Network | OpenVinoNetwork"
 
 
 def load_exported(

@@ -152,7 +152,7 @@ def test_a_preset_behind_the_flags_is_refused(words: list[str]) -> None:
         (["--data.flip", "maybe"], "--data.flip maybe: give true or false"),
         (["--optimizer.lr", "fast"], "--optimizer.lr fast: give a number"),
         (["--optimizer.clip-norm", "x"], "--optimizer.clip-norm x: give a number or none"),
-        (["--model.freeze", "x"], "--model.freeze x: give a whole number, none or backbone"),
+        (["--model.freeze", "x"], "--model.freeze x: give a whole number, none, backbone or auto"),
         (["--data.num-workers", "x"], "--data.num-workers x: give a whole number or auto"),
         (["--data.short-side", "256"], "--data.short-side 256: give two whole numbers"),
         (["--mixed-precision", "x"], "--mixed-precision x: give auto, no, bf16 or fp16"),
@@ -283,8 +283,8 @@ def test_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (
             ["xyz"],
             "error: xyz: no such command: give one of train, cross-validate, evaluate, "
-            "predict, embed, export, adopt, report, model-card, serve, check-data, prepare, "
-            "import, benchmark, make-demo\n",
+            "predict, embed, export, adopt, report, model-card, serve, review, check-data, "
+            "prepare, import, benchmark, make-demo\n",
         ),
         (["make-demo"], "error: make-demo takes the folder to make"),
         (["make-demo", "a", "b"], "error: make-demo takes the folder to make"),

@@ -367,7 +367,9 @@ def nobody_left(group: int) -> bool:
 
 @pytest.mark.slow
 def test_head_ends_it_without_a_word(model: Path, root: Path, tmp_path: Path) -> None:
-    process = start(model, many_links(tmp_path, root), "--json", "--num-workers", "1")
+    process = start(
+        model, many_links(tmp_path, root), "--json", "--num-workers", "1", "--backend", "torch"
+    )
     assert process.stdout is not None and process.stderr is not None
     assert "prediction" in json.loads(process.stdout.readline())
     process.stdout.close()
@@ -383,7 +385,10 @@ def test_a_signal_ends_it_without_a_word(
     model: Path, root: Path, tmp_path: Path, number: int, code: int, whole_group: bool
 ) -> None:
     """Ctrl-C in a terminal, which goes to all its processes, or `kill`, to it alone."""
-    process = start(model, many_links(tmp_path, root), "--num-workers", "2", "--batch-size", "1")
+    process = start(
+        model, many_links(tmp_path, root), "--num-workers", "2", "--batch-size", "1", "--backend",
+        "torch",
+    )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None
     assert str(tmp_path) in process.stdout.readline()  # it is at work
     (os.killpg if whole_group else os.kill)(process.pid, number)
