@@ -132,7 +132,7 @@ def run_export(run: Path, command: Export) -> Exported:
             done = Exported(path)
         else:
             if beside is not None:
-                exported: "ExportedNetwork" = open_openvino(written, weights=Path(beside.file.name))
+                exported: ExportedNetwork = open_openvino(written, weights=Path(beside.file.name))
             else:
                 exported = open_exported(written, backend, on_gpu=False)
             some = clips.frames[:MOST]
