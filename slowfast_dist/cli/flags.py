@@ -134,7 +134,9 @@ def _alternatives(kind: Any) -> list[str]:
     if get_origin(kind) is tuple:
         if get_args(kind) == _BOX:
             return ["four numbers"]
-        return ["any number of words"] if most_values(kind) is None else ["two whole numbers"]
+        if most_values(kind) is None:
+            return ["any number of words"]
+        return ["two numbers" if float in get_args(kind) else "two whole numbers"]
     if kind is bool:
         return ["true", "false"]
     names = {

@@ -132,11 +132,14 @@ class DataWait:
                 f"more CPUs: all {cpus} of each training process are in use "
                 f"(--data.num-workers {self.workers})"
             )
-        root = self.config.data.root or self.config.data.train_dir
+        data = self.config.data
+        source = operand(str(data.root or data.train_dir))
+        if data.videos is not None:
+            source += f" --videos {operand(str(data.videos))}"
         if any(self._is_heavy(video) for video, _ in slowest):
             lines.append(
                 "videos that are quick to read: python -m slowfast_dist prepare "
-                f"{operand(str(root))} OUT, then train as it says"
+                f"{source} OUT, then train as it says"
             )
         named = [f"{self.videos.train.sample(video)} ({time_:.2f} s)" for video, time_ in slowest]
         lines.append(f"slowest to read: {', '.join(named)}")

@@ -155,6 +155,7 @@ def test_a_preset_behind_the_flags_is_refused(words: list[str]) -> None:
         (["--model.freeze", "x"], "--model.freeze x: give a whole number, none, backbone or auto"),
         (["--data.num-workers", "x"], "--data.num-workers x: give a whole number or auto"),
         (["--data.short-side", "256"], "--data.short-side 256: give two whole numbers"),
+        (["--augment.speed", "0.8"], "--augment.speed 0.8: give two numbers"),
         (["--mixed-precision", "x"], "--mixed-precision x: give auto, no, bf16 or fp16"),
         (["--config"], "--config: a value is missing"),
         (["--config", "demo"], "write it before the flags: python train.py demo ..."),

@@ -92,6 +92,18 @@ def test_it_is_said_once_and_not_for_the_start_of_the_loaders(
     assert "waiting for data" not in capsys.readouterr().out
 
 
+def test_the_advice_for_a_list_says_where_its_paths_start(
+    loaded: tuple[Config, VideoSet, Loaders], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, videos, loaders = loaded
+    log_to_console()
+    data = replace(config.data, root=Path("list.csv"), videos=Path("clips"))
+    wait = DataWait(replace(config, data=data), Accelerator(cpu=True), videos, loaders)
+    epoch(wait, loaders, [0.0, 1.0, 0.0])
+    said = capsys.readouterr().out
+    assert "slowfast_dist prepare list.csv --videos clips OUT" in said
+
+
 SLOW = f"""
 import runpy, time
 from slowfast_dist.data.dataset import TrainingClips
