@@ -80,8 +80,10 @@ class Predictor:
         clip are NaN where one of its logits is not finite: a softmax would take -inf for a 0. Of
         several labels a clip each is a sigmoid of its own."""
         if self.best.evaluation.flip:
-            mirrored = np.ascontiguousarray(clips[:, :, :, ::-1])
-            return (self._probabilities(clips) + self._probabilities(mirrored)) / 2
+            mirrored = self._probabilities(np.ascontiguousarray(clips[:, :, :, ::-1]))
+            if (swaps := self.best.swaps) is not None:
+                mirrored = mirrored[:, swaps]
+            return (self._probabilities(clips) + mirrored) / 2
         return self._probabilities(clips)
 
     def _probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -96,6 +98,7 @@ class Predictor:
         """What to say of samples, (..., K), whose views' mean ``probabilities`` are: those with the
         model's temperature."""
         return tempered(probabilities, self.best.temperature)
+
     def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What goes into the last linear layer, (B, F), of clips as `probabilities` takes them.
         Raises UserError where only an exported file computes."""
