@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slowfast_dist.commands.export.formats import (
     FORMATS,
@@ -39,7 +39,7 @@ from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Format
 from slowfast_dist.inference.backends.openvino_network import open_openvino
-from slowfast_dist.inference.exported import ExportedNetwork, open_exported
+from slowfast_dist.inference.exported import open_exported
 from slowfast_dist.inference.metadata import (
     PT2_FILE,
     InputType,
@@ -55,6 +55,9 @@ from slowfast_dist.system.described_file import forget_previous, replace_describ
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.interrupts import ends_at_ctrl_c, quiet
 from slowfast_dist.system.text import few
+
+if TYPE_CHECKING:
+    from slowfast_dist.inference.exported import ExportedNetwork
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """What a terminal takes for colours; torch.onnx writes them into its errors."""
