@@ -21,6 +21,7 @@ from slowfast_dist.inference.metadata import (
     as_strings,
     describe_export,
     export_path,
+    has_own_weights,
     weights_sha256,
 )
 from slowfast_dist.runs.best_model import WEIGHTS, BestModel
@@ -67,7 +68,7 @@ def load_exported(
             f"--backend {backend}: {path} was exported from another model than the one beside it "
             f"({changed}): run '{export}' again"
         )
-    if (best.folder / WEIGHTS).is_file() and weights_sha256(best) != best.weights_sha256:
+    if (best.folder / WEIGHTS).is_file() and not has_own_weights(best):
         # Those that the file holds, which ONNX Runtime hides; those that best_model.json is of
         # were looked at when they were written.
         best.read_weights()

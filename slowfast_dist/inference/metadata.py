@@ -69,6 +69,15 @@ def weights_sha256(best: BestModel) -> str:
         ) from None
 
 
+def has_own_weights(best: BestModel) -> bool:
+    """Whether the file of the weights is the one that best_model.json is of, which was looked at
+    when it was written. Raises UserError where it cannot be read."""
+    try:
+        return weights_sha256(best) == best.weights_sha256
+    except FileNotFoundError:
+        return False
+
+
 def is_export(path: Path) -> bool:
     """Whether a file says whose weights it holds, which all formats hold as plain text."""
     with suppress(OSError, ValueError), open(path, "rb") as file:  # ValueError: it is empty

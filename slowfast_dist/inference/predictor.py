@@ -3,6 +3,7 @@
 torch is imported where it computes, and not for an exported file that another library runs.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import Backend, Precision
-from slowfast_dist.inference.metadata import CpuPrecision, Network, export_path
+from slowfast_dist.inference.metadata import CpuPrecision, Network, export_path, has_own_weights
 from slowfast_dist.metrics.calibration import tempered
 from slowfast_dist.metrics.task import SeveralLabels
 from slowfast_dist.metrics.unknown import UNKNOWN, label_of
 from slowfast_dist.runs.best_model import BestModel, load_best, read_best
+from slowfast_dist.system.cpus import lacks_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -80,8 +82,10 @@ class Predictor:
         clip are NaN where one of its logits is not finite: a softmax would take -inf for a 0. Of
         several labels a clip each is a sigmoid of its own."""
         if self.best.evaluation.flip:
-            mirrored = np.ascontiguousarray(clips[:, :, :, ::-1])
-            return (self._probabilities(clips) + self._probabilities(mirrored)) / 2
+            mirrored = self._probabilities(np.ascontiguousarray(clips[:, :, :, ::-1]))
+            if (swaps := self.best.swaps) is not None:
+                mirrored = mirrored[:, swaps]
+            return (self._probabilities(clips) + mirrored) / 2
         return self._probabilities(clips)
 
     def _probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -96,6 +100,7 @@ class Predictor:
         """What to say of samples, (..., K), whose views' mean ``probabilities`` are: those with the
         model's temperature."""
         return tempered(probabilities, self.best.temperature)
+
     def features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What goes into the last linear layer, (B, F), of clips as `probabilities` takes them.
         Raises UserError where only an exported file computes."""
@@ -127,17 +132,11 @@ def open_predictor(
     if backend in ("onnx", "pt2"):  # without torch, as far as the file needs none
         best = read_best(run)
         return Predictor(best, open_answers(best, backend, "no", best.load))
-    from slowfast_dist.distributed.accelerator import (
-        cpu_precision,
-        local_processes,
-        make_accelerator,
-        share_cpus,
-    )
-
     if backend == "openvino":
-        best, cpu = read_best(run), cpu_precision(mixed_precision)
-        share_cpus(local_processes())
+        best, cpu = read_best(run), _cpu_precision(mixed_precision)
         return Predictor(best, open_answers(best, backend, cpu, best.load))
+    from slowfast_dist.distributed.accelerator import make_accelerator
+
     accelerator = make_accelerator(mixed_precision, 120.0)
     device, precision = accelerator.device, accelerator.mixed_precision
     if backend == "torch" or device.type != "cpu":
@@ -158,6 +157,17 @@ def open_predictor(
     return replace(predictor, network=AutoNetwork(choice, predictor.network, lambda: network))
 
 
+def _cpu_precision(choice: Precision) -> CpuPrecision:
+    """As `cpu_precision`, without torch where it is known already."""
+    if choice == "no" or choice == "bf16":
+        return choice
+    if choice == "auto" and not os.environ.get("ACCELERATE_MIXED_PRECISION") and lacks_bf16():
+        return "no"
+    from slowfast_dist.distributed.accelerator import cpu_precision
+
+    return cpu_precision(choice)
+
+
 def open_answers(
     best: BestModel, backend: str, precision: CpuPrecision, load: "Callable[[], SlowFast]",
     by_file: bool = True,
@@ -175,7 +185,8 @@ def open_answers(
     import_openvino("--backend openvino")
     if by_file and export_path(best.folder, "openvino").is_file():
         return load_exported(best, "openvino", precision)
-    best.read_weights()  # damaged ones are refused, though the compiled model may be kept
+    if not has_own_weights(best):
+        best.read_weights()  # which says what is wrong, though the compiled model may be kept
     return open_prepared(best, prepared_key(best, precision), precision, load)
 
 

@@ -44,12 +44,16 @@ def run_folder(run: Path) -> Path:
     source = hub_file(data, name)
     folder = Path(torch.hub.get_dir()) / "slowfast_dist" / f"{data}-{name}"
     network = network_defaults(name).as_json()
+    # PySlowFast mirrors no clip of Something-Something, whose classes name sides.
+    unmirrored = {"flip": False} if data == "ssv2" else {}
     content = {
         "model": network | {"num_classes": CLASSES[data], "dropout": DROPOUT},
         "classes": list(classes),
         "clip": describe_clips(clips(data, name), EvaluationConfig()),
         "epoch": 0,
-        "training": {"started_from": source.name, "pretrained_on": TITLES[data]},
+        "training": {
+            "started_from": source.name, "pretrained_on": TITLES[data], **unmirrored,
+        },
     }
     try:
         (folder / "models").mkdir(parents=True, exist_ok=True)

@@ -6,13 +6,14 @@ torch is imported where weights are read or written: an exported file answers wi
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.annotations.labels import swap_table
 from slowfast_dist.config.checks import require
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
@@ -140,6 +141,12 @@ class BestModel:
     regions: int | None = None
     """Rows of the training with a region of interest of their own (x,y,w,h); None where no row has
     one, or that is not known."""
+
+    @cached_property
+    def swaps(self) -> NDArray[np.int64] | None:
+        """(K,): the class that each becomes in a mirror (--data.flip-pairs of the training), so
+        that column ``swaps[k]`` of a mirrored clip is class k; None: each stays itself."""
+        return swap_table(self.data.flip_pairs, self.classes)
 
     def require_one_label(self, flag: str) -> None:
         """Raise UserError, naming ``flag``, where a clip may have several labels."""

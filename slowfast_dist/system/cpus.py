@@ -44,6 +44,16 @@ def compute_threads() -> int:
     return min(int(given), most) if given.isdecimal() and int(given) else most
 
 
+def lacks_bf16() -> bool:
+    """Whether Linux says that this CPU of x86 has no AVX512-BF16; False where that is not known."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            flags = next((line.split() for line in file if line.startswith("flags")), [])
+    except OSError:
+        return False
+    return bool(flags) and "avx512_bf16" not in flags
+
+
 def let_threads_sleep() -> None:
     """Keep torch's CPU threads from spinning while they wait for each other.
 

@@ -56,14 +56,16 @@ def evaluate(
     title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator,
     flip: bool = False,
     answers: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
+    swaps: NDArray[np.int64] | None = None,
 ) -> Scores | None:  # fmt: skip
     """Score the videos of ``loader``, which reads EvaluationClips, with the unwrapped ``network``.
 
     ``title`` is that of the progress shown; ``flip``: each view is scored mirrored, too, and is the
     mean of both; ``answers`` computes in place of ``network``: logits (B, K) of clips
-    (B, T, H, W, 3). Collective at the end only, so processes may have
-    unequal numbers of batches. Asserts that every view of every readable video was scored exactly
-    once over all processes. None where a process was asked to stop meanwhile.
+    (B, T, H, W, 3); ``swaps`` (K,): the class that each becomes in a mirror, None: itself.
+    Collective at the end only, so processes may have unequal numbers of batches. Asserts that every
+    view of every readable video was scored exactly once over all processes. None where a process
+    was asked to stop meanwhile.
     """
     clips = cast(EvaluationClips, loader.dataset)
     silent = not (accelerator.is_main_process and logger.isEnabledFor(logging.INFO))
@@ -84,7 +86,10 @@ def evaluate(
             batch = host_batch.to(accelerator.device)
             found = scorer(batch.frames).float()
             if flip:
-                found = _mean(found, scorer(batch.frames.flip(-1)).float(), clips)
+                mirrored = scorer(batch.frames.flip(-1)).float()
+                if swaps is not None:
+                    mirrored = mirrored[:, torch.from_numpy(swaps).to(mirrored.device)]
+                found = _mean(found, mirrored, clips)
             logits.append(found)
             labels = batch.labels if batch.labels.dim() == 1 else batch.labels.sum(dim=1)
             rows.append(torch.stack([batch.videos, batch.views, labels], dim=1))

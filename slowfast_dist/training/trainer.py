@@ -269,7 +269,7 @@ class Trainer:
         """None where a process was asked to stop meanwhile."""
         scores = evaluate(
             "validation", self.state.network, self.loaders.val, self.accelerator,
-            self.config.evaluation.flip,
+            self.config.evaluation.flip, swaps=self.videos.swaps,
         )  # fmt: skip
         if scores is not None and not len(scores.videos):
             val, first = self.videos.val, scores.unreadable[0]

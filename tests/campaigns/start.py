@@ -1,6 +1,6 @@
 """How long `predict` takes from the shell to the answer of one short video, and `--help`.
 
-    python -m tests.campaigns.start                          # torch, ONNX Runtime, --help
+    python -m tests.campaigns.start                          # torch, ONNX Runtime, OpenVINO, --help
     python -m tests.campaigns.start --against ../before      # another checkout, in turn; ratios
 
 A model of random weights (slowfast_tiny) and a video of 5 s are made. Each command is started RUNS
@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -54,12 +55,17 @@ def commands(folder: Path) -> dict[str, list[str]]:
     module = ["-m", "slowfast_dist"]
     predict = [*module, "predict", str(models), str(video)]
     run([*module, "export", str(models), "--format", "onnx"], ROOT)
+    openvino = {}
+    if all(map(find_spec, ("openvino", "onnx", "onnxscript"))):
+        title = "predict --backend openvino"
+        openvino = {title: [*predict, *title.split()[1:]]}
     return {
         "import torch": ["-c", "import torch"],
         "--help": [*module, "--help"],
         "predict --help": [*module, "predict", "--help"],
         "predict": [*predict, "--backend", "torch"],
         "predict --backend onnx": [*predict, "--backend", "onnx"],
+        **openvino,
     }
 
 

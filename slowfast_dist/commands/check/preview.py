@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -203,7 +204,9 @@ def _classes(
     from slowfast_dist.data.dataset import TrainingClips
     from slowfast_dist.data.sampler import ClipKey
 
-    swaps = None if videos.sets is not None else swap_table(config.flip_pairs, classes)
+    swaps = None
+    with suppress(UserError):  # of a run's pairs where these classes are not all here
+        swaps = None if videos.sets is not None else swap_table(config.flip_pairs, classes)
     reader = TrainingClips(videos, config, seed=0, augment=augment, swaps=swaps)
     with tempfile.TemporaryDirectory() as folder:
         for label, of_class in rows.items():

@@ -68,9 +68,8 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     views = best.views(command.temporal_views, command.spatial_crops, command.flip)
     asked: dict[str, Any] = {
         "temporal_views": views.temporal_views, "spatial_crops": views.spatial_crops,
+        "flip": views.flip,
     }  # fmt: skip
-    if views.flip:
-        asked["flip"] = True
     if found.split is not None:
         asked["split"] = found.split
     output = run_on_main(
@@ -90,8 +89,9 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     try:
         with freed_memory_kept(accelerator.device.type == "cpu"):
             scores = evaluate(
-                "evaluation", opened.network, loader, accelerator, views.flip, answers.network
-            )
+                "evaluation", opened.network, loader, accelerator, views.flip, answers.network,
+                best.swaps,
+            )  # fmt: skip
     finally:
         end_workers(loader)
     if scores is None:

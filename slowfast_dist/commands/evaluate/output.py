@@ -79,7 +79,7 @@ def make_output(
 
 def _evaluation(path: Path) -> dict[str, Any]:
     """The metrics.json of an evaluation; nothing where it is none, or cannot be read."""
-    content = mapping(read_json(path))
+    content = {"flip": False} | mapping(read_json(path))  # older versions knew no mirrored views
     scored = content.keys() & {"accuracy", "frame_accuracy"}
     return content if "data" in content and scored else {}
 

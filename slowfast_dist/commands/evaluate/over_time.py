@@ -69,7 +69,7 @@ def run_over_time(run: Path, command: EvaluateCommand) -> dict[str, Any]:
             f"--segments: rows of {opened.data} have regions of interest (x,y,w,h), and of whole "
             "files the whole picture is scored: leave --segments out, or give a list without them"
         )
-    asked: dict[str, Any] = {"segments": True}
+    asked: dict[str, Any] = {"segments": True, "flip": best.evaluation.flip}
     asked |= {name: getattr(command, name) for name in ("window", "stride", "smoothing")}
     if opened.found.split is not None:
         asked["split"] = opened.found.split

@@ -59,9 +59,8 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
         with faults_as_run_errors(), without_collections():
             if found.live is None and not (command.segments or command.annotate):
                 early = _start_early(run, found, command, rate)
-            predictor = open_predictor(
-                run, command.backend, command.mixed_precision, _clips(found, command)
-            )
+            clips = _clips(run, found, command)
+            predictor = open_predictor(run, command.backend, command.mixed_precision, clips)
             if command.crop_box is not None:
                 best = predictor.best.looking_at(command.crop_box)
                 predictor = replace(predictor, best=best)
@@ -85,13 +84,16 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
         raise SystemExit(1)
 
 
-def _clips(found: Inputs, command: Predict) -> int | None:
-    """About how many there are to compute; None: very many."""
+def _clips(run: Path, found: Inputs, command: Predict) -> int | None:
+    """About how many there are to compute; None: very many. Raises UserError as `_start_early`."""
+    from slowfast_dist.runs.best_model import read_best
+
     if found.live is not None:
         return 0  # nobody waits for OpenVINO to be prepared while frames come
     if command.segments or command.annotate:
         return None
-    return len(found.files) * (command.temporal_views or 1) * (command.spatial_crops or 1)
+    views = read_best(run).views(command.temporal_views, command.spatial_crops, command.flip)
+    return len(found.files) * views.temporal_views * views.spatial_crops * (1 + views.flip)
 
 
 def _start_early(

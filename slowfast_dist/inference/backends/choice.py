@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,12 @@ from slowfast_dist.inference.backends.openvino_network import (
     open_prepared,
     prepared_key,
 )
-from slowfast_dist.inference.metadata import CpuPrecision, Network, weights_sha256
-from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.inference.metadata import CpuPrecision, Network, has_own_weights
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.system.log import logger
+
+if TYPE_CHECKING:
+    from slowfast_dist.model.slowfast import SlowFast
 
 WORTH_CLIPS = 64
 """Clips from which on OpenVINO is asked: the first start with new weights takes 9 CPU seconds for
@@ -71,14 +73,14 @@ class Choice:
         facts = None if self.reason else read_facts(self.key)
         if facts is None or not is_kept(self.key) or self._why_not(facts) is not None:
             return None
-        if weights_sha256(self.best) != self.best.weights_sha256:
+        if not has_own_weights(self.best):
             return None  # loading them says what is wrong
         network = open_prepared(self.best, self.key, self.precision, self.best.load)
         say("openvino", self._in_words(facts))
         return network
 
     def decide(
-        self, plain: Network, load: Callable[[], SlowFast], clip: NDArray[np.uint8]
+        self, plain: Network, load: "Callable[[], SlowFast]", clip: NDArray[np.uint8]
     ) -> OpenVinoNetwork | None:
         """OpenVINO's network where it answers faster than ``plain``, torch's, and the same; else
         None, and `reason` says why. ``clip``: one, (1, T, H, W, 3)."""
@@ -149,7 +151,7 @@ def say(backend: str, why: str) -> None:
 class AutoNetwork:
     """torch's network, or OpenVINO's, as `Choice.decide` finds on the first clip that comes."""
 
-    def __init__(self, choice: Choice, plain: Network, load: Callable[[], SlowFast]) -> None:
+    def __init__(self, choice: Choice, plain: Network, load: "Callable[[], SlowFast]") -> None:
         self.choice, self.plain, self.load = choice, plain, load
         self.chosen: Network | None = None
 

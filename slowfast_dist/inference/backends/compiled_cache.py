@@ -13,11 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.inference.metadata import CpuPrecision
+from slowfast_dist.system.cpus import compute_threads
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.parsing import parse_json
 
@@ -53,7 +52,7 @@ def compile_settings(precision: CpuPrecision) -> dict[str, Any]:
     """
     return {
         "INFERENCE_PRECISION_HINT": {"no": "f32", "bf16": "bf16"}[precision],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": compute_threads(),
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,
     }

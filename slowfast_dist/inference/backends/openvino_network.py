@@ -1,4 +1,7 @@
-"""A network as OpenVINO computes it on the CPU, of the weights or of an exported pair of files."""
+"""A network as OpenVINO computes it on the CPU, of the weights or of an exported pair of files.
+
+torch is imported where weights are looked at, or a model is made of them: a kept one needs none.
+"""
 
 import hashlib
 import html
@@ -13,7 +16,6 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
@@ -23,10 +25,7 @@ from slowfast_dist.inference.backends.compiled_cache import (
     compiled,
     import_openvino,
 )
-from slowfast_dist.inference.backends.export_graph import openvino_model
 from slowfast_dist.inference.metadata import CpuPrecision, as_input, weights_sha256
-from slowfast_dist.model.finite import describe_broken
-from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, clip_facts
 from slowfast_dist.system.described_file import previous_of
 from slowfast_dist.system.interrupts import quiet
@@ -34,6 +33,9 @@ from slowfast_dist.system.parsing import parse_json
 
 if TYPE_CHECKING:  # it is an extra that not every installation has
     import openvino
+    import torch
+
+    from slowfast_dist.model.slowfast import SlowFast
 
 ABOUT = "slowfast_dist"
 """The part of an .xml's runtime information that is ours: what the file says of itself, as JSON."""
@@ -73,6 +75,8 @@ def open_openvino(
     ``weights``. Raises UserError where openvino is missing, and nearly anything for a damaged
     file, or one whose .bin is another."""
     import_openvino("--backend openvino")
+    from slowfast_dist.model.finite import describe_broken
+
     text = path.read_bytes()
     digest, beside = _noted(text, WEIGHTS_DIGEST), path.with_suffix(".bin")
     metadata = dict(parse_json(_noted(text, "metadata")))
@@ -98,7 +102,7 @@ def prepared_key(best: BestModel, precision: CpuPrecision) -> str:
 
 
 def open_prepared(
-    best: BestModel, key: str, precision: CpuPrecision, load: Callable[[], SlowFast]
+    best: BestModel, key: str, precision: CpuPrecision, load: "Callable[[], SlowFast]"
 ) -> OpenVinoNetwork:
     """The network of the best model itself, without a file that was exported: the kept one, else
     one that is made of what ``load`` gives, within seconds. Raises UserError where a library is
@@ -110,15 +114,19 @@ def open_prepared(
                 raise UserError(
                     f"--backend openvino: needs {library}, which is not here: pip install '.[cpu]'"
                 )
+        from slowfast_dist.inference.backends.export_graph import openvino_model
+
         with quiet():
             return openvino_model(load(), best)
 
     return OpenVinoNetwork(compiled(key, make, precision), {"input_type": "uint8"})
 
 
-def compile_here(network: SlowFast, best: BestModel, precision: CpuPrecision) -> OpenVinoNetwork:
+def compile_here(network: "SlowFast", best: BestModel, precision: CpuPrecision) -> OpenVinoNetwork:
     """Of a network of the description ``best``, whose weights lie in no file; nothing is kept."""
     import openvino
+
+    from slowfast_dist.inference.backends.export_graph import openvino_model
 
     with quiet():
         model = openvino_model(network, best)
@@ -133,8 +141,10 @@ def read_model(text: bytes, weights: NDArray[np.uint8]) -> "openvino.Model":
     return openvino.Core().read_model(text, openvino.Tensor(weights))
 
 
-def _float_constants(model: "openvino.Model") -> dict[str, torch.Tensor]:
+def _float_constants(model: "openvino.Model") -> "dict[str, torch.Tensor]":
     """The float32 tensors that the model computes with, by the names of their nodes; views."""
+    import torch
+
     constants = (node for node in model.get_ordered_ops() if node.get_type_name() == "Constant")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # these arrays cannot be written, and nobody does

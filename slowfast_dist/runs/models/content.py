@@ -1,8 +1,9 @@
 """best_model.json: each of its values checked, before anything is made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+from slowfast_dist.annotations.labels import swap_table
 from slowfast_dist.config.checks import check_bounds
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
@@ -73,6 +74,7 @@ def read_content(content: dict[str, Any]) -> dict[str, Any]:
     if number(margin) is None or (part is not None and number(part) is None):
         raise ValueError(f"margin is {margin!r}, share is {part!r}")
     settings |= {"background": background, "margin": margin, "background_share": part}
+    settings |= {"flip_pairs": _flip_pairs(content, classes)}
     data = DataConfig(**settings)
     if not isinstance(flip := clip["flip_view"], bool):
         raise ValueError(f"flip_view is {flip!r}")
@@ -130,6 +132,20 @@ def _task(content: Mapping[str, Any], classes: int) -> Task:
                  if value is None or not 0 <= value <= 1]:  # fmt: skip
         raise ValueError(f"threshold is {wrong[0]!r}")
     return task_of(loss, [value for value in values if value is not None])
+
+
+def _flip_pairs(content: Mapping[str, Any], classes: Sequence[str]) -> tuple[str, ...]:
+    """Older versions knew none. Raises ValueError."""
+    pairs = mapping(content.get("training")).get("flip_pairs") or []
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, str) and ":" in pair.strip(":") for pair in pairs
+    ):
+        raise ValueError(f"flip_pairs is {pairs!r}")
+    try:
+        swap_table(pairs, classes)
+    except UserError as error:
+        raise ValueError(str(error).removeprefix("--")) from None
+    return tuple(pairs)
 
 
 def _temperature(content: Mapping[str, Any], task: Task) -> float:

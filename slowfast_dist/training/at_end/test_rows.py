@@ -41,7 +41,7 @@ def score_test(
         pin=accelerator.device.type == "cuda",
     )  # fmt: skip
     try:
-        scores = evaluate("test", network, loader, accelerator, views.flip)
+        scores = evaluate("test", network, loader, accelerator, views.flip, swaps=best.swaps)
     finally:
         end_workers(loader)
     return None if scores is None else (best, scores)

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -148,6 +150,39 @@ def test_other_weights_are_another_model_and_damaged_ones_are_refused(models: Pa
     (models / WEIGHTS).write_bytes(b"no weights")
     for backend in ("auto", "openvino"):
         with pytest.raises(UserError, match=WEIGHTS):
+            open_predictor(models, backend, "no", clips=None)
+
+
+WITHOUT_TORCH = """
+import sys
+from pathlib import Path
+import numpy as np
+from slowfast_dist.inference.predictor import open_predictor
+
+network = open_predictor(Path(sys.argv[1]), "openvino", "no").network
+assert sys.argv[2] == "first" or "torch" not in sys.modules
+print(network(np.full((1, 8, 32, 32, 3), 90, np.uint8)).tolist())
+assert sys.argv[2] == "first" or "torch" not in sys.modules
+"""
+
+
+def test_a_kept_model_answers_without_torch(models: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(models)]
+    first, second = (
+        subprocess.run([*command, which], check=True, capture_output=True, text=True).stdout
+        for which in ("first", "second")
+    )
+    assert first == second
+
+
+def test_weights_that_are_gone_are_missed_though_the_compiled_model_is_kept(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "compare", lambda *_: FASTER)
+    open_predictor(models, "auto", "no", clips=None).probabilities(CLIPS)
+    (models / WEIGHTS).unlink()
+    for backend in ("auto", "openvino"):
+        with pytest.raises(UserError, match="there is no such file"):
             open_predictor(models, backend, "no", clips=None)
 
 
