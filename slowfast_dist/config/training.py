@@ -260,11 +260,7 @@ class Config:
                 f"--global-batch-size {total} is no multiple of --micro-batch-size {micro}: "
                 f"the nearest that are: {nearest}"
             )
-        if self.augment.mixes and micro == 1:
-            raise UserError(
-                "--micro-batch-size 1: --augment.mixup and --augment.cutmix mix clips of one "
-                "micro-batch: give 2 or more, or leave them out"
-            )
+        self.check_mixing()
         self._check_monitor()
         last, remedy = self.optimizer.average_last, f"give at most --epochs {self.epochs}"
         require(last <= self.epochs, "optimizer.average-last", last, remedy)
@@ -280,6 +276,15 @@ class Config:
         remedy = f"with --data.resize {resize} every crop is the whole frame: give 1, or resize "
         differ = crops == 1 or resize == "short-side"
         require(differ, "evaluation.spatial-crops", crops, f"{remedy}short-side")
+
+    def check_mixing(self) -> None:
+        """Raise UserError for clips that are mixed with others of a micro-batch of one. For a size
+        ``auto`` that is known once it was chosen."""
+        if self.augment.mixes and self.micro_batch_size == 1:
+            raise UserError(
+                "--micro-batch-size 1: --augment.mixup and --augment.cutmix mix clips of one "
+                "micro-batch: give 2 or more, or leave them out"
+            )
 
     def _check_class_sizes(self) -> None:
         """The classes' sizes are corrected once."""

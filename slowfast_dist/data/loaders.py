@@ -116,9 +116,12 @@ class VideoSet:
 
     def log_priors(self, how: str) -> NDArray[np.float64]:
         """(K,): the logarithm of each class's share of the clips that a training shows with this
-        --data.class-sampling; of a class without any as if it had one."""
-        shares = class_shares(np.maximum(self.train_counts(), 1), how)
-        return np.asarray(np.log(shares), np.float64)
+        --data.class-sampling; of a class without any as if it had one. Of classes that a mirror
+        swaps half the clips of each are shown as the other's."""
+        counts = self.train_counts()
+        swaps = np.arange(len(counts)) if self.swaps is None else self.swaps
+        shares = class_shares(np.where(counts + counts[swaps] > 0, counts, 1), how)
+        return np.asarray(np.log((shares + shares[swaps]) / 2), np.float64)
 
     def segments(self) -> VideoTable:
         """The training videos, or parts of them, without gaps."""

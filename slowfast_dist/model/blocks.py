@@ -151,6 +151,8 @@ def pairs_are_faster(x: Tensor, weight: Tensor) -> bool:
     AVX512 has 16 lanes of float32, of which 8 channels leave half idle. slowfast_r50's fast stem, a
     clip, CPU ms of one thread: 77 and 50, the gradient of its weights 151 and 75.
     """
+    if x.device.type != "cpu":
+        return False
     even = (x.shape[4] - weight.shape[4] + 1) % 2 == 0
     wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
     few = weight.shape[0] <= 8

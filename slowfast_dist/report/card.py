@@ -58,7 +58,7 @@ _SETTINGS = {
     "warmup_epochs": "Warm-up epochs", "loss": "Loss", "label_smoothing": "Label smoothing",
     "class_weights": "Class weights", "class_sampling": "Class sampling",
     "logit_adjustment": "Logit adjustment", "probe": "Head began as", "freeze": "Frozen",
-    "norm": "BatchNorm",
+    "norm": "BatchNorm", "precise_norm": "BatchNorm's statistics measured on, clips",
     "flip_pairs": "Classes that a mirror swaps", "crop_scale": "Random resized crop, share",
     "crop_aspect": "Random resized crop, width over height", "rand_augment": "RandAugment-T",
     "erasing": "Random erasing", "speed": "Speed",

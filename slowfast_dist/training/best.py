@@ -352,7 +352,7 @@ def _name(path: Path) -> str:
 def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> dict[str, Any]:
     """The settings behind the result, where the weights began, and with what it was made. ``norm``
     is the one that was used; ``environment`` that of environment.json."""
-    model, optimizer = config.model, config.optimizer
+    model, optimizer, precise = config.model, config.optimizer, config.evaluation.precise_norm
     start, source = "scratch", None
     if model.weights is not None:
         models = model.weights.absolute().name == "models"
@@ -371,6 +371,7 @@ def training_facts(config: Config, norm: str, environment: dict[str, Any]) -> di
         # Those that are off by default are told where they are on.
         "layer_decay": optimizer.layer_decay if optimizer.layer_decay < 1 else None,
         "ema": optimizer.ema or None,
+        "precise_norm": None if norm == "frozen" or precise == "auto" else precise or None,
         "weight_decay": optimizer.weight_decay, "clip_norm": optimizer.clip_norm,
         "schedule": config.schedule.name, "warmup_epochs": config.schedule.warmup_epochs,
         "loss": config.loss.name, "label_smoothing": config.loss.label_smoothing,

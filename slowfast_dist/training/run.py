@@ -251,6 +251,7 @@ def build_trainer(
         size, line = largest_micro_batch(network, config, accelerator, most)
         logger.info(line)
         config = replace(config, micro_batch_size=size)
+        config.check_mixing()
     rank, world_size = accelerator.process_index, accelerator.num_processes
     device, pin = accelerator.device, accelerator.device.type == "cuda"
     together = partial(on_each_host, accelerator), partial(gather_list, accelerator)

@@ -229,3 +229,11 @@ def test_weights_of_classes_count_clips_with_the_labels_that_they_get(root: Path
     assert counts == [2, 1, 1]
     mean = (counts[0] + counts[1]) / 2
     assert few.balanced_weights().tolist() == pytest.approx([4 / 3 / mean, 4 / 3 / mean, 4 / 3])
+    priors = np.exp(few.log_priors("natural"))
+    assert priors.tolist() == pytest.approx([1.5 / 4, 1.5 / 4, 1 / 4])
+    total = np.sqrt(counts).sum()
+    drawn = (np.sqrt(2) + 1) / 2 / total
+    assert np.exp(few.log_priors("sqrt")).tolist() == pytest.approx([drawn, drawn, 1 / total])
+    none = replace(found, train=found.train.select(np.array([0, 1])))
+    assert none.train_counts().tolist() == [2, 0, 0]
+    assert np.exp(none.log_priors("natural")).tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3])

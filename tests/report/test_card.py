@@ -169,10 +169,13 @@ def test_the_augmentation_is_in_the_card() -> None:
     )
     data = replace(plain.data, flip_pairs=("a:b",))
     without = render_card(description(("a", "b"), plain), [])
-    text = render_card(description(("a", "b"), replace(plain, data=data, augment=augment)), [])
+    measured = replace(plain.evaluation, precise_norm=64)
+    varied = replace(plain, data=data, augment=augment, evaluation=measured)
+    text = render_card(description(("a", "b"), varied), [])
     for line in (
         "crop, share | [0.3, 1.0] |", "RandAugment-T | 9.0 |", "erasing | 0.25 |",
         "CutMix | 1.0 |", "Speed | [0.8, 1.25] |", "swaps | ['a:b'] |",
+        "measured on, clips | 64 |",
     ):  # fmt: skip
         assert line in text.replace("\\", "") and line not in without.replace("\\", "")
     assert "Mixup" not in text and "RandAugment" not in without

@@ -154,6 +154,11 @@ def test_train_metrics_of_several_labels_count_those_of_mirrored_clips(root: Pat
 def test_mixing_needs_two_clips_in_a_micro_batch(root: Path) -> None:
     with pytest.raises(UserError, match=r"^--micro-batch-size 1: --augment.mixup and"):
         settings(root, "--micro-batch-size", "1", "--model.norm", "frozen")
+    auto = "--global-batch-size", "1", "--micro-batch-size", "auto", "--model.norm", "frozen"
+    config = settings(root, *auto)
+    videos = find_videos(config.data, 0)
+    with pytest.raises(UserError, match=r"^--micro-batch-size 1: --augment.mixup and"):
+        build_trainer(config, make_accelerator("no", 120.0), videos)
 
 
 @pytest.mark.slow
