@@ -66,11 +66,12 @@ def with_probabilities(predictor: Predictor) -> Compute:
     def compute(clips: NDArray[np.uint8]) -> NDArray[np.float64]:
         features = predictor.features(clips)
         if predictor.best.evaluation.flip:
-            return np.hstack([features, predictor.probabilities(clips)])
-        whole = np.isfinite(features).all(axis=1)
-        logits = np.where(whole[:, None], features, 0) @ weight.T + bias
+            return np.hstack([features.astype(np.float64), predictor.probabilities(clips)])
+        broken = ~np.isfinite(features).all(axis=1)
+        logits = np.where(broken[:, None], np.float32(0), features) @ weight.T + bias
         probabilities = predictor.best.task.probabilities(logits)
-        return np.hstack([features, np.where(whole[:, None], probabilities, nan)])
+        probabilities[broken] = nan
+        return np.hstack([features.astype(np.float64), probabilities])
 
     return compute
 

@@ -150,10 +150,11 @@ class Trial:
         return found
 
 
-def table_of(results: Sequence[Mapping[str, Sequence[float]]], step: int) -> str:
+def table_of(results: Sequence[Mapping[str, Any]], step: int) -> str:
     """In Markdown: means over seeds, and the difference's interval."""
     lines = ["| labels | suggest | random | difference (95 % over seeds) |", "|---|---|---|---|"]
-    for place, labels in enumerate(range(step, step * (len(results[0]["random"]) + 1), step)):
+    for place in range(len(results[0]["random"])):
+        labels = step * (place + 1)
         chosen, drawn = ([one[way][place] for one in results] for way in WAYS)
         low, high = interval([a - b for a, b in zip(chosen, drawn, strict=True)])
         difference = mean(chosen) - mean(drawn)

@@ -9,6 +9,7 @@ from slowfast_dist.inference.parts import Part
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.metrics.cells import SEPARATOR
 from slowfast_dist.metrics.selection.badge import Rows, choose, gradient_factors
+from slowfast_dist.metrics.task import SeveralLabels
 
 UNSURE = 0.5
 """Share of the probability of what is suggested from which on another class is named beside it, as
@@ -69,7 +70,7 @@ class Pool:
     def _decided(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
         """What would be said of each: of one label the most probable class."""
         task = self._predictor.best.task
-        if task.several:
+        if isinstance(task, SeveralLabels):
             return task.decide(probabilities.astype(np.float64))
         decided = np.zeros(probabilities.shape, bool)
         decided[np.arange(len(decided)), probabilities.argmax(axis=1)] = True
@@ -80,18 +81,18 @@ class Pool:
     ) -> Suggestion:
         file, start, end = self._places[row]
         classes, sure = self._predictor.classes, probabilities.astype(np.float64)
-        times = (start, end) if windows else (None, None)
+        path = self._paths[file]
+        first_time, last_time = (start, end) if windows else (None, None)
         if (labels := self._predictor.labels(sure)) is not None:
             name = SEPARATOR.join(sorted(one for one, _ in labels))
             least = min((chance for _, chance in labels), default=None)
             away = np.abs(sure - np.array(self._predictor.best.task.thresholds))
             place = int(away.argmin())
             reason = f"least sure of {classes[place]} ({sure[place]:.2f})"
-            return Suggestion(self._paths[file], *times, name, least, reason)
+            return Suggestion(path, first_time, last_time, name, least, reason)
         first, *others = (int(place) for place in np.argsort(-sure, kind="stable")[:2])
         reason = "unlike the others"
         if others and sure[others[0]] >= UNSURE * sure[first]:
             reason = f"or {classes[others[0]]} ({sure[others[0]]:.2f})"
-        return Suggestion(
-            self._paths[file], *times, classes[first], float(sure[first]), reason
-        )
+        chance = float(sure[first])
+        return Suggestion(path, first_time, last_time, classes[first], chance, reason)

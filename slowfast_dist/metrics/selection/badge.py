@@ -49,8 +49,8 @@ class Rows:
 
 
 def gradient_factors(
-    probabilities: NDArray[np.float64], decided: NDArray[np.bool_]
-) -> NDArray[np.float64]:
+    probabilities: NDArray[np.floating], decided: NDArray[np.bool_]
+) -> NDArray[np.floating]:
     """(..., K): the gradient of the loss in the logits, where the ``decided`` classes (..., K), of
     one label a sample one, were true; of cross-entropy and of binary cross-entropy alike."""
     return probabilities - decided
