@@ -284,8 +284,8 @@ def test_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (
             ["xyz"],
             "error: xyz: no such command: give one of train, cross-validate, evaluate, "
-            "predict, embed, export, adopt, report, model-card, serve, review, check-data, "
-            "prepare, import, benchmark, make-demo\n",
+            "predict, embed, export, adopt, report, model-card, serve, review, suggest, "
+            "check-data, prepare, import, benchmark, make-demo\n",
         ),
         (["make-demo"], "error: make-demo takes the folder to make"),
         (["make-demo", "a", "b"], "error: make-demo takes the folder to make"),

@@ -110,7 +110,8 @@ def _refuse_unused_flags(command: Embed, of_list: bool) -> None:
 def _embed(
     predictor: "Predictor", words: Sequence[str], found: Inputs | None, command: Embed
 ) -> dict[str, Any]:
-    from slowfast_dist.commands.embed.rows import Unread, rows_of_inputs, rows_of_list
+    from slowfast_dist.commands.embed.rows import rows_of_inputs, rows_of_list
+    from slowfast_dist.inference.parts import Unread
 
     if found is None:
         source = rows_of_list(predictor, Path(words[0]), command)

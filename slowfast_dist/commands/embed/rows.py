@@ -24,31 +24,15 @@ from slowfast_dist.data.locating import place_segments
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.inference.inputs import Inputs
+from slowfast_dist.inference.parts import Part, Unread, parts_of_files
 from slowfast_dist.inference.predictor import Predictor
-from slowfast_dist.inference.scoring import (
-    MAX_FILES,
-    plan_of,
-    probed_parts,
-    rows_of_files,
-    rows_of_videos,
-)
+from slowfast_dist.inference.scoring import MAX_FILES, plan_of, rows_of_videos
 from slowfast_dist.inference.seen import SeenVideos
-from slowfast_dist.inference.windows import compute_windows
 from slowfast_dist.runs.settings import own_image_rate
 from slowfast_dist.runs.videos import start_of_paths
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.log import logger
-from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.reader import VideoInfo
-
-
-@dataclass(frozen=True)
-class Unread:
-    """What could not be read, and why."""
-
-    name: str
-    reason: str
-
 
 Found = FeatureRow | Unread
 
@@ -74,8 +58,8 @@ def rows_of_inputs(
     whose = Names(words, command.group_pattern, [str(one.path) for one in inputs.files])
     remedy = "--windows makes a row of each window"
     seen = SeenVideos(predictor, command.temporal_views, command.windows, remedy)
-    rows = _windows if command.windows else _videos
-    return Source(rows(predictor, inputs, whose, command, seen), len(inputs.files), seen.notes)
+    parts = parts_of_files(predictor, predictor.features, inputs, command, seen)
+    return Source(_labelled(parts, whose), len(inputs.files), seen.notes)
 
 
 class Names:
@@ -118,46 +102,17 @@ class Names:
         return path
 
 
-def _videos(
-    predictor: Predictor, inputs: Inputs, whose: Names, command: Embed, seen: SeenVideos
+def _labelled(
+    parts: Generator[Part | Unread, None, None], whose: Names
 ) -> Generator[Found, None, None]:
-    rows = rows_of_files(predictor.best, predictor.features, inputs.files, command)
-    with closing(rows):
-        for one in rows:
-            if one.row is None or one.info is None:
-                yield Unread(str(one.path), one.reason or "")
+    with closing(parts):
+        for one in parts:
+            if isinstance(one, Unread):
+                yield one
                 continue
-            seen.add(str(one.path), one.info)
-            yield _file_row(one.path, whose, 0.0, _seconds(one.info), one.row)
-
-
-def _windows(
-    predictor: Predictor, inputs: Inputs, whose: Names, command: Embed, seen: SeenVideos
-) -> Generator[Found, None, None]:
-    best = predictor.best
-    for part in probed_parts(best, inputs.files, command.image_fps):
-        for given, info in part:
-            if isinstance(info, str):
-                yield Unread(str(given.path), info)
-                continue
-            windows = compute_windows(
-                best, predictor.features, given.path, info, command.window, command.stride,
-                command.batch_size,
-            )  # fmt: skip
-            try:
-                for one in windows:
-                    yield _file_row(given.path, whose, one.start, one.end, one.row)
-            except DecodeError as error:
-                yield Unread(str(given.path), error.reason)
-            else:
-                seen.add(str(given.path), info)
-
-
-def _file_row(
-    path: Path, whose: Names, start: float, end: float, row: NDArray[np.float64]
-) -> FeatureRow:
-    features = row.astype(np.float32)
-    return FeatureRow(str(path), start, end, whose.label(path), whose.group(path), features)
+            label, group = whose.label(one.path), whose.group(one.path)
+            features = one.row.astype(np.float32)
+            yield FeatureRow(str(one.path), one.start, one.end, label, group, features)
 
 
 def _seconds(info: VideoInfo) -> float:

@@ -1,0 +1,1 @@
+"""The command ``suggest``: which videos to label next."""
