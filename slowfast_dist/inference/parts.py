@@ -67,8 +67,8 @@ def with_probabilities(predictor: Predictor) -> Compute:
         features = predictor.features(clips)
         if predictor.best.evaluation.flip:
             return np.hstack([features.astype(np.float64), predictor.probabilities(clips)])
-        broken = ~np.isfinite(features).all(axis=1)
-        logits = np.where(broken[:, None], np.float32(0), features) @ weight.T + bias
+        broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
+        logits = np.nan_to_num(features, posinf=0, neginf=0) @ weight.T + bias
         probabilities = predictor.best.task.probabilities(logits)
         probabilities[broken] = nan
         return np.hstack([features.astype(np.float64), probabilities])
