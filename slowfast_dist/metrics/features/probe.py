@@ -92,7 +92,8 @@ def _parts(
     """Rows to train on and rows held out; none where a class would be missing from a training."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    if np.unique(labels, return_counts=True)[1].min() < 2 or len(labels) < 2 * FOLDS:
+    counts = np.unique(labels, return_counts=True)[1]
+    if counts.min() < 2 or counts.max() < FOLDS or len(labels) < 2 * FOLDS:
         return []
     if groups is not None and len(np.unique(groups)) < FOLDS:
         return []

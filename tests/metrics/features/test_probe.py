@@ -66,3 +66,10 @@ def test_of_too_few_clips_it_says_nothing() -> None:
     assert fit_probe(features, labels).accuracy is None
     features, labels = clusters(2, 8, 2.0)
     assert fit_probe(features, labels, groups=labels).accuracy is None
+
+
+def test_where_no_class_has_a_clip_for_each_part_none_is_held_out() -> None:
+    labels = np.repeat(np.arange(6), 2)
+    features = np.random.default_rng(0).normal(size=(12, 4)) + 5 * labels[:, None]
+    assert fit_probe(features, labels).accuracy is None
+    assert fit_probe(features, labels, groups=np.arange(12)).accuracy is None
