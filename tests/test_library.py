@@ -246,7 +246,7 @@ def test_a_program_trains_and_predicts_as_the_command_line_does(folder: Path, ru
     assert tuple(classes) == MOTIONS
     command = launch(
         "-m", "slowfast_dist", "predict", run, folder / "video.mp4", "--json", "--segments",
-        "--output", folder / "predictions",
+        "--output", folder / "predictions", "--backend", "torch",
     )  # fmt: skip
     assert command.returncode == 0, command.stderr
     said = json.loads(command.stdout.splitlines()[-1])

@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.training_runs import ROOT
 
 MACHINES = {
-    "linux-aarch64": [f"manylinux_2_{minor}_aarch64" for minor in (34, 28, 27, 26, 17)]
+    "linux-aarch64": [f"manylinux_2_{minor}_aarch64" for minor in (36, 35, 34, 28, 27, 26, 17)]
     + ["manylinux2014_aarch64"],
     "macos-arm64": ["macosx_14_0_arm64"],
 }

@@ -115,8 +115,9 @@ def test_labels_are_mended_by_keys_alone(
     wait_until(seen.page, "document.getElementById('video').paused")
     seen.page.wait_for_timeout(300)  # the last picture is on the screen, and counted
     clock = seen.text("clock")
+    said = seen.text("said")
     seen.press("[")
-    seen.saved("")
+    wait_until(seen.page, f"document.getElementById('said').textContent !== {json.dumps(said)}")
     start = float(re.findall(r"0:0(\S+),", clock)[0])
     assert float(rows(output)[SECOND][1] or 0) == pytest.approx(start, abs=1e-3)
     seen.press("w")
