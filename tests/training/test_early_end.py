@@ -97,8 +97,8 @@ def test_hours_count_the_validations_that_are_still_to_come(
     asked: dict[int, tuple[float, float]] = {}
     validated: list[float] = []
 
-    def validation(*arguments: Any) -> Any:
-        scores = evaluation.evaluate(*arguments)
+    def validation(*arguments: Any, **named: Any) -> Any:
+        scores = evaluation.evaluate(*arguments, **named)
         time.sleep(0.3)
         validated.append(time.monotonic())
         return scores
