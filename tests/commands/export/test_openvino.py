@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 
 from slowfast_dist.commands.export.command import run_export
@@ -16,6 +15,8 @@ from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.system.described_file import previous_of
 from tests.commands.export.conftest import CLASSES, Done
+
+openvino = pytest.importorskip("openvino", reason="tests/test_openvino.py runs these")
 
 
 @pytest.fixture
