@@ -2,7 +2,6 @@
 
 import os
 import runpy
-import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,14 +23,6 @@ if os.environ.get("SLOWFAST_DIST_TEST_WITHOUT"):  # a machine that lacks somethi
         dict.fromkeys([str(WITHOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
     )
     runpy.run_path(str(WITHOUT / "sitecustomize.py"))
-
-
-OPENVINO = "SLOWFAST_DIST_TEST_OPENVINO"
-"""Set where OpenVINO may be loaded by the process of the tests, which it then breaks: after some
-models were opened and let go of, a fork of the process ends it (openvino 2026.4.1)."""
-
-if not os.environ.get(OPENVINO):
-    sys.modules["openvino"] = None  # type: ignore[assignment]  # as if it were not installed
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -108,11 +99,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
-    if not os.environ.get(OPENVINO):
-        apart = pytest.mark.skip(reason="tests/test_openvino.py runs these by themselves")
-        for item in items:
-            if "[openvino" in item.name or "-openvino" in item.name:
-                item.add_marker(apart)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.export.parity import Clips, Compute, own_clips
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.backends.compiled_cache import compile_settings
+from slowfast_dist.inference.backends.compiled_cache import compile_settings, openvino_core
 from slowfast_dist.inference.backends.export_graph import openvino_model
 from slowfast_dist.inference.backends.openvino_network import openvino_files
 from slowfast_dist.inference.metadata import InputType, as_input, as_strings
@@ -129,9 +129,7 @@ than those on which that is tried."""
 
 
 def _compute(model: "openvino.Model", about: Mapping[str, str]) -> Compute:
-    import openvino
-
-    compiled = openvino.Core().compile_model(model, "CPU", compile_settings("no"))
+    compiled = openvino_core().compile_model(model, "CPU", compile_settings("no"))
     return lambda clips: np.array(compiled(as_input(clips, about))[0], np.float32)
 
 

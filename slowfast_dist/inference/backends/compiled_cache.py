@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,20 @@ def import_openvino(flag: str) -> Any:
     return openvino
 
 
+@cache
+def openvino_core() -> "openvino.Core":
+    """The one of this process, which nothing lets go of.
+
+    Each Core gives the thread that makes it a signal stack of its own, and, let go of, the one
+    that was there before (openvino 2026.4.1, CPUs with AVX-512). Of several that end in another
+    order than backwards, the thread keeps one that is no longer mapped: the next signal that has a
+    handler, as of a child's end, ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def compile_settings(precision: CpuPrecision) -> dict[str, Any]:
     """What OpenVINO is told, which would else compute in bf16 or float16 where the CPU has them,
     and bind its threads to cores that another process may be on.
@@ -62,7 +77,7 @@ def cache_key(content: Mapping[str, Any], precision: CpuPrecision) -> str:
     """Of a model's ``content``, in JSON's types, compiled by this OpenVINO for this CPU."""
     import openvino
 
-    core = openvino.Core()
+    core = openvino_core()
     facts = {
         **content, "recipe": RECIPE, "precision": precision, "openvino": openvino.__version__,
         "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
@@ -75,9 +90,7 @@ def compiled(
     key: str, make: Callable[[], "openvino.Model"], precision: CpuPrecision
 ) -> "openvino.CompiledModel":
     """The model that is kept under ``key``, else that of ``make``, which is kept from now on."""
-    import openvino
-
-    core, settings = openvino.Core(), compile_settings(precision)
+    core, settings = openvino_core(), compile_settings(precision)
     if (blob := _read(key)) is not None:
         with suppress(RuntimeError):  # of a build of the same number that reads another format
             return core.import_model(blob, "CPU", settings)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from slowfast_dist.inference.backends.compiled_cache import openvino_core
 from slowfast_dist.inference.metadata import InputType, as_strings
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import slow_indices
@@ -91,10 +92,8 @@ def openvino_model(
     network: SlowFast, best: BestModel, input_type: InputType = "uint8"
 ) -> "openvino.Model":
     """The same graph as OpenVINO has it, which reads the ONNX file as it is."""
-    import openvino
-
     content = write_onnx(network, best, input_type, {"model": network.name})
-    return openvino.Core().read_model(content)
+    return openvino_core().read_model(content)
 
 
 def _forget_the_source(model: "onnx.ModelProto") -> None:

@@ -24,6 +24,7 @@ from slowfast_dist.inference.backends.compiled_cache import (
     compile_settings,
     compiled,
     import_openvino,
+    openvino_core,
 )
 from slowfast_dist.inference.metadata import CpuPrecision, as_input, weights_sha256
 from slowfast_dist.runs.best_model import BestModel, clip_facts
@@ -124,13 +125,11 @@ def open_prepared(
 
 def compile_here(network: "SlowFast", best: BestModel, precision: CpuPrecision) -> OpenVinoNetwork:
     """Of a network of the description ``best``, whose weights lie in no file; nothing is kept."""
-    import openvino
-
     from slowfast_dist.inference.backends.export_graph import openvino_model
 
     with quiet():
         model = openvino_model(network, best)
-    made = openvino.Core().compile_model(model, "CPU", compile_settings(precision))
+    made = openvino_core().compile_model(model, "CPU", compile_settings(precision))
     return OpenVinoNetwork(made, {"input_type": "uint8"})
 
 
@@ -138,7 +137,7 @@ def read_model(text: bytes, weights: NDArray[np.uint8]) -> "openvino.Model":
     """Of the content of an .xml and its .bin."""
     import openvino
 
-    return openvino.Core().read_model(text, openvino.Tensor(weights))
+    return openvino_core().read_model(text, openvino.Tensor(weights))
 
 
 def _float_constants(model: "openvino.Model") -> "dict[str, torch.Tensor]":

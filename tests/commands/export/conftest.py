@@ -3,9 +3,9 @@
 import contextlib
 import io
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from slowfast_dist.commands.export.command import Exported, run_export
 from slowfast_dist.commands.export.parity import find_clips
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.config.fields import Format
 from slowfast_dist.config.training import Config, EvaluationConfig
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.description import NetworkDescription
@@ -97,11 +96,8 @@ class Done:
 @pytest.fixture(scope="session")
 def exports(run: Path) -> dict[str, Done]:
     """Each format, written beside the best model of ``run``."""
-    done: dict[str, Done] = {}
-    formats: tuple[Format, ...] = ("onnx", "openvino", "pt2", "safetensors")
-    for format in formats:
-        if format == "openvino" and find_spec("openvino") is None:
-            continue
+    done = {}
+    for format in ("onnx", "openvino", "pt2", "safetensors"):
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exported = run_export(run, Export(format=format))
         done[format] = Done(exported, printed.getvalue())
@@ -123,3 +119,13 @@ def on_cpu(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
+
+
+@pytest.fixture
+def whole(run: Path, videos: Path, tmp_path: Path) -> Path:
+    """The run with videos that it was trained on, without exports."""
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("best_model.[bopx]*"))
+    rows = "".join(f"{n}/clip_002.mp4,{n},train,{n}/clip_002.mp4\n" for n in CLASSES)
+    with open(tmp_path / "run" / "split.csv", "a") as file:
+        file.write(rows)
+    return tmp_path / "run"

@@ -22,6 +22,7 @@ from slowfast_dist.commands.export.command import Exported, run_export
 from slowfast_dist.commands.export.parity import find_clips
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.inference.backends.compiled_cache import openvino_core
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.best_model import read_best
@@ -102,9 +103,7 @@ def metadata_of(path: Path) -> dict[str, str]:
         with safe_open(path, framework="np") as file:
             return file.metadata()
     if path.suffix == ".xml":
-        import openvino
-
-        about = openvino.Core().read_model(path).get_rt_info(["slowfast_dist", "metadata"])
+        about = openvino_core().read_model(path).get_rt_info(["slowfast_dist", "metadata"])
         return json.loads(about.astype(str))
     with zipfile.ZipFile(path) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith("/metadata.json")]

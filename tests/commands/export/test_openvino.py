@@ -4,19 +4,19 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import openvino
 import pytest
 
 from slowfast_dist.commands.export.command import run_export
 from slowfast_dist.commands.export.int8 import layers_in_float
 from slowfast_dist.config.commands import Export
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.inference.backends.compiled_cache import openvino_core
 from slowfast_dist.inference.exported import load_exported
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.system.described_file import previous_of
-from tests.commands.export.conftest import CLASSES, Done
-
-openvino = pytest.importorskip("openvino", reason="tests/test_openvino.py runs these")
+from tests.commands.export.conftest import Done
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def models(run: Path, exports: dict[str, Done], tmp_path: Path) -> Path:
 
 
 def test_nothing_is_stored_or_computed_in_half(exports: dict[str, Done], run: Path) -> None:
-    model = openvino.Core().read_model(exports["openvino"].exported.path)
+    model = openvino_core().read_model(exports["openvino"].exported.path)
     outputs = [output for op in model.get_ops() for output in op.outputs()]
     kinds = {output.get_element_type().to_string() for output in outputs}
     assert "f32" in kinds and not kinds & {"f16", "bf16"}
@@ -74,16 +74,6 @@ def test_int8_needs_the_runs_own_clips_and_its_own_format(models: Path) -> None:
         run_export(models, Export(format="openvino", int8=True))
     with pytest.raises(UserError, match=r"^--int8: is for --format openvino, not onnx"):
         run_export(models, Export(format="onnx", int8=True))
-
-
-@pytest.fixture
-def whole(run: Path, videos: Path, tmp_path: Path) -> Path:
-    """The run with videos that it was trained on."""
-    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("best_model.[bopx]*"))
-    rows = "".join(f"{n}/clip_002.mp4,{n},train,{n}/clip_002.mp4\n" for n in CLASSES)
-    with open(tmp_path / "run" / "split.csv", "a") as file:
-        file.write(rows)
-    return tmp_path / "run"
 
 
 def test_int8_is_calibrated_verified_and_used(
