@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What is to be known of a GPU, in one command: the tests that need one, and the training step of
-# slowfast_r50 by batch, layout, compile and activation checkpoints, against the plain loop in bf16;
-# and where the time goes (trace.json, for ui.perfetto.dev).
+# slowfast_r50 by batch, layout, compile, CUDA graphs and activation checkpoints, against the plain
+# loop in bf16, as it comes and in channels_last_3d; where the time goes (trace.json, for
+# ui.perfetto.dev), and whether any of it only changes layouts.
 #     launch/gpu.sh [FOLDER]        text and JSON go to FOLDER, default runs/gpu
 # PYTHON=/path/to/python takes that one in place of .venv. Without a GPU: a dry run of the same
 # commands on a small model, which shows that they work and nothing else.
@@ -45,6 +46,8 @@ measure step "${size[@]}" --batch-sizes "${batches[@]}" --against plain --plain-
 rm -f "$out/trace.json" # of a run before
 measure step_profile "${size[@]}" --batch-sizes "${one[@]}" --evaluation false \
     --profile "$out/trace.json"
+measure step_plain_channels_last "${size[@]}" --batch-sizes "${batches[@]}" --against plain \
+    --plain-precision "$half" --plain-layout channels-last --evaluation false
 measure step_fp32 "${size[@]}" --batch-sizes "${one[@]}" --against plain --mixed-precision no
 measure step_contiguous "${size[@]}" --batch-sizes "${one[@]}" --layout contiguous
 measure step_local_norm "${size[@]}" --batch-sizes "${one[@]}" --norm local
@@ -52,6 +55,8 @@ measure step_checkpoint "${size[@]}" --batch-sizes "${one[@]}" --checkpoint-acti
 if [ "$half" = bf16 ]; then
     measure step_compiled "${size[@]}" --batch-sizes "${one[@]}" --compile
     measure step_compiled_again "${size[@]}" --batch-sizes "${one[@]}" --compile # from the cache
+    measure step_graphs "${size[@]}" --batch-sizes "${one[@]}" --compile \
+        --compile-mode reduce-overhead
 fi
 echo "text and JSON: $out"
 exit "$failed"

@@ -113,6 +113,9 @@ class BenchmarkStep:
     """Layout of weights and activations in memory; auto: what the training takes."""
     compile: bool = False
     """As --model.compile of the training; the time to compile is shown."""
+    compile_mode: Literal["default", "reduce-overhead"] = "default"
+    """Of torch.compile; reduce-overhead: on a GPU a step is recorded as CUDA graphs and replayed,
+    which the training does not do."""
     checkpoint_activations: bool = False
     """As --model.checkpoint-activations of the training."""
     evaluation: bool = True
@@ -122,6 +125,8 @@ class BenchmarkStep:
     Accelerate, default layout, Adam not fused, frames normalised in float on the CPU."""
     plain_precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision of the plain way."""
+    plain_layout: Literal["contiguous", "channels-last"] = "contiguous"
+    """Layout of the plain way's weights and frames; contiguous is torch's default."""
     build: Path | None = None
     """The folder of another checkout of this repository, as git worktree makes it: also time its
     step, turn by turn."""
@@ -134,7 +139,8 @@ class BenchmarkStep:
     """Bytes that the device's memory moves at most, in 1e9/s; none: as above, with a copy."""
     profile: Path | None = None
     """After the timing, write a trace of 3 steps of ours to this new .json file, for
-    ui.perfetto.dev, and print the operators that take most time."""
+    ui.perfetto.dev, and print the operators that take most time, and what only moves pixels to
+    another layout."""
     json: fields.JsonResults = False
 
     def check(self) -> None:
@@ -143,6 +149,8 @@ class BenchmarkStep:
         sizes = " ".join(map(str, self.batch_sizes))
         one = self.profile is None or len(self.batch_sizes) == 1
         require(one, "batch-sizes", sizes, "give one with --profile")
+        compiled = self.compile or self.compile_mode == "default"
+        require(compiled, "compile-mode", self.compile_mode, "is of torch.compile: add --compile")
         if self.build is not None:
             alone = self.against == "none"
             require(alone, "against", self.against, "leave it out with --build")

@@ -47,15 +47,16 @@ def check_frames(
     require(num_frames % alpha == 0, flag, num_frames, f"{remedy}frame in {alpha}")
 
 
-def compile_network(network: nn.Module) -> None:
+def compile_network(network: nn.Module, mode: str | None = None) -> None:
     """torch.compile for shapes that do not change: a short last batch is compiled by itself.
+    ``mode``: torch.compile's; None is its default.
 
     A second start is quick (slowfast_tiny on a CPU: 5 CPU seconds in place of 148), as the result
     is not in torch's own place for it, /tmp, which a restart of the machine empties.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "slowfast_dist" / "compiled"))
-    network.compile(dynamic=False)
+    network.compile(dynamic=False, mode=mode)
 
 
 def summary(accelerator: Accelerator, network: SlowFast, compiled: bool) -> str:

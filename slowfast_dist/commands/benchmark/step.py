@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -80,7 +82,8 @@ def run_benchmark(command: BenchmarkStep) -> None:
 
 _SETTINGS = (
     "model", "num_classes", "num_frames", "crop_size", "norm", "optimizer", "layout", "compile",
-    "checkpoint_activations", "steps", "against", "plain_precision",
+    "compile_mode", "checkpoint_activations", "steps", "against", "plain_precision",
+    "plain_layout",
 )  # fmt: skip
 
 
@@ -218,7 +221,8 @@ def profile_steps(path: Path) -> dict[str, Any]:
 
     ``path`` becomes a Chrome trace, which ui.perfetto.dev opens. Returns the 15 operators with
     the largest self time, on the GPU where it has one: that is the time of the kernels which
-    the operator itself launched. Raises RunError where the file cannot be written.
+    the operator itself launched; and the CONVERSIONS. Raises RunError where the file cannot be
+    written.
     """
     (way,) = PROCESS_WAY
     on_gpu = way.device.type == "cuda"
@@ -234,7 +238,22 @@ def profile_steps(path: Path) -> dict[str, Any]:
         "steps": STEPS,
         "device": way.device.type,
         "operators": _operators(profiler, on_gpu),
+        "conversions": find_conversions(
+            (event.key, event.count) for event in profiler.key_averages()
+        ),
     }
+
+
+CONVERSIONS = re.compile(r"nchw\w*tonhwc|nhwc\w*tonchw|vol2col|col2vol|im2col|slow_conv", re.I)
+"""Names of kernels and operators that move pixels to another layout around a convolution: cuDNN's
+own, and those of torch's convolution for what no library takes."""
+
+
+def find_conversions(counts: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
+    """CONVERSIONS among the names of what STEPS steps called, each with its calls a step."""
+    return [
+        {"name": name, "calls": calls / STEPS} for name, calls in counts if CONVERSIONS.search(name)
+    ]
 
 
 def _operators(profiler: profile, on_gpu: bool) -> list[dict[str, Any]]:
@@ -267,4 +286,9 @@ def print_profile(profile: dict[str, Any]) -> None:
     columns = {"operator": "operator", "calls": "calls", "seconds": "seconds", "share": "share"}
     title = f"operators of ours by their own time on the {where}, a step (mean of {STEPS}):"
     print_table(title, columns, profile["operators"])
+    if conversions := profile["conversions"]:
+        columns = {"what only changes a layout": "name", "calls": "calls"}
+        print_table("conversions of layouts, a step:", columns, conversions)
+    else:
+        print("\nno conversions of layouts around convolutions (nchwToNhwc, vol2col, slow_conv)")
     print(f"\n{profile['file']}: the steps as a trace; open it on ui.perfetto.dev")

@@ -23,7 +23,7 @@ from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import slow_indices, standardise_
 from slowfast_dist.model.slowfast import plain_network
 from slowfast_dist.system.memory import keep_freed_memory, peak_growth
-from slowfast_dist.training.network import set_up_network
+from slowfast_dist.training.network import compile_network, set_up_network
 from slowfast_dist.training.optim import average_and_clip, build_optimizer
 
 PARTS = ("copy", "forward", "backward", "optimizer")
@@ -38,16 +38,19 @@ class OurStep:
         self.device = self.accelerator.device
         if self.device.type == "cpu":
             keep_freed_memory()
+        self.graphs = command.compile_mode == "reduce-overhead"
         config = ModelConfig(
             command.model,
             pretrained=False,
             norm=command.norm,
-            compile=command.compile,
+            compile=command.compile and not self.graphs,
             checkpoint_activations=command.checkpoint_activations,
         )
         self.network, _ = set_up_network(config, command.num_classes, self.accelerator, None)
         if command.layout == "contiguous":
             self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        if self.graphs:
+            compile_network(self.network, command.compile_mode)
         optimizer = build_optimizer(
             self.network,
             OptimizerConfig(command.optimizer),
@@ -61,6 +64,8 @@ class OurStep:
         self.labels = torch.arange(batch_size) % command.num_classes
 
     def train(self, lap: Laps) -> None:
+        if self.graphs:  # what the step before returned may be written over
+            torch.compiler.cudagraph_mark_step_begin()
         frames = self.frames.to(self.device, non_blocking=True)
         labels = self.labels.to(self.device, non_blocking=True)
         lap("copy")
@@ -96,7 +101,8 @@ def plain_training(
 
 
 class PlainStep:
-    """pytorchvideo's model in torch's default layout, float32 frames, Accelerate, Adam.
+    """pytorchvideo's model, in torch's default layout unless told otherwise, float32 frames,
+    Accelerate, Adam.
 
     Frames are normalised before, as a script's dataset does it in a worker.
     """
@@ -109,6 +115,10 @@ class PlainStep:
         fast = standardise_(frames.float() / 255, published).contiguous()
         slow = fast.index_select(2, slow_indices(command.num_frames, published))
         self.pathways = [slow, fast]
+        if command.plain_layout == "channels-last":
+            layout = torch.channels_last_3d
+            self.model.to(memory_format=layout)  # type: ignore[call-overload]
+            self.pathways = [pathway.contiguous(memory_format=layout) for pathway in self.pathways]
         self.labels = torch.arange(batch_size) % command.num_classes
 
     def train(self, lap: Laps) -> None:

@@ -19,6 +19,9 @@ from slowfast_dist.commands.benchmark.roofline import (
     find_peak,
     training_roofline,
 )
+from slowfast_dist.commands.benchmark.step import STEPS, find_conversions
+from slowfast_dist.commands.benchmark.step_ways import PlainStep
+from slowfast_dist.config.benchmark import BenchmarkStep
 from slowfast_dist.model.description import ARCHITECTURES
 from slowfast_dist.model.slowfast import SlowFast, create_slowfast
 from tests.helpers.training_runs import launch
@@ -211,6 +214,52 @@ def test_a_profile_is_a_trace_and_a_table_of_the_steps(tmp_path: Path) -> None:
     forward = [event for event in events if event.get("name") == "_FusedBottleneck"]
     assert len(forward) == blocks * found["steps"]  # neither the timed steps nor the first
     assert "operators of ours" in text and str(file) in text
+    # Torch takes its own convolution for one clip that is as small as this.
+    assert {row["name"].partition("3d")[0] for row in found["conversions"]} == {"aten::slow_conv"}
+    assert "conversions of layouts, a step" in text
+
+
+def test_what_only_changes_layouts_is_found_in_a_profile() -> None:
+    """torch's own convolution on a CPU unfolds its input; oneDNN's does not."""
+    convolution, clip = nn.Conv3d(3, 4, 3), torch.rand(2, 3, 4, 8, 8)
+
+    def names(library: bool) -> list[str]:
+        with torch.backends.mkldnn.flags(enabled=library), torch.profiler.profile() as profiler:
+            for _ in range(STEPS):
+                convolution(clip)
+        counts = ((event.key, event.count) for event in profiler.key_averages())
+        found = find_conversions(counts)
+        assert all(row["calls"] == 1 for row in found)
+        return [row["name"] for row in found]
+
+    assert "aten::slow_conv3d_forward" in names(False) and names(True) == []
+    cudnn = "void cudnn::ops::nchwToNhwcKernel<__half, __half, float, false, true>(...)"
+    assert find_conversions([(cudnn, 6), ("aten::relu_", 3)]) == [{"name": cudnn, "calls": 2}]
+
+
+@pytest.mark.slow
+def test_the_plain_way_in_channels_last_and_a_mode_of_the_compiler() -> None:
+    result, _ = benchmark(
+        *SMALL[:-1], "1", "--batch-sizes", "1", "--evaluation", "false", "--peak-tflops", "1",
+        "--peak-gbytes", "10", "--mixed-precision", "no", "--against", "plain", "--plain-layout",
+        "channels-last",
+    )  # fmt: skip
+    assert result["settings"]["plain_layout"] == "channels-last"
+    assert [row["way"] for row in result["rows"]] == ["ours", "plain"]
+    command = BenchmarkStep(
+        model="slowfast_tiny", num_frames=8, crop_size=32, num_classes=5,
+        plain_layout="channels-last",
+    )  # fmt: skip
+    plain = PlainStep(command, 2)
+    layout = torch.channels_last_3d
+    assert all(pathway.is_contiguous(memory_format=layout) for pathway in plain.pathways)
+    weights = [p for p in plain.model.parameters() if p.dim() == 5]
+    assert weights and all(weight.is_contiguous(memory_format=layout) for weight in weights)
+
+
+def test_a_mode_of_the_compiler_needs_the_compiler(capsys: pytest.CaptureFixture[str]) -> None:
+    line = mistake(capsys, "--compile-mode", "reduce-overhead")
+    assert "--compile-mode reduce-overhead: is of torch.compile: add --compile" in line
 
 
 def test_a_profile_that_cannot_be_is_refused_before_anything_is_timed(
