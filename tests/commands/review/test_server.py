@@ -250,6 +250,23 @@ def test_a_full_disk_is_told_and_nothing_that_was_kept_is_lost(run: Path, tmp_pa
         assert answer(server, number=0, labels=["turns clockwise"], version=kept)[0] == 200
 
 
+def test_an_answer_that_is_not_in_the_list_is_not_in_the_journal_either(
+    run: Path, review: Start, tmp_path: Path
+) -> None:
+    server, output = review(run), tmp_path / "annotations.csv"
+    assert answer(server, number=0, labels=["moves left"], version=0)[0] == 200
+    journal = (tmp_path / "annotations.journal.jsonl").read_bytes()
+    output.unlink()
+    output.mkdir()  # which no file replaces
+    status, said = answer(server, number=0, labels=["moves right"], version=1)
+    assert status == 507 and said["error"].startswith("the answer is not kept: ")
+    assert (tmp_path / "annotations.journal.jsonl").read_bytes() == journal
+    assert server.ask("GET", "/item/0")[1]["now"]["labels"] == ["moves left"]
+    output.rmdir()
+    assert answer(server, number=0, labels=["turns clockwise"], version=1)[0] == 200
+    assert "turns clockwise" in output.read_text()
+
+
 def ask_with_token(server: Server, path: str, token: str) -> int:
     return server.ask("GET", path, headers={"Authorization": f"Bearer {token}"})[0]
 
