@@ -18,7 +18,7 @@
   let busy = true;      // while an answer, or the next video, is on its way
   let turn = 0;         // of the videos shown: what comes late for an older one is dropped
   let copied = false;   // whether this browser showed that it does not play the file itself
-  const done = [];      // {number, before, version}: what undo takes back
+  const done = [];      // {number, path, before, version}: what undo takes back
 
   const percent = value => value > 0 && value < 0.01 ? '< 1 %' : `${Math.round(100 * value)} %`;
   const time = seconds => {
@@ -205,7 +205,7 @@
       item.now = answer.now;
       facts.classes = answer.classes;
       mark(number, item.now.status);
-      done.push({ number, before, version: item.now.version });
+      done.push({ number, path: item.path, before, version: item.now.version });
       $('undo').disabled = false;
       say(`Saved: ${words}. ${item.path}`);
       busy = false;
@@ -235,7 +235,8 @@
         $('undo').disabled = !done.length;
         if (item.number === last.number) { item.now = error.now; draw(); drawView(); }
       }
-      fail(error.message);
+      say('');
+      fail(`${last.path}: ${error.message}`);
     }
   }
 
