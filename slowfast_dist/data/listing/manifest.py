@@ -72,8 +72,8 @@ def list_videos(
     if any(group not in ("", name) for name, group in zip(names, given, strict=True)):
         if pattern:
             raise UserError(
-                f"--data.group-pattern {group_pattern!r}: {root} has a column group already; "
-                "leave one of the two out"
+                f"--data.group-pattern {group_pattern}: {root} has a column group already: "
+                "give --data.group-pattern none, or leave the column out"
             )
         groups = Categorical.of(own or name for name, own in zip(names, given, strict=True))
     elif pattern:
