@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.cross_validate.final import finish_final, logits_of
 from slowfast_dist.commands.cross_validate.plan import Training
+from slowfast_dist.commands.cross_validate.result_on_wandb import log_result
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.fields import FINAL
+from slowfast_dist.config.training import Config
 from slowfast_dist.metrics.calibration import calibrate, calibration_line
 from slowfast_dist.metrics.summary import Predictions, Summary, summarise
 from slowfast_dist.metrics.uncertainty import group_intervals
@@ -57,11 +59,12 @@ class Scored:
 
 
 def write_result(
-    folder: Path, trainings: Sequence[Training], folds: int, recall: float | None = None
-) -> dict[str, Any]:
+    folder: Path, trainings: Sequence[Training], folds: int, recall: float | None = None,
+    config: Config | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write cross_validation.json, out_of_fold.csv and cross_validation.html, calibrate the model
     of all folds, if there is one, put the folds into the page of each training, and say
-    the scores. ``recall``: --evaluation.unknown-recall.
+    the scores. ``recall``: --evaluation.unknown-recall; ``config``: on whose wandb it is shown.
 
     Raises RunError where a training's files are missing or damaged.
     """
@@ -101,8 +104,10 @@ def write_result(
         facts["test"] = finish_final(final, said, whole, calibration, recall)
     own = [one for one in trainings if (one.seed, one.share) == (seed, share)]
     _write_predictions(folder / PREDICTIONS, own)
-    write_json(folder / RESULT, facts)
     judged = judge(whole, calibration.temperature if calibration else 1.0)
+    if config is not None:
+        facts["wandb_id"] = log_result(folder, config, facts, first.summary.bins, judged)
+    write_json(folder / RESULT, facts)
     doubtful = [one.path for one in judged.doubts[:DOUBTS_WITH_FRAMES]]
     # The videos are those of each fold: its settings tell where they are.
     drawn = thumbnails_of(read_run(own[0].folder), {}, COMMAND_LIMIT, more=doubtful)

@@ -28,11 +28,11 @@ def learning_curve(facts: Mapping[str, Any]) -> Chart | None:
         for name, (title, css) in titles.items()
     ]
     what = "groups" if facts["groups"] is not None else "videos"
+    title = f"Scores by training {what}"
     svg = line_chart(
-        "Learning curve", series, x_name=what, form=score, tick=score, low=0.0, high=1.0,
-        size=(600, 240),
-    )  # fmt: skip
-    return Chart("Learning curve", [Key(one.name, one.css) for one in series], svg)
+        title, series, x_name=what, form=score, tick=score, low=0.0, high=1.0
+    )
+    return Chart(title, [Key(one.name, one.css) for one in series], svg)
 
 
 def folds_of(run: Path, settings: Mapping[str, str]) -> dict[str, Any] | None:
