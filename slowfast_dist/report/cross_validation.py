@@ -38,6 +38,6 @@ def cross_validation_context(
         "calibration_axes": CALIBRATION_AXES,
         "ece": summary.ece,
         "review": f"python -m slowfast_dist review {operand(folder)}",
-        **doubts_context(judged, thumbnails, len(judged.doubts)),
+        **doubts_context(judged, thumbnails, len(judged.doubts), summary.videos),
     }
 

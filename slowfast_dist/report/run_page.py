@@ -22,7 +22,7 @@ from slowfast_dist.report.curves import (
 from slowfast_dist.report.format import ABSENT, calibration_facts, tested_facts
 from slowfast_dist.report.notices import notices
 from slowfast_dist.report.sections.folds import folds_of, learning_curve
-from slowfast_dist.report.sections.judged import Judged
+from slowfast_dist.report.sections.judged import MANY_DOUBTS, Judged
 from slowfast_dist.report.sections.listed import (
     MOST_ROWS,
     SUGGESTED,
@@ -96,7 +96,7 @@ def run_context(
         "folds": folds,
         "fold_curve": None if folds is None else learning_curve(folds),
         "timelines": timed,
-        **doubts_context(judged, thumbnails, shown),
+        **doubts_context(judged, thumbnails, shown, summary.videos if summary else 0),
         **_suggested_context(suggested, thumbnails, shown),
         "review": f"python -m slowfast_dist review {operand(run.folder)}",
         "suggested_list": operand(run.folder / SUGGESTED),
@@ -120,14 +120,17 @@ def run_context(
 
 
 def doubts_context(
-    judged: Judged | None, thumbnails: Mapping[str, Thumbnails], shown: int
+    judged: Judged | None, thumbnails: Mapping[str, Thumbnails], shown: int, videos: int
 ) -> dict[str, Any]:
-    """Labels in doubt: the first ``shown`` with frames, those behind them as rows."""
+    """Labels in doubt, of so many ``videos``: the first ``shown`` with frames, those behind them as
+    rows."""
+    doubted = judged.doubted if judged else 0
     doubts = judged.doubts if judged else []
     frames = with_room((one.path for one in doubts[:shown]), thumbnails)
     cards = [one for one in doubts[:shown] if one.path in thumbnails]
     return {
-        "doubts": doubts, "doubted": judged.doubted if judged else 0, "doubt_frames": frames,
+        "doubts": doubts, "doubted": doubted, "doubt_frames": frames,
+        "doubts_too_much": doubted > MANY_DOUBTS * videos,
         "doubt_cards": cards, "doubt_rows": [one for one in doubts if one not in cards],
     }  # fmt: skip
 

@@ -11,6 +11,10 @@ from slowfast_dist.metrics.wrong_labels import Doubt, doubts_of
 MOST_DOUBTS = 100
 """Labels in doubt that a page names at most, the surest first: more are looked at by ``review``."""
 
+MANY_DOUBTS = 0.2
+"""Share of the videos from which the list says that it is rather the model that is wrong: people
+label about a tenth wrong where it is hard, and a model that knows little doubts everything."""
+
 
 @dataclass(frozen=True)
 class Judged:
