@@ -142,7 +142,8 @@ def test_the_page_on_wandb(run: Path) -> None:
     for kind, bins in calibration(run).items():
         assert sum(bins.values()) == len(predictions(run)), kind
     if judged.doubts:
-        [told] = [path for name, path in stored.items() if name.endswith("labels_videos.table.json")]
+        table_of_doubts = "best/wrong_labels_videos.table.json"
+        [told] = [path for name, path in stored.items() if name == table_of_doubts]
         named = [(row[0], row[3]) for row in json.loads(told.read_text())["data"]]
         assert named == [(one.path, one.probable) for one in judged.doubts[:3]]
     # The last table of the hardest is that of the best model: worst first by val_best.csv.

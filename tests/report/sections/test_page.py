@@ -36,7 +36,7 @@ from tests.report.test_report import Page
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-TWO = ["moves left", "moves right"]
+TWO = ("moves left", "moves right")
 SECTIONS = ("calibration", "folds", "wrong", "suggested", "timelines")
 MOST_BYTES = 3_000_000
 
@@ -49,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_videos(root / "new", 2, 1, size=48, frames=16, classes=TWO)
     names = [f"{name}/clip_{number:03}.mp4" for name in TWO for number in range(10)]
     run = full_run(
-        root / "cv", TWO, root / "clips", names, 10, sorted((root / "new").rglob("*.mp4"))
+        root / "cv", [*TWO], root / "clips", names, 10, sorted((root / "new").rglob("*.mp4"))
     )
     cli.main(["report", str(run)])
     return run
@@ -99,7 +99,7 @@ def test_the_doubts_are_those_that_review_shows(made: Path) -> None:
 
 
 def test_timelines_compare_over_time(tmp_path: Path) -> None:
-    run = made_run(tmp_path / "run", TWO, epochs=2)
+    run = made_run(tmp_path / "run", [*TWO], epochs=2)
     folder = run / "evaluation-x"
     folder.mkdir()
     facts = {"segments": True, "files": 2, "background": None}
@@ -143,7 +143,7 @@ def test_a_damaged_result_is_none(made: Path, content: str) -> None:
 
 
 def test_what_is_missing_has_its_command(tmp_path: Path) -> None:
-    run = read_run(made_run(tmp_path / "run", TWO, epochs=2))
+    run = read_run(made_run(tmp_path / "run", [*TWO], epochs=2))
     assert missing(run, False, False, False) == []  # without a model there is nothing to do
     (run.folder / "models").mkdir()
     (run.folder / "models" / "best_model.json").write_text('{"epoch": 1}')
