@@ -156,8 +156,9 @@ class WandbConfig:
     log_model: bool = False
     """Upload the folder models/ as an artifact: weights, best_model.json, model card, exports."""
     hardest: Annotated[int, Interval(ge=0, le=100)] = 0
-    """Upload excerpts of that many validation videos, those that the best model got most wrong.
-    That takes at most a fiftieth of the run's time, and once more at its end."""
+    """Upload excerpts of that many validation videos, those that the best model got most wrong, and
+    at its end of as many whose label is probably wrong. The first take at most a fiftieth of the
+    run's time, and once more at its end."""
 
 
 @dataclass(frozen=True)

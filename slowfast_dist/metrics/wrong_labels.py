@@ -7,10 +7,13 @@ where that is another class. A class is confident from its own mean on, so that 
 is always unsure is not taken for noise.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from slowfast_dist.metrics.summary import Predictions
 
 
 class WrongLabels(NamedTuple):
@@ -65,3 +68,31 @@ def wrong_labels(
     margins = probabilities[rows, found[rows]] - probabilities[rows, labels[rows]]
     order = np.argsort(-margins, kind="stable")
     return WrongLabels(rows[order], found[rows[order]], margins[order])
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A sample, by its name, whose label is probably wrong: its label and the class that it
+    probably is, with the probabilities of both."""
+
+    path: str
+    label: str
+    probable: str
+    label_probability: float
+    probability: float
+
+
+def doubts_of(found: Predictions) -> list[Doubt]:
+    """As `wrong_labels` has them, of predictions by models that never saw these samples; none of
+    several labels a sample, of which confident learning says nothing."""
+    if found.decided is not None:
+        return []
+    labels, sure = found.labels, found.probabilities
+    wrong = wrong_labels(labels, sure)
+    return [
+        Doubt(
+            found.names[row], found.classes[int(labels[row])], found.classes[place],
+            float(sure[row, labels[row]]), float(sure[row, place]),
+        )
+        for row, place in zip(wrong.rows.tolist(), wrong.classes.tolist(), strict=True)
+    ]  # fmt: skip

@@ -17,6 +17,8 @@ from typing import Any
 
 from slowfast_dist.metrics.summary import HardVideo, Summary
 from slowfast_dist.metrics.uncertainty import Bin
+from slowfast_dist.metrics.wrong_labels import Doubt
+from slowfast_dist.report.sections.judged import Judged
 from slowfast_dist.report.thumbnails import Thumbnails
 from slowfast_dist.runs.history import History
 from slowfast_dist.runs.run import Split
@@ -25,7 +27,7 @@ from slowfast_dist.system.parsing import parse_json
 
 CACHE = "report_cache.json"
 
-FORMAT = 5
+FORMAT = 6
 """Raise it where the cached classes change: the next page then finds everything out anew."""
 
 MOST_BYTES = 64 * 1024**2
@@ -36,8 +38,9 @@ Stamp = tuple[int, ...] | None
 
 @dataclass(frozen=True)
 class Cache:
-    """``summary`` and ``split`` are of the files with those stamps; ``hardest``: mistakes that were
-    asked for; ``thumbnails`` by the paths of their videos."""
+    """``summary`` and ``split`` are of the files with those stamps, ``judged`` is of the same
+    predictions as the summary; ``hardest``: mistakes that were asked for; ``thumbnails`` by the
+    paths of their videos."""
 
     history: History | None = None
     summary: Summary | None = None
@@ -46,6 +49,7 @@ class Cache:
     split: Split | None = None
     split_stamp: Stamp = None
     thumbnails: Mapping[str, Thumbnails] = field(default_factory=dict)
+    judged: Judged | None = None
 
 
 def write_cache(run: Path, cache: Cache) -> None:
@@ -96,11 +100,16 @@ def _parsed(content: dict[str, Any]) -> Cache:
         summary["bins"] = [Bin(**one) for one in summary["bins"]]
         summary["intervals"] = {name: tuple(ends) for name, ends in summary["intervals"].items()}
         summary["hardest"] = [HardVideo(**one) for one in summary["hardest"]]
+    judged = content["judged"]
+    if judged is not None:
+        judged["calibrated"] = [Bin(**one) for one in judged["calibrated"]]
+        judged["doubts"] = [Doubt(**one) for one in judged["doubts"]]
     return Cache(
         **content
         | {
             "history": history and History(**history),
             "summary": summary and Summary(**summary),
+            "judged": judged and Judged(**judged),
             "split": split and Split(**split),
             "thumbnails": {
                 name: Thumbnails(

@@ -23,6 +23,8 @@ from slowfast_dist.report.cache import Cache, read_cache, write_cache
 from slowfast_dist.report.charts import px
 from slowfast_dist.report.format import FILTERS
 from slowfast_dist.report.run_page import picture_size, run_context
+from slowfast_dist.report.sections.judged import judge
+from slowfast_dist.report.sections.listed import read_suggested
 from slowfast_dist.report.thumbnails import (
     COMMAND_LIMIT,
     OUTSIDE,
@@ -161,15 +163,24 @@ def _page(
     cache = read_cache(folder)
     run = read_run(folder, cache.history)
     now, split_now = file_stamp(run.predictions), file_stamp(folder / "split.csv")
-    summary = cache.summary
-    if now is None or now != cache.summary_stamp or hardest != cache.hardest or summary is None:
+    summary, judged = cache.summary, cache.judged
+    temperature = number(run.best.get("temperature")) or 1.0
+    fresh = now is not None and now == cache.summary_stamp and summary is not None
+    fresh = fresh and judged is not None and judged.temperature == temperature
+    if not fresh or hardest != cache.hardest:
         predictions = find_predictions(run.predictions)
         summary = None if predictions is None else summarise(predictions, hardest)
+        judged = None if predictions is None else judge(predictions, temperature)
     split = cache.split if split_now == cache.split_stamp else None
     run = replace(run, summary=summary, split=split or read_split(folder / "split.csv"))
-    thumbnails = thumbnails_of(run, cache.thumbnails, limit, videos, place)
-    content = render("run.html", run_context(run, thumbnails))
-    return content, Cache(run.history, summary, now, hardest, run.split, split_now, thumbnails)
+    suggested = read_suggested(folder)
+    doubts = judged.doubts if judged else []
+    more = [*(one.path for one in doubts[:hardest]), *(one.name for one in suggested[:hardest])]
+    thumbnails = thumbnails_of(run, cache.thumbnails, limit, videos, place, more)
+    content = render("run.html", run_context(run, thumbnails, judged, suggested, hardest))
+    return content, Cache(
+        run.history, summary, now, hardest, run.split, split_now, thumbnails, judged
+    )
 
 
 # From facts to one HTML file: the templates, the page's policy, and whose file it is.

@@ -1,20 +1,25 @@
 """What the page about a cross-validation shows; its words: templates/cross_validation.html."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from slowfast_dist.metrics.summary import Summary, confused_pairs
-from slowfast_dist.report.charts import Axes, Series, line_chart
-from slowfast_dist.report.curves import MOST_IN_GRID, Chart, Key, grid, heat_map
-from slowfast_dist.report.format import score
-from slowfast_dist.report.run_page import PAIRS
+from slowfast_dist.report.curves import MOST_IN_GRID, grid, heat_map
+from slowfast_dist.report.run_page import CALIBRATION_AXES, PAIRS, doubts_context
+from slowfast_dist.report.sections.folds import learning_curve
+from slowfast_dist.report.sections.judged import Judged
+from slowfast_dist.report.thumbnails import Thumbnails
+from slowfast_dist.system.text import operand
 
 
 def cross_validation_context(
-    name: str, facts: Mapping[str, Any], summary: Summary
-) -> dict[str, Any]:
-    """``facts`` as in cross_validation.json; ``summary`` of all out-of-fold predictions."""
-    size = len(summary.classes)
+    folder: Path, facts: Mapping[str, Any], summary: Summary, judged: Judged,
+    thumbnails: Mapping[str, Thumbnails],
+) -> dict[str, Any]:  # fmt: skip
+    """``facts`` as in cross_validation.json; ``summary`` of all out-of-fold predictions, which are
+    ``judged``; ``thumbnails`` of videos whose label is in doubt, by their names."""
+    name, size = folder.name, len(summary.classes)
     pairs = sorted(
         confused_pairs(summary.cells, summary.classes), key=lambda pair: (-pair.count, -pair.share)
     )
@@ -22,31 +27,17 @@ def cross_validation_context(
         "title": f"{name}: cross-validation",
         "name": name,
         "facts": facts,
-        "curve": _curve(facts),
+        "curve": learning_curve(facts),
         "grouped": facts["groups"] is not None,
         "classes": summary.classes,
         "grid": grid(summary.cells, size) if size <= MOST_IN_GRID else [],
         "heat": heat_map(summary.cells, size) if size > MOST_IN_GRID else "",
         "pairs": pairs[:PAIRS],
         "calibration": [one for one in summary.bins if one.count],
-        "calibration_axes": Axes(400, 236, 0.0, 1.0, 0.0, 1.0, left=54, bottom=10),
+        "with_temperature": [one for one in judged.calibrated if one.count],
+        "calibration_axes": CALIBRATION_AXES,
         "ece": summary.ece,
+        "review": f"python -m slowfast_dist review {operand(folder)}",
+        **doubts_context(judged, thumbnails, len(judged.doubts), summary.videos),
     }
 
-
-def _curve(facts: Mapping[str, Any]) -> Chart | None:
-    """Macro-F1 and accuracy over the training groups; None where there is one point alone."""
-    points = facts["learning_curve"]
-    if len(points) < 2:
-        return None
-    titles = {"f1_macro": ("Macro F1", "s0 d0"), "accuracy": ("Accuracy", "s1 d0")}
-    series = [
-        Series(title, css, [(one["groups"], one[name]) for one in points])
-        for name, (title, css) in titles.items()
-    ]
-    what = "groups" if facts["groups"] is not None else "videos"
-    svg = line_chart(
-        "Learning curve", series, x_name=what, form=score, tick=score, low=0.0, high=1.0,
-        size=(600, 240),
-    )  # fmt: skip
-    return Chart("Learning curve", [Key(one.name, one.css) for one in series], svg)

@@ -21,16 +21,30 @@ from slowfast_dist.report.curves import (
 )
 from slowfast_dist.report.format import ABSENT, calibration_facts, tested_facts
 from slowfast_dist.report.notices import notices
+from slowfast_dist.report.sections.folds import folds_of, learning_curve
+from slowfast_dist.report.sections.judged import MANY_DOUBTS, Judged
+from slowfast_dist.report.sections.listed import (
+    MOST_ROWS,
+    SUGGESTED,
+    Suggestion,
+    any_pictures,
+    common_reason,
+    with_room,
+)
+from slowfast_dist.report.sections.missing import missing
+from slowfast_dist.report.sections.over_time import timelines
 from slowfast_dist.report.thumbnails import Thumbnails, thumbnail_size
 from slowfast_dist.runs.reading import number, sequence
 from slowfast_dist.runs.run import Run, Split, command_words, versions
 from slowfast_dist.runs.settings import default_settings, same_setting
-from slowfast_dist.system.text import shell
+from slowfast_dist.system.text import operand, shell
 
 PAIRS = 12
 """Pairs of classes shown of those that are mixed up most: as many rows as a screen holds."""
 MANY_VIDEOS = 300
 """Videos from which the ECE is worth its digits: 20 for each of its 15 bins."""
+CALIBRATION_AXES = Axes(400, 236, 0.0, 1.0, 0.0, 1.0, left=54, bottom=10)
+"""Of accuracy over confidence."""
 NO_TIMES = (None, None)
 """Of a class without segments."""
 ONE_LINE = 88
@@ -38,8 +52,12 @@ ONE_LINE = 88
 its own."""
 
 
-def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any]:
-    """What run.html shows. ``thumbnails`` by the paths of the hardest videos."""
+def run_context(
+    run: Run, thumbnails: Mapping[str, Thumbnails], judged: Judged | None = None,
+    suggested: Sequence[Suggestion] = (), shown: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """What run.html shows. ``thumbnails`` by the names of the hardest videos, and of the first
+    ``shown`` of those in doubt and of those ``suggested``."""
     summary, split = run.summary, run.split
     cells, classes = _confusion(run)
     size, scores = len(classes), class_scores(cells, classes) if cells else []
@@ -50,6 +68,7 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
     names = run.classes or sorted({*split.train, *split.val})
     defaults = default_settings()
     config = f"{run.folder}/config.yaml"
+    folds, timed = folds_of(run.folder, run.settings), timelines(run)
     return {
         "run": run,
         "title": f"{run.name}: training report",
@@ -69,10 +88,19 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
         "heat": heat_map(cells, size) if cells and size > MOST_IN_GRID else "",
         "summary": summary,
         "calibration": [one for one in summary.bins if one.count] if summary else [],
-        "calibration_axes": Axes(400, 236, 0.0, 1.0, 0.0, 1.0, left=54, bottom=10),
+        "with_temperature": [one for one in judged.calibrated if one.count] if judged else [],
+        "calibration_axes": CALIBRATION_AXES,
         "many_videos": MANY_VIDEOS,
         "calibrated": calibration_facts(run.best),
         "tested": tested_facts(run.best),
+        "folds": folds,
+        "fold_curve": None if folds is None else learning_curve(folds),
+        "timelines": timed,
+        **doubts_context(judged, thumbnails, shown, summary.videos if summary else 0),
+        **_suggested_context(suggested, thumbnails, shown),
+        "review": f"python -m slowfast_dist review {operand(run.folder)}",
+        "suggested_list": operand(run.folder / SUGGESTED),
+        "missing": missing(run, folds is not None, timed is not None, bool(suggested)),
         "thumbnails": thumbnails,
         "unread": Thumbnails((), "they were not read"),
         "split_rows": _split_rows(split, names),
@@ -88,6 +116,36 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
         "command": _command_lines(command_words(run.environment)),
         "from_config": shell(["python", "-m", "slowfast_dist", "train", "--config", config])
         + " --output-dir NEW",
+    }  # fmt: skip
+
+
+def doubts_context(
+    judged: Judged | None, thumbnails: Mapping[str, Thumbnails], shown: int, videos: int
+) -> dict[str, Any]:
+    """Labels in doubt, of so many ``videos``: the first ``shown`` with frames, those behind them as
+    rows."""
+    doubted = judged.doubted if judged else 0
+    doubts = judged.doubts if judged else []
+    frames = with_room((one.path for one in doubts[:shown]), thumbnails)
+    cards = [one for one in doubts[:shown] if one.path in thumbnails]
+    return {
+        "doubts": doubts, "doubted": doubted, "doubt_frames": frames,
+        "doubts_too_much": doubted > MANY_DOUBTS * videos,
+        "doubt_cards": cards, "doubt_rows": [one for one in doubts if one not in cards],
+    }  # fmt: skip
+
+
+def _suggested_context(
+    suggested: Sequence[Suggestion], thumbnails: Mapping[str, Thumbnails], shown: int
+) -> dict[str, Any]:
+    """What to label next, likewise; all as rows where none has a frame."""
+    frames = with_room((one.name for one in suggested[:shown]), thumbnails)
+    cards = suggested[:shown] if any_pictures(frames.values()) else []
+    return {
+        "suggested": suggested[:MOST_ROWS], "suggested_total": len(suggested),
+        "suggested_frames": frames, "suggested_cards": cards,
+        "suggested_rows": suggested[len(cards) : MOST_ROWS],
+        "suggested_reason": common_reason([*frames.values()]),
     }  # fmt: skip
 
 

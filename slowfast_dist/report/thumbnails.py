@@ -83,8 +83,9 @@ def thumbnails_of(
     limit: TimeLimit,
     videos: VideoTable | None = None,
     folder: Path | None = None,
+    more: Sequence[str] = (),
 ) -> dict[str, Thumbnails]:
-    """The thumbnails of the run's hardest videos, by their names.
+    """The thumbnails of the run's hardest videos, and of ``more``, by their names.
 
     What is ``known`` of a file that has not changed, or is gone, is taken over. ``videos`` are
     those of a training, whose probe says what they hold; without them a file that the
@@ -94,7 +95,8 @@ def thumbnails_of(
     that lie, links followed, below the data's root, or anywhere below ``folder``, which the user
     named.
     """
-    names = list(dict.fromkeys(one.path for one in run.summary.hardest)) if run.summary else []
+    hardest = run.summary.hardest if run.summary else ()
+    names = list(dict.fromkeys([*(one.path for one in hardest), *more]))
     outside = set[str]()
     if not names:
         return {}

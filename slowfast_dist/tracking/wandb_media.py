@@ -1,7 +1,7 @@
 """What a run's page on wandb shows beside curves: confusion matrix, classes, hardest videos."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics.scores import PER_CLASS
 from slowfast_dist.metrics.summary import HardVideo
+from slowfast_dist.metrics.wrong_labels import Doubt
 from slowfast_dist.system import signals
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.reader import VideoInfo
@@ -34,6 +35,9 @@ a table of 400 classes."""
 HARDEST = ("video", "clip", "class", "prediction", "confidence", "probability", "loss")
 """Columns of the table of the hardest videos."""
 
+DOUBTS = ("video", "clip", "label", "rather", "label_probability", "probability")
+"""Columns of the table of videos whose label is probably wrong."""
+
 
 def hardest_table(hardest: Sequence[HardVideo], videos: VideoTable, data: DataConfig) -> Any:
     """A wandb.Table of HARDEST, a row a video; ``videos`` are those of the validation.
@@ -43,21 +47,43 @@ def hardest_table(hardest: Sequence[HardVideo], videos: VideoTable, data: DataCo
     import wandb
 
     table = wandb.Table(columns=[*HARDEST])
+    told = [(one.path, f"{one.label}, taken for {one.prediction}") for one in hardest]
+    for hard, clip in zip(hardest, _clips(told, videos, data), strict=True):
+        table.add_data(
+            _text(hard.path), clip, hard.label, hard.prediction,
+            hard.confidence, hard.probability, hard.loss,
+        )  # fmt: skip
+    return table
+
+
+def doubts_table(doubts: Sequence[Doubt], videos: VideoTable, data: DataConfig) -> Any:
+    """A wandb.Table of DOUBTS, a row a video whose label is probably wrong; as `hardest_table`."""
+    import wandb
+
+    table = wandb.Table(columns=[*DOUBTS])
+    told = [(one.path, f"{one.label}, rather {one.probable}") for one in doubts]
+    for one, clip in zip(doubts, _clips(told, videos, data), strict=True):
+        table.add_data(
+            _text(one.path), clip, one.label, one.probable, one.label_probability, one.probability
+        )
+    return table
+
+
+def _clips(
+    told: Sequence[tuple[str, str]], videos: VideoTable, data: DataConfig
+) -> Iterator[Any]:
+    """Of each name and caption a wandb.Video, or None."""
+    import wandb
+
     rows = {name: row for row, name in enumerate(videos.samples())}
     reader, end = GuardedReader(VIDEO_SECONDS), time.monotonic() + TABLE_SECONDS
     try:
-        for hard in hardest:
+        for name, caption in told:
             in_time = time.monotonic() < end and signals.received() is None
-            content = _excerpt(videos, rows[hard.path], data, reader) if in_time else None
-            caption = f"{hard.label}, taken for {hard.prediction}"
-            clip = content and wandb.Video(BytesIO(content), _text(caption), format="mp4")
-            table.add_data(
-                _text(hard.path), clip, hard.label, hard.prediction,
-                hard.confidence, hard.probability, hard.loss,
-            )  # fmt: skip
+            content = _excerpt(videos, rows[name], data, reader) if in_time else None
+            yield content and wandb.Video(BytesIO(content), _text(caption), format="mp4")
     finally:
         reader.close()
-    return table
 
 
 def _excerpt(videos: VideoTable, row: int, data: DataConfig, reader: GuardedReader) -> bytes | None:

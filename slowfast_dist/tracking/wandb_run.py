@@ -24,6 +24,7 @@ from tqdm import tqdm
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import WandbConfig
 from slowfast_dist.tracking.wandb_media import confusion_chart, per_class_table
+from slowfast_dist.tracking.wandb_panels import Panels
 from slowfast_dist.tracking.wandb_upload import (
     ERROR_REPORTS,
     PRIVATE,
@@ -115,6 +116,21 @@ class WandbRun:
             self._run.log({"epoch": epoch, "best/hardest": draw()})
         self._spent += time.monotonic() - begun
         return True
+
+    def log_panels(self, draw: Callable[[], Panels]) -> None:
+        """Log what ``draw`` makes of the run's end: curves over axes of their own, and tables."""
+        if self._warned:
+            return
+        with self._guarded("the panels of the end"):
+            panels = draw()
+            for axis, rows in panels.curves.items():
+                self._run.define_metric(axis, hidden=True)
+                for name in dict.fromkeys(name for row in rows for name in row if name != axis):
+                    self._run.define_metric(name, step_metric=axis)
+                for row in rows:
+                    self._run.log(row)
+            if panels.tables:
+                self._run.log(dict(panels.tables))
 
     def log_model(self, models_dir: Path, card: str) -> None:
         """Upload the folder as an artifact if --wandb.log-model asks for it; once, at the end.

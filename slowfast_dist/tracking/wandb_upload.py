@@ -97,7 +97,10 @@ def contents(config: WandbConfig) -> str:
         sent += ["host name", "command line", "paths", "git remote", "installed packages"]
         kept = []
     if config.hardest:
-        sent += [f"names and excerpts of {config.hardest} validation videos"]
+        sent += [
+            f"names and excerpts of {config.hardest} validation videos, and of as many whose label "
+            "is in doubt"
+        ]
     else:
         kept = ["no videos", *kept]
     if config.log_model:

@@ -62,7 +62,8 @@ def test_a_split_column_is_the_split_and_test_stays_out(root: Path) -> None:
     train, val = sides(found)
     assert train == [f"{name}/{i}.mp4" for name in "abc" for i in (0, 3)]
     assert val == ["a/1.mp4", "b/1.mp4", "c/1.mp4"]
-    assert "3 of 12 videos, of split test, are left out" in said(found)
+    told = "3 of 12 videos, of split test, are neither trained nor validated on; they are scored"
+    assert told in said(found) and "left out" not in said(found)
     assert found.was_split and not found.drawn
 
 
@@ -95,8 +96,13 @@ def test_classes_of_test_rows_alone_are_none_of_the_model(root: Path) -> None:
     lines = rows("train", "val", "train", "val")
     lines[8:] = [line.rpartition(",")[0] + ",test" for line in lines[8:]]
     found = find_videos(DataConfig(write(root / "l.csv", "path,label,split", *lines)), 0)
-    assert found.classes == ("a", "b") and "the classes 'c'" in said(found)
+    assert found.classes == ("a", "b")
+    assert "4 of 12 videos, of split test, are left out" in said(found)
+    assert "left out are the classes 'c', which no others have" in said(found)
     assert set(found.train.labels.tolist()) == set(found.val.labels.tolist()) == {0, 1}
+    lines[0] = lines[0].rpartition(",")[0] + ",test"  # one more, of a class that others have
+    found = find_videos(DataConfig(write(root / "l.csv", "path,label,split", *lines)), 0)
+    assert "5 of 12 videos" in said(found) and "1 of them are scored once" in said(found)
 
 
 @pytest.mark.parametrize(

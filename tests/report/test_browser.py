@@ -196,6 +196,9 @@ CONTRAST = """() => {
   };
   const under = (node) => {
     const layers = [];
+    const drawn = node.previousElementSibling;  // as of a segment, whose name is written on it
+    if (node.matches("svg svg > text") && drawn?.tagName === "rect")
+      layers.push(parse(getComputedStyle(drawn).fill));
     for (; node; node = node.parentElement)
       layers.push(parse(getComputedStyle(node).backgroundColor));
     let colour = [255, 255, 255];

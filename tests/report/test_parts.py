@@ -12,9 +12,12 @@ import pytest
 from slowfast_dist.cli.parser import read_command_line
 from slowfast_dist.metrics.scores import confusion, per_class
 from slowfast_dist.metrics.summary import Predictions, class_scores, confused_pairs, summarise
+from slowfast_dist.metrics.uncertainty import Bin
+from slowfast_dist.metrics.wrong_labels import Doubt
 from slowfast_dist.report.cache import CACHE, Cache, read_cache, write_cache
 from slowfast_dist.report.charts import Series, line_chart, thin, ticks
 from slowfast_dist.report.comparison import paired_accuracy
+from slowfast_dist.report.sections.judged import Judged
 from slowfast_dist.report.thumbnails import Thumbnails
 from slowfast_dist.runs.history import read_history
 from slowfast_dist.runs.run import Split, command_words
@@ -143,7 +146,9 @@ def test_what_a_page_found_out_comes_back(tmp_path: Path) -> None:
              "per_class": [{"class": "x\udcff", "f1": 0.5, "support": 1}]})  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     history = read_history(tmp_path / "metrics.jsonl")
-    cache = Cache(history, summary, (1, 2), 12, split, (3, 4), thumbnails)
+    doubts = [Doubt(names[0], "x", "y", 0.1, 0.9)]
+    judged = Judged(1.5, [Bin(0.5, 0.6, 2, 0.55, 0.5)], doubts, 7)
+    cache = Cache(history, summary, (1, 2), 12, split, (3, 4), thumbnails, judged)
     write_cache(tmp_path, cache)
     assert read_cache(tmp_path) == cache
     path = tmp_path / CACHE

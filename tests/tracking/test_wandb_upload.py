@@ -89,12 +89,12 @@ def test_the_line_says_what_goes_and_what_stays() -> None:
         f"{usual}; no videos, no host name, paths or command line"
     )
     assert contents(WandbConfig(hardest=4, log_model=True)) == (
-        f"{usual}, names and excerpts of 4 validation videos, models/ with the weights; "
-        "no host name, paths or command line"
+        f"{usual}, names and excerpts of 4 validation videos, and of as many whose label is in "
+        "doubt, models/ with the weights; no host name, paths or command line"
     )
     everything = contents(WandbConfig(hardest=4, metadata=True))
-    assert everything.endswith("git remote, installed packages, "
-                               "names and excerpts of 4 validation videos")  # fmt: skip
+    assert "git remote, installed packages, names and excerpts of 4 validation" in everything
+    assert everything.endswith("videos, and of as many whose label is in doubt")
 
 
 def test_settings_go_up_without_the_places_of_files() -> None:

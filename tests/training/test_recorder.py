@@ -21,7 +21,9 @@ from slowfast_dist.commands.hub import run_model_card
 from slowfast_dist.config.commands import ModelCard
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.report import command
+from slowfast_dist.report.sections.judged import judge
 from slowfast_dist.runs.best_model import read_best
+from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.system.log import log_to_console
 from slowfast_dist.training.recorder import Recorder
 from slowfast_dist.training.run import run_training
@@ -107,12 +109,25 @@ def test_the_card_is_that_of_the_best_epoch_and_models_alone_make_it_again(
     assert read_best(models).classes == CLASSES
 
 
+def calibration(run: Path) -> dict[str, dict[float, int]]:
+    """How many videos each bin of confidence has, without and with the temperature, as on wandb."""
+    found: dict[str, dict[float, int]] = {}
+    for row in history(run):
+        for name in row:
+            if name.startswith("calibration/videos"):
+                found.setdefault(name, {})[row["calibration/confidence"]] = row[name]
+    assert "calibration/videos" in found
+    return found
+
+
 def test_the_page_on_wandb(run: Path) -> None:
     best = best_epoch(run)
     shown = [row for row in history(run) if any(name.startswith("best/") for name in row)]
-    assert {row["epoch"] for row in shown} >= {1, best["epoch"]}
+    assert {row.get("epoch") for row in shown} >= {1, best["epoch"]}
     tables = {name.split("/")[1] for row in shown for name in row if name != "epoch"}
-    assert tables == {"per_class", "hardest"}
+    judged = judge(read_predictions(run / "predictions" / "val_best.csv"), 1.0)
+    doubted = {"wrong_labels", "wrong_labels_videos"} if judged.doubts else set()
+    assert tables == {"per_class", "hardest", "calibration", *doubted}
     summary: dict[str, Any] = {}
     stored: dict[str, Path] = {}
     models: list[Any] = []
@@ -124,6 +139,13 @@ def test_the_page_on_wandb(run: Path) -> None:
             models += [record.artifact] if record.artifact.type == "model" else []
     assert summary["best/epoch"] == best["epoch"]
     assert summary["best/val/accuracy"] == best["val/accuracy"]
+    for kind, bins in calibration(run).items():
+        assert sum(bins.values()) == len(predictions(run)), kind
+    if judged.doubts:
+        table_of_doubts = "best/wrong_labels_videos.table.json"
+        [told] = [path for name, path in stored.items() if name == table_of_doubts]
+        named = [(row[0], row[3]) for row in json.loads(told.read_text())["data"]]
+        assert named == [(one.path, one.probable) for one in judged.doubts[:3]]
     # The last table of the hardest is that of the best model: worst first by val_best.csv.
     (last,) = [path for name, path in stored.items() if name.endswith("hardest.table.json")]
     table = json.loads(last.read_text())["data"]

@@ -69,7 +69,7 @@ def run_cross_validation(config: Config) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     if rank() == 0:
         recall = config.evaluation.unknown_recall
-        scores = write_result(config.output_dir, trainings, count, recall)
+        scores = write_result(config.output_dir, trainings, count, recall, config)
     return {"output_dir": str(config.output_dir), "status": "finished", **scores}
 
 

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from itertools import groupby
@@ -15,20 +16,28 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.cross_validate.final import finish_final, logits_of
 from slowfast_dist.commands.cross_validate.plan import Training
+from slowfast_dist.commands.cross_validate.result_on_wandb import log_result
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.fields import FINAL
+from slowfast_dist.config.training import Config
 from slowfast_dist.metrics.calibration import calibrate, calibration_line
 from slowfast_dist.metrics.summary import Predictions, Summary, summarise
 from slowfast_dist.metrics.uncertainty import group_intervals
-from slowfast_dist.report.command import render, write_page
+from slowfast_dist.report.command import render, write_page, write_report
 from slowfast_dist.report.cross_validation import cross_validation_context
+from slowfast_dist.report.sections.folds import PAGE, RESULT
+from slowfast_dist.report.sections.judged import judge
+from slowfast_dist.report.thumbnails import COMMAND_LIMIT, thumbnails_of
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.predictions import read_predictions
-from slowfast_dist.runs.run import read_split_rows
+from slowfast_dist.runs.run import read_run, read_split_rows
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.log import logger
 
-RESULT, PREDICTIONS, PAGE = "cross_validation.json", "out_of_fold.csv", "cross_validation.html"
+PREDICTIONS = "out_of_fold.csv"
+
+DOUBTS_WITH_FRAMES = 12
+"""Labels in doubt that the page shows with frames: as many as a run's page shows mistakes."""
 
 LEAST_GAIN = 0.005
 """F1 that a class must have gained by the last doubling of its videos, for more of them to be worth
@@ -50,10 +59,12 @@ class Scored:
 
 
 def write_result(
-    folder: Path, trainings: Sequence[Training], folds: int, recall: float | None = None
-) -> dict[str, Any]:
+    folder: Path, trainings: Sequence[Training], folds: int, recall: float | None = None,
+    config: Config | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Write cross_validation.json, out_of_fold.csv and cross_validation.html, calibrate the model
-    of all folds, if there is one, and say the scores. ``recall``: --evaluation.unknown-recall.
+    of all folds, if there is one, put the folds into the page of each training, and say
+    the scores. ``recall``: --evaluation.unknown-recall; ``config``: on whose wandb it is shown.
 
     Raises RunError where a training's files are missing or damaged.
     """
@@ -93,10 +104,19 @@ def write_result(
         facts["test"] = finish_final(final, said, whole, calibration, recall)
     own = [one for one in trainings if (one.seed, one.share) == (seed, share)]
     _write_predictions(folder / PREDICTIONS, own)
+    judged = judge(whole, calibration.temperature if calibration else 1.0)
+    if config is not None:
+        facts["wandb_id"] = log_result(folder, config, facts, first.summary.bins, judged)
     write_json(folder / RESULT, facts)
+    doubtful = [one.path for one in judged.doubts[:DOUBTS_WITH_FRAMES]]
+    # The videos are those of each fold: its settings tell where they are.
+    drawn = thumbnails_of(read_run(own[0].folder), {}, COMMAND_LIMIT, more=doubtful)
     write_page(folder / PAGE, render("cross_validation.html", cross_validation_context(
-        folder.name, facts, first.summary
+        folder, facts, first.summary, judged, drawn
     )))  # fmt: skip
+    for one in [*trainings, final] if final else trainings:
+        with suppress(OSError):  # somebody's own file is in its place, or the disk is full
+            write_report(one.folder)
     for line in _lines(folder, facts):
         logger.info(line)
     return _main_scores(first)

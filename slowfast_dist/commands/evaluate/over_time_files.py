@@ -16,14 +16,12 @@ from slowfast_dist.metrics.over_time import SCORES, OverTime, summarise_over_tim
 from slowfast_dist.report.command import render, write_page
 from slowfast_dist.report.format import interval
 from slowfast_dist.report.over_time_page import WORDS, over_time_context
+from slowfast_dist.report.sections.over_time import COLUMNS
 from slowfast_dist.report.timelines import Stretches, TimedFile
 from slowfast_dist.runs.folder import write_unreadable
 from slowfast_dist.runs.videos import trained_on
 from slowfast_dist.system.files import atomic_write, reason_of
 from slowfast_dist.system.text import for_spreadsheets
-
-COLUMNS = ("path", "kind", "label", "start", "end", "probability")
-"""Of segments.csv; ``kind``: truth or prediction."""
 
 
 def write_over_time(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from slowfast_dist.config.data import check_box
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.suggest import Suggest
 from slowfast_dist.inference.inputs import Inputs, find_inputs
+from slowfast_dist.report.sections.listed import SUGGESTED
+from slowfast_dist.runs.run import is_run
 from slowfast_dist.runs.settings import own_image_rate
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
@@ -95,6 +97,7 @@ def _suggest(run: Path, predictor: "Predictor", inputs: Inputs, command: Suggest
         write_list(command.output, chosen)
     except OSError as error:
         raise RunError(f"cannot write {command.output}: {reason_of(error)}") from error
+    _leave_in(run, command.output, chosen)
     if len(chosen) < command.count:
         note(f"there are no more than {len(chosen)} to choose, of the {command.count} asked for")
     _print(chosen)
@@ -111,6 +114,16 @@ def _suggest(run: Path, predictor: "Predictor", inputs: Inputs, command: Suggest
     if command.json:
         print(json.dumps(content), flush=True)
     return content
+
+
+def _leave_in(run: Path, output: Path, chosen: Sequence[Suggestion]) -> None:
+    """The list in the folder of the run, too, for its page; where that cannot be written, or is no
+    run, the page does without."""
+    folder = run.parent if run.name == "models" else run
+    kept = folder / SUGGESTED
+    if is_run(folder) and kept.absolute() != output.absolute():
+        with suppress(OSError):
+            write_list(kept, chosen)
 
 
 def _without_labelled(

@@ -9,9 +9,8 @@ from typing import Any
 
 from slowfast_dist.annotations.segments import seconds_text
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.report.sections.listed import COLUMNS
 from slowfast_dist.system.files import atomic_write
-
-COLUMNS = ("path", "label", "start", "end", "suggested", "probability", "reason")
 
 
 @dataclass(frozen=True)

@@ -93,18 +93,25 @@ class Listing:
 def for_training(
     listing: Listing, flag: str, root: Path, single_class: bool = False
 ) -> Listing:
-    """Without the rows of split test, which are ``tested``, and classes that only those have.
-    Raises UserError where no row is of split train, and for a ``single_class`` unless that is
-    enough."""
+    """Without the rows of split test, which are ``tested``, and classes that only those have; says
+    how many are scored at the end. Raises UserError where no row is of split train, and for a
+    ``single_class`` unless that is enough."""
     if listing.sides is None or len(listing.rows_of("test")) == 0:
         kept = listing
     else:
         kept = listing.select(listing.rows_of("train", "val")).without_empty_classes()
         left_out = len(listing.videos) - len(kept.videos)
-        what = f"{root}: {left_out} of {len(listing.videos)} videos, of split test, are left out"
-        kept = replace(kept, tested=_of_classes(listing, kept.classes))
+        tested = _of_classes(listing, kept.classes)
+        scored = 0 if tested is None else len(tested.videos)
+        what = f"{root}: {left_out} of {len(listing.videos)} videos, of split test, are "
+        if scored:
+            number = "they are" if scored == left_out else f"{scored} of them are"
+            what += f"neither trained nor validated on; {number} scored once, at the end"
+        else:
+            what += "left out"
+        kept = replace(kept, tested=tested)
         if only := [name for name in listing.classes if name not in kept.classes]:
-            what += f", and with them the classes {few(only, quoted=True)}"
+            what += f"; left out are the classes {few(only, quoted=True)}, which no others have"
         kept = kept.with_remark("split-test", what)
     if listing.sides is not None and not len(listing.rows_of("train")):
         raise UserError(f"--{flag} {root}: no row has split train; a training needs some")

@@ -79,6 +79,7 @@ def test_the_list_has_what_the_model_says_and_review_reads_it(
     assert "1 of 9 videos have a label in the run already, and are left out" in err
     assert f"review {run_folder} --list {output} --videos {root}\n" in out
     rows = listed(output)
+    assert (run_folder / "suggested.csv").read_bytes() == output.read_bytes()  # for its page
     assert len(rows) == 4 and list(rows[0]) == [
         "path", "label", "start", "end", "suggested", "probability", "reason",
     ]  # fmt: skip

@@ -1,0 +1,85 @@
+"""What the report shows of a run's end, for wandb: calibration, labels in doubt, folds.
+
+Curves are rows over an axis of their own, which wandb draws without asking its server for a chart.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from slowfast_dist.metrics.uncertainty import Bin
+from slowfast_dist.metrics.wrong_labels import Doubt
+
+CONFIDENCE, GROUPS = "calibration/confidence", "learning_curve/groups"
+"""The axes: the middle of a bin of confidence, and how many groups, or videos, were trained on."""
+
+PAIRS = ("label", "rather", "videos")
+"""Columns of the table of doubts that names no video."""
+
+FOLDS = ("fold", "videos", "groups", "accuracy", "f1_macro", "loss")
+"""Columns of the table of folds; the row of all of them has the fold "all"."""
+
+BINS = ("low", "high", "videos", "confidence", "accuracy", "with_temperature")
+"""Columns of the table of calibration."""
+
+
+@dataclass(frozen=True)
+class Panels:
+    """``curves``: rows by the axis that each has; ``tables`` by their names."""
+
+    curves: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    tables: Mapping[str, Any] = field(default_factory=dict)
+
+
+def calibration_panels(before: Sequence[Bin], after: Sequence[Bin]) -> Panels:
+    """Accuracy over confidence of the bins with videos, without and with the temperature (none
+    where ``after`` is empty)."""
+    import wandb
+
+    rows, table = [], wandb.Table(columns=[*BINS])
+    for bins, with_temperature in ((before, False), (after, True)):
+        name = "calibration/accuracy" + "_with_temperature" * with_temperature
+        videos = "calibration/videos" + "_with_temperature" * with_temperature
+        for one in bins:
+            if one.count:
+                middle = (one.low + one.high) / 2
+                rows.append({CONFIDENCE: middle, name: one.accuracy, videos: one.count})
+                table.add_data(
+                    one.low, one.high, one.count, one.confidence, one.accuracy, with_temperature
+                )
+    return Panels({CONFIDENCE: rows} if rows else {}, {"best/calibration": table} if rows else {})
+
+
+def doubted_pairs(doubts: Sequence[Doubt]) -> Any:
+    """A wandb.Table of how many videos of which label are probably of which class: no names of
+    videos."""
+    import wandb
+
+    table = wandb.Table(columns=[*PAIRS])
+    counted = Counter((one.label, one.probable) for one in doubts)
+    for (label, probable), videos in counted.most_common():
+        table.add_data(label, probable, videos)
+    return table
+
+
+def fold_panels(facts: Mapping[str, Any]) -> Panels:
+    """Of a cross-validation, ``facts`` as in cross_validation.json: its folds and its learning
+    curve."""
+    import wandb
+
+    table = wandb.Table(columns=[*FOLDS])
+    whole = {**facts["metrics"], "fold": "all", "videos": facts["videos"]}
+    for one in ({**whole, "groups": facts["groups"]}, *facts["per_fold"]):
+        table.add_data(*(str(one[name]) if name == "fold" else one[name] for name in FOLDS))
+    curve = [
+        {GROUPS: one["groups"], "learning_curve/accuracy": one["accuracy"],
+         "learning_curve/f1_macro": one["f1_macro"]}
+        for one in facts["learning_curve"]
+    ]  # fmt: skip
+    return Panels({GROUPS: curve} if len(curve) > 1 else {}, {"folds": table})
+
+
+def joined_panels(*parts: Panels) -> Panels:
+    curves = {axis: rows for one in parts for axis, rows in one.curves.items()}
+    return Panels(curves, {name: table for one in parts for name, table in one.tables.items()})
