@@ -59,6 +59,7 @@ from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
 from slowfast_dist.training.weights.averaged import AveragedWeights
 from slowfast_dist.training.weights.frozen import with_freeze
+from slowfast_dist.training.weights.precise_norm import clips_measured
 from slowfast_dist.training.weights.probe import require_backbone, start_head
 from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import decoder_reasons
@@ -300,6 +301,11 @@ def build_trainer(
         )
     elif told := trainer.precise.told:
         logger.info(f"validated and saved are the weights{told}")
+    if (clips := clips_measured(config.evaluation)) and not trainer.precise.layers:
+        logger.warning(
+            f"--evaluation.precise-norm {clips} measures nothing, as no BatchNorm trains "
+            f"(--model.norm {network.norm}, --model.freeze {config.model.freeze})"
+        )
     return trainer
 
 
