@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_named_and_costs_itself_alone(
     ("words", "flags", "message"),
     [
         (["{root}"], {"output": "f.txt"}, "--output .*f.txt: give a name that ends in .npy"),
-        (["{root}"], {"output": "there.csv"}, "there.csv is there already.*--overwrite"),
+        (["{root}"], {"output": "there.csv"}, "there.csv: is there already.*--overwrite"),
         (["{root}"], {"output": "there.npy"}, "there.csv is there already.*--overwrite"),
         (["{list}", "{root}"], {}, "INPUT .*list.csv: is an annotation file: give it alone"),
         (["{list}"], {"windows": True}, "--windows: is for videos"),
