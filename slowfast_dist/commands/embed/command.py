@@ -26,6 +26,7 @@ from slowfast_dist.distributed.environment import require_one_process
 from slowfast_dist.inference.inputs import Inputs, find_files, unused_by_windows
 from slowfast_dist.metrics.cells import SEPARATOR
 from slowfast_dist.metrics.features.checks import FeatureCheck, check_features
+from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.runs.videos import OTHER_SUFFIXES
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
@@ -53,6 +54,7 @@ def run_embed(run: Path, words: Sequence[str], command: Embed) -> dict[str, Any]
     of_list = names_list(words)
     refuse_unused(command, _unused_flags(command, of_list))
     check_box(command.crop_box, "crop-box")
+    read_best(run)  # which says what is wrong with RUN before anything else is asked for
     check_features_file(command.output, command.overwrite)
     live = "a live source has no features to keep"
     found = None if of_list else find_files(run, words, command.image_fps, live)

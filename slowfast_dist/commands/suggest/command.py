@@ -14,6 +14,7 @@ from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.suggest import Suggest
 from slowfast_dist.distributed.environment import require_one_process
 from slowfast_dist.inference.inputs import Inputs, find_files, unused_by_windows
+from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.system.files import check_output, reason_of
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
 from slowfast_dist.system.progress import note, over_files
@@ -34,6 +35,7 @@ def run_suggest(run: Path, words: Sequence[str], command: Suggest) -> dict[str, 
     require_one_process("suggest")
     refuse_unused(command, unused_by_windows(command.windows))
     check_box(command.crop_box, "crop-box")
+    read_best(run)  # which says what is wrong with RUN before anything else is asked for
     check_output(command.output, (".csv",), command.overwrite)
     live = "a live source cannot be labelled"
     inputs = find_files(run, words, command.image_fps, live)

@@ -207,6 +207,12 @@ def test_mistakes_are_one_line_and_nothing_is_lost(
     assert (tmp_path / "there.csv").read_text() == "mine" and not (tmp_path / "f.npy").exists()
 
 
+def test_a_mistyped_run_is_said_before_all_else(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "f.npy").write_text("mine")
+    with pytest.raises(UserError, match=f"^RUN {tmp_path}/rnu: there is no such folder"):
+        run(tmp_path / "rnu", [root], tmp_path / "f.npy")
+
+
 def test_classes_are_checked_by_groups(
     model: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
