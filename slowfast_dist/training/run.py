@@ -19,7 +19,9 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.cache.plan import BESIDE_STEPS, MEMORY_SHARE
 from slowfast_dist.data.cache.sharing import share_caches
 from slowfast_dist.data.listing.folds.parts import Part
-from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
+from slowfast_dist.data.loaders import make_loaders
+from slowfast_dist.data.videos.finding import find_videos
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
 from slowfast_dist.distributed.collectives import (

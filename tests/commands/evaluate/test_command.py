@@ -29,8 +29,8 @@ from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import readable_videos
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.labelled import readable_videos
 from slowfast_dist.metrics.uncertainty import bootstrap_intervals, reliability
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.runs.videos import NoVideosError, own_validation, trained_on

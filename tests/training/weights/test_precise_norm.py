@@ -9,9 +9,9 @@ from torch.optim.swa_utils import update_bn
 
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.data.dataset import TrainingClips
-from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.model.slowfast import live_batchnorms
 from slowfast_dist.training.run import build_trainer
