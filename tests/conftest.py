@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+# Several tests run at once, and torch's threads, of which each test's process would have one for
+# every core, would spin while they wait for each other: three to four times the CPU time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when NumPy and torch are imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of tests that set more
+
 from tests.helpers.browser import chromium
 from tests.helpers.cluster import Network, network, no_hosts_because
 from tests.helpers.video_kinds import Videos

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -98,8 +99,9 @@ def command(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
+@cache
 def read_modules(root: Path) -> dict[str, ast.Module]:
-    """Every module of the package at root, and train.py, parsed."""
+    """Every module of the package at root, and train.py, parsed; once for all checks."""
     files = {"train": root / "train.py"} if (root / "train.py").exists() else {}
     for file in sorted((root / PACKAGE).rglob("*.py")):
         parts = file.relative_to(root / PACKAGE).with_suffix("").parts
@@ -133,6 +135,7 @@ def imports_of(module: str, tree: ast.Module, modules: set[str]) -> Iterator[Imp
             yield Import(module, target, True, node.lineno, at_start)
 
 
+@cache
 def all_imports(root: Path) -> list[Import]:
     modules = read_modules(root)
     return [

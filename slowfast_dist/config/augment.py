@@ -45,7 +45,8 @@ class AugmentConfig:
     1; 0: off. With mixup each micro-batch gets one of both by chance."""
 
     def check(self) -> None:
-        """Raise UserError for pairs whose first number is the larger one."""
+        """Raise UserError for pairs whose first number is the larger one, and for a shape of crops
+        that are not made."""
         for name, pair in (
             ("crop-scale", self.crop_scale), ("crop-aspect", self.crop_aspect),
             ("speed", self.speed),
@@ -53,6 +54,10 @@ class AugmentConfig:
             if pair is not None:
                 shown = " ".join(f"{number:g}" for number in pair)
                 require(pair[0] <= pair[1], f"augment.{name}", shown, "give the smaller one first")
+        if self.crop_aspect != AugmentConfig.crop_aspect:
+            shown = " ".join(f"{number:g}" for number in self.crop_aspect)
+            remedy = "goes with --augment.crop-scale: add it, as 0.3 1, or leave it out"
+            require(self.crop_scale is not None, "augment.crop-aspect", shown, remedy)
 
     @property
     def mixes(self) -> bool:

@@ -4,7 +4,7 @@ A bound is an object of annotated_types in a field's ``Annotated``, as ``Annotat
 Its remedy, what a message tells the user to give, follows from it, or is the `Remedy` behind it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from operator import attrgetter
@@ -43,6 +43,16 @@ def require(condition: bool, flag: str, value: object, remedy: str) -> None:
     """Raise UserError, naming flag, value and remedy, unless ``condition``."""
     if not condition:
         raise UserError(f"--{flag} {value}: {remedy}")
+
+
+def refuse_unused(settings: Any, unused: Mapping[str, str]) -> None:
+    """Raise UserError for a setting that is not its default among those that count for nothing,
+    ``unused``: their names, and what is said of each."""
+    usual = type(settings)()
+    for name, reason in unused.items():
+        if (value := getattr(settings, name)) != getattr(usual, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag if value is True else f'{flag} {value}'}: {reason}")
 
 
 def flag_types(kind: type, prefix: str = "", annotated: bool = False) -> dict[str, Any]:

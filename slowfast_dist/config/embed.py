@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from typing_extensions import Doc
-
 from slowfast_dist.config import fields
 from slowfast_dist.config.fields import as_training
 
@@ -36,23 +34,15 @@ class Embed:
     by nearest neighbours and by a linear layer."""
     group_pattern: Annotated[str | None, as_training("data.group-pattern")] = None
     videos: fields.CsvStart = None
-    mixed_precision: Annotated[fields.Precision, Doc("auto: what the hardware has.")] = (
-        "auto"
-    )
+    mixed_precision: fields.OwnPrecision = "auto"
     temporal_views: fields.TemporalViews | None = None
     """Clips of each video, spread evenly over it, whose features are averaged; none: as the run's
     validation."""
-    spatial_crops: fields.SpatialCrops | None = None
-    """Crops of each clip: 1 (centre) or 3 (along the longer side); none: as the run's
-    validation."""
+    spatial_crops: fields.RunsCrops = None
     batch_size: fields.Positive = 8
     """Clips computed at once; it changes no result."""
-    num_workers: fields.LoaderWorkers = "auto"
-    """Decoding processes; 0: none. auto: the CPUs less one, at most 8."""
-    image_fps: Annotated[
-        fields.ImageRate, as_training("data.image-fps", "; none: as the run's own")
-    ] = None
-    crop_box: fields.CropBox = None
-    """Region of interest x y w h of every video, in place of the run's own; none: the run's own."""
+    num_workers: fields.FileWorkers = "auto"
+    image_fps: fields.RunsImageRate = None
+    crop_box: fields.RunsCropBox = None
     csv_safe: fields.CsvSafe = False
     json: fields.JsonResults = False

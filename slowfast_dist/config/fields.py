@@ -113,6 +113,8 @@ BackendPrecision = Annotated[
     Precision, Doc("auto: what the hardware has; onnx and pt2 compute in float32.")
 ]
 
+OwnPrecision = Annotated[Precision, Doc("auto: what the hardware has.")]
+
 CsvStart = Annotated[
     Path | None,
     Doc(
@@ -124,9 +126,17 @@ CsvStart = Annotated[
 
 SpatialCrops = Annotated[int, Predicate((1, 3).__contains__), Remedy("give 1 or 3")]
 TemporalViews = Annotated[int, Interval(ge=1, le=MOST_VIEWS)]
+RunsCrops = Annotated[
+    SpatialCrops | None,
+    Doc(
+        "Crops of each clip: 1 (centre) or 3 (along the longer side); none: as the run's "
+        "validation."
+    ),
+]
 
 ImageRate = Annotated[float | None, Gt(0), Le(MOST_RATE)]
 """Images a second of a folder of numbered images."""
+RunsImageRate = Annotated[ImageRate, as_training("data.image-fps", "; none: as the run's own")]
 
 MOST_BOX = 8192
 """Pixels of a region of interest's place and sides at most: those of the largest pictures."""
@@ -136,6 +146,13 @@ CropBox = Annotated[
     Remedy("give x y w h, four numbers from 0 on, in pixels or as fractions of the picture"),
 ]
 """A region of interest."""
+RunsCropBox = Annotated[
+    CropBox,
+    Doc(
+        "Region of interest x y w h of every video, in place of the run's own; none: the run's "
+        "own."
+    ),
+]
 
 def is_fraction(box: Sequence[float]) -> bool:
     """Whether a box counts in fractions of the picture: none of its numbers is above 1."""
@@ -149,6 +166,9 @@ LoaderWorkers = Annotated[
     int | Literal["auto"],
     Interval(ge=0, le=MOST_WORKERS),
     Remedy(f"give 0 or a number above it, up to {MOST_WORKERS}"),
+]
+FileWorkers = Annotated[
+    LoaderWorkers, Doc("Decoding processes; 0: none. auto: the CPUs less one, at most 8.")
 ]
 ReaderProcesses = Annotated[
     int | Literal["auto"], Gt(0), Remedy("give a number above 0, or auto"), Le(MOST_WORKERS)

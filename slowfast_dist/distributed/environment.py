@@ -41,6 +41,15 @@ def rank() -> int:
     return int(os.environ.get("RANK") or 0)
 
 
+def require_one_process(command: str) -> None:
+    """Raise UserError where a launcher started several processes of a command that is one."""
+    if (count := os.environ.get("WORLD_SIZE") or "1") != "1":
+        raise UserError(
+            f"{command} is one process, but the launcher started {count} (WORLD_SIZE): start it "
+            f"with python -m slowfast_dist {command}"
+        )
+
+
 def adopt_ranks(environ: MutableMapping[str, str]) -> None:
     """Set RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun
     does, where mpirun or srun started this process and no launcher has set RANK.

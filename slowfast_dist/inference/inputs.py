@@ -27,6 +27,7 @@ from slowfast_dist.data.listing.scan import (
     is_video,
     walk_folders,
 )
+from slowfast_dist.runs.settings import own_image_rate
 from slowfast_dist.video.images.listing import FPS_FILE, is_image
 
 _CAMERA = re.compile(r"[0-9]+")
@@ -84,6 +85,24 @@ def find_inputs(words: Sequence[str], has_rate: bool = False) -> Inputs:
         files += found
     once = _without_repeats(files)
     return Inputs(tuple(once), None, len(files) - len(once), skipped)
+
+
+def find_files(run: Path, words: Sequence[str], image_fps: float | None, live: str) -> Inputs:
+    """The files of the command line, for a command that takes no live source, which ``live`` says.
+    ``image_fps`` as the flag; None: that of the run. Raises as `find_inputs`."""
+    rate = image_fps or own_image_rate(run if run.name == "models" else run / "models")
+    found = find_inputs(words, rate is not None)
+    if found.live is not None:
+        raise UserError(f"INPUT {found.live}: {live}: give files")
+    return found
+
+
+def unused_by_windows(windows: bool) -> dict[str, str]:
+    """Flags that count for nothing with --windows, or without it, and what is said of them."""
+    if windows:
+        remedy = "is for whole videos, and a window is one clip: leave it out"
+        return dict.fromkeys(("temporal_views", "spatial_crops"), remedy)
+    return dict.fromkeys(("window", "stride"), "goes with --windows: add it, or leave it out")
 
 
 def _exists(word: str) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 from typing import Protocol
@@ -10,12 +10,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.config.fields import Precision
 from slowfast_dist.inference.inputs import Inputs
-from slowfast_dist.inference.predictor import Predictor
+from slowfast_dist.inference.predictor import Predictor, open_predictor
 from slowfast_dist.inference.scoring import Asked, Compute, probed_parts, rows_of_files
 from slowfast_dist.inference.seen import SeenVideos
 from slowfast_dist.inference.windows import compute_windows
 from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.views import Box
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,32 @@ class Unread:
 
 
 class AskedParts(Asked, Protocol):
-    """With the flags that say which windows there are."""
+    """With the flags that say how they are computed, and which windows there are."""
 
+    @property
+    def mixed_precision(self) -> Precision: ...
+    @property
+    def crop_box(self) -> Box | None: ...
     @property
     def windows(self) -> bool: ...
     @property
     def window(self) -> float | None: ...
     @property
     def stride(self) -> float | None: ...
+
+
+def open_for_parts(run: Path, asked: AskedParts) -> Predictor:
+    """The best model of ``run``, and the processes that read for it. Raises as `open_predictor`."""
+    from slowfast_dist.data.workers import prepare_workers
+    from slowfast_dist.distributed.failures import faults_as_run_errors
+
+    if not asked.windows:
+        prepare_workers(asked.num_workers)  # before torch's threads start
+    with faults_as_run_errors():
+        predictor = open_predictor(run, mixed_precision=asked.mixed_precision)
+        if asked.crop_box is None:
+            return predictor
+        return replace(predictor, best=predictor.best.looking_at(asked.crop_box))
 
 
 def parts_of_files(

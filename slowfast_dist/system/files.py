@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import util
 from pathlib import Path
@@ -40,6 +40,30 @@ def atomic_write(path: Path, mode: str = "wb", errors: str = "strict") -> Iterat
         if isinstance(error, OSError):
             raise with_path(error, path) from error
         raise
+
+
+def check_output(
+    output: Path, endings: Sequence[str], overwrite: bool, beside: Sequence[Path] = ()
+) -> None:
+    """Make the folder of an --output, a file that is to end in one of ``endings``. Raises UserError
+    where it, or one of those that are written ``beside`` it, cannot be written or, without
+    ``overwrite``, is there already."""
+    if output.suffix.lower() not in endings:
+        raise UserError(f"--output {output}: give a name that ends in {', '.join(endings)}")
+    for path in (output, *beside):
+        which = f"--output {output}:" if path == output else f"--output {output}: {path}"
+        if path.is_dir():
+            raise UserError(f"{which} is a folder; give another name")
+        if path.exists() and not overwrite:
+            raise UserError(
+                f"{which} is there already: give another name, or add --overwrite"
+            )
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--output {output}: cannot create its folder ({error.strerror}): give another"
+        ) from None
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from slowfast_dist.config.fields import FINAL
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.frame_rates import group_rates
 from slowfast_dist.data.listing.split import group_codes
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.metrics.calibration import calibrate, parts_of
 from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise

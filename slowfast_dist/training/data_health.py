@@ -16,7 +16,8 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import Batch, ClipDataset
 from slowfast_dist.data.frame_rates import PRETRAINED_RATE, group_rates, rate_notes, rates_as_words
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import Loaders, VideoSet
+from slowfast_dist.data.loaders import Loaders
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import gather_list
 from slowfast_dist.model.hub import is_published

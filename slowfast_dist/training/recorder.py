@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.metrics import scores as metrics
 from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
 from slowfast_dist.metrics.task import SeveralLabels, Task, task_of

@@ -19,7 +19,9 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.cache.plan import BESIDE_STEPS, MEMORY_SHARE
 from slowfast_dist.data.cache.sharing import share_caches
 from slowfast_dist.data.listing.folds.parts import Part
-from slowfast_dist.data.loaders import VideoSet, find_videos, make_loaders
+from slowfast_dist.data.loaders import make_loaders
+from slowfast_dist.data.videos.finding import find_videos
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.distributed.accelerator import local_processes, make_accelerator
 from slowfast_dist.distributed.collectives import (
@@ -59,6 +61,7 @@ from slowfast_dist.training.step import TrainingStep
 from slowfast_dist.training.trainer import Trainer
 from slowfast_dist.training.weights.averaged import AveragedWeights
 from slowfast_dist.training.weights.frozen import with_freeze
+from slowfast_dist.training.weights.precise_norm import clips_measured
 from slowfast_dist.training.weights.probe import require_backbone, start_head
 from slowfast_dist.video.pictures import picture_notes
 from slowfast_dist.video.reader import decoder_reasons
@@ -300,6 +303,11 @@ def build_trainer(
         )
     elif told := trainer.precise.told:
         logger.info(f"validated and saved are the weights{told}")
+    if (clips := clips_measured(config.evaluation)) and not trainer.precise.layers:
+        logger.warning(
+            f"--evaluation.precise-norm {clips} measures nothing, as no BatchNorm trains "
+            f"(--model.norm {network.norm}, --model.freeze {config.model.freeze})"
+        )
     return trainer
 
 

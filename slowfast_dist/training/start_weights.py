@@ -1,7 +1,7 @@
 """The weights that a training starts from: which file, of which classes, and whether they fit."""
 
 from collections.abc import Mapping
-from math import log, sqrt
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,12 @@ FIRST_VIDEOS = 16
 allowed to be higher, by the square root of how few they are."""
 
 FIRST_LOSS_EXCESS = 1.5
-"""Nats that the loss of the first step, before any update, may be above ln(classes), that of
-guessing: 1.5 say that the right class got .22 of a guess's probability. A new head's logits are
-so small that it starts within .7 of ln(classes) (slowfast_tiny and slowfast_r50, 2 to 400 classes);
-a trained head that goes on with its classes starts below it, and even one that is wrong on half of
-16 videos, by 5 nats each, is .7 above ln(6). A head of other classes is sure of what is wrong, at
-5 nats and more a video."""
+"""Nats that the loss of the first step, before any update, may be above that of guessing, which is
+ln(classes) where nothing is adjusted: 1.5 say that the right class got .22 of a guess's
+probability. A new head's logits are so small that it starts within .7 of it (slowfast_tiny and
+slowfast_r50, 2 to 400 classes); a trained head that goes on with its classes starts below it, and
+even one that is wrong on half of 16 videos, by 5 nats each, is .7 above ln(6). A head of other
+classes is sure of what is wrong, at 5 nats and more a video."""
 
 
 def find_weights(given: Path) -> tuple[WeightsFile, dict[str, Any] | None]:
@@ -203,16 +203,13 @@ def other_clips(clip: Mapping[str, Any], data: DataConfig) -> str:
     )
 
 
-def high_first_loss(
-    loss: float, classes: int, videos: int, guess: float | None = None
-) -> str | None:
+def high_first_loss(loss: float, guess: float, videos: int) -> str | None:
     """What to tell of the mean ``loss`` of the first step's ``videos``, before any update, where it
-    is far above that of guessing, ``guess`` (None: that of one class in ``classes``); else None."""
-    base, guess = (classes, log(classes)) if guess is None else (2, guess)
+    is far above ``guess``, that of guessing the same; else None."""
     if loss <= guess + FIRST_LOSS_EXCESS * max(1.0, sqrt(FIRST_VIDEOS / max(1, videos))):
         return None
     return (
-        f"the first loss, {loss:.2f}, is far above that of guessing, ln({base}) = {guess:.2f}: "
+        f"the first loss, {loss:.2f}, is far above that of guessing, {guess:.2f}: "
         "the model is sure of wrong classes. Are the weights of these classes in this order "
         "(--model.head new starts a new head), and are the clips cut as for them?"
     )

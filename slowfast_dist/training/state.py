@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config, config_dict
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.distributed.collectives import gather_list, gather_rows
 from slowfast_dist.model.batchnorm import RunningStatistics
 from slowfast_dist.model.slowfast import SlowFast

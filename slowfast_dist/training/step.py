@@ -35,9 +35,10 @@ class StepResult:
     """What one optimizer step did. Tensors are on the device, and nobody has waited for them."""
 
     totals: Tensor
-    """float32 (5,) over all processes: the sum of the weighted losses, the sum of the weights,
-    videos that failed to decode, processes that were asked to stop, and those whose BatchNorm
-    statistics are not finite."""
+    """float32 (6,) over all processes: the sum of the weighted losses, the sum of the weights,
+    videos that failed to decode, processes that were asked to stop, those whose BatchNorm
+    statistics are not finite, and, of the first step, what the sum of the losses would be if all
+    logits were alike, which is guessing; else 0."""
     grad_norm: Tensor
     """float32 (), of the averaged gradients before clipping; the same on every process."""
     weight_norm: Tensor
@@ -86,7 +87,7 @@ class TrainingStep:
         accelerator, optimizer = self.accelerator, self.state.optimizer
         statistics, position = self.state.statistics, self.state.position
         rounds = self.sampler.rounds(position.step)
-        totals = torch.zeros(5, device=accelerator.device)
+        totals = torch.zeros(6, device=accelerator.device)
         rows: list[Tensor] = []
         failures: list[Failure] = []
         optimizer.zero_grad()
@@ -107,6 +108,8 @@ class TrainingStep:
                     logits = self.model(batch.frames).float()
                     loss, weight = self._loss(logits, batch, mixed)
                     totals[:2] += torch.stack([loss.detach(), weight])
+                    if not position.global_step:
+                        totals[5] += self._loss(torch.zeros_like(logits), batch, mixed)[0]
                     rows.append(self._rows(logits, batch))
                 else:
                     loss = self._zero_loss()
@@ -221,12 +224,11 @@ class StepChecks:
     """Reads what steps did a step later, so that no GPU waits until the CPU has its answer."""
 
     def __init__(
-        self, network: SlowFast, learning_rate: float, mixed_precision: str, first_videos: int,
-        guess: float | None = None,
-    ) -> None:  # fmt: skip
+        self, network: SlowFast, learning_rate: float, mixed_precision: str, first_videos: int
+    ) -> None:
         """``learning_rate``: the setting that a message names; ``first_videos``: how many the first
-        step has, over all processes; ``guess``: the loss of guessing, None: ln(K)."""
-        self.network, self.first_videos, self.guess = network, first_videos, guess
+        step has, over all processes."""
+        self.network, self.first_videos = network, first_videos
         self.learning_rate, self.mixed_precision = learning_rate, mixed_precision
         self.stop = False
         """Whether any process was asked to stop, in the steps that were read."""
@@ -248,7 +250,9 @@ class StepChecks:
         fp16 = self.mixed_precision == "fp16"  # its scaler skips infinite gradients
         while len(self._unread) > newest:
             global_step, values = self._unread.popleft()
-            losses, weights, failed, stops, broken_statistics, norm, weight_norm = values.read()
+            losses, weights, failed, stops, broken_statistics, guess, norm, weight_norm = (
+                values.read()
+            )
             videos_failed |= failed > 0
             self.stop |= stops > 0
             what = None
@@ -267,8 +271,8 @@ class StepChecks:
                     "good steps"
                 )
             if global_step == 1:
-                loss, classes = losses / max(weights, 1e-12), self.network.num_classes
-                if warning := high_first_loss(loss, classes, self.first_videos, self.guess):
+                weight = max(weights, 1e-12)
+                if warning := high_first_loss(losses / weight, guess / weight, self.first_videos):
                     logger.warning(warning)
         return videos_failed
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import chain
-from math import log
 from typing import Any, TypeVar, cast
 
 import torch
@@ -50,7 +49,7 @@ class Trainer:
         self.head, self.loaded = head, loaded
         self.checks = StepChecks(
             state.network, self.config.optimizer.lr, accelerator.mixed_precision,
-            self.sampler.samples(0), log(2) if self.config.loss.name == "bce" else None,
+            self.sampler.samples(0),
         )  # fmt: skip
         self.data_wait = DataWait(self.config, accelerator, self.videos, loaders)
         self.precise = self._statistics(clips_measured(self.config.evaluation))

@@ -27,9 +27,9 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.listing.manifest import list_videos
-from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.model.slowfast import build_model
 from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, describe_best, read_best

@@ -23,7 +23,8 @@ import numpy as np
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import VideoSet, find_videos
+from slowfast_dist.data.videos.finding import find_videos
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.metrics.over_time import SCORES
 from slowfast_dist.runs.reading import read_json
 from slowfast_dist.video.container import OpenFiles

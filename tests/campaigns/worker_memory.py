@@ -22,7 +22,8 @@ import numpy as np
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.loaders import find_videos, make_loaders
+from slowfast_dist.data.loaders import make_loaders
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.data.workers import end_workers, prepare_workers
 from slowfast_dist.video.writer import write_video
 

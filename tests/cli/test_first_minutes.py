@@ -167,7 +167,8 @@ def test_of_several_processes_one_says_it(tmp_path: Path) -> None:
         "--help", "train --help", "benchmark", "check-data {videos}",
         "predict {models} {videos} --json", "evaluate {models} --data {videos}",
         "model-card {models}", "export {models} --format safetensors --output {here}/a.safetensors",
-        "prepare {videos} {here}/prepared", "make-demo {here}/demo",
+        "prepare {videos} {here}/prepared",
+        pytest.param("make-demo {here}/demo", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_a_command_whose_output_nobody_reads_ends_without_a_word(

@@ -56,6 +56,7 @@ def test_defaults_with_a_folder_of_videos_are_valid() -> None:
 @pytest.mark.parametrize(
     ("config", "flag", "value"),
     [
+        (changed(augment={"crop_aspect": (0.5, 2.0)}), "--augment.crop-aspect", "0.5 2"),
         (changed(run={"epochs": 0}), "--epochs", "0"),
         (changed(run={"micro_batch_size": -1}), "--micro-batch-size", "-1"),
         (changed(run={"seed": -1}), "--seed", "-1"),

@@ -17,9 +17,9 @@ from slowfast_dist.data.clips import clip_indices
 from slowfast_dist.data.dataset import AUGMENTATION, TrainingClips, collate
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.video.augmentation.drawn import varied_view
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo, read_frames

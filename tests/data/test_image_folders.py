@@ -15,8 +15,8 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing
 from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.listing.manifest import list_videos
-from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.inference.inputs import find_inputs
 from slowfast_dist.runs.videos import own_validation, trained_on
 from slowfast_dist.video.images.listing import stamp_of

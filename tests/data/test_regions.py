@@ -17,8 +17,9 @@ from slowfast_dist.config.training import Config, EvaluationConfig
 from slowfast_dist.data.dataset import EvaluationClips, TrainingClips
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.split import split_videos, write_split
-from slowfast_dist.data.loaders import find_labelled_videos, find_videos
 from slowfast_dist.data.sampler import ClipKey, ViewKey
+from slowfast_dist.data.videos.finding import find_videos
+from slowfast_dist.data.videos.labelled import find_labelled_videos
 from slowfast_dist.runs.predictions import read_predictions, write_predictions
 from slowfast_dist.runs.run import read_split_names
 from slowfast_dist.video.probe import probe_file

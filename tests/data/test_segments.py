@@ -20,8 +20,8 @@ from slowfast_dist.data.dataset import ClipDataset, EvaluationClips, TrainingCli
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.segments import CUT, OUTSIDE, UNTIMED, WITHIN, locate, overlaps
 from slowfast_dist.data.listing.split import write_split
-from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ClipKey, EvaluationSampler, ViewKey
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.runs.predictions import read_predictions, write_predictions
 from slowfast_dist.runs.run import read_split_names
 from slowfast_dist.video.probe import probe_file

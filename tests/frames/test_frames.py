@@ -83,6 +83,7 @@ def test_a_file_that_kills_its_process_is_missing(folder: Path, monkeypatch: Any
     assert frames.main([str(folder)]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program")
 def test_videos_are_made_by_each_encoder_in_each_container(
     tmp_path: Path, monkeypatch: Any

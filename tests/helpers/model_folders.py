@@ -11,7 +11,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import Config, EvaluationConfig
 from slowfast_dist.data.listing.video_table import VideoRecord
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.metrics.scores import logit_metrics
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, describe_best, save_best

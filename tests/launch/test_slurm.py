@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -304,8 +305,10 @@ def test_a_failing_job_ends_and_is_not_started_again(two_nodes: Slurm, tmp_path:
     with pytest.raises(AssertionError, match="JobState': 'FAILED'"):
         two_nodes.wait(job.number, "COMPLETED", 300)
     assert two_nodes.job(job.number)["Restarts"] == "0"
+    # Where srun, on a loaded host, takes long to end the other process, that says the same.
     errors = [line for line in job.printed().splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and str(missing) in errors[0]
+    (said,) = {re.sub(r"^error: (process \d+: )?", "", line) for line in errors}
+    assert str(missing) in said and len(errors) == len(set(errors)) <= 2
 
 
 def test_a_cancelled_job_stays_cancelled(

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from slowfast_dist.cli import main as cli
-from slowfast_dist.data.loaders import find_labelled_videos
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.labelled import find_labelled_videos
 from slowfast_dist.report.cache import CACHE
 from slowfast_dist.report.command import write_report
 from slowfast_dist.report.thumbnails import TimeLimit

@@ -16,7 +16,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoRecord
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import (
     find_best_weights,

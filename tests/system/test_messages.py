@@ -14,7 +14,7 @@ from slowfast_dist.annotations.labels import Remark
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.columns import Categorical, InfoColumns, Texts
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.system.messages import decode, encode
 from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.video.reader import VideoInfo

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.runs.checkpoint import load_checkpoint, save_checkpoint
 from slowfast_dist.runs.folder import RunFolder

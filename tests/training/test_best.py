@@ -10,7 +10,7 @@ import pytest
 
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import CheckpointConfig, Config
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.training.best import (
     BestModelTracker,

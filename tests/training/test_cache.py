@@ -34,23 +34,26 @@ def facts(run: Path) -> list[object]:
     return [steps, losses, predictions(run)]
 
 
-def test_one_and_two_processes_and_a_resume(arguments: list[str], tmp_path: Path) -> None:
-    for processes in (1, 2):
-        plain, kept = tmp_path / f"plain{processes}", tmp_path / f"kept{processes}"
-        trained(plain, *arguments, "--data.cache", "off", processes=processes)
-        done = train(*arguments, "--output-dir", kept, processes=processes)
-        assert done.returncode == 0, done.stderr
-        said = [line for line in done.stdout.splitlines() if "decoded frames" in line]
-        assert len(said) == 1, said
-        assert "kept in memory: about 719 kB, all that clips show" in said[0]
-        assert facts(plain) == facts(kept)
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_one_and_two_processes_and_a_resume(
+    arguments: list[str], tmp_path: Path, processes: int
+) -> None:
+    plain, kept = tmp_path / "plain", tmp_path / "kept"
+    trained(plain, *arguments, "--data.cache", "off", processes=processes)
+    done = train(*arguments, "--output-dir", kept, processes=processes)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stdout.splitlines() if "decoded frames" in line]
+    assert len(said) == 1, said
+    assert "kept in memory: about 719 kB, all that clips show" in said[0]
+    assert facts(plain) == facts(kept)
     later = [path for path in (kept / "checkpoints").iterdir() if int(path.name[5:]) > 3]
     assert later
     for path in later:
         shutil.rmtree(path)
     RunFolder(kept).set_status("running")
     again: list[str | Path] = ["--output-dir", kept, "--resume", "auto", "--data.cache", "200MB"]
-    done = train(*arguments, *again, "--data.cache-dir", tmp_path / "disk", processes=2)
+    disk = ("--data.cache-dir", tmp_path / "disk")
+    done = train(*arguments, *again, *disk, processes=processes)
     assert done.returncode == 0, done.stderr
     assert f"kept on the disk of {tmp_path / 'disk'}: about" in done.stdout
     assert facts(kept) == facts(plain) and list((tmp_path / "disk").iterdir()) == []

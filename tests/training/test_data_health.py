@@ -13,8 +13,10 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.cache.frames import FrameCache
 from slowfast_dist.data.cache.plan import file_frames
 from slowfast_dist.data.dataset import Batch
-from slowfast_dist.data.loaders import Loaders, VideoSet, find_videos, make_loaders
+from slowfast_dist.data.loaders import Loaders, make_loaders
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.finding import find_videos
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.system.log import log_to_console
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.training.data_health import DataWait, frame_rate_notes

@@ -57,7 +57,7 @@ def test_a_finished_run_goes_on_to_the_bit_at_a_constant_rate(
     assert (run / "status").read_text() == "finished\n"
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "step"])
+@pytest.mark.parametrize("schedule", ["cosine", pytest.param("step", marks=pytest.mark.slow)])
 def test_where_the_rates_change_a_command_that_works_is_named(
     settings: tuple[str | Path, ...], tmp_path: Path, schedule: str
 ) -> None:

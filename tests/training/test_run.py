@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -138,17 +140,17 @@ def state(run: Path) -> dict[str, bytes]:
     ("processes", "norm"),
     [
         (2, "local"),
-        (3, "frozen"),
+        pytest.param(3, "frozen", marks=pytest.mark.slow),
         pytest.param(2, "frozen", marks=pytest.mark.slow),
         pytest.param(3, "local", marks=pytest.mark.slow),
     ],
 )
 def test_processes_train_alike(
-    videos: Path, tmp_path: Path, processes: int, norm: str, alone: dict[str, Path]
+    videos: Path, tmp_path: Path, processes: int, norm: str, alone: Callable[[str], Path]
 ) -> None:
     """Same losses at every step, and same validation, at one global batch, short last window."""
     several = trained(tmp_path / "several", *alike(videos, norm), processes=processes)
-    one = alone[norm]
+    one = alone(norm)
     assert len(rows(one, "step")) == len(rows(several, "step"))
     for first, second in zip(rows(one, "step"), rows(several, "step"), strict=True):
         assert second["step/loss"] == pytest.approx(first["step/loss"], abs=1e-4)
@@ -177,9 +179,10 @@ def alike(videos: Path, norm: str) -> tuple[str | Path, ...]:
 
 
 @pytest.fixture(scope="module")
-def alone(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def alone(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same of one process, trained when it is first asked for."""
     root = tmp_path_factory.mktemp("alone")
-    return {norm: trained(root / norm, *alike(videos, norm)) for norm in ("frozen", "local")}
+    return cache(lambda norm: trained(root / norm, *alike(videos, norm)))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -348,6 +351,7 @@ def test_a_loss_that_is_no_number_stops_every_process_and_saves_nothing(
     assert (tmp_path / "nan" / "status").read_text() == "failed\n"
 
 
+@pytest.mark.slow  # tests/test_library.py has the same of its train
 def test_a_program_that_trains_hears_of_it_by_logging_alone(run: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from slowfast_dist.cli.parser import parse_training; "

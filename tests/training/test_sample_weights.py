@@ -13,9 +13,9 @@ from slowfast_dist.commands.prepare.sources import list_sources
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import TrainingClips
 from slowfast_dist.data.listing.split import write_split
-from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.runs.run import read_split_rows
 from slowfast_dist.system.progress import Progress

@@ -90,7 +90,8 @@ def _write(
 ) -> None:
     clip = weights.clip
     side = clip.pop("short_side")
-    data = replace(DataConfig(), short_side=(side, side), **clip)
+    flip = DataConfig.flip if weights.facts.flip is None else weights.facts.flip
+    data = replace(DataConfig(), short_side=(side, side), flip=flip, **clip)
     place = Path(os.path.abspath(file))
     model = ModelConfig(cast(ModelName, network.name), weights=place, head="keep")
     evaluation = EvaluationConfig()
@@ -104,7 +105,10 @@ def _write(
     description = {
         **describe_best(network, classes, data, evaluation),
         "epoch": 0, "global_step": 0, "metrics": {},
-        "training": {"started_from": file.name, "adopted_from": weights.framework},
+        "training": {
+            "started_from": file.name, "adopted_from": weights.framework,
+            **({} if weights.facts.flip is None else {"flip": flip}),
+        },
     }  # fmt: skip
     folder = RunFolder(output.absolute())
     was_there = folder.root.exists()
@@ -148,6 +152,8 @@ def _lines(
     clip = ", ".join(f"{name.replace('_', ' ')} {facts[name]}" for name in told)
     lines = weights.lines(file) or [f"{file}: weights of {weights.framework}: {network.name}"]
     lines.append(f"clips: {clip}, short videos {data.short_videos}")
+    if not data.flip:
+        lines.append("its training mirrored no clips (--data.flip false)")
     if left_out:
         lines.append(f"left out, the network has no such tensor: {names.few(left_out)}")
     lines.append(

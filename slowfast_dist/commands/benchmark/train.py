@@ -32,8 +32,8 @@ from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import TrainingClips
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.data.workers import decoding_workers, end_workers
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.model.description import network_defaults

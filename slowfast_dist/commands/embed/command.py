@@ -5,21 +5,28 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from slowfast_dist.annotations.table import SUFFIXES
-from slowfast_dist.commands.embed.output import FeatureRow, check_output, files_of, open_output
+from slowfast_dist.commands.embed.output import (
+    FeatureRow,
+    check_features_file,
+    files_of,
+    open_output,
+)
+from slowfast_dist.config.checks import refuse_unused
 from slowfast_dist.config.data import check_box
 from slowfast_dist.config.embed import Embed
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.inference.inputs import Inputs, find_inputs
+from slowfast_dist.distributed.environment import require_one_process
+from slowfast_dist.inference.inputs import Inputs, find_files, unused_by_windows
 from slowfast_dist.metrics.cells import SEPARATOR
 from slowfast_dist.metrics.features.checks import FeatureCheck, check_features
-from slowfast_dist.runs.settings import own_image_rate
+from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.runs.videos import OTHER_SUFFIXES
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
@@ -43,28 +50,19 @@ def run_embed(run: Path, words: Sequence[str], command: Embed) -> dict[str, Any]
     Exits with code 1 where something could not be read. Raises UserError for mistakes of the
     user's and RunError for what ends it from outside.
     """
-    if (count := os.environ.get("WORLD_SIZE") or "1") != "1":
-        raise UserError(
-            f"embed is one process, but the launcher started {count} (WORLD_SIZE): start it with "
-            "python -m slowfast_dist embed"
-        )
+    require_one_process("embed")
     of_list = names_list(words)
-    _refuse_unused_flags(command, of_list)
+    refuse_unused(command, _unused_flags(command, of_list))
     check_box(command.crop_box, "crop-box")
-    check_output(command.output, command.overwrite)
-    found = None if of_list else _find(run, words, command)
+    read_best(run)  # which says what is wrong with RUN before anything else is asked for
+    check_features_file(command.output, command.overwrite)
+    live = "a live source has no features to keep"
+    found = None if of_list else find_files(run, words, command.image_fps, live)
     with interrupted_at_once():  # torch comes only now: a mistake above does not wait for it
-        from slowfast_dist.data.workers import prepare_workers
         from slowfast_dist.distributed.failures import faults_as_run_errors
-        from slowfast_dist.inference.predictor import open_predictor
+        from slowfast_dist.inference.parts import open_for_parts
 
-        if not command.windows:
-            prepare_workers(command.num_workers)  # before torch's threads start
-        with faults_as_run_errors():
-            predictor = open_predictor(run, mixed_precision=command.mixed_precision)
-            if command.crop_box is not None:
-                best = predictor.best.looking_at(command.crop_box)
-                predictor = replace(predictor, best=best)
+        predictor = open_for_parts(run, command)
     with faults_as_run_errors(), ends_with_its_pipe(), ends_at_signals():
         content = _embed(predictor, words, found, command)
     if content["unreadable"]:
@@ -82,29 +80,12 @@ def names_list(words: Sequence[str]) -> bool:
     return bool(lists)
 
 
-def _find(run: Path, words: Sequence[str], command: Embed) -> Inputs:
-    rate = command.image_fps or own_image_rate(run if run.name == "models" else run / "models")
-    found = find_inputs(words, rate is not None)
-    if found.live is not None:
-        raise UserError(f"INPUT {found.live}: a live source has no features to keep: give files")
-    return found
-
-
-def _refuse_unused_flags(command: Embed, of_list: bool) -> None:
+def _unused_flags(command: Embed, of_list: bool) -> dict[str, str]:
+    """By their names, with what is said of them."""
     unused = {} if of_list else {"videos": "is for an annotation file: leave it out"}
     if of_list:
         unused["windows"] = "is for videos, and a list has rows of its own: leave it out"
-    names, what = ("window", "stride"), "goes with --windows: add it, or leave it out"
-    if command.windows:
-        names = ("temporal_views", "spatial_crops")
-        what = "is for whole videos, and a window is one clip: leave it out"
-    unused |= dict.fromkeys(names, what)
-    usual = Embed()
-    for name, reason in unused.items():
-        value = getattr(command, name)
-        if value != getattr(usual, name):
-            flag = f"--{name.replace('_', '-')}"
-            raise UserError(f"{flag if value is True else f'{flag} {value}'}: {reason}")
+    return unused | unused_by_windows(command.windows)
 
 
 def _embed(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.annotations.segments import seconds_text
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.system.files import atomic_write
+from slowfast_dist.system.files import atomic_write, check_output
 from slowfast_dist.system.text import for_spreadsheets
 
 
@@ -46,23 +46,9 @@ ENDINGS = (".npy", ".parquet", ".csv")
 Write = Callable[[Sequence[FeatureRow]], None]
 
 
-def check_output(output: Path, overwrite: bool) -> None:
+def check_features_file(output: Path, overwrite: bool) -> None:
     """Raise UserError, before any video is read, for an output that cannot be written."""
-    if output.suffix.lower() not in ENDINGS:
-        raise UserError(f"--output {output}: give a name that ends in {', '.join(ENDINGS)}")
-    for path in files_of(output):
-        if path.is_dir():
-            raise UserError(f"--output {output}: {path} is a folder; give another name")
-        if path.exists() and not overwrite:
-            raise UserError(
-                f"--output {output}: {path} is there already: give another name, or add --overwrite"
-            )
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--output {output}: cannot create its folder ({error.strerror}): give another"
-        ) from None
+    check_output(output, ENDINGS, overwrite, files_of(output)[1:])
     if output.suffix.lower() == ".parquet":
         try:
             import pyarrow  # noqa: F401

@@ -15,7 +15,8 @@ from slowfast_dist.commands.evaluate.over_time import run_over_time
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
-from slowfast_dist.data.loaders import LabelledVideos, make_evaluation_loader
+from slowfast_dist.data.loaders import make_evaluation_loader
+from slowfast_dist.data.videos.labelled import LabelledVideos
 from slowfast_dist.data.workers import (
     end_workers,
     plan_workers,

@@ -12,7 +12,7 @@ from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DistributedConfig
 from slowfast_dist.data.background.drawn import ScoredBackground
-from slowfast_dist.data.loaders import LabelledVideos, find_labelled_videos, readable_videos
+from slowfast_dist.data.videos.labelled import LabelledVideos, find_labelled_videos, readable_videos
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.model.slowfast import SlowFast

@@ -1,22 +1,23 @@
 """``suggest``: from the videos nobody labelled to a list of those to label next."""
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slowfast_dist.commands.suggest.output import Suggestion, check_output, write_list
+from slowfast_dist.commands.suggest.output import Suggestion, write_list
+from slowfast_dist.config.checks import refuse_unused
 from slowfast_dist.config.data import check_box
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.suggest import Suggest
-from slowfast_dist.inference.inputs import Inputs, find_inputs
+from slowfast_dist.distributed.environment import require_one_process
+from slowfast_dist.inference.inputs import Inputs, find_files, unused_by_windows
 from slowfast_dist.report.sections.listed import SUGGESTED
+from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.runs.run import is_run
-from slowfast_dist.runs.settings import own_image_rate
-from slowfast_dist.system.files import reason_of
+from slowfast_dist.system.files import check_output, reason_of
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
 from slowfast_dist.system.progress import note, over_files
 from slowfast_dist.system.text import clean, few, operand, option, unwritable
@@ -33,45 +34,23 @@ def run_suggest(run: Path, words: Sequence[str], command: Suggest) -> dict[str, 
     Exits with code 1 where something could not be read. Raises UserError for mistakes of the
     user's and RunError for what ends it from outside.
     """
-    if (count := os.environ.get("WORLD_SIZE") or "1") != "1":
-        raise UserError(
-            f"suggest is one process, but the launcher started {count} (WORLD_SIZE): start it with "
-            "python -m slowfast_dist suggest"
-        )
-    _refuse_unused_flags(command)
+    require_one_process("suggest")
+    refuse_unused(command, unused_by_windows(command.windows))
     check_box(command.crop_box, "crop-box")
-    check_output(command.output, command.overwrite)
-    models = run if run.name == "models" else run / "models"
-    inputs = find_inputs(words, (command.image_fps or own_image_rate(models)) is not None)
-    if inputs.live is not None:
-        raise UserError(f"INPUT {inputs.live}: a live source cannot be labelled: give files")
+    read_best(run)  # which says what is wrong with RUN before anything else is asked for
+    check_output(command.output, (".csv",), command.overwrite)
+    live = "a live source cannot be labelled"
+    inputs = find_files(run, words, command.image_fps, live)
     with interrupted_at_once():  # torch comes only now: a mistake above does not wait for it
-        from slowfast_dist.data.workers import prepare_workers
         from slowfast_dist.distributed.failures import faults_as_run_errors
-        from slowfast_dist.inference.predictor import open_predictor
+        from slowfast_dist.inference.parts import open_for_parts
 
-        if not command.windows:
-            prepare_workers(command.num_workers)  # before torch's threads start
-        with faults_as_run_errors():
-            predictor = open_predictor(run, mixed_precision=command.mixed_precision)
-            if command.crop_box is not None:
-                best = predictor.best.looking_at(command.crop_box)
-                predictor = replace(predictor, best=best)
+        predictor = open_for_parts(run, command)
     with faults_as_run_errors(), ends_with_its_pipe(), ends_at_signals():
         content = _suggest(run, predictor, inputs, command)
     if content["unreadable"]:
         raise SystemExit(1)
     return content
-
-
-def _refuse_unused_flags(command: Suggest) -> None:
-    names, what = ("window", "stride"), "goes with --windows: add it, or leave it out"
-    if command.windows:
-        names = ("temporal_views", "spatial_crops")
-        what = "is for whole videos, and a window is one clip: leave it out"
-    for name in names:
-        if (value := getattr(command, name)) is not None:
-            raise UserError(f"--{name.replace('_', '-')} {value}: {what}")
 
 
 def _suggest(run: Path, predictor: "Predictor", inputs: Inputs, command: Suggest) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from slowfast_dist.annotations.segments import seconds_text
-from slowfast_dist.config.errors import UserError
 from slowfast_dist.report.sections.listed import COLUMNS
 from slowfast_dist.system.files import atomic_write
 
@@ -39,24 +38,6 @@ class Suggestion:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def check_output(output: Path, overwrite: bool) -> None:
-    """Raise UserError, before any video is read, for an output that cannot be written."""
-    if output.suffix.lower() != ".csv":
-        raise UserError(f"--output {output}: give a name that ends in .csv")
-    if output.is_dir():
-        raise UserError(f"--output {output}: is a folder; give another name")
-    if output.exists() and not overwrite:
-        raise UserError(
-            f"--output {output}: is there already: give another name, or add --overwrite"
-        )
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"--output {output}: cannot create its folder ({error.strerror}): give another"
-        ) from None
 
 
 def write_list(output: Path, chosen: Sequence[Suggestion]) -> None:

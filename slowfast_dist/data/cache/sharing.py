@@ -6,7 +6,7 @@ from typing import Any
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.cache.frames import FrameCache
 from slowfast_dist.data.cache.plan import CachePlan, make_store, parts_of, plan_cache
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.video.cache.store import FrameStore, StoreAddress

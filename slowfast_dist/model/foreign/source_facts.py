@@ -32,8 +32,9 @@ class SourceFacts:
     short_side: int | None = None
     crop_size: int | None = None
     short_videos: ShortVideos | None = None
-
     sampling: Literal["dense", "uniform"] | None = None
+    flip: bool | None = None
+    """Whether its training mirrored clips."""
 
     def clip(self) -> dict[str, Any]:
         """What is told of the clips of a test, by the names of best_model.json."""
@@ -78,6 +79,7 @@ def _pyslowfast(config: Mapping[str, Any]) -> SourceFacts:
         short_side=_count(get("DATA", "TEST_CROP_SIZE")),
         crop_size=_count(get("DATA", "TEST_CROP_SIZE")),
         sampling="uniform" if _is_something(config) else "dense",
+        flip=get("DATA", "RANDOM_FLIP") is not False,
     )  # fmt: skip
 
 
@@ -114,7 +116,14 @@ def _mmaction(config: Mapping[str, Any]) -> SourceFacts:
         frame_rate=(_rate(fps) if fps else "video") if sample else None,
         short_side=sizes[0] if len(sizes) == 1 else None,
         crop_size=_count(crop.get("crop_size")), short_videos=short,
+        flip=_flips(list(mmaction_steps(config, ("train",)))),
     )  # fmt: skip
+
+
+def _flips(steps: list[dict[str, Any]]) -> bool | None:
+    """Whether a training of these steps mirrors clips; None where there are none."""
+    found = _step(steps, "Flip")
+    return found.get("flip_ratio", 0.5) != 0 if found else False if steps else None
 
 
 def mmaction_steps(config: Mapping[str, Any], sides: tuple[str, ...]) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from slowfast_dist.config.model import ModelConfig
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.model.slowfast import STAGES, starts_pretrained
 from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.runs.reading import mapping

@@ -12,7 +12,8 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
 from slowfast_dist.data.listing.split import group_codes
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import VideoSet, make_evaluation_loader
+from slowfast_dist.data.loaders import make_evaluation_loader
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.data.workers import end_workers, plan_workers
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import run_on_main

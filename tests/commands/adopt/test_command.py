@@ -21,6 +21,7 @@ from slowfast_dist.model.description import network_defaults
 from slowfast_dist.model.foreign import mmaction
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import read_best
+from slowfast_dist.runs.settings import read_settings
 from tests.helpers.foreign_weights import as_mmaction, as_pyslowfast, random_state
 from tests.helpers.serving import Server
 
@@ -223,6 +224,33 @@ def test_a_configuration_beside_it_tells_what_the_file_does_not(source: Path) ->
     best = read_best(adopted(source, config=config))
     assert best.load().description == replace(network_defaults("slowfast_tiny"), alpha=2)
     assert (best.data.num_frames, best.data.frame_rate, best.data.crop_size) == (16, 25.0, 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "flip"),
+    [
+        ("DATA: {RANDOM_FLIP: False}", False),
+        ("DATA: {TARGET_FPS: 25}", True),
+        (f"{CONFIG}\ntrain_pipeline = [dict(type='SampleFrames', clip_len=8)]", False),
+        (f"{CONFIG}\ntrain_pipeline = [dict(type='Flip', flip_ratio=0)]", False),
+        (f"{CONFIG}\ntrain_pipeline = [dict(type='Flip', flip_ratio=0.5)]", True),
+        (CONFIG, True),  # it does not tell
+    ],
+)
+def test_a_training_that_mirrored_no_clips_is_not_scored_mirrored(
+    source: Path, text: str, flip: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = source.parent / ("mine.yaml" if text.startswith("DATA") else "mine.py")
+    config.write_text(text)
+    run = adopted(source, config=config)
+    best = read_best(run)
+    assert best.mirrored is flip
+    assert read_settings(run / "config.yaml")["data.flip"] == str(flip).lower()
+    said = "its training mirrored no clips (--data.flip false)"
+    assert (said in capsys.readouterr().out) is not flip
+    if not flip:
+        with pytest.raises(UserError, match="--flip True: the model's training mirrored no clips"):
+            best.views(None, None, flip=True)
 
 
 def test_a_missing_file_is_said_without_torch(tmp_path: Path) -> None:

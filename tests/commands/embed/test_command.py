@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_named_and_costs_itself_alone(
     ("words", "flags", "message"),
     [
         (["{root}"], {"output": "f.txt"}, "--output .*f.txt: give a name that ends in .npy"),
-        (["{root}"], {"output": "there.csv"}, "there.csv is there already.*--overwrite"),
+        (["{root}"], {"output": "there.csv"}, "there.csv: is there already.*--overwrite"),
         (["{root}"], {"output": "there.npy"}, "there.csv is there already.*--overwrite"),
         (["{list}", "{root}"], {}, "INPUT .*list.csv: is an annotation file: give it alone"),
         (["{list}"], {"windows": True}, "--windows: is for videos"),
@@ -205,6 +205,12 @@ def test_mistakes_are_one_line_and_nothing_is_lost(
     with pytest.raises(UserError, match=message):
         run(model, given, output, **flags)
     assert (tmp_path / "there.csv").read_text() == "mine" and not (tmp_path / "f.npy").exists()
+
+
+def test_a_mistyped_run_is_said_before_all_else(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "f.npy").write_text("mine")
+    with pytest.raises(UserError, match=f"^RUN {tmp_path}/rnu: there is no such folder"):
+        run(tmp_path / "rnu", [root], tmp_path / "f.npy")
 
 
 def test_classes_are_checked_by_groups(

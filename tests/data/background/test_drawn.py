@@ -21,8 +21,10 @@ from slowfast_dist.data.background.drawn import ScoredBackground
 from slowfast_dist.data.background.gaps import Gap, Part, gaps_of_file, windows
 from slowfast_dist.data.dataset import EvaluationClips, TrainingClips, collate
 from slowfast_dist.data.listing.split import write_split
-from slowfast_dist.data.loaders import VideoSet, find_labelled_videos, find_videos
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
+from slowfast_dist.data.videos.finding import find_videos
+from slowfast_dist.data.videos.labelled import find_labelled_videos
+from slowfast_dist.data.videos.video_set import VideoSet
 from tests.helpers.video_kinds import Kind, read_number
 from tests.helpers.video_kinds import write as write_video
 

@@ -21,9 +21,11 @@ from slowfast_dist.data.cache.frames import FrameCache
 from slowfast_dist.data.cache.plan import file_frames, make_store, parts_of, plan_cache
 from slowfast_dist.data.clips import clip_indices, shown_frames
 from slowfast_dist.data.dataset import Batch, TrainingClips
-from slowfast_dist.data.loaders import Loaders, VideoSet, find_videos, make_loaders
+from slowfast_dist.data.loaders import Loaders, make_loaders
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.finding import find_videos
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.data.workers import end_workers
 from slowfast_dist.video import guarded_reader as guard
 from slowfast_dist.video.cache.store import USED, FrameStore

@@ -11,8 +11,8 @@ import pytest
 
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.cache.sharing import share_caches
-from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.system.log import log_to_console
 from slowfast_dist.video.cache.store import Written
 

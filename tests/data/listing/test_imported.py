@@ -14,7 +14,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.listing import Listing
 from slowfast_dist.data.listing.manifest import list_videos, open_list
-from slowfast_dist.data.loaders import find_videos
+from slowfast_dist.data.videos.finding import find_videos
 from tests.helpers.video_kinds import Kind, write
 
 

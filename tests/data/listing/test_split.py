@@ -15,7 +15,7 @@ from slowfast_dist.data.listing.listing import Listing
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.split import MOST_GROUPS, Split, split_videos, write_split
 from slowfast_dist.data.listing.video_table import VideoRecord, VideoTable
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from tests.helpers.video_tables import table_of
 
 

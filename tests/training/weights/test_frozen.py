@@ -6,7 +6,7 @@ import pytest
 
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.data.listing.video_table import VideoRecord
-from slowfast_dist.data.loaders import VideoSet
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.runs.checkpoint import Checkpoint
 from slowfast_dist.training.weights.frozen import with_freeze
 from tests.helpers.video_tables import table_of

@@ -9,9 +9,9 @@ from torch.optim.swa_utils import update_bn
 
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.data.dataset import TrainingClips
-from slowfast_dist.data.loaders import find_videos
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.model.slowfast import live_batchnorms
 from slowfast_dist.training.run import build_trainer
@@ -72,9 +72,14 @@ def frames(clips: TrainingClips, key: ClipKey) -> Tensor:
     return read
 
 
-def test_at_most_an_epoch_is_measured_and_nothing_where_norm_is_frozen(root: Path) -> None:
+def test_at_most_an_epoch_is_measured_and_nothing_where_norm_is_frozen(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert trainer_of(root, "--evaluation.precise-norm", "999").precise.steps == 3  # all 12 clips
+    said = "--evaluation.precise-norm 999 measures nothing, as no BatchNorm trains "
+    assert said not in caplog.text
     frozen = trainer_of(root, "--evaluation.precise-norm", "999", "--model.norm", "frozen")
+    assert caplog.text.count(f"{said}(--model.norm frozen, --model.freeze none)") == 1
     before = statistics(frozen)
     with frozen.precise.in_network(epoch=0) as done:
         assert done and all(torch.equal(v, before[n]) for n, v in statistics(frozen).items())

@@ -33,11 +33,12 @@ from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.loaders import VideoSet, find_videos
 from slowfast_dist.data.probe_cache import ProbeCache, Segment
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler
 from slowfast_dist.data.synthetic import MOTIONS, moving_disc
+from slowfast_dist.data.videos.finding import find_videos
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.data.workers import worker_context
 from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.system.files import share_socket_folder

@@ -12,8 +12,10 @@ import pytest
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.split import write_split
-from slowfast_dist.data.loaders import VideoSet, find_labelled_videos, find_videos
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.data.videos.finding import find_videos
+from slowfast_dist.data.videos.labelled import find_labelled_videos
+from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.video_kinds import KINDS
 from tests.helpers.video_kinds import write as write_video

@@ -1,0 +1,1 @@
+"""From the data settings to the usable videos: list, probe, split."""
