@@ -18,6 +18,7 @@ from tests.helpers.training_runs import ROOT
         ["tests/inference/backends"],
         ["tests/commands/export", "-k", "openvino"],
         ["tests/commands/benchmark/test_answers.py"],
+        ["tests/commands/evaluate/test_backend.py"],
     ],
     ids=lambda files: files[0],
 )
