@@ -372,9 +372,9 @@ def test_what_computes_is_said_before_the_address_and_answers_the_same(
         assert other.log.read_text().startswith(("backend openvino: ", "backend torch: "))
         _, found = other.predict(video.read_bytes())
     _, expected = server.predict(video.read_bytes())
-    top = ([(one["class"], one["probability"]) for one in each["top"]] for each in (found, expected))
-    for (name, probability), (right, close) in zip(*top, strict=True):
-        assert name == right and probability == pytest.approx(close, abs=1e-2)
+    for one, other_one in zip(found["top"], expected["top"], strict=True):
+        assert one["class"] == other_one["class"]
+        assert one["probability"] == pytest.approx(other_one["probability"], abs=1e-2)
 
 
 @pytest.mark.slow
