@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from slowfast_dist.cli.presets import preset_path
 from slowfast_dist.commands.predict.output import top
 from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.fields import Backend
 from slowfast_dist.config.training import Config, config_dict
 from slowfast_dist.distributed.environment import adopt_ranks
 from slowfast_dist.inference.segments import Segment
@@ -232,19 +233,24 @@ class Predictor:
             return predict_segments(self._model, Path(path))
 
 
-def load(run: str | Path) -> Predictor:
+def load(run: str | Path, backend: Backend = "torch") -> Predictor:
     """The best model of a run's folder, or of its models/ folder alone, on the GPU if there is one;
     or published weights, by a word such as kinetics400:slowfast_r50.
 
-    It computes in the precision that the hardware has, as ``predict`` does. Raises UserError where
-    there is no such model, or where its files are damaged.
+    ``backend`` auto takes OpenVINO on a CPU where it answers faster and the same, which it finds
+    out now, once for these weights; else as ``--backend`` of ``predict``. torch alone has features
+    for `Predictor.embed`. It computes in the precision that the hardware has, as ``predict`` does.
+    Raises UserError where there is no such model, where its files are damaged, and where what the
+    backend needs is missing.
     """
     let_threads_sleep()
+    if backend not in get_args(Backend):
+        raise UserError(f"backend {backend!r}: give one of {', '.join(get_args(Backend))}")
     from slowfast_dist.inference.predictor import open_predictor
     from slowfast_dist.inference.published import run_folder
 
     with _one_line_errors():
-        return Predictor(open_predictor(run_folder(Path(run))))
+        return Predictor(open_predictor(run_folder(Path(run)), backend, clips=None, ahead=True))
 
 
 @contextmanager

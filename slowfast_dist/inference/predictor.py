@@ -114,7 +114,9 @@ class Predictor:
 
     def _with_features(self) -> "WithFeatures":
         if not hasattr(self.network, "features"):
-            raise UserError("--backend: an exported file gives no features: use torch")
+            raise UserError(
+                "--backend: OpenVINO and exported files give no features: use torch"
+            )
         return cast(WithFeatures, self.network)
 
 
@@ -123,11 +125,13 @@ def open_predictor(
     backend: Backend = "torch",
     mixed_precision: Precision = "auto",
     clips: int | None = 0,
+    ahead: bool = False,
 ) -> Predictor:
     """Load the best model of a run's folder, or of its models folder alone.
 
-    ``clips``: how many there are to compute, for the backend auto; None: very many. Raises
-    UserError where there is none, it is damaged, or what runs it is missing.
+    For the backend auto, ``clips``: how many there are to compute; None: very many; ``ahead``: it
+    is decided now, on a made clip, as what comes must not wait for that. Raises UserError where
+    there is none, it is damaged, or what runs it is missing.
     """
     if backend in ("onnx", "pt2"):  # without torch, as far as the file needs none
         best = read_best(run)
@@ -141,20 +145,21 @@ def open_predictor(
     device, precision = accelerator.device, accelerator.mixed_precision
     if backend == "torch" or device.type != "cpu":
         return predictor_of(*load_best(run), device, precision)
-    from slowfast_dist.inference.backends.choice import WORTH_CLIPS, AutoNetwork, Choice
+    from slowfast_dist.inference.backends.choice import WORTH_CLIPS, AutoNetwork, Choice, made_clip
 
     worth = clips is None or clips >= WORTH_CLIPS
-    choice = Choice(read_best(run), "bf16" if precision == "bf16" else "no", worth)
+    choice = Choice(read_best(run), "bf16" if precision == "bf16" else "no", worth, ahead)
     if (settled := choice.settled()) is not None:
         return Predictor(choice.best, settled)
     best, network = load_best(run)
     predictor = predictor_of(best, network, device, precision)
     if best.weights_sha256 != choice.best.weights_sha256:  # a training wrote another meanwhile
-        choice = Choice(best, choice.precision, worth)
+        choice = Choice(best, choice.precision, worth, ahead)
     if choice.reason is not None:
         choice.say_torch()
         return predictor
-    return replace(predictor, network=AutoNetwork(choice, predictor.network, lambda: network))
+    auto = AutoNetwork(choice, predictor.network, lambda: network)
+    return replace(predictor, network=auto.choose(made_clip(best.data)) if ahead else auto)
 
 
 def _cpu_precision(choice: Precision) -> CpuPrecision:

@@ -28,6 +28,7 @@ from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.runs.best_model import BestModel, load_best
 from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.system.progress import Progress
 
 
@@ -163,4 +164,5 @@ def load_everywhere(run: Path, accelerator: Accelerator) -> tuple[BestModel, Slo
     network.to(accelerator.device)
     share_weights(accelerator, network)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    give_back_free_memory()  # of the file that was read, and of the other layout
     return best, network

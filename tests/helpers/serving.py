@@ -34,6 +34,8 @@ class Server:
         self.folder = folder
         self.temporary = folder / "tmp"
         self.temporary.mkdir(parents=True)
+        if command == "serve" and "--backend" not in flags:
+            flags = (*flags, "--backend", "torch")  # auto may prepare OpenVINO, for seconds
         start = f"{before}\nimport sys, slowfast_dist.cli.start as s\ns.main(sys.argv[1:])"
         self.log = folder / "stderr"
         with open(self.log, "wb") as log:

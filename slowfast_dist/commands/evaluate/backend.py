@@ -16,6 +16,7 @@ from slowfast_dist.inference.metadata import CpuPrecision, Network
 from slowfast_dist.inference.predictor import Predictor, open_answers, predictor_of
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.system.memory import give_back_free_memory
 
 MOST_TRIED = 5
 """Videos that are tried for the clip on which torch and OpenVINO are compared."""
@@ -35,8 +36,9 @@ def choose_answers(
     best: BestModel, network: SlowFast, accelerator: Accelerator, command: EvaluateCommand,
     clips: EvaluationClips, many: bool = False,
 ) -> Answers:  # fmt: skip
-    """Collective. ``network``: torch's, with the best weights; ``many``: whether there is more to
-    compute than ``clips``. Raises UserError where what --backend names is missing or damaged."""
+    """Collective. ``network``: torch's, with the best weights, which it loses where another
+    computes, as nothing is computed with it any more; ``many``: whether there is more to compute
+    than ``clips``. Raises UserError where what --backend names is missing or damaged."""
     opened: list[Network] = []
 
     def decide() -> str:
@@ -64,6 +66,8 @@ def choose_answers(
 
     run_on_main(accelerator, open_one)  # the others find what it kept
     open_one()
+    network.to("meta")
+    give_back_free_memory()
     return Answers(backend, precision, opened[0])
 
 

@@ -60,7 +60,9 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
             if found.live is None and not (command.segments or command.annotate):
                 early = _start_early(run, found, command, rate)
             clips = _clips(run, found, command)
-            predictor = open_predictor(run, command.backend, command.mixed_precision, clips)
+            predictor = open_predictor(
+                run, command.backend, command.mixed_precision, clips, ahead=found.live is not None
+            )
             if command.crop_box is not None:
                 best = predictor.best.looking_at(command.crop_box)
                 predictor = replace(predictor, best=best)
@@ -88,9 +90,7 @@ def _clips(run: Path, found: Inputs, command: Predict) -> int | None:
     """About how many there are to compute; None: very many. Raises UserError as `_start_early`."""
     from slowfast_dist.runs.best_model import read_best
 
-    if found.live is not None:
-        return 0  # nobody waits for OpenVINO to be prepared while frames come
-    if command.segments or command.annotate:
+    if found.live is not None or command.segments or command.annotate:
         return None
     views = read_best(run).views(command.temporal_views, command.spatial_crops, command.flip)
     return len(found.files) * views.temporal_views * views.spatial_crops * (1 + views.flip)

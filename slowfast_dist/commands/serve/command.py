@@ -27,7 +27,7 @@ def run_serve(run: Path, command: Serve) -> NoReturn:
     from slowfast_dist.commands.serve.jobs import TOP, JobQueue
     from slowfast_dist.inference.predictor import open_predictor
 
-    predictor = open_predictor(run, command.backend, command.mixed_precision)
+    predictor = open_predictor(run, command.backend, command.mixed_precision, None, ahead=True)
     best, folder = predictor.best, predictor.best.folder.resolve()
     facts: dict[str, Any] = {
         "run": folder.parent.name if folder.name == "models" else folder.name,

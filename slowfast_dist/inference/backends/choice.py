@@ -1,5 +1,6 @@
-"""``--backend auto``: torch or OpenVINO, whichever answers faster and says the same, decided on a
-clip of the user's own, once for these weights on this machine.
+"""``--backend auto``: torch or OpenVINO, whichever answers faster and says the same, decided once
+for these weights on this machine, on a clip of the user's own, or on a made one where none is there
+yet, as at the start of a server.
 
 Files for onnxruntime and torch.export are no candidates: they compute in float32, and never in less
 time than torch's own path.
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.backends.compiled_cache import is_kept, read_facts, write_facts
 from slowfast_dist.inference.backends.openvino_network import (
@@ -24,6 +26,7 @@ from slowfast_dist.inference.backends.openvino_network import (
 from slowfast_dist.inference.metadata import CpuPrecision, Network, has_own_weights
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.system.log import logger
+from slowfast_dist.system.memory import give_back_free_memory
 
 if TYPE_CHECKING:
     from slowfast_dist.model.slowfast import SlowFast
@@ -35,6 +38,13 @@ slowfast_r50, of which OpenVINO saves .1 to .2 a clip."""
 AGREEMENT = {"no": 1e-3, "bf16": 0.1}
 """Largest difference of a logit from torch's in the same precision, as a share of the largest logit
 and at least of 1. In bf16 torch and OpenVINO are each up to .07 from float32 (slowfast_r50)."""
+
+NOT_FINITE = 1e9
+"""What counts as the difference where a logit is no finite number: JSON has no infinity."""
+
+BLOCK = 16
+"""Pixels of a side of the blocks of a made clip: a few in each direction, so that there are edges
+and areas, as in pictures."""
 
 TIMED = 3
 """Times that both compute a clip, in turn, for the median of their CPU times."""
@@ -51,11 +61,14 @@ def missing_libraries() -> str | None:
 class Choice:
     """What is known of OpenVINO for the best model in one precision, on the CPU.
 
-    ``worth``: whether there is so much to do that it is asked at all.
+    ``worth``: whether there is so much to do that it is asked at all; ``made``: whether they are
+    compared on a made clip, whose class means nothing: the logits alone must agree then.
     """
 
-    def __init__(self, best: BestModel, precision: CpuPrecision, worth: bool) -> None:
-        self.best, self.precision, self.worth = best, precision, worth
+    def __init__(
+        self, best: BestModel, precision: CpuPrecision, worth: bool, made: bool = False
+    ) -> None:
+        self.best, self.precision, self.worth, self.made = best, precision, worth, made
         self.reason: str | None = "there is little to compute"
         self.key = ""
         if not worth:
@@ -70,7 +83,7 @@ class Choice:
     def settled(self) -> OpenVinoNetwork | None:
         """OpenVINO's network where it was chosen before and nothing has changed since; no torch
         network is needed then."""
-        facts = None if self.reason else read_facts(self.key)
+        facts = None if self.reason else self._known()
         if facts is None or not is_kept(self.key) or self._why_not(facts) is not None:
             return None
         if not has_own_weights(self.best):
@@ -94,9 +107,11 @@ class Choice:
             cause = str(error).strip().partition("\n")[0] or type(error).__name__
             self.reason = f"openvino cannot compute this model ({cause})"
             return None
-        facts = read_facts(self.key)
+        facts = self._known()
         if facts is None:
             facts = compare(plain, network, clip)
+            if self.made:
+                facts |= {"made": True, "same": facts["difference"] < NOT_FINITE}
             write_facts(self.key, facts)
         self.reason = self._why_not(facts)
         if self.reason is None:
@@ -109,6 +124,12 @@ class Choice:
         if self.worth:
             say("torch", self.reason or "no video can be read to compare openvino with it")
 
+    def _known(self) -> dict[str, Any] | None:
+        """What was measured before. What a made clip told does for those alone who have no other.
+        """
+        facts = read_facts(self.key)
+        return None if facts is not None and facts.get("made") and not self.made else facts
+
     def _why_not(self, facts: dict[str, Any]) -> str | None:
         if not facts.get("same") or not facts["difference"] <= AGREEMENT[self.precision]:
             return f"openvino's answers differ (by {facts['difference']:.1e} of the largest logit)"
@@ -118,9 +139,8 @@ class Choice:
 
     def _in_words(self, facts: dict[str, Any]) -> str:
         computed = {"no": "float32", "bf16": "bf16"}[self.precision]
-        return (
-            f"{computed}, {facts['ratio']:.2f} of torch's CPU time and the same answer on one clip"
-        )
+        clip = "a made clip" if facts.get("made") else "one clip"
+        return f"{computed}, {facts['ratio']:.2f} of torch's CPU time and the same answer on {clip}"
 
 
 def compare(plain: Network, network: Network, clip: NDArray[np.uint8]) -> dict[str, Any]:
@@ -137,7 +157,7 @@ def compare(plain: Network, network: Network, clip: NDArray[np.uint8]) -> dict[s
         network(clip)
         ratios.append((time.process_time() - middle) / max(middle - begin, 1e-9))
     return {
-        "difference": float(np.abs(expected - found).max()) / largest if finite else 1e9,
+        "difference": float(np.abs(expected - found).max()) / largest if finite else NOT_FINITE,
         "same": finite and bool((expected.argmax(axis=1) == found.argmax(axis=1)).all()),
         "ratio": statistics.median(ratios),
     }  # fmt: skip
@@ -156,10 +176,25 @@ class AutoNetwork:
         self.chosen: Network | None = None
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if self.chosen is None:
-            found = self.choice.decide(self.plain, self.load, clips[:1])
-            if found is None:
-                self.choice.say_torch()
-            self.chosen = found or self.plain
-            del self.plain, self.load  # and the memory of torch's weights where they are not used
-        return self.chosen(clips)
+        chosen = self.chosen or self.choose(clips[:1])
+        return chosen(clips)
+
+    def choose(self, clip: NDArray[np.uint8]) -> Network:
+        """Decide on that clip, (1, T, H, W, 3), and say what computes."""
+        found = self.choice.decide(self.plain, self.load, clip)
+        if found is None:
+            self.choice.say_torch()
+        self.chosen = found or self.plain
+        del self.plain, self.load  # and the memory of torch's weights where they are not used
+        give_back_free_memory()
+        return self.chosen
+
+
+def made_clip(data: DataConfig) -> NDArray[np.uint8]:
+    """A clip (1, T, S, S, 3) of the size ``data`` says: blocks of random colours that move by a
+    pixel a frame both ways, always the same."""
+    frames, side = data.num_frames, data.crop_size
+    blocks = -(-(side + frames) // BLOCK)
+    colours = np.random.default_rng(0).integers(0, 256, (blocks, blocks, 3), np.uint8)
+    picture = colours.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)
+    return np.stack([picture[t : t + side, t : t + side] for t in range(frames)])[None]

@@ -14,6 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.inference.metadata import CpuPrecision
@@ -93,9 +96,9 @@ def compiled(
     core, settings = openvino_core(), compile_settings(precision)
     if (blob := _read(key)) is not None:
         with suppress(RuntimeError):  # of a build of the same number that reads another format
-            return core.import_model(blob, "CPU", settings)
+            return core.import_model(openvino.Tensor(blob), "CPU", settings)
     made = core.compile_model(make(), "CPU", settings)
-    _write(key, bytes(made.export_model().getbuffer()))
+    _write(key, made.export_model().getbuffer())
     return made
 
 
@@ -111,24 +114,25 @@ def _folder() -> Path | None:
     return None if probes is None else probes.with_name("answers")
 
 
-def _read(key: str) -> bytes | None:
+def _read(key: str) -> NDArray[np.uint8] | None:
+    """The bytes of the compiled model. Not mapped: a file that changes later would change them."""
     folder = _folder()
     if folder is None:
         return None
     path = folder / f"{key}{SUFFIX}"
     try:
-        content = path.read_bytes()
+        content = np.fromfile(path, np.uint8)
     except OSError:
         return None
     digest, blob = content[:32], content[32:]
-    if hashlib.sha256(blob).digest() != digest:
+    if hashlib.sha256(blob.data).digest() != digest.tobytes():
         return None
     with suppress(OSError):
         os.utime(path)  # used now
     return blob
 
 
-def _write(key: str, blob: bytes) -> None:
+def _write(key: str, blob: bytes | memoryview) -> None:
     """Nothing where the folder cannot be written: the next start is slow then, too."""
     folder = _folder()
     if folder is None:

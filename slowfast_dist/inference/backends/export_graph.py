@@ -1,7 +1,9 @@
 """The network as one graph from pixels to logits, and that graph as an ONNX file."""
 
 import copy
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +15,7 @@ from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.system.memory import give_back_free_memory
 
 if TYPE_CHECKING:  # it is an extra that not every installation has
     import onnx
@@ -44,7 +47,11 @@ class ExportGraph(nn.Module):
         for name in ("mean", "std"):
             channels = torch.tensor(getattr(network.description, name)).view(3, 1, 1, 1)
             self.register_buffer(name, channels)
-        self.blocks = copy.deepcopy(folded(network).blocks)
+        mine = folded(network).blocks
+        # Its convolutions are copies already: a second one of all weights would be let go of.
+        others = {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
+        own = {id(tensor): tensor for tensor in mine.parameters() if id(tensor) not in others}
+        self.blocks = copy.deepcopy(mine, own)
         self.requires_grad_(False)
 
     def example(self, side: int) -> Tensor:
@@ -81,19 +88,26 @@ def write_onnx(
     )  # fmt: skip
     assert program is not None
     model = program.model_proto
+    del graph, program  # each holds all weights once more
     _forget_the_source(model)
     model.graph.name = metadata["model"]
     onnx.helper.set_model_props(model, as_strings(metadata))
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    content = model.SerializeToString()
+    del model
+    onnx.checker.check_model(content, full_check=True)
+    return content
 
 
 def openvino_model(
     network: SlowFast, best: BestModel, input_type: InputType = "uint8"
 ) -> "openvino.Model":
     """The same graph as OpenVINO has it, which reads the ONNX file as it is."""
-    content = write_onnx(network, best, input_type, {"model": network.name})
-    return openvino_core().read_model(content)
+    # By a file: of bytes OpenVINO makes two more copies before it reads them.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = Path(folder, "model.onnx")
+        path.write_bytes(write_onnx(network, best, input_type, {"model": network.name}))
+        give_back_free_memory()
+        return openvino_core().read_model(path)
 
 
 def _forget_the_source(model: "onnx.ModelProto") -> None:

@@ -28,8 +28,10 @@ from slowfast_dist.inference.backends.compiled_cache import (
 )
 from slowfast_dist.inference.metadata import CpuPrecision, as_input, weights_sha256
 from slowfast_dist.runs.best_model import BestModel, clip_facts
+from slowfast_dist.system.cpus import compute_threads
 from slowfast_dist.system.described_file import previous_of
 from slowfast_dist.system.interrupts import quiet
+from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.system.parsing import parse_json
 
 if TYPE_CHECKING:  # it is an extra that not every installation has
@@ -45,8 +47,19 @@ WEIGHTS_DIGEST = "bin_sha256"
 """Beside it: the SHA-256 of the .bin that the .xml is of, in hexadecimal digits."""
 
 
+MOST_AT_ONCE = 4
+"""Clips that are computed at once at most. Each takes 100 MB beside slowfast_r50's weights, and on
+two threads 4 or 8 of them cost as much CPU time a clip as one alone (787, 794, 782 ms)."""
+
+THREADS_A_CLIP = 2
+"""Threads from which on a clip alone is enough for them, as far as was measured: with more there
+are more clips at once, up to MOST_AT_ONCE."""
+
+
 class OpenVinoNetwork:
     """Logits float32 (B, K) of uint8 clips (B, T, H, W, 3), any B, by a compiled model.
+
+    A few clips are computed at a time, so that memory does not grow with B.
 
     ``metadata``: what the file says of itself; ``broken``: which weights are not finite, in words,
     which the answers would hide: OpenVINO's ReLU makes numbers of NaN.
@@ -60,13 +73,17 @@ class OpenVinoNetwork:
         self.metadata, self.broken = metadata, broken
         self.request = None if compiled is None else compiled.create_infer_request()
         self.lock = Lock()  # a request computes one batch at a time
+        self.at_once = max(1, min(MOST_AT_ONCE, compute_threads() // THREADS_A_CLIP))
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         assert self.request is not None, self.broken
-        video = as_input(clips, self.metadata)
+        found = []
         with self.lock:
-            logits = self.request.infer({0: video}, share_inputs=True)[0]
-            return np.array(logits, np.float32)
+            for start in range(0, len(clips), self.at_once):
+                video = as_input(clips[start : start + self.at_once], self.metadata)
+                logits = self.request.infer({0: video}, share_inputs=True)[0]
+                found.append(np.array(logits, np.float32))
+        return np.concatenate(found)
 
 
 def open_openvino(
@@ -120,7 +137,9 @@ def open_prepared(
         with quiet():
             return openvino_model(load(), best)
 
-    return OpenVinoNetwork(compiled(key, make, precision), {"input_type": "uint8"})
+    made = compiled(key, make, precision)
+    give_back_free_memory()
+    return OpenVinoNetwork(made, {"input_type": "uint8"})
 
 
 def compile_here(network: "SlowFast", best: BestModel, precision: CpuPrecision) -> OpenVinoNetwork:

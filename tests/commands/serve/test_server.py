@@ -364,6 +364,20 @@ def test_garbage_and_half_a_request_cost_their_connection_alone(
 
 
 @pytest.mark.slow
+def test_what_computes_is_said_before_the_address_and_answers_the_same(
+    run: Path, video: Path, server: Server, tmp_path: Path
+) -> None:
+    flags = ("--backend", "auto", "--mixed-precision", "no")
+    with Server(run, tmp_path / "server", *flags) as other:
+        assert other.log.read_text().startswith(("backend openvino: ", "backend torch: "))
+        _, found = other.predict(video.read_bytes())
+    _, expected = server.predict(video.read_bytes())
+    for one, other_one in zip(found["top"], expected["top"], strict=True):
+        assert one["class"] == other_one["class"]
+        assert one["probability"] == pytest.approx(other_one["probability"], abs=1e-2)
+
+
+@pytest.mark.slow
 def test_each_odd_file_gives_a_prediction_or_one_line(
     run: Path, tmp_path: Path, real_data: Path
 ) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.backends import choice, compiled_cache
-from slowfast_dist.inference.backends.choice import compare
+from slowfast_dist.inference.backends.choice import compare, made_clip
 from slowfast_dist.inference.backends.openvino_network import OpenVinoNetwork, prepared_key
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import WEIGHTS, read_best
@@ -122,6 +122,72 @@ def test_nothing_is_prepared_for_a_few_clips(
     expected = open_predictor(models, "torch", "no").probabilities(CLIPS)
     assert np.array_equal(predictor.probabilities(CLIPS), expected)
     assert not (tmp_path / "empty" / "slowfast_dist" / "answers").exists()
+
+
+def test_ahead_it_is_decided_on_a_made_clip_and_again_once_there_is_one(
+    models: Path, answers: Path, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a server, which cannot let its first visitor wait."""
+    forget_facts(answers)
+    expected = open_predictor(models, "torch", "no").probabilities(CLIPS)
+    # Which of two classes a clip of no meaning has does not count.
+    monkeypatch.setattr(choice, "compare", lambda *_: FASTER | {"same": False})
+    for _ in range(2):
+        predictor = open_predictor(models, "auto", "no", clips=None, ahead=True)
+        assert said() == [
+            "backend openvino: float32, 0.50 of torch's CPU time and the same answer on a made clip"
+        ]
+        assert isinstance(predictor.network, OpenVinoNetwork)
+        np.testing.assert_allclose(predictor.probabilities(CLIPS), expected, rtol=0, atol=1e-5)
+        monkeypatch.setattr(choice, "compare", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(choice, "compare", lambda *_: FASTER)
+    predictor = open_predictor(models, "auto", "no", clips=None)
+    assert not said()  # a clip of the user's own is awaited
+    predictor.probabilities(CLIPS)
+    (line,) = said()
+    assert line.endswith("the same answer on one clip")
+    monkeypatch.setattr(choice, "compare", lambda *_: pytest.fail("measured again"))
+    open_predictor(models, "auto", "no", clips=None, ahead=True)  # which counts here, too
+    assert said() == [line]
+
+
+def test_ahead_torch_is_taken_where_a_made_clip_says_so(
+    models: Path, answers: Path, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_facts(answers)
+    monkeypatch.setattr(choice, "compare", lambda *_: FASTER | {"difference": choice.NOT_FINITE})
+    predictor = open_predictor(models, "auto", "no", clips=None, ahead=True)
+    (line,) = said()
+    assert line.startswith("backend torch: openvino's answers differ")
+    expected = open_predictor(models, "torch", "no").features(CLIPS)
+    assert np.array_equal(predictor.features(CLIPS), expected)  # as torch alone has them
+
+
+def test_a_made_clip_moves_and_is_always_the_same(tmp_path: Path) -> None:
+    data = small_config(tmp_path).data
+    clip = made_clip(data)
+    assert clip.shape == (1, data.num_frames, data.crop_size, data.crop_size, 3)
+    assert np.array_equal(clip, made_clip(data))
+    assert np.array_equal(clip[0, 1:, :-1, :-1], clip[0, :-1, 1:, 1:])
+    assert clip.std() > 50
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_a_few_clips_are_computed_at_a_time(models: Path, at_once: int) -> None:
+    network = open_predictor(models, "openvino", "no").network
+    assert isinstance(network, OpenVinoNetwork)
+    expected, sizes = network(CLIPS), []
+    network.at_once = at_once
+    infer = network.request.infer  # type: ignore[union-attr]
+
+    class Counting:
+        def infer(self, inputs: dict[int, np.ndarray], share_inputs: bool) -> object:
+            sizes.append(len(inputs[0]))
+            return infer(inputs, share_inputs=share_inputs)
+
+    network.request = Counting()  # type: ignore[assignment]
+    np.testing.assert_allclose(network(CLIPS), expected, rtol=0, atol=1e-5)
+    assert sum(sizes) == len(CLIPS) and max(sizes) == at_once
 
 
 @pytest.mark.parametrize("library", ["openvino", "onnx", "onnxscript"])

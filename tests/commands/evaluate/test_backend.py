@@ -1,0 +1,81 @@
+"""``evaluate --backend openvino``: torch's scores, in less memory, and no worker that is a copy of
+a process with OpenVINO's threads."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from accelerate.state import AcceleratorState, GradientState
+
+from slowfast_dist.commands.evaluate import command as module
+from slowfast_dist.commands.evaluate.command import run_evaluation
+from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.runs.predictions import read_predictions
+from slowfast_dist.training.evaluation import Scores
+from tests.helpers.predictors import MOTIONS
+from tests.helpers.small_model import write_model
+
+pytest.importorskip("openvino", reason="openvino, of the extra 'cpu', is what these tests are of")
+
+
+@pytest.fixture(autouse=True)
+def own_accelerate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Evaluations in this process start as in a new one."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("videos") / "all"
+    make_videos(root, 2, seed=0, size=32, frames=16, classes=tuple(MOTIONS))
+    return root
+
+
+def has_openvino(process: psutil.Process) -> bool:
+    """Whether its libraries are in the memory of a process."""
+    return "libopenvino" in Path(f"/proc/{process.pid}/maps").read_text(errors="replace")
+
+
+def test_torchs_scores_come_without_its_weights_and_workers_without_openvino(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = write_model(tmp_path / "models", MOTIONS)
+    seen: dict[str, Any] = {}
+
+    def watched(title: str, network: Any, *more: Any) -> Scores | None:
+        scores = real(title, network, *more)  # the workers stay until the loader is ended
+        children = psutil.Process().children(recursive=True)
+        alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        seen["children"] = [has_openvino(child) for child in alive] if LINUX else []
+        seen["devices"] = {str(tensor.device) for tensor in network.state_dict().values()}
+        return scores
+
+    real = module.evaluate
+    monkeypatch.setattr(module, "evaluate", watched)
+    found = {}
+    for backend in ("torch", "openvino"):
+        command = EvaluateCommand(
+            videos, tmp_path / backend, "no", num_workers=1, backend=backend, batch_size=3
+        )
+        metrics = run_evaluation(models, command)
+        assert metrics["backend"] == backend and metrics["videos"] == 2 * len(MOTIONS)
+        found[backend] = read_predictions(tmp_path / backend / "predictions.csv")
+        assert seen["devices"] == {"cpu" if backend == "torch" else "meta"}
+    np.testing.assert_allclose(
+        found["openvino"].probabilities, found["torch"].probabilities, rtol=0, atol=1e-5
+    )
+    if LINUX:
+        assert has_openvino(psutil.Process()) and len(os.listdir("/proc/self/task")) > 1
+        assert seen["children"] and not any(seen["children"])
+
+
+LINUX = sys.platform == "linux"
