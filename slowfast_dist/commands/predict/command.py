@@ -132,6 +132,10 @@ def _refuse_unused_flags(command: Predict, live: bool) -> None:
         if not command.explain:
             for name in ("explain_class", "explain_pathways"):
                 unused[name] = "goes with --explain: add it, or leave it out"
+    if command.explain and command.backend not in ("auto", "torch"):
+        raise UserError(
+            f"--backend {command.backend}: gives no gradients, which --explain needs: use torch"
+        )
     usual = Predict()
     for name, reason in unused.items():
         value = getattr(command, name)

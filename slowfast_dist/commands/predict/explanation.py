@@ -35,8 +35,8 @@ class VideoExplainer:
     """Explains videos one after the other, by the weights that ``predictor`` computes with."""
 
     def __init__(self, predictor: Predictor, command: Predict) -> None:
-        """Raises UserError for a class that the model does not have, and where torch does not
-        compute."""
+        """``predictor`` computes by torch. Raises UserError for a class that the model does not
+        have."""
         self._predictor, self._command = predictor, command
         wanted, classes = command.explain_class, predictor.classes
         if wanted is not None and wanted not in classes:
@@ -44,11 +44,7 @@ class VideoExplainer:
                 f"--explain-class {wanted}: the model has no such class: give one of "
                 f"{', '.join(classes)}"
             )
-        if not isinstance(predictor.network, TorchNetwork):
-            raise UserError(
-                f"--explain: needs gradients, which --backend {command.backend} has none of: give "
-                "--backend torch"
-            )
+        assert isinstance(predictor.network, TorchNetwork), command.backend
         self._device = predictor.network.device
 
     @cached_property

@@ -80,9 +80,8 @@ def write_clip(path: Path, picture: Picture) -> None:
     overlays = picture.overlays()
     size = overlays[0][1].shape[1]
     width = (1 + len(overlays)) * size + len(overlays) * GAP
-    plain = Picture(picture.frames, picture.times, {"": np.zeros_like(picture.maps[overlays[0][0]])},
-                    picture.when, "").overlays()  # fmt: skip
-    tiles = [("as it was seen", plain[0][1]), *overlays]
+    plain = [cv2.resize(frame, (size, size)) for frame in picture.frames]
+    tiles = [("as it was seen", np.stack(plain)), *overlays]
     page = Image.new("RGB", (width, 2 * HEAD + size + GAP + CURVE + HEAD), PAPER)
     draw = ImageDraw.Draw(page)
     slower = slowed(picture.times)
