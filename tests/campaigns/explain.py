@@ -86,12 +86,11 @@ def shares(clips: Sequence[Clip], explain: Explain) -> dict[str, float]:
         mass.append((found * cover).sum() / max(found.sum(), 1e-12))
         area.append(float(cover.mean()))
     on, chance = np.array(mass), np.array(area)
-    return {
-        "clips": len(clips), "mass": round(on.mean(), 3), "chance": round(chance.mean(), 3),
-        "over_half": round((on > 0.5).mean(), 3),
-        "chance_over_half": round((chance > 0.5).mean(), 3),
-        "above_chance": round((on > chance).mean(), 3),
+    means = {
+        "mass": on, "chance": chance, "over_half": on > 0.5, "chance_over_half": chance > 0.5,
+        "above_chance": on > chance,
     }  # fmt: skip
+    return {"clips": len(clips)} | {k: round(float(v.mean()), 3) for k, v in means.items()}
 
 
 def ours(network: SlowFast) -> Explain:
