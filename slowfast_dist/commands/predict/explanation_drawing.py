@@ -95,7 +95,8 @@ def write_clip(path: Path, picture: Picture) -> None:
     base = np.asarray(page)
     steps = slower * np.append(np.diff(picture.times), _step(picture.times))
     shown = np.concatenate([[0.0], np.cumsum(steps)])
-    with VideoWriter(path, *base.shape[:2], 1 / float(np.median(steps))) as writer:
+    height, width, _ = base.shape
+    with VideoWriter(path, height, width, 1 / float(np.median(steps))) as writer:
         for number in range(len(picture.frames)):
             now = base.copy()
             for place, (_, frames) in enumerate(tiles):
