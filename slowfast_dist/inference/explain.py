@@ -26,8 +26,8 @@ from slowfast_dist.model.inputs import pathways, slow_indices
 from slowfast_dist.model.slowfast import SlowFast
 
 STEPS = 3
-"""Points of the path from the still clip to the clip. One: 89 % of the demo's videos have over half
-of the map on what moves, three: 97 %."""
+"""Points of the path from the still clip to the clip. With one, fewer of the demo's videos have
+over half of the map on what moves."""
 
 SHUFFLED = 5
 """Networks with shuffled weights; their noise is one part in the square root of that."""
