@@ -163,10 +163,9 @@ class SlowFast(nn.Module):
         dtype = compute_dtype(torch.float32, frames.device) if frames.is_cuda else torch.float32
         return self._pooled_pathways(pathways(frames, self.description, memory_format, dtype))
 
-    def of_pathways(self, x: list[Tensor]) -> Tensor:
-        """Logits of normalised [slow (B, 3, T/alpha, H, W), fast (B, 3, T, H, W)]."""
-        logits: Tensor = self.head(self._pooled_pathways(x))
-        return logits
+    def pathway_features(self, clips: Sequence[Tensor]) -> Tensor:
+        """As `features`, of normalised [slow (B, 3, T/alpha, H, W), fast (B, 3, T, H, W)]."""
+        return self._pooled_pathways(list(clips)).float().mean(dim=(2, 3, 4))
 
     def _pooled_pathways(self, x: list[Tensor]) -> Tensor:
         recompute = self.checkpoint_activations and self.training

@@ -36,4 +36,4 @@ def test_it_is_scored(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None
     (tmp_path / "predictions" / "val_best.csv").write_text(row)
     found = main(["--run", str(tmp_path), "--videos", str(tmp_path / "videos"), "--random", "1"])
     assert json.loads(capfd.readouterr().out.splitlines()[-1]) == found
-    assert found["trained"]["explain"]["clips"] == found["random_0"]["explain"]["clips"] == 1
+    assert found["trained"]["told"]["clips"] == found["random_0"]["told"]["clips"] == 1

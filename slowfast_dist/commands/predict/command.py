@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from slowfast_dist.inference.one_video import EarlyVideo
     from slowfast_dist.inference.predictor import Predictor
 
+EXPLAINING = ("explain", "explain_at", "explain_class", "explain_pathways")
+"""The flags of --explain."""
+
 
 def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
     """Print what the best model of ``run`` says of each INPUT.
@@ -116,8 +119,7 @@ def _start_early(
 def _refuse_unused_flags(command: Predict, live: bool) -> None:
     unused: dict[str, str] = {}
     if live:
-        for name in ("segments", "annotate", "smoothing", "output", "format", "explain",
-                     "explain_class", "explain_pathways"):  # fmt: skip
+        for name in ("segments", "annotate", "smoothing", "output", "format", *EXPLAINING):
             unused[name] = "is for video files, not for a live source: leave it out"
     else:
         unused["seconds"] = "is for a live source: leave it out"
@@ -130,7 +132,7 @@ def _refuse_unused_flags(command: Predict, live: bool) -> None:
                 what = "--segments, --annotate or --explain"
                 unused["output"] = f"goes with {what}: add one, or leave it out"
         if not command.explain:
-            for name in ("explain_class", "explain_pathways"):
+            for name in EXPLAINING:
                 unused[name] = "goes with --explain: add it, or leave it out"
     if command.explain and command.backend not in ("auto", "torch"):
         raise UserError(

@@ -16,7 +16,6 @@ from slowfast_dist.commands.predict.text_drawing import (
     printable,
 )
 from slowfast_dist.commands.predict.timeline import COLOURS, INK, LINES, PAPER, SOFT
-from slowfast_dist.system.files import atomic_write
 from slowfast_dist.video.views import Pixels
 from slowfast_dist.video.writer import VideoWriter
 
@@ -33,7 +32,7 @@ SHORTEST = 4.0
 """Seconds that a clip plays at least, slowed down if need be: of a second one sees nothing."""
 
 STRONGEST = 0.75
-"""Share of the colour in the picture where the map is highest: what is below can still be seen."""
+"""Share of the colour in the picture where a map is 1: what is below can still be seen."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +44,19 @@ class Picture:
     times: NDArray[np.float64]
     """Seconds of the video at which each is shown, (T,)."""
     maps: Mapping[str, NDArray[np.float32]]
-    """Title -> map (T, S, S), not negative; drawn beside each other."""
+    """Title -> how much to colour each pixel (T, S, S), 0 to 1; drawn beside each other."""
     when: NDArray[np.float64]
     """Share of the first map that each frame holds, (T,)."""
     title: str
 
     def overlays(self) -> list[tuple[str, Pixels]]:
-        """Titles with the frames (T, S', S', 3), coloured where their map is high; the colour is
-        full at the map's highest in all frames, so that frames can be compared."""
+        """Titles with the frames (T, S', S', 3), coloured where their map is high."""
         factor = max(1, -(-TILE // self.frames.shape[1]))
         size = factor * self.frames.shape[1]
         result = []
         for title, values in self.maps.items():
-            scaled = values / max(float(values.max()), 1e-12)
             frames = [
-                _overlay(frame, one, size) for frame, one in zip(self.frames, scaled, strict=True)
+                _overlay(frame, one, size) for frame, one in zip(self.frames, values, strict=True)
             ]
             result.append((title, np.stack(frames)))
         return result
@@ -119,9 +116,8 @@ def _step(times: NDArray[np.float64]) -> float:
     return float(np.median(rising)) if len(rising) else 0.04
 
 
-def draw_strip(path: Path, picture: Picture) -> None:
-    """A PNG, atomically: frames evenly out of the clip, a row for each map, and the curve. Raises
-    OSError."""
+def draw_strip(picture: Picture) -> Image.Image:
+    """Frames evenly out of the clip, a row for each map, and the curve."""
     overlays = picture.overlays()
     size, count = overlays[0][1].shape[1], len(picture.frames)
     chosen = np.unique(np.linspace(0, count - 1, min(STRIP_FRAMES, count)).round().astype(int))
@@ -141,8 +137,7 @@ def draw_strip(path: Path, picture: Picture) -> None:
         text = f"{format_time(float(picture.times[number]), 0.01)}  {picture.when[number]:.0%}"
         draw_text(draw, (GAP + place * (size + GAP), below + HEAD / 2), text, TEXT, INK)
     _draw_curve(draw, picture, (GAP, below + HEAD, width - GAP, below + HEAD + CURVE))
-    with atomic_write(path) as file:
-        image.save(file, "PNG", optimize=True)
+    return image
 
 
 def _x(number: int, count: int, left: float, right: float) -> float:

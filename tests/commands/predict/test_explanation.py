@@ -44,11 +44,26 @@ def test_a_video_gets_a_clip_a_strip_and_a_curve(
         assert frames[0].width == tiles * 256 + (tiles - 1) * 8
     with Image.open(told["files"][1]) as strip:
         assert strip.width == 8 * 264 + 8 and strip.height > 3 * 256
+    assert 0 <= explained["strength"] <= 1
     # Again, another class: the same files, another map.
     main(["predict", *map(str, words), "--num-workers", "0", "--explain-class", MOTIONS[2]])
     [again] = map(json.loads, capsys.readouterr().out.splitlines())
     assert again["files"] == told["files"] and again["explanation"]["class"] == MOTIONS[2]
     assert len(list(out.iterdir())) == 3  # and the hidden one that says whose they are
+
+
+def test_a_second_may_be_chosen(
+    model: Path, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [model, video, "--explain", "--json", "--output", tmp_path, "--num-workers", "0"]
+    main(["predict", *map(str, words), "--explain-at", "0"])
+    [first] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["explanation"]["times"] == pytest.approx(np.arange(8) / 15, abs=1e-4)
+    main(["predict", *map(str, words), "--explain-at", "7"])
+    told = capsys.readouterr()
+    assert "ends at 1.00 s, before --explain-at 7: its last clip" in told.err
+    [last] = map(json.loads, told.out.splitlines())
+    assert last["explanation"]["times"] == pytest.approx(np.arange(7, 15) / 15, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +72,7 @@ def test_a_video_gets_a_clip_a_strip_and_a_curve(
         (["--explain", "--explain-class", "nods"], "--explain-class nods: the model has no such"),
         (["--explain-class", "nods"], "--explain-class nods: goes with --explain"),
         (["--explain-pathways"], "--explain-pathways: goes with --explain"),
+        (["--explain-at", "1"], "--explain-at 1.0: goes with --explain"),
         (["--explain", "--backend", "onnx"], "--backend onnx: gives no gradients"),
         (["--output", "x"], "--output x: goes with --segments, --annotate or --explain"),
     ],
@@ -74,7 +90,7 @@ def test_what_is_refused(
 def test_colour_is_where_the_map_is() -> None:
     frames = np.full((2, 32, 32, 3), 100, np.uint8)
     values = np.zeros((2, 32, 32), np.float32)
-    values[1, :8, :8] = 2
+    values[1, :8, :8] = 1
     picture = Picture(frames, np.array([0, 0.5]), {"a": values}, np.array([0.0, 1.0]), "title")
     [(title, drawn)] = picture.overlays()
     assert title == "a" and drawn.shape == (2, 256, 256, 3)
