@@ -21,6 +21,7 @@ from slowfast_dist.report.curves import (
 )
 from slowfast_dist.report.format import ABSENT, calibration_facts, tested_facts
 from slowfast_dist.report.notices import notices
+from slowfast_dist.report.sections.explained import read_explained
 from slowfast_dist.report.thumbnails import Thumbnails, thumbnail_size
 from slowfast_dist.runs.reading import number, sequence
 from slowfast_dist.runs.run import Run, Split, command_words, versions
@@ -75,6 +76,7 @@ def run_context(run: Run, thumbnails: Mapping[str, Thumbnails]) -> dict[str, Any
         "tested": tested_facts(run.best),
         "thumbnails": thumbnails,
         "unread": Thumbnails((), "they were not read"),
+        "explained": read_explained(run.folder),
         "split_rows": _split_rows(split, names),
         "has_times": bool(split.train_times or split.val_times),
         "of": lambda flag: run.settings.get(flag, "?"),
