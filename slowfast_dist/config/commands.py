@@ -210,7 +210,7 @@ class Predict:
     """Write a copy of each video with the class and its probability in the picture."""
     explain: bool = False
     """Draw for each video where and when the network saw its class, in the clip in its middle: a
-    playing clip and a strip of frames. Takes as long as about 50 clips; torch computes it, in
+    playing clip and a strip of frames. Takes as long as about 30 clips; torch computes it, in
     float32."""
     explain_at: fields.NotNegative | None = None
     """Explain the clip around this second in place of the one in the middle, and the class that is
