@@ -208,8 +208,19 @@ class Predict:
     of elan, tasks of label-studio, or csv, the list that a training takes."""
     annotate: bool = False
     """Write a copy of each video with the class and its probability in the picture."""
+    explain: bool = False
+    """Draw for each video where and when the network saw its class, in the clip in its middle: a
+    playing clip and a strip of frames. Takes as long as about 30 clips; torch computes it, in
+    float32."""
+    explain_at: fields.NotNegative | None = None
+    """Explain the clip around this second in place of the one in the middle, and the class that is
+    the most probable there; none: the middle."""
+    explain_class: str | None = None
+    """Explain this class in place of the most probable one; none: that."""
+    explain_pathways: bool = False
+    """Also draw what the slow and the fast pathway show, each alone."""
     output: Path = Path("predictions")
-    """Folder for what --segments and --annotate write, made if need be."""
+    """Folder for what --segments, --annotate and --explain write, made if need be."""
     csv_safe: fields.CsvSafe = False
     seconds: fields.PositiveFloat | None = None
     """Stop a live source after this many seconds; none: at Ctrl-C or when it ends."""

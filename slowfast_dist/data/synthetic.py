@@ -103,6 +103,15 @@ def moving_disc(
     motion: Motion, size: int, frames: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.uint8]]:
     """Frames uint8 (size, size, 3), RGB. Whatever the motion, ``rng`` is drawn from alike."""
+    for frame, _ in covered_frames(motion, size, frames, rng):
+        yield frame
+
+
+def covered_frames(
+    motion: Motion, size: int, frames: int, rng: np.random.Generator
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """The frames of `moving_disc`, and which share of each pixel the disc covers, float32 (size,
+    size)."""
     background = _texture(rng, 4, size, BACKGROUND)
     radius = size * rng.uniform(0.3, 0.4)
     disc = _texture(rng, 7, size, DISC)
@@ -126,8 +135,9 @@ def moving_disc(
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        cover = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1)[..., None]  # a soft edge
-        yield np.rint(background + cover * (surface - background)).astype(np.uint8)
+        cover = np.clip(radius + 0.5 - np.hypot(x, y), 0, 1)  # a soft edge
+        picture = background + cover[..., None] * (surface - background)
+        yield np.rint(picture).astype(np.uint8), cover.astype(np.float32)
 
 
 def _texture(

@@ -20,7 +20,7 @@ class TorchNetwork:
         self, network: SlowFast, device: torch.device,
         autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:  # fmt: skip
-        self._network, self._device, self._autocast = network, device, autocast
+        self._network, self.device, self._autocast = network, device, autocast
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), self._autocast():
@@ -38,7 +38,7 @@ class TorchNetwork:
         return layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()
 
     def _frames(self, clips: NDArray[np.uint8]) -> torch.Tensor:
-        return torch.from_numpy(clips).to(self._device).permute(0, 1, 4, 2, 3)
+        return torch.from_numpy(clips).to(self.device).permute(0, 1, 4, 2, 3)
 
 
 def torch_network(

@@ -161,7 +161,13 @@ class SlowFast(nn.Module):
         memory_format = torch.channels_last_3d if self.channels_last else torch.contiguous_format
         # On a CPU the first convolution converts while it rearranges.
         dtype = compute_dtype(torch.float32, frames.device) if frames.is_cuda else torch.float32
-        x = pathways(frames, self.description, memory_format, dtype)
+        return self._pooled_pathways(pathways(frames, self.description, memory_format, dtype))
+
+    def pathway_features(self, clips: Sequence[Tensor]) -> Tensor:
+        """As `features`, of normalised [slow (B, 3, T/alpha, H, W), fast (B, 3, T, H, W)]."""
+        return self._pooled_pathways(list(clips)).float().mean(dim=(2, 3, 4))
+
+    def _pooled_pathways(self, x: list[Tensor]) -> Tensor:
         recompute = self.checkpoint_activations and self.training
         x = pathway_blocks(self.blocks[0], x, stem)
         for block in self.blocks[1:STAGES]:

@@ -21,6 +21,7 @@ from slowfast_dist.report.curves import (
 )
 from slowfast_dist.report.format import ABSENT, calibration_facts, tested_facts
 from slowfast_dist.report.notices import notices
+from slowfast_dist.report.sections.explained import read_explained
 from slowfast_dist.report.sections.folds import folds_of, learning_curve
 from slowfast_dist.report.sections.judged import MANY_DOUBTS, Judged
 from slowfast_dist.report.sections.listed import (
@@ -103,6 +104,7 @@ def run_context(
         "missing": missing(run, folds is not None, timed is not None, bool(suggested)),
         "thumbnails": thumbnails,
         "unread": Thumbnails((), "they were not read"),
+        "explained": read_explained(run.folder),
         "split_rows": _split_rows(split, names),
         "has_times": bool(split.train_times or split.val_times),
         "of": lambda flag: run.settings.get(flag, "?"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slowfast_dist.commands.predict.output import JsonLines, Table, terminal_columns, top
 from slowfast_dist.config.commands import Predict
@@ -21,6 +21,9 @@ from slowfast_dist.video.container import DecodeError
 if TYPE_CHECKING:
     from slowfast_dist.inference.one_video import EarlyVideo
     from slowfast_dist.inference.predictor import Predictor
+
+EXPLAINING = ("explain", "explain_at", "explain_class", "explain_pathways")
+"""The flags of --explain."""
 
 
 def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
@@ -39,7 +42,7 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
     found = find_inputs(words, rate is not None)
     _refuse_unused_flags(command, found.live is not None)
     check_box(command.crop_box, "crop-box")
-    if found.live is None and (command.segments or command.annotate):
+    if found.live is None and (command.segments or command.annotate or command.explain):
         try:  # now, and not after minutes
             command.output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -59,9 +62,11 @@ def run_predict(run: Path, words: Sequence[str], command: Predict) -> None:
         with faults_as_run_errors(), without_collections():
             if found.live is None and not (command.segments or command.annotate):
                 early = _start_early(run, found, command, rate)
+            auto = command.backend == "auto"
+            backend = "torch" if auto and command.explain else command.backend
             clips = _clips(run, found, command)
             predictor = open_predictor(
-                run, command.backend, command.mixed_precision, clips, ahead=found.live is not None
+                run, backend, command.mixed_precision, clips, ahead=found.live is not None
             )
             if command.crop_box is not None:
                 best = predictor.best.looking_at(command.crop_box)
@@ -114,21 +119,32 @@ def _start_early(
 def _refuse_unused_flags(command: Predict, live: bool) -> None:
     unused: dict[str, str] = {}
     if live:
-        for name in ("segments", "annotate", "smoothing", "output", "format"):
+        for name in ("segments", "annotate", "smoothing", "output", "format", *EXPLAINING):
             unused[name] = "is for video files, not for a live source: leave it out"
     else:
         unused["seconds"] = "is for a live source: leave it out"
         if not command.segments:
             unused["format"] = "goes with --segments: add it, or leave it out"
         if not (command.segments or command.annotate):
-            for name in ("window", "stride", "smoothing", "output"):
+            for name in ("window", "stride", "smoothing"):
                 unused[name] = "goes with --segments or --annotate: add one, or leave it out"
+            if not command.explain:
+                what = "--segments, --annotate or --explain"
+                unused["output"] = f"goes with {what}: add one, or leave it out"
+        if not command.explain:
+            for name in EXPLAINING:
+                unused[name] = "goes with --explain: add it, or leave it out"
+    if command.explain and command.backend not in ("auto", "torch"):
+        raise UserError(
+            f"--backend {command.backend}: gives no gradients, which --explain needs: use torch"
+        )
     usual = Predict()
     for name, reason in unused.items():
         value = getattr(command, name)
         if value != getattr(usual, name):
             shown = " ".join(value) if isinstance(value, tuple) else value
-            given = f"--{name}" if value is True else f"--{name} {shown}"
+            flag = f"--{name.replace('_', '-')}"
+            given = flag if value is True else f"{flag} {shown}"
             raise UserError(f"{given}: {reason}")
 
 
@@ -148,6 +164,11 @@ def predict_files(
     paths = [given.path for given in files]
     least = predictor.best.min_confidence
     out = JsonLines(least) if command.json else Table(paths, predictor.classes, columns, least)
+    explainer = None
+    if command.explain:
+        from slowfast_dist.commands.predict.explanation import VideoExplainer
+
+        explainer = VideoExplainer(predictor, command)
     failed, seen = 0, SeenVideos(
         predictor, command.temporal_views, whole=command.segments or command.annotate
     )
@@ -158,11 +179,15 @@ def predict_files(
             try:
                 if one.probabilities is None or one.info is None:
                     raise DecodeError(one.path, one.reason or "")
-                more = {}
+                more: dict[str, Any] = {}
                 if command.segments or command.annotate:
                     from slowfast_dist.commands.predict.segment_files import write_segment_files
 
                     more = write_segment_files(predictor, one.path, one.info, command)
+                if explainer is not None:
+                    drawn = explainer.write(one.path, one.info, one.probabilities)
+                    drawn["files"] = more.get("files", []) + drawn["files"]
+                    more |= drawn
             except DecodeError as error:
                 out.failure(one.path, error.reason)
                 failed += 1

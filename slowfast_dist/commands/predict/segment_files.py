@@ -33,6 +33,9 @@ SUFFIXES = (
     ".segments.json", ".segments.csv", ".timeline.png", ".annotated.mp4",
     *(suffix for suffix, _ in WRITERS.values()),
 )  # fmt: skip
+EXPLAINED = (".explained.mp4", ".explained.png")
+"""Of what --explain writes about a clip."""
+
 CLAIM = ".source"
 """Ending of the hidden file that says which video the files of a name are about."""
 
@@ -128,7 +131,7 @@ def claim_name(folder: Path, path: Path) -> str:
 def _is_claimed(folder: Path, name: str, digest: bytes) -> bool:
     claim = folder / f".{name}{CLAIM}"
     if not claim.exists():
-        if any((folder / (name + suffix)).exists() for suffix in SUFFIXES):
+        if any((folder / (name + suffix)).exists() for suffix in (*SUFFIXES, *EXPLAINED)):
             return False
         with contextlib.suppress(FileExistsError), open(claim, "xb") as file:
             file.write(digest)  # another process that comes in between takes another name
