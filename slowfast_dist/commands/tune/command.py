@@ -118,6 +118,8 @@ class _Search:
         while (stopped := signals.received()) is None and self._is_time():
             claimed = self.trials.next(self.config.trials)
             if claimed is None:
+                if self.trials.all_tried():
+                    logger.info("every combination of what is searched has its trial")
                 break
             with _released(claimed):
                 begin = time.monotonic()

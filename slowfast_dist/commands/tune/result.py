@@ -51,9 +51,10 @@ def write_result(
     rows = [_row(one, trials) for one in begun]
     complete = [row for row in rows if row["state"] == "complete"]
     best = max(complete, key=lambda row: (row["f1_macro"], -row["number"]), default=None)
-    over = len(begun) - sum(one.state == TrialState.RUNNING for one in begun)
+    over = not any(one.state == TrialState.RUNNING for one in begun)
+    enough = len(begun) >= config.trials or trials.all_tried()
     facts: dict[str, Any] = {
-        "status": "finished" if over == len(begun) >= config.trials else "running",
+        "status": "finished" if over and enough else "running",
         "trials_asked": config.trials, "folds": folds, "seed": base.seed, "epochs": base.epochs,
         "search": [str(one) for one in space], "best": best, "videos": None, "groups": None,
         "difference": None, "corrected": None, "importance": _importance(trials, begun),

@@ -203,8 +203,17 @@ class Trials:
             copied.tell(asked, state=TrialState.FAIL)
             if (params := rounded(self.space, asked.params)) not in known:
                 return params
-        left = [one for one in combinations(self.space) or () if one not in known]
+        left = self._untried(begun) or ()
         return left[int(seed[0]) % len(left)] if left else None
+
+    def _untried(self, begun: Sequence[FrozenTrial]) -> list[Params] | None:
+        """The combinations that no trial had; None where they are not to be counted."""
+        known, every = [one.params for one in begun], combinations(self.space)
+        return None if every is None else [one for one in every if one not in known]
+
+    def all_tried(self) -> bool:
+        """Whether every combination of what is searched had its trial."""
+        return self._untried(self.all()) == []
 
     def _frozen(self, number: int) -> FrozenTrial:
         return next(one for one in self.all() if one.number == number)
