@@ -59,7 +59,7 @@ def parse_search(config: Tune) -> list[Searched]:
 
 def _searched(word: str, base: Config) -> Searched:
     name, equals, given = word.partition("=")
-    flag = name.removeprefix("--").replace("_", "-")
+    flag = name.replace("_", "-")
     types = flag_types(Config)
     if not equals or not given.strip():
         raise UserError(f"--search {word}: write FLAG=LOW:HIGH, FLAG=LOW:HIGH:log or FLAG=A,B,C")
