@@ -23,10 +23,14 @@ from slowfast_dist.config.tune import Choices, Range  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 SPACE = [
-    Range("optimizer.lr", 1e-4, 1e-2, True, False), Choices("model.freeze", ("none", "2"), ("none", 2))
+    Range("optimizer.lr", 1e-4, 1e-2, True, False),
+    Choices("model.freeze", ("none", "2"), ("none", 2)),
 ]
 FIRST = {"optimizer.lr": 1e-3, "model.freeze": "none"}
-FEW = [Choices("loss.label-smoothing", ("0.0", "0.1"), (0.0, 0.1)), Range("epochs", 1, 2, False, True)]
+FEW = [
+    Choices("loss.label-smoothing", ("0.0", "0.1"), (0.0, 0.1)),
+    Range("epochs", 1, 2, False, True),
+]
 
 CLAIMS = """
 import sys, time
