@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -122,12 +123,11 @@ def test_other_settings_another_search_or_other_videos_are_refused_by_name(
         tune(root, done, *SEARCH, "--data.crop-size", "16")
     with pytest.raises(UserError, match=r"^--search epochs=1,2: the study in .* searches"):
         tune(root, done, "--search", "epochs=1,2")
-    lines = ["path,label,group"]
-    for path in sorted(root.rglob("*.mp4"))[1:]:
-        lines.append(f"{path},{path.parent.name},{path.name[:3]}")
-    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(UserError, match=r"is of another list of videos: .* gone "):
-        tune(tmp_path / "list.csv", done, *SEARCH)
+    shutil.copytree(root, tmp_path / "fewer")
+    (tmp_path / "fewer" / "moves left" / "c_0_0.mp4").unlink()
+    gone = r"is of another list of videos: 1 video is gone \(moves left/c_0_0.mp4\)"
+    with pytest.raises(UserError, match=gone):
+        tune(tmp_path / "fewer", done, *SEARCH)
     with pytest.raises(UserError, match="holds a run: a study needs a folder of its own"):
         tune(root, done / "trial_000" / "fold_1", *SEARCH)
 
