@@ -37,11 +37,11 @@ def test_the_usual_flags_are_around_the_settings_as_given() -> None:
 
 
 def test_own_flags_take_their_place_and_may_be_given_several_times() -> None:
-    words = ("--search", "epochs=10:40", "data.short_side=128 160,256 320")
+    words = ("--search", "epochs=10:40", "data.short_side=224 256,256 320")
     config = parsed(*words, "--search", "optimizer.clip-norm=none,1")
     epochs, side, clip = parse_search(config)
     assert epochs == Range("epochs", 10, 40, False, True)
-    assert isinstance(side, Choices) and side.values == ((128, 160), (256, 320))
+    assert isinstance(side, Choices) and side.values == ((224, 256), (256, 320))
     assert isinstance(clip, Choices) and clip.values == (None, 1.0)
     both = parse_search(parsed("--search", "default", "epochs=10,30"))
     assert [one.flag for one in both][-1] == "epochs" and len(both) == 7
@@ -63,7 +63,7 @@ def test_the_settings_as_given_are_always_among_what_is_searched() -> None:
         ("optimizr.lr=1,2", "unknown flag: did you mean optimizer.lr?"),
         ("optimizer.lr=1:abc:log", "abc: give a number"),
         ("optimizer.lr=1e-2:1e-4", "1e-2 is not below 1e-4"),
-        ("optimizer.lr=0:1:log", "a logarithm has no 0"),
+        ("optimizer.weight-decay=0:1:log", "a logarithm has no 0"),
         ("optimizer.lr=1:2:lin", "a range is LOW:HIGH or LOW:HIGH:log"),
         ("optimizer.lr=1", "one value is no search: write --optimizer.lr 1.0"),
         ("optimizer.lr=0.1,1e-1", "1e-1 is there twice"),
