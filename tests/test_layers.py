@@ -35,8 +35,11 @@ MOST_MODULES = 13
 STRANGERS = {("data", "model"), ("video", "model")}
 """Folders that never import each other, though they are on different floors."""
 
-SHARED_COMMANDS = {("commands.serve", "commands.predict")}
-"""Commands do not import each other, but for these: answers over HTTP are those of predict."""
+SHARED_COMMANDS = {
+    ("commands.serve", "commands.predict"), ("commands.tune", "commands.cross_validate"),
+}  # fmt: skip
+"""Commands do not import each other, but for these: answers over HTTP are those of predict, and a
+trial of a search is a cross-validation."""
 
 OWNERS = {
     "accelerate": {"distributed", "training", "commands.benchmark", "commands.evaluate"},
@@ -48,9 +51,11 @@ OWNERS = {
     "onnx": {"inference"},
     "onnxruntime": {"inference"},
     "openvino": {"commands.export", "inference"},
+    "optuna": {"commands.tune"},
     "pyarrow": {"commands.embed"},
     "pytorchvideo": {"model"},
     "sklearn": {"metrics", "data.listing.folds.dealing", "data.listing.split"},
+    "sqlalchemy": {"commands.tune"},
     "starlette": {"web", "commands.review", "commands.serve"},
     "torchvision": {"model"},
     "tyro": {"cli"},
@@ -64,7 +69,7 @@ WITHOUT_TORCH = {"annotations", "cli", "config", "metrics", "system", "video"}
 
 SLOW_LIBRARIES = {
     "torch", "torchvision", "accelerate", "pytorchvideo", "sklearn", "wandb", "onnxruntime",
-    "openvino", "starlette", "uvicorn", "huggingface_hub",
+    "openvino", "starlette", "uvicorn", "huggingface_hub", "optuna",
 }  # fmt: skip
 """What ``--help``, a wrong flag and ``import slowfast_dist`` must not wait for."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slowfast_dist.config.fields import USUAL_FOLDS
+from slowfast_dist.config.tune import TUNE_FOLDS
 
 MODULE = "python -m slowfast_dist"
 
@@ -82,6 +83,10 @@ _TABLE = (
             "Predict each video by a model that never saw its group: flags as of train.",
             usage="[PRESET] [--config FILE ...] [--folds N]", computes=True, launched=True,
             trains=True, folds=USUAL_FOLDS),
+    Command("tune", "cli.tuning:run_tune", "config.tune:Tune", (),
+            "Search for better settings by cross-validated trials: flags as of train, --trials N.",
+            usage="[PRESET] [--config FILE ...] [--trials N] [--search FLAG=...]", computes=True,
+            trains=True, folds=TUNE_FOLDS),
     Command("evaluate", "commands.evaluate.command:run_evaluation",
             "config.commands:EvaluateCommand", ("RUN",),
             "Score labelled videos with a run's best model: RUN [--data DIR] [flags].",

@@ -100,7 +100,7 @@ def run_command(command: Command, arguments: Sequence[str]) -> None:
         let_numpy_have_one_thread()
     if command.computes and command.words[:1] == ("RUN",) and ":" in str(parsed[0]):
         parsed[0] = load("inference.published:run_folder")(parsed[0])
-    if command.trains and parsed[-1].folds is not None:
+    if command.name == "train" and parsed[-1].folds is not None:
         command = COMMANDS["cross-validate"]
     load(command.run)(*parsed)
 

@@ -18,6 +18,9 @@ from slowfast_dist.distributed.environment import rank
 DEFAULT_PRESET = "finetune"
 """What a training starts from where no preset is named: right for videos of one's own."""
 
+ADD_UP = ("search",)
+"""Flags that may be given several times, and mean all; of others the last counts."""
+
 
 def parse_training(arguments: Sequence[str]) -> Config | None:
     """The settings of ``[PRESET] [--config FILE ...] [flags]``, validated; None after --help.
@@ -100,6 +103,16 @@ class CommandLine:
     """The first word of a training's line, where that is no flag."""
     config_files: list[Path] = field(default_factory=list)
 
+    def add(self, setting: Setting) -> None:
+        """One more flag with its values, behind those that it was given before where they add up.
+        """
+        for place, before in enumerate(self.settings):
+            if before.flag == setting.flag and setting.flag in ADD_UP:
+                values = (*before.values, *setting.values)
+                self.settings[place] = replace(before, values=values)
+                return
+        self.settings.append(setting)
+
 
 def read_command_line(
     arguments: Sequence[str], types: Mapping[str, Any], most_words: int | None, trains: bool = False
@@ -137,7 +150,7 @@ def read_command_line(
             line.config_files += map(Path, given)
         else:
             others = ("config", "help") if trains else ("help",)
-            line.settings.append(read_flag(word, waiting, types, others, reserved))
+            line.add(read_flag(word, waiting, types, others, reserved))
     return line
 
 

@@ -6,6 +6,7 @@ All of it is read from the settings: names, types, bounds, defaults, and the tex
 import ast
 import inspect
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from functools import cache
 from itertools import pairwise
 from operator import attrgetter
@@ -70,10 +71,11 @@ def _help(settings: Any, flag: str, hint: Any) -> str:
 
 @cache
 def _field_texts(kind: type) -> dict[str, str]:
-    """The text under each field of a dataclass that has one."""
+    """The text under each field of a dataclass that has one, also of fields that it inherits."""
+    texts = _field_texts(kind.__base__) if is_dataclass(kind.__base__) else {}
     (definition,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(definition, ast.ClassDef)
-    return {
+    return texts | {
         ast.unparse(field.target): str(ast.literal_eval(text.value))
         for field, text in pairwise(definition.body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)

@@ -11,3 +11,7 @@ class RunError(RuntimeError):
 
 class WorkerError(RunError):
     """A process that reads videos for this one could not start, died or is stuck: its cause."""
+
+
+class DivergedError(RunError):
+    """A training whose numbers are not finite any more, or absurd: its settings are bad ones."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.errors import DivergedError, RunError, UserError
 from slowfast_dist.config.fields import FINAL
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.frame_rates import group_rates
@@ -274,15 +274,15 @@ class Divergence:
             )
 
     def raise_if_diverged(self, best: Mapping[str, Any] | None) -> None:
-        """At the end: raise RunError where the last validation was so; ``best`` as the tracker's
-        state."""
+        """At the end: raise DivergedError where the last validation was so; ``best`` as the
+        tracker's state."""
         if self.state is None:
             return
         kept = "no best model was written, as no epoch had a sound val/loss"
         if best is not None:
             kept = f"models/ holds the model of epoch {best['epoch']}, from before"
         guess = task_of(self.run.config.loss.name).guess(len(self.run.videos.classes))
-        raise RunError(
+        raise DivergedError(
             f"{self.run.folder.shown}: the training diverged: val/loss of epoch "
             f"{self.state['epoch']}, the last, is {self.state['loss']}, where guessing gives "
             f"{guess:.2f}; {kept}. {self._remedy}, in a new --output-dir"

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from slowfast_dist.config.errors import RunError
+from slowfast_dist.config.errors import DivergedError
 from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.data.mixing import Mixed, mix
 from slowfast_dist.data.sampler import DistributedBatchSampler
@@ -243,8 +243,8 @@ class StepChecks:
         """Whether videos failed to decode, on any process, in the steps not read before.
 
         Reads all but the ``newest`` last steps; all must be read before anything is saved. Raises
-        RunError, on every process, if a loss, a gradient, a weight or BatchNorm's statistics are
-        not finite. Warns of a first loss far above that of guessing.
+        DivergedError, on every process, if a loss, a gradient, a weight or BatchNorm's statistics
+        are not finite. Warns of a first loss far above that of guessing.
         """
         videos_failed = False
         fp16 = self.mixed_precision == "fp16"  # its scaler skips infinite gradients
@@ -264,7 +264,7 @@ class StepChecks:
                 what = describe_broken(self.network.state_dict())
                 what = what or "the norm of the weights or BatchNorm's statistics is not finite"
             if what is not None:
-                raise RunError(
+                raise DivergedError(
                     f"step {global_step}: {what}: lower "
                     f"--optimizer.lr ({self.learning_rate:g}) or --optimizer.clip-norm, or use "
                     "--mixed-precision no, in a new --output-dir; what was saved before is from "

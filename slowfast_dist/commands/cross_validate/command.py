@@ -39,7 +39,7 @@ def run_cross_validation(config: Config) -> dict[str, Any]:
     config = replace(config, folds=config.folds or USUAL_FOLDS)
     validate(config)
     if (own := _of_own_folder(config)) is not None:
-        return run_training(_config_of(own, config))
+        return run_training(config_of(own, config))
     config = _placed(config)
     count, tested = _count_on_main(config)  # before anything is trained
     trainings = all_trainings(config, count, tested)
@@ -56,7 +56,7 @@ def run_cross_validation(config: Config) -> dict[str, Any]:
     for number, training in enumerate(chosen, 1):
         if rank() == 0:
             logger.info(f"training {number} of {len(chosen)}: {training.title(count)}")
-        summary = run_training(_config_of(training, config))
+        summary = run_training(config_of(training, config))
         if summary["status"] != "finished":
             return summary
     left = [one for one in trainings if RunFolder(one.folder).status() != "finished"]
@@ -136,7 +136,7 @@ def _placed(config: Config) -> Config:
     return replace(config, output_dir=Path(name).absolute())
 
 
-def _config_of(training: Training, config: Config) -> Config:
+def config_of(training: Training, config: Config) -> Config:
     """Settings of one training. It is validated once, after its last epoch, which then is its best:
     an epoch chosen by the videos that are then scored would flatter the score."""
     return replace(

@@ -1,0 +1,1 @@
+"""The command ``tune``: trials of a few settings, each a cross-validation, chosen by Optuna."""
