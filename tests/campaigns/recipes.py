@@ -4,12 +4,16 @@
 each recipe on DATA, one training after the other, and prints and writes OUT/recipes.md and .json:
 macro-F1 and accuracy out of fold with intervals over recordings, calibration error, CPU minutes a
 fold. ``python -m tests.campaigns.recipes demo --seeds 3`` trains the demo with parts of its videos:
-accuracy against the number of clips. What follows ``--`` goes to every training. Started again it
+accuracy against the number of clips. ``--shuffled 5`` cross-validates each recipe on DATA with its
+labels shuffled within each recording, 5 draws, where nothing can be learned: what is then scored
+must be chance. What follows ``--`` goes to every training. Started again it
 goes on where it stopped; a recipe whose flags changed needs another name, or another OUT.
 """
 
 import argparse
 import json
+import random
+import re
 import resource
 import subprocess
 import sys
@@ -121,6 +125,23 @@ def cross_validate(
     }  # fmt: skip
 
 
+def shuffled_list(data: Path, output: Path, draw: int) -> Path:
+    """A list of the class folders' videos, whose labels change places within each recording."""
+    paths = sorted(path.relative_to(data).as_posix() for path in data.glob("*/*.*"))
+    recordings: dict[str, list[str]] = {}
+    for path in paths:
+        found = re.search(TODAY[TODAY.index("--data.group-pattern") + 1], path.partition("/")[2])
+        recordings.setdefault(found[0] if found else path, []).append(path)
+    rng, rows = random.Random(draw), ["path,label"]
+    for own in recordings.values():
+        labels = [path.partition("/")[0] for path in own]
+        rng.shuffle(labels)
+        rows += [f"{path},{label}" for path, label in zip(own, labels, strict=True)]
+    table = output / f"shuffled_{draw}.csv"
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return table
+
+
 def recipe_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """In Markdown."""
     lines = [
@@ -199,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--only", nargs="+", help="these recipes alone, in this order")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--shuffled", type=int, help="draws of labels that mean nothing")
     parser.add_argument("--fractions", type=float, nargs="+", default=FRACTIONS, help="of demo")
     parser.add_argument("--output", type=Path, default=Path("runs/recipes"))
     options = parser.parse_args(words)
@@ -217,6 +239,13 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 train_demo(output, name, flags, share, options.seeds)
                 for share in options.fractions
             ]
+        elif options.shuffled:
+            data = Path(options.data).absolute()
+            for draw in range(options.shuffled):
+                table = shuffled_list(data, output, draw)
+                row = f"{name}, shuffled {draw}"
+                more_flags = [*flags, "--data.videos", str(data)]
+                rows.append(cross_validate(table, output, row, more_flags, options.folds, 1))
         else:
             data = Path(options.data).absolute()
             rows.append(

@@ -44,3 +44,21 @@ def test_a_recipe_that_is_none_is_named(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         recipes.main(["demo", "--only", "new"])
     assert "there is no recipe new; there are today" in capsys.readouterr().err
+
+
+def test_shuffled_labels_stay_within_their_recording(tmp_path: Path) -> None:
+    paths = [f"{label}/seq{n}_{label}.mp4" for n in range(4) for label in ("a", "b", "c")]
+    for path in paths:
+        (tmp_path / "videos" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / path).touch()
+    lists = [
+        recipes.shuffled_list(tmp_path / "videos", tmp_path, draw).read_text().splitlines()
+        for draw in (0, 1, 0)
+    ]
+    assert lists[0] == lists[2] != lists[1]
+    rows = [line.split(",") for line in lists[0][1:]]
+    assert sorted(path for path, _ in rows) == sorted(paths)
+    for n in range(4):
+        own = [label for path, label in rows if f"seq{n}_" in path]
+        assert sorted(own) == ["a", "b", "c"]
+    assert any(path.partition("/")[0] != label for path, label in rows)
