@@ -230,6 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     if unknown := [name for name in names if name not in known]:
         parser.error(f"there is no recipe {', '.join(unknown)}; there are {', '.join(known)}")
     output: Path = options.output.absolute()
+    data = Path(options.data).absolute()  # of a demo not used
     output.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for name in names:
