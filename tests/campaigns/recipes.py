@@ -241,14 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 for share in options.fractions
             ]
         elif options.shuffled:
-            data = Path(options.data).absolute()
             for draw in range(options.shuffled):
-                table = shuffled_list(data, output, draw)
+                listed = shuffled_list(data, output, draw)
                 row = f"{name}, shuffled {draw}"
                 more_flags = [*flags, "--data.videos", str(data)]
-                rows.append(cross_validate(table, output, row, more_flags, options.folds, 1))
+                rows.append(cross_validate(listed, output, row, more_flags, options.folds, 1))
         else:
-            data = Path(options.data).absolute()
             rows.append(
                 cross_validate(data, output, name, flags, options.folds, options.seeds)
             )
