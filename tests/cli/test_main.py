@@ -10,6 +10,7 @@ import pytest
 
 from slowfast_dist.cli.main import main, one_line_for_mistakes
 from slowfast_dist.cli.parser import parse_training
+from slowfast_dist.cli.presets import preset_names
 from slowfast_dist.config.checks import flag_types
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
@@ -241,7 +242,7 @@ def cpu_seconds(*command: str) -> float:
 def test_help_shows_every_flag_with_a_text_and_the_presets() -> None:
     text = run("train.py", "--help").stdout
     assert "[PRESET] [--config FILE ...]" in text
-    for name in ("demo", "finetune", "original", "slowfast_r101", "slowfast_r50_4x16"):
+    for name in preset_names():
         assert f"  {name} " in text
     lines = [line.strip("│ ") for line in text.splitlines()]
     for flag in flag_types(Config):

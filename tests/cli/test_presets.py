@@ -24,6 +24,7 @@ from slowfast_dist.config.training import (
     WandbConfig,
     config_dict,
 )
+from tests.campaigns.recipes import RECIPES, TODAY
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLAGS = flag_types(Config)
@@ -50,7 +51,9 @@ def written(tmp_path: Path) -> Written:
 
 
 def test_the_shipped_presets() -> None:
-    assert preset_names() == ["demo", "finetune", "original", "slowfast_r101", "slowfast_r50_4x16"]
+    assert preset_names() == [
+        "demo", "few-clips", "finetune", "original", "slowfast_r101", "slowfast_r50_4x16"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -61,6 +64,14 @@ def test_every_preset_can_be_run_and_says_what_it_is(name: str) -> None:
     for part in ("# Command   python train.py", "# Hardware  ", "# Time  ", "# Result  "):
         assert part in header
     assert preset_summary(name) and "#" not in preset_summary(name)
+
+
+def test_few_clips_is_the_recipe_that_was_measured() -> None:
+    measured = [*TODAY, *RECIPES["few-clips"]]
+    given = parsed("few-clips", *ROOT)
+    recipe = parsed("finetune", *ROOT, *measured)
+    data = replace(recipe.data, group_pattern=None)  # of names as UT-Interaction has them
+    assert given == replace(recipe, output_dir=given.output_dir, data=data)
 
 
 def test_demo_needs_no_other_argument() -> None:
