@@ -19,12 +19,12 @@ def test_each_recipe_is_a_row_and_is_trained_once(
     for path in sorted(videos.rglob("*.mp4")):
         path.rename(path.with_name(f"seq{int(path.stem[-3:]) % 3}_{path.name}"))
     words = [
-        str(videos), "--only", "today", "smoothing", "--folds", "2", "--output",
+        str(videos), "--only", "today", "no smoothing", "--folds", "2", "--output",
         str(tmp_path / "out"), "--", *TINY, "--data.sampling", "dense", "--epochs", "1",
         "--schedule.warmup-epochs", "0", "--evaluation.spatial-crops", "1",
     ]  # fmt: skip
     rows = recipes.main(words)
-    assert [row["recipe"] for row in rows] == ["today", "smoothing"]
+    assert [row["recipe"] for row in rows] == ["today", "no smoothing"]
     for row in rows:
         found = read_json(tmp_path / "out" / row["recipe"] / "cross_validation.json")
         assert isinstance(found, dict)
@@ -33,7 +33,7 @@ def test_each_recipe_is_a_row_and_is_trained_once(
         assert row["ece"] == found["ece"] and row["groups"] == 3
         assert 0 < row["cpu_minutes_a_fold"] < 5 and not row["cpu_is_partial"]
     text = (tmp_path / "out" / "recipes.md").read_text()
-    assert text.count("\n") == 4 and "| smoothing |" in text
+    assert text.count("\n") == 4 and "| no smoothing |" in text
     monkeypatch.setattr(recipes, "start", lambda _: pytest.fail("it was trained again"))
     assert recipes.main(words) == rows
     with pytest.raises(SystemExit, match="trained with other flags"):
