@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from slowfast_dist.commands.tune.space import (
@@ -121,7 +123,7 @@ class Trials:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """While this process alone may change the study. Raises RunError where another one holds
-        it for too long."""
+        it for too long, or the database cannot be read or written, as on a full disk."""
         end = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -136,6 +138,11 @@ class Trials:
                 time.sleep(0.1)
         try:
             yield
+        except (SQLAlchemyError, StorageInternalError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise RunError(
+                f"{self.place / DATABASE}: {reason}: is the disk full? The same command goes on"
+            ) from error
         finally:
             lock.release()
 
@@ -260,5 +267,8 @@ def progress(folder: Path) -> str:
         path.read_text(errors="replace").strip() == "finished"
         for path in folder.glob("fold_*/status")
     )
-    steps = sorted(path.name for path in folder.glob("fold_*/checkpoints/step_*"))
-    return f"{done} folds, {steps[-1] if steps else 'no checkpoint'}"
+    newest: dict[str, str] = {}  # of each fold, as those that are done may keep theirs
+    for path in sorted(folder.glob("fold_*/checkpoints/step_*")):
+        newest[path.parent.parent.name] = path.name
+    steps = ", ".join(f"{fold} {step}" for fold, step in newest.items())
+    return f"{done} folds, {steps or 'no checkpoint'}"
