@@ -162,7 +162,7 @@ class Trials:
         with self.locked():
             begun = self.all()
             for one in begun:
-                if one.state == TrialState.RUNNING and (found := self._claim(one)) is not None:
+                if one.state == TrialState.RUNNING and (found := self._claim(one, True)):
                     return found
             if len(begun) >= most:
                 return None
@@ -174,9 +174,9 @@ class Trials:
                 self.study.enqueue_trial(params)
             trial = self.study.ask()
             suggested(trial, self.space)
-            return self._claim(self._frozen(trial.number))
+            return self._claim(self._frozen(trial.number), False)
 
-    def _claim(self, frozen: FrozenTrial) -> Claimed | None:
+    def _claim(self, frozen: FrozenTrial, again: bool) -> Claimed | None:
         """The running trial for this process; None where another one has it."""
         folder = self.folder_of(frozen.number)
         folder.mkdir(exist_ok=True)
@@ -190,7 +190,7 @@ class Trials:
         same = starts[-MOST_STARTS - 1 :]
         given_up = len(same) > MOST_STARTS and len(set(same)) == 1
         return Claimed(
-            frozen.number, suggested(trial, self.space), folder, len(starts) > 1, trial, lock,
+            frozen.number, suggested(trial, self.space), folder, again, trial, lock,
             given_up,
         )  # fmt: skip
 

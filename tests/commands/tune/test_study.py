@@ -132,6 +132,7 @@ def test_starts_that_get_further_and_stops_with_care_are_no_reason_to_give_up(
     for start in range(3 * MOST_STARTS):
         claimed = trials.next(10)
         assert claimed is not None and claimed.number == 0 and not claimed.given_up
+        assert claimed.again == (start > 0)  # also after a stop with care
         if start % 2:
             trials.take_back(claimed)
         else:
