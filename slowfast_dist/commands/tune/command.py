@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +131,12 @@ class _Search:
             failed = failed + 1 if ended == "failed" else 0
             self._write()
         summary = self._write(last=True)
+        if stopped is None and (others := summary["running"]):
+            what = "trial has" if others == 1 else "trials have"
+            logger.info(
+                f"{others} {what} not ended yet, in other processes; where one of these is killed, "
+                "the same command goes on with its trial"
+            )
         if stopped is not None:
             logger.info(
                 f"{self.shown}: stopped ({stopped}); the same command with --output-dir "
@@ -168,7 +174,7 @@ class _Search:
             self.trials.finish(claimed, state, value)
 
         if claimed.given_up:
-            why = "its process was killed again and again without getting further"
+            why = "its process ended again and again without getting further"
             logger.warning(f"{title} failed: {why}")
             end(TrialState.FAIL, why=why)
             return "failed"
@@ -195,9 +201,11 @@ class _Search:
             logger.warning(f"{title} is pruned with score 0, as it diverged: {error}")
             end(TrialState.PRUNED, why="diverged")
             return "pruned"
-        except (UserError, RunError) as error:
-            if claimed.number == 0 or last_chance:  # no fault of what was drawn
-                self.trials.take_back(claimed)
+        except (UserError, RunError, OSError) as error:
+            disk = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
+            if claimed.number == 0 or last_chance or disk:  # no fault of what was drawn
+                with suppress(RunError):  # the study's own disk is full: what is said is the first
+                    self.trials.take_back(claimed)
                 raise
             logger.warning(f"{title} failed: {error}")
             end(TrialState.FAIL, why=str(error))
@@ -251,7 +259,8 @@ class _Search:
             say_result(self.shown, facts)
         best = facts["best"]
         found = {} if best is None else {"trial": best["number"], "f1_macro": best["f1_macro"]}
-        return {"status": facts["status"], "best": found}
+        running = sum(one["state"] == "running" for one in facts["trials"])
+        return {"status": facts["status"], "best": found, "running": running}
 
 
 @contextmanager

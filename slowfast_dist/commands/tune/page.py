@@ -56,9 +56,9 @@ def _history(complete: Sequence[Mapping[str, Any]]) -> Chart | None:
 
 
 def _scatter(flag: str, complete: Sequence[Mapping[str, Any]], log: bool | None) -> Chart:
-    """Scores over the values of a flag; ``log`` None: its values are words, in their order."""
+    """Scores over the values of a flag; ``log`` None: its values are words, numbers by size."""
     points = [(one["params"][flag], one["f1_macro"], one["number"]) for one in complete]
-    words = sorted({str(value) for value, _, _ in points}) if log is None else []
+    words = sorted({str(value) for value, _, _ in points}, key=_order) if log is None else []
 
     def place(value: Any) -> float:
         if words:
@@ -100,3 +100,11 @@ def _scatter(flag: str, complete: Sequence[Mapping[str, Any]], log: bool | None)
         f'aria-label="{label}">{"".join(parts)}</svg>'
     )
     return Chart(flag, [], svg)
+
+
+def _order(word: str) -> tuple[float, str]:
+    """Numbers by size, then what is none, as "none" and "0.3 1.0"."""
+    try:
+        return float(word), word
+    except ValueError:
+        return math.inf, word

@@ -80,7 +80,8 @@ def _row(one: FrozenTrial, trials: Trials) -> dict[str, Any]:
                       or "{}") if state == "complete" else {}  # fmt: skip
     scores = [one.intermediate_values[fold] for fold in sorted(one.intermediate_values)]
     return {
-        "number": one.number, "state": state, "f1_macro": one.value if kept else None,
+        "number": one.number, "state": state,
+        "f1_macro": one.value if state == "complete" else None,
         "interval": kept.get("intervals", {}).get("f1_macro"),
         "accuracy": kept.get("metrics", {}).get("accuracy"), "after_folds": scores,
         "params": {flag: _plain(value) for flag, value in one.params.items()},

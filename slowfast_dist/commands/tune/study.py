@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from slowfast_dist.commands.tune.space import (
@@ -121,7 +123,7 @@ class Trials:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """While this process alone may change the study. Raises RunError where another one holds
-        it for too long."""
+        it for too long, or the database cannot be read or written, as on a full disk."""
         end = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -136,6 +138,11 @@ class Trials:
                 time.sleep(0.1)
         try:
             yield
+        except (SQLAlchemyError, StorageInternalError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise RunError(
+                f"{self.place / DATABASE}: {reason}: is the disk full? The same command goes on"
+            ) from error
         finally:
             lock.release()
 
@@ -155,7 +162,7 @@ class Trials:
         with self.locked():
             begun = self.all()
             for one in begun:
-                if one.state == TrialState.RUNNING and (found := self._claim(one)) is not None:
+                if one.state == TrialState.RUNNING and (found := self._claim(one, True)):
                     return found
             if len(begun) >= most:
                 return None
@@ -167,9 +174,9 @@ class Trials:
                 self.study.enqueue_trial(params)
             trial = self.study.ask()
             suggested(trial, self.space)
-            return self._claim(self._frozen(trial.number))
+            return self._claim(self._frozen(trial.number), False)
 
-    def _claim(self, frozen: FrozenTrial) -> Claimed | None:
+    def _claim(self, frozen: FrozenTrial, again: bool) -> Claimed | None:
         """The running trial for this process; None where another one has it."""
         folder = self.folder_of(frozen.number)
         folder.mkdir(exist_ok=True)
@@ -183,7 +190,7 @@ class Trials:
         same = starts[-MOST_STARTS - 1 :]
         given_up = len(same) > MOST_STARTS and len(set(same)) == 1
         return Claimed(
-            frozen.number, suggested(trial, self.space), folder, len(starts) > 1, trial, lock,
+            frozen.number, suggested(trial, self.space), folder, again, trial, lock,
             given_up,
         )  # fmt: skip
 
@@ -260,5 +267,8 @@ def progress(folder: Path) -> str:
         path.read_text(errors="replace").strip() == "finished"
         for path in folder.glob("fold_*/status")
     )
-    steps = sorted(path.name for path in folder.glob("fold_*/checkpoints/step_*"))
-    return f"{done} folds, {steps[-1] if steps else 'no checkpoint'}"
+    newest: dict[str, str] = {}  # of each fold, as those that are done may keep theirs
+    for path in sorted(folder.glob("fold_*/checkpoints/step_*")):
+        newest[path.parent.parent.name] = path.name
+    steps = ", ".join(f"{fold} {step}" for fold, step in newest.items())
+    return f"{done} folds, {steps or 'no checkpoint'}"

@@ -19,6 +19,7 @@ from slowfast_dist.metrics.summary import Predictions, summarise
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.runs.run import read_split_rows
+from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.log import logger
 from slowfast_dist.training.run import run_training
 
@@ -103,7 +104,8 @@ def _write_answers(path: Path, trainings: Sequence[Training]) -> None:
         labels.append(part.labels)
         predicted.append(part.predicted)
         classes = part.classes
-    np.savez(
-        path, labels=np.concatenate(labels), predicted=np.concatenate(predicted),
-        groups=np.unique(groups, return_inverse=True)[1], classes=len(classes),
-    )  # fmt: skip
+    with atomic_write(path) as file:
+        np.savez(
+            file, labels=np.concatenate(labels), predicted=np.concatenate(predicted),
+            groups=np.unique(groups, return_inverse=True)[1], classes=len(classes),
+        )  # fmt: skip

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import pytest
 
 optuna = pytest.importorskip("optuna", reason="optuna is of the extra 'tune'")
 from optuna.trial import TrialState  # noqa: E402
+from sqlalchemy import event  # noqa: E402
 
 from slowfast_dist.commands.tune.study import (  # noqa: E402
     BEFORE_PRUNING,
     MOST_STARTS,
     OfThisFold,
     Trials,
+    progress,
 )
 from slowfast_dist.config.errors import RunError  # noqa: E402
 from slowfast_dist.config.tune import Choices, Range  # noqa: E402
@@ -128,6 +132,7 @@ def test_starts_that_get_further_and_stops_with_care_are_no_reason_to_give_up(
     for start in range(3 * MOST_STARTS):
         claimed = trials.next(10)
         assert claimed is not None and claimed.number == 0 and not claimed.given_up
+        assert claimed.again == (start > 0)  # also after a stop with care
         if start % 2:
             trials.take_back(claimed)
         else:
@@ -178,3 +183,35 @@ def test_a_database_that_is_none_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "study" / "optuna.sqlite3").write_bytes(b"no database" * 100)
     with pytest.raises(RunError, match=r"is no study that can be gone on with .*--output-dir"):
         opened(tmp_path)
+
+
+def test_progress_of_a_fold_counts_though_one_that_is_done_keeps_its_checkpoints(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "fold_1" / "checkpoints" / "step_00000100").mkdir(parents=True)
+    (tmp_path / "fold_1" / "status").write_text("finished\n")
+    before = progress(tmp_path)
+    (tmp_path / "fold_2" / "checkpoints" / "step_00000010").mkdir(parents=True)
+    assert progress(tmp_path) != before
+
+
+def test_a_database_that_cannot_be_written_is_one_line_and_the_study_goes_on(
+    tmp_path: Path,
+) -> None:
+    trials = opened(tmp_path / "tune")
+    claimed = trials.next(10)
+    assert claimed is not None
+    database = trials.place / "optuna.sqlite3"
+    with closing(sqlite3.connect(database)) as other:  # as SQLite itself answers: no page more
+        kept = other.execute("PRAGMA page_count").fetchone()[0]
+
+    def full(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {kept}")
+
+    engine = trials.study._storage._backend.engine  # type: ignore[attr-defined]
+    event.listen(engine, "connect", full)
+    with pytest.raises(RunError, match=r"optuna.sqlite3: .*full: is the disk full\?"):
+        trials.note(claimed, large="x" * 100_000)
+    event.remove(engine, "connect", full)
+    trials.finish(claimed, TrialState.COMPLETE, 0.5)
+    assert [one.value for one in trials.all()] == [0.5]
