@@ -19,12 +19,18 @@ from slowfast_dist.config.commands import Report
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics.summary import summarise
+from slowfast_dist.metrics.wrong_labels import Doubt, doubts_of
 from slowfast_dist.report.cache import Cache, read_cache, write_cache
 from slowfast_dist.report.charts import px
 from slowfast_dist.report.format import FILTERS
 from slowfast_dist.report.run_page import picture_size, run_context
 from slowfast_dist.report.sections.judged import judge
 from slowfast_dist.report.sections.listed import read_suggested
+from slowfast_dist.report.sections.wrong_list import (
+    BY_VALIDATION,
+    WRONG_LABELS,
+    write_wrong_labels,
+)
 from slowfast_dist.report.thumbnails import (
     COMMAND_LIMIT,
     OUTSIDE,
@@ -53,7 +59,7 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
     twice = next((run for i, run in enumerate(runs) if folders[i] in folders[:i]), None)
     if twice is not None:
         raise UserError(f"RUN {twice}: is given twice: give each run once")
-    several, cache = len(folders) > 1, None
+    several, cache, doubts = len(folders) > 1, None, None
     if command.videos is not None:
         require(not several, "videos", command.videos, "a comparison shows no stills: give one RUN")
         require(command.videos.is_dir(), "videos", command.videos, "there is no such folder")
@@ -64,11 +70,15 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
 
         content = render("comparison.html", comparison_context(folders))
     else:
-        content, cache = _page(folders[0], command.hardest, COMMAND_LIMIT, None, command.videos)
+        content, cache, doubts = _page(
+            folders[0], command.hardest, COMMAND_LIMIT, None, command.videos
+        )
     try:
         write_page(output, content)
         if cache and output.parent.resolve() == folders[0].resolve():
             write_cache(folders[0], cache)
+            if doubts is not None:
+                write_wrong_labels(folders[0], folders[0], doubts, BY_VALIDATION, command.videos)
     except OSError as error:
         raise RunError(f"cannot write {output}: {reason_of(error)}") from error
     about = f"{len(folders)} runs compared" if several else f"report of {runs[0]}"
@@ -94,16 +104,18 @@ def write_report(run: Path, hardest: int = 12, videos: VideoTable | None = None)
 
     ``videos``: the validation videos as probed, which spares their probe. Takes little time:
     thumbnails are read only of videos that the cache does not know, and no longer than
-    TRAINING_LIMIT says. Writes the cache, too.
-    Raises OSError where the page cannot be written, and FileExistsError, one of them, where
+    TRAINING_LIMIT says. Writes the cache, too, and wrong_labels.csv.
+    Raises OSError where one of them cannot be written, and FileExistsError, one of them, where
     another's file is in its place. Nothing else in the folder, however damaged, raises.
     """
     output = run / PAGE
     if is_foreign(output):
         raise FileExistsError(errno.EEXIST, "another's file is there: move it away", str(output))
-    content, cache = _page(run, hardest, TRAINING_LIMIT, videos)
+    content, cache, doubts = _page(run, hardest, TRAINING_LIMIT, videos)
     write_page(output, content)
     write_cache(run, cache)
+    if doubts is not None:
+        write_wrong_labels(run, run, doubts, BY_VALIDATION)
     return output
 
 
@@ -157,9 +169,10 @@ def _page(
     limit: TimeLimit,
     videos: VideoTable | None,
     place: Path | None = None,
-) -> tuple[bytes, Cache]:
-    """The page about a run, and the cache for the next one. What the last page found out is taken
-    over where it still holds. ``place``: the folder of the videos that the user named."""
+) -> tuple[bytes, Cache, list[Doubt] | None]:
+    """The page about a run, the cache for the next one, and all labels in doubt, None where
+    wrong_labels.csv has them. What the last page found out is taken over where it still holds.
+    ``place``: the folder of the videos that the user named."""
     cache = read_cache(folder)
     run = read_run(folder, cache.history)
     now, split_now = file_stamp(run.predictions), file_stamp(folder / "split.csv")
@@ -167,8 +180,12 @@ def _page(
     temperature = number(run.best.get("temperature")) or 1.0
     fresh = now is not None and now == cache.summary_stamp and summary is not None
     fresh = fresh and judged is not None and judged.temperature == temperature
-    if not fresh or hardest != cache.hardest:
+    # Of the labels in doubt the cache has but the first.
+    unlisted = judged is not None and judged.doubted and not (folder / WRONG_LABELS).exists()
+    doubted = None
+    if not fresh or hardest != cache.hardest or place is not None or unlisted:
         predictions = find_predictions(run.predictions)
+        doubted = [] if predictions is None else doubts_of(predictions)
         summary = None if predictions is None else summarise(predictions, hardest)
         judged = None if predictions is None else judge(predictions, temperature)
     split = cache.split if split_now == cache.split_stamp else None
@@ -178,9 +195,8 @@ def _page(
     more = [*(one.path for one in doubts[:hardest]), *(one.name for one in suggested[:hardest])]
     thumbnails = thumbnails_of(run, cache.thumbnails, limit, videos, place, more)
     content = render("run.html", run_context(run, thumbnails, judged, suggested, hardest))
-    return content, Cache(
-        run.history, summary, now, hardest, run.split, split_now, thumbnails, judged
-    )
+    new = Cache(run.history, summary, now, hardest, run.split, split_now, thumbnails, judged)
+    return content, new, doubted
 
 
 # From facts to one HTML file: the templates, the page's policy, and whose file it is.

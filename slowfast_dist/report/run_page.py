@@ -70,6 +70,7 @@ def run_context(
     defaults = default_settings()
     config = f"{run.folder}/config.yaml"
     folds, timed = folds_of(run.folder, run.settings), timelines(run)
+    explained, explained_total = read_explained(run.folder)
     return {
         "run": run,
         "title": f"{run.name}: training report",
@@ -104,7 +105,7 @@ def run_context(
         "missing": missing(run, folds is not None, timed is not None, bool(suggested)),
         "thumbnails": thumbnails,
         "unread": Thumbnails((), "they were not read"),
-        "explained": read_explained(run.folder),
+        "explained": explained, "explained_total": explained_total,
         "split_rows": _split_rows(split, names),
         "has_times": bool(split.train_times or split.val_times),
         "of": lambda flag: run.settings.get(flag, "?"),

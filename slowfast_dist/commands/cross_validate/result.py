@@ -23,10 +23,12 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.metrics.calibration import calibrate, calibration_line
 from slowfast_dist.metrics.summary import Predictions, Summary, summarise
 from slowfast_dist.metrics.uncertainty import group_intervals
+from slowfast_dist.metrics.wrong_labels import doubts_of
 from slowfast_dist.report.command import render, write_page, write_report
 from slowfast_dist.report.cross_validation import cross_validation_context
 from slowfast_dist.report.sections.folds import PAGE, RESULT
 from slowfast_dist.report.sections.judged import judge
+from slowfast_dist.report.sections.wrong_list import BY_FOLDS, WRONG_LABELS, write_wrong_labels
 from slowfast_dist.report.thumbnails import COMMAND_LIMIT, thumbnails_of
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.predictions import read_predictions
@@ -108,6 +110,7 @@ def write_result(
     if config is not None:
         facts["wandb_id"] = log_result(folder, config, facts, first.summary.bins, judged)
     write_json(folder / RESULT, facts)
+    write_wrong_labels(folder, own[0].folder, doubts_of(whole), BY_FOLDS)
     doubtful = [one.path for one in judged.doubts[:DOUBTS_WITH_FRAMES]]
     # The videos are those of each fold: its settings tell where they are.
     drawn = thumbnails_of(read_run(own[0].folder), {}, COMMAND_LIMIT, more=doubtful)
@@ -274,7 +277,10 @@ def _lines(folder: Path, facts: dict[str, Any]) -> list[str]:
     if test := facts["test"]:
         lines.append(_test_line(test))
     shown_at = RunFolder(folder).shown
-    lines.append(f"{shown_at / PAGE}: all of it; {PREDICTIONS}, {RESULT}: for programs")
+    files = [PREDICTIONS, RESULT]
+    if (folder / WRONG_LABELS).is_file():
+        files.append(WRONG_LABELS)
+    lines.append(f"{shown_at / PAGE}: all of it; {', '.join(files)}: for programs")
     return lines
 
 

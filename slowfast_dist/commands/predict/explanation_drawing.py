@@ -90,7 +90,7 @@ def write_clip(path: Path, picture: Picture) -> None:
     top = 2 * HEAD + size + GAP
     _draw_curve(draw, picture, (GAP, top, width - GAP, top + CURVE))
     base = np.asarray(page)
-    steps = slower * np.append(np.diff(picture.times), _step(picture.times))
+    steps = slower * _steps(picture.times)
     shown = np.concatenate([[0.0], np.cumsum(steps)])
     height, width, _ = base.shape
     with VideoWriter(path, height, width, 1 / float(np.median(steps))) as writer:
@@ -106,14 +106,16 @@ def write_clip(path: Path, picture: Picture) -> None:
 
 def slowed(times: NDArray[np.float64]) -> int:
     """How many times slower than it was a clip plays, to last SHORTEST."""
-    length = float(times[-1] - times[0]) + _step(times)
-    return max(1, round(SHORTEST / length)) if length > 0 else 1
+    return max(1, round(SHORTEST / float(_steps(times).sum())))
 
 
-def _step(times: NDArray[np.float64]) -> float:
-    """Seconds from one frame to the next; of a clip that repeats one frame, 1/25."""
-    rising = np.diff(times)[np.diff(times) > 0]
-    return float(np.median(rising)) if len(rising) else 0.04
+def _steps(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds that each frame is shown, (T,). One that a short video's clip repeats, or after which
+    it starts again, is shown as long as most, and where all are one frame 1/25."""
+    steps = np.diff(times)
+    rising = steps > 0
+    usual = float(np.median(steps[rising])) if rising.any() else 0.04
+    return np.append(np.where(rising, steps, usual), usual)
 
 
 def draw_strip(picture: Picture) -> Image.Image:

@@ -29,8 +29,10 @@ MOST_FILE_BYTES, MOST_PIXELS = 16_000_000, 16_000_000
 another's, and hold what takes all memory."""
 
 
-def read_explained(run: Path) -> list[tuple[str, bytes]]:
-    """Names of videos with their strips as JPEGs. What is no strip, or a link, is left out."""
+def read_explained(run: Path) -> tuple[list[tuple[str, bytes]], int]:
+    """Names of videos with their strips as JPEGs, and how many files there are: there is room for
+    some. What is no strip, or a link, is left out."""
+    paths: list[Path] = []
     found: list[tuple[str, bytes]] = []
     with suppress(OSError):
         paths = sorted((run / EXPLAINED).glob("*" + ENDING))
@@ -40,7 +42,7 @@ def read_explained(run: Path) -> list[tuple[str, bytes]]:
                 found.append((path.name.removesuffix(ENDING), picture))
     while sum(len(picture) for _, picture in found) > STRIP_BYTES:
         found.pop()
-    return found
+    return found, len(paths)
 
 
 def _narrowed(path: Path) -> bytes | None:

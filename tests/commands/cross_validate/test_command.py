@@ -16,6 +16,9 @@ from slowfast_dist.commands.cross_validate.command import run_cross_validation
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.metrics.summary import Predictions
+from slowfast_dist.metrics.wrong_labels import doubts_of
+from slowfast_dist.runs.predictions import read_predictions
 from tests.helpers.training_runs import TINY
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
@@ -106,6 +109,26 @@ def test_the_scores_are_those_of_all_predictions_together(done: Path) -> None:
     page = (done / "cross_validation.html").read_text()
     assert "12 videos in 3 groups" in page and "Learning curve" in page
     assert page.count("Fold ") >= 2 and "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_labels_in_doubt_are_left_as_a_list(done: Path, root: Path) -> None:
+    # Of the first seed and all groups; the other trainings are in folders of their own.
+    parts = [
+        read_predictions(done / f"fold_{fold}" / "predictions" / "val_best.csv") for fold in (1, 2)
+    ]
+    doubts = doubts_of(
+        Predictions.from_probabilities(
+            [name for part in parts for name in part.names],
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.probabilities for part in parts]), parts[0].classes,
+        )
+    )  # fmt: skip
+    assert doubts, "an epoch teaches a model so little that it doubts some"
+    rows = table(done / "wrong_labels.csv")
+    assert [(row["path"], row["label"], row["suggested"]) for row in rows] == [
+        (str(root / one.path), one.label, one.probable) for one in doubts
+    ]
+    assert all("(folds)" in row["reason"] for row in rows)
 
 
 def test_the_jobs_of_an_array_give_the_same_and_the_last_one_writes_it(

@@ -6,10 +6,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from slowfast_dist.cli.main import main
-from slowfast_dist.commands.predict.explanation_drawing import Picture, slowed
+from slowfast_dist.commands.predict.explanation_drawing import Picture, slowed, write_clip
 from slowfast_dist.data.synthetic import make_videos
 from tests.helpers.predictors import MOTIONS
 
@@ -102,3 +103,17 @@ def test_short_clips_are_slowed_down_and_long_ones_are_not() -> None:
     assert slowed(np.arange(16) / 16) == 4
     assert slowed(np.arange(64) / 8) == 1
     assert slowed(np.zeros(4)) > 1  # one frame that is repeated
+
+
+@pytest.mark.parametrize(
+    "times", [np.zeros(8), np.array([0, 1, 2, 2, 2, 2, 2, 2]) / 25, np.arange(8) % 3 / 25]
+)
+def test_clips_of_videos_that_are_too_short_play_each_frame(
+    times: NDArray[np.float64], tmp_path: Path
+) -> None:
+    maps = {"a": np.zeros((8, 32, 32), np.float32)}
+    frames = np.zeros((8, 32, 32, 3), np.uint8)
+    write_clip(tmp_path / "a.mp4", Picture(frames, times, maps, np.full(8, 1 / 8), "title"))
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        shown = [float(one.time) for one in file.decode(video=0)]
+    assert len(shown) == 8 and np.ptp(np.diff(shown)) < 1e-3 and shown[-1] > 3

@@ -18,25 +18,27 @@ def strip(path: Path, width: int = 2120) -> None:
 
 
 def test_strips_are_shown_narrowed_and_damaged_ones_left_out(tmp_path: Path) -> None:
-    assert read_explained(tmp_path) == []
+    assert read_explained(tmp_path) == ([], 0)
     folder = tmp_path / "explained"
     strip(folder / "b<i>.explained.png")
     strip(folder / "other.png")
     (folder / "a.explained.png").write_bytes(b"\x89PNG, but not all of it")
     (folder / "c.explained.png").symlink_to(folder / "other.png")
     (folder / "d.explained.png").mkdir()
-    [(name, picture)] = read_explained(tmp_path)
+    [(name, picture)], total = read_explained(tmp_path)
     assert name == "b<i>" and picture[:2] == b"\xff\xd8"
     page = _templates().get_template("explained.html").module.explained_section(  # type: ignore[attr-defined]
-        [(name, picture)]
+        [(name, picture)], total
     )
     assert f'width="{WIDTH}" height="20"' in page and "b&lt;i&gt;" in page and "<i>" not in page
+    assert "Of the 4 videos in explained/ 1, the first by name" in page
 
 
 def test_the_page_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(MOST_STRIPS + 2):
         strip(tmp_path / "explained" / f"{number:02}.explained.png")
-    shown = read_explained(tmp_path)
+    shown, total = read_explained(tmp_path)
+    assert total == MOST_STRIPS + 2
     assert [name for name, _ in shown] == [f"{number:02}" for number in range(MOST_STRIPS)]
     monkeypatch.setattr(explained, "STRIP_BYTES", 3 * len(shown[0][1]))
-    assert len(read_explained(tmp_path)) == 3
+    assert len(read_explained(tmp_path)[0]) == 3

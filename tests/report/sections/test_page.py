@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from slowfast_dist.cli import main as cli
 from slowfast_dist.commands.review.samples import in_order
@@ -18,6 +19,12 @@ from slowfast_dist.metrics.calibration import tempered
 from slowfast_dist.metrics.summary import summarise
 from slowfast_dist.metrics.uncertainty import reliability
 from slowfast_dist.report.command import write_report
+from slowfast_dist.report.sections.explained import (
+    EXPLAINED,
+    MOST_STRIPS,
+    STRIP_BYTES,
+    read_explained,
+)
 from slowfast_dist.report.sections.folds import RESULT, folds_of
 from slowfast_dist.report.sections.judged import judge
 from slowfast_dist.report.sections.listed import LIST_BYTES, with_room
@@ -179,6 +186,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "cv", classes, root / "clips", names, 4, unlabelled, files=20, segments=150,
         epochs=40,
     )  # fmt: skip
+    for number in range(MOST_STRIPS):  # as large as those that predict --explain draws
+        picture = np.repeat(np.repeat(rng.integers(0, 256, (118, 530, 3), np.uint8), 4, 0), 4, 1)
+        path = run / EXPLAINED / f"clip {number}.explained.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(path)
     cli.main(["report", str(run)])
     return run
 
@@ -186,7 +198,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_with_50_classes_it_stays_below_3_mb(large: Path) -> None:
     page = Page(large / "report.html")
     ids = {one.get("id") for one in page.of("section")}
-    assert ids >= set(SECTIONS) and len(page.of("img")) > 100
+    assert ids >= {*SECTIONS, "explained"} and len(page.of("img")) > 100
+    strips = sum(map(len, (picture for _, picture in read_explained(large)[0])))
+    assert 0.75 * STRIP_BYTES < strips <= STRIP_BYTES
     assert 1_000_000 < (large / "report.html").stat().st_size <= MOST_BYTES
 
 
