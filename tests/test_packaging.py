@@ -25,7 +25,7 @@ PINS: dict[str, str] = {
     if not line.startswith("#")
 }
 
-OPTIONAL = ("export", "cpu", "demo", "embed", "hub")
+OPTIONAL = ("export", "cpu", "demo", "embed", "hub", "tune")
 """Extras of commands that a training can do without."""
 
 

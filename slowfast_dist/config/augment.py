@@ -45,8 +45,7 @@ class AugmentConfig:
     1; 0: off. With mixup each micro-batch gets one of both by chance."""
 
     def check(self) -> None:
-        """Raise UserError for pairs whose first number is the larger one, and for a shape of crops
-        that are not made."""
+        """Raise UserError for pairs whose first number is the larger one."""
         for name, pair in (
             ("crop-scale", self.crop_scale), ("crop-aspect", self.crop_aspect),
             ("speed", self.speed),
@@ -54,10 +53,18 @@ class AugmentConfig:
             if pair is not None:
                 shown = " ".join(f"{number:g}" for number in pair)
                 require(pair[0] <= pair[1], f"augment.{name}", shown, "give the smaller one first")
-        if self.crop_aspect != AugmentConfig.crop_aspect:
-            shown = " ".join(f"{number:g}" for number in self.crop_aspect)
-            remedy = "goes with --augment.crop-scale: add it, as 0.3 1, or leave it out"
-            require(self.crop_scale is not None, "augment.crop-aspect", shown, remedy)
+
+    @property
+    def unused(self) -> str | None:
+        """What to tell of a shape of crops that are not made. It is not refused: runs of older
+        versions that had it resume with it."""
+        if self.crop_scale is not None or self.crop_aspect == AugmentConfig.crop_aspect:
+            return None
+        shown = " ".join(f"{number:g}" for number in self.crop_aspect)
+        return (
+            f"--augment.crop-aspect {shown} changes nothing without --augment.crop-scale: add "
+            "that, as 0.3 1"
+        )
 
     @property
     def mixes(self) -> bool:

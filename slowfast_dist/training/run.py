@@ -319,6 +319,8 @@ def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> Non
         logger.warning(line)
     for line in frame_rate_notes(videos, config):
         logger.warning(line)
+    if config.augment.unused is not None:
+        logger.warning(config.augment.unused)
     for line in decoder_reasons(videos.kinds(), config.data.decoder):
         logger.info(line)
     logger.info(

@@ -32,6 +32,7 @@ from slowfast_dist.report.sections.wrong_list import BY_FOLDS, WRONG_LABELS, wri
 from slowfast_dist.report.thumbnails import COMMAND_LIMIT, thumbnails_of
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.predictions import read_predictions
+from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.runs.run import read_run, read_split_rows
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.log import logger
@@ -107,8 +108,8 @@ def write_result(
     own = [one for one in trainings if (one.seed, one.share) == (seed, share)]
     _write_predictions(folder / PREDICTIONS, own)
     judged = judge(whole, calibration.temperature if calibration else 1.0)
-    if config is not None:
-        facts["wandb_id"] = log_result(folder, config, facts, first.summary.bins, judged)
+    if (earlier := mapping(read_json(folder / RESULT)).get("wandb_id")) is not None:
+        facts["wandb_id"] = earlier
     write_json(folder / RESULT, facts)
     write_wrong_labels(folder, own[0].folder, doubts_of(whole), BY_FOLDS)
     doubtful = [one.path for one in judged.doubts[:DOUBTS_WITH_FRAMES]]
@@ -122,6 +123,11 @@ def write_result(
             write_report(one.folder)
     for line in _lines(folder, facts):
         logger.info(line)
+    if config is not None:  # last: wandb may take minutes, and where it fails nothing else is lost
+        bins, calibrated = first.summary.bins, judged.calibrated
+        known = log_result(folder, config, facts, bins, calibrated, doubts_of(whole))
+        if known is not None and known != earlier:
+            write_json(folder / RESULT, facts | {"wandb_id": known})
     return _main_scores(first)
 
 

@@ -7,9 +7,7 @@ from typing import Any
 
 from slowfast_dist.config.training import Config
 from slowfast_dist.metrics.uncertainty import Bin
-from slowfast_dist.report.sections.folds import RESULT
-from slowfast_dist.report.sections.judged import Judged
-from slowfast_dist.runs.reading import mapping, read_json
+from slowfast_dist.metrics.wrong_labels import Doubt
 from slowfast_dist.tracking.wandb_panels import (
     Panels,
     calibration_panels,
@@ -22,12 +20,14 @@ from slowfast_dist.tracking.wandb_upload import run_facts
 
 
 def log_result(
-    folder: Path, config: Config, facts: Mapping[str, Any], bins: Sequence[Bin], judged: Judged
-) -> str | None:
-    """Log folds, learning curve, calibration and labels in doubt of all out-of-fold predictions,
-    without a video's name; returns the run's id, which a result that is written again goes on
-    with. ``facts`` as in cross_validation.json."""
-    earlier = mapping(read_json(folder / RESULT)).get("wandb_id")
+    folder: Path, config: Config, facts: Mapping[str, Any], bins: Sequence[Bin],
+    calibrated: Sequence[Bin], doubts: Sequence[Doubt],
+) -> str | None:  # fmt: skip
+    """Log folds, learning curve, calibration and all labels in doubt of the out-of-fold
+    predictions, without a video's name; returns the run's id. ``facts`` as in
+    cross_validation.json: with the wandb_id of a result that is written again, whose run goes on.
+    ``calibrated``: the bins with the temperature."""
+    earlier = facts.get("wandb_id")
     name = config.wandb.name
     own = replace(
         config.wandb, name=None if name is None else f"{name} of all folds", hardest=0,
@@ -36,9 +36,9 @@ def log_result(
     run = open_wandb(own, folder, run_facts(config, {}), earlier if type(earlier) is str else None)
 
     def draw() -> Panels:
-        tables = {"best/wrong_labels": doubted_pairs(judged.doubts)} if judged.doubts else {}
+        tables = {"best/wrong_labels": doubted_pairs(doubts)} if doubts else {}
         return joined_panels(
-            fold_panels(facts), calibration_panels(bins, judged.calibrated), Panels({}, tables)
+            fold_panels(facts), calibration_panels(bins, calibrated), Panels({}, tables)
         )
 
     run.log_panels(draw)

@@ -7,11 +7,10 @@ from typing import NoReturn
 
 from slowfast_dist.commands.review.answers import Answers
 from slowfast_dist.commands.review.samples import in_order
-from slowfast_dist.commands.review.sources import find_source, training_words
+from slowfast_dist.commands.review.sources import find_source, settings_words, training_words
 from slowfast_dist.config.commands import Review
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.files import reason_of
-from slowfast_dist.system.text import option
 from slowfast_dist.web.extra import of_extra
 
 
@@ -51,14 +50,12 @@ def run_review(word: Path, command: Review) -> NoReturn:
     for note in source.notes:
         print(note)
     print(f"{len(queue)} to review, of {len(source.samples)}, in the order {order}")
+    words = training_words(output, source.root)
     print(f"every answer is written to {output} at once; to train on it: python train.py "
-          f"{' '.join(training_words(output, source.root))}")  # fmt: skip
+          f"{' '.join(words)}")  # fmt: skip
     if (config := word / "config.yaml").is_file():
-        # Of a part of a cross-validation too: the list has both sides, as a run of its own wants.
-        print(
-            f"with this run's model and settings: that and {option('--config', config)} "
-            "--data.group-pattern none --folds none --fold none --output-dir NEW"
-        )
+        more = settings_words(config, own_folder=len(words) == 1)
+        print(f"with this run's model and settings: that and {' '.join(more)} --output-dir NEW")
     web = review.app(address.host, address.port, address.token)
     serve(web, address.listener, address.print, lambda: None, share=address.shared)
     media.close()

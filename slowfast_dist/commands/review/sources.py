@@ -13,6 +13,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.scan import is_video, walk_folders
 from slowfast_dist.metrics.cells import SEPARATOR, parted
 from slowfast_dist.runs.run import is_run
+from slowfast_dist.runs.settings import given, read_settings
 from slowfast_dist.system.text import few, option, unwritable
 
 
@@ -114,3 +115,16 @@ def training_words(output: Path, root: Path) -> Sequence[str]:
     if os.path.realpath(root) != os.path.realpath(output.parent):
         words.append(option("--data.videos", root))
     return words
+
+
+def settings_words(config: Path, own_folder: bool) -> Sequence[str]:
+    """The flags beside `training_words` for a training with the settings of a run's ``config``,
+    without those that do not go with the list. ``own_folder``: the list's paths start from its own
+    folder."""
+    run = read_settings(config)
+    # Of a part of a cross-validation too: the list has both sides, as a run of its own wants.
+    cleared = ["data.group-pattern", "folds", "fold"]
+    cleared += [flag for flag in ("data.train-dir", "data.val-dir") if given(run, flag)]
+    if own_folder and given(run, "data.videos"):
+        cleared.append("data.videos")
+    return [option("--config", config), *(f"--{flag} none" for flag in cleared)]

@@ -3,6 +3,7 @@
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics.summary import summarise
+from slowfast_dist.metrics.wrong_labels import doubts_of
 from slowfast_dist.report.sections.judged import judge
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.predictions import find_predictions
@@ -27,7 +28,7 @@ def panels_of(
     best = mapping(read_json(folder.models / "best_model.json"))
     judged = judge(found, number(best.get("temperature")) or 1.0)
     bins = summarise(found, resamples=0).bins
-    tables = {"best/wrong_labels": doubted_pairs(judged.doubts)} if judged.doubts else {}
+    tables = {"best/wrong_labels": doubted_pairs(doubts_of(found))} if judged.doubts else {}
     if judged.doubts and named:
         known = set(validation.samples())
         chosen = [one for one in judged.doubts if one.path in known][:named]

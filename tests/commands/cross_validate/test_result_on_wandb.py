@@ -12,8 +12,6 @@ from slowfast_dist.commands.cross_validate.result_on_wandb import log_result
 from slowfast_dist.config.training import Config, WandbConfig
 from slowfast_dist.metrics.uncertainty import Bin
 from slowfast_dist.metrics.wrong_labels import Doubt
-from slowfast_dist.report.sections.folds import RESULT
-from slowfast_dist.report.sections.judged import Judged
 from tests.helpers.full_runs import cross_validation_facts
 from tests.helpers.wandb_files import history, records
 
@@ -45,10 +43,11 @@ def test_folds_curve_calibration_and_doubts_are_there(tmp_path: Path) -> None:
     folder, facts = tmp_path / "cv", cross_validation_facts(["a", "b"])
     folder.mkdir()
     before = [Bin(0.6, 0.8, 4, 0.7, 0.5), Bin(0.8, 1.0, 0, 0.0, 0.0)]
-    doubts = [Doubt(f"secret_{row}.mp4", "a", "b", 0.1, 0.9) for row in range(3)]
-    judged = Judged(2.0, [Bin(0.4, 0.6, 4, 0.5, 0.5)], doubts, 3)
+    doubts = [Doubt(f"secret_{row}.mp4", "a", "b", 0.1, 0.9) for row in range(300)]
+    after = [Bin(0.4, 0.6, 4, 0.5, 0.5)]
     wanted = WandbConfig(mode="offline", hardest=5, log_model=True)
-    own = log_result(folder, Config(output_dir=folder, wandb=wanted), facts, before, judged)
+    config = Config(output_dir=folder, wandb=wanted)
+    own = log_result(folder, config, facts, before, after, doubts)
     rows = history(folder)
     assert [row for row in rows if "learning_curve/groups" in row] == [
         {"learning_curve/groups": one["groups"], "learning_curve/accuracy": one["accuracy"],
@@ -65,7 +64,7 @@ def test_folds_curve_calibration_and_doubts_are_there(tmp_path: Path) -> None:
     assert axes["calibration/accuracy_with_temperature"] == "calibration/confidence"
     assert axes["learning_curve/f1_macro"] == "learning_curve/groups"
     found = tables(folder)
-    assert found["best/wrong_labels"] == [["a", "b", 3]]
+    assert found["best/wrong_labels"] == [["a", "b", 300]]
     assert found["best/calibration"] == [[0.6, 0.8, 4, 0.7, 0.5, False],
                                          [0.4, 0.6, 4, 0.5, 0.5, True]]  # fmt: skip
     assert found["folds"][0] == ["all", 60, 15, 0.8, 0.75, 0.7]
@@ -74,8 +73,8 @@ def test_folds_curve_calibration_and_doubts_are_there(tmp_path: Path) -> None:
     [written] = folder.glob("wandb/offline-run-*/*.wandb")
     assert b"secret_" not in written.read_bytes()
     # A result that is written again goes on with the same run.
-    (folder / RESULT).write_text(json.dumps(facts | {"wandb_id": own}))
-    again = log_result(folder, Config(output_dir=folder, wandb=wanted), facts, before, judged)
+    facts["wandb_id"] = own
+    again = log_result(folder, config, facts, before, after, doubts)
     assert again == own is not None
     off = Config(output_dir=folder, wandb=WandbConfig(mode="disabled"))
-    assert log_result(folder, off, facts, before, judged) == own
+    assert log_result(folder, off, facts, before, after, doubts) == own

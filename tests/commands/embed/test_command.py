@@ -245,5 +245,5 @@ def test_a_program_gets_the_same(model: Path, root: Path, tmp_path: Path) -> Non
 
 def test_an_exported_file_says_that_it_has_none() -> None:
     without: Predictor = replace(predictor())
-    with pytest.raises(UserError, match="--backend: an exported file gives no features"):
+    with pytest.raises(UserError, match="--backend: OpenVINO and exported files give no features"):
         without.features(np.zeros((1, 8, 32, 32, 3), np.uint8))

@@ -1,15 +1,17 @@
 """What is found to be reviewed in a run, a list or a folder, and in which order."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.commands.review.answers import Answer, Answers
 from slowfast_dist.commands.review.command import run_review
 from slowfast_dist.commands.review.samples import Sample, Source, in_order
-from slowfast_dist.commands.review.sources import find_source
+from slowfast_dist.commands.review.sources import find_source, settings_words, training_words
 from slowfast_dist.config.commands import Review
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
@@ -132,6 +134,13 @@ def test_a_run_of_two_folders_keeps_its_sides(folder: Path, tmp_path: Path) -> N
     sides = {one.path: one.more["split"] for one in source.samples}
     assert sides == {f"{side}/{name}/1.mp4": side for side in ("train", "val") for name in "ab"}
     assert in_order(source, "hardest")[0].path == "val/b/1.mp4"
+    # The line that is printed is one that a training takes.
+    output = tmp_path / "list.csv"
+    words = training_words(output, folder)
+    words = [*words, *settings_words(tmp_path / "run" / "config.yaml", own_folder=len(words) == 1)]
+    config = parse_training(shlex.split(" ".join([*words, "--output-dir", str(tmp_path / "new")])))
+    assert config is not None and config.data.train_dir is None is config.data.val_dir
+    assert (config.data.root, config.data.videos) == (output, folder)
 
 
 def test_several_labels_are_kept_and_doubted_where_they_differ(
