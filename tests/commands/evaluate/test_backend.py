@@ -17,7 +17,7 @@ from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.runs.predictions import read_predictions
-from slowfast_dist.training.evaluation import Scores
+from slowfast_dist.training.evaluation import Scores, evaluate
 from tests.helpers.predictors import MOTIONS
 from tests.helpers.small_model import write_model
 
@@ -59,7 +59,7 @@ def test_torchs_scores_come_without_its_weights_and_workers_without_openvino(
         seen["devices"] = {str(tensor.device) for tensor in network.state_dict().values()}
         return scores
 
-    real = module.evaluate
+    real = evaluate
     monkeypatch.setattr(module, "evaluate", watched)
     found = {}
     for backend in ("torch", "openvino"):

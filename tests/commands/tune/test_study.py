@@ -26,12 +26,12 @@ from slowfast_dist.config.errors import RunError  # noqa: E402
 from slowfast_dist.config.tune import Choices, Range  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
-SPACE = [
+SPACE: list[Range | Choices] = [
     Range("optimizer.lr", 1e-4, 1e-2, True, False),
     Choices("model.freeze", ("none", "2"), ("none", 2)),
 ]
 FIRST = {"optimizer.lr": 1e-3, "model.freeze": "none"}
-FEW = [
+FEW: list[Range | Choices] = [
     Choices("loss.label-smoothing", ("0.0", "0.1"), (0.0, 0.1)),
     Range("epochs", 1, 2, False, True),
 ]
@@ -168,7 +168,7 @@ def test_the_trials_do_not_depend_on_who_does_them(tmp_path: Path) -> None:
 def test_no_combination_is_tried_twice_and_when_all_were_it_ends(tmp_path: Path) -> None:
     first = {"loss.label-smoothing": "0.1", "epochs": 2}
     trials = Trials(tmp_path, FEW, first, 0, {"settings": {}, "search": []})
-    found = []
+    found: list[dict[str, Any]] = []
     while (claimed := trials.next(100)) is not None:
         assert not trials.all_tried() or len(found) == 3
         found.append(claimed.params)

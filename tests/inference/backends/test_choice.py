@@ -185,7 +185,7 @@ def test_a_few_clips_are_computed_at_a_time(models: Path, at_once: int) -> None:
             sizes.append(len(inputs[0]))
             return infer(inputs, share_inputs=share_inputs)
 
-    network.request = Counting()  # type: ignore[assignment]
+    network.request = Counting()
     np.testing.assert_allclose(network(CLIPS), expected, rtol=0, atol=1e-5)
     assert sum(sizes) == len(CLIPS) and max(sizes) == at_once
 

@@ -3,6 +3,7 @@
 import csv
 from math import nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,9 +54,10 @@ def test_review_and_training_take_it(run: Path) -> None:
         source = find_source(word, command)
         assert source.notes == [] and source.order == "suggested"
         shown = in_order(source, "suggested")
-        assert [
+        listed: list[Any] = [
             (one.path, one.labels, one.predicted, round(one.probability or 0, 3)) for one in shown
-        ] == [
+        ]
+        assert listed == [
             (str(run.parent / "clips" / one.path), (one.label,), one.probable,
              pytest.approx(one.probability, abs=1e-3)) for one in doubts
         ]  # fmt: skip
