@@ -42,7 +42,7 @@ from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.videos import trained_on
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.log import logger
-from slowfast_dist.system.memory import freed_memory_kept
+from slowfast_dist.system.memory import freed_memory_kept, give_back_free_memory
 from slowfast_dist.system.text import FORMULA
 from slowfast_dist.tracking.console import print_scores
 from slowfast_dist.training.evaluation import Scores, evaluate
@@ -95,6 +95,9 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
             )  # fmt: skip
     finally:
         end_workers(loader)
+    backend, precision = answers.backend, answers.precision
+    del answers  # OpenVINO's weights and activations, before the results need memory
+    give_back_free_memory()
     if scores is None:
         raise RunError("the evaluation was asked to stop; nothing was written")
     if len(broken := np.flatnonzero(~np.isfinite(scores.logits).all(axis=1))):
@@ -106,7 +109,7 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
         )
     facts = {
         "data": os.path.abspath(data), "epoch": best.epoch,
-        "backend": answers.backend, "mixed_precision": answers.precision,
+        "backend": backend, "mixed_precision": precision,
         "trained_in": best.mixed_precision, **asked,
     }  # fmt: skip
     content = run_on_main(

@@ -93,6 +93,8 @@ def compiled(
     key: str, make: Callable[[], "openvino.Model"], precision: CpuPrecision
 ) -> "openvino.CompiledModel":
     """The model that is kept under ``key``, else that of ``make``, which is kept from now on."""
+    import openvino
+
     core, settings = openvino_core(), compile_settings(precision)
     if (blob := _read(key)) is not None:
         with suppress(RuntimeError):  # of a build of the same number that reads another format
