@@ -66,7 +66,7 @@ def test_a_page_shows_stills_below_the_datas_root_alone(
     names = names_of(private)
     run = made_run(tmp_path / "run", list(CLASSES), videos=3, data=shared, names=names, skill=-9.0)
     own = stills(run)
-    assert 0 < own <= 4  # of one video
+    assert 0 < own <= 8  # of one video, among the hardest and among the labels in doubt
     said = capsys.readouterr().out
     assert f"it shows stills of 1 videos of {shared};" in said
     assert "of 5 videos it shows none" in said
