@@ -102,7 +102,9 @@ def run_context(
         **_suggested_context(suggested, thumbnails, shown),
         "review": f"python -m slowfast_dist review {operand(run.folder)}",
         "suggested_list": operand(run.folder / SUGGESTED),
-        "missing": missing(run, folds is not None, timed is not None, bool(suggested)),
+        "missing": missing(
+            run, folds is not None, timed is not None, bool(suggested), bool(explained_total)
+        ),
         "thumbnails": thumbnails,
         "unread": Thumbnails((), "they were not read"),
         "explained": explained, "explained_total": explained_total,

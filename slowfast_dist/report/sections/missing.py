@@ -1,8 +1,10 @@
 """What a run's page could show as well, with the command that makes it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from slowfast_dist.report.sections.explained import EXPLAINED
 from slowfast_dist.runs.run import Run
 from slowfast_dist.runs.settings import given
 from slowfast_dist.system.text import operand, option
@@ -19,15 +21,21 @@ class Missing(NamedTuple):
     command: str
 
 
-def missing(run: Run, has_folds: bool, has_timelines: bool, has_suggested: bool) -> list[Missing]:
+EXPLAINED_VIDEOS = 6
+"""Of the hardest ones, that the command for maps names: a line that can still be read."""
+
+
+def missing(
+    run: Run, has_folds: bool, has_timelines: bool, has_suggested: bool, has_explained: bool
+) -> list[Missing]:
     """Of a finished run with a best model; only what would say something of its data."""
     if run.status != "finished" or not run.best:
         return []
-    return [*_missing(run, has_folds, has_timelines, has_suggested)]
+    return [*_missing(run, has_folds, has_timelines, has_suggested, has_explained)]
 
 
 def _missing(
-    run: Run, has_folds: bool, has_timelines: bool, has_suggested: bool
+    run: Run, has_folds: bool, has_timelines: bool, has_suggested: bool, has_explained: bool
 ) -> Iterator[Missing]:
     command, folder = "python -m slowfast_dist", operand(run.folder)
     split, data = run.split, run.data
@@ -46,6 +54,16 @@ def _missing(
             f"{command} cross-validate --config {operand(config)} --learning-curve "
             f"{option('--output-dir', run.folder.parent / (run.name + '-folds'))}",
         )
+    place = given(run.settings, "data.videos", "data.root", "data.val-dir")
+    # Of parts of videos the middle of the whole file would be explained.
+    if not has_explained and run.summary and place and not split.val_times:
+        paths = [Path(place, one.path) for one in run.summary.hardest[:EXPLAINED_VIDEOS]]
+        if paths and Path(place).suffix.lower() != ".csv":
+            yield Missing(
+                "Where and when the network saw its class in the hardest videos:",
+                f"{command} predict {folder} {' '.join(map(operand, paths))} --explain "
+                f"{option('--output', run.folder / EXPLAINED)}",
+            )
     if not has_suggested:
         yield Missing(
             "Which videos to label next:", f"{command} suggest {folder} UNLABELLED_VIDEOS"

@@ -2,7 +2,10 @@
 nothing leaves it."""
 
 import json
+import re
+import shlex
 import shutil
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +31,7 @@ from slowfast_dist.report.sections.explained import (
 from slowfast_dist.report.sections.folds import RESULT, folds_of
 from slowfast_dist.report.sections.judged import judge
 from slowfast_dist.report.sections.listed import LIST_BYTES, with_room
-from slowfast_dist.report.sections.missing import missing
+from slowfast_dist.report.sections.missing import EXPLAINED_VIDEOS, missing
 from slowfast_dist.report.sections.over_time import COLUMNS, timelines
 from slowfast_dist.report.thumbnails import Thumbnails
 from slowfast_dist.runs.predictions import read_predictions
@@ -65,7 +68,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_part_is_there_and_says_whence_it_is(made: Path) -> None:
     page = Page(made / "report.html")
     ids = {one.get("id") for one in page.of("section")}
-    assert ids >= set(SECTIONS) and "missing" not in ids
+    assert ids >= {*SECTIONS, "missing"}  # maps of the hardest videos are made by hand
     assert "This run is fold 2 of a cross-validation over 60 videos in 15 groups" in page.text
     assert "Fold 2, this run" in page.text and "Scores by training groups" in page.text
     assert "Judged from the validation alone" in page.text
@@ -152,14 +155,25 @@ def test_a_damaged_result_is_none(made: Path, content: str) -> None:
 
 def test_what_is_missing_has_its_command(tmp_path: Path) -> None:
     run = read_run(made_run(tmp_path / "run", [*TWO], epochs=2))
-    assert missing(run, False, False, False) == []  # without a model there is nothing to do
+    assert missing(run, False, False, False, False) == []  # without a model there is nothing to do
     (run.folder / "models").mkdir()
     (run.folder / "models" / "best_model.json").write_text('{"epoch": 1}')
     split = Split({"a": 5}, {"a": 2}, False, {"a": (9.0, 3.0)}, {"a": (4.0, 2.0)})
     run = read_run(run.folder).__class__(**{**vars(read_run(run.folder)), "split": split})
-    commands = [one.command.split()[3] for one in missing(run, False, False, False)]
+    commands = [one.command.split()[3] for one in missing(run, False, False, False, False)]
     assert commands == ["evaluate", "cross-validate", "suggest"]
-    assert missing(run, True, True, True) == []
+    assert missing(run, True, True, True, True) == []
+
+
+def test_maps_of_the_hardest_videos_have_their_command(made: Path) -> None:
+    section = (made / "report.html").read_text().partition('id="missing"')[2]
+    command = unescape(re.findall(r"<code>(.* --explain .*)</code>", section)[0])
+    words = shlex.split(command)
+    at = words.index("predict")
+    videos = words[at + 2 : words.index("--explain")]
+    assert words[at + 1] == str(made) and 0 < len(videos) <= EXPLAINED_VIDEOS
+    assert all(Path(path).is_file() for path in videos)
+    assert words[-2:] == ["--output", str(made / EXPLAINED)]
 
 
 def test_pictures_end_where_there_is_no_room() -> None:
