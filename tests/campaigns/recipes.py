@@ -51,9 +51,10 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "cutmix": ("--augment.cutmix", "1"),
     "ema": ("--optimizer.ema", "0.99"),
     "average-last": ("--optimizer.average-last", "8"),
-    "few-clips": (
+    "crop, rand-augment, ema, longer": (
         *CROP, "--augment.rand-augment", "9", "--optimizer.ema", "0.99", "--epochs", "64",
     ),
+    "few-clips": ("--optimizer.ema", "0.99", "--epochs", "64"),
 }  # fmt: skip
 """Name -> flags behind TODAY's, of which the later ones win."""
 
