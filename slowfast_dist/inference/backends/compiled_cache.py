@@ -51,10 +51,9 @@ def import_openvino(flag: str) -> Any:
 def openvino_core() -> "openvino.Core":
     """The one of this process, which nothing lets go of.
 
-    Each Core gives the thread that makes it a signal stack of its own, and, let go of, the one
-    that was there before (openvino 2026.4.1, CPUs with AVX-512). Of several that end in another
-    order than backwards, the thread keeps one that is no longer mapped: the next signal that has a
-    handler, as of a child's end, ends the process.
+    Cores that come and go in one process can leave its thread a stack for signals that is not
+    mapped any more, and the process ends later, at a place that has nothing to do with it (openvino
+    2026.4.1, CPUs with AVX-512).
     """
     import openvino
 
