@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,7 +107,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: item.path not in slow)
 
 
+STARTED = time.monotonic()
+SLOW_MINUTES = float(os.environ.get("SLOWFAST_DIST_TEST_SLOW_MINUTES", "inf"))
+"""Minutes after which no slow test starts any more: .ci/run sets them, as a slow or busy machine
+would take longer than a CI may. What is left out is counted in the summary."""
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("slow") and time.monotonic() - STARTED > 60 * SLOW_MINUTES:
+        pytest.skip(f"slow tests have had their {SLOW_MINUTES:g} minutes")
     if item.get_closest_marker("gpu"):
         import torch
 
