@@ -63,8 +63,8 @@ DEMO: dict[str, tuple[str, ...]] = {
     "longer": ("--epochs", "20"),
     "few-clips": ("--optimizer.ema", "0.99", "--epochs", "20"),
 }
-"""The same for the demo, whose classes are directions: nothing here may mirror a clip. Its preset has
-10 epochs, of which few-clips has twice as many, as of today's on UT-Interaction."""
+"""The same for the demo, whose classes are directions: nothing here may mirror a clip. few-clips
+has twice the 10 epochs of its preset, as it has twice today's on UT-Interaction."""
 
 FRACTIONS = (0.0625, 0.125, 0.25, 0.5, 1.0)
 """Shares of the demo's 288 training clips; .25 is a fifth of all its 360 videos."""

@@ -19,6 +19,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.backends.compiled_cache import compile_settings, openvino_core
 from slowfast_dist.inference.backends.export_graph import openvino_model
 from slowfast_dist.inference.backends.openvino_network import openvino_files
+from slowfast_dist.inference.backends.signal_stack import kept_signal_stack
 from slowfast_dist.inference.metadata import InputType, as_input, as_strings
 from slowfast_dist.metrics.task import Task
 from slowfast_dist.metrics.uncertainty import expected_calibration_error, reliability
@@ -94,18 +95,27 @@ def write_int8(
 ) -> tuple[bytes, bytes]:  # fmt: skip
     """The .xml and the .bin. ``expected``: the right probabilities (N, K) of the ``checked`` clips
     (N, T, H, W, 3)."""
+    about = {**as_strings(metadata), "quantised": "int8"}
+    model = openvino_model(network, best, input_type)
+    openvino_core()  # its stack for signals, which stays, is the one that comes back
+    with kept_signal_stack():  # NNCF opens Cores of its own
+        made = _quantised(model, about, best.task, calibration, checked, expected, tolerance)
+    return openvino_files(made, about)
+
+
+def _quantised(
+    model: "openvino.Model", about: Mapping[str, str], task: Task, calibration: NDArray[np.uint8],
+    checked: NDArray[np.uint8], expected: NDArray[np.float64], tolerance: float,
+) -> "openvino.Model":  # fmt: skip
     # NNCF reports its use over the network unless this is set when it is imported.
     os.environ.setdefault("NNCF_CI", "1")
     import nncf
-
-    about = {**as_strings(metadata), "quantised": "int8"}
-    model = openvino_model(network, best, input_type)
 
     def dataset(clips: NDArray[np.uint8]) -> Any:
         return nncf.Dataset([{"video": as_input(clip[None], about)} for clip in clips])
 
     made = nncf.quantize(model, dataset(calibration), subset_size=len(calibration))
-    found = probabilities_of(_compute(made, about), checked, best.task)
+    found = probabilities_of(_compute(made, about), checked, task)
     worst = np.argsort(-np.abs(found - expected).max(axis=1), kind="stable")
     if not np.abs(found - expected).max() <= tolerance:
         ranked = worst[:RANKED_CLIPS]
@@ -114,13 +124,13 @@ def write_int8(
         def closeness(compiled: Any, items: Iterable[Any]) -> tuple[float, None]:
             logits = np.concatenate([compiled(item)["logits"] for item in items])
             own = right[: len(logits)]
-            return 1 - float(np.abs(best.task.probabilities(logits) - own).max()), None
+            return 1 - float(np.abs(task.probabilities(logits) - own).max()), None
 
         made = nncf.quantize_with_accuracy_control(
             model, dataset(calibration), dataset(checked[ranked]), closeness,
             max_drop=tolerance * MARGIN, subset_size=len(calibration),
         )  # fmt: skip
-    return openvino_files(made, about)
+    return made
 
 
 MARGIN = 0.8

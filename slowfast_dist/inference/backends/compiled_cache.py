@@ -53,7 +53,7 @@ def openvino_core() -> "openvino.Core":
 
     Cores that come and go in one process can leave its thread a stack for signals that is not
     mapped any more, and the process ends later, at a place that has nothing to do with it (openvino
-    2026.4.1, CPUs with AVX-512).
+    2026.4.1).
     """
     import openvino
 
