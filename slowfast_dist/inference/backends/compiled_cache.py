@@ -57,7 +57,9 @@ def openvino_core() -> "openvino.Core":
     """
     import openvino
 
-    return openvino.Core()
+    core = openvino.Core()
+    core.get_versions("CPU")  # now, and not later, the part for CPUs is loaded, which has the stack
+    return core
 
 
 def compile_settings(precision: CpuPrecision) -> dict[str, Any]:
