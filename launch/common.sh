@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# What torchrun.sh and slurm.sbatch share: to be sourced, in the repository's folder, with the flags
-# of train.py as arguments.
+# What torchrun.sh, slurm.sbatch and slurm_tune.sbatch share: to be sourced, in the repository's
+# folder, with the flags of train.py as arguments, or of the command $launched.
 # Afterwards $output_dir is the run's folder and $python runs train.py with all it needs.
 
 readonly preempted_code=75 # EX_TEMPFAIL of sysexits.h: start the same again to go on
@@ -9,6 +9,8 @@ fail() {
     echo "launch: $*" >&2
     exit 2
 }
+
+launched=${launched:-train}
 
 # The value of --output-dir among the flags: of several the last, as train.py takes it.
 output_dir=
@@ -36,8 +38,8 @@ fi
 "$python" -c 'import slowfast_dist.cli.main' 2>/dev/null ||
     fail "$(command -v "$python") lacks what train.py needs: run launch/setup.sh first"
 # A mistake in the flags ends here, with one line, before a launcher starts anything.
-"$python" -c 'import sys; from slowfast_dist.cli.main import check_flags; check_flags(sys.argv[1:])' \
-    "$@" --resume auto || exit
+"$python" -c 'import sys; from slowfast_dist.cli.main import check_flags; check_flags(sys.argv[2:], sys.argv[1])' \
+    "$launched" "$@" --resume auto || exit
 
 # When and what the run's status file says: "1234 2026-01-01 12:00:00.000 preempted".
 read_status() {

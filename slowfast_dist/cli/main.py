@@ -14,7 +14,7 @@ from io import TextIOWrapper
 
 from slowfast_dist.cli.commands import COMMANDS, GROUPS, MODULE, Command, load
 from slowfast_dist.cli.flags import did_you_mean
-from slowfast_dist.cli.parser import is_flag, parse_command, parse_training
+from slowfast_dist.cli.parser import is_flag, parse_command
 from slowfast_dist.cli.reach import check_reach
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed import heartbeat
@@ -187,7 +187,7 @@ def one_line(error: Exception) -> str:
     return text
 
 
-def check_flags(words: Sequence[str]) -> None:
-    """End with one line and exit code 2 if ``train`` does not take these; for launch scripts."""
+def check_flags(words: Sequence[str], command: str = "train") -> None:
+    """End with one line and exit code 2 if the command does not take these; for launch scripts."""
     with one_line_for_mistakes():
-        parse_training(words)
+        parse_command(COMMANDS[command], words)

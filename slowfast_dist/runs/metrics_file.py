@@ -19,6 +19,9 @@ _ONCE_AN_EPOCH = ("epoch", "classes", "average")
 AT_END = "test"
 """The kind of the one row that a training writes behind its last epoch."""
 
+ON_WANDB = "wandb"
+"""The kind of a row that says of which best model wandb has the curves and tables of the end."""
+
 
 class MetricsFile:
     """metrics.jsonl: one JSON object a line, the source of truth for everything drawn."""

@@ -56,6 +56,10 @@ class NullRun:
     def __init__(self, run_id: str | None) -> None:
         self.id = run_id
 
+    def log_panels(self, draw: Callable[[], Panels]) -> bool:
+        """Log nothing: False."""
+        return False
+
     def __getattr__(self, name: str) -> Callable[..., bool]:
         """Whatever a WandbRun does: here it does nothing, and nothing has to wait."""
         return lambda *values, **options: True
@@ -117,10 +121,11 @@ class WandbRun:
         self._spent += time.monotonic() - begun
         return True
 
-    def log_panels(self, draw: Callable[[], Panels]) -> None:
-        """Log what ``draw`` makes of the run's end: curves over axes of their own, and tables."""
+    def log_panels(self, draw: Callable[[], Panels]) -> bool:
+        """Log what ``draw`` makes of the run's end: curves over axes of their own, and tables.
+        False where that failed, or wandb did before."""
         if self._warned:
-            return
+            return False
         with self._guarded("the panels of the end"):
             panels = draw()
             for axis, rows in panels.curves.items():
@@ -131,6 +136,7 @@ class WandbRun:
                     self._run.log(row)
             if panels.tables:
                 self._run.log(dict(panels.tables))
+        return not self._warned
 
     def log_model(self, models_dir: Path, card: str) -> None:
         """Upload the folder as an artifact if --wandb.log-model asks for it; once, at the end.

@@ -23,9 +23,10 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.child import Channel, Ended, Message, StreamProcess
 from slowfast_dist.video.container import FAULTS, MAX_PIXELS, message
+from slowfast_dist.video.conversion.converter import ViewConverter
 from slowfast_dist.video.pictures import picture_facts
 from slowfast_dist.video.reader import Frames
-from slowfast_dist.video.views import ViewConverter, evaluation_view, region_of, used_aspect
+from slowfast_dist.video.views import evaluation_view, region_of, used_aspect
 
 LATE_SECONDS = 1.0
 """A source that is read so far behind its own pace is caught up with: until the lateness is half of

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from slowfast_dist.system.child import CRASHES, HANGS, Channel, Ended, Message, StreamProcess
 from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.conversion.converter import ViewConverter
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 from slowfast_dist.video.images.decoding import PngDecoder, frame_names, read_image
 from slowfast_dist.video.packets import PacketIndex
 from slowfast_dist.video.reader import IMAGES, Frames, VideoInfo, frames_by_index, open_indexed
-from slowfast_dist.video.views import SpatialView, ViewConverter
+from slowfast_dist.video.views import SpatialView
 
 CHUNK = 256
 """Frames that are decoded at least from one start of the decoder on. It starts at keyframes, and a

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from slowfast_dist.video.container import DecodeError, OpenFiles, open_video
+from slowfast_dist.video.conversion.converter import ViewConverter
 from slowfast_dist.video.images.decoding import read_image_views
 from slowfast_dist.video.packets import PacketIndex, decode_all, decode_frames, index_packets
 from slowfast_dist.video.seeking import (
@@ -29,13 +30,7 @@ from slowfast_dist.video.seeking import (
     unpack_uneven_times,
     with_moved_frames,
 )
-from slowfast_dist.video.views import (
-    SpatialView,
-    ViewConverter,
-    region_in,
-    show_region,
-    used_aspect,
-)
+from slowfast_dist.video.views import SpatialView, region_in, show_region, used_aspect
 
 __all__ = [
     "DecodeError", "VideoInfo", "chosen_decoder", "decoder_reasons", "read_frames", "read_views",

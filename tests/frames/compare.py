@@ -17,10 +17,10 @@ from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
 
 from slowfast_dist.video.container import FAULTS, DecodeError, file_url
+from slowfast_dist.video.conversion.converter import ViewConverter
 from slowfast_dist.video.ordered_reader import open_in_order
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import VideoInfo, read_frames
-from slowfast_dist.video.views import ViewConverter
 
 MOST_LOST = 3
 """Packets at the end of a file that a cut may have damaged."""

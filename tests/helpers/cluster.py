@@ -270,12 +270,13 @@ class Slurm:
         printed = self.head.run("sbatch", "--parsable", *words, env=environment)
         return int(printed.splitlines()[-1].partition(";")[0])
 
-    def job(self, number: int) -> dict[str, str]:
-        """The fields of ``scontrol show job``: JobState, Restarts, ExitCode, BatchHost, ..."""
+    def job(self, number: int | str) -> dict[str, str]:
+        """The fields of ``scontrol show job``: JobState, Restarts, ExitCode, BatchHost, ...; of a
+        task of an array, as 7_1, its own."""
         shown = self.head.run("scontrol", "show", "job", "-o", str(number), env=self.env)
         return dict(word.split("=", 1) for word in shown.split() if "=" in word)
 
-    def wait(self, number: int, state: str, seconds: float) -> dict[str, str]:
+    def wait(self, number: int | str, state: str, seconds: float) -> dict[str, str]:
         """Wait until a job is in this state."""
 
         def arrived() -> bool:

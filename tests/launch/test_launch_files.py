@@ -15,7 +15,7 @@ from tests.helpers.training_runs import ROOT
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = [
-    *sorted(LAUNCH.glob("*.sh")), LAUNCH / "slurm.sbatch", ROOT / ".ci" / "run",
+    *sorted(LAUNCH.glob("*.sh")), *sorted(LAUNCH.glob("*.sbatch")), ROOT / ".ci" / "run",
     ROOT / "tests" / "bare_machine.sh",
 ]  # fmt: skip
 PROGRAMS = Path(sys.executable).parent

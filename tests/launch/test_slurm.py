@@ -299,6 +299,35 @@ def lose_and_boot(cluster: Slurm, node: Host, job: Job) -> None:
     cluster.boot(node)
 
 
+def test_an_array_shares_the_trials_of_one_study(two_nodes: Slurm, tmp_path: Path) -> None:
+    """One task on each node; neither does a trial of the other's."""
+    pytest.importorskip("optuna", reason="optuna is of the extra 'tune'")
+    root, study = tmp_path / "videos", tmp_path / "tune"
+    make_videos(root, 4, seed=0, size=32, frames=10, classes=("moves left", "moves right"))
+    log = tmp_path / "task_%a.log"
+    array = ("--array=0-1", "--exclusive", "--gpus-per-node=0", "--cpus-per-task=1")
+    job = two_nodes.submit(
+        *array, f"--output={log}", ROOT / "launch" / "slurm_tune.sbatch", *TINY, "--data.root",
+        root, "--folds", "2", "--epochs", "1", "--global-batch-size", "4", "--trials", "6",
+        "--search", "loss.label-smoothing=0,0.05,0.1,0.15,0.2,0.25", "--output-dir", study,
+        env=ENVIRONMENT,
+    )  # fmt: skip
+    logs = [tmp_path / f"task_{task}.log" for task in range(2)]
+    for task in range(2):
+        try:
+            assert two_nodes.wait(f"{job}_{task}", "COMPLETED", 500)["ExitCode"] == "0:0"
+        except AssertionError as error:
+            printed = "\n".join(one.read_text() for one in logs if one.exists())
+            raise AssertionError(f"{error}\n{printed}") from None
+    begun = [re.findall(r"trial (\d+) \(of 6, from 0\)", one.read_text()) for one in logs]
+    assert sorted(begun[0] + begun[1]) == [str(number) for number in range(6)]
+    assert all(begun), "each of the tasks had a part of them"
+    facts = json.loads((study / "tune.json").read_text())
+    assert facts["status"] == "finished" and len(facts["trials"]) == 6
+    assert {one["state"] for one in facts["trials"]} <= {"complete", "pruned"}
+    assert (study / "best.yaml").exists()
+
+
 def test_a_failing_job_ends_and_is_not_started_again(two_nodes: Slurm, tmp_path: Path) -> None:
     missing = tmp_path / "nothing"
     job = Job(two_nodes, tmp_path / "run", BATCH, *TINY, "--data.root", missing)

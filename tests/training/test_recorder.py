@@ -164,6 +164,28 @@ def test_the_page_on_wandb(run: Path) -> None:
     assert json.loads(model.metadata)["metrics"]["val/accuracy"] == best["val/accuracy"]
 
 
+def test_a_best_model_is_drawn_on_wandb_once_though_the_run_is_trained_further(
+    tmp_path: Path,
+) -> None:
+    """Which it is not by steps of no length, so that its first epoch stays the best."""
+    make_videos(tmp_path / "clips", 4, 0, size=32, frames=12, classes=CLASSES)
+    flags = list(TINY)
+    flags[flags.index("disabled")] = "offline"
+    flags += [
+        "--data.root", str(tmp_path / "clips"), "--data.val-fraction", "0.4",
+        "--global-batch-size", "4", "--model.norm", "frozen", "--optimizer.lr", "1e-30",
+        "--schedule.name", "constant",
+    ]  # fmt: skip
+    run = trained(tmp_path / "run", *flags, "--epochs", "1")
+    assert any("calibration/confidence" in row for row in history(run))
+    trained(run, *flags, "--epochs", "2", "--resume", "auto")
+    assert best_epoch(run)["epoch"] == 1
+    assert any(row.get("epoch") == 2 for row in history(run))
+    assert not any("calibration/confidence" in row for row in history(run))
+    [told] = rows(run, "wandb")
+    assert (told["epoch"], len(list(run.glob("wandb/offline-run-*")))) == (1, 2)
+
+
 class Folder:
     """Of a Recorder what its page needs."""
 

@@ -12,9 +12,9 @@ from slowfast_dist.system.child import Ended, Message
 from slowfast_dist.video import ordered_reader as stream
 from slowfast_dist.video import packets
 from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.conversion.converter import ViewConverter
 from slowfast_dist.video.ordered_reader import next_message, open_in_order
 from slowfast_dist.video.probe import probe_file
-from slowfast_dist.video.views import ViewConverter
 
 
 def read(path: Path, wanted: list[int]) -> list[tuple[int, np.ndarray]]:

@@ -14,13 +14,8 @@ from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.video.views import (
-    SpatialView,
-    ViewConverter,
-    apply_view,
-    evaluation_view,
-    training_view,
-)
+from slowfast_dist.video.conversion.converter import ViewConverter
+from slowfast_dist.video.views import SpatialView, apply_view, evaluation_view, training_view
 
 Resize = Literal["short-side", "square"]
 DATA = DataConfig()

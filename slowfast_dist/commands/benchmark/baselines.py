@@ -22,9 +22,10 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.model.description import MEAN, STD
 from slowfast_dist.video.container import DecodeError, open_video
+from slowfast_dist.video.conversion.converter import ViewConverter
 from slowfast_dist.video.packets import SKIPPABLE, index_packets
 from slowfast_dist.video.reader import VideoInfo, read_frames
-from slowfast_dist.video.views import SpatialView, ViewConverter, resize_region, training_view
+from slowfast_dist.video.views import SpatialView, resize_region, training_view
 
 SEED = 0
 """From which all ways to read draw their clips."""

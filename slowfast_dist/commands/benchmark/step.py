@@ -48,6 +48,7 @@ def run_benchmark(command: BenchmarkStep) -> None:
         require_writable(command.profile)
     check_frames(network_defaults(command.model), command.num_frames, "num-frames")
     work = count_work(command.model, command.num_classes, command.num_frames, command.crop_size)
+    unknown = unknown_to_build(command)
     rows: list[dict[str, Any]] = []
     peaks: dict[str, Peak] = {}
     for batch_size in command.batch_sizes:
@@ -70,6 +71,7 @@ def run_benchmark(command: BenchmarkStep) -> None:
     }
     if command.build is not None:
         result["build"] = str(command.build.absolute())
+        result["unknown_to_build"] = unknown
     if profiled is not None:  # there is one batch size alone
         result["profile"] = profiled
     for name, kind in (("ratio", "train"), ("evaluation_ratio", "score")):
@@ -85,6 +87,28 @@ _SETTINGS = (
     "compile_mode", "checkpoint_activations", "steps", "against", "plain_precision",
     "plain_layout",
 )  # fmt: skip
+
+
+OF_OUR_STEP = (
+    "model", "num_classes", "num_frames", "crop_size", "norm", "optimizer", "mixed_precision",
+    "layout", "compile", "compile_mode", "checkpoint_activations",
+)  # fmt: skip
+"""Settings that make our step what it is: another build gets them all, and an older one has no use
+for those that joined later."""
+
+
+def unknown_to_build(command: BenchmarkStep) -> list[str]:
+    """The flags that ask for something of which the package in --build does not know."""
+    if command.build is None:
+        return []
+    with MeasuringProcess(command.build.absolute()) as process:
+        known = process.call(getattr, BenchmarkStep, "__match_args__")  # its own fields' names
+    usual = BenchmarkStep()
+    return [
+        f"--{name.replace('_', '-')} {getattr(command, name)}"
+        for name in OF_OUR_STEP
+        if name not in known and getattr(command, name) != getattr(usual, name)
+    ]
 
 
 WAYS = {"ours": "ours", "plain": "plain", "build": "ours"}
@@ -192,6 +216,11 @@ def _print(result: dict[str, Any], command: BenchmarkStep) -> None:
         "write. ratio: seconds of ours over those of the other way, the median of turn by turn; "
         "first: the first one, with what it sets up."
     )
+    if unknown := result.get("unknown_to_build"):
+        print(
+            f"warning: the build in {result['build']} does not know {', '.join(unknown)}: its step "
+            "is without that, and the ratio compares two different things"
+        )
     if "profile" in result:
         print_profile(result["profile"])
 

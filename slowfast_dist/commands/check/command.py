@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from slowfast_dist.commands.check import files, segments
-from slowfast_dist.commands.check.dataset import Dataset, Finding, read_dataset, worker_count
+from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.commands.check.preview import preview_config, require_page, write_preview
+from slowfast_dist.commands.check.reading import read_dataset, worker_count
 from slowfast_dist.commands.check.report import facts, move, report, require_place, shown, text
 from slowfast_dist.commands.check.sides import copies, shared_recordings
 from slowfast_dist.config.checks import require

@@ -8,39 +8,42 @@ from io import StringIO
 from itertools import groupby
 from math import isnan, log2
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.commands.cross_validate.final import finish_final, logits_of
+from slowfast_dist.commands.cross_validate.lines import OUT_OF_FOLD, result_lines
 from slowfast_dist.commands.cross_validate.plan import Training
 from slowfast_dist.commands.cross_validate.result_on_wandb import log_result
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.fields import FINAL
 from slowfast_dist.config.training import Config
-from slowfast_dist.metrics.calibration import calibrate, calibration_line
+from slowfast_dist.metrics.calibration import calibrate
 from slowfast_dist.metrics.summary import Predictions, Summary, summarise
 from slowfast_dist.metrics.uncertainty import group_intervals
 from slowfast_dist.metrics.wrong_labels import doubts_of
+from slowfast_dist.report.command import PAGE as RUN_PAGE
 from slowfast_dist.report.command import render, write_page, write_report
 from slowfast_dist.report.cross_validation import cross_validation_context
 from slowfast_dist.report.sections.folds import PAGE, RESULT
 from slowfast_dist.report.sections.judged import judge
-from slowfast_dist.report.sections.wrong_list import BY_FOLDS, WRONG_LABELS, write_wrong_labels
+from slowfast_dist.report.sections.wrong_list import BY_FOLDS, write_wrong_labels
 from slowfast_dist.report.thumbnails import COMMAND_LIMIT, thumbnails_of
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.predictions import read_predictions
-from slowfast_dist.runs.reading import mapping, read_json
+from slowfast_dist.runs.reading import mapping, read_json, read_text
 from slowfast_dist.runs.run import read_run, read_split_rows
 from slowfast_dist.system.files import atomic_write, write_json
 from slowfast_dist.system.log import logger
 
-PREDICTIONS = "out_of_fold.csv"
-
 DOUBTS_WITH_FRAMES = 12
 """Labels in doubt that the page shows with frames: as many as a run's page shows mistakes."""
+
+MOST_TEXT = 10**8
+"""Bytes of a result that are read: more than any has."""
 
 LEAST_GAIN = 0.005
 """F1 that a class must have gained by the last doubling of its videos, for more of them to be worth
@@ -106,11 +109,13 @@ def write_result(
         said = _read(final)[0]
         facts["test"] = finish_final(final, said, whole, calibration, recall)
     own = [one for one in trainings if (one.seed, one.share) == (seed, share)]
-    _write_predictions(folder / PREDICTIONS, own)
+    _write_predictions(folder / OUT_OF_FOLD, own)
     judged = judge(whole, calibration.temperature if calibration else 1.0)
+    before = read_text(folder / RESULT, MOST_TEXT)
     if (earlier := mapping(read_json(folder / RESULT)).get("wandb_id")) is not None:
         facts["wandb_id"] = earlier
     write_json(folder / RESULT, facts)
+    same = read_text(folder / RESULT, MOST_TEXT) == before
     write_wrong_labels(folder, own[0].folder, doubts_of(whole), BY_FOLDS)
     doubtful = [one.path for one in judged.doubts[:DOUBTS_WITH_FRAMES]]
     # The videos are those of each fold: its settings tell where they are.
@@ -119,11 +124,16 @@ def write_result(
         folder, facts, first.summary, judged, drawn
     )))  # fmt: skip
     for one in [*trainings, final] if final else trainings:
+        if same and one is not final and (one.folder / RUN_PAGE).exists():
+            continue  # it shows this result already; the final one's model may say unknown now
         with suppress(OSError):  # somebody's own file is in its place, or the disk is full
             write_report(one.folder)
-    for line in _lines(folder, facts):
+    for line in result_lines(folder, facts):
         logger.info(line)
-    if config is not None:  # last: wandb may take minutes, and where it fails nothing else is lost
+    if same and earlier is not None:  # again, its curves would be drawn twice over one axis
+        logger.info(f"wandb: run {earlier} has this result already")
+    elif config is not None:
+        # Last: wandb may take minutes, and where it fails nothing else is lost.
         bins, calibrated = first.summary.bins, judged.calibrated
         known = log_result(folder, config, facts, bins, calibrated, doubts_of(whole))
         if known is not None and known != earlier:
@@ -249,56 +259,3 @@ def _write_predictions(path: Path, trainings: Sequence[Training]) -> None:
             if number == 0:
                 writer.writerow([header[0], "fold", *header[1:]])
             writer.writerows([row[0], training.fold, *row[1:]] for row in rows)
-
-
-def _lines(folder: Path, facts: dict[str, Any]) -> list[str]:
-    metrics, intervals, over = facts["metrics"], facts["intervals"], facts["intervals_over"]
-
-    def shown(name: str) -> str:
-        text = f"{metrics[name]:.4f}"
-        if name in intervals:
-            low, high = intervals[name]
-            text += f" (95 %, over {over}: {low:.4f} to {high:.4f})"
-        return text
-
-    groups = f" in {facts['groups']} groups" if facts["groups"] else ""
-    lines = [
-        f"out of fold, {facts['videos']} {facts['what']}{groups}: accuracy {shown('accuracy')}, "
-        f"macro-F1 {shown('f1_macro')}"
-    ]
-    if len(facts["seeds"]) > 1:
-        values = [one["f1_macro"] for one in facts["seeds"]]
-        lines.append(
-            f"over {len(values)} seeds macro-F1 is {mean(values):.4f}, standard deviation "
-            f"{stdev(values):.4f}"
-        )
-    if len(facts["learning_curve"]) > 1:
-        unit = "groups" if facts["groups"] else "videos"
-        curve = ", ".join(
-            f"{one['groups']:.0f} {unit}: {one['f1_macro']:.4f}" for one in facts["learning_curve"]
-        )
-        lines.append(f"learning curve, macro-F1 by what was trained on: {curve}")
-    if facts["calibration"]:
-        lines.append(calibration_line(facts["calibration"]))
-    if test := facts["test"]:
-        lines.append(_test_line(test))
-    shown_at = RunFolder(folder).shown
-    files = [PREDICTIONS, RESULT]
-    if (folder / WRONG_LABELS).is_file():
-        files.append(WRONG_LABELS)
-    lines.append(f"{shown_at / PAGE}: all of it; {', '.join(files)}: for programs")
-    return lines
-
-
-def _test_line(test: dict[str, Any]) -> str:
-    shown = []
-    for name, words in (("accuracy", "accuracy"), ("f1_macro", "macro-F1")):
-        text = f"{words} {test['metrics'][name]:.4f}"
-        if name in test["intervals"]:
-            low, high = test["intervals"][name]
-            text += f" (95 %, over {test['intervals_over']}: {low:.4f} to {high:.4f})"
-        shown.append(text)
-    return (
-        f"split test, {test['videos']} videos, scored once by the model of all folds "
-        f"({FINAL}/models): {', '.join(shown)}"
-    )

@@ -28,6 +28,7 @@ from slowfast_dist.metrics.segmentation import frame_labels
 from slowfast_dist.report.timelines import Stretches, TimedFile, parted
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.system import signals
+from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.progress import over_files
 from slowfast_dist.video.container import DecodeError
@@ -79,6 +80,28 @@ def run_over_time(run: Path, command: EvaluateCommand) -> dict[str, Any]:
             best.folder, opened.data, f"{opened.name}-segments", command.output, asked
         ),
     )
+    found, backend, precision = _find(opened, command)
+    give_back_free_memory()  # of the network, before the results need memory
+    barrier(accelerator)
+    if any_process(accelerator, signals.received() is not None):
+        raise RunError("the evaluation was asked to stop; nothing was written")
+    everything = sorted(gather_list(accelerator, found), key=lambda one: one.file)
+    facts = {
+        "data": os.path.abspath(opened.data), "epoch": best.epoch,
+        "backend": backend, "mixed_precision": precision,
+        "trained_in": best.mixed_precision, **asked,
+    }  # fmt: skip
+    content = run_on_main(
+        accelerator, lambda: _score_and_write(output, opened, everything, command, facts)
+    )
+    shutdown(accelerator)
+    return content
+
+
+def _find(opened: Opened, command: EvaluateCommand) -> tuple[list[FoundInFile], str, str]:
+    """What this process finds in its files, until it is asked to stop, the backend and its
+    precision. Nothing is computed with the network behind it, so that its weights are let go of."""
+    accelerator, best = opened.accelerator, opened.best
     files = opened.found.videos.per_file()
     clips = EvaluationClips(files, best.data)
     answers = choose_answers(best, opened.network, accelerator, command, clips, many=True)
@@ -92,20 +115,8 @@ def run_over_time(run: Path, command: EvaluateCommand) -> dict[str, Any]:
             found.append(one)
     except Stopped:
         pass
-    barrier(accelerator)
-    if any_process(accelerator, signals.received() is not None):
-        raise RunError("the evaluation was asked to stop; nothing was written")
-    everything = sorted(gather_list(accelerator, found), key=lambda one: one.file)
-    facts = {
-        "data": os.path.abspath(opened.data), "epoch": best.epoch,
-        "backend": answers.backend, "mixed_precision": answers.precision,
-        "trained_in": best.mixed_precision, **asked,
-    }  # fmt: skip
-    content = run_on_main(
-        accelerator, lambda: _score_and_write(output, opened, everything, command, facts)
-    )
-    shutdown(accelerator)
-    return content
+    opened.network.to("meta")
+    return found, answers.backend, answers.precision
 
 
 def share_out(seconds: NDArray[np.float64], processes: int) -> list[list[int]]:

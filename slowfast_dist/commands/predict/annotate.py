@@ -26,10 +26,11 @@ from slowfast_dist.inference.segments import SegmentedVideo
 from slowfast_dist.system.child import Channel, Ended, Message, StreamProcess
 from slowfast_dist.system.files import sync_folder, with_path
 from slowfast_dist.video.container import DecodeError
+from slowfast_dist.video.conversion.converter import ViewConverter
 from slowfast_dist.video.guarded_reader import DECODE_SECONDS
 from slowfast_dist.video.ordered_reader import BYTES_PER_SECOND, next_message, open_in_order
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.views import ViewConverter, square_pixels
+from slowfast_dist.video.views import square_pixels
 from slowfast_dist.video.writer import Sound, VideoWriter, WriteError, can_hold
 
 SegmentCaption = tuple[float, str, str, list[float]]

@@ -7,7 +7,12 @@ from typing import NoReturn
 
 from slowfast_dist.commands.review.answers import Answers
 from slowfast_dist.commands.review.samples import in_order
-from slowfast_dist.commands.review.sources import find_source, settings_words, training_words
+from slowfast_dist.commands.review.sources import (
+    find_source,
+    run_of,
+    settings_words,
+    training_words,
+)
 from slowfast_dist.config.commands import Review
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.files import reason_of
@@ -31,7 +36,7 @@ def run_review(word: Path, command: Review) -> NoReturn:
     for read in filter(None, (word, command.list)):
         if output.exists() and read.exists() and output.samefile(read):
             raise UserError(f"--output {output}: is the list that is reviewed: give another name")
-    source = find_source(word, command)
+    source, run = find_source(word, command), run_of(word)
     order = command.order or source.order
     queue = in_order(source, order)
     address = open_address(command.host, command.port, command.token, None)
@@ -45,7 +50,7 @@ def run_review(word: Path, command: Review) -> NoReturn:
     places = {id(one): identity for one, identity in zip(source.samples, ids, strict=True)}
     shown = [places[id(one)] for one in queue]
     media = Media(source.image_fps)
-    facts = {"name": word.resolve().name, "output": str(output), "order": order}
+    facts = {"name": (run or word).resolve().name, "output": str(output), "order": order}
     review = app.Review(source, queue, shown, answers, media, facts)
     for note in source.notes:
         print(note)
@@ -53,7 +58,7 @@ def run_review(word: Path, command: Review) -> NoReturn:
     words = training_words(output, source.root)
     print(f"every answer is written to {output} at once; to train on it: python train.py "
           f"{' '.join(words)}")  # fmt: skip
-    if (config := word / "config.yaml").is_file():
+    if run is not None and (config := run / "config.yaml").is_file():
         more = settings_words(config, own_folder=len(words) == 1)
         print(f"with this run's model and settings: that and {' '.join(more)} --output-dir NEW")
     web = review.app(address.host, address.port, address.token)

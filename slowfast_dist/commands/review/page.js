@@ -339,7 +339,7 @@
 
   function drawClasses() {
     const text = $('filter').value.trim().toLowerCase();
-    $('search').hidden = facts.classes.length <= 9;
+    $('search').hidden = $('find-key').hidden = facts.classes.length <= 9;
     const labels = item.now.labels || [];
     const shown = facts.classes.map((name, place) => [name, place]).filter(([name]) => name.toLowerCase().includes(text));
     $('none').hidden = shown.length > 0 || !text;

@@ -20,7 +20,7 @@ from slowfast_dist.system.text import few, option, unwritable
 def find_source(word: Path, command: Review) -> Source:
     """What is to be reviewed of RUN, which may be a list or a folder, and --list. Raises
     UserError."""
-    run = _run_of(word)
+    run = run_of(word)
     given_list = command.list if run is not None or command.list is not None else word
     if given_list is None:
         assert run is not None
@@ -37,7 +37,7 @@ def find_source(word: Path, command: Review) -> Source:
     return _checked(source)
 
 
-def _run_of(word: Path) -> Path | None:
+def run_of(word: Path) -> Path | None:
     """The folder of a run, or of a cross-validation; None where the word is something else."""
     if not word.exists():
         raise UserError(f"RUN {word}: there is no such run, list or folder")

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -32,7 +33,7 @@ def run_tune(config: Tune, space: Sequence[Searched]) -> dict[str, Any]:
     """Do trials of ``space`` as ``config`` says, until there are as many as it asks for.
 
     Returns the study's folder, its status and its best trial. Raises UserError for mistakes of the
-    user's, RunError for what ends it from outside.
+    user's, RunError for what ends it from outside, and where no trial is complete at its end.
     """
     if (count := os.environ.get("WORLD_SIZE") or "1") != "1":
         raise UserError(
@@ -142,6 +143,10 @@ class _Search:
                 f"{self.shown}: stopped ({stopped}); the same command with --output-dir "
                 f"{self.shown} goes on where it was"
             )
+        if not summary["best"]:
+            if stopped is None and not others:
+                raise RunError(self._nothing_complete(summary))
+            logger.info(f"{self.shown}: no trial is complete yet")
         return {
             "output_dir": str(self.config.output_dir),
             "status": "preempted" if stopped is not None else summary["status"], **summary["best"],
@@ -260,7 +265,22 @@ class _Search:
         best = facts["best"]
         found = {} if best is None else {"trial": best["number"], "f1_macro": best["f1_macro"]}
         running = sum(one["state"] == "running" for one in facts["trials"])
-        return {"status": facts["status"], "best": found, "running": running}
+        states = Counter(one["state"] for one in facts["trials"])
+        return {
+            "status": facts["status"], "best": found, "running": running,
+            "ended": [f"{count} {state}" for state, count in states.items()],
+        }  # fmt: skip
+
+    def _nothing_complete(self, summary: dict[str, Any]) -> str:
+        from slowfast_dist.commands.tune.result import BEST, PAGE
+
+        begun, what = ", ".join(summary["ended"]) or "none begun", "give other values to --search"
+        if summary["status"] != "finished":
+            what = "the same command goes on with further ones; or give other values to --search"
+        return (
+            f"{self.shown}: no trial is complete ({begun}), so there is no {BEST}; {PAGE} says why "
+            f"of each: {what} (a smaller --optimizer.lr where they diverged) in a new --output-dir"
+        )
 
 
 @contextmanager

@@ -170,10 +170,8 @@ def _command(folder: Path) -> str:
 
 
 def say_result(shown: Path, facts: dict[str, Any]) -> None:
-    """In a few lines."""
-    best = facts["best"]
-    if best is None:
-        logger.info(f"{shown}: no trial is complete yet")
+    """In a few lines, where a trial is complete."""
+    if (best := facts["best"]) is None:
         return
     over = "groups" if facts["groups"] else "videos"
 

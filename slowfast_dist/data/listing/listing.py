@@ -91,11 +91,12 @@ class Listing:
 
 
 def for_training(
-    listing: Listing, flag: str, root: Path, single_class: bool = False
+    listing: Listing, flag: str, root: Path, single_class: bool = False, of_fold: bool = False
 ) -> Listing:
     """Without the rows of split test, which are ``tested``, and classes that only those have; says
-    how many are scored at the end. Raises UserError where no row is of split train, and for a
-    ``single_class`` unless that is enough."""
+    how many are scored at the end; ``of_fold``: of a cross-validation, which that training does
+    not. Raises UserError where no row is of split train, and for a ``single_class`` unless that is
+    enough."""
     if listing.sides is None or len(listing.rows_of("test")) == 0:
         kept = listing
     else:
@@ -104,8 +105,10 @@ def for_training(
         tested = _of_classes(listing, kept.classes)
         scored = 0 if tested is None else len(tested.videos)
         what = f"{root}: {left_out} of {len(listing.videos)} videos, of split test, are "
-        if scored:
-            number = "they are" if scored == left_out else f"{scored} of them are"
+        number = "they are" if scored == left_out else f"{scored} of them are"
+        if scored and of_fold:
+            what += f"in no fold; {number} scored once, by the last training of cross-validate"
+        elif scored:
             what += f"neither trained nor validated on; {number} scored once, at the end"
         else:
             what += "left out"

@@ -151,10 +151,10 @@ def _by_file(segments: Segments, names: Texts) -> Categorical:
 
 def list_root(
     data: DataConfig, order: Sequence[str] | None = None, several: bool = False,
-    final: bool = False,
+    final: bool = False, of_fold: bool = False,
 ) -> Listing:  # fmt: skip
-    """The videos of ``data.root``, for training and validation; ``final``: see `for_final`. Raises
-    UserError."""
+    """The videos of ``data.root``, for training and validation; ``final``: see `for_final`;
+    ``of_fold``: see `for_training`. Raises UserError."""
     assert data.root is not None
     alone = data.background is not None  # which is the second class
     listing = list_videos(
@@ -163,7 +163,7 @@ def list_root(
     )  # fmt: skip
     if final:
         return for_final(listing, "data.root", data.root)
-    return for_training(listing, "data.root", data.root, alone)
+    return for_training(listing, "data.root", data.root, alone, of_fold)
 
 
 def list_sides(

@@ -61,7 +61,7 @@ def _find_videos(
         if data.synthetic:
             make_demo_videos(data.root)
         final = part is not None and part.fold == FINAL
-        listing = list_root(data, order, several, final)
+        listing = list_root(data, order, several, final, of_fold=part is not None)
         [listing] = with_left_out([listing], folder, "the run's folder")
         fold = part.fold if part is not None and isinstance(part.fold, int) else None
         if part is not None and not final:

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from slowfast_dist.video.cache.space import Space
 from slowfast_dist.video.cache.store import FrameStore, Kind, Written, stamp_now
 from slowfast_dist.video.container import OpenFiles
-from slowfast_dist.video.images.decoding import each_image
-from slowfast_dist.video.reader import IMAGES, VideoInfo, decode_each
-from slowfast_dist.video.views import (
+from slowfast_dist.video.conversion.converter import (
     PixelFormat,
-    Pixels,
-    SpatialView,
     StoredFrame,
     ViewConverter,
     converts_by_region,
     plane_shape,
 )
+from slowfast_dist.video.images.decoding import each_image
+from slowfast_dist.video.reader import IMAGES, VideoInfo, decode_each
+from slowfast_dist.video.views import Pixels, SpatialView
 
 FORMATS = ("rgb24", "yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray")
 """FFmpeg's names of what is kept. A `Kind` has places in it."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from slowfast_dist.commands.benchmark.roofline import (
     find_peak,
     training_roofline,
 )
-from slowfast_dist.commands.benchmark.step import STEPS, find_conversions
+from slowfast_dist.commands.benchmark.step import STEPS, find_conversions, unknown_to_build
 from slowfast_dist.commands.benchmark.step_ways import PlainStep
 from slowfast_dist.config.benchmark import BenchmarkStep
 from slowfast_dist.model.description import ARCHITECTURES
@@ -164,18 +165,37 @@ def test_another_build_is_timed_in_turn_and_runs_its_own_code(tmp_path: Path) ->
     other = tmp_path / "other"
     shutil.copytree(ROOT / "slowfast_dist", other / "slowfast_dist")
     ways = other / "slowfast_dist" / "commands" / "benchmark" / "step_ways.py"
+    older = other / "slowfast_dist" / "config" / "benchmark.py"
+    text = older.read_text()
+    begin, end = text.index('    layout: Literal["auto"'), text.index("    compile: bool = False")
+    older.write_text(text[:begin] + text[end:])
     slower = "        time.sleep(0.3)\n        self.optimizer.zero_grad()\n"
     ways.write_text(ways.read_text().replace("        self.optimizer.zero_grad()\n", slower, 1))
     result, text = benchmark(
         *SMALL, "--batch-sizes", "1", "--build", str(other), "--peak-tflops", "1",
-        "--peak-gbytes", "20", "--mixed-precision", "no",
+        "--peak-gbytes", "20", "--mixed-precision", "no", "--layout", "contiguous",
+        "--norm", "local",
     )  # fmt: skip
+    assert result["unknown_to_build"] == ["--layout contiguous"]
+    assert f"warning: the build in {other} does not know --layout contiguous: its step" in text
     rows = {(row["way"], row["what"]): row for row in result["rows"]}
     assert set(rows) == {(way, what) for way in ("ours", "build") for what in ("train", "score")}
     ours, build = rows["ours", "train"], rows["build", "train"]
     assert build["seconds"] > 0.3 and build["cpu_seconds"] < 0.3 + ours["seconds"]
     assert result["ratio"] == ours["ratio"] < 1 and result["build"] == str(other)
     assert "CPU ratio" in text
+
+
+def test_a_mode_of_the_compiler_that_another_build_does_not_know_is_told(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "slowfast_dist", tmp_path / "slowfast_dist")
+    older = tmp_path / "slowfast_dist" / "config" / "benchmark.py"
+    text = older.read_text()
+    begin, end = text.index("    compile_mode: "), text.index("    checkpoint_activations: ")
+    older.write_text(text[:begin] + text[end:])
+    asked = BenchmarkStep(build=tmp_path, compile=True, compile_mode="reduce-overhead")
+    assert unknown_to_build(asked) == ["--compile-mode reduce-overhead"]
+    assert unknown_to_build(BenchmarkStep(build=tmp_path, compile=True)) == []
+    assert unknown_to_build(replace(asked, build=ROOT)) == []
 
 
 def test_a_build_that_is_none_is_refused(

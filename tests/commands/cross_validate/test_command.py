@@ -2,12 +2,15 @@
 
 import csv
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import wandb
 from sklearn.metrics import accuracy_score, f1_score
 
 from slowfast_dist.cli.parser import parse_training
@@ -144,6 +147,43 @@ def test_the_jobs_of_an_array_give_the_same_and_the_last_one_writes_it(
     assert rest["status"] == "finished"
     assert (output / "fold_2" / "metrics.jsonl").stat().st_mtime_ns == before
     assert (output / "out_of_fold.csv").read_bytes() == (done / "out_of_fold.csv").read_bytes()
+
+
+def test_a_result_that_is_written_again_is_drawn_and_uploaded_once(
+    root: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level("INFO", "slowfast_dist")
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    output = Path(shutil.copytree(done, tmp_path / "all"))
+    again = ("--seeds", "2", "--learning-curve", "--resume", "auto", "--wandb.mode", "offline")
+    config = settings(root, output, "--folds", "2", *again)
+    pages = sorted(output.rglob("report.html"))
+    assert len(pages) == 8
+    pages[-1].unlink()
+
+    def write(config: Config) -> list[int]:
+        assert run_cross_validation(config)["status"] == "finished"
+        wandb.teardown()
+        return [page.stat().st_mtime_ns for page in pages]
+
+    before = [page.stat().st_mtime_ns for page in pages[:-1]]
+    first = write(config)
+    assert first[:-1] == before
+    own = json.loads((output / "cross_validation.json").read_text())["wandb_id"]
+    assert len(list(output.glob("wandb/offline-run-*"))) == 1
+    assert write(config) == first
+    assert len(list(output.glob("wandb/offline-run-*"))) == 1
+    assert f"wandb: run {own} has this result already" in caplog.text
+    # Where the result is another one, its pages are drawn anew.
+    facts = json.loads((output / "cross_validation.json").read_text())
+    changed = facts | {"metrics": facts["metrics"] | {"accuracy": 2.0}}
+    (output / "cross_validation.json").write_text(json.dumps(changed))
+    later = write(replace(config, wandb=replace(config.wandb, mode="disabled")))
+    assert all(one > other for one, other in zip(later, first, strict=True))
+    assert json.loads((output / "cross_validation.json").read_text()) == facts
 
 
 def test_the_settings_of_a_fold_are_for_that_fold(

@@ -1,8 +1,10 @@
 """``evaluate --segments``: whole files, each scored once, against the segments of a list."""
 
 import csv
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from slowfast_dist.commands.evaluate import over_time
 from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.commands.evaluate.over_time import share_out
 from slowfast_dist.config.commands import EvaluateCommand
@@ -158,6 +161,33 @@ def test_a_background_is_a_class_of_frames_and_no_event(
     assert metrics["background"] == "moves right"
     metrics = evaluate(run, listed.parent / "told.csv", tmp_path / "told")
     assert metrics["labelled_seconds"] == pytest.approx(2) and metrics["true_events"] == 1
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_the_network_is_gone_before_the_results_are_written(
+    model: Path, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    predictors: list[weakref.ref[Any]] = []
+    held: list[bool] = []
+    make, write = over_time.predictor_by, over_time.write_over_time
+
+    def noted(*arguments: Any) -> Any:
+        predictor = make(*arguments)
+        predictors.append(weakref.ref(predictor))
+        return predictor
+
+    def looked(output: Path, opened: Any, *rest: Any) -> Any:
+        gc.collect()
+        held.append(any(one() is not None for one in predictors))
+        held.append(any(one.device.type != "meta" for one in opened.network.parameters()))
+        return write(output, opened, *rest)
+
+    monkeypatch.setattr(over_time, "predictor_by", noted)
+    monkeypatch.setattr(over_time, "write_over_time", looked)
+    evaluate(model, listed, tmp_path / "out", resamples=0, backend=backend)
+    assert len(predictors) == 1 and held == [False, False]
 
 
 def test_two_processes_score_each_file_once(scored: Path, model: Path, listed: Path) -> None:

@@ -152,6 +152,7 @@ def test_labels_are_mended_by_keys_alone(
     seen.press("b", "b")
     seen.press("?")
     assert seen.page.locator("#help").is_visible()
+    assert seen.page.locator("#find-key").is_hidden()  # of four classes none has to be found
     seen.press("Escape")
     assert seen.page.locator("#help").is_hidden()
 
@@ -197,6 +198,8 @@ def test_a_class_among_many_is_found_by_typing(
     assert rows(tmp_path / "annotations.csv")["moves left/clip_000.mp4"][0] == "class 27"
     seen.press("a")
     seen.saved("class 09")
+    seen.press("?")
+    assert seen.page.locator("#find-key").is_visible()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (768, "light"), (1280, "dark")])

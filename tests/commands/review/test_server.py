@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -44,6 +45,20 @@ def test_the_hardest_of_a_run_come_first_with_what_the_model_says(run: Path, rev
     assert server.ask("GET", "/item/11")[1]["probability"] is None, "it was trained on"
     assert server.ask("GET", "/item/12")[0] == 404
     assert "6 of 12 have a prediction" in server.said
+
+
+def test_the_models_folder_of_a_run_stands_for_the_run(
+    run: Path, review: Start, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "demo"))
+    (copy / "models").mkdir()
+    told = []
+    for word in (copy, copy / "models"):
+        server = review(word)
+        lines = [line for line in server.said.splitlines() if line.startswith("with this run's")]
+        assert len(lines) == 1 and str(copy / "config.yaml") in lines[0]
+        told.append((lines, server.ask("GET", "/facts")[1]["name"]))
+    assert told[0] == told[1] and told[0][1] == "demo"
 
 
 def test_probably_wrong_are_those_of_which_the_model_says_another_class(

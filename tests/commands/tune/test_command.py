@@ -143,6 +143,22 @@ def test_without_optuna_one_line_says_what_to_install(root: Path, tmp_path: Path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_search_in_which_nothing_is_complete_ends_as_a_failure(
+    root: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "tune"
+    bad = ("--optimizer.lr", "1e20", "--search", "loss.label-smoothing=0,0.1")
+    ended = launch("-m", "slowfast_dist", "tune", *words(root, output, *bad, "--trials", "5"))
+    last = ended.stderr.splitlines()[-1]
+    assert ended.returncode == 1
+    assert last.startswith("error: ") and "no trial is complete (2 pruned), so there is no" in last
+    assert "give other values to --search (a smaller --optimizer.lr" in last
+    facts = content(output / "tune.json")
+    assert facts["status"] == "finished" and facts["best"] is None
+    assert "diverged" in (output / "tune.html").read_text()
+    assert not (output / "best.yaml").exists()
+
+
 @pytest.mark.slow  # several real processes
 def test_two_processes_and_one_that_is_killed_end_as_one_does(root: Path, tmp_path: Path) -> None:
     def start(output: Path) -> subprocess.Popen[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.data.listing.folds.parts import Part
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.finding import find_videos
@@ -67,6 +68,15 @@ def test_a_split_column_is_the_split_and_test_stays_out(root: Path) -> None:
     told = "3 of 12 videos, of split test, are neither trained nor validated on; they are scored"
     assert told in said(found) and "left out" not in said(found)
     assert found.was_split and not found.drawn
+
+
+def test_a_fold_does_not_score_the_rows_of_test(root: Path) -> None:
+    table = write(root / "l.csv", "path,label,split", *rows("train", "val", "test", "train"))
+    told = said(find_videos(DataConfig(table), 0, part=Part(2, 1)))
+    assert "3 of 12 videos, of split test, are in no fold; they are scored once, by the" in told
+    assert "at the end" not in told
+    told = said(find_videos(DataConfig(table), 0, part=Part(2, "final")))
+    assert "3 videos, of split test, are scored once, after the last epoch" in told
 
 
 def test_without_val_rows_some_of_train_are_kept_and_test_stays_out(root: Path) -> None:

@@ -1,0 +1,1 @@
+"""Decoded frames, as FFmpeg stores them -> RGB, upright."""
