@@ -2,6 +2,7 @@
 readers."""
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -26,7 +27,7 @@ from slowfast_dist.metrics.features.neighbours import MOST_NEIGHBOURS
 from slowfast_dist.metrics.summary import Predictions
 from slowfast_dist.metrics.task import ONE_LABEL, Task
 from slowfast_dist.runs.reading import mapping, read_json
-from slowfast_dist.system.files import atomic_write, write_json
+from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import for_spreadsheets
 
 ONE = ["path", "label", "prediction"]
@@ -136,7 +137,9 @@ def write_neighbours(
     are ``nearest`` to each, (N, n) with -1 where there are no more. ``probabilities`` (N, K): those
     of the predictions, which it belongs to and to no others. Raises OSError."""
     rows = [[one for one in row if one >= 0] for row in nearest.tolist()]
-    write_json(neighbours_of(path), {"predictions": _digest(probabilities), "nearest": rows})
+    content = {"predictions": _digest(probabilities), "nearest": rows}
+    with atomic_write(neighbours_of(path), "w") as file:
+        json.dump(content, file, separators=(",", ":"))  # a line: a number a line is long
 
 
 def with_neighbours(path: Path, found: Predictions) -> Predictions:

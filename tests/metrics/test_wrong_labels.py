@@ -1,4 +1,5 @@
-"""Confident learning, and what the nearest say, against the paper's definition written out sample by sample."""
+"""Confident learning, against the paper's definition written out sample by sample, and what is told
+of the nearest samples."""
 
 from dataclasses import replace
 

@@ -14,6 +14,7 @@ from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import make_evaluation_loader
+from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.workers import WorkerPlan
 from slowfast_dist.distributed.accelerator import make_accelerator
@@ -45,6 +46,12 @@ def table(root: Path) -> VideoTable:
     return table_of(records, [probe_file(record.path) for record in records])
 
 
+def frames_of(clips: EvaluationClips, video: int, view: int) -> torch.Tensor:
+    frames = clips[ViewKey(video, view)].frames
+    assert frames is not None
+    return frames
+
+
 # The pass of an evaluation
 
 
@@ -64,30 +71,23 @@ def test_features_are_the_networks_and_the_logits_stay_to_the_bit(
     root: Path, views: tuple[int, int], flip: bool
 ) -> None:
     torch.manual_seed(0)
-    network, clips = SlowFast("slowfast_tiny", 2, 0.5).eval(), EvaluationClips(
-        table(root), DATA, *views
-    )
+    network = SlowFast("slowfast_tiny", 2, 0.5).eval()
+    clips = EvaluationClips(table(root), DATA, *views)
     bare, found = (scored(network, clips, features, flip) for features in (False, True))
     assert bare.features is None and found.features is not None
     assert bare.logits.tobytes() == found.logits.tobytes()
-    samples = [clips[key] for keys in clips_keys(clips) for key in keys]
     units = []
-    for sample in samples:
-        assert sample.frames is not None
-        frames = [sample.frames, sample.frames.flip(-1)] if flip else [sample.frames]
-        with torch.inference_mode():
-            own = network.features(torch.stack(frames))
-        units.append(torch.nn.functional.normalize(own, dim=1).mean(dim=0).numpy())
+    for video in range(len(clips.videos)):
+        for view in range(clips.views):
+            read = frames_of(clips, video, view)
+            frames = [read, read.flip(-1)] if flip else [read]
+            with torch.inference_mode():
+                own = network.features(torch.stack(frames))
+            units.append(torch.nn.functional.normalize(own, dim=1).mean(dim=0).numpy())
     expected = np.stack(units).reshape(len(clips.videos), clips.views, -1).mean(axis=1)
     assert found.features.shape == expected.shape
     np.testing.assert_allclose(found.features, expected, atol=2e-3)
     assert np.ptp(expected, axis=0).max() > 0.02, "the videos differ by more than that"
-
-
-def clips_keys(clips: EvaluationClips) -> list[list[object]]:
-    from slowfast_dist.data.sampler import EvaluationSampler
-
-    return list(EvaluationSampler(len(clips.videos), clips.views, 6, 0, 1, clips.spatial_crops))
 
 
 def test_memory_is_bounded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,11 +121,9 @@ def test_a_run_knows_the_nearest_of_other_groups(run: Path, root: Path) -> None:
     best, network = load_best(run)
     clips = EvaluationClips(table(root), best.data)
     places = {name: place for place, name in enumerate(clips.videos.names)}
-    frames = [clips[clips_keys(clips)[0][0]._replace(video=places[name])].frames  # type: ignore[attr-defined]
-              for name in found.names]  # fmt: skip
-    assert all(one is not None for one in frames)
+    frames = [frames_of(clips, places[name], 0) for name in found.names]
     with torch.inference_mode():
-        units = network.features(torch.stack(frames))  # type: ignore[arg-type]
+        units = network.features(torch.stack(frames))
     unit = torch.nn.functional.normalize(units, dim=1).double().numpy()
     groups = [Path(name).stem[:3] for name in found.names]
     assert len(groups) == 12 and len(set(groups)) == 3

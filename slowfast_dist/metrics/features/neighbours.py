@@ -1,6 +1,8 @@
 """Which rows of features are nearest to each, among rows of other groups: those of one recording
 resemble each other, whatever they show."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ def neighbour_count(labels: Numbers) -> int:
     return min(max(half, LEAST_NEIGHBOURS), MOST_NEIGHBOURS)
 
 
-def nearest_rows(features: NDArray[np.floating], groups: Numbers, count: int) -> Numbers:
+def nearest_rows(features: NDArray[Any], groups: Numbers, count: int) -> Numbers:
     """(N, count): the rows nearest to each row of ``features`` (N, F) by the angle, the nearest
     first, among those of other ``groups`` (N,); -1 where there are no more.
 
