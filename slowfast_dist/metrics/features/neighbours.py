@@ -29,17 +29,19 @@ def nearest_rows(features: NDArray[Any], groups: Numbers, count: int) -> Numbers
     """(N, count): the rows nearest to each row of ``features`` (N, F) by the angle, the nearest
     first, among those of other ``groups`` (N,); -1 where there are no more.
 
-    A row that is not finite has none, and is none. As scikit-learn's NearestNeighbors with
-    metric="cosine", fitted to the rows of the other groups, without a fit for each group: there may
-    be as many as rows.
+    A row that is not finite, or 0 and so without an angle, has none and is none. As scikit-learn's
+    NearestNeighbors with metric="cosine", fitted to the rows of the other groups, without a fit for
+    each group: there may be as many as rows.
     """
     lengths = np.linalg.norm(features.astype(np.float32), axis=1, keepdims=True)
-    unit = features / np.maximum(lengths, np.finfo(np.float32).tiny)
+    with np.errstate(invalid="ignore"):
+        unit = features / np.where(lengths > 0, lengths, np.nan)
     found = np.full((len(unit), count), -1, np.int64)
     most = min(count, len(unit))
     for first in range(0, len(unit), ROWS_AT_ONCE):
         rows = slice(first, first + ROWS_AT_ONCE)
-        likeness = unit[rows] @ unit.T
+        with np.errstate(invalid="ignore"):
+            likeness = unit[rows] @ unit.T
         likeness[(groups[rows, None] == groups) | ~np.isfinite(likeness)] = -np.inf
         nearest = np.argpartition(-likeness, most - 1, axis=1)[:, :most]
         near = np.take_along_axis(likeness, nearest, axis=1)

@@ -39,9 +39,10 @@ def test_more_may_be_asked_for_than_there_are() -> None:
     assert nearest_rows(np.zeros((0, 4), np.float16), np.zeros(0, np.int64), 3).shape == (0, 3)
 
 
-def test_a_row_that_is_no_number_has_none_and_is_none() -> None:
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+def test_a_row_without_an_angle_has_none_and_is_none(value: float) -> None:
     features = np.random.default_rng(0).normal(size=(6, 4))
-    features[2] = np.nan
+    features[2] = value
     found = nearest_rows(features, np.arange(6), 5)
     assert (found[2] == -1).all() and 2 not in found
     assert (np.delete(found, 2, axis=0) >= 0).sum(axis=1).tolist() == [4] * 5
