@@ -46,7 +46,8 @@ def nearest_rows(features: NDArray[Any], groups: Numbers, count: int) -> Numbers
         nearest = np.argpartition(-likeness, most - 1, axis=1)[:, :most]
         near = np.take_along_axis(likeness, nearest, axis=1)
         order = np.argsort(-near, axis=1, kind="stable")
-        nearest, near = (np.take_along_axis(one, order, axis=1) for one in (nearest, near))
+        nearest = np.take_along_axis(nearest, order, axis=1)
+        near = np.take_along_axis(near, order, axis=1)
         found[rows, :most] = np.where(np.isfinite(near), nearest, -1)
     return found
 

@@ -121,7 +121,7 @@ def test_columns_of_the_nearest_are_the_last_ones(run: Path) -> None:
     reasons = {name: row[6].rpartition("; ")[2] for name, row in told.items()}
     assert reasons["clip_0.mp4"] == both and reasons["clip_1.mp4"] == one
     assert [row[:6] for row in rows[1:]] == [row[:6] for row in bare[1:]]
-    assert reasons["clip_2.mp4"] == bare[1 + list(told).index("clip_2.mp4")][6]
+    assert told["clip_2.mp4"][:8] == next(row for row in bare if row[0] == told["clip_2.mp4"][0])
     page = (run / "report.html").read_text()
     assert both in page and "0 of 1" in page and "Nearest that agree" in page
     source = find_source(run, Review(list=run / WRONG_LABELS))
