@@ -5,7 +5,7 @@ Pure functions of arrays that were gathered from all processes before.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -47,6 +47,9 @@ class Predictions:
 
     Of several labels a video ``labels`` is bool (N, K), as is ``decided``: which classes the model
     says are there; ``losses``: the binary cross-entropy. Of one ``decided`` is None.
+
+    ``nearest`` int64 (N, n): the videos, by their rows, that are nearest to each in the model's
+    features, -1 where there are no more; None where that is not known.
     """
 
     names: Sequence[str]
@@ -56,6 +59,7 @@ class Predictions:
     probabilities: NDArray[np.float64]
     losses: NDArray[np.float64]
     decided: NDArray[np.bool_] | None = None
+    nearest: NDArray[np.int64] | None = None
 
     @classmethod
     def from_logits(
@@ -95,6 +99,27 @@ class Predictions:
         own = np.maximum(np.where(labels, probabilities, 1 - probabilities), LEAST_PROBABILITY)
         loss = -np.log(own).mean(axis=1)
         return cls(names, labels, classes, probabilities, probabilities, loss, decided)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Predictions"]) -> Self:
+        """One below the other, of one label a video and the same classes. No video of one part is
+        near one of another: features of different models are not comparable."""
+        whole = cls.from_probabilities(
+            [name for part in parts for name in part.names],
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.probabilities for part in parts]), parts[0].classes,
+        )  # fmt: skip
+        known = [part.nearest for part in parts if part.nearest is not None]
+        if not known:
+            return whole
+        nearest = np.full((len(whole.labels), max(one.shape[1] for one in known)), -1, np.int64)
+        first = 0
+        for part in parts:
+            if (own := part.nearest) is not None:
+                place = slice(first, first + len(own)), slice(own.shape[1])
+                nearest[place] = np.where(own < 0, own, own + first)
+            first += len(part.labels)
+        return replace(whole, nearest=nearest)
 
     @property
     def predicted(self) -> NDArray[Any]:

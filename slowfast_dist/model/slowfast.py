@@ -150,6 +150,11 @@ class SlowFast(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         return self.head(self._pooled(frames))
 
+    def logits_and_features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` and `features` give, of one pass."""
+        pooled = self._pooled(frames)
+        return self.head(pooled), pooled.float().mean(dim=(2, 3, 4))
+
     def features(self, frames: Tensor) -> Tensor:
         """float32 (B, F) of uint8 frames (B, T, 3, H, W): the last linear layer's input, both
         pathways joined; the mean where the pooling leaves several places, of which the layer makes

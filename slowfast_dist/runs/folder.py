@@ -23,6 +23,7 @@ from slowfast_dist.runs.best_model import WEIGHTS
 from slowfast_dist.runs.checkpoint import find_checkpoint, list_checkpoints, newest_valid
 from slowfast_dist.runs.lock import RunLock
 from slowfast_dist.runs.metrics_file import read_metrics
+from slowfast_dist.runs.predictions import neighbours_of
 from slowfast_dist.runs.settings import given, read_settings
 from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.messages import sendable
@@ -66,6 +67,10 @@ class RunFolder:
     @property
     def predictions(self) -> Path:
         return self.root / "predictions" / "val_best.csv"
+
+    @property
+    def neighbours(self) -> Path:
+        return neighbours_of(self.predictions)
 
     @property
     def test_predictions(self) -> Path:

@@ -1,7 +1,11 @@
-"""predictions/val_best.csv: its writer and its reader."""
+"""predictions/val_best.csv, and beside it which of its videos are near each other: writers and
+readers."""
 
 import csv
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
 from io import StringIO
 from math import nan
 from pathlib import Path
@@ -19,8 +23,10 @@ from slowfast_dist.annotations.segments import (
     sample_name,
 )
 from slowfast_dist.metrics.cells import parted
+from slowfast_dist.metrics.features.neighbours import MOST_NEIGHBOURS
 from slowfast_dist.metrics.summary import Predictions
 from slowfast_dist.metrics.task import ONE_LABEL, Task
+from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import for_spreadsheets
 
@@ -114,4 +120,46 @@ def find_predictions(path: Path) -> Predictions | None:
         found = read_predictions(path) if path.is_file() else None
     except (OSError, ValueError):
         return None
-    return found if found and len(found.labels) and np.isfinite(found.probabilities).all() else None
+    if not found or not len(found.labels) or not np.isfinite(found.probabilities).all():
+        return None
+    return with_neighbours(path, found)
+
+
+def neighbours_of(path: Path) -> Path:
+    """Where the neighbours of the predictions at ``path`` are: val_best_neighbours.json."""
+    return path.with_name(f"{path.stem}_neighbours.json")
+
+
+def write_neighbours(
+    path: Path, probabilities: NDArray[np.float64], nearest: NDArray[np.int64]
+) -> None:
+    """Write, atomically, for the predictions at ``path``, which may come after it, the rows that
+    are ``nearest`` to each, (N, n) with -1 where there are no more. ``probabilities`` (N, K): those
+    of the predictions, which it belongs to and to no others. Raises OSError."""
+    rows = [[one for one in row if one >= 0] for row in nearest.tolist()]
+    content = {"predictions": _digest(probabilities), "nearest": rows}
+    with atomic_write(neighbours_of(path), "w") as file:
+        json.dump(content, file, separators=(",", ":"))  # a line: a number a line is long
+
+
+def with_neighbours(path: Path, found: Predictions) -> Predictions:
+    """``found``, the predictions at ``path``, with what is beside them of their neighbours, where
+    that is of the same predictions."""
+    told = mapping(read_json(neighbours_of(path)))
+    rows, count = told.get("nearest"), len(found.labels)
+    if told.get("predictions") != _digest(found.probabilities) or not isinstance(rows, list):
+        return found
+    if len(rows) != count or not all(
+        isinstance(row, list) and len(row) <= MOST_NEIGHBOURS
+        and all(type(one) is int and 0 <= one < count for one in row) for row in rows
+    ):  # fmt: skip
+        return found
+    nearest = np.full((count, MOST_NEIGHBOURS), -1, np.int64)
+    for place, row in enumerate(rows):
+        nearest[place, : len(row)] = row
+    return replace(found, nearest=nearest)
+
+
+def _digest(probabilities: NDArray[np.float64]) -> str:
+    """SHA-256 of what a file holds with all its digits."""
+    return sha256(np.ascontiguousarray(probabilities, np.float64).tobytes()).hexdigest()

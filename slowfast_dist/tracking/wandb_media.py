@@ -35,8 +35,9 @@ a table of 400 classes."""
 HARDEST = ("video", "clip", "class", "prediction", "confidence", "probability", "loss")
 """Columns of the table of the hardest videos."""
 
-DOUBTS = ("video", "clip", "label", "rather", "label_probability", "probability")
-"""Columns of the table of videos whose label is probably wrong."""
+DOUBTS = ("video", "clip", "label", "rather", "label_probability", "probability", "nearest")
+"""Columns of the table of videos whose label is probably wrong; "nearest": in words, how their
+nearest clips are labelled."""
 
 
 def hardest_table(hardest: Sequence[HardVideo], videos: VideoTable, data: DataConfig) -> Any:
@@ -64,8 +65,9 @@ def doubts_table(doubts: Sequence[Doubt], videos: VideoTable, data: DataConfig) 
     told = [(one.path, f"{one.label}, rather {one.probable}") for one in doubts]
     for one, clip in zip(doubts, _clips(told, videos, data), strict=True):
         table.add_data(
-            _text(one.path), clip, one.label, one.probable, one.label_probability, one.probability
-        )
+            _text(one.path), clip, one.label, one.probable, one.label_probability, one.probability,
+            one.nearest_words,
+        )  # fmt: skip
     return table
 
 

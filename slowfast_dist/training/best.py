@@ -20,8 +20,10 @@ from slowfast_dist.config.fields import FINAL
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.frame_rates import group_rates
 from slowfast_dist.data.listing.split import group_codes
+from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.metrics.calibration import calibrate, parts_of
+from slowfast_dist.metrics.features.neighbours import nearest_rows, neighbour_count
 from slowfast_dist.metrics.scores import MACRO_CLASSES, classification_metrics, is_sound_loss
 from slowfast_dist.metrics.summary import Predictions, confused_pairs, summarise
 from slowfast_dist.metrics.task import ONE_LABEL, Task, task_of
@@ -48,7 +50,7 @@ from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.history import Row
 from slowfast_dist.runs.metrics_file import read_metrics
-from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.runs.predictions import write_neighbours, write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.runs.videos import is_list
 from slowfast_dist.system.described_file import ReplacedMeanwhile
@@ -152,10 +154,22 @@ class BestModelTracker:
         if scores is not None:
             path, val = self.folder.predictions, self.videos.val
             scored = val.select(scores.videos)
+            self._write_neighbours(scores, scored, task)  # first: they say whose they are
             write_predictions(
                 path, list(scored.names), scores.labels, scores.logits, classes, scored.extra(),
                 task=task,
             )  # fmt: skip
+
+    def _write_neighbours(self, scores: Scores, scored: VideoTable, task: Task) -> None:
+        if scores.features is None:
+            self.folder.neighbours.unlink(missing_ok=True)
+            return
+        groups = group_codes(scored)
+        if groups is None:  # parts of one file are of one recording
+            parts = scored.segments
+            groups = np.arange(len(scored)) if parts is None else np.asarray(parts.files, np.int64)
+        nearest = nearest_rows(scores.features, groups, neighbour_count(scores.labels))
+        write_neighbours(self.folder.predictions, task.probabilities(scores.logits), nearest)
 
     def _calibration(self, scores: Scores) -> dict[str, Any]:
         """What best_model.json tells of the temperature, for one label a clip."""
@@ -210,6 +224,7 @@ def bring_best(checkpoint: Path, best: Mapping[str, Any] | None, run: Run) -> st
             "counts from here on"
         )
     copies = {
+        source.neighbours: run.folder.neighbours,
         source.predictions: run.folder.predictions, weights: run.folder.models / WEIGHTS
     } | {
         source.models / name: run.folder.models / name

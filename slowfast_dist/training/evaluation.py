@@ -31,6 +31,10 @@ from slowfast_dist.system.log import logger
 from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.system.progress import Progress
 
+MOST_FEATURE_BYTES = 100_000_000
+"""Bytes of the features of all views at most, which every process holds twice while it gathers
+them: 21,701 views of slowfast_r50, more than the 19,900 videos of Kinetics-400's validation."""
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -39,13 +43,16 @@ class Scores:
     ``videos`` int64 (N,): their indices; ``labels`` int64 (N,), or bool (N, K) of several a clip;
     ``logits`` float64 (N, K), the network's where a video has one view, else those of which the
     task makes the mean of its views' probabilities, and NaN where a logit of any view is not
-    finite; ``unreadable``: the videos that are missing, once each, with the reason.
+    finite; ``unreadable``: the videos that are missing, once each, with the reason. ``features``
+    float16 (N, F): where they were asked for what goes into the last linear layer, of length 1, the
+    mean over the views.
     """
 
     videos: NDArray[np.int64]
     labels: NDArray[Any]
     logits: NDArray[np.float64]
     unreadable: list[Failure]
+    features: NDArray[np.float16] | None = None
 
     def metrics(self, task: Task) -> dict[str, float]:
         """The val/ part of a row of metrics.jsonl, without that prefix."""
@@ -57,13 +64,14 @@ def evaluate(
     title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator,
     flip: bool = False,
     answers: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
-    swaps: NDArray[np.int64] | None = None,
+    swaps: NDArray[np.int64] | None = None, features: bool = False,
 ) -> Scores | None:  # fmt: skip
     """Score the videos of ``loader``, which reads EvaluationClips, with the unwrapped ``network``.
 
     ``title`` is that of the progress shown; ``flip``: each view is scored mirrored, too, and is the
     mean of both; ``answers`` computes in place of ``network``: logits (B, K) of clips
-    (B, T, H, W, 3); ``swaps`` (K,): the class that each becomes in a mirror, None: itself.
+    (B, T, H, W, 3); ``swaps`` (K,): the class that each becomes in a mirror, None: itself;
+    ``features``: whether the network's are wanted, too, of the same passes.
     Collective at the end only, so processes may have unequal numbers of batches. Asserts that every
     view of every readable video was scored exactly once over all processes. None where a process
     was asked to stop meanwhile.
@@ -74,6 +82,8 @@ def evaluate(
     network.eval()
     logits: list[Tensor] = [torch.empty(0, network.num_classes, device=accelerator.device)]
     rows: list[Tensor] = [torch.empty(0, 3, dtype=torch.int64, device=accelerator.device)]
+    width = network.head.proj.in_features if features else 0
+    units: list[Tensor] = [torch.empty(0, width, dtype=torch.float16, device=accelerator.device)]
     failures: list[Failure] = []
     progress = Progress(title, len(loader), silent=silent)
     with progress, torch.inference_mode(), accelerator.autocast():
@@ -85,13 +95,16 @@ def evaluate(
             if not len(host_batch):
                 continue
             batch = host_batch.to(accelerator.device)
-            found = scorer(batch.frames).float()
+            found, near = _answer(scorer, batch.frames, features)
             if flip:
-                mirrored = scorer(batch.frames.flip(-1)).float()
+                mirrored, of_mirror = _answer(scorer, batch.frames.flip(-1), features)
+                near = (near + of_mirror) / 2
                 if swaps is not None:
                     mirrored = mirrored[:, torch.from_numpy(swaps).to(mirrored.device)]
                 found = _mean(found, mirrored, clips)
             logits.append(found)
+            if features:
+                units.append(near)
             labels = batch.labels if batch.labels.dim() == 1 else batch.labels.sum(dim=1)
             rows.append(torch.stack([batch.videos, batch.views, labels], dim=1))
     network.train(was_training)
@@ -100,9 +113,28 @@ def evaluate(
         return None
     all_logits = gather_rows(accelerator, torch.cat(logits)).cpu().double().numpy()
     all_rows = gather_rows(accelerator, torch.cat(rows)).cpu().numpy()
+    all_units = gather_rows(accelerator, torch.cat(units)).cpu().numpy() if features else None
     # Of several views the first says why.
     failed = {failure.video: failure for failure in reversed(gather_list(accelerator, failures))}
-    return _score(all_rows, all_logits, failed, clips)
+    return _score(all_rows, all_logits, failed, clips, all_units)
+
+
+def holds_features(network: SlowFast, clips: EvaluationClips) -> bool:
+    """Whether features of all views are few enough for MOST_FEATURE_BYTES."""
+    width: int = network.head.proj.in_features
+    return len(clips) * width * torch.float16.itemsize <= MOST_FEATURE_BYTES
+
+
+def _answer(
+    scorer: Callable[[Tensor], Tensor], frames: Tensor, features: bool
+) -> tuple[Tensor, Tensor]:
+    """Logits float32 (B, K), and features float16 (B, F), of length 1, so that float16 holds any;
+    (0,) where they are not wanted."""
+    if not features:
+        return scorer(frames).float(), torch.empty(0)
+    assert isinstance(scorer, SlowFast)
+    logits, found = scorer.logits_and_features(frames)
+    return logits.float(), torch.nn.functional.normalize(found, dim=1).half()
 
 
 def _mean(one: Tensor, other: Tensor, clips: EvaluationClips) -> Tensor:
@@ -126,10 +158,10 @@ def _as_scorer(
 
 def _score(
     rows: NDArray[np.int64], logits: NDArray[np.float64], failed: dict[int, Failure],
-    clips: EvaluationClips,
+    clips: EvaluationClips, units: NDArray[np.float16] | None,
 ) -> Scores:  # fmt: skip
-    """``rows`` int64 (R, 3): video, view, label, or of several how many it has; ``logits`` (R, K).
-    A video needs all its views."""
+    """``rows`` int64 (R, 3): video, view, label, or of several how many it has; ``logits`` (R, K),
+    ``units`` (R, F). A video needs all its views."""
     views, several = clips.views, clips.videos.sets is not None
     readable = ~np.isin(rows[:, 0], list(failed))
     rows, logits = rows[readable], logits[readable]
@@ -142,11 +174,14 @@ def _score(
     logits[~np.isfinite(logits).all(axis=1)] = np.nan
     task = task_of("bce" if several else "ce")
     averaged = task.average_views(logits.reshape(len(scored), views, logits.shape[1]))
+    if units is not None:
+        units = units[readable][order].reshape(len(scored), views, units.shape[1])
+        units = units.mean(axis=1, dtype=np.float32).astype(np.float16)
     unreadable = [failed[video] for video in sorted(failed)]
     videos, labels = rows[::views, 0], clips.videos.targets(rows[::views, 0])
     told = labels.sum(axis=1) if several else labels
     assert np.array_equal(told, rows[::views, 2]), "a video came with another one's label"
-    return Scores(videos, labels, averaged, unreadable)
+    return Scores(videos, labels, averaged, unreadable, units)
 
 
 def load_everywhere(run: Path, accelerator: Accelerator) -> tuple[BestModel, SlowFast]:

@@ -230,6 +230,7 @@ def _open_recorder(run: Run, start: Start, state: Mapping[str, Any] | None) -> R
         if not had_models:  # they are copies, and would be in the way of the next start
             shutil.rmtree(models, ignore_errors=True)
             run.folder.predictions.unlink(missing_ok=True)
+            run.folder.neighbours.unlink(missing_ok=True)
         raise
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain
 from typing import Any, TypeVar, cast
 
@@ -15,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError
-from slowfast_dist.data.dataset import Batch, Failure
+from slowfast_dist.data.dataset import Batch, EvaluationClips, Failure
 from slowfast_dist.data.loaders import Loaders
 from slowfast_dist.distributed.collectives import gather_list, run_on_main
 from slowfast_dist.distributed.failures import on_peer_loss
@@ -23,7 +24,7 @@ from slowfast_dist.system.log import logger
 from slowfast_dist.system.progress import Progress
 from slowfast_dist.training.at_end.test_rows import score_test
 from slowfast_dist.training.data_health import DataWait, require_few_failures
-from slowfast_dist.training.evaluation import Scores, evaluate
+from slowfast_dist.training.evaluation import Scores, evaluate, holds_features
 from slowfast_dist.training.recorder import EpochResult, Recorder
 from slowfast_dist.training.sanity import check_gradients
 from slowfast_dist.training.state import EpochHistory, Position, TrainingState
@@ -264,11 +265,24 @@ class Trainer:
             self._save_checkpoint()  # which knows of this best model
         return True
 
+    @cached_property
+    def _compares_features(self) -> bool:
+        """Whether validations find each clip's nearest in the features; says why not, once."""
+        if self.config.loss.name == "bce":
+            return False
+        clips = cast(EvaluationClips, self.loaders.val.dataset)
+        if not (held := holds_features(self.state.network, clips)):
+            logger.info(
+                f"the list of probably wrong labels names no nearest clips: {len(clips)} views of "
+                "the validation are too many to compare"
+            )
+        return held
+
     def _validate(self) -> Scores | None:
         """None where a process was asked to stop meanwhile."""
         scores = evaluate(
             "validation", self.state.network, self.loaders.val, self.accelerator,
-            self.config.evaluation.flip, swaps=self.videos.swaps,
+            self.config.evaluation.flip, swaps=self.videos.swaps, features=self._compares_features,
         )  # fmt: skip
         if scores is not None and not len(scores.videos):
             val, first = self.videos.val, scores.unreadable[0]

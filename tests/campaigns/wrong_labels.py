@@ -2,7 +2,8 @@
 
 ``python -m tests.campaigns.wrong_labels --seeds 1`` exchanges 5 % of the labels, cross-validates
 the demo on them (5 trainings), and prints one JSON object: precision and recall of what ``review
---order wrong`` shows, and how many of the suggested classes are the true ones.
+--order wrong`` shows, how many of the suggested classes are the true ones, and the same of lists in
+which the nearest clips have a say.
 """
 
 import argparse
@@ -17,10 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from slowfast_dist.commands.review.run_source import folds_of
 from slowfast_dist.commands.review.samples import in_order
 from slowfast_dist.commands.review.sources import find_source
 from slowfast_dist.config.commands import Review
 from slowfast_dist.data.synthetic import make_demo_videos, make_videos
+from slowfast_dist.metrics.features.neighbours import count_labels
+from slowfast_dist.metrics.summary import Predictions
+from slowfast_dist.metrics.wrong_labels import doubts_of
+from slowfast_dist.runs.predictions import read_predictions, with_neighbours
 
 
 def exchange(videos: Path, table: Path, share: float, seed: int) -> dict[str, str]:
@@ -54,6 +60,31 @@ def scores(folder: Path, wrong: dict[str, str]) -> dict[str, float]:
     }  # fmt: skip
 
 
+def by_neighbours(folder: Path, wrong: dict[str, str]) -> dict[str, dict[str, float]]:
+    """As `scores`, of two other lists: ``agreed``, those listed of which most nearest clips have
+    the suggested class, and ``joined``, all that are listed and those that the nearest clips raise:
+    most have another class than the label, the model's own prediction."""
+    paths = [one / "predictions" / "val_best.csv" for one in folds_of(folder)]
+    parts = [with_neighbours(path, read_predictions(path)) for path in paths]
+    whole = Predictions.joined(parts)
+    assert whole.nearest is not None
+    listed = doubts_of(whole)
+    agreed = [one.path for one in listed if 2 * one.nearest_probable > one.nearest]
+    counts = count_labels(whole.nearest, whole.labels, len(whole.classes))
+    said = whole.predicted
+    own = np.take_along_axis(counts, said[:, None], axis=1)[:, 0]
+    raised = (said != whole.labels) & (2 * own > counts.sum(axis=1))
+    names = {whole.names[row] for row in np.flatnonzero(raised)}
+    lists = {"agreed": set(agreed), "joined": names | {one.path for one in listed}}
+    return {
+        title: {
+            "listed": len(one), "precision": len(one & wrong.keys()) / max(1, len(one)),
+            "recall": len(one & wrong.keys()) / len(wrong),
+        }
+        for title, one in lists.items()
+    }  # fmt: skip
+
+
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--share", type=float, default=0.05, help="of the labels")
@@ -82,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                  "--wandb.mode", "disabled", "--output-dir", run, "--resume", "auto"],
                 check=True, stdout=sys.stderr,
             )  # fmt: skip
-            results.append({"seed": seed, **scores(run, wrong)})
+            results.append({"seed": seed, **scores(run, wrong), **by_neighbours(run, wrong)})
         print(json.dumps(results))
     return results
 

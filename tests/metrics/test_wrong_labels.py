@@ -1,10 +1,14 @@
-"""Confident learning, against the paper's definition written out sample by sample."""
+"""Confident learning, against the paper's definition written out sample by sample, and what is told
+of the nearest samples."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slowfast_dist.metrics.wrong_labels import confident_joint, wrong_labels
+from slowfast_dist.metrics.summary import Predictions
+from slowfast_dist.metrics.wrong_labels import Doubt, confident_joint, doubts_of, wrong_labels
 
 
 def draw(seed: int, samples: int = 400, classes: int = 5, noise: float = 0.1) -> tuple[
@@ -71,3 +75,26 @@ def test_without_noise_or_samples_there_is_nothing() -> None:
     assert len(nothing.rows) == 0
     missing = wrong_labels(np.zeros(4, np.int64), np.eye(3)[[0, 0, 0, 2]])  # 1 and 2 have no label
     assert len(missing.rows) == 0, "a class that nobody has is known by nothing"
+
+
+def test_a_doubt_tells_how_its_nearest_are_labelled() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    sure = np.array([0.9, 0.9, 0.9, 0.1, 0.1, 0.95])
+    names = [f"{number}.mp4" for number in range(6)]
+    bare = Predictions.from_probabilities(names, labels, np.stack([sure, 1 - sure], 1), "ab")
+    assert doubts_of(bare) == [Doubt("5.mp4", "b", "a", pytest.approx(0.05), 0.95)]
+    assert doubts_of(bare)[0].nearest_words == ""
+    nearest = np.full((6, 4), -1)
+    nearest[5, :3] = 0, 2, 4
+    [one] = doubts_of(replace(bare, nearest=nearest))
+    assert (one.nearest, one.nearest_probable, one.nearest_label) == (3, 2, 1)
+    assert one.nearest_words == "2 of its 3 nearest clips are labelled a, 1 b"
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [((1, 0, 1), "none of its nearest clip is labelled a, 1 b"),
+     ((10, 10, 0), "10 of its 10 nearest clips are labelled a, none b")],
+)  # fmt: skip
+def test_the_words_for_few_and_none(counts: tuple[int, int, int], expected: str) -> None:
+    assert Doubt("5.mp4", "b", "a", 0.1, 0.9, *counts).nearest_words == expected

@@ -11,12 +11,13 @@ import pytest
 
 from slowfast_dist.report.command import render, write_report
 from slowfast_dist.report.comparison import comparison_context
+from slowfast_dist.runs.predictions import read_predictions, write_neighbours
 from tests.helpers.made_runs import made_run
 
 FILES = (
     "metrics.jsonl", "config.yaml", "environment.json", "classes.json", "status", "split.csv",
-    "unreadable_videos.csv", "predictions/val_best.csv", "models/best_model.json", "report.html",
-    "evaluation-x/metrics.json", "report_cache.json",
+    "unreadable_videos.csv", "predictions/val_best.csv", "predictions/val_best_neighbours.json",
+    "models/best_model.json", "report.html", "evaluation-x/metrics.json", "report_cache.json",
 )  # fmt: skip
 
 VALUES: list[Any] = [
@@ -33,6 +34,9 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
                    "accuracy": 0.5, "temporal_views": 1, "spatial_crops": 1}  # fmt: skip
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text(json.dumps(content))
+    path = run / "predictions" / "val_best.csv"
+    near = np.arange(12)[:, None] // 2
+    write_neighbours(path, read_predictions(path).probabilities, near)
     write_report(run)
     return run
 

@@ -146,7 +146,7 @@ def test_what_a_page_found_out_comes_back(tmp_path: Path) -> None:
              "per_class": [{"class": "x\udcff", "f1": 0.5, "support": 1}]})  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     history = read_history(tmp_path / "metrics.jsonl")
-    doubts = [Doubt(names[0], "x", "y", 0.1, 0.9)]
+    doubts = [Doubt(names[0], "x", "y", 0.1, 0.9, 10, 8, 1)]
     judged = Judged(1.5, [Bin(0.5, 0.6, 2, 0.55, 0.5)], doubts, 7)
     cache = Cache(history, summary, (1, 2), 12, split, (3, 4), thumbnails, judged)
     write_cache(tmp_path, cache)

@@ -52,7 +52,8 @@ def test_a_finished_run_goes_on_to_the_bit_at_a_constant_rate(
     for name in ("model.safetensors", "optimizer.pt", "training.safetensors"):
         files = [one / "checkpoints" / last / name for one in (run, undisturbed)]
         assert files[0].read_bytes() == files[1].read_bytes(), name
-    for name in ("models/best_model_weights.pth", "predictions/val_best.csv"):
+    for name in ("models/best_model_weights.pth", "predictions/val_best.csv",
+                 "predictions/val_best_neighbours.json"):  # fmt: skip
         assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name
     assert (run / "status").read_text() == "finished\n"
 

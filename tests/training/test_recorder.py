@@ -23,7 +23,7 @@ from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.report import command
 from slowfast_dist.report.sections.judged import judge
 from slowfast_dist.runs.best_model import read_best
-from slowfast_dist.runs.predictions import read_predictions
+from slowfast_dist.runs.predictions import find_predictions
 from slowfast_dist.system.log import log_to_console
 from slowfast_dist.training.recorder import Recorder
 from slowfast_dist.training.run import run_training
@@ -125,7 +125,9 @@ def test_the_page_on_wandb(run: Path) -> None:
     shown = [row for row in history(run) if any(name.startswith("best/") for name in row)]
     assert {row.get("epoch") for row in shown} >= {1, best["epoch"]}
     tables = {name.split("/")[1] for row in shown for name in row if name != "epoch"}
-    judged = judge(read_predictions(run / "predictions" / "val_best.csv"), 1.0)
+    found = find_predictions(run / "predictions" / "val_best.csv")
+    assert found is not None
+    judged = judge(found, 1.0)
     doubted = {"wrong_labels", "wrong_labels_videos"} if judged.doubts else set()
     assert tables == {"per_class", "hardest", "calibration", *doubted}
     summary: dict[str, Any] = {}
@@ -144,8 +146,11 @@ def test_the_page_on_wandb(run: Path) -> None:
     if judged.doubts:
         table_of_doubts = "best/wrong_labels_videos.table.json"
         [told] = [path for name, path in stored.items() if name == table_of_doubts]
-        named = [(row[0], row[3]) for row in json.loads(told.read_text())["data"]]
-        assert named == [(one.path, one.probable) for one in judged.doubts[:3]]
+        named = [(row[0], row[3], row[6]) for row in json.loads(told.read_text())["data"]]
+        assert named == [
+            (one.path, one.probable, one.nearest_words) for one in judged.doubts[:3]
+        ]
+        assert all("nearest clips are labelled" in words for _, _, words in named)
     # The last table of the hardest is that of the best model: worst first by val_best.csv.
     (last,) = [path for name, path in stored.items() if name.endswith("hardest.table.json")]
     table = json.loads(last.read_text())["data"]

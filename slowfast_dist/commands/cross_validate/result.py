@@ -33,7 +33,7 @@ from slowfast_dist.report.sections.judged import judge
 from slowfast_dist.report.sections.wrong_list import BY_FOLDS, write_wrong_labels
 from slowfast_dist.report.thumbnails import COMMAND_LIMIT, thumbnails_of
 from slowfast_dist.runs.folder import RunFolder
-from slowfast_dist.runs.predictions import read_predictions
+from slowfast_dist.runs.predictions import read_predictions, with_neighbours
 from slowfast_dist.runs.reading import mapping, read_json, read_text
 from slowfast_dist.runs.run import read_run, read_split_rows
 from slowfast_dist.system.files import atomic_write, write_json
@@ -157,15 +157,13 @@ def _scored(trainings: Sequence[Training]) -> Scored:
             "classes differ, or a video is in two): the videos or the grouping changed between "
             "them; start over in a new --output-dir"
         )
-    labels = np.concatenate([part.labels for part in parts])
-    probabilities = np.concatenate([part.probabilities for part in parts])
-    whole = Predictions.from_probabilities(names, labels, probabilities, classes)
+    whole = Predictions.joined(parts)
     _, codes = np.unique(groups, return_inverse=True)
     grouped = len(set(groups)) < len(groups)
     summary = summarise(whole)
     intervals = summary.intervals
     if grouped:
-        intervals = group_intervals(labels, whole.predicted, codes, len(classes))
+        intervals = group_intervals(whole.labels, whole.predicted, codes, len(classes))
     return Scored(whole, np.array(folds), codes.astype(np.int64), summary, intervals, grouped)
 
 
@@ -173,7 +171,7 @@ def _read(training: Training) -> tuple[Predictions, list[str]]:
     """What a training says of the videos that it did not see, and the group of each."""
     path = RunFolder(training.folder).predictions
     try:
-        found = read_predictions(path)
+        found = with_neighbours(path, read_predictions(path))
     except (OSError, ValueError) as error:
         raise RunError(
             f"{training.folder}: its predictions cannot be read ({error}): delete the folder, and "

@@ -15,6 +15,7 @@ from slowfast_dist.annotations.table import Row, Table, names_columns
 from slowfast_dist.commands.review.samples import Sample, Source
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.metrics.cells import SEPARATOR, parted
+from slowfast_dist.report.sections.wrong_list import NEAREST
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.parsing import parse_json
 
@@ -22,8 +23,10 @@ PREDICTED = ("suggested", "prediction", "predictions")
 PROBABILITY = ("probability", "confidence")
 LABEL_PROBABILITY = "label_probability"
 REASON = "reason"
+KNOWN = {*PREDICTED, *PROBABILITY, LABEL_PROBABILITY, REASON, *NEAREST}
 """Columns that a list may have beside those of an annotation file: what a model says, how sure it
-is of that, or of the label where nothing is suggested, and why the row is there."""
+is of that, or of the label where nothing is suggested, why the row is there, and how its nearest
+clips are labelled, which the reason says as well."""
 
 LEAST = 1e-12
 """In place of a probability of 0 where its logarithm is taken."""
@@ -38,16 +41,14 @@ class ReviewedTable(Table):
         self.more: dict[int, dict[str, str]] = {}
 
     def _row(self, row: list[str], columns: Columns, line: int) -> Row:
-        known = {*PREDICTED, *PROBABILITY, LABEL_PROBABILITY, REASON}
         found = {plain_name(name): row[number] for number, name in columns.unused.items()}
-        self.more[line] = {name: cell for name, cell in found.items() if cell and name in known}
+        self.more[line] = {name: cell for name, cell in found.items() if cell and name in KNOWN}
         read = super()._row(row, columns, line)
         self._empty = None
         return read
 
     def unused(self) -> list[str]:
-        known = {*PREDICTED, *PROBABILITY, LABEL_PROBABILITY, REASON}
-        return [name for name in self._unused if plain_name(name) not in known]
+        return [name for name in self._unused if plain_name(name) not in KNOWN]
 
 
 def read_list(path: Path, root: Path | None, flag: str) -> Source:

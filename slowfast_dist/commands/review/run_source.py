@@ -14,7 +14,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.metrics.cells import SEPARATOR
 from slowfast_dist.metrics.summary import Predictions
-from slowfast_dist.metrics.wrong_labels import wrong_labels
+from slowfast_dist.metrics.wrong_labels import doubts_of
 from slowfast_dist.runs.predictions import find_predictions
 from slowfast_dist.runs.run import Run, is_run, read_run
 from slowfast_dist.runs.settings import given, own_image_rate
@@ -124,16 +124,11 @@ def _said(runs: Sequence[Run]) -> dict[str, Sample]:
             name: replace(one, doubt=one.hardness if one.reason else None, reason="")
             for name, one in said.items()
         }
-    names = [name for part in parts for name in part.names]
-    wrong = wrong_labels(
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.probabilities for part in parts]),
-    )
-    for row, place, margin in zip(*(column.tolist() for column in wrong), strict=True):
-        name = names[row]
-        own = said[name].label_probability or 0.0
-        said[name] = replace(
-            said[name], doubt=margin, predicted=parts[0].classes[place], probability=margin + own
+    whole = Predictions.joined(parts)
+    for one in doubts_of(whole):
+        said[one.path] = replace(
+            said[one.path], doubt=one.probability - one.label_probability, predicted=one.probable,
+            probability=one.probability, reason=one.nearest_words,
         )
     return said
 
@@ -172,7 +167,7 @@ def _joined(sample: Sample, said: Mapping[str, Sample]) -> Sample:
     return replace(
         sample, predicted=found.predicted, probability=found.probability,
         label_probability=found.label_probability, hardness=found.hardness, doubt=found.doubt,
-        of_run=True,
+        reason=found.reason, of_run=True,
     )  # fmt: skip
 
 

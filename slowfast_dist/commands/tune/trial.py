@@ -82,11 +82,7 @@ def _read(training: Training) -> Predictions:
 
 def _score(trainings: Sequence[Training]) -> float:
     parts = [_read(one) for one in trainings]
-    whole = Predictions.from_probabilities(
-        [name for part in parts for name in part.names],
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.probabilities for part in parts]), parts[0].classes,
-    )  # fmt: skip
+    whole = Predictions.joined(parts)
     return float(summarise(whole, resamples=0).metrics["f1_macro"])
 
 

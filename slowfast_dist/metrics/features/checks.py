@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slowfast_dist.metrics.features.neighbours import Numbers, count_labels, nearest_rows
 from slowfast_dist.metrics.scores import classification_metrics
 from slowfast_dist.metrics.uncertainty import bootstrap_intervals, group_intervals
 
@@ -21,11 +22,7 @@ NEIGHBOURS = 5
 FOLDS = 5
 """Parts of the groups, of each of which a linear layer predicts what it learned on the others."""
 
-ROWS_AT_ONCE = 512
-"""Rows whose similarities to all others are held at one time: 10 MB at 5,000 rows."""
-
 Features = NDArray[np.float32]
-Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -89,23 +86,10 @@ def neighbour_predictions(
     """The class (N,) that most of a row's nearest ``neighbours`` have, by the angle, among rows of
     other groups; of equally many the first.
 
-    As scikit-learn's KNeighborsClassifier(neighbours, metric="cosine") by LeaveOneGroupOut, without
-    a fit for each group: there may be as many as rows.
+    As scikit-learn's KNeighborsClassifier(neighbours, metric="cosine") by LeaveOneGroupOut.
     """
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    unit = features / np.maximum(lengths, np.finfo(np.float32).tiny)
-    found = np.zeros(len(labels), np.int64)
-    classes, most = int(labels.max()) + 1, min(neighbours, len(labels))
-    for first in range(0, len(labels), ROWS_AT_ONCE):
-        rows = slice(first, first + ROWS_AT_ONCE)
-        likeness = unit[rows] @ unit.T
-        likeness[groups[rows, None] == groups] = -np.inf
-        nearest = np.argpartition(-likeness, most - 1, axis=1)[:, :most]
-        near = np.isfinite(np.take_along_axis(likeness, nearest, axis=1))
-        votes = np.zeros((len(nearest), classes), np.int64)
-        places = np.broadcast_to(np.arange(len(nearest))[:, None], nearest.shape)
-        np.add.at(votes, (places, labels[nearest]), near)
-        found[rows] = votes.argmax(axis=1)
+    nearest = nearest_rows(features, groups, neighbours)
+    found: Numbers = count_labels(nearest, labels, int(labels.max()) + 1).argmax(axis=1)
     return found
 
 

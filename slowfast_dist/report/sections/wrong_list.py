@@ -28,7 +28,12 @@ LABEL_PROBABILITY = "label_probability"
 """A column behind those of suggested.csv, by which ``review --order wrong`` sorts as the page."""
 
 HEADER = (*COLUMNS, LABEL_PROBABILITY)
-"""Of all lists, with BOX behind it where a video has a region of interest. Its file is ours."""
+"""Of all lists, with BOX behind it where a video has a region of interest, and NEAREST where
+neighbours are known. Its file is ours."""
+
+NEAREST = ("nearest", "nearest_suggested", "nearest_label")
+"""Columns at the end: of how many nearest clips the labels were asked, and how many of them have
+the suggested class, and the label."""
 
 BY_VALIDATION, BY_FOLDS = "the model (validation alone)", "a model that never saw it (folds)"
 """Whose judgement it is, for people."""
@@ -50,12 +55,17 @@ def write_wrong_labels(
     if not rows:
         output.unlink(missing_ok=True)
         return
-    boxed = any(any(row[len(HEADER) :]) for row in rows)
-    columns = (*HEADER, *BOX) if boxed else HEADER
+    columns = (*HEADER, *BOX, *NEAREST)
+    for optional in (BOX, NEAREST):
+        places = [columns.index(name) for name in optional]
+        if not any(row[place] for row in rows for place in places):
+            first = places[0]
+            columns = columns[:first] + columns[first + len(optional) :]
+            rows = [row[:first] + row[first + len(optional) :] for row in rows]
     with atomic_write(output, "w") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        writer.writerows(row[: len(columns)] for row in rows)
+        writer.writerows(rows)
 
 
 def _is_ours(path: Path) -> bool:
@@ -87,9 +97,13 @@ def _rows(run: Path, root: Path, doubts: Sequence[Doubt], by: str) -> list[tuple
             f"{by} is at least as sure of it as of that class's own videos; the label has "
             f"{one.label_probability:.1%}"
         )
+        near = ("", "", "")
+        if one.nearest:
+            reason = f"{reason}; {one.nearest_words}"
+            near = str(one.nearest), str(one.nearest_probable), str(one.nearest_label)
         rows.append((
             os.path.abspath(root / path), one.label, seconds_text(start), seconds_text(end),
             one.probable, f"{one.probability:.4f}", reason, f"{one.label_probability:.4f}",
-            *box_cells(box),
+            *box_cells(box), *near,
         ))  # fmt: skip
     return rows

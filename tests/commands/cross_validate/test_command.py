@@ -21,7 +21,7 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.metrics.summary import Predictions
 from slowfast_dist.metrics.wrong_labels import doubts_of
-from slowfast_dist.runs.predictions import read_predictions
+from slowfast_dist.runs.predictions import read_predictions, with_neighbours
 from tests.helpers.training_runs import TINY
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
@@ -116,22 +116,27 @@ def test_the_scores_are_those_of_all_predictions_together(done: Path) -> None:
 
 def test_labels_in_doubt_are_left_as_a_list(done: Path, root: Path) -> None:
     # Of the first seed and all groups; the other trainings are in folders of their own.
-    parts = [
-        read_predictions(done / f"fold_{fold}" / "predictions" / "val_best.csv") for fold in (1, 2)
-    ]
+    paths = [done / f"fold_{fold}" / "predictions" / "val_best.csv" for fold in (1, 2)]
     doubts = doubts_of(
-        Predictions.from_probabilities(
-            [name for part in parts for name in part.names],
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.probabilities for part in parts]), parts[0].classes,
-        )
-    )  # fmt: skip
+        Predictions.joined([with_neighbours(path, read_predictions(path)) for path in paths])
+    )
     assert doubts, "an epoch teaches a model so little that it doubts some"
     rows = table(done / "wrong_labels.csv")
     assert [(row["path"], row["label"], row["suggested"]) for row in rows] == [
         (str(root / one.path), one.label, one.probable) for one in doubts
     ]
     assert all("(folds)" in row["reason"] for row in rows)
+    # Among the held-out videos of a fold, of other groups: a fold of one group has none.
+    groups = {row["path"]: row["fold"] for row in table(done / "out_of_fold.csv")}
+    many = {fold for fold in "12" if len({
+        Path(name).stem[:3] for name, its in groups.items() if its == fold
+    }) > 1}  # fmt: skip
+    assert len(many) == 1, "three groups in two folds"
+    for row, one in zip(rows, doubts, strict=True):
+        told = row["reason"].endswith(one.nearest_words) and bool(one.nearest_words)
+        assert told == (groups[one.path] in many) == bool(row.get("nearest"))
+    page = (done / "cross_validation.html").read_text()
+    assert all(one.nearest_words in page for one in doubts)
 
 
 def test_the_jobs_of_an_array_give_the_same_and_the_last_one_writes_it(

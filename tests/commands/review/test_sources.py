@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,11 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.metrics.task import task_of
 from slowfast_dist.runs.folder import RunFolder
-from slowfast_dist.runs.predictions import write_predictions
+from slowfast_dist.runs.predictions import (
+    read_predictions,
+    write_neighbours,
+    write_predictions,
+)
 from tests.commands.review.conftest import CLASSES, write_run
 from tests.helpers.made_runs import ENVIRONMENT
 
@@ -50,6 +56,21 @@ def test_a_list_tells_why_and_in_which_order(folder: Path, tmp_path: Path) -> No
     assert paths(in_order(source, "suggested")) == ["b/1.mp4", "a/1.mp4", "a/2.mp4"]
     assert paths(in_order(source, "wrong")) == ["a/1.mp4"], "the one whose label is another"
     assert paths(in_order(source, "path")) == ["a/1.mp4", "a/2.mp4", "b/1.mp4"]
+
+
+def test_why_is_how_the_nearest_are_labelled_where_a_run_knows(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    [bare] = in_order(find_source(copy, Review()), "wrong")
+    path = copy / "predictions" / "val_best.csv"
+    nearest = np.full((6, 3), -1)
+    row = read_predictions(path).names.index(bare.path)
+    nearest[row] = 0, 1, 3
+    write_neighbours(path, read_predictions(path).probabilities, nearest)
+    source = find_source(copy, Review())
+    [one] = in_order(source, "wrong")
+    said = "2 of its 3 nearest clips are labelled moves left, 1 moves right"
+    assert bare.reason == "" and one == replace(bare, reason=said)
+    assert [other.reason for other in source.samples if other.path != one.path] == [""] * 11
 
 
 def test_a_list_with_probabilities_of_its_labels_has_the_hardest_first(

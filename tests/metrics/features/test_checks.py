@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from slowfast_dist.metrics.features import checks
+from slowfast_dist.metrics.features import neighbours
 from slowfast_dist.metrics.features.checks import (
     check_features,
     linear_predictions,
@@ -32,7 +32,7 @@ def made(rows: int = 90, groups: int = 12) -> tuple[np.ndarray, np.ndarray, np.n
 def test_neighbours_are_those_of_scikit_learn(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels, groups = made()
     groups = np.arange(len(labels)) if own else groups
-    monkeypatch.setattr(checks, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(neighbours, "ROWS_AT_ONCE", 7)
     found = neighbour_predictions(features, labels, groups, 4)  # so that there are ties
     model = KNeighborsClassifier(4, metric="cosine")
     expected = cross_val_predict(model, features, labels, groups=groups, cv=LeaveOneGroupOut())
