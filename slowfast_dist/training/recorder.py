@@ -33,6 +33,7 @@ from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.tracking.wandb_upload import run_facts
+from slowfast_dist.training.at_end.maps import maps_of
 from slowfast_dist.training.at_end.panels import panels_of
 from slowfast_dist.training.at_end.test_rows import (
     test_facts,
@@ -332,12 +333,22 @@ class Recorder:
         self._draw_report()
         logger.info(self._closing_message())
         if self.best.state is not None:
+            self._explain_hardest()
             self._show_hardest(at_end=True)
             videos, data, named = self.videos.val, self.config.data, self.config.wandb.hardest
             self.wandb.log_panels(lambda: panels_of(self.folder, videos, data, named))
             self.wandb.log_model(self.folder.models, card_body(self.folder.models))
         self.wandb.finish(0)  # may take minutes to upload: everything else is done by now
         return self._summary("finished")
+
+    def _explain_hardest(self) -> None:
+        """Maps for the page, which is there without them: a signal, too, now costs them alone."""
+        if self.config.report.explain:
+            line, changed = maps_of(self.best.run, self.seconds)
+            if line is not None:
+                logger.info(line)
+            if changed:
+                self._draw_report()
 
     def preempt(self) -> dict[str, Any]:
         """The run was asked to stop; its checkpoint is saved."""

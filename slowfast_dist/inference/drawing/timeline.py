@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from slowfast_dist.commands.predict.text_drawing import (
+from slowfast_dist.inference.drawing.text import (
     draw_text,
     ellipsized,
     format_time,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from slowfast_dist.commands.predict.timeline import COLOURS, LEFT, MARGIN, WIDTH, draw_timeline
+from slowfast_dist.inference.drawing.timeline import COLOURS, LEFT, MARGIN, WIDTH, draw_timeline
 from slowfast_dist.inference.segments import Segment, SegmentedVideo, find_segments
 from slowfast_dist.inference.windows import WindowScores
 
