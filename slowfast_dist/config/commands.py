@@ -113,6 +113,7 @@ class EvaluateCommand:
     """Slide a window over whole files and score what is found when against the list's segments:
     frames, events, their ends, and a page of timelines. Files with rows of several splits are left
     out."""
+    wandb_mode: fields.LateWandb = "auto"
     window: fields.PositiveFloat | None = None
     """As --window of predict, with --segments."""
     stride: fields.PositiveFloat | None = None

@@ -30,6 +30,7 @@ from slowfast_dist.system.files import sync_file
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand, option
 from slowfast_dist.tracking.console import epoch_table
+from slowfast_dist.tracking.wandb_late import remember
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.tracking.wandb_upload import run_facts
@@ -92,6 +93,7 @@ class Recorder:
         self.wandb = open_wandb(
             config.wandb, folder.root, run_facts(config, environment), earlier.get("wandb_id")
         )
+        remember(folder.root, config.wandb, self.wandb)
         folder.describe(config, classes, environment)
         if videos.was_split:
             write_split(folder.root / "split.csv", classes, videos.train, videos.val)

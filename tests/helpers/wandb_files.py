@@ -1,14 +1,43 @@
 """What wandb wrote of an offline run, read back without wandb's own reader."""
 
 import json
+import os
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+import wandb
 from wandb.proto import wandb_internal_pb2
 
 Record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]
+
+
+def without_account(patch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
+    """For a fixture: no key, no settings and no variable of whoever runs the tests; no server left
+    behind, and none taken over that another file's training left in this process."""
+    wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)  # or it would be set again, of a server that is gone
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        patch.delenv(name)
+    home.mkdir()
+    patch.setenv("HOME", str(home))
+    patch.setenv("NETRC", str(home / ".netrc"))
+    yield
+    wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)
+
+
+def tables(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """The tables of the newest offline run by the beginnings of their files' names."""
+    newest = max(run_dir.glob("wandb/offline-run-*"))
+    return {
+        path.relative_to(newest / "files" / "media" / "table").as_posix().rpartition("_")[0]
+        .rpartition("_")[0]: json.loads(path.read_text(encoding="utf-8"))
+        for path in newest.glob("files/media/table/**/*.table.json")
+    }  # fmt: skip
 
 
 def records(run_dir: Path) -> list[Any]:
