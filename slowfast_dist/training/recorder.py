@@ -333,9 +333,10 @@ class Recorder:
         self.divergence.raise_if_diverged(self.best.state)
         self.folder.set_status("finished")
         self._draw_report()
-        logger.info(self._closing_message())
         if self.best.state is not None:
             self._explain_hardest()
+        logger.info(self._closing_message())
+        if self.best.state is not None:
             self._show_hardest(at_end=True)
             videos, data, named = self.videos.val, self.config.data, self.config.wandb.hardest
             self.wandb.log_panels(lambda: panels_of(self.folder, videos, data, named))

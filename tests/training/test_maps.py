@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from slowfast_dist.training.at_end.maps import KEPT, explain_hardest
 from tests.helpers.made_runs import ENVIRONMENT
 from tests.helpers.predictors import MOTIONS
 from tests.helpers.small_model import write_model
-from tests.helpers.training_runs import TINY, command_of, train
+from tests.helpers.training_runs import ROOT, TINY, command_of, train
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
@@ -189,15 +190,15 @@ def test_a_signal_among_the_maps_leaves_a_training_that_finished(tmp_path: Path)
     words = [*TINY[:-2], "--report.explain", "12", "--data.root", str(tmp_path / "clips")]
     words += ["--epochs", "1", "--global-batch-size", "4", "--output-dir", str(tmp_path / "run")]
     command, environment = command_of("train.py", *words, "--optimizer.lr", "1e-9")
+    status = tmp_path / "run" / "status"
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("finished in"):
-                process.send_signal(signal.SIGTERM)
-                break
-        out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, out + err
-    assert (tmp_path / "run" / "status").read_text() == "finished\n"
+        while not status.exists() or status.read_text() != "finished\n":
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0 and b"finished in" in out, out
+    assert status.read_text() == "finished\n"
     assert (tmp_path / "run" / "report.html").exists()

@@ -23,7 +23,7 @@ from slowfast_dist.inference.windows import Stopped
 from slowfast_dist.metrics.cells import parted
 from slowfast_dist.metrics.summary import HardVideo, hardest_videos
 from slowfast_dist.report.cache import read_cache
-from slowfast_dist.report.sections.explained import EXPLAINED
+from slowfast_dist.report.sections.explained import EXPLAINED, KEPT
 from slowfast_dist.report.sections.samples import Sample, samples_of
 from slowfast_dist.runs.best_model import BestModel, read_best
 from slowfast_dist.runs.predictions import find_predictions
@@ -39,10 +39,6 @@ from slowfast_dist.video.guarded_reader import DECODE_SECONDS, GuardedReader
 if TYPE_CHECKING:
     from slowfast_dist.inference.explain import Explainer
     from slowfast_dist.training.best import Run
-
-KEPT = ".maps.json"
-"""In explained/: of which best model each strip is that was drawn here, by the SHA-256 of its
-weights."""
 
 
 @dataclass
