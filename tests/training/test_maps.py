@@ -60,13 +60,13 @@ def strips(run: Path) -> list[str]:
 def test_the_hardest_get_maps_once_and_the_page_shows_them(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main(["report", str(run), "--explain", "1"])
+    main(["report", str(run), "--explain-seconds", "9999", "--explain", "1"])
     told = capsys.readouterr()
     assert "where and when the model saw its class, in 1 of the 1 hardest videos" in told.err
     assert strips(run) == ["clip_000.explained.png"]
     page = (run / "report.html").read_text()
     assert 'id="explained"' in page and "Strip of clip_000" in page
-    main(["report", str(run)])  # the other one alone
+    main(["report", str(run), "--explain-seconds", "9999"])  # the other one alone
     assert "in 2 of the 2 hardest videos" in capsys.readouterr().err
     assert strips(run) == ["clip_000-2.explained.png", "clip_000.explained.png"]
     times = [path.stat().st_mtime_ns for path in sorted((run / EXPLAINED).glob("*.png"))]
