@@ -1,6 +1,7 @@
 """The command ``report``: maps of the hardest videos that have none yet, then the page."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from slowfast_dist.config.commands import Report
@@ -15,7 +16,8 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
     """Write the page about a run, or the one that compares several; raises as
     `report.command.run_report`."""
     wanted = min(command.explain, command.hardest)
-    pages.run_report(runs, command, lambda run: _explain(run, wanted, command) if wanted else None)
+    explain = partial(_explain, most=wanted, command=command) if wanted else None
+    pages.run_report(runs, command, explain)
 
 
 def _explain(run: Path, most: int, command: Report) -> None:

@@ -57,10 +57,8 @@ def open_late(folder: Path, mode: Mode, holds: str) -> WandbRun | NullRun:
     kept = _kept(folder)
     if mode == "disabled" or kept is None:
         return NullRun(None)
-    project, name, entity = (
-        value if isinstance(value := kept.get(key), str) and value else None
-        for key in ("project", "name", "entity")
-    )
+    values = (kept.get(key) for key in ("project", "name", "entity"))
+    project, name, entity = (one if isinstance(one, str) and one else None for one in values)
     config = WandbConfig(mode, project, name)
     if mode == "auto" and kept.get("mode") == "offline":
         turned_off = destination(config, folder, os.environ).mode == "disabled"

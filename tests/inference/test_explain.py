@@ -89,7 +89,12 @@ def test_a_class_that_sees_a_disc_has_its_map_there() -> None:
 
 def test_it_may_be_stopped_between_its_parts() -> None:
     net, frames, told = Explainer(network()), clip(), list[float]()
-    whole = net.explain(frames, 1, lambda share: not told.append(share))
+
+    def go_on(share: float) -> bool:
+        told.append(share)
+        return True
+
+    whole = net.explain(frames, 1, go_on)
     assert (whole.joined.found == net.explain(frames, 1).joined.found).all()
     assert len(told) == STEPS * (1 + SHUFFLED_HEADS) and told == sorted(told) and told[-1] == 1
     with pytest.raises(Stopped):

@@ -46,18 +46,19 @@ def _row(
 ) -> tuple[str, float | None, float, Any]:
     classes = opened.best.classes
     told = one.file if number < named else f"file {number + 1}"
-    sides = (_segments(side, classes, background) for side in (one.truth, one.found))
-    return told, one.scores.accuracy, one.scores.edit, draw_compared(*sides, one.duration)
+    truth, found = (_segments(side, classes, background) for side in (one.truth, one.found))
+    picture = draw_compared(truth, found, one.duration)
+    return told, one.scores.accuracy, one.scores.edit, picture
 
 
 def _segments(
     side: Stretches, classes: Sequence[str], background: int | None
 ) -> list[Segment]:
     """All but the background, which is what is left of the line."""
-    sure = side.probabilities if len(side.probabilities) else [1.0] * len(side.labels)
+    sure = side.probabilities.tolist() if len(side.probabilities) else [1.0] * len(side.labels)
     rows = zip(side.bounds.tolist(), side.labels.tolist(), sure, strict=True)
     return [
-        Segment(start, end, classes[label], float(chance))
+        Segment(start, end, classes[label], chance)
         for (start, end), label, chance in rows
         if label != background
     ]

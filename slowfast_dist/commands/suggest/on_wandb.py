@@ -53,13 +53,11 @@ def _with_infos(chosen: Sequence[Suggestion], image_fps: float | None) -> list[S
 
 
 def _suggested(one: Suggestion, info: VideoInfo | str) -> Suggested:
-    span = None
-    if isinstance(info, str):
-        info = None
-    elif one.start is not None:
+    known, span = None if isinstance(info, str) else info, None
+    if known is not None and one.start is not None:
         bounds = np.array([[one.start, nan if one.end is None else one.end]])
-        first, end = locate(info, bounds).spans[0].tolist()
-        span = (first, end) if 0 <= first < end <= info.frames else None
+        first, end = locate(known, bounds).spans[0].tolist()
+        span = (first, end) if 0 <= first < end <= known.frames else None
     return Suggested(
-        Path(one.name).name, Path(one.path), info, span, one.predicted, one.probability, one.reason
+        Path(one.name).name, Path(one.path), known, span, one.predicted, one.probability, one.reason
     )
