@@ -31,13 +31,19 @@ def without_account(patch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
 
 
 def tables(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """The tables of the newest offline run by the beginnings of their files' names."""
-    newest = max(run_dir.glob("wandb/offline-run-*"))
+    """The tables of the newest offline run, by their names without what is before the last "/"."""
+    stored = {
+        entry.path: Path(entry.local_path)
+        for record in records(run_dir)
+        if record.HasField("artifact")
+        for entry in record.artifact.manifest.contents
+    }
+    ending = ".table.json"
     return {
-        path.relative_to(newest / "files" / "media" / "table").as_posix().rpartition("_")[0]
-        .rpartition("_")[0]: json.loads(path.read_text(encoding="utf-8"))
-        for path in newest.glob("files/media/table/**/*.table.json")
-    }  # fmt: skip
+        name.rpartition("/")[2].removesuffix(ending): json.loads(path.read_text(encoding="utf-8"))
+        for name, path in stored.items()
+        if name.endswith(ending)
+    }
 
 
 def records(run_dir: Path) -> list[Any]:

@@ -56,10 +56,10 @@ def test_it_goes_into_the_same_run_and_names_what_it_holds(
     [info] = [one.run for one in records(tmp_path / "run") if one.HasField("run")]
     assert (info.run_id, info.project) == (first.id, "mice")
     found = tables(tmp_path / "run")
-    assert [one[:3] for one in found["suggested/classes"]["data"]] == [
+    assert [one[:3] for one in found["classes"]["data"]] == [
         ["walks", 2, 0.375], ["none", 1, None],
     ]  # fmt: skip
-    rows = found["over_time/long/timelines"]["data"]
+    rows = found["timelines"]["data"]
     assert [one[:3] for one in rows] == [["file 1", 0.5, 0.25], ["file 2", None, 0.0]]
     assert {one[3]["_type"] for one in rows} == {"image-file"}
 

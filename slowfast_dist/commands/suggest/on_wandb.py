@@ -53,7 +53,8 @@ def _with_infos(chosen: Sequence[Suggestion], image_fps: float | None) -> list[S
 
 
 def _suggested(one: Suggestion, info: VideoInfo | str) -> Suggested:
-    known, span = None if isinstance(info, str) else info, None
+    known = None if isinstance(info, str) else info
+    span: tuple[int, int] | None = None
     if known is not None and one.start is not None:
         bounds = np.array([[one.start, nan if one.end is None else one.end]])
         first, end = locate(known, bounds).spans[0].tolist()

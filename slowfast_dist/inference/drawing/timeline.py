@@ -129,12 +129,12 @@ def draw_compared(
         return LEFT + (RIGHT - LEFT) * min(1.0, time / duration)
 
     _draw_legend(draw, palette, legend, MARGIN // 2)
+    _draw_axis(draw, duration, x, bars[0] + THIN, bars[1] + THIN)
     for name, segments, place in zip(("truth", "found"), (truth, found), bars, strict=True):
         draw_text(draw, (LEFT - 12, place + THIN / 2), name, SMALL, INK, "rm")
         draw.rectangle((LEFT, place, RIGHT, place + THIN), outline=LINES)
         for one in segments:
             palette.fill(draw, (x(one.start), place, x(one.end), place + THIN), one.label)
-    _draw_axis(draw, duration, x, bars[0] + THIN, bars[1] + THIN)
     return image
 
 

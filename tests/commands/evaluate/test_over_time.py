@@ -278,7 +278,7 @@ def test_timelines_go_into_the_runs_run_on_wandb(
         first.finish()
         sleep(1.1)  # wandb names folders by the second
         content = evaluate(run, listed, tmp_path / "after")
-        rows = tables(run)["over_time/long/timelines"]["data"]
+        rows = tables(run)["timelines"]["data"]
         assert len(rows) == content["files"] and rows[0][0].endswith(".mp4")
         assert [row[0] for row in rows[1:]] == [f"file {n + 2}" for n in range(len(rows) - 1)]
         told = [row[1] for row in rows if row[1] is not None]

@@ -251,9 +251,9 @@ def test_they_go_into_the_runs_run_on_wandb(
             time.sleep(1.1)  # wandb names folders by the second
             content = run(folder, [root], tmp_path / f"{named}.csv", count=4)
             found = tables(folder)
-            assert sum(row[1] for row in found["suggested/classes"]["data"]) == 4
+            assert sum(row[1] for row in found["classes"]["data"]) == 4
             names = [Path(one["path"]).name for one in content["suggested"][:named]]
-            rows = found["suggested/videos"]["data"] if named else []
+            rows = found["videos"]["data"] if named else []
             assert [row[0] for row in rows] == names
             assert all(row[1]["_type"] == "video-file" for row in rows)
             held = b"".join(one.SerializeToString() for one in records(folder))
