@@ -193,13 +193,14 @@ def _drawn(
     from slowfast_dist.inference.explain import Explainer
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    explainer = Explainer(best.load(), best.task.several, device)
+    explainer: Explainer | None = None
     with closing(GuardedReader()) as reader:
         for hard, sample in waiting:
             left = end - time.monotonic()
             if left <= 0 or signals.received() is not None:
                 yield ""
                 continue
+            explainer = explainer or Explainer(best.load(), best.task.several, device)
             reader.seconds = min(left, DECODE_SECONDS)
             try:
                 target.write(sample, _picture(hard, sample, best, explainer, reader, end))
@@ -209,7 +210,7 @@ def _drawn(
             except torch.OutOfMemoryError:
                 yield "the GPU has no memory left for it"
             except DecodeError as error:
-                yield error.reason
+                yield error.reason if time.monotonic() < end else ""
 
 
 def _picture(
@@ -217,17 +218,17 @@ def _picture(
     end: float,
 ) -> Picture:  # fmt: skip
     """Raises DecodeError, and Stopped where the whole map would end after ``end``."""
+    name, said = _class_of(hard, best)
+    if name not in best.classes:
+        raise DecodeError(sample.path, f"the model has no class {name!r}")
+    numbers = clip_indices(sample.info, best.data, view_positions(1)[0], sample.span)
+    clip, times = read_clip(reader, sample.path, sample.info, numbers, best.data, sample.region)
     begun = time.monotonic()
 
     def go_on(share: float) -> bool:
         in_time = begun + (time.monotonic() - begun) / share <= end
         return in_time and signals.received() is None
 
-    name, said = _class_of(hard, best)
-    if name not in best.classes:
-        raise DecodeError(sample.path, f"the model has no class {name!r}")
-    numbers = clip_indices(sample.info, best.data, view_positions(1)[0], sample.span)
-    clip, times = read_clip(reader, sample.path, sample.info, numbers, best.data, sample.region)
     found = explainer.explain(clip, best.classes.index(name), go_on)
     colours = {"both pathways": found.joined.colours(clip.shape[1])}
     return Picture(clip, times, colours, found.joined.when, title_of(said, hard.path, found))
