@@ -109,8 +109,9 @@ _TABLE = (
             usage="[FILE]", computes=True,
             note="adopt FILE --classes classes.txt --output RUN makes a run; adopt --config FILE "
                  "prints flags."),
-    Command("report", "report.command:run_report", "config.commands:Report", ("RUN...",),
-            "Write an HTML page about a run, or one that compares several: RUN... [flags]."),
+    Command("report", "commands.report:run_report", "config.commands:Report", ("RUN...",),
+            "Write an HTML page about a run, or one that compares several: RUN... [flags].",
+            computes=True),
     Command("model-card", "commands.hub:run_model_card", "config.commands:ModelCard", ("RUN",),
             "Write, and with --push-to-hub upload, the card of a run's best model: RUN [flags]."),
     Command("serve", "commands.serve.command:run_serve", "config.commands:Serve", ("RUN",),

@@ -28,7 +28,7 @@ NOT_OF_A_TRIAL = (
     "log-", "data.root", "data.train-dir", "data.val-dir", "data.videos", "data.synthetic",
     "data.val-fraction", "data.group-pattern", "data.background", "data.num-workers", "data.cache",
     "data.max-bad-fraction", "evaluation.every", "checkpoint.", "distributed.", "wandb.",
-    "trials", "search", "keep-weights",
+    "report.", "trials", "search", "keep-weights",
 )  # fmt: skip
 """Flags, or the beginnings of their names, that say which videos are scored, or change no score."""
 

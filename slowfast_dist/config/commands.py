@@ -14,6 +14,7 @@ from slowfast_dist.config import fields
 from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.checks import Remedy, require
 from slowfast_dist.config.fields import as_training, is_even_from_16
+from slowfast_dist.config.report import EXPLAIN, EXPLAIN_SECONDS, Explain, ExplainSeconds
 
 _Frames = Annotated[int, Interval(ge=1, le=fields.MOST_FRAMES)]
 _Rate = Annotated[int, Interval(ge=1, le=fields.MOST)]
@@ -112,6 +113,7 @@ class EvaluateCommand:
     """Slide a window over whole files and score what is found when against the list's segments:
     frames, events, their ends, and a page of timelines. Files with rows of several splits are left
     out."""
+    wandb_mode: fields.LateWandb = "auto"
     window: fields.PositiveFloat | None = None
     """As --window of predict, with --segments."""
     stride: fields.PositiveFloat | None = None
@@ -332,7 +334,12 @@ class Report:
     """The file to write; none: report.html in the run's folder, or comparison.html in the current
     one for several runs."""
     hardest: Annotated[int, Interval(ge=0, le=1000)] = 12
-    """Videos shown among those that the model got most wrong."""
+    """Videos shown among those that the model got most wrong; 0: of none a picture."""
+    explain: Explain = EXPLAIN
+    """Of the first so many of them, draw where and when the best model saw its class, where that is
+    not done yet; 0: of none."""
+    explain_seconds: ExplainSeconds = EXPLAIN_SECONDS
+    """Seconds that these maps may take; the next report draws more of them."""
     videos: Path | None = None
     """Folder of the videos of which stills are shown, as for a run whose data has moved, or whose
     CSV names files elsewhere; none: the one that the run names. No other file is opened."""

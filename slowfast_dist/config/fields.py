@@ -194,4 +194,12 @@ CsvSafe = Annotated[
     ),
 ]
 
+LateWandb = Annotated[
+    Literal["auto", "online", "offline", "disabled"],
+    Doc(
+        "Add the result to the run's own run on wandb. auto: as the training was logged there, and "
+        "nothing where it was not; online, offline: in that way; disabled: nothing. Names of files "
+        "go up only where the training had --wandb.hardest."
+    ),
+]
 JsonResults = Annotated[bool, Doc("Print the results as one JSON object, in the last line.")]

@@ -43,4 +43,5 @@ class Suggest:
     num_workers: fields.FileWorkers = "auto"
     image_fps: fields.RunsImageRate = None
     crop_box: fields.RunsCropBox = None
+    wandb_mode: fields.LateWandb = "auto"
     json: fields.JsonResults = False

@@ -16,6 +16,7 @@ from slowfast_dist.config.checks import Remedy, require
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
+from slowfast_dist.config.report import ReportConfig
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,7 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
 
     def check(self) -> None:
         """Raise UserError where settings of several groups do not go together."""

@@ -13,6 +13,7 @@ those; a trained class has many times as much. By how much, that is the map's st
 strength 0 says no more than chance, and is flat.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slowfast_dist.inference.windows import Stopped
 from slowfast_dist.model.inputs import pathways, slow_indices
 from slowfast_dist.model.slowfast import SlowFast
 
@@ -38,6 +40,14 @@ is .5 to 1.7 times that mean."""
 
 CELLS = 16
 """Cells of the map along height and width; over 3 x 3 of them, and 3 frames, it is averaged."""
+
+BACKWARD = 2
+"""What the way back through a network costs, in ways there: each convolution is done twice, for its
+input and for the sum over it. By it the time of a whole map is foretold from its beginning."""
+
+GoOn = Callable[[float], bool]
+"""Asked between two parts of the work, of which the share is done that it is given: whether to go
+on."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +106,26 @@ class Explainer:
         orders = [torch.randperm(features, generator=generator) for _ in range(SHUFFLED_HEADS)]
         self._orders = torch.stack([torch.arange(features), *orders]).to(self._device)
 
-    def explain(self, clip: NDArray[np.uint8], label: int) -> Explanation:
+    def explain(
+        self, clip: NDArray[np.uint8], label: int, go_on: GoOn | None = None
+    ) -> Explanation:
         """Of a clip uint8 (T, S, S, 3) and the class of index ``label``. The same clip gives the
-        same map, whatever was explained before."""
+        same map, whatever was explained before. Raises Stopped where ``go_on`` says so."""
         frames = torch.from_numpy(np.ascontiguousarray(clip)).to(self._device)
         frames = frames.permute(0, 3, 1, 2)[None]
-        slow, fast = attributions(self._network, frames, self._weights[label][self._orders])
+        heads = self._weights[label][self._orders]
+        slow, fast = attributions(self._network, frames, heads, go_on)
         return Explanation(*(_held_against_chance(one) for one in (slow + fast, slow, fast)))
 
 
-def attributions(network: SlowFast, frames: Tensor, heads: Tensor) -> list[Tensor]:
+def attributions(
+    network: SlowFast, frames: Tensor, heads: Tensor, go_on: GoOn | None = None
+) -> list[Tensor]:
     """What each cell adds to (features @ head) of uint8 ``frames`` (1, T, 3, S, S), for each of
     ``heads`` (N, F), against a clip of its mean colour: [slow, fast], float64 (N, T, CELLS, CELLS).
-    What the slow pathway's frames add is dealt to the frames that they lie among."""
+    What the slow pathway's frames add is dealt to the frames that they lie among. Raises Stopped.
+    """
+    done, all_of_it = 0, STEPS * (1 + BACKWARD * len(heads))
     clips = pathways(frames, network.description)
     changes = [clip - clip.mean(dim=(2, 3, 4), keepdim=True) for clip in clips]
     sums = [torch.zeros(len(heads), clip.shape[2], CELLS, CELLS) for clip in clips]
@@ -120,11 +137,15 @@ def attributions(network: SlowFast, frames: Tensor, heads: Tensor) -> list[Tenso
         ]
         with torch.enable_grad():
             features = network.pathway_features(leaves)
+        done += 1
         for number, head in enumerate(heads):
             more = number + 1 < len(heads)
             gradients = torch.autograd.grad(features, leaves, head[None], retain_graph=more)
             for total, gradient, change in zip(sums, gradients, changes, strict=True):
                 total[number] += _cells((gradient * change).sum(dim=1)[0]).cpu() / STEPS
+            done += BACKWARD
+            if go_on is not None and not go_on(done / all_of_it):
+                raise Stopped
     slow, fast = (total.double() for total in sums)
     dealt = _dealt(frames.shape[1], slow_indices(frames.shape[1], network.description))
     return [torch.einsum("ts,nshw->nthw", dealt, slow), fast]

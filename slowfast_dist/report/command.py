@@ -1,10 +1,11 @@
-"""The command ``report``, and the page that a training writes at the end of each epoch."""
+"""The pages about runs: those of the command ``report``, and the one that a training writes at the
+end of each epoch."""
 
 import errno
 import os
 import time
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import sha256
@@ -26,6 +27,7 @@ from slowfast_dist.report.format import FILTERS
 from slowfast_dist.report.run_page import picture_size, run_context
 from slowfast_dist.report.sections.judged import judge
 from slowfast_dist.report.sections.listed import read_suggested
+from slowfast_dist.report.sections.samples import OUTSIDE
 from slowfast_dist.report.sections.wrong_list import (
     BY_VALIDATION,
     WRONG_LABELS,
@@ -33,7 +35,6 @@ from slowfast_dist.report.sections.wrong_list import (
 )
 from slowfast_dist.report.thumbnails import (
     COMMAND_LIMIT,
-    OUTSIDE,
     TRAINING_LIMIT,
     Thumbnails,
     TimeLimit,
@@ -50,8 +51,11 @@ PAGE = "report.html"
 """Of one run, in its folder."""
 
 
-def run_report(runs: Sequence[Path], command: Report) -> None:
-    """Write the page about a run, or the one that compares several.
+def run_report(
+    runs: Sequence[Path], command: Report, explain: Callable[[Path], None] | None = None
+) -> None:
+    """Write the page about a run, or the one that compares several. ``explain``: called with a
+    single run's folder before its page is drawn, once nothing is wrong with what was asked for.
 
     Raises UserError for mistakes of the user's, RunError where the page cannot be written.
     """
@@ -70,6 +74,8 @@ def run_report(runs: Sequence[Path], command: Report) -> None:
 
         content = render("comparison.html", comparison_context(folders))
     else:
+        if explain is not None:
+            explain(folders[0])
         content, cache, doubts = _page(
             folders[0], command.hardest, COMMAND_LIMIT, None, command.videos
         )

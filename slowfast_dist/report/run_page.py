@@ -70,7 +70,9 @@ def run_context(
     defaults = default_settings()
     config = f"{run.folder}/config.yaml"
     folds, timed = folds_of(run.folder, run.settings), timelines(run)
-    explained, explained_total = read_explained(run.folder)
+    # Where no still of a video is wanted, a strip of frames is none either.
+    explained, explained_total = read_explained(run.folder) if shown else ([], 0)
+    has_maps = bool(explained_total) or not shown
     return {
         "run": run,
         "title": f"{run.name}: training report",
@@ -103,7 +105,7 @@ def run_context(
         "review": f"python -m slowfast_dist review {operand(run.folder)}",
         "suggested_list": operand(run.folder / SUGGESTED),
         "missing": missing(
-            run, folds is not None, timed is not None, bool(suggested), bool(explained_total)
+            run, folds is not None, timed is not None, bool(suggested), has_maps
         ),
         "thumbnails": thumbnails,
         "unread": Thumbnails((), "they were not read"),

@@ -5,36 +5,33 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
-from math import isnan
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from slowfast_dist.annotations.segments import (
-    NO_BOX,
-    parse_box,
-    parse_sample_box,
-    parse_sample_name,
-)
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.fields import MOST_RATE
 from slowfast_dist.data.clips import clip_indices
-from slowfast_dist.data.listing.columns import Texts
-from slowfast_dist.data.listing.segments import locate
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.probe_cache import default_cache
-from slowfast_dist.data.probing import probe_videos
+from slowfast_dist.report.sections.samples import (
+    NO_PLACE,
+    OUTSIDE,
+    file_of,
+    infos_of,
+    outside_of,
+    place_of,
+    region_in,
+    span_of,
+)
 from slowfast_dist.runs.reading import file_stamp
 from slowfast_dist.runs.run import Run
 from slowfast_dist.runs.settings import own_image_rate
-from slowfast_dist.runs.videos import data_root, is_below
-from slowfast_dist.system.cpus import available_cpus
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.views import Region, SpatialView, region_of
+from slowfast_dist.video.views import Region, SpatialView
 
 FRAMES = 4
 """Thumbnails of a video: its beginning, two places between, its end, in one row of the page."""
@@ -46,9 +43,6 @@ QUALITY = 72
 """Of the JPEGs: 3 to 6 kB each, so that a page with twelve videos stays below 300 kB."""
 LEAST_SECONDS = 0.05
 """Time left below which no further video is begun: opening one alone takes about that long."""
-
-OUTSIDE = "it is not below the folder of the data: 'report --videos DIR' shows those below DIR"
-"""The reason of a video that a run names, and that was not opened."""
 
 LATE = "there was no time left to read it: the next report tries again"
 """The reason of a video that was not begun."""
@@ -102,16 +96,12 @@ def thumbnails_of(
         return {}
     if limit is COMMAND_LIMIT:  # what a training had no time for, or could not read then
         known = {name: drawn for name, drawn in known.items() if drawn.pictures}
-    if videos is None and run.data is None and folder is None:
-        reason = "config.yaml does not say where the videos are"
-        return {name: known.get(name, Thumbnails((), reason)) for name in names}
-    if videos is not None:
-        root = videos.root
-    else:
-        root = folder or data_root(run.data or "", run.folder, run.settings)
-        follow = folder is not None
-        outside = {name for name in names if not is_below(root, _file_of(root, name), follow)}
-    files = {name: root / _file_of(root, name) for name in names}
+    root = place_of(run, videos, folder)
+    if root is None:
+        return {name: known.get(name, Thumbnails((), NO_PLACE)) for name in names}
+    if videos is None:
+        outside = outside_of(root, names, folder is not None)
+    files = {name: root / file_of(root, name) for name in names}
     stamps = {name: () if name in outside else file_stamp(files[name]) or () for name in names}
     done: dict[str, Thumbnails] = {}
     for name in names:
@@ -125,7 +115,7 @@ def thumbnails_of(
     for name in outside.intersection(waiting):
         done[name] = Thumbnails((), OUTSIDE)
     waiting = [name for name in waiting if name not in outside]
-    infos = _infos(root, waiting, videos, own_image_rate(run.folder / "models"))
+    infos = infos_of(root, waiting, videos, own_image_rate(run.folder / "models"))
     reader = GuardedReader()
     end = time.monotonic() + limit.total
     try:
@@ -137,60 +127,12 @@ def thumbnails_of(
             elif reader.seconds < LEAST_SECONDS:
                 done[name] = Thumbnails((), LATE, stamps[name])
             else:
-                indices = _indices(run.settings, info, _span(root, name, info))
-                region = _region(root, name, info, run.settings)
+                indices = _indices(run.settings, info, span_of(root, name, info))
+                region = region_in(root, name, info, run.settings)
                 done[name] = draw(reader, files[name], info, indices, stamps[name], region)
     finally:
         reader.close()
     return done
-
-
-def _infos(
-    root: Path, names: Sequence[str], videos: VideoTable | None, image_fps: float | None
-) -> dict[str, VideoInfo | str]:
-    if videos is not None:
-        wanted = set(names)
-        samples = enumerate(videos.samples())
-        return {name: videos.info(row) for row, name in samples if name in wanted}
-    files = {name: _file_of(root, name) for name in names}
-    there = [file for file in dict.fromkeys(files.values()) if is_there(root / file)]
-    found: dict[str, VideoInfo | str] = {}
-    if there:  # as a table below the same root as in training, for which there is a cache
-        table = VideoTable(root, Texts.of(there), np.zeros(len(there), np.int32))
-        answers = probe_videos(table, available_cpus(), default_cache(), False, image_fps)
-        found = dict(zip(there, answers, strict=True))
-    return {name: found.get(files[name], "it is not there any more") for name in names}
-
-
-def _file_of(root: Path, name: str) -> str:
-    """The path of a sample, which is called path@start-end where it is a part of a video."""
-    path, _, _ = parse_sample_name(name)
-    return name if path == name or is_there(root / name) else path
-
-
-def is_there(path: Path) -> bool:
-    """Whether there is a file or a folder, and no pipe that would be waited for."""
-    return path.is_file() or path.is_dir()
-
-
-def _span(root: Path, name: str, info: VideoInfo) -> tuple[int, int] | None:
-    """The frames of a part of a video; None for a whole one."""
-    _, start, end = parse_sample_name(name)
-    if _file_of(root, name) == name or isnan(start):
-        return None
-    first, last = locate(info, np.array([[start, end]])).spans[0].tolist()
-    return (first, last) if 0 <= first < last <= info.frames else None
-
-
-def _region(root: Path, name: str, info: VideoInfo, settings: Mapping[str, str]) -> Region:
-    """What of the picture the model saw, but for its own crop."""
-    _, box = (name, NO_BOX) if is_there(root / name) else parse_sample_box(name)
-    cells = settings.get("data.crop-box", "").strip("[]()").replace(",", " ").split()
-    with suppress(ValueError):
-        box = parse_box(cells) if isnan(box[0]) and len(cells) == 4 else box
-        if not isnan(box[0]):
-            return region_of(box, info.height, info.width, info.pixel_aspect)[0]
-    return Region(0, 0, info.height, info.width)
 
 
 def _indices(

@@ -93,6 +93,11 @@ def own_image_rate(models: Path) -> float | None:
     return rate if 0 < rate <= MOST_RATE else None
 
 
+def folder_of(run: Path) -> Path:
+    """The folder of a run that was given as such, or as its models/ folder."""
+    return run_of(run) if run.name == "models" else run
+
+
 def run_of(models: Path) -> Path:
     """The folder of the run that a models/ folder is in, if it is in one."""
     return Path(os.path.abspath(models)).parent

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +21,7 @@ from slowfast_dist.metrics.wrong_labels import Doubt
 from slowfast_dist.system import signals
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.views import Region, SpatialView
+from slowfast_dist.video.views import Region, SpatialView, region_of
 from slowfast_dist.video.writer import write_video
 
 VIDEO_SECONDS = 5.0
@@ -34,6 +36,9 @@ a table of 400 classes."""
 
 HARDEST = ("video", "clip", "class", "prediction", "confidence", "probability", "loss")
 """Columns of the table of the hardest videos."""
+
+SUGGESTED_VIDEOS = ("video", "clip", "predicted", "probability", "reason")
+"""Columns of the table of videos to label next."""
 
 DOUBTS = ("video", "clip", "label", "rather", "label_probability", "probability", "nearest")
 """Columns of the table of videos whose label is probably wrong; "nearest": in words, how their
@@ -51,7 +56,7 @@ def hardest_table(hardest: Sequence[HardVideo], videos: VideoTable, data: DataCo
     told = [(one.path, f"{one.label}, taken for {one.prediction}") for one in hardest]
     for hard, clip in zip(hardest, _clips(told, videos, data), strict=True):
         table.add_data(
-            _text(hard.path), clip, hard.label, hard.prediction,
+            plain_text(hard.path), clip, hard.label, hard.prediction,
             hard.confidence, hard.probability, hard.loss,
         )  # fmt: skip
     return table
@@ -65,9 +70,53 @@ def doubts_table(doubts: Sequence[Doubt], videos: VideoTable, data: DataConfig) 
     told = [(one.path, f"{one.label}, rather {one.probable}") for one in doubts]
     for one, clip in zip(doubts, _clips(told, videos, data), strict=True):
         table.add_data(
-            _text(one.path), clip, one.label, one.probable, one.label_probability, one.probability,
-            one.nearest_words,
+            plain_text(one.path), clip, one.label, one.probable, one.label_probability,
+            one.probability, one.nearest_words,
         )  # fmt: skip
+    return table
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """A video, or the part ``span`` of its frames, to label next: what it is called, what it holds
+    (None: not known any more), what is predicted of it, and why it was chosen."""
+
+    name: str
+    path: Path
+    info: VideoInfo | None
+    span: tuple[int, int] | None
+    predicted: str
+    probability: float | None
+    reason: str
+
+
+def suggested_table(suggested: Sequence[Suggested], data: DataConfig) -> Any:
+    """A wandb.Table of SUGGESTED_VIDEOS, a row a video; a clip is missing as in
+    `hardest_table`."""
+    import wandb
+
+    table = wandb.Table(columns=[*SUGGESTED_VIDEOS])
+    reader, end = GuardedReader(VIDEO_SECONDS), time.monotonic() + TABLE_SECONDS
+    try:
+        for one in suggested:
+            clip = None
+            if one.info is not None and time.monotonic() < end:
+                whole = data.sampling == "uniform"
+                with suppress(Exception):  # whatever is wrong with a video costs its clip alone
+                    region = None
+                    if data.crop_box is not None:
+                        height, width = one.info.height, one.info.width
+                        aspect = one.info.pixel_aspect
+                        region = region_of(data.crop_box, height, width, aspect)[0]
+                    content = excerpt(
+                        one.path, one.info, data.decoder, whole, reader, one.span, region
+                    )
+                    if len(content) <= MOST_BYTES:
+                        caption = plain_text(one.predicted)
+                        clip = wandb.Video(BytesIO(content), caption, format="mp4")
+            table.add_data(plain_text(one.name), clip, one.predicted, one.probability, one.reason)
+    finally:
+        reader.close()
     return table
 
 
@@ -83,7 +132,7 @@ def _clips(
         for name, caption in told:
             in_time = time.monotonic() < end and signals.received() is None
             content = _excerpt(videos, rows[name], data, reader) if in_time else None
-            yield content and wandb.Video(BytesIO(content), _text(caption), format="mp4")
+            yield content and wandb.Video(BytesIO(content), plain_text(caption), format="mp4")
     finally:
         reader.close()
 
@@ -108,7 +157,7 @@ def per_class_table(rows: Sequence[Mapping[str, Any]]) -> Any:
     return wandb.Table(columns=[*columns], data=data)
 
 
-def _text(name: str) -> str:
+def plain_text(name: str) -> str:
     """A name that may hold bytes that are no UTF-8, as text."""
     return name.encode("utf-8", "replace").decode()
 

@@ -1,4 +1,5 @@
-"""What the report shows of a run's end, for wandb: calibration, labels in doubt, folds.
+"""What the report shows of a run's end, for wandb: calibration, labels in doubt, folds; and what
+later commands add: timelines, and what to label next.
 
 Curves are rows over an axis of their own, which wandb draws without asking its server for a chart.
 """
@@ -6,10 +7,12 @@ Curves are rows over an axis of their own, which wandb draws without asking its 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from slowfast_dist.metrics.uncertainty import Bin
 from slowfast_dist.metrics.wrong_labels import Doubt
+from slowfast_dist.tracking.wandb_media import plain_text
 
 CONFIDENCE, GROUPS = "calibration/confidence", "learning_curve/groups"
 """The axes: the middle of a bin of confidence, and how many groups, or videos, were trained on."""
@@ -20,13 +23,20 @@ PAIRS = ("label", "rather", "videos")
 FOLDS = ("fold", "videos", "groups", "accuracy", "f1_macro", "loss")
 """Columns of the table of folds; the row of all of them has the fold "all"."""
 
+TIMELINES = ("file", "right", "edit_score", "timeline")
+"""Columns of the table of whole files: of each what share of its labelled frames is right."""
+
+SUGGESTED = ("predicted", "videos", "probability")
+"""Columns of the table of what to label next that names no video: of each class that is predicted
+how many there are, and their mean probability."""
+
 BINS = ("low", "high", "videos", "confidence", "accuracy", "with_temperature")
 """Columns of the table of calibration."""
 
 
 @dataclass(frozen=True)
 class Panels:
-    """``curves``: rows by the axis that each has; ``tables`` by their names."""
+    """``curves``: rows by the axis that each has; ``tables``, and numbers, by their names."""
 
     curves: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
     tables: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +88,33 @@ def fold_panels(facts: Mapping[str, Any]) -> Panels:
         for one in facts["learning_curve"]
     ]  # fmt: skip
     return Panels({GROUPS: curve} if len(curve) > 1 else {}, {"folds": table})
+
+
+def timelines_panels(
+    name: str, scores: Mapping[str, float], files: Sequence[tuple[str, float | None, float, Any]]
+) -> Panels:
+    """Of an evaluation of whole files: its ``scores``, and of each file what it is called, its
+    accuracy over frames, its edit score, and a PIL image of truth over prediction."""
+    import wandb
+
+    table = wandb.Table(columns=[*TIMELINES])
+    for file, right, edit, image in files:
+        table.add_data(plain_text(file), right, edit, wandb.Image(image))
+    start = f"over_time/{plain_text(name)}"
+    numbers = {f"{start}/{key}": value for key, value in scores.items() if isfinite(value)}
+    return Panels({}, {**numbers, f"{start}/timelines": table})
+
+
+def suggested_panels(chosen: Sequence[tuple[str, float | None]]) -> Panels:
+    """Of each suggestion what is predicted ("": nothing), and how probable that is."""
+    import wandb
+
+    table = wandb.Table(columns=[*SUGGESTED])
+    counted = Counter(predicted for predicted, _ in chosen)
+    for predicted, videos in counted.most_common():
+        sure = [one for name, one in chosen if name == predicted and one is not None]
+        table.add_data(predicted or "none", videos, sum(sure) / len(sure) if sure else None)
+    return Panels({}, {"suggested/classes": table})
 
 
 def joined_panels(*parts: Panels) -> Panels:

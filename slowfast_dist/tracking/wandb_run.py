@@ -44,6 +44,8 @@ CARD_CHARACTERS = 20_000
 """First characters of a model card, which become the description of the artifact."""
 
 _FOLDERS = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_ARTIFACT_DIR": "artifacts"}
+_FLAG = {True: "--wandb.mode", False: "--wandb-mode"}
+"""Of a training, and of a command that adds to its run."""
 _METADATA = (
     "model", "classes", "loss", "thresholds", "clip", "monitor", "mode", "value", "epoch",
     "global_step", "metrics", "intervals", "ece", "data", "training",
@@ -72,12 +74,26 @@ class WandbRun:
     metric has "epoch" or "global_step", which every row carries, as its axis.
     """
 
-    def __init__(self, run: Any, log_model: bool, environment: Sequence[str] = ()) -> None:
+    def __init__(
+        self, run: Any, log_model: bool, environment: Sequence[str] = (), mode: str = "offline"
+    ) -> None:
         self.id: str | None = run.id
+        self._mode = mode
         self._run, self._wants_model, self._environment = run, log_model, environment
         self._axes: dict[str, str] = {}
         self._warned = False
         self._begun, self._spent = time.monotonic(), 0.0
+
+    @property
+    def place(self) -> dict[str, str | None]:
+        """Where it is: "id", "project", "name", "entity" (None: offline nobody knows) and "mode".
+        """
+        run = self._run
+        entity = run.entity if self._mode == "online" else None
+        return {
+            "id": self.id, "project": run.project, "name": run.name, "entity": entity or None,
+            "mode": self._mode,
+        }  # fmt: skip
 
     def log_step(self, values: Mapping[str, Any]) -> None:
         """Log a step's row of metrics.jsonl; it has "global_step"."""
@@ -190,13 +206,16 @@ class WandbRun:
         except Exception as error:  # wandb raises many kinds
             if not self._warned:
                 self._warned = True
-                _print_line(f"wandb: could not log {what} ({_reason(error)}); training goes on")
+                print_line(f"wandb: could not log {what} ({_reason(error)}); training goes on")
 
 
 def open_wandb(
-    config: WandbConfig, run_dir: Path, settings: dict[str, Any], run_id: str | None
-) -> WandbRun | NullRun:
+    config: WandbConfig, run_dir: Path, settings: dict[str, Any], run_id: str | None,
+    holds: str | None = None, entity: str | None = None,
+) -> WandbRun | NullRun:  # fmt: skip
     """Open the run: ``settings`` become its config, ``run_id`` is that of the run resumed, if any.
+    ``holds``: in words what goes up, where that is something else than of a training; then wandb
+    does not watch CPU and GPU. ``entity``: whose the run is, where it is not the usual one.
 
     auto is online where there is a key and the server answers within INIT_SECONDS, offline
     otherwise, and nothing where wandb cannot start at all; `destination` says what wandb's own
@@ -207,33 +226,33 @@ def open_wandb(
     to = destination(config, run_dir, os.environ)
     if to.mode == "disabled":
         if to.asked != f"--wandb.mode {config.mode}":
-            _print_line(f"wandb: off ({to.asked})")
+            print_line(f"wandb: off ({to.asked})")
         return NullRun(run_id)
     was_there = (to.folder / "wandb").exists()
     environment = _keep_files_in(to.folder / "wandb") + _keep_errors_here(config)
     reasons = []
     for attempt in ("online", "offline") if to.mode == "auto" else (to.mode,):
         try:
-            run = _init(attempt, config, to, settings, run_id)
+            run = _init(attempt, config, to, settings, run_id, holds, entity)
         except Exception as error:  # wandb raises many kinds, and may itself fail to import
             reasons.append(_reason(error))
             continue
         if attempt == "online":
-            _print_line(f"wandb: {run.url}")
+            print_line(f"wandb: {run.url}")
         else:
             place = Path(run.settings.sync_dir)
             segments = _segments(place.parent, place.name, run.id)
             why = [to.asked] if to.asked.startswith("WANDB") else reasons[:1]
             sync = " ".join(["wandb sync", *(shlex.quote(str(folder)) for folder in segments)])
-            _print_line(
+            print_line(
                 f"wandb: offline{''.join(f' ({one})' for one in why)}; {to.described()}; holds "
-                f"{contents(config)}; to upload it: {sync}"
+                f"{holds or contents(config)}; to upload it: {sync}"
             )
-        return WandbRun(run, config.log_model, environment)
+        return WandbRun(run, config.log_model, environment, attempt)
     for name in environment:
         os.environ.pop(name, None)
     if to.mode == "auto":
-        _print_line(f"wandb: off ({reasons[-1]})")
+        print_line(f"wandb: off ({reasons[-1]})")
         return NullRun(run_id)
     if not was_there:  # wandb's logs of the attempt
         shutil.rmtree(to.folder / "wandb", ignore_errors=True)
@@ -256,8 +275,9 @@ def _segments(folder: Path, newest: str, run_id: str) -> list[Path]:
 
 
 def _init(
-    mode: str, config: WandbConfig, to: Destination, settings: dict[str, Any], run_id: str | None
-) -> Any:
+    mode: str, config: WandbConfig, to: Destination, settings: dict[str, Any], run_id: str | None,
+    holds: str | None, entity: str | None,
+) -> Any:  # fmt: skip
     """wandb.init without a prompt and without wandb's own lines on the console."""
     import wandb
 
@@ -265,18 +285,20 @@ def _init(
     if mode == "online":
         if not wandb.login(prompt=False, verify=False):
             raise RuntimeError("no API key: run 'wandb login' or set WANDB_API_KEY")
-        _print_line(
-            f"wandb: sends to {own.settings.base_url}, {to.described()}: {contents(config)} "
-            "(--wandb.mode disabled: nothing)"
+        print_line(
+            f"wandb: sends to {own.settings.base_url}, {to.described()}: "
+            f"{holds or contents(config)} ({_FLAG[holds is None]} disabled: nothing)"
         )
     to.folder.mkdir(parents=True, exist_ok=True)  # else wandb takes a temporary folder
     options = wandb.Settings(
         silent=True, console="off", finish_timeout=FINISH_SECONDS, finish_timeout_raises=True,
+        x_disable_stats=holds is not None,
         **({} if config.metadata else PRIVATE),
     )  # fmt: skip
     if "WANDB_INIT_TIMEOUT" not in os.environ:
         options.init_timeout = INIT_SECONDS
     run = wandb.init(
+        entity=entity,
         project=to.project,
         name=to.name,
         tags=config.tags or None,
@@ -313,7 +335,7 @@ def _reason(error: Exception) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:240]
 
 
-def _print_line(line: str) -> None:
+def print_line(line: str) -> None:
     """On standard error, above a progress bar that is there."""
     tqdm.write(line, file=sys.stderr)
 

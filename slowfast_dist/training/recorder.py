@@ -30,9 +30,11 @@ from slowfast_dist.system.files import sync_file
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand, option
 from slowfast_dist.tracking.console import epoch_table
+from slowfast_dist.tracking.wandb_late import remember
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.tracking.wandb_upload import run_facts
+from slowfast_dist.training.at_end.maps import maps_of
 from slowfast_dist.training.at_end.panels import panels_of
 from slowfast_dist.training.at_end.test_rows import (
     test_facts,
@@ -91,6 +93,7 @@ class Recorder:
         self.wandb = open_wandb(
             config.wandb, folder.root, run_facts(config, environment), earlier.get("wandb_id")
         )
+        remember(folder.root, config.wandb, self.wandb)
         folder.describe(config, classes, environment)
         if videos.was_split:
             write_split(folder.root / "split.csv", classes, videos.train, videos.val)
@@ -330,6 +333,8 @@ class Recorder:
         self.divergence.raise_if_diverged(self.best.state)
         self.folder.set_status("finished")
         self._draw_report()
+        if self.best.state is not None:
+            self._explain_hardest()
         logger.info(self._closing_message())
         if self.best.state is not None:
             self._show_hardest(at_end=True)
@@ -349,6 +354,15 @@ class Recorder:
         videos, data, named = self.videos.val, self.config.data, self.config.wandb.hardest
         if self.wandb.log_panels(lambda: panels_of(self.folder, videos, data, named)):
             self.metrics.write(ON_WANDB, **own)
+
+    def _explain_hardest(self) -> None:
+        """Maps for the page, which is there without them: a signal, too, now costs them alone."""
+        if self.config.report.explain:
+            line, changed = maps_of(self.best.run, self.seconds)
+            if line is not None:
+                logger.info(line)
+            if changed:
+                self._draw_report()
 
     def preempt(self) -> dict[str, Any]:
         """The run was asked to stop; its checkpoint is saved."""

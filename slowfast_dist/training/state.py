@@ -36,7 +36,7 @@ CHANGEABLE_SETTINGS = (
     "output_dir", "resume", "resume_changed", "log_every", "log_samples", "data.root",
     "data.train_dir", "data.val_dir", "data.videos", "data.synthetic", "data.num_workers",
     "data.cache", "data.max_bad_fraction", "evaluation.", "checkpoint.", "distributed.timeout",
-    "distributed.preempt_signal", "wandb.", "patience", "hours",
+    "distributed.preempt_signal", "wandb.", "report.", "patience", "hours",
     "model.weights", "model.pretrained", "model.head", "model.probe",
     "model.checkpoint_activations",
 )  # fmt: skip

@@ -74,7 +74,7 @@ def by_neighbours(folder: Path, wrong: dict[str, str]) -> dict[str, dict[str, fl
     said = whole.predicted
     own = np.take_along_axis(counts, said[:, None], axis=1)[:, 0]
     raised = (said != whole.labels) & (2 * own > counts.sum(axis=1))
-    names = {whole.names[row] for row in np.flatnonzero(raised)}
+    names = {whole.names[row] for row in np.flatnonzero(raised).tolist()}
     lists = {"agreed": set(agreed), "joined": names | {one.path for one in listed}}
     return {
         title: {

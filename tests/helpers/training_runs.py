@@ -26,7 +26,7 @@ TINY = (
     "--data.crop-size", "32",
     "--data.short-side", "32", "32", "--data.flip", "false", "--data.num-workers", "0",
     "--model.name", "slowfast_tiny", "--model.pretrained", "false", "--mixed-precision", "no",
-    "--wandb.mode", "disabled", "--log-every", "1",
+    "--wandb.mode", "disabled", "--log-every", "1", "--report.explain", "0",
 )  # fmt: skip
 """A training of seconds, on 32 x 32 px clips of 8 frames."""
 

@@ -1,14 +1,49 @@
 """What wandb wrote of an offline run, read back without wandb's own reader."""
 
 import json
+import os
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+import wandb
 from wandb.proto import wandb_internal_pb2
 
 Record: Any = wandb_internal_pb2.Record  # type: ignore[attr-defined]
+
+
+def without_account(patch: pytest.MonkeyPatch, home: Path) -> Iterator[None]:
+    """For a fixture: no key, no settings and no variable of whoever runs the tests; no server left
+    behind, and none taken over that another file's training left in this process."""
+    wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)  # or it would be set again, of a server that is gone
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        patch.delenv(name)
+    home.mkdir()
+    patch.setenv("HOME", str(home))
+    patch.setenv("NETRC", str(home / ".netrc"))
+    yield
+    wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)
+
+
+def tables(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """The tables of the newest offline run, by their names without what is before the last "/"."""
+    stored = {
+        entry.path: Path(entry.local_path)
+        for record in records(run_dir)
+        if record.HasField("artifact")
+        for entry in record.artifact.manifest.contents
+    }
+    ending = ".table.json"
+    return {
+        name.rpartition("/")[2].removesuffix(ending): json.loads(path.read_text(encoding="utf-8"))
+        for name, path in stored.items()
+        if name.endswith(ending)
+    }
 
 
 def records(run_dir: Path) -> list[Any]:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from slowfast_dist.inference.explain import CELLS, SHUFFLED_HEADS, Explainer, Map, attributions
+from slowfast_dist.inference.explain import (
+    CELLS,
+    SHUFFLED_HEADS,
+    STEPS,
+    Explainer,
+    Map,
+    attributions,
+)
+from slowfast_dist.inference.windows import Stopped
 from slowfast_dist.model.inputs import pathways
 from slowfast_dist.model.slowfast import SlowFast
 
@@ -77,6 +85,20 @@ def test_a_class_that_sees_a_disc_has_its_map_there() -> None:
     assert colours.shape == (8, 32, 32) and 0.8 < colours.max() <= found.joined.strength + 1e-6
     place = np.unravel_index(colours.argmax(), colours.shape)
     assert 1 <= place[0] <= 6 and 2 <= place[1] < 14 and 16 <= place[2] < 30
+
+
+def test_it_may_be_stopped_between_its_parts() -> None:
+    net, frames, told = Explainer(network()), clip(), list[float]()
+
+    def go_on(share: float) -> bool:
+        told.append(share)
+        return True
+
+    whole = net.explain(frames, 1, go_on)
+    assert (whole.joined.found == net.explain(frames, 1).joined.found).all()
+    assert len(told) == STEPS * (1 + SHUFFLED_HEADS) and told == sorted(told) and told[-1] == 1
+    with pytest.raises(Stopped):
+        net.explain(frames, 1, lambda share: share < told[3])
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -18,7 +18,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import wandb
 
 from slowfast_dist.config.checks import validate
 from slowfast_dist.config.data import DataConfig
@@ -34,26 +33,14 @@ from slowfast_dist.tracking.wandb_run import NullRun, WandbRun, open_wandb
 from slowfast_dist.tracking.wandb_upload import contents
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.video_tables import table_of
-from tests.helpers.wandb_files import history, records
+from tests.helpers.wandb_files import history, records, without_account
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No key, no settings and no variable of whoever runs the tests; no server left behind, and
-    none taken over that another file's training left in this process."""
-    wandb.teardown()
-    os.environ.pop("WANDB_SERVICE", None)  # or it would be set again, of a server that is gone
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("NETRC", str(home / ".netrc"))
-    yield
-    wandb.teardown()
-    os.environ.pop("WANDB_SERVICE", None)
+    yield from without_account(monkeypatch, tmp_path / "home")
 
 
 def opened(run_dir: Path, run_id: str | None = None, **config: Any) -> WandbRun:

@@ -58,7 +58,8 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     if command.segments:
         return run_over_time(run, command)
     refuse_unused(
-        command, ("window", "stride", "smoothing"), "goes with --segments: add it, or leave it out"
+        command, ("window", "stride", "smoothing", "wandb_mode"),
+        "goes with --segments: add it, or leave it out",
     )
     prepare_workers(command.num_workers)  # first: before other threads start
     opened = open_evaluation(run, command)

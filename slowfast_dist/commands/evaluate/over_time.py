@@ -27,10 +27,12 @@ from slowfast_dist.metrics.over_time import score_file
 from slowfast_dist.metrics.segmentation import frame_labels
 from slowfast_dist.report.timelines import Stretches, TimedFile, parted
 from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.runs.settings import folder_of
 from slowfast_dist.system import signals
 from slowfast_dist.system.memory import give_back_free_memory
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.progress import over_files
+from slowfast_dist.tracking.wandb_late import require_logged
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.ordered_reader import ASSUMED_FPS
 from slowfast_dist.video.reader import VideoInfo
@@ -62,6 +64,7 @@ def run_over_time(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     Files are shared out to the processes, the longest first; each is scored once.
     """
     refuse_unused(command, OF_CLIPS, "is of clips, not of whole files: leave it out")
+    require_logged(folder_of(run), command.wandb_mode)
     opened = open_evaluation(run, command)
     accelerator, best = opened.accelerator, opened.best
     segments = opened.found.videos.segments

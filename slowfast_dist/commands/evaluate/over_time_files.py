@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from slowfast_dist.commands.evaluate.on_wandb import log_over_time
 from slowfast_dist.commands.evaluate.opening import Opened
 from slowfast_dist.commands.evaluate.output import PAGE, as_json, write_metrics
 from slowfast_dist.config.commands import EvaluateCommand
@@ -67,6 +68,7 @@ def write_over_time(
     files = f"{len(timed)} file{'s' * (len(timed) > 1)}"
     print(f"{files}, {content['seconds']:.0f} s, scored by the model of epoch {best.epoch}{also}")
     print(f"metrics.json, segments.csv and {PAGE} are in {output}", flush=True)
+    log_over_time(opened, timed, scores, background, command.wandb_mode)  # last: it may upload
     return content
 
 

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from slowfast_dist.commands.predict.text_drawing import (
+from slowfast_dist.config.errors import RunError
+from slowfast_dist.inference.drawing.text import (
     draw_text,
     ellipsized,
     format_time,
     printable,
     text_width,
 )
-from slowfast_dist.commands.predict.timeline import Palette
-from slowfast_dist.config.errors import RunError
+from slowfast_dist.inference.drawing.timeline import Palette
 from slowfast_dist.inference.segments import SegmentedVideo
 from slowfast_dist.system.child import Channel, Ended, Message, StreamProcess
 from slowfast_dist.system.files import sync_folder, with_path

@@ -1,6 +1,5 @@
 """What --explain does with one video: the map of where and the curve of when, as files."""
 
-import os
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -10,24 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.commands.predict.explanation_drawing import Picture, draw_strip, write_clip
-from slowfast_dist.commands.predict.segment_files import EXPLAINED, claim_name
 from slowfast_dist.config.commands import Predict
-from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.clips import clip_indices, clip_offsets, view_positions
+from slowfast_dist.inference.drawing.explained import read_clip, title_of, write_explained
+from slowfast_dist.inference.drawing.explanation import Picture
+from slowfast_dist.inference.drawing.names import claim_name
 from slowfast_dist.inference.explain import Explainer, Explanation, Map
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.inference.torch_network import TorchNetwork
 from slowfast_dist.inference.windows import default_window, plan_windows
 from slowfast_dist.metrics.task import SeveralLabels
-from slowfast_dist.system.files import atomic_write, reason_of, sync_folder
 from slowfast_dist.system.progress import note
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.guarded_reader import GuardedReader
 from slowfast_dist.video.ordered_reader import frame_times
 from slowfast_dist.video.reader import VideoInfo
-from slowfast_dist.video.views import evaluation_view, region_of
-from slowfast_dist.video.writer import WriteError
+from slowfast_dist.video.views import region_of
 
 
 class VideoExplainer:
@@ -70,15 +68,14 @@ class VideoExplainer:
         name = self._command.explain_class or classes[int(probabilities.argmax())]
         label = classes.index(name)
         found = self._explainer.explain(clip, label)
-        strength = found.joined.strength
-        title = f"{name}  {probabilities[label]:.1%}   {path.name}   strength {strength:.2f}"
-        if strength == 0:
-            title += ": no more than chance"
+        title = title_of(f"{name}  {probabilities[label]:.1%}", path.name, found)
         colours = {each: one.colours(clip.shape[1]) for each, one in self._maps(found).items()}
-        files = self._draw(path, Picture(clip, times, colours, found.joined.when, title))
+        picture = Picture(clip, times, colours, found.joined.when, title)
+        folder = self._command.output
+        files = write_explained(folder, claim_name(folder, path), picture)
         told = {
-            "class": name, "strength": round(strength, 4), "times": np.round(times, 4).tolist(),
-            "when": np.round(found.joined.when, 4).tolist(),
+            "class": name, "strength": round(found.joined.strength, 4),
+            "times": np.round(times, 4).tolist(), "when": np.round(found.joined.when, 4).tolist(),
         }  # fmt: skip
         return {"explanation": told, "files": [str(file) for file in files]}
 
@@ -87,24 +84,6 @@ class VideoExplainer:
             return {"both pathways": found.joined}
         alone = {"slow pathway": found.slow, "fast pathway": found.fast}
         return {"both pathways": found.joined, **alone}
-
-    def _draw(self, path: Path, picture: Picture) -> list[Path]:
-        folder = self._command.output
-        stem = claim_name(folder, path)
-        files = [folder / (stem + suffix) for suffix in EXPLAINED]
-        part = files[0].with_name(f".{files[0].name}.{os.getpid()}.tmp")
-        try:
-            write_clip(part, picture)
-            os.replace(part, files[0])
-            with atomic_write(files[1]) as file:
-                draw_strip(picture).save(file, "PNG", optimize=True)
-            sync_folder(folder)
-        except (OSError, WriteError) as error:
-            reason = reason_of(error, folder) if isinstance(error, OSError) else str(error)
-            raise RunError(f"{files[0]}: cannot be written ({reason})") from error
-        finally:
-            part.unlink(missing_ok=True)
-        return files
 
     def _clip(
         self, path: Path, info: VideoInfo
@@ -117,11 +96,8 @@ class VideoExplainer:
                 region, _ = region_of(data.crop_box, info.height, info.width, info.pixel_aspect)
             except ValueError as error:
                 raise DecodeError(path, f"the region of interest (crop_box) {error}") from None
-        view = evaluation_view(info.height, info.width, data, 0, 1, info.pixel_aspect, region)
-        numbers = self._numbers(path, info)
         with closing(GuardedReader()) as reader:
-            clip = reader.read(path, numbers, info, data.decoder, view).copy()
-        return clip, frame_times(info).starts[numbers]
+            return read_clip(reader, path, info, self._numbers(path, info), data, region)
 
     def _numbers(self, path: Path, info: VideoInfo) -> NDArray[np.int64]:
         """The frames (T,) of the clip in the middle, or of the window, as --segments places them,

@@ -2,12 +2,10 @@
 
 import contextlib
 import csv
-import hashlib
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +14,10 @@ from tqdm import tqdm
 from slowfast_dist.annotations.formats.writers import WRITERS
 from slowfast_dist.annotations.formats.writing import Found, VideoSegments
 from slowfast_dist.commands.predict.annotate import annotate
-from slowfast_dist.commands.predict.timeline import draw_timeline
 from slowfast_dist.config.commands import Predict
-from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.errors import RunError
+from slowfast_dist.inference.drawing.names import SUFFIXES, claim_name
+from slowfast_dist.inference.drawing.timeline import draw_timeline
 from slowfast_dist.inference.segments import SegmentedVideo, find_segments, with_unknown
 from slowfast_dist.inference.windows import score_windows
 from slowfast_dist.system.files import atomic_write, reason_of, write_json
@@ -28,21 +27,6 @@ from slowfast_dist.video.reader import VideoInfo
 
 if TYPE_CHECKING:
     from slowfast_dist.inference.predictor import Predictor
-
-SUFFIXES = (
-    ".segments.json", ".segments.csv", ".timeline.png", ".annotated.mp4",
-    *(suffix for suffix, _ in WRITERS.values()),
-)  # fmt: skip
-EXPLAINED = (".explained.mp4", ".explained.png")
-"""Of what --explain writes about a clip."""
-
-CLAIM = ".source"
-"""Ending of the hidden file that says which video the files of a name are about."""
-
-MAX_NAME_BYTES = 150
-"""Bytes of a video's name that are used: a file's name has at most 255, and suffixes and temporary
-names need some."""
-
 
 def write_segment_files(
     predictor: "Predictor", path: Path, info: VideoInfo, command: Predict
@@ -104,38 +88,6 @@ def _for_tools(path: Path, info: VideoInfo, video: SegmentedVideo) -> VideoSegme
 def _utf8(path: Path) -> str:
     """What of its name UTF-8 does not have is written as numbers."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def claim_name(folder: Path, path: Path) -> str:
-    """What the files about a video are called in ``folder``: its stem, or stem-2 and so on where
-    that is another video's, or a file of such a name was there before.
-
-    A hidden file beside them keeps it: the same for the same video ever after, also when several
-    processes work in one folder. Raises UserError where it cannot be made.
-    """
-    whole = os.fsencode(path.resolve())
-    digest = hashlib.sha256(whole).hexdigest().encode()
-    stem = os.fsdecode(os.fsencode(path.stem)[:MAX_NAME_BYTES])
-    stem = stem.encode("utf-8", "replace").decode()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = chain([stem], (f"{stem}-{number}" for number in count(2)))
-        return next(name for name in names if _is_claimed(folder, name, digest))
-    except OSError as error:
-        reason = reason_of(error, folder)
-        raise UserError(
-            f"--output {folder}: cannot be written ({reason}): give a folder that can"
-        ) from error
-
-
-def _is_claimed(folder: Path, name: str, digest: bytes) -> bool:
-    claim = folder / f".{name}{CLAIM}"
-    if not claim.exists():
-        if any((folder / (name + suffix)).exists() for suffix in (*SUFFIXES, *EXPLAINED)):
-            return False
-        with contextlib.suppress(FileExistsError), open(claim, "xb") as file:
-            file.write(digest)  # another process that comes in between takes another name
-    return claim.read_bytes() == digest
 
 
 @contextlib.contextmanager

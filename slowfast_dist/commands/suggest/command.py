@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slowfast_dist.commands.suggest.on_wandb import log_suggested
 from slowfast_dist.commands.suggest.output import Suggestion, write_list
 from slowfast_dist.config.checks import refuse_unused
 from slowfast_dist.config.data import check_box
@@ -17,10 +18,12 @@ from slowfast_dist.inference.inputs import Inputs, find_files, unused_by_windows
 from slowfast_dist.report.sections.listed import SUGGESTED
 from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.runs.run import is_run
+from slowfast_dist.runs.settings import run_of
 from slowfast_dist.system.files import check_output, reason_of
 from slowfast_dist.system.interrupts import ends_at_signals, ends_with_its_pipe, interrupted_at_once
 from slowfast_dist.system.progress import note, over_files
 from slowfast_dist.system.text import clean, few, operand, option, unwritable
+from slowfast_dist.tracking.wandb_late import require_logged
 
 if TYPE_CHECKING:
     from slowfast_dist.commands.suggest.labelled import Labelled
@@ -37,8 +40,9 @@ def run_suggest(run: Path, words: Sequence[str], command: Suggest) -> dict[str, 
     require_one_process("suggest")
     refuse_unused(command, unused_by_windows(command.windows))
     check_box(command.crop_box, "crop-box")
-    read_best(run)  # which says what is wrong with RUN before anything else is asked for
+    best = read_best(run)  # which says what is wrong with RUN before anything else is asked for
     check_output(command.output, (".csv",), command.overwrite)
+    require_logged(run_of(best.folder), command.wandb_mode)
     live = "a live source cannot be labelled"
     inputs = find_files(run, words, command.image_fps, live)
     with interrupted_at_once():  # torch comes only now: a mistake above does not wait for it
@@ -92,6 +96,7 @@ def _suggest(run: Path, predictor: "Predictor", inputs: Inputs, command: Suggest
     }  # fmt: skip
     if command.json:
         print(json.dumps(content), flush=True)
+    log_suggested(predictor.best, chosen, command)  # last: it may upload
     return content
 
 

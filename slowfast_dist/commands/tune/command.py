@@ -88,7 +88,8 @@ class _Search:
         wandb = config.wandb
         if wandb.mode == "auto":  # of tens of trainings nobody asked to see each
             wandb = replace(wandb, mode="disabled")
-        self.base = config.of_training(resume="auto", wandb=wandb)
+        report = replace(config.report, explain=0)  # nor to have maps drawn for each
+        self.base = config.of_training(resume="auto", wandb=wandb, report=report)
         listing = self._listed()
         self.folds = count_folds(listing, config.folds or TUNE_FOLDS, config.data.background)
         facts = facts_of(self.base, space)

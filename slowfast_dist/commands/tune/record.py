@@ -26,7 +26,7 @@ MAY_DIFFER = (
     "output_dir", "resume", "resume_changed", "hours", "log_every", "log_samples", "data.root",
     "data.videos", "data.synthetic", "data.num_workers", "data.cache", "data.max_bad_fraction",
     "data.val_fraction", "evaluation.every", "evaluation.unknown_recall", "checkpoint.",
-    "distributed.", "wandb.", "model.checkpoint_activations", "model.compile",
+    "distributed.", "wandb.", "report.", "model.checkpoint_activations", "model.compile",
 )  # fmt: skip
 """Settings, or the beginnings of their names, that change no score, or, as the place of the videos,
 are compared by what they lead to."""

@@ -64,7 +64,7 @@ def write_result(
         facts |= _comparison(trials, complete, best["number"])
         chosen = with_params(base, space, _params(begun, best["number"]))
         facts["flags"] = list(flags_of(_params(begun, best["number"])))
-        chosen = replace(chosen, wandb=config.wandb)  # the search alone had none
+        chosen = replace(chosen, wandb=config.wandb, report=config.report)  # trials had none
         write_best(trials.folder / BEST, chosen, best, trials.folder)
         facts["command"] = _command(trials.folder)
     write_json(trials.folder / RESULT, facts)

@@ -1,4 +1,5 @@
-"""Where the model looked: the strips that ``predict --explain --output RUN/explained`` left."""
+"""Where the model looked: the strips of a training's end, of ``report``, and those that
+``predict --explain --output RUN/explained`` left."""
 
 from contextlib import suppress
 from io import BytesIO
@@ -6,11 +7,17 @@ from pathlib import Path
 
 from PIL import Image
 
+from slowfast_dist.runs.reading import mapping, read_json
+
 EXPLAINED = "explained"
 """The folder below a run's whose strips its page shows."""
 
 ENDING = ".explained.png"
 """Of a strip's name, behind that of its video."""
+
+KEPT = ".maps.json"
+"""In that folder: of which best model each strip is that was not asked of ``predict``, by the
+SHA-256 of its weights."""
 
 MOST_STRIPS = 12
 """Strips shown at most, the first by name: as many as hardest videos by default."""
@@ -31,11 +38,17 @@ another's, and hold what takes all memory."""
 
 def read_explained(run: Path) -> tuple[list[tuple[str, bytes]], int]:
     """Names of videos with their strips as JPEGs, and how many files there are: there is room for
-    some. What is no strip, or a link, is left out."""
+    some. What is no strip, or a link, is left out, and so is what an older best model saw."""
     paths: list[Path] = []
     found: list[tuple[str, bytes]] = []
     with suppress(OSError):
-        paths = sorted((run / EXPLAINED).glob("*" + ENDING))
+        weights = mapping(read_json(run / "models" / "best_model.json")).get("weights_sha256") or ""
+        kept = mapping(read_json(run / EXPLAINED / KEPT))
+        paths = [
+            path
+            for path in sorted((run / EXPLAINED).glob("*" + ENDING))
+            if kept.get(path.name.removesuffix(ENDING), weights) == weights
+        ]
         for path in paths[:MOST_STRIPS]:
             picture = None if path.is_symlink() or not path.is_file() else _narrowed(path)
             if picture is not None:

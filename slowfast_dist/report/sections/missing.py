@@ -1,10 +1,9 @@
 """What a run's page could show as well, with the command that makes it."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
-from slowfast_dist.report.sections.explained import EXPLAINED
+from slowfast_dist.config.report import ENOUGH_SECONDS
 from slowfast_dist.runs.run import Run
 from slowfast_dist.runs.settings import given
 from slowfast_dist.system.text import operand, option
@@ -19,10 +18,6 @@ class Missing(NamedTuple):
 
     what: str
     command: str
-
-
-EXPLAINED_VIDEOS = 6
-"""Of the hardest ones, that the command for maps names: a line that can still be read."""
 
 
 def missing(
@@ -54,16 +49,11 @@ def _missing(
             f"{command} cross-validate --config {operand(config)} --learning-curve "
             f"{option('--output-dir', run.folder.parent / (run.name + '-folds'))}",
         )
-    place = given(run.settings, "data.videos", "data.root", "data.val-dir")
-    # Of parts of videos the middle of the whole file would be explained.
-    if not has_explained and run.summary and place and not split.val_times:
-        paths = [Path(place, one.path) for one in run.summary.hardest[:EXPLAINED_VIDEOS]]
-        if paths and Path(place).suffix.lower() != ".csv":
-            yield Missing(
-                "Where and when the network saw its class in the hardest videos:",
-                f"{command} predict {folder} {' '.join(map(operand, paths))} --explain "
-                f"{option('--output', run.folder / EXPLAINED)}",
-            )
+    if not has_explained and run.summary and run.summary.hardest and data is not None:
+        yield Missing(
+            "Where and when the network saw its class in the hardest videos:",
+            f"{command} report {folder} --explain-seconds {ENOUGH_SECONDS}",
+        )
     if not has_suggested:
         yield Missing(
             "Which videos to label next:", f"{command} suggest {folder} UNLABELLED_VIDEOS"

@@ -55,7 +55,7 @@ def write_wrong_labels(
     if not rows:
         output.unlink(missing_ok=True)
         return
-    columns = (*HEADER, *BOX, *NEAREST)
+    columns: tuple[str, ...] = (*HEADER, *BOX, *NEAREST)
     for optional in (BOX, NEAREST):
         places = [columns.index(name) for name in optional]
         if not any(row[place] for row in rows for place in places):

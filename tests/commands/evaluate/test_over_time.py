@@ -6,6 +6,7 @@ import json
 import shutil
 import weakref
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from slowfast_dist.commands.evaluate import over_time
+from slowfast_dist.commands.evaluate.backend import predictor_by
 from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.commands.evaluate.over_time import share_out
+from slowfast_dist.commands.evaluate.over_time_files import write_over_time
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.training import WandbConfig
 from slowfast_dist.data.synthetic import MOTIONS as MADE
 from slowfast_dist.data.synthetic import moving_disc
 from slowfast_dist.inference.predictor import open_predictor
@@ -24,11 +28,14 @@ from slowfast_dist.inference.segments import find_segments
 from slowfast_dist.inference.windows import score_windows
 from slowfast_dist.runs.best_model import DESCRIPTION
 from slowfast_dist.runs.videos import own_validation
+from slowfast_dist.tracking.wandb_late import remember
+from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.writer import write_video
 from tests.helpers.predictors import MOTIONS
 from tests.helpers.small_model import write_model
 from tests.helpers.training_runs import launch
+from tests.helpers.wandb_files import history, tables, without_account
 
 FPS, FRAMES = 10, 40
 WINDOW = {"window": 0.8, "stride": 0.4, "smoothing": 0.0}
@@ -171,7 +178,7 @@ def test_the_network_is_gone_before_the_results_are_written(
         pytest.importorskip("openvino")
     predictors: list[weakref.ref[Any]] = []
     held: list[bool] = []
-    make, write = over_time.predictor_by, over_time.write_over_time
+    make, write = predictor_by, write_over_time
 
     def noted(*arguments: Any) -> Any:
         predictor = make(*arguments)
@@ -282,3 +289,35 @@ def test_a_model_of_several_labels_is_refused_before_any_video_is_listed(
     (tmp_path / "list.csv").write_text("path,label\nnone.mp4,moves left|moves right\n")
     with pytest.raises(UserError, match="^--segments: is for a model of one label a clip"):
         evaluate(several, tmp_path / "list.csv", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_timelines_go_into_the_runs_run_on_wandb(
+    model: Path, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the names of files, but for those that the training was allowed."""
+    run = Path(shutil.copytree(model.parent, tmp_path / "run"))
+    evaluate(run, listed, tmp_path / "before")  # of a run that was not logged
+    assert not (run / "wandb").exists()
+    with pytest.raises(UserError, match="--wandb-mode offline: .* was not logged"):
+        evaluate(run, listed, tmp_path / "before", wandb_mode="offline")
+    account = without_account(monkeypatch, tmp_path / "home")
+    next(account)
+    try:
+        config = WandbConfig("offline", hardest=1)
+        first = open_wandb(config, run, {}, None)
+        remember(run, config, first)
+        first.finish()
+        sleep(1.1)  # wandb names folders by the second
+        content = evaluate(run, listed, tmp_path / "after")
+        rows = tables(run)["timelines"]["data"]
+        assert len(rows) == content["files"] and rows[0][0].endswith(".mp4")
+        assert [row[0] for row in rows[1:]] == [f"file {n + 2}" for n in range(len(rows) - 1)]
+        told = [row[1] for row in rows if row[1] is not None]
+        assert told == sorted(told)  # the worst first
+        numbers = [one for one in history(run) if "over_time/long/frame_accuracy" in one]
+        assert numbers[0]["over_time/long/frame_accuracy"] == content["frame_accuracy"]
+        evaluate(run, listed, tmp_path / "after", wandb_mode="disabled")
+        assert len(list(run.glob("wandb/offline-run-*"))) == 2
+    finally:
+        next(account, None)

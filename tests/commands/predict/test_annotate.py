@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from slowfast_dist.commands.predict.annotate import CaptionOverlay
-from slowfast_dist.commands.predict.segment_files import claim_name, write_segment_files
+from slowfast_dist.commands.predict.segment_files import write_segment_files
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.inference.drawing.names import claim_name
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames
 from tests.helpers.predictors import predictor

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slowfast_dist.cli.main import main
-from slowfast_dist.commands.predict.explanation_drawing import Picture, slowed, write_clip
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.inference.drawing.explanation import Picture, slowed, write_clip
 from tests.helpers.predictors import MOTIONS
 
 pytestmark = pytest.mark.usefixtures("on_cpu")

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,21 @@ from slowfast_dist.config.commands import Review
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.suggest import Suggest
-from slowfast_dist.config.training import Config
+from slowfast_dist.config.training import Config, WandbConfig
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.inference.windows import score_windows
 from slowfast_dist.metrics.selection.badge import choose, gradient_factors
 from slowfast_dist.runs.best_model import DESCRIPTION
 from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.tracking import wandb_media
+from slowfast_dist.tracking.wandb_late import remember
+from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.made_runs import ENVIRONMENT
 from tests.helpers.predictors import MOTIONS
 from tests.helpers.small_model import write_model
+from tests.helpers.wandb_files import records, tables, without_account
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
@@ -228,3 +233,33 @@ def test_mistakes_are_one_line_and_nothing_is_lost(
     with pytest.raises(UserError, match=message):
         run(run_folder, [word.format(root=root) for word in words], output, **flags)
     assert (tmp_path / "there.csv").read_text() == "mine" and not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.slow
+def test_they_go_into_the_runs_run_on_wandb(
+    run_folder: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without names, but for those that the training was allowed."""
+    for name in ("VIDEO_SECONDS", "TABLE_SECONDS"):  # a busy machine is no failure
+        monkeypatch.setattr(wandb_media, name, 300.0)
+    account = without_account(monkeypatch, tmp_path / "home")
+    next(account)
+    try:
+        for named in (0, 2):
+            folder = Path(shutil.copytree(run_folder, tmp_path / f"run{named}"))
+            config = WandbConfig("offline", hardest=named)
+            first = open_wandb(config, folder, {}, None)
+            remember(folder, config, first)
+            first.finish()
+            time.sleep(1.1)  # wandb names folders by the second
+            content = run(folder, [root], tmp_path / f"{named}.csv", count=4)
+            found = tables(folder)
+            assert sum(row[1] for row in found["classes"]["data"]) == 4
+            names = [Path(one["path"]).name for one in content["suggested"][:named]]
+            rows = found["videos"]["data"] if named else []
+            assert [row[0] for row in rows] == names
+            assert all(row[1]["_type"] == "video-file" for row in rows)
+            held = b"".join(one.SerializeToString() for one in records(folder))
+            assert str(root).encode() not in held
+    finally:
+        next(account, None)

@@ -1,5 +1,6 @@
 """The strips of ``predict --explain`` on a run's page."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from slowfast_dist.report.command import _templates
 from slowfast_dist.report.sections import explained
-from slowfast_dist.report.sections.explained import MOST_STRIPS, WIDTH, read_explained
+from slowfast_dist.report.sections.explained import KEPT, MOST_STRIPS, WIDTH, read_explained
 
 
 def strip(path: Path, width: int = 2120) -> None:
@@ -42,3 +43,13 @@ def test_the_page_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [name for name, _ in shown] == [f"{number:02}" for number in range(MOST_STRIPS)]
     monkeypatch.setattr(explained, "STRIP_BYTES", 3 * len(shown[0][1]))
     assert len(read_explained(tmp_path)[0]) == 3
+
+
+def test_what_an_older_best_model_saw_is_not_shown(tmp_path: Path) -> None:
+    for name in "abc":
+        strip(tmp_path / "explained" / f"{name}.explained.png")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "best_model.json").write_text(json.dumps({"weights_sha256": "new"}))
+    (tmp_path / "explained" / KEPT).write_text(json.dumps({"a": "old", "b": "new"}))
+    shown, total = read_explained(tmp_path)
+    assert [name for name, _ in shown] == ["b", "c"] and total == 2  # c is somebody's own

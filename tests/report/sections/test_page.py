@@ -14,9 +14,12 @@ import pytest
 from PIL import Image
 
 from slowfast_dist.cli import main as cli
+from slowfast_dist.cli.commands import COMMANDS
+from slowfast_dist.cli.parser import parse_command
 from slowfast_dist.commands.review.samples import in_order
 from slowfast_dist.commands.review.sources import find_source
 from slowfast_dist.config.commands import Review
+from slowfast_dist.config.report import ENOUGH_SECONDS
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.metrics.calibration import tempered
 from slowfast_dist.metrics.summary import summarise
@@ -31,7 +34,7 @@ from slowfast_dist.report.sections.explained import (
 from slowfast_dist.report.sections.folds import RESULT, folds_of
 from slowfast_dist.report.sections.judged import judge
 from slowfast_dist.report.sections.listed import LIST_BYTES, with_room
-from slowfast_dist.report.sections.missing import EXPLAINED_VIDEOS, missing
+from slowfast_dist.report.sections.missing import missing
 from slowfast_dist.report.sections.over_time import COLUMNS, timelines
 from slowfast_dist.report.thumbnails import Thumbnails
 from slowfast_dist.runs.predictions import read_predictions
@@ -68,7 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_part_is_there_and_says_whence_it_is(made: Path) -> None:
     page = Page(made / "report.html")
     ids = {one.get("id") for one in page.of("section")}
-    assert ids >= {*SECTIONS, "missing"}  # maps of the hardest videos are made by hand
+    assert ids >= {*SECTIONS, "missing"}
     assert "This run is fold 2 of a cross-validation over 60 videos in 15 groups" in page.text
     assert "Fold 2, this run" in page.text and "Scores by training groups" in page.text
     assert "Judged from the validation alone" in page.text
@@ -167,13 +170,11 @@ def test_what_is_missing_has_its_command(tmp_path: Path) -> None:
 
 def test_maps_of_the_hardest_videos_have_their_command(made: Path) -> None:
     section = (made / "report.html").read_text().partition('id="missing"')[2]
-    command = unescape(re.findall(r"<code>(.* --explain .*)</code>", section)[0])
+    command = unescape(re.findall(r"<code>(.* --explain-seconds .*)</code>", section)[0])
     words = shlex.split(command)
-    at = words.index("predict")
-    videos = words[at + 2 : words.index("--explain")]
-    assert words[at + 1] == str(made) and 0 < len(videos) <= EXPLAINED_VIDEOS
-    assert all(Path(path).is_file() for path in videos)
-    assert words[-2:] == ["--output", str(made / EXPLAINED)]
+    assert words[3:5] == ["report", str(made)]
+    told = parse_command(COMMANDS["report"], words[4:])
+    assert told is not None and told[1].explain_seconds == ENOUGH_SECONDS
 
 
 def test_pictures_end_where_there_is_no_room() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from slowfast_dist.commands.predict.text_drawing import (
+from slowfast_dist.inference.drawing.text import (
     draw_text,
     ellipsized,
     format_time,
@@ -35,6 +35,8 @@ TITLE, TEXT, SMALL = 34, 26, 22
 """Sizes of type in pixels: readable where the picture is shown at half its size."""
 BAR, CURVES, ROW = 120, 300, 44
 """Heights in pixels of the bar, the curves, and a row of the legend."""
+THIN = 64
+"""Height in pixels of each of two bars that are compared."""
 
 STEPS = (
     0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200,
@@ -105,6 +107,35 @@ def draw_timeline(path: Path, video: SegmentedVideo, title: str) -> None:
     _draw_curves(image, draw, palette, video, curves)
     with atomic_write(path) as file:
         image.save(file, "PNG", optimize=True)
+
+
+def draw_compared(
+    truth: Sequence[Segment], found: Sequence[Segment], duration: float
+) -> Image.Image:
+    """A bar of the true segments over one of those that were found, along a file of so many
+    seconds. The legend has the seconds of the truth."""
+    duration = max(duration, 1e-6)
+    seconds = dict.fromkeys([one.label for one in [*truth, *found]], 0.0)
+    for one in truth:
+        seconds[one.label] += one.end - one.start
+    palette = Palette(sorted(seconds, key=lambda label: -seconds[label]))
+    legend = _place_legend(palette, seconds) if seconds else []
+    top = MARGIN + ROW * (legend[-1][0] + 1 if legend else 0)
+    bars = (top, top + THIN + 16)
+    image = Image.new("RGB", (WIDTH, bars[1] + THIN + 64), PAPER)
+    draw = ImageDraw.Draw(image)
+
+    def x(time: float) -> float:
+        return LEFT + (RIGHT - LEFT) * min(1.0, time / duration)
+
+    _draw_legend(draw, palette, legend, MARGIN // 2)
+    _draw_axis(draw, duration, x, bars[0] + THIN, bars[1] + THIN)
+    for name, segments, place in zip(("truth", "found"), (truth, found), bars, strict=True):
+        draw_text(draw, (LEFT - 12, place + THIN / 2), name, SMALL, INK, "rm")
+        draw.rectangle((LEFT, place, RIGHT, place + THIN), outline=LINES)
+        for one in segments:
+            palette.fill(draw, (x(one.start), place, x(one.end), place + THIN), one.label)
+    return image
 
 
 def _precision(seconds: float) -> float:

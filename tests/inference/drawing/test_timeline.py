@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from slowfast_dist.commands.predict.timeline import COLOURS, LEFT, MARGIN, WIDTH, draw_timeline
+from slowfast_dist.inference.drawing.timeline import (
+    COLOURS,
+    LEFT,
+    MARGIN,
+    RIGHT,
+    WIDTH,
+    draw_compared,
+    draw_timeline,
+)
 from slowfast_dist.inference.segments import Segment, SegmentedVideo, find_segments
 from slowfast_dist.inference.windows import WindowScores
 
@@ -59,3 +67,15 @@ def test_no_name_ends_it(tmp_path):
     video = SegmentedVideo(scores, segments, NAMES, None)
     draw_timeline(tmp_path / "t.png", video, "".join(NAMES[2:]))
     assert Image.open(tmp_path / "t.png").width == WIDTH
+
+
+def test_two_bars_are_compared_along_the_same_time():
+    truth = [Segment(0, 5, "walks", 1.0)]
+    found = [Segment(0, 2.5, "walks", 0.8), Segment(5, 10, "jumps", 0.9)]
+    image = np.asarray(draw_compared(truth, found, 10.0))
+    walks, jumps = (ImageColor.getrgb(colour) for colour in COLOURS[:2])  # the longest in truth
+    width = RIGHT - LEFT
+    for colour, share in ((walks, 0.5), (walks, 0.25), (jumps, 0.5)):
+        lengths = (image[:, LEFT + 1 : RIGHT] == colour).all(axis=2).sum(axis=1)
+        assert (np.abs(lengths - share * width) <= 2).any(), (colour, share)
+    assert draw_compared([], [], 0.0).size[0] == WIDTH

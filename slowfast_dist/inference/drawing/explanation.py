@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from slowfast_dist.commands.predict.text_drawing import (
+from slowfast_dist.inference.drawing.text import (
     draw_text,
     ellipsized,
     format_time,
     printable,
 )
-from slowfast_dist.commands.predict.timeline import COLOURS, INK, LINES, PAPER, SOFT
+from slowfast_dist.inference.drawing.timeline import COLOURS, INK, LINES, PAPER, SOFT
 from slowfast_dist.video.views import Pixels
 from slowfast_dist.video.writer import VideoWriter
 

@@ -3,8 +3,8 @@ them."""
 
 import pytest
 
-from slowfast_dist.commands.predict import text_drawing
-from slowfast_dist.commands.predict.text_drawing import (
+from slowfast_dist.inference.drawing import text
+from slowfast_dist.inference.drawing.text import (
     ellipsized,
     font_for,
     format_time,
@@ -23,7 +23,7 @@ def test_names_are_drawn_in_a_font_that_has_them():
 
 def test_without_fontconfig_names_are_drawn_all_the_same(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    text_drawing._font_files.cache_clear()
+    text._font_files.cache_clear()
     assert text_width("日本", 21) > 0
 
 

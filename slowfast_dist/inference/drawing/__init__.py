@@ -1,0 +1,1 @@
+"""Pictures about what a model says, and what their files are called."""
