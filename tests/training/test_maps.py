@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from slowfast_dist.report.sections.explained import EXPLAINED, KEPT
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.system import signals
+from slowfast_dist.training.at_end import maps
 from slowfast_dist.training.at_end.maps import explain_hardest
 from tests.helpers.made_runs import ENVIRONMENT
 from tests.helpers.predictors import MOTIONS
@@ -114,7 +116,7 @@ def test_a_map_that_would_end_too_late_is_not_finished(
 ) -> None:
     """By the time of its beginning, long before the limit."""
     clock = iter(np.arange(0.0, 1e4, 10.0))  # each look at it is 10 s later
-    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(maps, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     told = explain_hardest(run, 1, 60.0, "cpu")
     assert (told.made, told.late) == (0, 1) and told.seconds <= 100
 
