@@ -51,6 +51,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_first_frames_do_not_tell_the_class(demo: Path) -> None:
     videos = list_videos(demo, "data.root").videos
     labels = np.array([video.label for video in videos])

@@ -142,6 +142,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_predict_imports_only_what_it_uses(model: Path, video: Path) -> None:
     """By torch no library of trainings, of an exported file not even torch."""
     pytest.importorskip("onnxruntime")

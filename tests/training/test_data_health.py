@@ -119,6 +119,7 @@ runpy.run_path({str(ROOT / "train.py")!r}, run_name="__main__")
 """train.py, but each video of one class takes a second more to read, as from a slow disk."""
 
 
+@pytest.mark.slow
 def test_a_training_that_waits_names_its_slowest_videos(root: Path, tmp_path: Path) -> None:
     run, script = tmp_path / "run", tmp_path / "slow.py"
     script.write_text(SLOW)

@@ -169,6 +169,7 @@ def test_what_it_finds_trains_within_the_limit_and_eight_times_as_much_does_not(
     assert f"({2 * found['size']} needs more than 80% of the 0.7" in found["line"]
 
 
+@pytest.mark.slow
 @linux
 def test_processes_with_different_limits_agree_on_what_fits_on_all(tmp_path: Path) -> None:
     found = under_limits(tmp_path, 2000, 500)

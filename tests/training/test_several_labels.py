@@ -158,6 +158,7 @@ def test_a_resume_and_a_training_from_split_csv_are_the_same(
             assert last[name] == same[name]
 
 
+@pytest.mark.slow
 def test_evaluate_predict_export_and_report(
     run: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_bug_keeps_its_traceback(
         read(reader, good, good)
 
 
+@pytest.mark.slow
 def test_two_hundred_deaths_leave_no_file_process_or_memory(
     good: Path, reader: GuardedReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:

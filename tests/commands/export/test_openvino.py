@@ -25,6 +25,7 @@ def models(run: Path, exports: dict[str, Done], tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+@pytest.mark.slow
 def test_nothing_is_stored_or_computed_in_half(exports: dict[str, Done], run: Path) -> None:
     model = openvino_core().read_model(exports["openvino"].exported.path)
     outputs = [output for op in model.get_ops() for output in op.outputs()]
@@ -76,6 +77,7 @@ def test_int8_needs_the_runs_own_clips_and_its_own_format(models: Path) -> None:
         run_export(models, Export(format="onnx", int8=True))
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_verified_and_used(
     whole: Path, clips: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:

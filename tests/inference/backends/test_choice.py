@@ -252,6 +252,7 @@ def test_weights_that_are_gone_are_missed_though_the_compiled_model_is_kept(
             open_predictor(models, backend, "no", clips=None)
 
 
+@pytest.mark.slow
 def test_a_damaged_compiled_model_counts_for_none(models: Path, answers: Path) -> None:
     """OpenVINO itself reads other weights from it and says nothing."""
     expected = open_predictor(models, "openvino", "no").network(CLIPS)
