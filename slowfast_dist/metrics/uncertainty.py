@@ -3,6 +3,7 @@
 Pure functions of arrays that were gathered from all processes before.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -134,6 +135,25 @@ def group_intervals(
         f1[draws] = (2 * right / np.maximum(truth + guess, 1)).sum(axis=1) / present
     low, high = np.quantile([accuracy, f1], [(1 - level) / 2, (1 + level) / 2], axis=1).tolist()
     return {"accuracy": (low[0], high[0]), "f1_macro": (low[1], high[1])}
+
+
+def with_interval(value: float, interval: Sequence[float] | None, over: str) -> str:
+    """A score with its 95 % interval, if any, for people; ``over``: "videos" or "groups"."""
+    if interval is None:
+        return f"{value:.4f}"
+    low, high = interval
+    return f"{value:.4f} (95 %, over {over}: {low:.4f} to {high:.4f})"
+
+
+def scores_line(
+    scores: Mapping[str, float], intervals: Mapping[str, Sequence[float]], over: str
+) -> str:
+    """Accuracy and macro-F1 with their intervals, as `with_interval`."""
+    shown = (
+        f"{words} {with_interval(scores[name], intervals.get(name), over)}"
+        for name, words in (("accuracy", "accuracy"), ("f1_macro", "macro-F1"))
+    )
+    return ", ".join(shown)
 
 
 def _sums(

@@ -259,6 +259,11 @@ def read_best_weights(models: Path, sha256: str | None) -> "dict[str, Tensor]":
     """The state_dict that best_model.json there, which names ``sha256``, is of."""
     from slowfast_dist.model.weights import read_state_dict
 
+    if not (models / WEIGHTS).exists():
+        raise UserError(
+            f"RUN {models / WEIGHTS}: there is no such file: give another run, or take it from "
+            "this one again; tune keeps the weights of its trials with --keep-weights alone"
+        )
     now, read = partial(described_sha256, models), partial(read_state_dict, flag="RUN")
     return read_described(models / WEIGHTS, DESCRIPTION, sha256, now, read)
 

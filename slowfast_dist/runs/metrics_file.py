@@ -44,19 +44,23 @@ class MetricsFile:
 
         Those are the rows of later steps, the epoch and classes rows of epochs after
         ``epochs_done`` (a checkpoint of an epoch's last step may be older than that epoch's
-        validation), the row at the end, and a torn last line. A file that does not exist stays so.
+        validation), the row at the end, and a torn last line. What says which curves are on wandb
+        stays, as these do. A file that does not exist stays so.
         """
         if not self.path.exists():
             return
         lines = [
             line
             for line, row in _lines_and_rows(self.path)
-            if row["global_step"] <= global_step
-            and row["kind"] != AT_END
-            and (
-                row["kind"] not in _ONCE_AN_EPOCH
-                or epochs_done is None
-                or row["epoch"] <= epochs_done
+            if row["kind"] == ON_WANDB  # where nothing can be taken back
+            or (
+                row["global_step"] <= global_step
+                and row["kind"] != AT_END
+                and (
+                    row["kind"] not in _ONCE_AN_EPOCH
+                    or epochs_done is None
+                    or row["epoch"] <= epochs_done
+                )
             )
         ]
         with atomic_write(self.path, "w") as file:

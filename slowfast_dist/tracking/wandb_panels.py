@@ -14,8 +14,8 @@ from slowfast_dist.metrics.uncertainty import Bin
 from slowfast_dist.metrics.wrong_labels import Doubt
 from slowfast_dist.tracking.wandb_media import plain_text
 
-CONFIDENCE, GROUPS = "calibration/confidence", "learning_curve/groups"
-"""The axes: the middle of a bin of confidence, and how many groups, or videos, were trained on."""
+CALIBRATION, LEARNING_CURVE = "calibration", "learning_curve"
+"""What the names of the curves begin with where there are none in the run on wandb yet."""
 
 PAIRS = ("label", "rather", "videos")
 """Columns of the table of doubts that names no video."""
@@ -42,23 +42,26 @@ class Panels:
     tables: Mapping[str, Any] = field(default_factory=dict)
 
 
-def calibration_panels(before: Sequence[Bin], after: Sequence[Bin]) -> Panels:
-    """Accuracy over confidence of the bins with videos, without and with the temperature (none
-    where ``after`` is empty)."""
+def calibration_panels(
+    before: Sequence[Bin], after: Sequence[Bin], curves: str = CALIBRATION
+) -> Panels:
+    """Accuracy of the bins with videos over the middle of their confidence, without and with the
+    temperature (none where ``after`` is empty). ``curves``: what the names of all begin with."""
     import wandb
 
+    confidence = f"{curves}/confidence"
     rows, table = [], wandb.Table(columns=[*BINS])
     for bins, with_temperature in ((before, False), (after, True)):
-        name = "calibration/accuracy" + "_with_temperature" * with_temperature
-        videos = "calibration/videos" + "_with_temperature" * with_temperature
+        name = f"{curves}/accuracy" + "_with_temperature" * with_temperature
+        videos = f"{curves}/videos" + "_with_temperature" * with_temperature
         for one in bins:
             if one.count:
                 middle = (one.low + one.high) / 2
-                rows.append({CONFIDENCE: middle, name: one.accuracy, videos: one.count})
+                rows.append({confidence: middle, name: one.accuracy, videos: one.count})
                 table.add_data(
                     one.low, one.high, one.count, one.confidence, one.accuracy, with_temperature
                 )
-    return Panels({CONFIDENCE: rows} if rows else {}, {"best/calibration": table} if rows else {})
+    return Panels({confidence: rows} if rows else {}, {"best/calibration": table} if rows else {})
 
 
 def doubted_pairs(doubts: Sequence[Doubt]) -> Any:
@@ -73,21 +76,23 @@ def doubted_pairs(doubts: Sequence[Doubt]) -> Any:
     return table
 
 
-def fold_panels(facts: Mapping[str, Any]) -> Panels:
+def fold_panels(facts: Mapping[str, Any], curves: str = LEARNING_CURVE) -> Panels:
     """Of a cross-validation, ``facts`` as in cross_validation.json: its folds and its learning
-    curve."""
+    curve over how many groups, or videos, were trained on; ``curves``: what the names of that
+    begin with."""
     import wandb
 
+    groups = f"{curves}/groups"
     table = wandb.Table(columns=[*FOLDS])
     whole = {**facts["metrics"], "fold": "all", "videos": facts["videos"]}
     for one in ({**whole, "groups": facts["groups"]}, *facts["per_fold"]):
         table.add_data(*(str(one[name]) if name == "fold" else one[name] for name in FOLDS))
     curve = [
-        {GROUPS: one["groups"], "learning_curve/accuracy": one["accuracy"],
-         "learning_curve/f1_macro": one["f1_macro"]}
+        {groups: one["groups"], f"{curves}/accuracy": one["accuracy"],
+         f"{curves}/f1_macro": one["f1_macro"]}
         for one in facts["learning_curve"]
     ]  # fmt: skip
-    return Panels({GROUPS: curve} if len(curve) > 1 else {}, {"folds": table})
+    return Panels({groups: curve} if len(curve) > 1 else {}, {"folds": table})
 
 
 def timelines_panels(

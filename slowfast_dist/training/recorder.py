@@ -25,7 +25,7 @@ from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.logs import SampleLog, TrainingLog
-from slowfast_dist.runs.metrics_file import AT_END, ON_WANDB, MetricsFile, read_metrics
+from slowfast_dist.runs.metrics_file import AT_END, MetricsFile, read_metrics
 from slowfast_dist.system.files import sync_file
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.text import operand, option
@@ -35,7 +35,7 @@ from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.tracking.wandb_upload import run_facts
 from slowfast_dist.training.at_end.maps import maps_of
-from slowfast_dist.training.at_end.panels import panels_of
+from slowfast_dist.training.at_end.panels import show_panels
 from slowfast_dist.training.at_end.test_rows import (
     test_facts,
     test_line,
@@ -338,22 +338,10 @@ class Recorder:
         logger.info(self._closing_message())
         if self.best.state is not None:
             self._show_hardest(at_end=True)
-            self._show_panels(self.best.state)
+            show_panels(self.best.run, self.best.state, self.metrics, self.wandb)
             self.wandb.log_model(self.folder.models, card_body(self.folder.models))
         self.wandb.finish(0)  # may take minutes to upload: everything else is done by now
         return self._summary("finished")
-
-    def _show_panels(self, best: Mapping[str, Any]) -> None:
-        """On wandb, once of each best model: a run that is trained further may keep its own, and
-        the same curves would be drawn twice over one axis."""
-        names = ("epoch", "global_step", "averaged_epochs")
-        own = {name: best[name] for name in names if name in best} | {"wandb_id": self.wandb.id}
-        known = [row for row in read_metrics(self.metrics.path) if row["kind"] == ON_WANDB]
-        if {"kind": ON_WANDB, **own} in known:
-            return
-        videos, data, named = self.videos.val, self.config.data, self.config.wandb.hardest
-        if self.wandb.log_panels(lambda: panels_of(self.folder, videos, data, named)):
-            self.metrics.write(ON_WANDB, **own)
 
     def _explain_hardest(self) -> None:
         """Maps for the page, which is there without them: a signal, too, now costs them alone."""

@@ -49,6 +49,7 @@ from slowfast_dist.system.log import logger
 from slowfast_dist.system.memory import freed_memory_kept
 from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.system.workers.shared import shared_copy
+from slowfast_dist.training.at_end.panels import bring_shown
 from slowfast_dist.training.best import Run, best_so_far, bring_best
 from slowfast_dist.training.data_health import frame_rate_notes
 from slowfast_dist.training.micro_batch import largest_micro_batch
@@ -225,7 +226,10 @@ def _open_recorder(run: Run, start: Start, state: Mapping[str, Any] | None) -> R
     if line is not None:
         logger.warning(line)
     try:
-        return Recorder(run, state)
+        recorder = Recorder(run, state)
+        if start.checkpoint is not None:
+            bring_shown(start.checkpoint, run.folder)
+        return recorder
     except BaseException:
         if not had_models:  # they are copies, and would be in the way of the next start
             shutil.rmtree(models, ignore_errors=True)

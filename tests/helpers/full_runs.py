@@ -43,6 +43,7 @@ def full_run(
     best = {"classes": classes, "temperature": calibration.temperature,
             "calibration": calibration.facts("validation"), "epoch": 4}  # fmt: skip
     (run / "models" / "best_model.json").write_text(json.dumps(best))
+    (run / "models" / "best_model_weights.pth").touch()
     write_json(folder / RESULT, cross_validation_facts(classes))
     _write_segments(run / "evaluation-long", classes, files, segments)
     write_list(run / SUGGESTED, [

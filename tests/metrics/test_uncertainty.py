@@ -12,6 +12,7 @@ from slowfast_dist.metrics.uncertainty import (
     expected_calibration_error,
     group_intervals,
     reliability,
+    scores_line,
 )
 
 
@@ -190,3 +191,9 @@ def test_group_intervals_are_those_of_a_plain_loop_over_drawn_groups() -> None:
     for name, values in (("accuracy", accuracy), ("f1_macro", f1)):
         np.testing.assert_allclose(found[name], np.quantile(values, [0.025, 0.975]), atol=1e-12)
     assert group_intervals(labels, predictions, np.zeros(60), 3) == {}
+
+
+def test_a_line_of_scores_has_the_intervals_that_are_there() -> None:
+    scores = {"accuracy": 0.8, "f1_macro": 0.75, "loss": 0.7}
+    shown = scores_line(scores, {"f1_macro": [0.61, 0.87654]}, "groups")
+    assert shown == "accuracy 0.8000, macro-F1 0.7500 (95 %, over groups: 0.6100 to 0.8765)"

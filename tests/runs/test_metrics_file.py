@@ -89,6 +89,15 @@ def test_resuming_leaves_the_rows_of_an_uninterrupted_run(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")] == []
 
 
+def test_what_is_on_wandb_is_known_also_where_its_steps_are_done_again(tmp_path: Path) -> None:
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    for step in (1, 2):
+        file.write("epoch", epoch=step, global_step=step)
+    file.write("wandb", epoch=2, global_step=2, curves="calibration")
+    file.truncate_after(1)
+    assert [row["kind"] for row in read_metrics(file.path)] == ["epoch", "wandb"]
+
+
 def test_resuming_a_run_that_wrote_nothing_yet(tmp_path: Path) -> None:
     MetricsFile(tmp_path / "metrics.jsonl").truncate_after(0)
     assert not (tmp_path / "metrics.jsonl").exists()

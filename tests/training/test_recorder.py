@@ -189,6 +189,24 @@ def test_a_best_model_is_drawn_on_wandb_once_though_the_run_is_trained_further(
     assert not any("calibration/confidence" in row for row in history(run))
     [told] = rows(run, "wandb")
     assert (told["epoch"], len(list(run.glob("wandb/offline-run-*")))) == (1, 2)
+    # Of another metric the next epoch is the best: its curves are not drawn over the first ones.
+    flags += ["--checkpoint.monitor", "val/accuracy", "--checkpoint.mode", "max"]
+    more = ("--epochs", "3", "--resume", "auto", "--resume-changed")
+    done = train(*flags, "--output-dir", run, *more)
+    assert done.returncode == 0 and best_epoch(run)["epoch"] == 3
+    assert {name for row in history(run) for name in row if name.startswith("calib")} == {
+        "calibration_epoch_3/confidence", "calibration_epoch_3/accuracy",
+        "calibration_epoch_3/videos",
+    }  # fmt: skip
+    said = "wandb: the curves of the new best model are calibration_epoch_3/, as those of an"
+    assert done.stderr.count(said) == 1
+    assert [row.get("curves") for row in rows(run, "wandb")] == [
+        "calibration", "calibration_epoch_3",
+    ]  # fmt: skip
+    # In another folder the run on wandb is the same one, and so is the best model.
+    other = trained(tmp_path / "other", *flags, "--epochs", "4", "--resume", run)
+    assert json.loads((other / "models" / "best_model.json").read_text())["epoch"] == 3
+    assert not any(name.startswith("calib") for row in history(other) for name in row)
 
 
 class Folder:

@@ -7,6 +7,7 @@ from typing import Any
 
 from slowfast_dist.config.fields import FINAL
 from slowfast_dist.metrics.calibration import calibration_line
+from slowfast_dist.metrics.uncertainty import scores_line
 from slowfast_dist.report.sections.folds import PAGE, RESULT
 from slowfast_dist.report.sections.wrong_list import WRONG_LABELS
 from slowfast_dist.runs.folder import RunFolder
@@ -18,19 +19,10 @@ OUT_OF_FOLD = "out_of_fold.csv"
 def result_lines(folder: Path, facts: Mapping[str, Any]) -> list[str]:
     """Scores with their intervals, seeds, learning curve, calibration, rows of split test, and the
     files in ``folder``; ``facts`` as in cross_validation.json."""
-    metrics, intervals, over = facts["metrics"], facts["intervals"], facts["intervals_over"]
-
-    def shown(name: str) -> str:
-        text = f"{metrics[name]:.4f}"
-        if name in intervals:
-            low, high = intervals[name]
-            text += f" (95 %, over {over}: {low:.4f} to {high:.4f})"
-        return text
-
     groups = f" in {facts['groups']} groups" if facts["groups"] else ""
     lines = [
-        f"out of fold, {facts['videos']} {facts['what']}{groups}: accuracy {shown('accuracy')}, "
-        f"macro-F1 {shown('f1_macro')}"
+        f"out of fold, {facts['videos']} {facts['what']}{groups}: "
+        f"{scores_line(facts['metrics'], facts['intervals'], facts['intervals_over'])}"
     ]
     if len(facts["seeds"]) > 1:
         values = [one["f1_macro"] for one in facts["seeds"]]
@@ -47,24 +39,14 @@ def result_lines(folder: Path, facts: Mapping[str, Any]) -> list[str]:
     if facts["calibration"]:
         lines.append(calibration_line(facts["calibration"]))
     if test := facts["test"]:
-        lines.append(_test_line(test))
+        scores = scores_line(test["metrics"], test["intervals"], test["intervals_over"])
+        lines.append(
+            f"split test, {test['videos']} videos, scored once by the model of all folds "
+            f"({FINAL}/models): {scores}"
+        )
     shown_at = RunFolder(folder).shown
     files = [OUT_OF_FOLD, RESULT]
     if (folder / WRONG_LABELS).is_file():
         files.append(WRONG_LABELS)
     lines.append(f"{shown_at / PAGE}: all of it; {', '.join(files)}: for programs")
     return lines
-
-
-def _test_line(test: Mapping[str, Any]) -> str:
-    shown = []
-    for name, words in (("accuracy", "accuracy"), ("f1_macro", "macro-F1")):
-        text = f"{words} {test['metrics'][name]:.4f}"
-        if name in test["intervals"]:
-            low, high = test["intervals"][name]
-            text += f" (95 %, over {test['intervals_over']}: {low:.4f} to {high:.4f})"
-        shown.append(text)
-    return (
-        f"split test, {test['videos']} videos, scored once by the model of all folds "
-        f"({FINAL}/models): {', '.join(shown)}"
-    )

@@ -112,8 +112,9 @@ def write_result(
     _write_predictions(folder / OUT_OF_FOLD, own)
     judged = judge(whole, calibration.temperature if calibration else 1.0)
     before = read_text(folder / RESULT, MOST_TEXT)
-    if (earlier := mapping(read_json(folder / RESULT)).get("wandb_id")) is not None:
-        facts["wandb_id"] = earlier
+    kept = mapping(read_json(folder / RESULT))
+    if (earlier := kept.get("wandb_id")) is not None:
+        facts |= {name: kept[name] for name in ("wandb_id", "wandb_results") if name in kept}
     write_json(folder / RESULT, facts)
     same = read_text(folder / RESULT, MOST_TEXT) == before
     write_wrong_labels(folder, own[0].folder, doubts_of(whole), BY_FOLDS)
@@ -135,9 +136,8 @@ def write_result(
     elif config is not None:
         # Last: wandb may take minutes, and where it fails nothing else is lost.
         bins, calibrated = first.summary.bins, judged.calibrated
-        known = log_result(folder, config, facts, bins, calibrated, doubts_of(whole))
-        if known is not None and known != earlier:
-            write_json(folder / RESULT, facts | {"wandb_id": known})
+        if shown := log_result(folder, config, facts, bins, calibrated, doubts_of(whole)):
+            write_json(folder / RESULT, facts | shown)
     return _main_scores(first)
 
 

@@ -19,6 +19,7 @@ from slowfast_dist.commands.tune.trial import ANSWERS
 from slowfast_dist.config.training import Config, config_dict
 from slowfast_dist.config.tune import Range, Searched, Tune
 from slowfast_dist.metrics.chosen import corrected_for_choice, paired_interval
+from slowfast_dist.metrics.uncertainty import with_interval
 from slowfast_dist.report.command import render, write_page
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.reading import read_text
@@ -174,29 +175,22 @@ def say_result(shown: Path, facts: dict[str, Any]) -> None:
     if (best := facts["best"]) is None:
         return
     over = "groups" if facts["groups"] else "videos"
-
-    def with_interval(value: float, interval: Sequence[float] | None) -> str:
-        between = "" if interval is None else (
-            f" (95 %, over {over}: {interval[0]:.4f} to {interval[1]:.4f})"
-        )  # fmt: skip
-        return f"{value:.4f}{between}"
-
     logger.info(
         f"best of {len(facts['trials'])}: trial {best['number']}, macro-F1 "
-        f"{with_interval(best['f1_macro'], best['interval'])}"
+        f"{with_interval(best['f1_macro'], best['interval'], over)}"
     )
     if best["number"] == 0:
         logger.info("no complete trial was better than the settings as given")
     elif (more := facts["difference"]) is not None:
         logger.info(
             "above the settings as given by "
-            f"{with_interval(more['f1_macro'], more['interval'])}"
+            f"{with_interval(more['f1_macro'], more['interval'], over)}"
         )
     if (fair := facts["corrected"]) is not None:
         logger.info(
             f"that score was chosen by, so it flatters: to expect of the best of "
-            f"{fair['trials']} is {with_interval(fair['f1_macro'], fair['interval'])}; rows of "
-            "split test tell it on videos that chose nothing"
+            f"{fair['trials']} is {with_interval(fair['f1_macro'], fair['interval'], over)}; rows "
+            "of split test tell it on videos that chose nothing"
         )
     logger.info(f"{shown / PAGE}: all of it; {RESULT}: for programs")
     logger.info(f"train with the best: {facts['command']}")

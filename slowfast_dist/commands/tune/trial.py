@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from slowfast_dist.commands.cross_validate.result import write_result
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
 from slowfast_dist.metrics.summary import Predictions, summarise
+from slowfast_dist.runs.best_model import DESCRIPTION
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.runs.run import read_split_rows
@@ -48,8 +49,7 @@ def train_folds(
             return "stopped", value
         value = _score(trainings[:done])
         if not keep_weights:
-            for name in ("checkpoints", "models"):
-                shutil.rmtree(training.folder / name, ignore_errors=True)
+            _delete_weights(RunFolder(training.folder))
         if not goes_on(value, done) and done < folds:
             return "pruned", value
     with _quiet():
@@ -67,6 +67,16 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def _delete_weights(run: RunFolder) -> None:
+    """Checkpoints and all of models/ but its description: the pages of the fold that are written
+    later show the temperature, and how the model was made."""
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    for path in run.models.glob("*"):
+        if path.name != DESCRIPTION:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _read(training: Training) -> Predictions:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from slowfast_dist.config.report import ENOUGH_SECONDS
+from slowfast_dist.runs.best_model import WEIGHTS
 from slowfast_dist.runs.run import Run
 from slowfast_dist.runs.settings import given
 from slowfast_dist.system.text import operand, option
@@ -23,8 +24,9 @@ class Missing(NamedTuple):
 def missing(
     run: Run, has_folds: bool, has_timelines: bool, has_suggested: bool, has_explained: bool
 ) -> list[Missing]:
-    """Of a finished run with a best model; only what would say something of its data."""
-    if run.status != "finished" or not run.best:
+    """Of a finished run with a best model, and its weights, which a search for settings deletes;
+    only what would say something of its data."""
+    if run.status != "finished" or not run.best or not (run.folder / "models" / WEIGHTS).exists():
         return []
     return [*_missing(run, has_folds, has_timelines, has_suggested, has_explained)]
 

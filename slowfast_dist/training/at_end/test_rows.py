@@ -19,6 +19,7 @@ from slowfast_dist.metrics.uncertainty import (
     expected_calibration_error,
     group_intervals,
     reliability,
+    scores_line,
 )
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.runs.folder import RunFolder
@@ -85,11 +86,6 @@ def write_test_predictions(
 
 def test_line(facts: Mapping[str, Any]) -> str:
     """For people."""
-    shown = []
-    for name, words in (("accuracy", "accuracy"), ("f1_macro", "macro-F1")):
-        text = f"{words} {facts[f'test/{name}']:.4f}"
-        if name in facts["intervals"]:
-            low, high = facts["intervals"][name]
-            text += f" (95 %, over {facts['intervals_over']}: {low:.4f} to {high:.4f})"
-        shown.append(text)
-    return f"split test, {facts['test/videos']} videos, scored once: {', '.join(shown)}"
+    scores = {name: facts[f"test/{name}"] for name in ("accuracy", "f1_macro")}
+    shown = scores_line(scores, facts["intervals"], facts["intervals_over"])
+    return f"split test, {facts['test/videos']} videos, scored once: {shown}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def tables(folder: Path) -> dict[str, list[list[object]]]:
             for name, path in stored.items()}  # fmt: skip
 
 
-def test_folds_curve_calibration_and_doubts_are_there(tmp_path: Path) -> None:
+def test_folds_curve_calibration_and_doubts_are_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, facts = tmp_path / "cv", cross_validation_facts(["a", "b"])
     folder.mkdir()
     before = [Bin(0.6, 0.8, 4, 0.7, 0.5), Bin(0.8, 1.0, 0, 0.0, 0.0)]
@@ -47,7 +50,8 @@ def test_folds_curve_calibration_and_doubts_are_there(tmp_path: Path) -> None:
     after = [Bin(0.4, 0.6, 4, 0.5, 0.5)]
     wanted = WandbConfig(mode="offline", hardest=5, log_model=True)
     config = Config(output_dir=folder, wandb=wanted)
-    own = log_result(folder, config, facts, before, after, doubts)
+    kept = log_result(folder, config, facts, before, after, doubts)
+    assert kept.keys() == {"wandb_id", "wandb_results"}
     rows = history(folder)
     assert [row for row in rows if "learning_curve/groups" in row] == [
         {"learning_curve/groups": one["groups"], "learning_curve/accuracy": one["accuracy"],
@@ -72,9 +76,13 @@ def test_folds_curve_calibration_and_doubts_are_there(tmp_path: Path) -> None:
     # No video's name goes up, whatever is asked for of each training's own run.
     [written] = folder.glob("wandb/offline-run-*/*.wandb")
     assert b"secret_" not in written.read_bytes()
-    # A result that is written again goes on with the same run.
-    facts["wandb_id"] = own
-    again = log_result(folder, config, facts, before, after, doubts)
-    assert again == own is not None
+    # Another result goes on with the same run, and its curves are not drawn over the first ones.
+    time.sleep(1.1)  # wandb names folders by the second
+    again = log_result(folder, config, facts | kept, before, after, doubts)
+    assert again["wandb_id"] == kept["wandb_id"] is not None
+    starts = {name.partition("/")[0] for row in history(folder) for name in row}
+    assert starts == {"calibration_2", "learning_curve_2", "folds", "best"}
+    said = "the curves of this result are calibration_2/ and learning_curve_2/, as those of an"
+    assert capsys.readouterr().err.count(said) == 1
     off = Config(output_dir=folder, wandb=WandbConfig(mode="disabled"))
-    assert log_result(folder, off, facts, before, after, doubts) == own
+    assert log_result(folder, off, facts | kept, before, after, doubts) == {}

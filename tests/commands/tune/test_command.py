@@ -18,6 +18,7 @@ from slowfast_dist.cli.parser import parse_command, parse_training
 from slowfast_dist.cli.tuning import run_tune
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.runs.best_model import read_best
 from tests.helpers.training_runs import TINY, command_of, launch
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
@@ -105,8 +106,21 @@ def test_the_page_says_what_was_found_and_that_it_flatters(done: Path) -> None:
 
 def test_weights_of_trials_are_gone_and_the_rest_is_there(done: Path) -> None:
     own = done / "trial_000" / "fold_1"
-    assert not (own / "models").exists() and not (own / "checkpoints").exists()
+    assert not (own / "checkpoints").exists()
+    assert [path.name for path in (own / "models").iterdir()] == ["best_model.json"]
     assert (own / "predictions" / "val_best.csv").exists() and (own / "config.yaml").exists()
+    with pytest.raises(UserError, match="tune keeps the weights of its trials with --keep-weights"):
+        read_best(own).load()
+
+
+def test_the_page_of_a_fold_has_what_the_model_that_is_gone_was_like(done: Path) -> None:
+    facts = content(done / "tune.json")["trials"]
+    number = next(one["number"] for one in facts if one["state"] == "complete")
+    own = done / f"trial_{number:03d}" / "fold_1"
+    page = (own / "report.html").read_text()
+    assert 'id="folds"' in page  # it was written when all folds were there
+    assert "No temperature is fitted: 8 videos are too few" in page
+    assert 'id="missing"' not in page  # all that it names would need the weights
 
 
 def test_a_study_that_is_over_does_nothing_more(done: Path, root: Path) -> None:

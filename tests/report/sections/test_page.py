@@ -161,6 +161,8 @@ def test_what_is_missing_has_its_command(tmp_path: Path) -> None:
     assert missing(run, False, False, False, False) == []  # without a model there is nothing to do
     (run.folder / "models").mkdir()
     (run.folder / "models" / "best_model.json").write_text('{"epoch": 1}')
+    assert missing(read_run(run.folder), False, False, False, False) == []  # its weights are gone
+    (run.folder / "models" / "best_model_weights.pth").touch()
     split = Split({"a": 5}, {"a": 2}, False, {"a": (9.0, 3.0)}, {"a": (4.0, 2.0)})
     run = read_run(run.folder).__class__(**{**vars(read_run(run.folder)), "split": split})
     commands = [one.command.split()[3] for one in missing(run, False, False, False, False)]
