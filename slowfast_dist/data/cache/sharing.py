@@ -26,7 +26,8 @@ def share_caches(
 
     def make() -> tuple[CachePlan, StoreAddress | None]:
         views = config.evaluation.temporal_views
-        plan = plan_cache(config.data, videos.segments(), val, config.epochs, views, share)
+        shown = val.per_file() if videos.ways else val  # whose rows share their frames
+        plan = plan_cache(config.data, videos.segments(), shown, config.epochs, views, share)
         plan, store = make_store(plan, config.data, train, val)
         own.extend([store] if store else [])
         return plan, store.address if store else None
