@@ -60,7 +60,10 @@ class Command:
         return None if self.words and self.words[-1].endswith("...") else len(self.words)
 
     def values_of(self, words: Sequence[str]) -> list[Any]:
-        """What its function takes for the words; None for one that is left out."""
+        """What its function takes for the words; None for one that is left out. Nothing where the
+        word is a setting."""
+        if self.preset:
+            return []
         values: list[Any] = []
         for place, name in enumerate(self.words):
             kind = str if name.startswith("INPUT") else Path
@@ -93,7 +96,9 @@ _TABLE = (
     Command("pretrain", "training.run:run_training", "config.training:Config", ("DIR",),
             "Learn from videos without labels, for --model.weights of train: DIR [flags].",
             usage="DIR [--config FILE ...]", computes=True, launched=True, trains=True,
-            preset="pretrain"),
+            preset="pretrain",
+            note="All videos in DIR and below it count. It is a training with the preset pretrain, "
+                 "and has the flags of train: what is learned is in which way clips are shown."),
     Command("evaluate", "commands.evaluate.command:run_evaluation",
             "config.commands:EvaluateCommand", ("RUN",),
             "Score labelled videos with a run's best model: RUN [--data DIR] [flags].",

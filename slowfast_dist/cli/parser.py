@@ -49,6 +49,8 @@ def parse_command(command: Command, arguments: Sequence[str]) -> list[Any] | Non
         if command.trains and Path(sys.argv[0]).name == "train.py":
             usage = usage.replace(f"{MODULE} train", "python train.py")
         texts = (type(settings).__doc__, _preset_note() if command.trains else command.note)
+        if command.preset:
+            texts = (command.summary, command.note)
         flags.print_help(settings, usage, "\n\n".join(filter(None, texts)))
         return None
     for word in command.words[len(line.words) :]:
@@ -62,7 +64,7 @@ def parse_command(command: Command, arguments: Sequence[str]) -> list[Any] | Non
         line.settings.append(Setting("data.root", (root,), command.words[0]))
     settings = apply(line.settings, settings, types)
     validate(settings)
-    return [*([] if command.preset else command.values_of(line.words)), settings]
+    return [*command.values_of(line.words), settings]
 
 
 def defaults(command: Command, preset: str | None = None, files: Sequence[Path] = ()) -> Any:
@@ -127,8 +129,9 @@ def read_command_line(
 ) -> CommandLine:  # fmt: skip
     """Split the arguments; ``types`` are those of `flag_types`; ``most_words`` None: any number.
 
-    The line of a training (``trains``) may start with a preset, unless it ``has_preset`` not, and
-    have --config files. Raises UserError for an unknown flag or preset, a value that is missing, and a word too many.
+    The line of a training (``trains``) may start with a preset, if it ``has_preset``, and have
+    --config files. Raises UserError for an unknown flag or preset, a value that is missing, and a
+    word too many.
     """
     line = CommandLine()
     waiting = list(arguments)
@@ -141,8 +144,8 @@ def read_command_line(
         # These are no values where a value could as well be missing: in a training a preset behind
         # the flags, else what follows a switch: predict RUN --json a.mp4
         reserved: Collection[str] = ()
-        if trains and has_preset:
-            reserved = () if line.preset else preset_names()
+        if trains and (has_preset or line.words):
+            reserved = () if line.preset or line.words else preset_names()
         elif flags.is_switch(types.get(_flag_name(word))):
             reserved = [other for other in waiting if other.lower() not in ("true", "false")]
         if word in ("-h", "--help"):

@@ -320,7 +320,9 @@ class Config:
             value = getattr(data, name)
             require(value == getattr(usual, name), f"data.{name.replace('_', '-')}", value, remedy)
         remedy = "speeds are among what is learned (--data.ways): leave it out"
-        require(self.augment.speed is None, "augment.speed", self.augment.speed, remedy)
+        speed = self.augment.speed
+        shown = " ".join(f"{number:g}" for number in speed or ())
+        require(speed is None, "augment.speed", shown, remedy)
 
     def _check_monitor(self) -> None:
         monitor, several = self.checkpoint.monitor, self.loss.name == "bce"

@@ -19,7 +19,7 @@ from slowfast_dist.data.background.drawn import Background
 from slowfast_dist.data.cache.frames import FrameCache, Source
 from slowfast_dist.data.clips import clip_indices, shown_frames, view_positions
 from slowfast_dist.data.listing.video_table import VideoTable
-from slowfast_dist.data.pretext.ways import WAYS, shown, speed_of
+from slowfast_dist.data.pretext.ways import shown, speed_of, way_of
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.workers.context import Process
@@ -36,9 +36,6 @@ REPLACEMENTS = 10
 AUGMENTATION = 2
 """Behind (seed, epoch, sample), what tells the draws of augmentation from those of where a clip
 lies, which have no fourth number, and those of gaps, which have 1."""
-
-WAY = 3
-"""The same of the draws of the way in which a pretraining shows a clip."""
 
 LONGEST_RUN = 2
 """How many times as long as a clip the part of a video is that an evaluation reads at once."""
@@ -321,8 +318,9 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         def draws(kind: int) -> np.random.Generator:
             return np.random.default_rng([*key.entropy(self.seed), AUGMENTATION, kind])
 
-        way_rng = np.random.default_rng([*key.entropy(self.seed), WAY])
-        way = int(way_rng.integers(len(WAYS))) if self.ways else None
+        way, way_rng = (
+            way_of(self.seed, key.epoch, key.sample) if self.ways else (None, rng)
+        )
         speed = speed_factor(self.augment, draws) if way is None else speed_of(way)
         for _ in range(1 + REPLACEMENTS):
             info = self.videos.info(video)

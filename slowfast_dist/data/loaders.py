@@ -15,6 +15,7 @@ from slowfast_dist.data.dataset import (
     TrainingClips,
     batch_bytes,
 )
+from slowfast_dist.data.pretext.ways import SHOWINGS
 from slowfast_dist.data.sampler import (
     DistributedBatchSampler,
     EvaluationSampler,
@@ -65,7 +66,7 @@ def make_loaders(
     )  # fmt: skip
     sampler = DistributedBatchSampler(
         len(train), config.global_batch_size, micro_batch, config.seed, rank, world_size,
-        videos.class_sampling(data.class_sampling),
+        videos.class_sampling(data.class_sampling), SHOWINGS if videos.ways else 1,
     )  # fmt: skip
     val = EvaluationClips(videos.val, data, evaluation.temporal_views, evaluation.spatial_crops,
                           videos.ways)  # fmt: skip

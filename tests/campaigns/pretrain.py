@@ -1,17 +1,18 @@
 """Whether ``pretrain`` helps: trainings on few labelled clips from scratch, and from its weights.
 
-``python -m tests.campaigns.pretrain DATA --folds 5 --only 1 2 3 4`` does so on class folders of
-clips whose names tell their recording (seq01). Of each fold the recordings held out are in neither
-training: the others' videos are pretrained on as a folder without labels, then a part of them
-(``--fraction``), the same in both trainings, is trained on with labels. It prints and writes
-OUT/pretrain.json and .md: macro-F1 and accuracy on the held-out recordings, and their paired
-differences. ``--pretrain`` and ``--train`` end with flags for the one and for the other. Started
-again it goes on where it stopped.
+``python -m tests.campaigns.pretrain DATA`` does so on class folders of clips whose names tell their
+recording (seq01). The recordings, in order, are dealt out to five parts. Two parts are held out of
+everything; the videos of the other three are pretrained on as a folder without labels; and each of
+the three is once the labelled part, on which a training from scratch and one from these weights
+start, alike but for that, to be scored on the clips held out. It prints and writes OUT/pretrain.md
+and .json: macro-F1 and accuracy of both, and their differences. ``--shift 1`` to 4 hold out other
+parts. ``--pretrain``, ``--train`` and ``--started`` end with flags for the pretraining, for both
+trainings, and for those from its weights. Started again it goes on where it stopped.
 """
 
 import argparse
-import csv
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -24,64 +25,68 @@ from slowfast_dist.runs.predictions import read_predictions
 from tests.campaigns.recipes import TODAY, once
 from tests.campaigns.suggest import interval
 
+PARTS = 5
+HELD_OUT = (0, 4)
+"""Of these parts."""
+
+PATTERN, RECIPE = TODAY[1], TODAY[2:]
+
 FEW_CLIPS = (
     "--optimizer.ema", "0.99", "--epochs", "64", "--evaluation.every", "64",
-    "--data.num-workers", "0", "--wandb.mode", "disabled",
+    "--data.num-workers", "0", "--wandb.mode", "disabled", "--report.explain", "0",
 )  # fmt: skip
-"""Behind recipes.TODAY: the preset few-clips, scored once."""
+"""Behind RECIPE: the preset few-clips, scored once."""
 
-WITHOUT_LABELS = ("--data.num-workers", "0", "--wandb.mode", "disabled")
+STARTED = ("--model.norm", "local")
+"""Of trainings from pretrained weights: as from scratch."""
+
+WITHOUT_LABELS = (
+    "--data.num-workers", "0", "--wandb.mode", "disabled", "--report.explain", "0",
+)  # fmt: skip
 """Of the pretraining, whose preset has the rest."""
 
 SCORES = ("f1_macro", "accuracy")
+WAYS = ("scratch", "pretrained")
 
 
-def unlabelled(data: Path, run: Path, folder: Path) -> Path:
-    """A folder of links to all videos of ``data`` but those that ``run`` was validated on, without
-    the names of their classes."""
-    with open(run / "split.csv", encoding="utf-8", newline="") as file:
-        held_out = {row["path"] for row in csv.DictReader(file) if row["split"] == "val"}
-    assert held_out
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = sorted(path.relative_to(data).as_posix() for path in data.glob("*/*.*"))
-    for path in paths:
-        link = folder / path.replace("/", "_")
-        if path not in held_out and not link.is_symlink():
-            link.symlink_to(data / path)
-    return folder
+def dealt(data: Path, shift: int) -> list[list[str]]:
+    """The clips of each part, by their paths below ``data``."""
+    recordings: dict[str, list[str]] = {}
+    for path in sorted(path.relative_to(data).as_posix() for path in data.glob("*/*.*")):
+        found = re.search(PATTERN, path.partition("/")[2])
+        assert found, f"{path} names no recording"
+        recordings.setdefault(found[0], []).append(path)
+    parts: list[list[str]] = [[] for _ in range(PARTS)]
+    for number, name in enumerate(sorted(recordings)):
+        parts[(number + shift) % PARTS] += recordings[name]
+    return parts
 
 
-def labelled(output: Path, data: Path, name: str, fold: int, flags: Sequence[str]) -> Path:
-    """The run of a fold, trained if it is not there yet; ``flags`` end with the number of folds."""
-    folder = output / name
-    folder.mkdir(parents=True, exist_ok=True)
-    run = folder / f"fold_{fold}"
-    words = [
-        "cross-validate", "--data.root", str(data), *TODAY, *FEW_CLIPS, *flags, "--fold", str(fold),
-        "--output-dir", str(folder), "--resume", "auto",
-    ]  # fmt: skip
-    once(folder, run.name, words, [run])
-    return run
+def write_list(path: Path, labelled: Sequence[str], held_out: Sequence[str]) -> None:
+    sides = {"train": labelled, "val": held_out}
+    rows = [f"{one},{one.partition('/')[0]},{side}" for side in sides for one in sides[side]]
+    path.write_text("\n".join(["path,label,split", *rows]) + "\n", encoding="utf-8")
 
 
 def scores(run: Path) -> dict[str, float]:
-    """Of the clips held out, by the model of the last epoch."""
+    """Of the validation's clips, by the best model."""
     found = read_predictions(run / "predictions" / "val_best.csv")
     hits = int((found.labels == found.predicted).sum())
     measured = classification_metrics(found.labels, found.predicted, len(found.classes), hits)
     return {name: measured[name] for name in SCORES}
 
 
-def table_of(rows: Sequence[dict[str, Any]]) -> str:
-    """In Markdown, with the differences' means and 95 % intervals by Student's t over folds."""
+def table_of(rows: Sequence[dict[str, Any]], pretext: float) -> str:
+    """In Markdown, with the differences' means and 95 % intervals by Student's t over the parts."""
     lines = [
-        "| fold | pretext F1 | F1 from scratch | F1 pretrained | accuracy from scratch | accuracy "
+        "| labelled part | macro-F1 from scratch | pretrained | accuracy from scratch | "
         "pretrained |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|",
     ]
     for row in rows:
-        cells = [f"{row[way][name]:.3f}" for name in SCORES for way in ("scratch", "pretrained")]
-        lines.append(f"| {row['fold']} | {row['pretext_f1']:.3f} | {' | '.join(cells)} |")
+        cells = [f"{row[way][name]:.3f}" for name in SCORES for way in WAYS]
+        lines.append(f"| {row['part']} ({row['clips']} clips) | {' | '.join(cells)} |")
+    lines += ["", f"macro-F1 of the ways, on videos that were kept to validate: {pretext:.3f}"]
     for name in SCORES:
         gained = [row["pretrained"][name] - row["scratch"][name] for row in rows]
         low, high = interval(gained)
@@ -92,42 +97,43 @@ def table_of(rows: Sequence[dict[str, Any]]) -> str:
 def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--only", type=int, nargs="+", help="these folds alone")
-    parser.add_argument("--fraction", type=float, default=0.25, help="of the labelled clips")
+    parser.add_argument("--shift", type=int, default=0)
     parser.add_argument("--pretrain", type=shlex.split, default=[], help="flags, in quotes")
     parser.add_argument("--train", type=shlex.split, default=[], help="flags, in quotes")
+    parser.add_argument("--started", type=shlex.split, default=list(STARTED), help="flags")
     parser.add_argument("--output", type=Path, default=Path("runs/pretrain"))
     options = parser.parse_args(arguments)
     data, output = options.data.absolute(), options.output.absolute()
-    fraction = [*options.train, "--data.train-fraction", str(options.fraction)]
-    fraction += ["--folds", str(options.folds)]
+    parts = dealt(data, options.shift)
+    held_out = [path for part in HELD_OUT for path in parts[part]]
+    videos, weights = output / "unlabelled", output / "pretext"
+    videos.mkdir(parents=True, exist_ok=True)
+    labelled = [part for part in range(PARTS) if part not in HELD_OUT]
+    for path in (path for part in labelled for path in parts[part]):
+        link = videos / path.replace("/", "_")
+        if not link.is_symlink():
+            link.symlink_to(data / path)
+    again = ["--resume", "auto"]
+    words = ["pretrain", str(videos), *WITHOUT_LABELS, *options.pretrain]
+    once(output, "pretext", [*words, "--output-dir", str(weights), *again], [weights])
     rows: list[dict[str, Any]] = []
-    for fold in options.only or range(1, options.folds + 1):
-        scratch = labelled(output, data, "scratch", fold, fraction)
-        videos = unlabelled(data, scratch, output / f"unlabelled_{fold}")
-        weights = output / "pretext" / f"fold_{fold}"
-        weights.parent.mkdir(exist_ok=True)
-        words = [
-            "pretrain", str(videos), *WITHOUT_LABELS, *options.pretrain, "--output-dir",
-            str(weights), "--resume", "auto",
-        ]  # fmt: skip
-        once(weights.parent, weights.name, words, [weights])
-        started = ["--model.weights", str(weights), *fraction]
-        run = labelled(output, data, "pretrained", fold, started)
-        learned = read_predictions(weights / "predictions" / "val_best.csv")
-        hits = int((learned.labels == learned.predicted).sum())
-        told = classification_metrics(
-            learned.labels, learned.predicted, len(learned.classes), hits
-        )
-        rows.append({
-            "fold": fold, "pretext_f1": told["f1_macro"], "scratch": scores(scratch),
-            "pretrained": scores(run),
-        })  # fmt: skip
-        table = table_of(rows)
-        (output / "pretrain.md").write_text(table, encoding="utf-8")
+    for part in labelled:
+        table = output / f"part_{part}.csv"
+        write_list(table, parts[part], held_out)
+        row: dict[str, Any] = {"part": part, "clips": len(parts[part])}
+        for way in WAYS:
+            run = output / f"{way}_{part}"
+            words = ["train", "--data.root", str(table), "--data.videos", str(data), *RECIPE]
+            words += [*FEW_CLIPS, *options.train]
+            if way == "pretrained":
+                words += ["--model.weights", str(weights), *options.started]
+            once(output, run.name, [*words, "--output-dir", str(run), *again], [run])
+            row[way] = scores(run)
+        rows.append(row)
+        told = table_of(rows, scores(weights)["f1_macro"])
+        (output / "pretrain.md").write_text(told, encoding="utf-8")
         (output / "pretrain.json").write_text(json.dumps(rows, indent=2) + "\n")
-        print(table, flush=True)
+        print(told, flush=True)
     return rows
 
 

@@ -18,9 +18,17 @@ WAYS = (
 """The classes of a pretraining, in their order. Those before moving left are of time alone; in the
 others the clip plays forwards while its picture moves or grows."""
 
+SHOWINGS = 4
+"""Clips of each video in an epoch, each in another way, which follow each other: what the video
+shows then tells nothing of the way, so that a network cannot do with what it remembers of it."""
+
 SEGMENTS = 4
 """Parts of a shuffled clip: few enough that each shows some motion, and a clip of the least length
 has a frame for each."""
+
+WAY = 3
+"""Behind (seed, epoch, video), what tells the draws of ways from those of where a clip lies, which
+have no fourth number, of gaps, which have 1, and of augmentation, which have 2."""
 
 SHOWN = 0.75
 """Share of the picture's height and width that is shown while it moves: so it moves by a third of
@@ -28,6 +36,14 @@ what is shown."""
 
 ZOOMED = 0.6
 """The same at the small end of a zoom, whose other end is the whole picture."""
+
+
+def way_of(seed: int, epoch: int, sample: int) -> tuple[int, np.random.Generator]:
+    """The way of a training clip, and what draws the rest of it. The SHOWINGS of a video are the
+    samples that have it in common."""
+    video, showing = divmod(sample, SHOWINGS)
+    ways = np.random.default_rng([seed, epoch, video, WAY]).permutation(len(WAYS))
+    return int(ways[showing]), np.random.default_rng([seed, epoch, sample, WAY, 1])
 
 
 def speed_of(way: int) -> float:
