@@ -97,8 +97,8 @@ _TABLE = (
             "Learn from videos without labels, for --model.weights of train: DIR [flags].",
             usage="DIR [--config FILE ...]", computes=True, launched=True, trains=True,
             preset="pretrain",
-            note="All videos in DIR and below it count. It is a training with the preset pretrain, "
-                 "and has the flags of train: what is learned is in which way clips are shown."),
+            note="All videos in DIR and below it count. It is a training with the preset pretrain "
+                 "and the flags of train; what is learned is in which way a clip is shown."),
     Command("evaluate", "commands.evaluate.command:run_evaluation",
             "config.commands:EvaluateCommand", ("RUN",),
             "Score labelled videos with a run's best model: RUN [--data DIR] [flags].",
