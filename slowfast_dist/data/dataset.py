@@ -343,7 +343,7 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
                 continue
             label = self.videos.targets(video)
             if way is not None:
-                frames, label = shown(way, frames, way_rng), np.int64(way)
+                frames, label = shown(way, frames, way_rng), np.array(way, np.int64)
             swapped = int(view.flip and self.swaps is not None)
             label = self._swapped(label) if swapped else label
             seconds = time.perf_counter() - started

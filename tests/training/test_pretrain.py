@@ -112,8 +112,10 @@ def test_a_training_starts_from_its_weights_with_a_head_of_its_own(
 
 @pytest.mark.slow
 def test_one_and_two_processes_have_the_same_curve(videos: Path, run: Path) -> None:
-    words = ["pretrain", videos / "all", *MORE, "--output-dir", videos / "two"]
-    done = launch("-m", "slowfast_dist", *words, processes=2)
+    words = ("--output-dir", videos / "two")
+    done = launch(
+        "-m", "slowfast_dist", "pretrain", videos / "all", *MORE, *words, processes=2
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     log = (run / "logs" / "samples.csv").read_bytes()
     assert (videos / "two" / "logs" / "samples.csv").read_bytes() == log
