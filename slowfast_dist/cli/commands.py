@@ -43,6 +43,9 @@ class Command:
     """Whether a launcher may start it several times, as ranks of one computation."""
     trains: bool = False
     """Whether it writes a run, in a folder that only one process holds, and stops at a signal."""
+    preset: str = ""
+    """The preset that it begins from, in place of one that the line names; its word is the videos'
+    folder, as --data.root of a training."""
     folds: int | None = None
     """Its --folds where neither preset nor file has some; it is a cross-validation then."""
 
@@ -57,7 +60,10 @@ class Command:
         return None if self.words and self.words[-1].endswith("...") else len(self.words)
 
     def values_of(self, words: Sequence[str]) -> list[Any]:
-        """What its function takes for the words; None for one that is left out."""
+        """What its function takes for the words; None for one that is left out. Nothing where the
+        word is a setting."""
+        if self.preset:
+            return []
         values: list[Any] = []
         for place, name in enumerate(self.words):
             kind = str if name.startswith("INPUT") else Path
@@ -87,6 +93,12 @@ _TABLE = (
             "Search for better settings by cross-validated trials: flags as of train, --trials N.",
             usage="[PRESET] [--config FILE ...] [--trials N] [--search FLAG=...]", computes=True,
             trains=True, folds=TUNE_FOLDS),
+    Command("pretrain", "training.run:run_training", "config.training:Config", ("DIR",),
+            "Learn from videos without labels, for --model.weights of train: DIR [flags].",
+            usage="DIR [--config FILE ...]", computes=True, launched=True, trains=True,
+            preset="pretrain",
+            note="All videos in DIR and below it count. It is a training with the preset pretrain "
+                 "and the flags of train; what is learned is in which way a clip is shown."),
     Command("evaluate", "commands.evaluate.command:run_evaluation",
             "config.commands:EvaluateCommand", ("RUN",),
             "Score labelled videos with a run's best model: RUN [--data DIR] [flags].",

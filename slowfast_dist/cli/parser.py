@@ -40,19 +40,28 @@ def parse_command(command: Command, arguments: Sequence[str]) -> list[Any] | Non
     if command.settings is None:
         return _parse_words(command, arguments)
     types = flag_types(load(command.settings))
-    line = read_command_line(arguments, types, command.most_words, command.trains)
+    line = read_command_line(
+        arguments, types, command.most_words, command.trains, not command.preset
+    )
     settings = defaults(command, line.preset, line.config_files)
     if line.help:
         usage = command.usage_line
         if command.trains and Path(sys.argv[0]).name == "train.py":
             usage = usage.replace(f"{MODULE} train", "python train.py")
         texts = (type(settings).__doc__, _preset_note() if command.trains else command.note)
+        if command.preset:
+            texts = (command.summary, command.note)
         flags.print_help(settings, usage, "\n\n".join(filter(None, texts)))
         return None
     for word in command.words[len(line.words) :]:
         if not word.startswith("["):
             missing = f"{word.removesuffix('...')} is missing: {command.usage_line}"
             raise UserError(command.missing or f"{command.name}: {missing}")
+    if command.preset:
+        [root] = line.words
+        if any(setting.flag == "data.root" for setting in line.settings):
+            raise UserError(f"{root}: is what --data.root would say: leave one of the two out")
+        line.settings.append(Setting("data.root", (root,), command.words[0]))
     settings = apply(line.settings, settings, types)
     validate(settings)
     return [*command.values_of(line.words), settings]
@@ -63,7 +72,7 @@ def defaults(command: Command, preset: str | None = None, files: Sequence[Path] 
     settings = load(command.settings or "")()
     if command.trains:
         types = flag_types(type(settings))
-        for path in (preset_path(preset or DEFAULT_PRESET), *files):
+        for path in (preset_path(preset or command.preset or DEFAULT_PRESET), *files):
             settings = apply(read_config_file(path, types), settings, types)
     if command.folds is not None and settings.folds is None:
         settings = replace(settings, folds=command.folds)
@@ -115,16 +124,18 @@ class CommandLine:
 
 
 def read_command_line(
-    arguments: Sequence[str], types: Mapping[str, Any], most_words: int | None, trains: bool = False
-) -> CommandLine:
+    arguments: Sequence[str], types: Mapping[str, Any], most_words: int | None,
+    trains: bool = False, has_preset: bool = True,
+) -> CommandLine:  # fmt: skip
     """Split the arguments; ``types`` are those of `flag_types`; ``most_words`` None: any number.
 
-    The line of a training (``trains``) may start with a preset and have --config files. Raises
-    UserError for an unknown flag or preset, a value that is missing, and a word too many.
+    The line of a training (``trains``) may start with a preset, if it ``has_preset``, and have
+    --config files. Raises UserError for an unknown flag or preset, a value that is missing, and a
+    word too many.
     """
     line = CommandLine()
     waiting = list(arguments)
-    if trains and waiting and not is_flag(waiting[0]):
+    if trains and has_preset and waiting and not is_flag(waiting[0]):
         line.preset = waiting.pop(0)
         preset_path(line.preset)
     while waiting:
@@ -133,15 +144,17 @@ def read_command_line(
         # These are no values where a value could as well be missing: in a training a preset behind
         # the flags, else what follows a switch: predict RUN --json a.mp4
         reserved: Collection[str] = ()
-        if trains:
-            reserved = () if line.preset else preset_names()
+        if trains and (has_preset or line.words):
+            reserved = () if line.preset or line.words else preset_names()
         elif flags.is_switch(types.get(_flag_name(word))):
             reserved = [other for other in waiting if other.lower() not in ("true", "false")]
         if word in ("-h", "--help"):
             line.help = True
         elif not is_flag(word):
             if len(line.words) == most_words:
-                raise _unexpected_preset(word, line.preset) if trains else unexpected_word(word)
+                if trains and has_preset:
+                    raise _unexpected_preset(word, line.preset)
+                raise unexpected_word(word)
             line.words.append(word)
         elif trains and flag == "--config":
             given = [value] if equals else take_values(waiting, None, 1, reserved)

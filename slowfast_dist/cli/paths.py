@@ -11,7 +11,12 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.listing.folds.column import Folds
 from slowfast_dist.data.listing.folds.dealing import count_folds
-from slowfast_dist.data.listing.manifest import list_root, list_sides, open_list
+from slowfast_dist.data.listing.manifest import (
+    list_root,
+    list_sides,
+    list_unlabelled,
+    open_list,
+)
 from slowfast_dist.runs.reading import read_text
 from slowfast_dist.runs.videos import with_start
 from slowfast_dist.system.files import reason_of
@@ -50,6 +55,9 @@ def check_paths(config: Config) -> None:
 def _check_data(data: DataConfig, several: bool, folds: Folds | None) -> None:
     if data.root is not None:
         if not data.synthetic and _is_quick(data, "root", data.root):
+            if data.ways:
+                list_unlabelled(data)
+                return
             listing = list_root(data, several=several)
             if folds is not None:
                 count_folds(listing, folds, data.background)
@@ -64,7 +72,7 @@ def _is_quick(data: DataConfig, name: str, root: Path) -> bool:
     """Whether what --data.``name`` names is listed in a moment. Of a file of another tool only the
     format is looked for: its videos are looked at when it is imported, once for all processes."""
     if not root.is_dir():
-        if not root.is_file():
+        if not root.is_file() or data.ways:
             return True
         if root.stat().st_size > QUICK_BYTES and root.suffix.lower() in SUFFIXES:
             return False

@@ -44,10 +44,10 @@ def reference() -> str:
 
 def _command(command: Command) -> Iterator[str]:
     settings = defaults(command)
-    yield inspect.cleandoc(f"{type(settings).__doc__}")
+    yield command.summary if command.preset else inspect.cleandoc(f"{type(settings).__doc__}")
     if command.note:
         yield f"\n{command.note}"
-    if command.trains:
+    if command.trains and not command.preset:
         yield f"\nPRESET is one of these; without one it is {DEFAULT_PRESET}, as in the table:\n"
         yield from (f"- `{name}`: {preset_summary(name)}" for name in preset_names())
     yield "\n| flag | value | bounds | default | what it does |\n|---|---|---|---|---|"

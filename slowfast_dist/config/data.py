@@ -105,6 +105,10 @@ class DataConfig:
     """Share of all training clips that are background; none: as many as the median class."""
     margin: fields.NotNegative = 0.5
     """Seconds around each segment that are not background, as people place its ends no better."""
+    ways: bool = False
+    """Learn, in place of classes, in which way each clip is shown: backwards, at half speed,
+    shuffled, moving left and others. --data.root is then a folder of any videos, with all below it;
+    no labels are looked at. The command pretrain is a training with it."""
     short_side: tuple[int, int] = (256, 320)
     """Pixels of the short side before the crop, for resize short-side only.
     Training draws between the two, validation takes the smaller one."""

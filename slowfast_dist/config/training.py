@@ -235,6 +235,8 @@ class Config:
             require(background is None, "data.background", background, remedy)
             require(recall is None, "evaluation.unknown-recall", recall, remedy)
         self._check_class_sizes()
+        if self.data.ways:
+            self._check_ways()
         if self.folds is None:
             for name, given in (("fold", self.fold is not None), ("seeds", self.seeds > 1),
                                 ("learning-curve", self.learning_curve)):  # fmt: skip
@@ -305,6 +307,22 @@ class Config:
             remedy += "and --data.background-share nothing to say: leave one of the two out"
             apart = not loss.logit_adjustment and self.data.background_share is None
             require(apart, "data.class-sampling", sampling, remedy)
+
+    def _check_ways(self) -> None:
+        """A pretraining has no classes but the ways, whose speeds are some of them."""
+        data, usual = self.data, DataConfig()
+        remedy = "it has no use where ways are learned in place of classes (--data.ways): leave it "
+        remedy += "out"
+        require(self.folds is None, "folds", self.folds, remedy)
+        require(self.loss.name == "ce", "loss.name", self.loss.name, remedy)
+        require(not self.model.probe, "model.probe", "true", remedy)
+        for name in ("train_dir", "background", "flip_pairs", "class_sampling", "train_fraction"):
+            value = getattr(data, name)
+            require(value == getattr(usual, name), f"data.{name.replace('_', '-')}", value, remedy)
+        remedy = "speeds are among what is learned (--data.ways): leave it out"
+        speed = self.augment.speed
+        shown = " ".join(f"{number:g}" for number in speed or ())
+        require(speed is None, "augment.speed", shown, remedy)
 
     def _check_monitor(self) -> None:
         monitor, several = self.checkpoint.monitor, self.loss.name == "bce"

@@ -19,6 +19,7 @@ from slowfast_dist.data.background.drawn import Background
 from slowfast_dist.data.cache.frames import FrameCache, Source
 from slowfast_dist.data.clips import clip_indices, shown_frames, view_positions
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.data.pretext.ways import shown, speed_of, way_of
 from slowfast_dist.data.sampler import ClipKey, ViewKey
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.workers.context import Process
@@ -235,14 +236,16 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
     def __init__(
         self, videos: VideoTable, data: DataConfig, seed: int, background: Background | None = None,
         augment: AugmentConfig | None = None, swaps: NDArray[np.int64] | None = None,
+        ways: bool = False,
     ) -> None:  # fmt: skip
         """``background``: which rows of the table are gaps; samples behind those of the other rows
         are parts of them, drawn from the key. ``augment``: None: nothing but crops and mirrors.
-        ``swaps`` (K,): the class that each one becomes in a mirror; None: itself."""
+        ``swaps`` (K,): the class that each one becomes in a mirror; None: itself. ``ways``: whether
+        each clip is shown in one of `pretext.ways`, drawn from the key, which is its label."""
         super().__init__(videos, data)
         self.seed, self.background = seed, background
         self.augment = AugmentConfig() if augment is None else augment
-        self.swaps = swaps
+        self.swaps, self.ways = swaps, ways
         # Around a gap are the segments.
         self._gap_data = replace(data, short_segments="repeat")
         self._lengths = None if background is None else background.lengths(videos)
@@ -315,7 +318,10 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
         def draws(kind: int) -> np.random.Generator:
             return np.random.default_rng([*key.entropy(self.seed), AUGMENTATION, kind])
 
-        speed = speed_factor(self.augment, draws)
+        way, way_rng = (
+            way_of(self.seed, key.epoch, key.sample) if self.ways else (None, rng)
+        )
+        speed = speed_factor(self.augment, draws) if way is None else speed_of(way)
         for _ in range(1 + REPLACEMENTS):
             info = self.videos.info(video)
             position = float(rng.random())
@@ -336,6 +342,8 @@ class TrainingClips(ClipDataset, Dataset[Sample]):
                 video = self._replacement(failures, rng)
                 continue
             label = self.videos.targets(video)
+            if way is not None:
+                frames, label = shown(way, frames, way_rng), np.array(way, np.int64)
             swapped = int(view.flip and self.swaps is not None)
             label = self._swapped(label) if swapped else label
             seconds = time.perf_counter() - started
@@ -360,11 +368,13 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
     """
 
     def __init__(
-        self, videos: VideoTable, data: DataConfig, temporal_views: int = 1, spatial_crops: int = 1
-    ) -> None:
+        self, videos: VideoTable, data: DataConfig, temporal_views: int = 1, spatial_crops: int = 1,
+        ways: bool = False,
+    ) -> None:  # fmt: skip
+        """``ways``: whether the labels are `pretext.ways`, and each video is shown in its own."""
         super().__init__(videos, data)
         self.temporal_views = temporal_views
-        self.spatial_crops = spatial_crops
+        self.spatial_crops, self.ways = spatial_crops, ways
 
     def reading_order(self) -> NDArray[np.int64] | None:
         """The videos (N,) in the order in which each file is opened once: parts of one follow each
@@ -398,7 +408,8 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
         """Which frames of the video, (T,)."""
         position = view_positions(self.temporal_views)[key.view // self.spatial_crops]
         info, span = self.videos.info(key.video), self.videos.span(key.video)
-        return clip_indices(info, self.data, position, span)
+        speed = speed_of(int(self.videos.labels[key.video])) if self.ways else 1.0
+        return clip_indices(info, self.data, position, span, speed)
 
     def _runs(self, keys: Sequence[ViewKey]) -> Iterator[list[ViewKey]]:
         """Part ``keys`` into what is decoded together: views of one video, whose clips overlap, and
@@ -446,5 +457,7 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
             frames = read[crops.index(key.view % self.spatial_crops)]
             if not alike:
                 frames = frames[np.searchsorted(numbers, indices)]
+            if self.ways:  # what it draws is the same in every evaluation
+                frames = shown(int(label), frames, np.random.default_rng([key.video, key.view]))
             clip = torch.from_numpy(frames).permute(0, 3, 1, 2)
             yield Sample(clip, label, video, video, key.view)

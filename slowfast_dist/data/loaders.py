@@ -15,6 +15,7 @@ from slowfast_dist.data.dataset import (
     TrainingClips,
     batch_bytes,
 )
+from slowfast_dist.data.pretext.ways import SHOWINGS
 from slowfast_dist.data.sampler import (
     DistributedBatchSampler,
     EvaluationSampler,
@@ -60,13 +61,15 @@ def make_loaders(
     data, evaluation, micro_batch = config.data, config.evaluation, config.micro_batch_size
     assert micro_batch != "auto"  # by now a number was chosen
     train = TrainingClips(
-        videos.train, data, config.seed, videos.background, config.augment, videos.swaps
-    )
+        videos.train, data, config.seed, videos.background, config.augment, videos.swaps,
+        videos.ways,
+    )  # fmt: skip
     sampler = DistributedBatchSampler(
         len(train), config.global_batch_size, micro_batch, config.seed, rank, world_size,
-        videos.class_sampling(data.class_sampling),
+        videos.class_sampling(data.class_sampling), SHOWINGS if videos.ways else 1,
     )  # fmt: skip
-    val = EvaluationClips(videos.val, data, evaluation.temporal_views, evaluation.spatial_crops)
+    val = EvaluationClips(videos.val, data, evaluation.temporal_views, evaluation.spatial_crops,
+                          videos.ways)  # fmt: skip
     if caches is not None:
         train.keep_frames(caches[0])
         val.keep_frames(caches[1])

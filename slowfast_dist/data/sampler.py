@@ -61,6 +61,9 @@ class DistributedBatchSampler(Sampler[list[ClipKey]]):
     world_size: int = 1
     classes: "ClassSampling | None" = None
     """What draws an epoch's samples, None: each once."""
+    together: int = 1
+    """So many samples that follow each other stay so in the epoch's permutation, as the showings of
+    a video in a pretraining."""
     epoch: int = field(default=0, init=False)
     start_step: int = field(default=0, init=False)
     end_step: int | None = field(default=None, init=False)
@@ -111,7 +114,8 @@ class DistributedBatchSampler(Sampler[list[ClipKey]]):
         epoch = self.epoch
         rng = np.random.default_rng([self.seed, epoch])
         if self.classes is None:
-            order, repeats = rng.permutation(self.num_samples), None
+            firsts = rng.permutation(self.num_samples // self.together) * self.together
+            order, repeats = (firsts[:, None] + np.arange(self.together)).ravel(), None
         else:
             order, repeats = self.classes.draw(rng)
         for step in self._steps():

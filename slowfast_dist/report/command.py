@@ -20,12 +20,12 @@ from slowfast_dist.config.commands import Report
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics.summary import summarise
-from slowfast_dist.metrics.wrong_labels import Doubt, doubts_of
+from slowfast_dist.metrics.wrong_labels import Doubt
 from slowfast_dist.report.cache import Cache, read_cache, write_cache
 from slowfast_dist.report.charts import px
 from slowfast_dist.report.format import FILTERS
 from slowfast_dist.report.run_page import picture_size, run_context
-from slowfast_dist.report.sections.judged import judge
+from slowfast_dist.report.sections.judged import doubts_in, judge
 from slowfast_dist.report.sections.listed import read_suggested
 from slowfast_dist.report.sections.samples import OUTSIDE
 from slowfast_dist.report.sections.wrong_list import (
@@ -191,7 +191,7 @@ def _page(
     doubted = None
     if not fresh or hardest != cache.hardest or place is not None or unlisted:
         predictions = find_predictions(run.predictions)
-        doubted = [] if predictions is None else doubts_of(predictions)
+        doubted = [] if predictions is None else doubts_in(predictions)
         summary = None if predictions is None else summarise(predictions, hardest)
         judged = None if predictions is None else judge(predictions, temperature)
     split = cache.split if split_now == cache.split_stamp else None

@@ -96,7 +96,10 @@ class Recorder:
         remember(folder.root, config.wandb, self.wandb)
         folder.describe(config, classes, environment)
         if videos.was_split:
-            write_split(folder.root / "split.csv", classes, videos.train, videos.val)
+            train, val = videos.train, videos.val
+            if videos.ways:  # none of which is a class of a video
+                train, val, classes = train.per_file(), val.per_file(), ("",) * len(classes)
+            write_split(folder.root / "split.csv", classes, train, val)
         self.unreadable = list(videos.rejected) + (folder.read_unreadable() if state else [])
         folder.list_unreadable(self.unreadable)
         self.metrics = MetricsFile(folder.metrics)

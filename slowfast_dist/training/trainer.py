@@ -268,7 +268,7 @@ class Trainer:
     @cached_property
     def _compares_features(self) -> bool:
         """Whether validations find each clip's nearest in the features; says why not, once."""
-        if self.config.loss.name == "bce":
+        if self.config.loss.name == "bce" or self.videos.ways:
             return False
         clips = cast(EvaluationClips, self.loaders.val.dataset)
         if not (held := holds_features(self.state.network, clips)):

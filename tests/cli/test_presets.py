@@ -52,7 +52,8 @@ def written(tmp_path: Path) -> Written:
 
 def test_the_shipped_presets() -> None:
     assert preset_names() == [
-        "demo", "few-clips", "finetune", "original", "slowfast_r101", "slowfast_r50_4x16"
+        "demo", "few-clips", "finetune", "original", "pretrain", "slowfast_r101",
+        "slowfast_r50_4x16",
     ]  # fmt: skip
 
 
@@ -72,6 +73,14 @@ def test_few_clips_is_the_recipe_that_was_measured() -> None:
     recipe = parsed("finetune", *ROOT, *measured)
     data = replace(recipe.data, group_pattern=None)  # of names as UT-Interaction has them
     assert given == replace(recipe, output_dir=given.output_dir, data=data)
+
+
+def test_pretrain_cuts_clips_as_few_clips() -> None:
+    few, pretrain = parsed("few-clips", *ROOT), parsed("pretrain", *ROOT)
+    sizes = {name: getattr(pretrain.data, name) for name in ("short_side", "crop_size")}
+    data = replace(few.data, ways=True, val_fraction=pretrain.data.val_fraction, **sizes)
+    assert pretrain.data == data and pretrain.model == few.model
+    assert max(sizes["short_side"]) < max(few.data.short_side)
 
 
 def test_demo_needs_no_other_argument() -> None:

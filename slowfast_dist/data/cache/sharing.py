@@ -26,7 +26,10 @@ def share_caches(
 
     def make() -> tuple[CachePlan, StoreAddress | None]:
         views = config.evaluation.temporal_views
-        plan = plan_cache(config.data, videos.segments(), val, config.epochs, views, share)
+        shown = videos.segments(), val
+        if videos.ways:  # whose rows share their frames
+            shown = train.per_file(), val.per_file()
+        plan = plan_cache(config.data, *shown, config.epochs, views, share)
         plan, store = make_store(plan, config.data, train, val)
         own.extend([store] if store else [])
         return plan, store.address if store else None

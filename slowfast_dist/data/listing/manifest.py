@@ -27,7 +27,7 @@ from slowfast_dist.data.listing.listing import (
     require_classes,
 )
 from slowfast_dist.data.listing.rows import list_rows
-from slowfast_dist.data.listing.scan import Files, Skipped, is_video, list_folders
+from slowfast_dist.data.listing.scan import Files, Skipped, is_video, list_below, list_folders
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics.cells import SEPARATOR, parted
@@ -40,18 +40,21 @@ if TYPE_CHECKING:
 def list_videos(
     root: Path, flag: str, group_pattern: str | None = None, *, start: Path | None = None,
     single_class: bool = False, may_be_empty: bool = False, order: Sequence[str] | None = None,
-    several: bool | None = False, image_fps: float | None = None,
+    several: bool | None = False, image_fps: float | None = None, labelled: bool = True,
 ) -> Listing:  # fmt: skip
     """The videos of class folders or of an annotation file; ``flag`` is what named ``root``.
 
     ``start``: where relative paths of a CSV start, if not from its folder. ``order``: that of the
     classes where these are they, as in a run that goes on. For an evaluation, videos of a
     ``single_class`` are enough, and class folders ``may_be_empty``. ``several``: whether a video
-    may have several labels, or none; None: where a list gives some so.
+    may have several labels, or none; None: where a list gives some so. ``labelled``: False for all
+    videos below a folder, which are then of one class.
     Raises UserError, naming the flag, where there is nothing that could be trained on.
     """
     pattern = compile_pattern(group_pattern) if group_pattern else None
-    found, below, remarks, table = _found(root, flag, start, may_be_empty, several, image_fps)
+    found, below, remarks, table = _found(
+        root, flag, start, may_be_empty, several, image_fps, labelled
+    )
     several = bool(several) or (table is not None and table.has_several)
     imported = None if table is None or isinstance(table, Table) else table.imported
     classes = sort_labels(found)
@@ -166,6 +169,15 @@ def list_root(
     return for_training(listing, "data.root", data.root, alone, of_fold)
 
 
+def list_unlabelled(data: DataConfig) -> Listing:
+    """All videos below the folder ``data.root``, of one class. Raises UserError."""
+    assert data.root is not None
+    return list_videos(
+        data.root, "data.root", data.group_pattern, start=data.videos, image_fps=data.image_fps,
+        single_class=True, labelled=False,
+    )  # fmt: skip
+
+
 def list_sides(
     data: DataConfig, order: Sequence[str] | None = None, several: bool = False
 ) -> tuple[Listing, Listing]:
@@ -198,7 +210,7 @@ def _start(data: DataConfig, root: Path) -> Path | None:
 
 def _found(
     root: Path, flag: str, start: Path | None, may_be_empty: bool, several: bool | None,
-    image_fps: float | None,
+    image_fps: float | None, labelled: bool = True,
 ) -> "tuple[dict[str, Files], Path, tuple[Remark, ...], Table | ImportedRows | None]":
     """The files by class, the folder below which their names lie, what is to be said, and the list
     that was read, if one was."""
@@ -211,7 +223,10 @@ def _found(
     if root.is_dir():
         skipped = Skipped()
         try:
-            found = list_folders(root, flag, may_be_empty, skipped, image_fps is not None)
+            if labelled:
+                found = list_folders(root, flag, may_be_empty, skipped, image_fps is not None)
+            else:
+                found = list_below(root, flag, skipped, image_fps is not None)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 why = "its folders lie too deep in each other; move the videos up"
@@ -221,6 +236,9 @@ def _found(
             raise UserError(f"--{flag} {root}: {why}") from None
         said = [Remark("info", "skipped", f"{root}: {skipped}")] * bool(skipped)
         return found, root, tuple(said), None
+    if not labelled:
+        what = "a file" if root.exists() else "no folder"
+        raise UserError(f"--{flag} {root}: is {what}: give a folder of videos")
     below = root.parent if start is None else start
     table = open_list(root, flag, below, several, image_fps)
     return list_rows(table, below), below, tuple(table.remarks()), table

@@ -253,6 +253,21 @@ def list_folders(
     return found
 
 
+UNLABELLED = "video"
+"""The one class of videos whose labels nobody knows."""
+
+
+def list_below(
+    root: Path, flag: str, skipped: Skipped, has_rate: bool = False
+) -> dict[str, Files]:
+    """All videos below a folder, as of one class; else as `list_folders`."""
+    found = _videos_below(os.fsencode(root).rstrip(b"/"), -1, skipped, has_rate)
+    if not len(found.names):
+        why = f" ({skipped}; videos end in {all_endings()})" if skipped else ""
+        raise UserError(f"--{flag} {root}: no video in it, or in a folder below it{why}")
+    return {UNLABELLED: found}
+
+
 def _videos_below(top: bytes, name_length: int, skipped: Skipped, has_rate: bool) -> Files:
     """The videos of a folder and of those below it, also behind links; nothing hidden. A folder
     below it that holds numbered images and no video is one, unless nothing tells its rate and the

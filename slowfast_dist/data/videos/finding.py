@@ -26,6 +26,7 @@ from slowfast_dist.data.listing.split import (
     split_videos,
     unscored,
 )
+from slowfast_dist.data.pretext.unlabelled import find_unlabelled
 from slowfast_dist.data.synthetic import make_demo_videos
 from slowfast_dist.data.videos.probed import probe_listing, scorable
 from slowfast_dist.data.videos.video_set import VideoSet
@@ -44,7 +45,10 @@ def find_videos(
     Each process gets the result, so the times of frames are not in it where no clip is cut by them.
     Raises UserError, naming the flag, for a dataset that cannot be trained on.
     """
-    found = _find_videos(data, seed, order, several, part, folder)
+    if data.ways:
+        found = find_unlabelled(data, seed)
+    else:
+        found = _find_videos(data, seed, order, several, part, folder)
     if not counts_frames(data):
         return found
     test = None if found.test is None else found.test.without_times()

@@ -48,6 +48,8 @@ class VideoSet:
     test: VideoTable | None = None
     """The rows of split test, which are scored once at the end; None: there are none."""
     swaps: NDArray[np.int64] | None = None
+    ways: bool = False
+    """Whether the classes are the ways in which clips are shown (--data.ways)."""
 
     def train_counts(self) -> NDArray[np.int64]:
         """(K,): training clips of each class in an epoch: one a video or segment, and those that

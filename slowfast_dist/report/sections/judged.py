@@ -3,6 +3,7 @@ temperature, and labels that are probably wrong."""
 
 from dataclasses import dataclass
 
+from slowfast_dist.data.pretext.ways import WAYS
 from slowfast_dist.metrics.calibration import tempered
 from slowfast_dist.metrics.summary import Predictions
 from slowfast_dist.metrics.uncertainty import Bin, reliability
@@ -27,10 +28,15 @@ class Judged:
     doubted: int
 
 
+def doubts_in(found: Predictions) -> list[Doubt]:
+    """As `doubts_of`; none of a pretraining, whose labels nobody gave."""
+    return [] if tuple(found.classes) == WAYS else doubts_of(found)
+
+
 def judge(found: Predictions, temperature: float) -> Judged:
     """Of predictions of videos that their models never saw. The bins are of one temperature for
     all of them, which was fitted on them: figures that are cross-fitted come from elsewhere."""
-    doubts = doubts_of(found)
+    doubts = doubts_in(found)
     bins: list[Bin] = []
     if temperature != 1 and found.decided is None:
         bins = reliability(found.labels, tempered(found.probabilities, temperature))
