@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from slowfast_dist.data.dataset import Batch
+from slowfast_dist.data.samples.batch import Batch
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.description import NetworkDescription, network_defaults
 from slowfast_dist.model.inputs import normalise

@@ -20,10 +20,11 @@ from slowfast_dist.commands.predict.live import watch
 from slowfast_dist.commands.predict.videos import predict_video
 from slowfast_dist.config.commands import Predict
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.data.dataset import EvaluationClips, TrainingClips
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ClipKey, ViewKey
+from slowfast_dist.data.samples.evaluation import EvaluationClips
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.inference.segments import SegmentedVideo, find_segments
 from slowfast_dist.inference.windows import score_windows

@@ -8,18 +8,15 @@ from torch.utils.data import DataLoader
 
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.cache.frames import FrameCache
-from slowfast_dist.data.dataset import (
-    Batch,
-    ClipDataset,
-    EvaluationClips,
-    TrainingClips,
-    batch_bytes,
-)
 from slowfast_dist.data.pretext.ways import SHOWINGS
 from slowfast_dist.data.sampler import (
     DistributedBatchSampler,
     EvaluationSampler,
 )
+from slowfast_dist.data.samples.batch import Batch, batch_bytes
+from slowfast_dist.data.samples.dataset import ClipDataset
+from slowfast_dist.data.samples.evaluation import EvaluationClips
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.data.workers import (
     WorkerPlan,

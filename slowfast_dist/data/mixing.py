@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from slowfast_dist.config.augment import AugmentConfig
-from slowfast_dist.data.dataset import Batch
+from slowfast_dist.data.samples.batch import Batch
 
 MIXING = 1
 """Behind what tells a micro-batch from others, what tells its draws from those of dropout."""

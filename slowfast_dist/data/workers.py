@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from slowfast_dist.config.errors import UserError, WorkerError
-from slowfast_dist.data.dataset import Batch, collate
+from slowfast_dist.data.samples.batch import Batch, collate
 from slowfast_dist.system import signals
 from slowfast_dist.system.cgroups import memory_limit, out_of_memory_kills
 from slowfast_dist.system.child import how_it_ended

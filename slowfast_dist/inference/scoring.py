@@ -93,7 +93,7 @@ def rows_of_files(
 
 def plan_of(best: BestModel, asked: Asked) -> "WorkerPlan":
     """The decoding processes; says what limits them."""
-    from slowfast_dist.data.dataset import batch_bytes
+    from slowfast_dist.data.samples.batch import batch_bytes
     from slowfast_dist.data.workers import plan_workers
 
     plan = plan_workers(asked.num_workers, 1, batch_bytes(best.data, asked.batch_size))
@@ -170,8 +170,8 @@ def rows_of_videos(
     The clips of one video and the next are computed together, ``batch_size`` at once. Raises
     Stopped, within a batch's time, once ``stop`` returns true.
     """
-    from slowfast_dist.data.dataset import EvaluationClips
     from slowfast_dist.data.loaders import make_evaluation_loader
+    from slowfast_dist.data.samples.evaluation import EvaluationClips
     from slowfast_dist.data.workers import end_workers
 
     clips = EvaluationClips(videos, data, views.temporal_views, views.spatial_crops)

@@ -13,10 +13,11 @@ from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.dataset import Batch, ClipDataset
 from slowfast_dist.data.frame_rates import PRETRAINED_RATE, group_rates, rate_notes, rates_as_words
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import Loaders
+from slowfast_dist.data.samples.batch import Batch
+from slowfast_dist.data.samples.dataset import ClipDataset
 from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.distributed.collectives import gather_list

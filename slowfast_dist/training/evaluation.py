@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from slowfast_dist.data.dataset import Batch, EvaluationClips, Failure
+from slowfast_dist.data.samples.batch import Batch, Failure
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.distributed.collectives import (
     any_process,
     barrier,

@@ -1,7 +1,7 @@
 """All that changes while training: what a checkpoint holds and a resume brings back.
 
 Random numbers are not in it: the order, the augmentation and dropout follow from the seed and the
-position alone (data/sampler.py, data/dataset.py, TrainingStep._dropout_seed).
+position alone (data/sampler.py, data/samples/, TrainingStep._dropout_seed).
 """
 
 import os

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slowfast_dist.config.errors import DivergedError
-from slowfast_dist.data.dataset import Batch, Failure
 from slowfast_dist.data.mixing import Mixed, mix
 from slowfast_dist.data.sampler import DistributedBatchSampler
+from slowfast_dist.data.samples.batch import Batch, Failure
 from slowfast_dist.metrics.scores import TOP_K
 from slowfast_dist.model.finite import describe_broken, norms
 from slowfast_dist.model.slowfast import SlowFast, live_batchnorms

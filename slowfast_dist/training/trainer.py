@@ -16,8 +16,9 @@ import torch
 from accelerate import Accelerator
 
 from slowfast_dist.config.errors import RunError
-from slowfast_dist.data.dataset import Batch, EvaluationClips, Failure
 from slowfast_dist.data.loaders import Loaders
+from slowfast_dist.data.samples.batch import Batch, Failure
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.distributed.collectives import gather_list, run_on_main
 from slowfast_dist.distributed.failures import on_peer_loss
 from slowfast_dist.system.log import logger

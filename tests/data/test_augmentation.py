@@ -14,10 +14,11 @@ from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.clips import clip_indices
-from slowfast_dist.data.dataset import AUGMENTATION, TrainingClips, collate
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.samples.batch import collate
+from slowfast_dist.data.samples.training import AUGMENTATION, TrainingClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.video.augmentation.drawn import varied_view

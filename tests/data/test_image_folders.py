@@ -13,9 +13,9 @@ from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing
-from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.inference.inputs import find_inputs
 from slowfast_dist.runs.videos import own_validation, trained_on

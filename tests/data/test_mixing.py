@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from slowfast_dist.config.augment import AugmentConfig
-from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.mixing import Mixed, mix
+from slowfast_dist.data.samples.batch import Batch
 
 SIZE = (4, 3, 20, 30)
 """T, 3, H, W: no two of them alike."""

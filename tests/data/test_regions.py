@@ -14,10 +14,11 @@ from slowfast_dist.config.checks import validate
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config, EvaluationConfig
-from slowfast_dist.data.dataset import EvaluationClips, TrainingClips
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.split import split_videos, write_split
 from slowfast_dist.data.sampler import ClipKey, ViewKey
+from slowfast_dist.data.samples.evaluation import EvaluationClips
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.data.videos.labelled import find_labelled_videos
 from slowfast_dist.runs.predictions import read_predictions, write_predictions

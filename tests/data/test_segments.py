@@ -16,11 +16,13 @@ from slowfast_dist.config.commands import Prepare
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.clips import clip_indices
-from slowfast_dist.data.dataset import ClipDataset, EvaluationClips, TrainingClips
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.segments import CUT, OUTSIDE, UNTIMED, WITHIN, locate, overlaps
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.data.sampler import ClipKey, EvaluationSampler, ViewKey
+from slowfast_dist.data.samples.dataset import ClipDataset
+from slowfast_dist.data.samples.evaluation import EvaluationClips
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.runs.predictions import read_predictions, write_predictions
 from slowfast_dist.runs.run import read_split_names

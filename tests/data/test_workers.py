@@ -22,11 +22,12 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError, WorkerError
 from slowfast_dist.data import workers
-from slowfast_dist.data.dataset import EvaluationClips, Sample
 from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.data.samples.batch import Sample
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.data.workers import WorkerPlan, end_workers, plan_workers
 from slowfast_dist.system import cgroups, cpus
 from slowfast_dist.system.workers.context import Process
@@ -55,7 +56,7 @@ def main():
     import numpy as np
     from slowfast_dist.config.data import DataConfig
     from slowfast_dist.data.cache.frames import FrameCache
-    from slowfast_dist.data.dataset import EvaluationClips
+    from slowfast_dist.data.samples.evaluation import EvaluationClips
     from slowfast_dist.data.listing.columns import InfoColumns
     from slowfast_dist.data.listing.video_table import VideoTable
     from slowfast_dist.data.loaders import make_evaluation_loader

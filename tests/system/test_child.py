@@ -24,7 +24,7 @@ import os, sys, time
 from pathlib import Path
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.listing.columns import InfoColumns
-from slowfast_dist.data.dataset import EvaluationClips
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.video.probe import probe_file

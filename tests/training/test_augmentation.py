@@ -13,9 +13,10 @@ from torch.nn import functional
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.dataset import TrainingClips, collate
 from slowfast_dist.data.mixing import mix
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.samples.batch import collate
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.distributed.accelerator import make_accelerator

@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.cache.frames import FrameCache
 from slowfast_dist.data.cache.plan import file_frames
-from slowfast_dist.data.dataset import Batch
 from slowfast_dist.data.loaders import Loaders, make_loaders
+from slowfast_dist.data.samples.batch import Batch
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.data.videos.video_set import VideoSet
@@ -108,7 +108,7 @@ def test_the_advice_for_a_list_says_where_its_paths_start(
 
 SLOW = f"""
 import runpy, time
-from slowfast_dist.data.dataset import TrainingClips
+from slowfast_dist.data.samples.training import TrainingClips
 read = TrainingClips._read
 def slowly(self, video, *rest):
     time.sleep(self.videos.path(video).parent.name == "moves left")

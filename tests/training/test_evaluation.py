@@ -16,11 +16,12 @@ from accelerate.state import AcceleratorState, GradientState
 from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.data.dataset import LONGEST_RUN, EvaluationClips, Sample
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.sampler import EvaluationSampler, ViewKey
+from slowfast_dist.data.samples.batch import Sample
+from slowfast_dist.data.samples.evaluation import LONGEST_RUN, EvaluationClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.workers import end_workers
 from slowfast_dist.runs.predictions import read_predictions

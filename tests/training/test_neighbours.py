@@ -11,11 +11,11 @@ import torch
 
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.workers import WorkerPlan
 from slowfast_dist.distributed.accelerator import make_accelerator

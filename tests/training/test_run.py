@@ -94,9 +94,9 @@ def test_every_training_video_is_seen_once_an_epoch(run: Path) -> None:
 def test_the_best_model_is_that_of_the_best_epoch(run: Path, videos: Path) -> None:
     """The full model, loaded by torch alone, gives the probabilities of val_best.csv."""
     from slowfast_dist.config.data import DataConfig
-    from slowfast_dist.data.dataset import EvaluationClips
     from slowfast_dist.data.listing.manifest import list_videos
     from slowfast_dist.data.sampler import ViewKey
+    from slowfast_dist.data.samples.evaluation import EvaluationClips
     from slowfast_dist.video.probe import probe_file
 
     description = json.loads((run / "models" / "best_model.json").read_text())

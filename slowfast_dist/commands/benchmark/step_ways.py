@@ -145,7 +145,7 @@ Way = OurStep | PlainStep
 
 
 def random_frames(command: BenchmarkStep, batch_size: int) -> Tensor:
-    """uint8 (B, T, 3, H, W), in memory as data.dataset.collate makes it: frames of pixels."""
+    """uint8 (B, T, 3, H, W), in memory as data.samples.batch.collate makes it: frames of pixels."""
     size = (batch_size, command.num_frames, command.crop_size, command.crop_size, 3)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)

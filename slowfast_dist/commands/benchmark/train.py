@@ -30,9 +30,9 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.dataset import TrainingClips
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.data.workers import decoding_workers, end_workers
 from slowfast_dist.distributed.accelerator import make_accelerator

@@ -201,8 +201,8 @@ def _classes(
     """Clips of each class: of different videos where there are as many, else other clips of them,
     as in a later epoch."""
     # Imported late: it brings torch, which check-data does not wait for otherwise.
-    from slowfast_dist.data.dataset import TrainingClips
     from slowfast_dist.data.sampler import ClipKey
+    from slowfast_dist.data.samples.training import TrainingClips
 
     swaps = None
     with suppress(UserError):  # of a run's pairs where these classes are not all here

@@ -7,8 +7,8 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from slowfast_dist.config.commands import EvaluateCommand
-from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.distributed.accelerator import cpu_precision
 from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.inference.backends.choice import WORTH_CLIPS, Choice

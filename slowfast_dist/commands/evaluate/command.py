@@ -14,8 +14,9 @@ from slowfast_dist.commands.evaluate.output import as_json, make_output, write_m
 from slowfast_dist.commands.evaluate.over_time import run_over_time
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError
-from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
 from slowfast_dist.data.loaders import make_evaluation_loader
+from slowfast_dist.data.samples.batch import batch_bytes
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.data.videos.labelled import LabelledVideos
 from slowfast_dist.data.workers import (
     end_workers,

@@ -15,9 +15,9 @@ from slowfast_dist.commands.evaluate.output import make_output
 from slowfast_dist.commands.evaluate.over_time_files import write_over_time
 from slowfast_dist.config.commands import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.listing.segments import ROUNDING
 from slowfast_dist.data.listing.video_table import VideoTable
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.distributed.collectives import any_process, barrier, gather_list, run_on_main
 from slowfast_dist.distributed.failures import shutdown
 from slowfast_dist.inference.predictor import Predictor

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.listing.scan import is_video, walk_folders
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.locating import place_segments
 from slowfast_dist.data.probe_cache import default_cache
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.metrics.task import ONE_LABEL, Task
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel

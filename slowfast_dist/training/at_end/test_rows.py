@@ -7,10 +7,11 @@ import numpy as np
 from accelerate import Accelerator
 
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
 from slowfast_dist.data.listing.split import group_codes
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import make_evaluation_loader
+from slowfast_dist.data.samples.batch import batch_bytes
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.data.workers import end_workers, plan_workers
 from slowfast_dist.distributed.accelerator import local_processes
 from slowfast_dist.metrics.scores import cross_entropy, softmax

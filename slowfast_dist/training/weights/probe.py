@@ -9,10 +9,11 @@ from torch import nn
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.dataset import EvaluationClips, batch_bytes
 from slowfast_dist.data.listing.split import group_codes
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.loaders import make_evaluation_loader
+from slowfast_dist.data.samples.batch import batch_bytes
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.data.workers import end_workers, plan_workers
 from slowfast_dist.distributed.accelerator import local_processes

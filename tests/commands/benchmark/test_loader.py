@@ -21,10 +21,10 @@ from slowfast_dist.commands.benchmark.reading.clips import GroupCosts
 from slowfast_dist.commands.benchmark.reading.loader import clip_rows
 from slowfast_dist.commands.benchmark.videos import Group, write_benchmark_video
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.data.dataset import TrainingClips
 from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.description import MEAN, STD
 from slowfast_dist.video.probe import probe_file

@@ -19,8 +19,8 @@ from slowfast_dist.config.commands import CheckData
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
-from slowfast_dist.data.dataset import TrainingClips
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.training.best import training_facts

@@ -19,9 +19,11 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.background.drawn import ScoredBackground
 from slowfast_dist.data.background.gaps import Gap, Part, gaps_of_file, windows
-from slowfast_dist.data.dataset import EvaluationClips, TrainingClips, collate
 from slowfast_dist.data.listing.split import write_split
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
+from slowfast_dist.data.samples.batch import collate
+from slowfast_dist.data.samples.evaluation import EvaluationClips
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.data.videos.labelled import find_labelled_videos
 from slowfast_dist.data.videos.video_set import VideoSet

@@ -13,9 +13,9 @@ from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.cache.frames import FrameCache
 from slowfast_dist.data.cache.plan import file_frames
-from slowfast_dist.data.dataset import TrainingClips
 from slowfast_dist.data.listing.video_table import VideoRecord, VideoTable
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.video.cache.store import FrameStore
 from slowfast_dist.video.probe import probe_file
 from tests.helpers.video_kinds import Kind

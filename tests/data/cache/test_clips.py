@@ -20,9 +20,10 @@ from slowfast_dist.config.training import Config
 from slowfast_dist.data.cache.frames import FrameCache
 from slowfast_dist.data.cache.plan import file_frames, make_store, parts_of, plan_cache
 from slowfast_dist.data.clips import clip_indices, shown_frames
-from slowfast_dist.data.dataset import Batch, TrainingClips
 from slowfast_dist.data.loaders import Loaders, make_loaders
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.samples.batch import Batch
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.data.videos.video_set import VideoSet

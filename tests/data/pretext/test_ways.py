@@ -11,10 +11,12 @@ from torch.utils.data import DataLoader
 
 from slowfast_dist import read_frames
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.data.dataset import EvaluationClips, TrainingClips, collate
 from slowfast_dist.data.pretext.unlabelled import find_unlabelled
 from slowfast_dist.data.pretext.ways import SHOWINGS, WAYS, order, shown, speed_of, way_of
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
+from slowfast_dist.data.samples.batch import collate
+from slowfast_dist.data.samples.evaluation import EvaluationClips
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.video_set import VideoSet
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
 from slowfast_dist.cli.parser import parse_training
-from slowfast_dist.data.dataset import TrainingClips
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.distributed.accelerator import make_accelerator

@@ -8,8 +8,8 @@ import torch
 
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.data.dataset import EvaluationClips
 from slowfast_dist.data.sampler import ViewKey
+from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.distributed.accelerator import make_accelerator

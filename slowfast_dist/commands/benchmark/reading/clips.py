@@ -26,9 +26,10 @@ from slowfast_dist.commands.benchmark.output import Cost, Meter, cost_of
 from slowfast_dist.commands.benchmark.videos import Group
 from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.data.dataset import Batch, Sample, TrainingClips, collate
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.samples.batch import Batch, Sample, collate
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.workers import WorkerPlan, clip_loader, worker_context
 from slowfast_dist.system.files import share_socket_folder
 from slowfast_dist.video.container import DecodeError

@@ -28,7 +28,6 @@ from slowfast_dist.commands.benchmark.processes import in_own_process
 from slowfast_dist.config.benchmark import BenchmarkIndex
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError
-from slowfast_dist.data.dataset import TrainingClips, collate
 from slowfast_dist.data.listing.columns import InfoColumns
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.split import write_split
@@ -36,6 +35,8 @@ from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import ProbeCache, Segment
 from slowfast_dist.data.probing import probe_videos
 from slowfast_dist.data.sampler import DistributedBatchSampler
+from slowfast_dist.data.samples.batch import collate
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.synthetic import MOTIONS, moving_disc
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.data.videos.video_set import VideoSet

@@ -20,9 +20,10 @@ from slowfast_dist.config.benchmark import BenchmarkLoader
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.cache.plan import make_store, parts_of, plan_cache
-from slowfast_dist.data.dataset import Sample, TrainingClips
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.sampler import ClipKey
+from slowfast_dist.data.samples.batch import Sample
+from slowfast_dist.data.samples.training import TrainingClips
 
 
 def measure_kept(

@@ -16,11 +16,13 @@ from torch.utils.data import DataLoader
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import clip_indices
-from slowfast_dist.data.dataset import Batch, EvaluationClips, Sample, TrainingClips, collate
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoRecord, VideoTable
 from slowfast_dist.data.sampler import ClipKey, DistributedBatchSampler, ViewKey
+from slowfast_dist.data.samples.batch import Batch, Sample, collate
+from slowfast_dist.data.samples.evaluation import EvaluationClips
+from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video import guarded_reader as guard
 from slowfast_dist.video.probe import probe_file

@@ -1,0 +1,1 @@
+"""Clips of videos for training and evaluation, and the batches they form."""
