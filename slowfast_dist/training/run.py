@@ -336,6 +336,13 @@ def _announce(videos: VideoSet, config: Config, accelerator: Accelerator) -> Non
 
 
 def _counted(videos: VideoSet) -> str:
+    if videos.ways:  # whose rows are showings
+        sides = {"training": videos.train, "validation": videos.val}
+        shown = (
+            f"{len(side)} {what} clips of {side.per_file().counted()}"
+            for what, side in sides.items()
+        )
+        return " and ".join(shown)
     if videos.train.segments is None and videos.val.segments is None:
         return f"{len(videos.train)} training and {len(videos.val)} validation videos"
     return f"{videos.segments().counted('training')} and {videos.val.counted('validation')}"

@@ -29,9 +29,8 @@ def find_unlabelled(data: DataConfig, seed: int) -> VideoSet:
     )
     listing = scorable(listing, readable, rejected, "data.root", data.root)
     split = split_videos(listing, data.val_fraction, seed)
-    what = f"{data.root}: no labels are looked at; an epoch shows each of {len(split.train)} "
-    what += f"training videos in {SHOWINGS} of {len(WAYS)} ways, drawn anew, a validation each of "
-    what += f"{len(split.val)} others in all of them"
+    what = f"{data.root}: no labels are looked at; an epoch shows each training video in "
+    what += f"{SHOWINGS} of {len(WAYS)} ways, drawn anew, a validation its videos in all of them"
     said = (*split.remarks, Remark("info", "ways", what), *identical(split.train, split.val))
     return VideoSet(
         WAYS, _rows_of(split.train, SHOWINGS), _rows_of(split.val, len(WAYS)), rejected, True, said,
