@@ -284,8 +284,8 @@ def test_the_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["trian"], "error: trian: no such command: did you mean train?\n"),
         (
             ["xyz"],
-            "error: xyz: no such command: give one of train, cross-validate, tune, evaluate, "
-            "predict, embed, export, adopt, report, model-card, serve, review, suggest, "
+            "error: xyz: no such command: give one of train, cross-validate, tune, pretrain, "
+            "evaluate, predict, embed, export, adopt, report, model-card, serve, review, suggest, "
             "check-data, prepare, import, benchmark, make-demo\n",
         ),
         (["make-demo"], "error: make-demo takes the folder to make"),
