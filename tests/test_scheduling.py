@@ -1,12 +1,16 @@
-"""Files of tests reach processes, also where one of those dies."""
+"""Files of tests reach processes, also where one of those dies; and who gets the cores."""
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from xdist.remote import Producer
 
+from tests.conftest import pytest_runtest_teardown
 from tests.helpers.scheduling import FileScheduling
+from tests.helpers.video_kinds import KINDS, write
 
 
 class Node:
@@ -99,3 +103,14 @@ def test_without_a_death_each_file_stays_with_one_process(request: pytest.Fixtur
     run(made, nodes, ran, len(TESTS))
     assert sorted(ran) == sorted(TESTS)
     assert all(len(names) == 1 for names in whose.values())
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_FIFO") or os.geteuid() != 0, reason="needs root")
+def test_no_test_leaves_its_process_real_time(tmp_path: Path) -> None:
+    if os.sched_getscheduler(0) != os.SCHED_OTHER:
+        pytest.skip("these tests were started with a priority of their own")
+    write(tmp_path / "a.mp4", KINDS["AV1"])
+    if os.sched_getscheduler(0) != os.SCHED_FIFO:
+        pytest.skip("the encoder may not, or does not, change it here")
+    pytest_runtest_teardown()
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
