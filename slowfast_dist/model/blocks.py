@@ -3,7 +3,7 @@
 The modules and so the names of their weights are pytorchvideo's; their own forward would do every
 layer by itself. BatchNorms whose statistics stand still are folded into the convolutions, ReLU and
 the sum of the residual blocks are done with the convolution or in place, and the few channels of
-a clip are handed to the first convolution as those of pixels two by two.
+a clip are handed to the first convolution as those of pixels two by two, and of frames in pairs.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from slowfast_dist.model.convolution import (
     is_fused,
 )
 from slowfast_dist.model.folding import fold, is_constant
+from slowfast_dist.model.gradients import ONE
 
 
 def pathway_blocks(
@@ -46,23 +47,20 @@ def pathway_blocks(
 def stem(module: Any, clip: Tensor) -> Tensor:
     """Convolution, BatchNorm, ReLU, pooling of a normalised clip (B, 3, T, H, W)."""
     conv, norm = module.conv, module.norm
-    if is_fused(clip) and _is_stem(conv):
-        folds = is_constant(norm)
-        weight, bias = fold(conv, norm) if folds else (conv.weight, conv.bias)
-        pixels = space_to_depth(clip, compute_dtype(clip.dtype, clip.device))
-        weight = space_to_depth_weight(weight)
-        stride, padding = (conv.stride[0], 1, 1), (conv.padding[0], 0, 0)
-        if pairs_are_faster(pixels, weight):
-            bias = None if bias is None else bias.repeat(2)
-            stride = (conv.stride[0], 1, 2)
-            x = convolve(pixels, weight_of_pairs(weight), bias, stride, padding, relu=folds)
-            x = apart(x)
-        else:
-            x = convolve(pixels, weight, bias, stride, padding, relu=folds)
-        del pixels  # which makes room
-        x = x if folds else F.relu_(norm(x))
-    else:
-        x = conv_norm(conv, norm, clip, relu=True)
+    if not (is_fused(clip) and is_stem(conv)):
+        return _pooled(module, conv_norm(conv, norm, clip, relu=True))
+    folds = is_constant(norm)
+    weight, bias = fold(conv, norm) if folds else (conv.weight, conv.bias)
+    at_once = frames_at_once(conv, clip.shape[2]) if _has_idle_lanes(clip.device) else 1
+    pixels = space_to_depth(clip, compute_dtype(clip.dtype, clip.device), at_once)
+    x = convolve(pixels, *stem_layer(conv, weight, bias, at_once), relu=folds)
+    del pixels  # which makes room
+    if folds:
+        return apart(_pooled(module, x), at_once)
+    return _pooled(module, F.relu_(norm(apart(x, at_once))))
+
+
+def _pooled(module: Any, x: Tensor) -> Tensor:
     if not torch.is_autocast_enabled(x.device.type):
         return module.pool(x)
     # The largest of some numbers needs no float32, into which a CPU's autocast would copy them.
@@ -117,23 +115,61 @@ def conv_norm(
     return add_relu(norm(y), residual, relu)
 
 
-def _is_stem(conv: nn.Conv3d) -> bool:
+def is_stem(conv: nn.Conv3d) -> bool:
     """Whether it is one of 7 x 7 pixels that moves by 2, as all stems here."""
-    return (conv.kernel_size[1:], conv.stride[1:], conv.padding[1:]) == ((7, 7), (2, 2), (3, 3))
+    return (conv.kernel_size[1:], conv.stride, conv.padding[1:]) == ((7, 7), (1, 2, 2), (3, 3))
 
 
-def space_to_depth(clip: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, C, T, H, W) -> (B, 4 C, T, H/2 + 3, W/2 + 3), channels last: one pixel of each 2 x 2.
+def frames_at_once(conv: nn.Conv3d, frames: int) -> int:
+    """How many of its result's ``frames`` a stem is best done for at once: 2 or 1.
+
+    Vector units have 16 lanes of float32, matrix units as many columns, of which 8 channels leave
+    half idle; and 12 channels of two frames fill more of what is summed at once than those of one.
+    slowfast_r50's fast stem, a clip, ms of one thread: 17 and 9 in bf16 with AMX, the gradient of
+    its weights 31 and 21; in float32 with AVX512 83 and 50, 164 and 55.
+    """
+    size = conv.kernel_size[0]
+    several = size > 1 and size == 2 * int(conv.padding[0]) + 1
+    return 2 if several and frames % 2 == 0 and conv.out_channels <= 8 else 1
+
+
+def _has_idle_lanes(device: torch.device) -> bool:
+    """AVX2 has 8 lanes of float32: two frames at once are no faster there."""
+    return device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def stem_layer(conv: nn.Conv3d, weight: Tensor, bias: Tensor | None, at_once: int) -> Layer:
+    """The stem ``conv`` as a convolution of what `space_to_depth` makes of a clip; its result holds
+    ``at_once`` frames as one, see `apart`."""
+    weight, before = space_to_depth_weight(weight), int(conv.padding[0])
+    if at_once == 2:
+        weight, before = weight_of_pairs(weight, before), (before + 1) // 2
+        bias = None if bias is None else bias.repeat(2)
+    return Layer(weight, bias, ONE, (before, 0, 0))
+
+
+def space_to_depth(clip: Tensor, dtype: torch.dtype, at_once: int = 1) -> Tensor:
+    """(B, C, T, H, W) -> (B, 4 F C, T / F, H/2 + 3, W/2 + 3), channels last: one pixel of each
+    2 x 2 of F = ``at_once`` frames.
 
     Vector units take 16 channels at once, and of 3 most of them idle. Round it 2 rows and columns
     of zeros before and 1 behind, or an odd size's half, as the 7 x 7 convolution pads. For
     slowfast_r50's fast stem, forward and backward, 98 ms of a core in place of 265 (2 clips, bf16).
     """
-    clip = F.pad(clip, (0, clip.shape[4] % 2, 0, clip.shape[3] % 2))
-    b, c, t, h, w = clip.shape
-    x = torch.zeros(b, t, h // 2 + 3, w // 2 + 3, 4 * c, dtype=dtype, device=clip.device)
-    inner = x[:, :, 2:-1, 2:-1].view(b, t, h // 2, w // 2, 2, 2, c)
-    inner.copy_(clip.view(b, c, t, h // 2, 2, w // 2, 2).permute(0, 2, 3, 5, 4, 6, 1))
+    b, c, t, height, width = clip.shape
+    odd = (0, width % 2, 0, height % 2)
+    if torch.compiler.is_compiling():
+        clip = F.pad(clip.to(dtype), (4, 2 + odd[1], 4, 2 + odd[3]))
+    else:
+        clip = F.pad(clip, odd)
+    h, w = clip.shape[3] // 2, clip.shape[4] // 2
+    parts = clip.view(b, c, t // at_once, at_once, h, 2, w, 2).permute(0, 2, 4, 6, 3, 5, 7, 1)
+    if torch.compiler.is_compiling():
+        return parts.flatten(4).permute(0, 4, 1, 2, 3)
+    x = torch.zeros(
+        b, t // at_once, h + 3, w + 3, 4 * at_once * c, dtype=dtype, device=clip.device
+    )
+    x[:, :, 2:-1, 2:-1].view(parts.shape).copy_(parts)
     return x.permute(0, 4, 1, 2, 3)
 
 
@@ -144,28 +180,25 @@ def space_to_depth_weight(weight: Tensor) -> Tensor:
     return halves.permute(0, 4, 6, 1, 2, 3, 5).reshape(d, 4 * c, t, 4, 4)
 
 
-def pairs_are_faster(x: Tensor, weight: Tensor) -> bool:
-    """Whether a convolution of ``x`` (B, C, T, H, W) with ``weight`` (D, C, t, h, w), in space of
-    stride 1 and without padding, is better done for two pixels beside each other at once.
-
-    AVX512 has 16 lanes of float32, of which 8 channels leave half idle. slowfast_r50's fast stem, a
-    clip, CPU ms of one thread: 77 and 50, the gradient of its weights 151 and 75.
-    """
-    if x.device.type != "cpu":
-        return False
-    even = (x.shape[4] - weight.shape[4] + 1) % 2 == 0
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    few = weight.shape[0] <= 8
-    return few and even and wide and compute_dtype(x.dtype, x.device) == torch.float32
-
-
-def weight_of_pairs(weight: Tensor) -> Tensor:
-    """(D, C, t, h, w) -> (2 D, C, t, h, w + 1): first D channels of a pixel, then of the next."""
-    return torch.cat([F.pad(weight, (0, 1)), F.pad(weight, (1, 0))])
+def weight_of_pairs(weight: Tensor, before: int) -> Tensor:
+    """(D, C, t, h, w), which begins ``before`` = (t - 1) / 2 frames before its own, -> (2 D, 2 C,
+    2 n + 1, h, w), which begins n = before / 2, rounded up, pairs of frames before its own pair:
+    first D channels of a pair's first frame, then of the next."""
+    d, c, t, h, w = weight.shape
+    pairs = 2 * ((before + 1) // 2) + 1
+    first = before % 2
+    both = [
+        F.pad(weight, (0, 0, 0, 0, skipped, 2 * pairs - t - skipped))
+        for skipped in (first, first + 1)
+    ]
+    halves = torch.cat(both).view(2 * d, c, pairs, 2, h, w)
+    return halves.transpose(2, 3).transpose(1, 2).reshape(2 * d, 2 * c, pairs, h, w)
 
 
-def apart(x: Tensor) -> Tensor:
-    """Pairs of pixels (B, 2 D, T, H, W / 2), channels last -> pixels (B, D, T, H, W), which lie in
-    memory in the same order."""
-    pixels = x.permute(0, 2, 3, 4, 1).unflatten(4, (2, -1)).flatten(3, 4)
-    return pixels.permute(0, 4, 1, 2, 3)
+def apart(x: Tensor, at_once: int) -> Tensor:
+    """Frames that are ``at_once`` as one (B, F D, T / F, H, W), channels last, -> (B, D, T, H, W),
+    channels last."""
+    if at_once == 1:
+        return x
+    frames = x.permute(0, 2, 3, 4, 1).unflatten(4, (at_once, -1)).permute(0, 1, 4, 2, 3, 5)
+    return frames.flatten(1, 2).permute(0, 4, 1, 2, 3)

@@ -263,14 +263,21 @@ class _FusedBottleneck(torch.autograd.Function):
         grad = _cut(grad, y, torch.empty_like(y))
         x_grad: Tensor | None = grad  # of the shortcut; what is left of grad's uses comes before
         of_b = gradients(2, grad, b, inner or any(of_tensors[2:4]))
-        if len(weights) == 4:
-            x_grad = gradients(3, grad, x, of_x)
-        del grad
+        own = len(weights) == 4
+        # One that steps over pixels adds to the gradient of those that it sees, at the end.
+        strided = own and ctx.geometry[3][0] != ONE
+        if own:
+            x_grad = None if strided else gradients(3, grad, x, of_x)
+        if not strided:
+            del grad
         if of_b is not None:
             of_a = gradients(1, _cut(of_b, b, of_b), a, inner)
             del of_b
             if of_a is not None:
                 x_grad = gradients(0, _cut(of_a, a, of_a), x, of_x, x_grad)
+                del of_a
+        if strided:
+            x_grad = gradients(3, grad, x, of_x, x_grad)
         return None, x_grad if of_x else None, *found
 
 

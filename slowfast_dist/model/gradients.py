@@ -1,4 +1,4 @@
-"""Gradients of convolutions on CPUs, in float32 by whatever is fastest for their size.
+"""Gradients of convolutions on CPUs, in float32 and bf16 by whatever is fastest for their size.
 
 Activations with the channels last are matrices as they lie in memory, and what a kernel of one
 pixel does is a product of such matrices; the gradient of the input of a convolution that does not
@@ -6,7 +6,9 @@ move is a convolution itself, with the weights mirrored. On one thread, as where
 process, torch takes a convolution of its own for kernels of few channels or of one pixel, which
 copies everything into the contiguous layout: of 32 -> 8 channels of 3 frames (slowfast_r50, one
 clip, CPU ms with AVX512) the weights take 53, the products 2, the input 30, the mirrored
-convolution 2. On more threads these gain little: then only those are taken that do.
+convolution 2. On more threads these gain little: then only those are taken that do. In bf16 torch
+has oneDNN's way for all sizes, which is slow for weights that are many and for strides; and its
+threads wait for each other by spinning, so that beside other work they take ten times as long.
 """
 
 from collections.abc import Sequence
@@ -33,26 +35,19 @@ def convolution_gradients(
     is added to it, in place, and it is returned.
     """
     channels_last = x.is_contiguous(memory_format=torch.channels_last_3d)
-    if x.dtype == torch.float32 and channels_last and not x.is_contiguous():
-        return fp32_gradients(grad, x, weight, stride, padding, needed, total)
-    of_x, of_weight, of_bias = aten.convolution_backward(
-        grad, x, weight, [weight.shape[0]], stride, padding, ONE, False, [0, 0, 0], 1, list(needed)
-    )
-    return of_x if total is None or of_x is None else total.add_(of_x), of_weight, of_bias
-
-
-def fp32_gradients(
-    grad: Tensor, x: Tensor, weight: Tensor, stride: Size, padding: Size, needed: Sequence[bool],
-    total: Tensor | None = None,
-) -> Gradients:  # fmt: skip
-    """As `convolution_gradients`, of float32 with the channels last."""
+    if not channels_last or x.is_contiguous():
+        of_x, of_weight, of_bias = aten.convolution_backward(
+            grad, x, weight, [weight.shape[0]], stride, padding, ONE, False, [0, 0, 0], 1,
+            list(needed),
+        )  # fmt: skip
+        return of_x if total is None or of_x is None else total.add_(of_x), of_weight, of_bias
     of_x, of_weight, of_bias = needed
     grad = grad.contiguous(memory_format=torch.channels_last_3d)
     size = tuple(weight.shape)
-    own_x = of_x and input_way(size, stride, padding)
-    products = of_weight and matmul_is_faster(size, stride, padding)
-    by_sum = of_bias and (products or not of_weight)
-    others = [of_x and not own_x, of_weight and not products, of_bias and not by_sum]
+    by_x = input_way(size, stride, padding, x.dtype) if of_x else ""
+    by_weight = weight_way(size, stride, padding, x.dtype) if of_weight else ""
+    by_sum = of_bias and (bool(by_weight) or not of_weight)
+    others = [of_x and not by_x, of_weight and not by_weight, of_bias and not by_sum]
     x_grad = weight_grad = bias_grad = None
     if any(others):
         x_grad, weight_grad, bias_grad = aten.convolution_backward(
@@ -60,18 +55,21 @@ def fp32_gradients(
         )
         if total is not None and x_grad is not None:
             x_grad = total.add_(x_grad)
-    if own_x == "product":
+    if by_x == "product":
         x_grad = _product_input_gradient(grad, weight, total)
-    elif own_x:
+    elif by_x == "strided":
+        x_grad = _strided_input_gradient(grad, x, weight, stride, total)
+    elif by_x:
         x_grad = _mirrored_input_gradient(grad, weight, padding, total)
-    if products:
-        pixels, grads = channels_last_view(x), channels_last_view(grad)
-        if size[3] == size[4] == 1:
-            weight_grad = _pointwise_weight_gradient(pixels, grads, size, stride, padding[0])
-        elif size[2] == 1:
-            weight_grad = _frames_weight_gradient(pixels, grads, size)
-        else:
-            weight_grad = _stem_weight_gradient(pixels, grads, size)
+    pixels, grads = channels_last_view(x), channels_last_view(grad)
+    if by_weight == "pixels":
+        weight_grad = _pixels_weight_gradient(pixels, grads, size, stride, padding[0])
+    elif by_weight == "frames":
+        weight_grad = _frames_weight_gradient(pixels, grads, size)
+    elif by_weight == "windows":
+        weight_grad = _windows_weight_gradient(pixels, grads, size, stride)
+    elif by_weight:
+        weight_grad = _stem_weight_gradient(pixels, grads, size)
     if by_sum:
         bias_grad = grad.sum((0, 2, 3, 4))
     return x_grad, weight_grad, bias_grad
@@ -97,18 +95,65 @@ kernels of one pixel and several frames: of 640 and 256 (2 clips) 88 CPU ms in p
 128 and 32 they take 8 in place of 4."""
 
 
-def input_way(size: Size, stride: Size, padding: Size) -> str:
+MANY_WEIGHTS = 1 << 18
+"""Pairs of channels, one in and one out, from which on products are faster in bf16 for the weights
+of kernels of one pixel, and in both types for those of several: 1024 x 256 of 3 frames (2 clips,
+one thread with AMX) 10 ms in place of 15, 512 x 512 of 3 x 3 pixels 18 and 47; of 256 x 64 they
+take longer."""
+
+MANY_STRIDED_WEIGHTS = 1 << 16
+"""The same of kernels of several pixels that move by 2: 256 x 256 15 ms in place of 16, 512 x 512
+19 and 72; of 128 x 128 they take twice as long."""
+
+
+def input_way(size: Size, stride: Size, padding: Size, dtype: torch.dtype) -> str:
     """How the gradient of the input of weights of ``size`` (D, C, t, h, w) is fastest: as a
-    "product", by the "mirrored" convolution, or "" by oneDNN's own way."""
+    "product", as one that is "strided", by the "mirrored" convolution, or "" by oneDNN's own way.
+    """
     d, c, *kernel = size
-    if tuple(stride) != ONE:
-        return ""
+    fp32 = dtype == torch.float32
     if tuple(kernel) == ONE and not any(padding):
-        return "product"
+        if tuple(stride) != ONE:
+            return "strided"
+        return "product" if fp32 or min(c, d) >= FEW_CHANNELS else ""
+    if tuple(stride) != ONE or not fp32:
+        return ""
     pixelwise = kernel[1] == kernel[2] == 1
     few = c * d <= MOST_PAIRS if pixelwise else max(c, d) <= FEW_CHANNELS
     short = all(around < width for width, around in zip(kernel, padding, strict=True))
     return "mirrored" if few and short else ""
+
+
+def weight_way(size: Size, stride: Size, padding: Size, dtype: torch.dtype) -> str:
+    """How the gradient of weights of ``size`` (D, C, t, h, w) is fastest: by products of all
+    "pixels", of "frames", of the "windows" that the kernel sees, as a "stem", or "" by oneDNN's own
+    way.
+
+    Of all pixels where the kernel has one; of frames on one thread where channels are few and the
+    result is as large as the input, of windows where they are many, both of kernels of one frame,
+    odd; as a stem where t, odd, covers as many frames after a frame as before it, without a
+    padding of pixels.
+    """
+    d, c, t, h, w = size
+    alone, fp32 = torch.get_num_threads() == 1, dtype == torch.float32
+    if h == w == 1:
+        if any(padding[1:]):
+            return ""
+        if fp32:
+            fast = t == 1 or stride[0] > 1 or alone or min(c, d) >= MANY_CHANNELS
+        else:
+            strided = tuple(stride) != ONE
+            fast = stride[0] == 1 and (t == 1 if strided else c * d >= MANY_WEIGHTS)
+        return "pixels" if fast else ""
+    if t == 1 and h % 2 == w % 2 == 1 and tuple(padding) == (0, h // 2, w // 2):
+        if tuple(stride) == ONE and max(c, d) <= FEW_FOR_PRODUCTS:
+            return "frames" if alone and fp32 else ""
+        many = MANY_WEIGHTS if tuple(stride) == ONE else MANY_STRIDED_WEIGHTS
+        return "windows" if stride[0] == 1 and c * d >= many else ""
+    # The fast stem, 2 clips: with AVX2 .6 s in place of 1.3, with AVX512 .4 in place of .3.
+    stem = t > 1 and max(c, d) <= 16 and tuple(stride) == ONE and tuple(padding) == (t // 2, 0, 0)
+    avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return "stem" if stem and t % 2 == 1 and fp32 and avx2 else ""
 
 
 def channels_last_view(x: Tensor) -> Tensor:
@@ -123,6 +168,16 @@ def _product_input_gradient(grad: Tensor, weight: Tensor, total: Tensor | None) 
     rows = channels_last_view(grad).reshape(-1, matrix.shape[0])
     channels_last_view(total).view(-1, matrix.shape[1]).addmm_(rows, matrix)
     return total
+
+
+def _strided_input_gradient(
+    grad: Tensor, x: Tensor, weight: Tensor, stride: Size, total: Tensor | None
+) -> Tensor:
+    """Of kernels of one pixel: those that it steps over have no gradient."""
+    found = torch.zeros_like(x) if total is None else total
+    seen = channels_last_view(found)[:, :: stride[0], :: stride[1], :: stride[2]]
+    seen += channels_last_view(grad) @ weight.reshape(weight.shape[:2])
+    return found
 
 
 def _mirrored_input_gradient(
@@ -149,26 +204,7 @@ def mirrored_weight(weight: Tensor) -> Tensor:
     return torch.stack(taps[::-1], 1)[:, :, None, None].permute(0, 4, 1, 2, 3)
 
 
-def matmul_is_faster(size: Size, stride: Size, padding: Size) -> bool:
-    """Whether matrix products give the gradient of weights of ``size`` (D, C, t, h, w) faster.
-
-    They can for kernels of one pixel; on one thread for those of few channels and one frame, odd,
-    whose result has the size of the input; and for stems of stride 1 whose t, odd, covers as many
-    frames after a frame as before it, without a padding of pixels.
-    """
-    d, c, t, h, w = size
-    alone = torch.get_num_threads() == 1
-    if h == w == 1:
-        fast = t == 1 or stride[0] > 1 or alone or min(c, d) >= MANY_CHANNELS
-        return fast and not any(padding[1:])
-    if t == 1 and h % 2 == w % 2 == 1 and tuple(padding) == (0, h // 2, w // 2):
-        return alone and tuple(stride) == ONE and max(c, d) <= FEW_FOR_PRODUCTS
-    # The fast stem, 2 clips: with AVX2 .6 s in place of 1.3, with AVX512 .4 in place of .3.
-    stem = t > 1 and max(c, d) <= 16 and tuple(stride) == ONE and tuple(padding) == (t // 2, 0, 0)
-    return stem and t % 2 == 1 and torch.backends.cpu.get_cpu_capability() == "AVX2"
-
-
-def _pointwise_weight_gradient(
+def _pixels_weight_gradient(
     x: Tensor, grad: Tensor, size: Size, stride: Size, padding: int
 ) -> Tensor:
     """A product for each of the t frames that a kernel of one pixel covers. ``x`` (B, T, H, W, C),
@@ -177,7 +213,8 @@ def _pointwise_weight_gradient(
     x = x[:, :, :: stride[1], :: stride[2]]
     if t == 1 and stride[0] == 1 and not padding:
         return (grad.reshape(-1, d).t() @ x.reshape(-1, c)).view(*size)
-    total = grad.new_zeros(d, t, c)
+    # What is summed clip by clip is summed in float32.
+    total = grad.new_zeros(d, t, c, dtype=torch.float32)
     for tap in range(t):
         # Frame n of the result sees frame n * stride + tap - padding of x, where there is one.
         first = max(0, -((tap - padding) // stride[0]))
@@ -186,11 +223,13 @@ def _pointwise_weight_gradient(
         for pixels, grads in zip(x, grad, strict=True):  # clip by clip, so that nothing is copied
             seen = pixels[start :: stride[0]][: last + 1 - first].flatten(1, 2)
             given = grads[first : last + 1].flatten(1, 2)
-            if stride[0] == 1:
+            if stride[0] == 1 and grad.dtype == torch.bfloat16:
+                total[:, tap] += given.flatten(0, 1).t() @ seen.flatten(0, 1)
+            elif stride[0] == 1:
                 total[:, tap].addmm_(given.flatten(0, 1).t(), seen.flatten(0, 1))
             else:
                 total[:, tap] += torch.bmm(given.transpose(1, 2), seen).sum(0)
-    return total.view(d, t, 1, 1, c).permute(0, 4, 1, 2, 3)
+    return total.to(grad.dtype).view(d, t, 1, 1, c).permute(0, 4, 1, 2, 3)
 
 
 def _frames_weight_gradient(x: Tensor, grad: Tensor, size: Size) -> Tensor:
@@ -208,6 +247,16 @@ def _frames_weight_gradient(x: Tensor, grad: Tensor, size: Size) -> Tensor:
                 on = row * width + column
                 total[row, column] += torch.bmm(given[:, :, : pixels - on], seen[:, on:]).sum(0)
     return total.permute(2, 3, 0, 1).unsqueeze(2)
+
+
+def _windows_weight_gradient(x: Tensor, grad: Tensor, size: Size, stride: Size) -> Tensor:
+    """One product, with the h x w pixels that each place of the result has seen beside each other:
+    in memory that is h w times the input's, of many channels a few pixels."""
+    d, c, _, h, w = size
+    around = F.pad(x, (0, 0, w // 2, w // 2, h // 2, h // 2))
+    windows = around.unfold(2, h, stride[1]).unfold(3, w, stride[2])
+    rows = windows.permute(0, 1, 2, 3, 5, 6, 4).reshape(-1, h * w * c)
+    return (grad.reshape(-1, d).t() @ rows).view(d, 1, h, w, c).permute(0, 4, 1, 2, 3)
 
 
 def _stem_weight_gradient(x: Tensor, grad: Tensor, size: Size) -> Tensor:

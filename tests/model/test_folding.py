@@ -12,7 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from slowfast_dist.model.blocks import space_to_depth, space_to_depth_weight
+from slowfast_dist.model.blocks import (
+    apart,
+    frames_at_once,
+    is_stem,
+    space_to_depth,
+    stem_layer,
+)
 from slowfast_dist.model.convolution import convolve, fused_dtypes
 from slowfast_dist.model.folding import fold, folded
 from slowfast_dist.model.inputs import slow_indices
@@ -234,14 +240,38 @@ def test_one_pass_takes_every_layout_and_few_points(autocast, points, channels) 
         assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("at_once", [1, 2])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (9, 12), (7, 13), (224, 33)])
-def test_pixels_two_by_two_are_the_same_convolution(height: int, width: int) -> None:
+def test_pixels_two_by_two_and_frames_in_pairs_are_the_same_convolution(
+    height: int, width: int, at_once: int, kernel: int
+) -> None:
     torch.manual_seed(0)
-    clip, weight = torch.randn(2, 3, 4, height, width), torch.randn(6, 3, 5, 7, 7)
-    expected = F.conv3d(clip, weight, None, (1, 2, 2), (2, 3, 3))
-    halves = space_to_depth(clip, clip.dtype)
-    ours = F.conv3d(halves, space_to_depth_weight(weight), None, 1, (2, 0, 0))
+    clip = torch.randn(2, 3, 4, height, width)
+    conv = nn.Conv3d(3, 6, (kernel, 7, 7), (1, 2, 2), (kernel // 2, 3, 3))
+    assert is_stem(conv)
+    expected = conv(clip)
+    assert conv.bias is not None
+    parameters = [conv.weight, conv.bias]
+    direction = torch.randn_like(expected)
+    theirs = torch.autograd.grad(expected, parameters, direction)
+    weight, bias, stride, padding = stem_layer(conv, conv.weight, conv.bias, at_once)
+    ours = apart(
+        F.conv3d(space_to_depth(clip, clip.dtype, at_once), weight, bias, stride, padding), at_once
+    )
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+    mine = torch.autograd.grad(ours, parameters, direction)
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=2e-3)
+
+
+def test_frames_are_taken_in_pairs_where_they_come_out_even() -> None:
+    fast, slow = (
+        nn.Conv3d(3, out, (t, 7, 7), (1, 2, 2), (t // 2, 3, 3)) for out, t in ((8, 5), (64, 1))
+    )
+    assert frames_at_once(fast, 32) == 2
+    assert frames_at_once(fast, 31) == frames_at_once(slow, 8) == 1
+    fast.padding = (0, 3, 3)  # a result of fewer frames than the clip
+    assert frames_at_once(fast, 32) == 1
 
 
 def test_a_folded_copy_scores_alike_and_leaves_the_network_alone() -> None:

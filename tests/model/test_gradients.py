@@ -8,27 +8,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slowfast_dist.model import convolution
-from slowfast_dist.model.blocks import apart, weight_of_pairs
-from slowfast_dist.model.convolution import Layer, bottleneck, convolve, fits_bottleneck
+from slowfast_dist.model.convolution import Layer, bottleneck, fits_bottleneck
 from slowfast_dist.model.folding import fold
-from slowfast_dist.model.gradients import fp32_gradients, input_way, matmul_is_faster
+from slowfast_dist.model.gradients import convolution_gradients, input_way, weight_way
 
 LAST = torch.channels_last_3d
 
-# Size of the weights, stride, padding; how the input's gradient is made, whether the weights' is a
-# product.
-WAYS: list[tuple[Any, Any, Any, str, bool]] = [
-    ((6, 5, 1, 1, 1), (1, 1, 1), (0, 0, 0), "product", True),
-    ((6, 5, 1, 1, 1), (1, 2, 2), (0, 0, 0), "", True),
-    ((7, 5, 3, 1, 1), (1, 1, 1), (1, 0, 0), "mirrored", True),
-    ((130, 128, 3, 1, 1), (1, 1, 1), (1, 0, 0), "mirrored", True),
-    ((6, 5, 7, 1, 1), (4, 1, 1), (3, 0, 0), "", True),
-    ((6, 5, 5, 1, 1), (8, 1, 1), (2, 0, 0), "", True),
-    ((6, 5, 1, 3, 3), (1, 1, 1), (0, 1, 1), "mirrored", True),
-    ((6, 5, 1, 3, 3), (1, 2, 2), (0, 1, 1), "", False),
-    ((6, 5, 1, 3, 3), (1, 1, 1), (0, 0, 0), "mirrored", False),
-    ((66, 8, 1, 3, 3), (1, 1, 1), (0, 1, 1), "", False),
-    ((8, 12, 5, 4, 4), (1, 1, 1), (2, 0, 0), "mirrored", False),
+# Size of the weights, stride, padding; how the gradients of input and weights are made on one
+# thread, in float32 and in bf16.
+Way = tuple[str, str]
+WAYS: list[tuple[Any, Any, Any, Way, Way]] = [
+    ((6, 5, 1, 1, 1), (1, 1, 1), (0, 0, 0), ("product", "pixels"), ("", "")),
+    ((64, 65, 1, 1, 1), (1, 1, 1), (0, 0, 0), ("product", "pixels"), ("product", "")),
+    ((512, 513, 1, 1, 1), (1, 1, 1), (0, 0, 0), ("product", "pixels"), ("product", "pixels")),
+    ((6, 5, 1, 1, 1), (1, 2, 2), (0, 0, 0), ("strided", "pixels"), ("strided", "pixels")),
+    ((6, 5, 1, 1, 1), (2, 2, 2), (0, 0, 0), ("strided", "pixels"), ("strided", "")),
+    ((7, 5, 3, 1, 1), (1, 1, 1), (1, 0, 0), ("mirrored", "pixels"), ("", "")),
+    ((130, 128, 3, 1, 1), (1, 1, 1), (1, 0, 0), ("mirrored", "pixels"), ("", "")),
+    ((512, 513, 3, 1, 1), (1, 1, 1), (1, 0, 0), ("", "pixels"), ("", "pixels")),
+    ((6, 5, 7, 1, 1), (4, 1, 1), (3, 0, 0), ("", "pixels"), ("", "")),
+    ((6, 5, 5, 1, 1), (8, 1, 1), (2, 0, 0), ("", "pixels"), ("", "")),
+    ((6, 5, 1, 3, 3), (1, 1, 1), (0, 1, 1), ("mirrored", "frames"), ("", "")),
+    ((6, 5, 1, 3, 3), (1, 2, 2), (0, 1, 1), ("", ""), ("", "")),
+    ((256, 257, 1, 3, 3), (1, 2, 2), (0, 1, 1), ("", "windows"), ("", "windows")),
+    ((256, 257, 1, 3, 3), (1, 1, 1), (0, 1, 1), ("", ""), ("", "")),
+    ((512, 513, 1, 3, 3), (1, 1, 1), (0, 1, 1), ("", "windows"), ("", "windows")),
+    ((6, 5, 1, 3, 3), (1, 1, 1), (0, 0, 0), ("mirrored", ""), ("", "")),
+    ((66, 8, 1, 3, 3), (1, 1, 1), (0, 1, 1), ("", ""), ("", "")),
+    ((8, 12, 5, 4, 4), (1, 1, 1), (2, 0, 0), ("mirrored", ""), ("", "")),
 ]
 
 
@@ -36,46 +43,57 @@ def test_several_threads_take_products_where_channels_are_many() -> None:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        of_one_pixel = (1, 1, 1), (1, 0, 0)
-        assert matmul_is_faster((256, 640, 3, 1, 1), *of_one_pixel)
-        assert not matmul_is_faster((8, 32, 3, 1, 1), *of_one_pixel)
-        assert not matmul_is_faster((8, 8, 1, 3, 3), (1, 1, 1), (0, 1, 1))
+        of_one_pixel = (1, 1, 1), (1, 0, 0), torch.float32
+        assert weight_way((256, 640, 3, 1, 1), *of_one_pixel) == "pixels"
+        assert weight_way((8, 32, 3, 1, 1), *of_one_pixel) == ""
+        assert weight_way((8, 8, 1, 3, 3), (1, 1, 1), (0, 1, 1), torch.float32) == ""
     finally:
         torch.set_num_threads(threads)
     assert input_way((512, 2048, 3, 1, 1), *of_one_pixel) == ""  # the weights take too long to turn
 
 
-@pytest.mark.parametrize("instructions", ["AVX2", "AVX512"])
+@pytest.mark.parametrize("kind", ["AVX2", "AVX512", "bf16"])
 @pytest.mark.parametrize("frames", [1, 8])
-@pytest.mark.parametrize(("size", "stride", "padding", "way", "products"), WAYS)
+@pytest.mark.parametrize(("size", "stride", "padding", "fp32", "bf16"), WAYS)
 def test_every_way_gives_the_convolutions_gradients(
-    monkeypatch: pytest.MonkeyPatch, size: Any, stride: Any, padding: Any, way: str, products: bool,
-    frames: int, instructions: str,
+    monkeypatch: pytest.MonkeyPatch, size: Any, stride: Any, padding: Any, fp32: Way, bf16: Way,
+    frames: int, kind: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: instructions)
+    dtype = torch.bfloat16 if kind == "bf16" else torch.float32
+    if dtype not in convolution.fused_dtypes():
+        pytest.skip(f"no fused convolutions of {dtype} here")
+    capability = kind if dtype == torch.float32 else "AVX512"
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
-    products |= size[2:] == (5, 4, 4) and instructions == "AVX2"
-    assert (input_way(size, stride, padding), matmul_is_faster(size, stride, padding)) == (
-        way, products
-    )  # fmt: skip
+    expected = bf16 if dtype == torch.bfloat16 else fp32
+    if kind == "AVX2" and size[2:] == (5, 4, 4):
+        expected = (expected[0], "stem")
+    way = tuple(choose(size, stride, padding, dtype) for choose in (input_way, weight_way))
+    assert way == expected
     torch.manual_seed(0)
-    x = torch.randn(2, size[1], frames, 9, 7).contiguous(memory_format=LAST)
-    weight, bias = torch.randn(size).contiguous(memory_format=LAST), torch.randn(size[0])
+    x = torch.randn(2, size[1], frames, 9, 7).to(dtype).contiguous(memory_format=LAST)
+    weight = torch.randn(size).to(dtype).contiguous(memory_format=LAST)
+    bias = torch.randn(size[0]).to(dtype)
     inputs = [t.double().requires_grad_() for t in (x, weight, bias)]
     result = F.conv3d(inputs[0], inputs[1], inputs[2], stride, padding)
-    direction = torch.randn(result.shape).contiguous(memory_format=LAST)
+    direction = torch.randn(result.shape).to(dtype).contiguous(memory_format=LAST)
     exact = torch.autograd.grad(result, inputs, direction.double())
     others = torch.randn_like(x)
     total = others.clone(memory_format=torch.preserve_format)
     for added in (None, total):
-        found = fp32_gradients(direction, x, weight, stride, padding, (True, True, True), added)
+        geometry = stride, padding
+        found = convolution_gradients(direction, x, weight, *geometry, (True, True, True), added)
         of_x = exact[0] if added is None else exact[0] + others.double()
         for mine, other in zip(found, (of_x, *exact[1:]), strict=True):
             assert mine is not None
-            torch.testing.assert_close(mine.double(), other, rtol=1e-5, atol=1e-4)
+            assert mine.dtype == dtype
+            # A bf16 has 8 bits; with the total it is rounded once more.
+            rtol, share = (2e-2, 4e-3) if dtype == torch.bfloat16 else (1e-5, 3e-6)
+            atol = max(1e-4, share * float(other.abs().max()))
+            torch.testing.assert_close(mine.double(), other, rtol=rtol, atol=atol)
     assert found[0] is not None and found[0].data_ptr() == total.data_ptr()
     for wanted in ((True, False, False), (False, True, False), (False, False, True)):
-        some = fp32_gradients(direction, x, weight, stride, padding, wanted)
+        some = convolution_gradients(direction, x, weight, stride, padding, wanted)
         assert tuple(gradient is not None for gradient in some) == wanted
 
 
@@ -149,23 +167,6 @@ def test_a_block_does_not_take_what_its_kernels_cannot() -> None:
     short = x[:, :, :2].contiguous(memory_format=LAST)
     with torch.autocast("cpu", torch.bfloat16):
         assert not fits_bottleneck(short, convs)  # pad_short
-
-
-@pytest.mark.parametrize("width", [12, 13])
-def test_pixels_in_pairs_are_the_same_convolution(width: int) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(2, 12, 6, 9, width + 3).contiguous(memory_format=LAST)
-    weight = torch.randn(8, 12, 5, 4, 4, requires_grad=True)
-    bias = torch.randn(8)
-    expected = F.relu(F.conv3d(x, weight, bias, 1, (2, 0, 0)))
-    even = expected[..., : width // 2 * 2]  # blocks.stem takes pairs where all pixels are in one
-    pairs = convolve(x, weight_of_pairs(weight), bias.repeat(2), (1, 1, 2), (2, 0, 0), relu=True)
-    found = apart(pairs)
-    torch.testing.assert_close(found, even, rtol=1e-4, atol=1e-4)
-    direction = torch.randn_like(even)
-    (theirs,) = torch.autograd.grad(even, weight, direction)
-    (mine,) = torch.autograd.grad(found, weight, direction)
-    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, LAST])

@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slowfast_dist.inference.backends.compiled_cache import openvino_core
 from slowfast_dist.inference.metadata import InputType, as_strings
+from slowfast_dist.model.blocks import (
+    apart,
+    frames_at_once,
+    is_stem,
+    space_to_depth,
+    stem_layer,
+)
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.model.slowfast import SlowFast
@@ -28,6 +36,29 @@ since 1.14 (2023)."""
 EXAMPLE_BATCH = 2
 """Clips of the example that a graph is traced with: of one, torch would take the batch for a
 constant."""
+
+
+class _Stem(nn.Module):
+    """The folded first block of a pathway, its pixels and frames rearranged as `stem_layer` says:
+    with OpenVINO in bf16 on a CPU with AMX slowfast_r50 answers in .69 of the time so."""
+
+    def __init__(self, module: Any, frames: int) -> None:
+        super().__init__()
+        conv: nn.Conv3d = module.conv
+        assert is_stem(conv) and module.norm is None
+        self.at_once = frames_at_once(conv, frames)
+        layer = stem_layer(conv, conv.weight, conv.bias, self.at_once)
+        assert layer.bias is not None  # the BatchNorm's shift
+        self.weight: Tensor
+        self.bias: Tensor
+        self.register_buffer("weight", layer.weight)
+        self.register_buffer("bias", layer.bias)
+        self.stride, self.padding, self.pool = layer.stride, layer.padding, module.pool
+
+    def forward(self, clip: Tensor) -> Tensor:
+        pixels = space_to_depth(clip, clip.dtype, self.at_once)
+        x = F.conv3d(pixels, self.weight, self.bias, self.stride, self.padding)
+        return apart(self.pool(F.relu(x)), self.at_once)
 
 
 class ExportGraph(nn.Module):
@@ -52,6 +83,9 @@ class ExportGraph(nn.Module):
         others = {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
         own = {id(tensor): tensor for tensor in mine.parameters() if id(tensor) not in others}
         self.blocks = copy.deepcopy(mine, own)
+        first: Any = self.blocks[0]
+        frames = len(self.slow), num_frames
+        first.multipathway_blocks = nn.ModuleList(map(_Stem, first.multipathway_blocks, frames))
         self.requires_grad_(False)
 
     def example(self, side: int) -> Tensor:

@@ -50,7 +50,7 @@ def test_any_number_of_clips_gets_the_probabilities_of_torch(
     run: Path, exports: dict[str, Done], clips: np.ndarray, backend: Backend
 ) -> None:
     expected = open_predictor(run, mixed_precision="no").probabilities(clips)
-    predictor = open_predictor(run, backend)
+    predictor = open_predictor(run, backend, mixed_precision="no")
     for part in (slice(0, 1), slice(0, 2), slice(1, 6)):
         found = predictor.probabilities(clips[part])
         assert found.shape == expected[part].shape
@@ -66,7 +66,7 @@ def test_real_clips_get_the_probabilities_of_torch(
     assert len(clips) == 6
     expected = open_predictor(run, mixed_precision="no").probabilities(clips)
     for backend in BACKENDS:
-        found = open_predictor(run, backend).probabilities(clips)
+        found = open_predictor(run, backend, mixed_precision="no").probabilities(clips)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
