@@ -43,15 +43,24 @@ def is_fused(x: Tensor) -> bool:
     They fail with tensors whose memory could be in either layout, as of 1 x 1 x 1 points, and in
     bf16 with contiguous ones (torch 2.11 and 2.13).
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or not x.numel():
-        return False
-    dtype, layout = compute_dtype(x.dtype, x.device), _layout(x)
+    layout = _layout(x)
     return bool(
-        dtype in fused_dtypes()
-        and torch.backends.mkldnn.enabled
+        x.numel()
+        and are_fused(x.device, x.dtype)
         and layout is not None
-        and (dtype == torch.float32 or layout == torch.channels_last_3d)
+        and (
+            layout == torch.channels_last_3d
+            or compute_dtype(x.dtype, x.device) == torch.float32
+        )
     )
+
+
+def are_fused(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether `convolve` takes the fused kernels for activations of ``dtype`` whose layout suits
+    them; in autocast's type where that is on."""
+    if device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return compute_dtype(dtype, device) in fused_dtypes() and bool(torch.backends.mkldnn.enabled)
 
 
 def _layout(x: Tensor) -> torch.memory_format | None:

@@ -213,8 +213,11 @@ def _pixels_weight_gradient(
     x = x[:, :, :: stride[1], :: stride[2]]
     if t == 1 and stride[0] == 1 and not padding:
         return (grad.reshape(-1, d).t() @ x.reshape(-1, c)).view(*size)
-    # What is summed clip by clip is summed in float32.
-    total = grad.new_zeros(d, t, c, dtype=torch.float32)
+    if grad.dtype == torch.bfloat16:
+        assert stride[0] == 1 and x.shape[1] == grad.shape[1], (size, stride)
+        taps = [_shifted_product(x, grad, tap - padding) for tap in range(t)]
+        return torch.stack(taps, 1).view(d, t, 1, 1, c).permute(0, 4, 1, 2, 3)
+    total = grad.new_zeros(d, t, c)
     for tap in range(t):
         # Frame n of the result sees frame n * stride + tap - padding of x, where there is one.
         first = max(0, -((tap - padding) // stride[0]))
@@ -223,13 +226,25 @@ def _pixels_weight_gradient(
         for pixels, grads in zip(x, grad, strict=True):  # clip by clip, so that nothing is copied
             seen = pixels[start :: stride[0]][: last + 1 - first].flatten(1, 2)
             given = grads[first : last + 1].flatten(1, 2)
-            if stride[0] == 1 and grad.dtype == torch.bfloat16:
-                total[:, tap] += given.flatten(0, 1).t() @ seen.flatten(0, 1)
-            elif stride[0] == 1:
+            if stride[0] == 1:
                 total[:, tap].addmm_(given.flatten(0, 1).t(), seen.flatten(0, 1))
             else:
                 total[:, tap] += torch.bmm(given.transpose(1, 2), seen).sum(0)
-    return total.to(grad.dtype).view(d, t, 1, 1, c).permute(0, 4, 1, 2, 3)
+    return total.view(d, t, 1, 1, c).permute(0, 4, 1, 2, 3)
+
+
+def _shifted_product(x: Tensor, grad: Tensor, shift: int) -> Tensor:
+    """(D, C) of frames ``grad`` that see those of ``x`` ``shift`` later, all clips in one product:
+    sums of bf16 are rounded once so. As many frames as have none to see get no gradient."""
+    rows, given = x.reshape(-1, x.shape[4]), grad
+    pixels = shift * grad.shape[2] * grad.shape[3]
+    if shift:
+        given = grad.clone(memory_format=torch.contiguous_format)
+        (given[:, -shift:] if shift > 0 else given[:, :-shift]).zero_()
+    columns = given.reshape(-1, grad.shape[4]).t()
+    if shift > 0:
+        return columns[:, :-pixels] @ rows[pixels:]
+    return columns[:, -pixels:] @ rows[: max(0, len(rows) + pixels)]
 
 
 def _frames_weight_gradient(x: Tensor, grad: Tensor, size: Size) -> Tensor:

@@ -5,7 +5,7 @@ The network is pytorchvideo's, entry for entry of its state_dict, so that publis
 
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import ModelName
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.blocks import pathway_blocks, stage, stem
-from slowfast_dist.model.convolution import compute_dtype
+from slowfast_dist.model.convolution import are_fused, compute_dtype
 from slowfast_dist.model.description import (
     ARCHITECTURES,
     NetworkDescription,
@@ -28,7 +28,7 @@ from slowfast_dist.model.description import (
     network_defaults,
 )
 from slowfast_dist.model.hub import hub_file, is_published
-from slowfast_dist.model.inputs import pathways
+from slowfast_dist.model.inputs import pathways, raw_pathways
 from slowfast_dist.model.weights import LoadReport, WeightsFile, load_weights
 
 STAGES = 5
@@ -163,8 +163,11 @@ class SlowFast(nn.Module):
 
     def _pooled(self, frames: Tensor) -> Tensor:
         """What the head is given: (B, F, T, H, W)."""
+        if self.channels_last and are_fused(frames.device):
+            normalising = partial(stem, network=self.description)
+            return self._pooled_pathways(raw_pathways(frames, self.description), normalising)
         memory_format = torch.channels_last_3d if self.channels_last else torch.contiguous_format
-        # On a CPU the first convolution converts while it rearranges.
+        # On a CPU the first convolution converts.
         dtype = compute_dtype(torch.float32, frames.device) if frames.is_cuda else torch.float32
         return self._pooled_pathways(pathways(frames, self.description, memory_format, dtype))
 
@@ -172,9 +175,11 @@ class SlowFast(nn.Module):
         """As `features`, of normalised [slow (B, 3, T/alpha, H, W), fast (B, 3, T, H, W)]."""
         return self._pooled_pathways(list(clips)).float().mean(dim=(2, 3, 4))
 
-    def _pooled_pathways(self, x: list[Tensor]) -> Tensor:
+    def _pooled_pathways(
+        self, x: list[Tensor], first: Callable[[Any, Tensor], Tensor] = stem
+    ) -> Tensor:
         recompute = self.checkpoint_activations and self.training
-        x = pathway_blocks(self.blocks[0], x, stem)
+        x = pathway_blocks(self.blocks[0], x, first)
         for block in self.blocks[1:STAGES]:
             x = pathway_blocks(block, x, partial(stage, recompute=recompute))
         pool = self.blocks[STAGES]

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -21,7 +22,7 @@ from slowfast_dist.model.blocks import (
 )
 from slowfast_dist.model.convolution import convolve, fused_dtypes
 from slowfast_dist.model.folding import fold, folded
-from slowfast_dist.model.inputs import slow_indices
+from slowfast_dist.model.inputs import pathways, slow_indices
 from slowfast_dist.model.slowfast import SlowFast, freeze, set_norm
 from tests.model.test_slowfast import random_frames
 
@@ -262,6 +263,28 @@ def test_pixels_two_by_two_and_frames_in_pairs_are_the_same_convolution(
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
     mine = torch.autograd.grad(ours, parameters, direction)
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.skipif(not fused_dtypes(), reason="no fused convolutions here")
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(BF16, marks=needs_bf16)])
+@pytest.mark.parametrize("side", [32, 33])
+@pytest.mark.parametrize("colours", ["alike", "each"])
+def test_bytes_that_are_rearranged_first_are_normalised_alike(
+    dtype: torch.dtype, side: int, colours: str
+) -> None:
+    """Bit for bit; of odd size too, where what lies around is 0 and not a normalised black."""
+    model = network().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if colours == "each":
+        model.description = replace(
+            model.description, mean=(0.4, 0.45, 0.5), std=(0.2, 0.225, 0.25)
+        )
+    frames = torch.randint(0, 256, (2, 8, side, side, 3), dtype=torch.uint8)
+    frames = frames.permute(0, 1, 4, 2, 3)  # as a clip lies in memory
+    with torch.no_grad(), torch.autocast("cpu", BF16, enabled=dtype == BF16):
+        clips = pathways(frames, model.description, torch.channels_last_3d)
+        expected = model.pathway_features(clips)
+        for given in (frames, frames.contiguous()):
+            assert torch.equal(model.features(given), expected)
 
 
 def test_frames_are_taken_in_pairs_where_they_come_out_even() -> None:
