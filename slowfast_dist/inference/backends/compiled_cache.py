@@ -27,7 +27,7 @@ from slowfast_dist.system.parsing import parse_json
 if TYPE_CHECKING:  # it is an extra that not every installation has
     import openvino
 
-RECIPE = 1
+RECIPE = 2
 """Raise it where the graph that is compiled changes: what is kept counts for nothing then."""
 
 MOST_BYTES = 2 * 1024**3
