@@ -41,7 +41,8 @@ from slowfast_dist.training.at_end.test_rows import (
     test_line,
     write_test_predictions,
 )
-from slowfast_dist.training.best import BestModelTracker, Divergence, Run
+from slowfast_dist.training.best.divergence import Divergence
+from slowfast_dist.training.best.tracker import BestModelTracker, Run
 from slowfast_dist.training.evaluation import Scores
 from slowfast_dist.training.state import COLUMNS
 

@@ -50,7 +50,7 @@ from slowfast_dist.system.memory import freed_memory_kept
 from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.system.workers.shared import shared_copy
 from slowfast_dist.training.at_end.panels import bring_shown
-from slowfast_dist.training.best import Run, best_so_far, bring_best
+from slowfast_dist.training.best.tracker import Run, best_so_far, bring_best
 from slowfast_dist.training.data_health import frame_rate_notes
 from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import check_frames, set_up_network

@@ -16,7 +16,7 @@ from slowfast_dist.metrics.scores import logit_metrics
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, describe_best, save_best
 from slowfast_dist.system.files import file_sha256
-from slowfast_dist.training.best import data_facts, result_facts, training_facts
+from slowfast_dist.training.best.facts import data_facts, result_facts, training_facts
 from slowfast_dist.video.reader import VideoInfo
 from tests.helpers.video_tables import table_of
 

@@ -27,7 +27,7 @@ from slowfast_dist.runs.best_model import (
 )
 from slowfast_dist.system.described_file import ReplacedMeanwhile, previous_of
 from slowfast_dist.system.files import file_sha256
-from slowfast_dist.training.best import data_facts
+from slowfast_dist.training.best.facts import data_facts
 from slowfast_dist.training.start_weights import find_weights
 from slowfast_dist.video.reader import VideoInfo
 from tests.helpers.small_model import write_model

@@ -38,7 +38,7 @@ from slowfast_dist.video.guarded_reader import DECODE_SECONDS, GuardedReader
 
 if TYPE_CHECKING:
     from slowfast_dist.inference.explain import Explainer
-    from slowfast_dist.training.best import Run
+    from slowfast_dist.training.best.tracker import Run
 
 
 @dataclass

@@ -23,7 +23,7 @@ from slowfast_dist.tracking.wandb_panels import (
     joined_panels,
 )
 from slowfast_dist.tracking.wandb_run import NullRun, WandbRun, print_line
-from slowfast_dist.training.best import Run
+from slowfast_dist.training.best.tracker import Run
 
 
 def show_panels(

@@ -23,7 +23,7 @@ from slowfast_dist.data.sampler import ClipKey
 from slowfast_dist.data.samples.training import TrainingClips
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.finding import find_videos
-from slowfast_dist.training.best import training_facts
+from slowfast_dist.training.best.facts import training_facts
 from slowfast_dist.video.probe import probe_file
 from slowfast_dist.video.reader import read_frames
 from tests.helpers.browser import new_context, wait_until

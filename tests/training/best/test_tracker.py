@@ -12,9 +12,9 @@ from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import CheckpointConfig, Config
 from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.runs.folder import RunFolder
-from slowfast_dist.training.best import (
+from slowfast_dist.training.best.divergence import Divergence
+from slowfast_dist.training.best.tracker import (
     BestModelTracker,
-    Divergence,
     Run,
     best_so_far,
     bring_best,
