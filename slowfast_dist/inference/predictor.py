@@ -19,7 +19,7 @@ from slowfast_dist.metrics.calibration import tempered
 from slowfast_dist.metrics.task import SeveralLabels
 from slowfast_dist.metrics.unknown import UNKNOWN, label_of
 from slowfast_dist.runs.best_model import BestModel, load_best, read_best
-from slowfast_dist.system.cpus import lacks_bf16
+from slowfast_dist.system.cpus import has_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -166,8 +166,9 @@ def _cpu_precision(choice: Precision) -> CpuPrecision:
     """As `cpu_precision`, without torch where it is known already."""
     if choice == "no" or choice == "bf16":
         return choice
-    if choice == "auto" and not os.environ.get("ACCELERATE_MIXED_PRECISION") and lacks_bf16():
-        return "no"
+    known = None if os.environ.get("ACCELERATE_MIXED_PRECISION") else has_bf16()
+    if choice == "auto" and known is not None:
+        return "bf16" if known else "no"
     from slowfast_dist.distributed.accelerator import cpu_precision
 
     return cpu_precision(choice)

@@ -44,14 +44,21 @@ def compute_threads() -> int:
     return min(int(given), most) if given.isdecimal() and int(given) else most
 
 
-def lacks_bf16() -> bool:
-    """Whether Linux says that this CPU of x86 has no AVX512-BF16; False where that is not known."""
+FORBIDDEN_BY = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+"""Variables that keep torch from instructions that the CPU has."""
+
+
+def has_bf16() -> bool | None:
+    """Whether Linux says that this CPU of x86 has AVX512-BF16; None where that is not known, or
+    a variable of FORBIDDEN_BY may forbid it."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
             flags = next((line.split() for line in file if line.startswith("flags")), [])
     except OSError:
-        return False
-    return bool(flags) and "avx512_bf16" not in flags
+        return None
+    if "avx512_bf16" in flags and not any(map(os.environ.get, FORBIDDEN_BY)):
+        return True
+    return None if "avx512_bf16" in flags or not flags else False
 
 
 def let_threads_sleep() -> None:

@@ -1,10 +1,13 @@
-"""How many threads compute, before torch can be asked."""
+"""What the CPU can do and how many threads compute, before torch can be asked."""
 
 import os
 import subprocess
 import sys
 
 import pytest
+
+from slowfast_dist.distributed.accelerator import cpu_precision
+from slowfast_dist.system.cpus import FORBIDDEN_BY, has_bf16
 
 CODE = """
 from slowfast_dist.system.cpus import compute_threads
@@ -24,3 +27,13 @@ def test_threads_are_those_that_torch_would_take(given: str | None) -> None:
     )
     before, after, torchs = done.stdout.split()
     assert before == after == torchs
+
+
+def test_bf16_is_known_as_torch_would_know_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*FORBIDDEN_BY, "ACCELERATE_MIXED_PRECISION"):
+        monkeypatch.delenv(name, raising=False)
+    known = has_bf16()
+    if known is not None:  # Linux, on x86
+        assert cpu_precision("auto") == ("bf16" if known else "no")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert has_bf16() is (None if known else known)

@@ -225,17 +225,18 @@ from pathlib import Path
 import numpy as np
 from slowfast_dist.inference.predictor import open_predictor
 
-network = open_predictor(Path(sys.argv[1]), "openvino", "no").network
+network = open_predictor(Path(sys.argv[1]), "openvino", sys.argv[3]).network
 assert sys.argv[2] == "first" or "torch" not in sys.modules
 print(network(np.full((1, 8, 32, 32, 3), 90, np.uint8)).tolist())
 assert sys.argv[2] == "first" or "torch" not in sys.modules
 """
 
 
-def test_a_kept_model_answers_without_torch(models: Path) -> None:
+@pytest.mark.parametrize("precision", ["no", "auto"])
+def test_a_kept_model_answers_without_torch(models: Path, precision: str) -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH, str(models)]
     first, second = (
-        subprocess.run([*command, which], check=True, capture_output=True, text=True).stdout
+        subprocess.check_output([*command, which, precision], text=True)
         for which in ("first", "second")
     )
     assert first == second
