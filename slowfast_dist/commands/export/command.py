@@ -156,7 +156,7 @@ def run_export(run: Path, command: Export) -> Exported:
                     * path.exists()
                 )
             lines += [
-                *_shape_lines(best, command.input_type),
+                *_shape_lines(best, command.input_type, "B is 1" if command.int8 else "any B"),
                 line,
                 _speed_line(speed, command.format),
             ]
@@ -250,7 +250,7 @@ def _content(
         ) from error
 
 
-def _shape_lines(best: BestModel, input_type: InputType) -> list[str]:
+def _shape_lines(best: BestModel, input_type: InputType, batch: str) -> list[str]:
     t, s = best.data.num_frames, best.data.crop_size
     several = best.task.several  # whose description has the thresholds, too
     meaning = ", a sigmoid each for several labels" * several
@@ -259,7 +259,7 @@ def _shape_lines(best: BestModel, input_type: InputType) -> list[str]:
     classes = few(best.classes, 6)
     values = {"uint8": "0 to 255", "float32": "0 to 1"}[input_type]
     return [
-        _line("input", f"video (B, 3, {t}, {s}, {s}) {input_type}, RGB, {values}; any B"),
+        _line("input", f"video (B, 3, {t}, {s}, {s}) {input_type}, RGB, {values}; {batch}"),
         _line("output", f"logits (B, {len(best.classes)}) float32{meaning}: {classes}"),
     ]
 

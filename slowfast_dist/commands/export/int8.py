@@ -98,6 +98,9 @@ def write_int8(
     (N, T, H, W, 3)."""
     about = {**as_strings(metadata), "quantised": "int8"}
     model = openvino_model(network, best, input_type)
+    # Of a batch of any size OpenVINO's answers in int8 are wrong, silently, on a CPU with AMX
+    # (2026.4.1: accuracy .16 in place of .64); of a fixed one they are right.
+    model.reshape({0: [1, *tuple(model.input(0).partial_shape)[1:]]})
     openvino_core()  # its stack for signals, which stays, is the one that comes back
     with kept_signal_stack():  # NNCF opens Cores of its own
         made = _quantised(model, about, best.task, calibration, checked, expected, tolerance)
@@ -115,7 +118,11 @@ def _quantised(
     def dataset(clips: NDArray[np.uint8]) -> Any:
         return nncf.Dataset([{"video": as_input(clip[None], about)} for clip in clips])
 
-    made = nncf.quantize(model, dataset(calibration), subset_size=len(calibration))
+    given: dict[str, Any] = {
+        "calibration_dataset": dataset(calibration), "subset_size": len(calibration),
+        "ignored_scope": nncf.IgnoredScope(types=list(KEPT_IN_FLOAT)),
+    }  # fmt: skip
+    made = nncf.quantize(model, **given)
     found = probabilities_of(_compute(made, about), checked, task)
     if not np.abs(found - expected).max() <= tolerance:
 
@@ -131,13 +138,19 @@ def _quantised(
             lambda item: {"video": item[1]},
         )
         made = nncf.quantize_with_accuracy_control(
-            model, dataset(calibration), numbered, closeness,
-            max_drop=tolerance * MARGIN, subset_size=len(calibration),
+            model, validation_dataset=numbered, validation_fn=closeness,
+            max_drop=tolerance * MARGIN, **given,
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
                 ranking_subset_size=RANKED_CLIPS
             ),
         )  # fmt: skip
     return made
+
+
+KEPT_IN_FLOAT = ("ReduceMean", "MatMul")
+"""OpenVINO's operations of the head, which stay in float: they take no time, and NNCF cuts what
+they are given at the mean of the clips' largest values, so that half of the clips lose their
+largest logit (3.4.0: -5.1 became -3.4)."""
 
 
 MARGIN = 0.99

@@ -74,6 +74,8 @@ class OpenVinoNetwork:
         self.request = None if compiled is None else compiled.create_infer_request()
         self.lock = Lock()  # a request computes one batch at a time
         self.at_once = max(1, min(MOST_AT_ONCE, compute_threads() // THREADS_A_CLIP))
+        if compiled is not None and compiled.input(0).partial_shape[0].is_static:
+            self.at_once = 1  # an int8 model's
 
     def __call__(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         assert self.request is not None, self.broken
