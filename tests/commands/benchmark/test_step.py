@@ -234,9 +234,9 @@ def test_a_profile_is_a_trace_and_a_table_of_the_steps(tmp_path: Path) -> None:
     forward = [event for event in events if event.get("name") == "_FusedBottleneck"]
     assert len(forward) == blocks * found["steps"]  # neither the timed steps nor the first
     assert "operators of ours" in text and str(file) in text
-    # Torch takes its own convolution for one clip that is as small as this.
-    assert {row["name"].partition("3d")[0] for row in found["conversions"]} == {"aten::slow_conv"}
-    assert "conversions of layouts, a step" in text
+    # Torch may take its own convolution for one clip that is as small as this.
+    assert {row["name"].partition("3d")[0] for row in found["conversions"]} <= {"aten::slow_conv"}
+    assert ("no conversions of layouts" in text) == (not found["conversions"])
 
 
 def test_what_only_changes_layouts_is_found_in_a_profile() -> None:
