@@ -18,7 +18,7 @@ from slowfast_dist.commands.export.parity import Clips, Compute, own_clips
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.backends.compiled_cache import compile_settings, openvino_core
 from slowfast_dist.inference.backends.export_graph import openvino_model
-from slowfast_dist.inference.backends.openvino_network import openvino_files
+from slowfast_dist.inference.backends.openvino_network import fix_batch, openvino_files
 from slowfast_dist.inference.backends.signal_stack import kept_signal_stack
 from slowfast_dist.inference.metadata import InputType, as_input, as_strings
 from slowfast_dist.metrics.task import Task
@@ -98,9 +98,7 @@ def write_int8(
     (N, T, H, W, 3)."""
     about = {**as_strings(metadata), "quantised": "int8"}
     model = openvino_model(network, best, input_type)
-    # Of a batch of any size OpenVINO's answers in int8 are wrong, silently, on a CPU with AMX
-    # (2026.4.1: accuracy .16 in place of .64); of a fixed one they are right.
-    model.reshape({0: [1, *tuple(model.input(0).partial_shape)[1:]]})
+    fix_batch(model)
     openvino_core()  # its stack for signals, which stays, is the one that comes back
     with kept_signal_stack():  # NNCF opens Cores of its own
         made = _quantised(model, about, best.task, calibration, checked, expected, tolerance)
