@@ -300,8 +300,8 @@ class Export:
     """Write a run's best model as one file for other programs, and check it against the original.
 
     RUN is a run's folder, or its models folder alone. The file takes one tensor, "video" (B, 3, T,
-    H, W), any B; normalisation and the split into pathways are inside, and so are the classes and
-    the sampling, as metadata.
+    H, W), any B (of --int8 1); normalisation and the split into pathways are inside, and so are the
+    classes and the sampling, as metadata.
     """
 
     format: fields.Format = "onnx"

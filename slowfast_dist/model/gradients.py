@@ -85,6 +85,11 @@ FEW_CHANNELS = 64
 """Channels, in and out, up to which kernels of several pixels are mirrored: of 8 channels of 3 x 3
 pixels on one thread 2 CPU ms in place of 20, on two 3.5 and 3.8 (2 clips)."""
 
+SOME_CHANNELS = 64
+"""Channels, in and out, from which on the gradient of the input of kernels of one pixel is faster
+by a product in bf16: 512 and 128 (1 clip, one thread with AMX) 2.2 ms in place of 2.5, but of 8 and
+32 1.1 in place of .7."""
+
 FEW_FOR_PRODUCTS = 32
 """Channels, in and out, up to which one thread is faster by products for the weights of kernels of
 several pixels: 8 of 3 x 3 pixels 4.5 CPU ms in place of 17; of 64 they take twice as long."""
@@ -98,12 +103,13 @@ kernels of one pixel and several frames: of 640 and 256 (2 clips) 88 CPU ms in p
 MANY_WEIGHTS = 1 << 18
 """Pairs of channels, one in and one out, from which on products are faster in bf16 for the weights
 of kernels of one pixel, and in both types for those of several: 1024 x 256 of 3 frames (2 clips,
-one thread with AMX) 10 ms in place of 15, 512 x 512 of 3 x 3 pixels 18 and 47; of 256 x 64 they
-take longer."""
+one thread with AMX) 10 ms in place of 15, 512 x 512 of 3 x 3 pixels 18 and 47 (float32: 48 and 58
+on two threads, with AVX2 53 and 56 on one); of 256 x 64 they take longer."""
 
 MANY_STRIDED_WEIGHTS = 1 << 16
 """The same of kernels of several pixels that move by 2: 256 x 256 15 ms in place of 16, 512 x 512
-19 and 72; of 128 x 128 they take twice as long."""
+19 and 72 (float32: 50 and 48, 50 and 62 on two threads, with AVX2 57 and 166, 60 and 126 on one);
+of 128 x 128 they take twice as long."""
 
 
 def input_way(size: Size, stride: Size, padding: Size, dtype: torch.dtype) -> str:
@@ -115,7 +121,7 @@ def input_way(size: Size, stride: Size, padding: Size, dtype: torch.dtype) -> st
     if tuple(kernel) == ONE and not any(padding):
         if tuple(stride) != ONE:
             return "strided"
-        return "product" if fp32 or min(c, d) >= FEW_CHANNELS else ""
+        return "product" if fp32 or min(c, d) >= SOME_CHANNELS else ""
     if tuple(stride) != ONE or not fp32:
         return ""
     pixelwise = kernel[1] == kernel[2] == 1
@@ -129,10 +135,11 @@ def weight_way(size: Size, stride: Size, padding: Size, dtype: torch.dtype) -> s
     "pixels", of "frames", of the "windows" that the kernel sees, as a "stem", or "" by oneDNN's own
     way.
 
-    Of all pixels where the kernel has one; of frames on one thread where channels are few and the
-    result is as large as the input, of windows where they are many, both of kernels of one frame,
-    odd; as a stem where t, odd, covers as many frames after a frame as before it, without a
-    padding of pixels.
+    Of all pixels where the kernel has one (in bf16 where the result is as long as the input, and
+    weights are many or the kernel steps over pixels); of frames on one thread where channels are
+    few and the result is as large as the input, of windows where they are many, both of kernels of
+    one frame, odd; as a stem where t, odd, covers as many frames after a frame as before it,
+    without a padding of pixels.
     """
     d, c, t, h, w = size
     alone, fp32 = torch.get_num_threads() == 1, dtype == torch.float32
@@ -143,7 +150,8 @@ def weight_way(size: Size, stride: Size, padding: Size, dtype: torch.dtype) -> s
             fast = t == 1 or stride[0] > 1 or alone or min(c, d) >= MANY_CHANNELS
         else:
             strided = tuple(stride) != ONE
-            fast = stride[0] == 1 and (t == 1 if strided else c * d >= MANY_WEIGHTS)
+            as_long = stride[0] == 1 and t == 2 * padding[0] + 1  # the result, as the input
+            fast = as_long and (t == 1 if strided else c * d >= MANY_WEIGHTS)
         return "pixels" if fast else ""
     if t == 1 and h % 2 == w % 2 == 1 and tuple(padding) == (0, h // 2, w // 2):
         if tuple(stride) == ONE and max(c, d) <= FEW_FOR_PRODUCTS:

@@ -75,8 +75,9 @@ def slow_indices(
 def raw_pathways(frames: Tensor, network: NetworkDescription) -> list[Tensor]:
     """uint8 frames (B, T, 3, H, W) -> uint8 [slow (B, 3, T/alpha, H, W), fast (B, 3, T, H, W)],
     as they lie in memory."""
+    assert frames.dtype == torch.uint8 and frames.ndim == 5, (frames.dtype, frames.shape)
     indices = slow_indices(frames.shape[1], network, frames.device)
-    pixels = frames.permute(0, 1, 3, 4, 2)  # of one that is not contiguous a copy would be
+    pixels = frames.permute(0, 1, 3, 4, 2)  # contiguous, so that whole frames are picked
     slow = pixels.index_select(1, indices).permute(0, 4, 1, 2, 3)
     return [slow, frames.permute(0, 2, 1, 3, 4)]
 

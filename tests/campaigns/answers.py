@@ -3,10 +3,10 @@
     git worktree add ../before COMMIT
     OMP_NUM_THREADS=2 python -m tests.campaigns.answers RUN --against ../before
 
-Each is a process of its own, which waits while others compute: the other checkout's torch, and this
-one's torch, OpenVINO and what `export` left beside the model (an int8 model is openvino's). Clips
-are random bytes: they change no time. Printed are medians, and the median of the ratios to the
-other checkout in the same round.
+Each is a process of its own, which waits while others compute: the other checkout's torch, this
+one's torch and its OpenVINO, by the file that `export` left beside the model where there is one.
+Clips are random bytes: they change no time. Printed are medians, and the median of the ratios to
+the other checkout in the same round.
 """
 
 import argparse
@@ -36,7 +36,7 @@ for line in sys.stdin:
     print(time.perf_counter() - wall, time.process_time() - cpu, file=out, flush=True)
 """
 """Computes as many clips as a line says, and answers with seconds, of the clock and of CPUs. What
-it imports is in every checkout since the house was built."""
+it imports is in every checkout since 86b0ea3."""
 
 
 class Worker:

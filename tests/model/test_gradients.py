@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slowfast_dist.model import convolution
-from slowfast_dist.model.convolution import Layer, bottleneck, fits_bottleneck
+from slowfast_dist.model.convolution import Layer, bottleneck, convolve, fits_bottleneck
 from slowfast_dist.model.folding import fold
 from slowfast_dist.model.gradients import convolution_gradients, input_way, weight_way
 
@@ -26,6 +26,7 @@ WAYS: list[tuple[Any, Any, Any, Way, Way]] = [
     ((7, 5, 3, 1, 1), (1, 1, 1), (1, 0, 0), ("mirrored", "pixels"), ("", "")),
     ((130, 128, 3, 1, 1), (1, 1, 1), (1, 0, 0), ("mirrored", "pixels"), ("", "")),
     ((512, 513, 3, 1, 1), (1, 1, 1), (1, 0, 0), ("", "pixels"), ("", "pixels")),
+    ((512, 513, 3, 1, 1), (1, 1, 1), (2, 0, 0), ("", "pixels"), ("", "")),
     ((6, 5, 7, 1, 1), (4, 1, 1), (3, 0, 0), ("", "pixels"), ("", "")),
     ((6, 5, 5, 1, 1), (8, 1, 1), (2, 0, 0), ("", "pixels"), ("", "")),
     ((6, 5, 1, 3, 3), (1, 1, 1), (0, 1, 1), ("mirrored", "frames"), ("", "")),
@@ -95,6 +96,24 @@ def test_every_way_gives_the_convolutions_gradients(
     for wanted in ((True, False, False), (False, True, False), (False, False, True)):
         some = convolution_gradients(direction, x, weight, stride, padding, wanted)
         assert tuple(gradient is not None for gradient in some) == wanted
+
+
+@pytest.mark.skipif(
+    torch.bfloat16 not in convolution.fused_dtypes(), reason="no fused convolutions of bf16 here"
+)
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_many_weights_in_bf16_of_clips_shorter_than_the_kernel(frames: int) -> None:
+    """Which `pad_short` pads, so that the input is longer than the result."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 1024, frames, 4, 3).contiguous(memory_format=LAST)
+    weight = (0.02 * torch.randn(512, 1024, 3, 1, 1)).requires_grad_()
+    exact = F.conv3d(x, weight, None, 1, (1, 0, 0))
+    direction = torch.randn_like(exact)
+    (theirs,) = torch.autograd.grad(exact, weight, direction)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = convolve(x, weight, None, (1, 1, 1), (1, 0, 0))
+    (mine,) = torch.autograd.grad(found, weight, direction.to(found.dtype))
+    assert float((mine.float() - theirs).norm() / theirs.norm()) < 0.02
 
 
 def layers(own_shortcut: bool, stride: int) -> list[nn.Conv3d]:

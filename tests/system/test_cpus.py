@@ -30,8 +30,8 @@ def test_threads_are_those_that_torch_would_take(given: str | None) -> None:
 
 
 def test_bf16_is_known_as_torch_would_know_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*FORBIDDEN_BY, "ACCELERATE_MIXED_PRECISION"):
-        monkeypatch.delenv(name, raising=False)
+    if any(map(os.environ.get, (*FORBIDDEN_BY, "ACCELERATE_MIXED_PRECISION"))):
+        pytest.skip("torch was told of it when it was imported")
     known = has_bf16()
     if known is not None:  # Linux, on x86
         assert cpu_precision("auto") == ("bf16" if known else "no")

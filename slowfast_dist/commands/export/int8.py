@@ -148,7 +148,7 @@ def _quantised(
 KEPT_IN_FLOAT = ("ReduceMean", "MatMul")
 """OpenVINO's operations of the head, which stay in float: they take no time, and NNCF cuts what
 they are given at the mean of the clips' largest values, so that half of the clips lose their
-largest logit (3.4.0: -5.1 became -3.4)."""
+largest logit (3.4.0: -5.1 became -3.4; findings/nncf_activations_cut_at_mean.sh)."""
 
 
 MARGIN = 0.99

@@ -12,12 +12,7 @@ from torch import Tensor, nn
 
 from slowfast_dist.inference.backends.compiled_cache import openvino_core
 from slowfast_dist.inference.metadata import InputType, as_strings
-from slowfast_dist.model.blocks import (
-    apart,
-    frames_at_once,
-    is_stem,
-    stem_layer,
-)
+from slowfast_dist.model.blocks import apart, frames_at_once, is_stem, stem_layer
 from slowfast_dist.model.folding import folded
 from slowfast_dist.model.inputs import slow_indices
 from slowfast_dist.model.slowfast import SlowFast

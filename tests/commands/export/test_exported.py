@@ -90,7 +90,7 @@ def test_slowfast_r50_on_real_clips(real_data: Path, tmp_path: Path) -> None:
         assert done.parity is not None and done.parity.clips == done.parity.same == 1
         assert max(done.parity.logits, done.parity.probabilities) <= 1e-4
         assert done.path.stat().st_size < 2**31
-        found = open_predictor(tmp_path, backend).probabilities(clips[:1])
+        found = open_predictor(tmp_path, backend, "no").probabilities(clips[:1])
         np.testing.assert_allclose(found, expected[:1], rtol=0, atol=1e-4)
 
 
