@@ -64,7 +64,10 @@ def test_they_are_scored_once_by_the_best_model(run: Path, table: Path, tmp_path
     low, high = row["intervals"]["accuracy"]
     assert low <= row["test/accuracy"] <= high
     again = run_evaluation(
-        run, EvaluateCommand(data=table, split="test", output=tmp_path / "out", num_workers=0)
+        run,
+        EvaluateCommand(
+            data=table, split="test", output=tmp_path / "out", num_workers=0, mixed_precision="no"
+        ),
     )
     assert again["accuracy"] == row["test/accuracy"]
     assert again["loss"] == pytest.approx(row["test/loss"], abs=1e-6)
