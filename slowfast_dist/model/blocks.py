@@ -49,7 +49,7 @@ def pathway_blocks(
 
 def stem(module: Any, clip: Tensor, network: NetworkDescription | None = None) -> Tensor:
     """Convolution, BatchNorm, ReLU, pooling of a normalised clip (B, 3, T, H, W), or of one in
-    uint8 that ``network`` says how to normalise."""
+    uint8 that ``network`` says how to normalise -> (B, D, T, H / 4, W / 4)."""
     conv, norm = module.conv, module.norm
     if network is not None and not (is_stem(conv) and clip.shape[3] % 2 == clip.shape[4] % 2 == 0):
         frames = clip.permute(0, 2, 1, 3, 4)

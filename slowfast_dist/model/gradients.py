@@ -181,7 +181,7 @@ def _product_input_gradient(grad: Tensor, weight: Tensor, total: Tensor | None) 
 def _strided_input_gradient(
     grad: Tensor, x: Tensor, weight: Tensor, stride: Size, total: Tensor | None
 ) -> Tensor:
-    """Of kernels of one pixel: those that it steps over have no gradient."""
+    """Of kernels of one pixel (B, C, T, H, W): pixels that it steps over have no gradient."""
     found = torch.zeros_like(x) if total is None else total
     seen = channels_last_view(found)[:, :: stride[0], :: stride[1], :: stride[2]]
     seen += channels_last_view(grad) @ weight.reshape(weight.shape[:2])
