@@ -19,7 +19,7 @@ from slowfast_dist.metrics.calibration import tempered
 from slowfast_dist.metrics.task import SeveralLabels
 from slowfast_dist.metrics.unknown import UNKNOWN, label_of
 from slowfast_dist.runs.best_model import BestModel, load_best, read_best
-from slowfast_dist.system.cpus import has_bf16
+from slowfast_dist.system.cpus import has_bf16, has_cpus_alone
 
 if TYPE_CHECKING:
     import torch
@@ -139,6 +139,8 @@ def open_predictor(
     if backend == "openvino":
         best, cpu = read_best(run), _cpu_precision(mixed_precision)
         return Predictor(best, open_answers(best, backend, cpu, best.load))
+    if backend == "auto" and (found := _settled_without_torch(run, mixed_precision, ahead)):
+        return found
     from slowfast_dist.distributed.accelerator import make_accelerator
 
     accelerator = make_accelerator(mixed_precision, 120.0)
@@ -150,28 +152,50 @@ def open_predictor(
     worth = clips is None or clips >= WORTH_CLIPS
     choice = Choice(read_best(run), "bf16" if precision == "bf16" else "no", worth, ahead)
     if (settled := choice.settled()) is not None:
+        choice.say(settled)
         return Predictor(choice.best, settled)
     best, network = load_best(run)
     predictor = predictor_of(best, network, device, precision)
     if best.weights_sha256 != choice.best.weights_sha256:  # a training wrote another meanwhile
         choice = Choice(best, choice.precision, worth, ahead)
     if choice.reason is not None:
-        choice.say_torch()
+        choice.say(None)
         return predictor
     auto = AutoNetwork(choice, predictor.network, lambda: network)
     return replace(predictor, network=auto.choose(made_clip(best.data)) if ahead else auto)
 
 
+def _settled_without_torch(run: Path, choice: Precision, ahead: bool) -> Predictor | None:
+    """The best model by OpenVINO, where that was chosen before; None where it was not, or torch
+    alone can tell which device and precision it would take. Raises UserError as `read_best`."""
+    precision = _known_precision(choice)
+    one_process = (os.environ.get("WORLD_SIZE") or "1") == "1"
+    if precision is None or not one_process or not has_cpus_alone(os.environ):
+        return None
+    from slowfast_dist.inference.backends.choice import Choice
+
+    known = Choice(read_best(run), precision, worth=False, made=ahead)
+    if (settled := known.settled()) is None:
+        return None
+    known.say(settled)
+    return Predictor(known.best, settled)
+
+
 def _cpu_precision(choice: Precision) -> CpuPrecision:
     """As `cpu_precision`, without torch where it is known already."""
-    if choice == "no" or choice == "bf16":
-        return choice
-    known = None if os.environ.get("ACCELERATE_MIXED_PRECISION") else has_bf16()
-    if choice == "auto" and known is not None:
-        return "bf16" if known else "no"
+    if (known := _known_precision(choice)) is not None:
+        return known
     from slowfast_dist.distributed.accelerator import cpu_precision
 
     return cpu_precision(choice)
+
+
+def _known_precision(choice: Precision) -> CpuPrecision | None:
+    """What it means on the CPU; None where torch alone can tell."""
+    if choice == "no" or choice == "bf16":
+        return choice
+    known = None if os.environ.get("ACCELERATE_MIXED_PRECISION") else has_bf16()
+    return None if choice != "auto" or known is None else "bf16" if known else "no"
 
 
 def open_answers(

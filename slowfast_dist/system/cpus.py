@@ -4,8 +4,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType
 
 from slowfast_dist.system.cgroups import cpu_quota
@@ -59,6 +61,30 @@ def has_bf16() -> bool | None:
     if "avx512_bf16" in flags and not any(map(os.environ.get, FORBIDDEN_BY)):
         return True
     return None if "avx512_bf16" in flags or not flags else False
+
+
+DEVICE_FILES = (
+    "nvidia*", "nvhost*", "nvmap", "kfd", "dri", "dxg", "accel*", "davinci*", "hl*", "cambricon*",
+    "mtgpu*", "neuron*",
+)  # fmt: skip
+"""In /dev, what drivers of accelerators leave there: NVIDIA's cards and boards, AMD's, Intel's,
+Windows' under Linux, TPUs, and those of Huawei, Habana, Cambricon, Moore Threads and AWS."""
+
+BACKENDS = ("torch_npu", "torch_mlu", "torch_musa", "torch_sdaa", "torch_xla", "habana_frameworks")
+"""Packages that bring torch another device, as Accelerate looks for them."""
+
+
+def has_cpus_alone(environment: Mapping[str, str], devices: Path = Path("/dev")) -> bool:
+    """Whether torch would surely compute on the CPU. False: it may be otherwise, and torch is to be
+    asked, as where a launcher's variable says anything.
+
+    ``environment``: the process's; ``devices``: the folder of Linux' device files.
+    """
+    if sys.platform != "linux" or any(name.startswith("ACCELERATE_") for name in environment):
+        return False
+    if any(any(devices.glob(pattern)) for pattern in DEVICE_FILES):
+        return False
+    return not any(map(find_spec, BACKENDS))
 
 
 def let_threads_sleep() -> None:

@@ -34,6 +34,7 @@ from slowfast_dist.tracking.wandb_late import remember
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.tracking.wandb_upload import run_facts
+from slowfast_dist.training.at_end.answers import prepare_answers
 from slowfast_dist.training.at_end.maps import maps_of
 from slowfast_dist.training.at_end.panels import show_panels
 from slowfast_dist.training.at_end.test_rows import (
@@ -339,6 +340,7 @@ class Recorder:
         self._draw_report()
         if self.best.state is not None:
             self._explain_hardest()
+            prepare_answers(self.best.run, self.seconds)
         logger.info(self._closing_message())
         if self.best.state is not None:
             self._show_hardest(at_end=True)

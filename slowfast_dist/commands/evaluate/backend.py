@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 from accelerate import Accelerator
-from numpy.typing import NDArray
 
 from slowfast_dist.config.commands import EvaluateCommand
-from slowfast_dist.data.sampler import ViewKey
 from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.distributed.accelerator import cpu_precision
 from slowfast_dist.distributed.collectives import run_on_main
@@ -17,9 +14,6 @@ from slowfast_dist.inference.predictor import Predictor, open_answers, predictor
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.system.memory import give_back_free_memory
-
-MOST_TRIED = 5
-"""Videos that are tried for the clip on which torch and OpenVINO are compared."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +74,10 @@ def _faster(
         return None
     choice = Choice(best, _on_cpu(precision), many or len(clips) >= WORTH_CLIPS)
     found = choice.settled()
-    if found is None and choice.reason is None and (clip := _clip(clips)) is not None:
+    if found is None and choice.reason is None and (clip := clips.first_readable()) is not None:
         plain = predictor_of(best, network, device, precision)
         found = choice.decide(plain.network, lambda: network, clip)
-    if found is None:
-        choice.say_torch()
+    choice.say(found)
     return found
 
 
@@ -99,12 +92,3 @@ def predictor_by(
     if answers.network is not None:
         return Predictor(best, answers.network)
     return predictor_of(best, network, accelerator.device, accelerator.mixed_precision)
-
-
-def _clip(clips: EvaluationClips) -> NDArray[np.uint8] | None:
-    """The first that can be read, (1, T, H, W, 3)."""
-    for video in range(min(MOST_TRIED, len(clips.videos))):
-        frames = clips[ViewKey(video, 0)].frames
-        if frames is not None:
-            return frames.permute(0, 2, 3, 1).contiguous().numpy()[None]
-    return None

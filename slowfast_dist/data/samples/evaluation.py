@@ -17,6 +17,9 @@ from slowfast_dist.data.samples.dataset import ClipDataset
 from slowfast_dist.video.container import DecodeError
 from slowfast_dist.video.views import evaluation_view
 
+MOST_TRIED = 5
+"""Videos of which one that can be read is looked for where any clip will do."""
+
 LONGEST_RUN = 2
 """How many times as long as a clip the part of a video is that an evaluation reads at once."""
 
@@ -44,6 +47,15 @@ class EvaluationClips(ClipDataset, Dataset[Sample]):
             return None
         spans = segments.spans
         return np.lexsort((segments.files,) if spans is None else (spans[:, 0], segments.files))
+
+    def first_readable(self) -> NDArray[np.uint8] | None:
+        """A clip (1, T, H, W, 3): the first view of the first of MOST_TRIED videos that can be
+        read."""
+        for video in range(min(MOST_TRIED, len(self.videos))):
+            frames = self[ViewKey(video, 0)].frames
+            if frames is not None:
+                return frames.permute(0, 2, 3, 1).contiguous().numpy()[None]
+        return None
 
     @property
     def views(self) -> int:

@@ -20,6 +20,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.backends.compiled_cache import is_kept, read_facts, write_facts
 from slowfast_dist.inference.backends.openvino_network import (
     OpenVinoNetwork,
+    may_be_prepared,
     open_prepared,
     prepared_key,
 )
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
     from slowfast_dist.model.slowfast import SlowFast
 
 WORTH_CLIPS = 64
-"""Clips from which on OpenVINO is asked: the first start with new weights takes 9 CPU seconds for
-slowfast_r50, of which OpenVINO saves .1 to .2 a clip."""
+"""Clips from which on OpenVINO is prepared: the first start with new weights takes 9 CPU seconds
+for slowfast_r50, of which OpenVINO saves .1 to .2 a clip. For fewer it computes where it was
+prepared and chosen before."""
+
+LITTLE = "there is little to compute"
 
 AGREEMENT = {"no": 1e-3, "bf16": 0.1}
 """Largest difference of a logit from torch's in the same precision, as a share of the largest logit
@@ -61,36 +65,40 @@ def missing_libraries() -> str | None:
 class Choice:
     """What is known of OpenVINO for the best model in one precision, on the CPU.
 
-    ``worth``: whether there is so much to do that it is asked at all; ``made``: whether they are
-    compared on a made clip, whose class means nothing: the logits alone must agree then.
+    ``worth``: whether there is so much to do that it is prepared where it is not yet; ``made``:
+    whether they are compared on a made clip, whose class means nothing: the logits alone must agree
+    then.
     """
 
     def __init__(
         self, best: BestModel, precision: CpuPrecision, worth: bool, made: bool = False
     ) -> None:
         self.best, self.precision, self.worth, self.made = best, precision, worth, made
-        self.reason: str | None = "there is little to compute"
+        self.reason: str | None = missing_libraries()
         self.key = ""
-        if not worth:
-            return  # whatever was kept: what a few clips give does not hang on what ran before
-        self.reason = missing_libraries()
-        if self.reason is None:
-            try:
-                self.key = prepared_key(best, precision)
-            except FileNotFoundError:  # loading the weights says so
-                self.reason = "there are no weights"
+        self.facts: dict[str, Any] | None = None
+        if self.reason is not None:
+            return
+        try:
+            if not worth and not may_be_prepared(best, precision):
+                self.reason = LITTLE
+                return
+            self.key = prepared_key(best, precision)
+        except FileNotFoundError:  # loading the weights says so
+            self.reason = "there are no weights"
 
     def settled(self) -> OpenVinoNetwork | None:
         """OpenVINO's network where it was chosen before and nothing has changed since; no torch
         network is needed then."""
-        facts = None if self.reason else self._known()
-        if facts is None or not is_kept(self.key) or self._why_not(facts) is not None:
+        if self.reason is not None:
             return None
-        if not has_own_weights(self.best):
-            return None  # loading them says what is wrong
-        network = open_prepared(self.best, self.key, self.precision, self.best.load)
-        say("openvino", self._in_words(facts))
-        return network
+        self.facts = self._known()
+        chosen = self.facts is not None and self._why_not(self.facts) is None
+        if chosen and is_kept(self.key) and has_own_weights(self.best):
+            return open_prepared(self.best, self.key, self.precision, self.best.load)
+        # Of weights that are not their own, loading them says what is wrong.
+        self.reason = None if self.worth else LITTLE
+        return None
 
     def decide(
         self, plain: Network, load: "Callable[[], SlowFast]", clip: NDArray[np.uint8]
@@ -107,22 +115,24 @@ class Choice:
             cause = str(error).strip().partition("\n")[0] or type(error).__name__
             self.reason = f"openvino cannot compute this model ({cause})"
             return None
-        facts = self._known()
-        if facts is None:
+        self.facts = self._known()
+        if self.facts is None:
             facts = compare(plain, network, clip)
             if self.made:
-                facts |= {"made": True, "same": facts["difference"] < NOT_FINITE}
+                facts = {**facts, "made": True, "same": facts["difference"] < NOT_FINITE}
             write_facts(self.key, facts)
-        self.reason = self._why_not(facts)
-        if self.reason is None:
-            say("openvino", self._in_words(facts))
-            return network
-        return None
+            self.facts = facts
+        self.reason = self._why_not(self.facts)
+        return network if self.reason is None else None
 
-    def say_torch(self) -> None:
-        """That torch computes, and why OpenVINO does not; not where there is little to compute."""
-        if self.worth:
-            say("torch", self.reason or "no video can be read to compare openvino with it")
+    def say(self, chosen: Network | None) -> None:
+        """Beside a command's result, which backend computes and why: OpenVINO where it was
+        ``chosen``, else torch, of which nothing is said where there is little to compute."""
+        if chosen is not None:
+            _say(f"backend openvino: {self.in_words()}")
+        elif self.worth:
+            why = self.reason or "no video can be read to compare openvino with it"
+            _say(f"backend torch: {why}")
 
     def _known(self) -> dict[str, Any] | None:
         """What was measured before. What a made clip told does for those alone who have no other.
@@ -137,7 +147,9 @@ class Choice:
             return f"openvino takes {facts['ratio']:.2f} of its time here"
         return None
 
-    def _in_words(self, facts: dict[str, Any]) -> str:
+    def in_words(self) -> str:
+        """What OpenVINO was chosen for."""
+        facts = self.facts or {}
         computed = {"no": "float32", "bf16": "bf16"}[self.precision]
         clip = "a made clip" if facts.get("made") else "one clip"
         return f"{computed}, {facts['ratio']:.2f} of torch's CPU time and the same answer on {clip}"
@@ -163,9 +175,8 @@ def compare(plain: Network, network: Network, clip: NDArray[np.uint8]) -> dict[s
     }  # fmt: skip
 
 
-def say(backend: str, why: str) -> None:
-    """Which backend computes, beside a command's result."""
-    logger.info(f"backend {backend}: {why}", extra={"stderr": True})
+def _say(line: str) -> None:
+    logger.info(line, extra={"stderr": True})
 
 
 class AutoNetwork:
@@ -182,8 +193,7 @@ class AutoNetwork:
     def choose(self, clip: NDArray[np.uint8]) -> Network:
         """Decide on that clip, (1, T, H, W, 3), and say what computes."""
         found = self.choice.decide(self.plain, self.load, clip)
-        if found is None:
-            self.choice.say_torch()
+        self.choice.say(found)
         self.chosen = found or self.plain
         del self.plain, self.load  # and the memory of torch's weights where they are not used
         give_back_free_memory()

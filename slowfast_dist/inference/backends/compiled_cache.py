@@ -35,6 +35,9 @@ MOST_BYTES = 2 * 1024**3
 
 SUFFIX = ".openvino"
 
+KEY_DIGITS = 32
+"""Hexadecimal digits of either half of a key, 128 bits: no two models ever share one."""
+
 
 def import_openvino(flag: str) -> Any:
     """The library. Raises UserError, which begins with the ``flag``, where it is missing."""
@@ -82,12 +85,28 @@ def cache_key(content: Mapping[str, Any], precision: CpuPrecision) -> str:
     import openvino
 
     core = openvino_core()
-    facts = {
-        **content, "recipe": RECIPE, "precision": precision, "openvino": openvino.__version__,
+    machine = {
+        "openvino": openvino.__version__,
         "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
         "can": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
-    }  # fmt: skip
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    }
+    return f"{_content_key(content, precision)}-{_digest(machine)}"
+
+
+def may_be_kept(content: Mapping[str, Any], precision: CpuPrecision) -> bool:
+    """Whether that ``content`` was compiled and kept, by this OpenVINO for this CPU or by another,
+    which takes its import to tell."""
+    folder = _folder()
+    pattern = f"{_content_key(content, precision)}-*{SUFFIX}"
+    return folder is not None and any(folder.glob(pattern))
+
+
+def _content_key(content: Mapping[str, Any], precision: CpuPrecision) -> str:
+    return _digest({**content, "recipe": RECIPE, "precision": precision})
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:KEY_DIGITS]
 
 
 def compiled(

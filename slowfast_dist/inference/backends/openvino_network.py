@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from slowfast_dist.inference.backends.compiled_cache import (
     compile_settings,
     compiled,
     import_openvino,
+    may_be_kept,
     openvino_core,
 )
 from slowfast_dist.inference.metadata import CpuPrecision, as_input, weights_sha256
@@ -118,9 +119,17 @@ def open_openvino(
 
 def prepared_key(best: BestModel, precision: CpuPrecision) -> str:
     """Of the best model, by the content of its weights, as `open_prepared` keeps it."""
+    return cache_key(_content(best), precision)
+
+
+def may_be_prepared(best: BestModel, precision: CpuPrecision) -> bool:
+    """Whether `open_prepared` may find the best model kept: told without openvino."""
+    return may_be_kept(_content(best), precision)
+
+
+def _content(best: BestModel) -> dict[str, Any]:
     sha256 = best.weights_sha256 or weights_sha256(best)
-    about = {"model": best.model, "clip": clip_facts(best.data), "weights": sha256}
-    return cache_key(about, precision)
+    return {"model": best.model, "clip": clip_facts(best.data), "weights": sha256}
 
 
 def open_prepared(

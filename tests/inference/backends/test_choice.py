@@ -18,7 +18,7 @@ from slowfast_dist.inference.backends.choice import compare, made_clip
 from slowfast_dist.inference.backends.openvino_network import OpenVinoNetwork, prepared_key
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import WEIGHTS, read_best
-from slowfast_dist.system.cpus import has_bf16
+from slowfast_dist.system.cpus import has_bf16, has_cpus_alone
 from tests.helpers.model_folders import replace_weights, save_models, small_config
 
 CLIPS = np.random.default_rng(0).integers(0, 256, (3, 8, 32, 32, 3), np.uint8)
@@ -79,8 +79,8 @@ def test_openvino_is_taken_where_it_is_faster_and_at_once_the_next_time(
     again = open_predictor(models, "auto", "no", clips=None)  # kept now: before a clip comes
     assert isinstance(again.network, OpenVinoNetwork) and len(said()) == 1
     assert np.array_equal(again.probabilities(CLIPS), found)
-    few = open_predictor(models, "auto", "no", clips=3)  # as ever, whatever ran before
-    assert np.array_equal(few.probabilities(CLIPS), expected) and not said()
+    few = open_predictor(models, "auto", "no", clips=3)  # for which it was not prepared
+    assert np.array_equal(few.probabilities(CLIPS), found) and len(said()) == 1
     explicit = open_predictor(models, "openvino", "no")
     assert np.array_equal(explicit.probabilities(CLIPS), found) and not said()
     # A clip alone and several are the same to the last bit or nearly.
@@ -123,6 +123,29 @@ def test_nothing_is_prepared_for_a_few_clips(
     expected = open_predictor(models, "torch", "no").probabilities(CLIPS)
     assert np.array_equal(predictor.probabilities(CLIPS), expected)
     assert not (tmp_path / "empty" / "slowfast_dist" / "answers").exists()
+
+
+@pytest.mark.parametrize("kept", ["slower", "another CPU", "no facts", "on a made clip"])
+def test_a_few_clips_are_torchs_where_openvino_was_not_chosen(
+    models: Path, answers: Path, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
+    kept: str,
+) -> None:  # fmt: skip
+    forget_facts(answers)
+    if kept == "slower":
+        monkeypatch.setattr(choice, "compare", lambda *_: FASTER | {"ratio": 1.25})
+    else:
+        monkeypatch.setattr(choice, "compare", lambda *_: FASTER)
+    ahead = kept == "on a made clip"
+    open_predictor(models, "auto", "no", clips=None, ahead=ahead).probabilities(CLIPS)
+    assert len(said()) == 1
+    if kept == "no facts":
+        forget_facts(answers)
+    if kept == "another CPU":
+        monkeypatch.setattr(choice, "prepared_key", lambda *_: "0" * 65)
+    monkeypatch.setattr(choice, "compare", lambda *_: pytest.fail("compared for a few clips"))
+    predictor = open_predictor(models, "auto", "no", clips=3)
+    expected = open_predictor(models, "torch", "no").probabilities(CLIPS)
+    assert np.array_equal(predictor.probabilities(CLIPS), expected) and not said()
 
 
 def test_ahead_it_is_decided_on_a_made_clip_and_again_once_there_is_one(
@@ -226,7 +249,7 @@ from pathlib import Path
 import numpy as np
 from slowfast_dist.inference.predictor import open_predictor
 
-network = open_predictor(Path(sys.argv[1]), "openvino", sys.argv[3]).network
+network = open_predictor(Path(sys.argv[1]), sys.argv[4], sys.argv[3], clips=1).network
 assert sys.argv[2] == "first" or "torch" not in sys.modules
 print(network(np.full((1, 8, 32, 32, 3), 90, np.uint8)).tolist())
 assert sys.argv[2] == "first" or "torch" not in sys.modules
@@ -234,12 +257,23 @@ assert sys.argv[2] == "first" or "torch" not in sys.modules
 
 
 @pytest.mark.parametrize("precision", ["no", "auto"])
-def test_a_kept_model_answers_without_torch(models: Path, precision: str) -> None:
+@pytest.mark.parametrize("backend", ["openvino", "auto"])
+def test_a_kept_model_answers_without_torch(
+    models: Path, monkeypatch: pytest.MonkeyPatch, precision: str, backend: str
+) -> None:
+    monkeypatch.delenv("ACCELERATE_USE_CPU")
     if precision == "auto" and (os.environ.get("ACCELERATE_MIXED_PRECISION") or has_bf16() is None):
         pytest.skip("what auto means here, torch alone can tell")
+    if backend == "auto":
+        if not has_cpus_alone(os.environ):
+            pytest.skip("which device torch would take, torch alone can tell")
+        monkeypatch.setattr(choice, "compare", lambda *_: FASTER)
+        open_predictor(models, "auto", precision, clips=None).probabilities(CLIPS)  # type: ignore[arg-type]
     command = [sys.executable, "-c", WITHOUT_TORCH, str(models)]
+    # Accelerate leaves variables in this process.
+    own = {name: value for name, value in os.environ.items() if name[:11] != "ACCELERATE_"}
     first, second = (
-        subprocess.check_output([*command, which, precision], text=True)
+        subprocess.check_output([*command, which, precision, backend], text=True, env=own)
         for which in ("first", "second")
     )
     assert first == second

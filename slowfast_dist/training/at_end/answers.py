@@ -1,0 +1,46 @@
+"""What answers fastest with the best model on this machine's CPUs, found out before it is asked."""
+
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from slowfast_dist.data.samples.evaluation import EvaluationClips
+from slowfast_dist.distributed.accelerator import hardware_precision
+from slowfast_dist.inference.backends.choice import Choice
+from slowfast_dist.inference.predictor import predictor_of
+from slowfast_dist.runs.best_model import load_best
+from slowfast_dist.system import signals
+from slowfast_dist.system.log import logger
+
+if TYPE_CHECKING:
+    from slowfast_dist.training.best.tracker import Run
+
+LONG_TRAINING = 60.0
+"""Seconds of a training from which on nobody minds those that are spent here: 3 CPU seconds for
+slowfast_tiny, 9 for slowfast_r50, whose trainings take an hour."""
+
+
+def prepare_answers(run: "Run", seconds_of_run: float) -> None:
+    """At the end of a ``run`` on CPUs that took so long: keep the best model as OpenVINO computes
+    it, where that is faster and the same on a validation clip, as ``--backend auto`` then takes it
+    from the first ``predict`` on; said in a line. Whatever goes wrong costs no more than that."""
+    on_cpu = str(run.environment.get("device", "cpu")) == "cpu"
+    if seconds_of_run < LONG_TRAINING or not on_cpu or signals.received() is not None:
+        return
+    begun = time.monotonic()
+    try:
+        best, network = load_best(run.folder.root)
+        precision = hardware_precision()
+        choice = Choice(best, "bf16" if precision == "bf16" else "no", worth=True)
+        clip = EvaluationClips(run.videos.val, best.data).first_readable()
+        if choice.reason is not None or clip is None:
+            return
+        plain = predictor_of(best, network, torch.device("cpu"), precision)
+        found = choice.decide(plain.network, lambda: network, clip)
+    except Exception as error:  # whatever it is, the training is worth more
+        reason = " ".join(str(error).split()) or type(error).__name__
+        logger.info(f"answers: not prepared on this machine ({reason[:300]})")
+        return
+    what = f"OpenVINO, {choice.in_words()}" if found else f"torch, as {choice.reason}"
+    logger.info(f"answers on this machine: by {what} ({time.monotonic() - begun:.1f} s)")
