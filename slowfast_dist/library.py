@@ -203,7 +203,7 @@ class Predictor:
         The numbers are those of ``embed RUN FILES...``. Raises UserError for a video that cannot be
         read.
         """
-        from slowfast_dist.config.embed import Embed
+        from slowfast_dist.config.commands.embed import Embed
         from slowfast_dist.inference.inputs import Input
         from slowfast_dist.inference.scoring import rows_of_files
 

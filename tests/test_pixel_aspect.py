@@ -18,7 +18,7 @@ import slowfast_dist
 from slowfast_dist.commands.predict.annotate import annotate
 from slowfast_dist.commands.predict.live import watch
 from slowfast_dist.commands.predict.videos import predict_video
-from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probing import probe_videos

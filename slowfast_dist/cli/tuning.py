@@ -11,9 +11,9 @@ from slowfast_dist.cli.commands import load
 from slowfast_dist.cli.flags import SEE_HELP, Setting, apply, did_you_mean, written
 from slowfast_dist.cli.presets import preset_names
 from slowfast_dist.config.checks import bounds, flag_types, validate
+from slowfast_dist.config.commands.tune import USUAL, Choices, Range, Searched, Tune, usual_search
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
-from slowfast_dist.config.tune import USUAL, Choices, Range, Searched, Tune, usual_search
 from slowfast_dist.system.log import logger
 
 FIXED = {

@@ -3,7 +3,7 @@
 from json import JSONDecodeError
 from pathlib import Path
 
-from slowfast_dist.config.commands import ModelCard
+from slowfast_dist.config.commands.model_card import ModelCard
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.report.card import CARD, EXPORTS, write_card
 from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, read_best

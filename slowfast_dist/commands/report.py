@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from slowfast_dist.config.commands import Report
+from slowfast_dist.config.commands.report import Report
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.report import command as pages
 from slowfast_dist.runs.best_model import DESCRIPTION

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 
 from slowfast_dist.config.checks import require
-from slowfast_dist.config.commands import Report
+from slowfast_dist.config.commands.report import Report
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.metrics.summary import summarise

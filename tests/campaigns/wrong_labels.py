@@ -21,7 +21,7 @@ import numpy as np
 from slowfast_dist.commands.review.run_source import folds_of
 from slowfast_dist.commands.review.samples import in_order
 from slowfast_dist.commands.review.sources import find_source
-from slowfast_dist.config.commands import Review
+from slowfast_dist.config.commands.browser import Review
 from slowfast_dist.data.synthetic import make_demo_videos, make_videos
 from slowfast_dist.metrics.features.neighbours import count_labels
 from slowfast_dist.metrics.summary import Predictions

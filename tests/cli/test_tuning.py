@@ -7,9 +7,9 @@ import pytest
 from slowfast_dist.cli.commands import COMMANDS
 from slowfast_dist.cli.parser import parse_command
 from slowfast_dist.cli.tuning import parse_search
+from slowfast_dist.config.commands.tune import Choices, Range, Tune
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
-from slowfast_dist.config.tune import Choices, Range, Tune
 
 
 def parsed(*words: str) -> Tune:

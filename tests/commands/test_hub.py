@@ -15,7 +15,7 @@ from huggingface_hub import constants
 
 from slowfast_dist.commands import hub as hub_room
 from slowfast_dist.commands.hub import push_to_hub, run_model_card
-from slowfast_dist.config.commands import ModelCard
+from slowfast_dist.config.commands.model_card import ModelCard
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.runs.best_model import read_best
 from tests.helpers.hub_server import TOKEN, Hub, hub_server

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from slowfast_dist.commands.prepare.command import run_prepare
-from slowfast_dist.config.commands import Prepare
+from slowfast_dist.config.commands.dataset import Prepare
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing

@@ -12,7 +12,7 @@ import torch
 
 from slowfast_dist.annotations.segments import parse_sample_name, sample_name
 from slowfast_dist.commands.prepare.command import run_prepare
-from slowfast_dist.config.commands import Prepare
+from slowfast_dist.config.commands.dataset import Prepare
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.clips import clip_indices

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.commands.predict.videos import predict_video
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.synthetic import make_videos

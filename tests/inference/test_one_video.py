@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from slowfast_dist.commands.predict.videos import predict_video, predict_videos
-from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.inference import one_video

@@ -17,7 +17,8 @@ from slowfast_dist.commands.predict.videos import (
     predict_video,
     probe_video,
 )
-from slowfast_dist.config.commands import EvaluateCommand, Export
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
+from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.inference.predictor import Predictor, open_predictor

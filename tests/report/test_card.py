@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from slowfast_dist.commands.hub import run_model_card
 from slowfast_dist.config.augment import AugmentConfig
-from slowfast_dist.config.commands import ModelCard as Command
+from slowfast_dist.config.commands.model_card import ModelCard as Command
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.model import ModelConfig

@@ -12,7 +12,7 @@ import yaml
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.commands.hub import push_to_hub
 from slowfast_dist.commands.prepare.folder import RECORD, open_folder
-from slowfast_dist.config.commands import Report
+from slowfast_dist.config.commands.report import Report
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.probe_cache import DIGEST_SIZE, MAGIC, read_segment
 from slowfast_dist.data.synthetic import make_videos

@@ -12,7 +12,7 @@ import pytest
 
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.commands.evaluate.command import run_evaluation
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config
 from slowfast_dist.runs.best_model import read_best

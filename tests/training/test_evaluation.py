@@ -14,7 +14,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from slowfast_dist.commands.evaluate.command import run_evaluation
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.listing.video_table import VideoTable

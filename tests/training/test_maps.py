@@ -14,7 +14,7 @@ import pytest
 
 from slowfast_dist.cli.main import main
 from slowfast_dist.commands.report import run_report
-from slowfast_dist.config.commands import Report
+from slowfast_dist.config.commands.report import Report
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.training import Config

@@ -18,7 +18,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.commands.hub import run_model_card
-from slowfast_dist.config.commands import ModelCard
+from slowfast_dist.config.commands.model_card import ModelCard
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.report import command
 from slowfast_dist.report.sections.judged import judge

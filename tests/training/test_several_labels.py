@@ -17,7 +17,10 @@ import slowfast_dist
 from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.commands.export.command import run_export
 from slowfast_dist.commands.predict.command import run_predict
-from slowfast_dist.config.commands import EvaluateCommand, Export, Predict, Report
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
+from slowfast_dist.config.commands.export import Export
+from slowfast_dist.config.commands.predict import Predict
+from slowfast_dist.config.commands.report import Report
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.report.command import run_report
 from slowfast_dist.runs.best_model import read_best

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from slowfast_dist.commands.export.command import run_export
-from slowfast_dist.config.commands import Export
+from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig

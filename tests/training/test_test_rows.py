@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slowfast_dist.commands.evaluate.command import run_evaluation
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.metrics.scores import classification_metrics
 from slowfast_dist.runs.predictions import read_predictions

@@ -44,7 +44,8 @@ class Options:
     """What a user may say of the files, for readers; the flags of ``import`` have these names."""
 
     tier: tuple[str, ...] = ()
-    """Names of what holds the labels, where a file has several such: see `config.commands`."""
+    """Names of what holds the labels, where a file has several such: see
+    `config.commands.dataset`."""
     frame_rate: float | None = None
     """Frames a second in which numbers of frames count; None: as the format has it."""
     frame_base: int | None = None

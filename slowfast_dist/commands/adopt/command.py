@@ -8,7 +8,7 @@ from typing import Any
 
 from slowfast_dist.commands.adopt.class_names import read_classes
 from slowfast_dist.commands.adopt.convert import converted
-from slowfast_dist.config.commands import Adopt
+from slowfast_dist.config.commands.adopt import Adopt
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.model.foreign.configs import read_config
 from slowfast_dist.model.foreign.pickles import FileFault

@@ -13,7 +13,7 @@ from slowfast_dist.commands.check.reading import read_dataset, worker_count
 from slowfast_dist.commands.check.report import facts, move, report, require_place, shown, text
 from slowfast_dist.commands.check.sides import copies, shared_recordings
 from slowfast_dist.config.checks import require
-from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.commands.dataset import CheckData
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.clip_cost import clip_costs
 from slowfast_dist.data.listing.scan import path_below

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from slowfast_dist.commands.check.dataset import Dataset, Finding
-from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.commands.dataset import CheckData
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.data.clips import dense_clips
 from slowfast_dist.data.frame_rates import BY_TIMES, PRETRAINED_RATE, rate_findings

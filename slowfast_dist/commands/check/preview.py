@@ -16,7 +16,7 @@ from slowfast_dist.commands.check.dataset import Dataset
 from slowfast_dist.commands.check.files import clip_config
 from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.checks import check_bounds
-from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.commands.dataset import CheckData
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import MOST_SHORT_SIDE

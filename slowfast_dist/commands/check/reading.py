@@ -19,7 +19,7 @@ from slowfast_dist.commands.check.near_copies import (
     fingerprint_or_reason,
 )
 from slowfast_dist.commands.check.recordings import numbered
-from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.commands.dataset import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.image_folders import gap_remarks
 from slowfast_dist.data.listing.listing import (

@@ -15,7 +15,7 @@ import numpy as np
 from slowfast_dist.annotations.table import SIDES
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.commands.check.files import clip_config
-from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.commands.dataset import CheckData
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.clips import dense_clips

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.check.dataset import Dataset, Finding
 from slowfast_dist.commands.check.files import clip_config
-from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.commands.dataset import CheckData
 from slowfast_dist.data.background.drawn import find_gaps
 from slowfast_dist.data.listing.segments import Segments, overlaps
 

@@ -19,8 +19,8 @@ from slowfast_dist.commands.embed.output import (
     open_output,
 )
 from slowfast_dist.config.checks import refuse_unused
+from slowfast_dist.config.commands.embed import Embed
 from slowfast_dist.config.data import check_box
-from slowfast_dist.config.embed import Embed
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.distributed.environment import require_one_process
 from slowfast_dist.inference.inputs import Inputs, find_files, unused_by_windows

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from slowfast_dist.annotations.importing.writing import LEFT_OUT, left_out, write_left_out
 from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.commands.embed.output import FeatureRow
-from slowfast_dist.config.embed import Embed
+from slowfast_dist.config.commands.embed import Embed
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.image_folders import require_image_rates
 from slowfast_dist.data.listing.group_pattern import compile_pattern, group_of, time_to_search

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from accelerate import Accelerator
 
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.distributed.accelerator import cpu_precision
 from slowfast_dist.distributed.collectives import run_on_main

@@ -12,7 +12,7 @@ from slowfast_dist.commands.evaluate.backend import choose_answers
 from slowfast_dist.commands.evaluate.opening import open_evaluation, refuse_unused
 from slowfast_dist.commands.evaluate.output import as_json, make_output, write_metrics
 from slowfast_dist.commands.evaluate.over_time import run_over_time
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.data.loaders import make_evaluation_loader
 from slowfast_dist.data.samples.batch import batch_bytes

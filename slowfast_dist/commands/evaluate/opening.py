@@ -8,7 +8,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from slowfast_dist.config.checks import require
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import DistributedConfig
 from slowfast_dist.data.background.drawn import ScoredBackground

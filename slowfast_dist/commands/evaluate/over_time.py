@@ -13,7 +13,7 @@ from slowfast_dist.commands.evaluate.backend import choose_answers, predictor_by
 from slowfast_dist.commands.evaluate.opening import Opened, open_evaluation, refuse_unused
 from slowfast_dist.commands.evaluate.output import make_output
 from slowfast_dist.commands.evaluate.over_time_files import write_over_time
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.segments import ROUNDING
 from slowfast_dist.data.listing.video_table import VideoTable

@@ -10,7 +10,7 @@ import numpy as np
 from slowfast_dist.commands.evaluate.on_wandb import log_over_time
 from slowfast_dist.commands.evaluate.opening import Opened
 from slowfast_dist.commands.evaluate.output import PAGE, as_json, write_metrics
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.metrics.detection import EVENT_IOU, Events
 from slowfast_dist.metrics.over_time import SCORES, OverTime, summarise_over_time

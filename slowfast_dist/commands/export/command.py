@@ -35,7 +35,7 @@ from slowfast_dist.commands.export.parity import (
     eager,
     find_clips,
 )
-from slowfast_dist.config.commands import Export
+from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.fields import Format
 from slowfast_dist.inference.backends.openvino_network import open_openvino

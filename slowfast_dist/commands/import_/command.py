@@ -11,7 +11,7 @@ from slowfast_dist.annotations.importing.rows import Notes, Options
 from slowfast_dist.annotations.importing.source import Source
 from slowfast_dist.annotations.importing.writing import left_out, write_left_out, write_rows
 from slowfast_dist.annotations.table import SUFFIXES
-from slowfast_dist.config.commands import Import
+from slowfast_dist.config.commands.dataset import Import
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.imported import Imported, import_files
 from slowfast_dist.system.files import reason_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slowfast_dist.commands.predict.output import JsonLines, Table, terminal_columns, top
-from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.config.data import check_box
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.inputs import Inputs, find_inputs

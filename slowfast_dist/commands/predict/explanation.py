@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.clips import clip_indices, clip_offsets, view_positions
 from slowfast_dist.inference.drawing.explained import read_clip, title_of, write_explained

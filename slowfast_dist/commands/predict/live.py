@@ -12,7 +12,7 @@ import numpy as np
 
 from slowfast_dist.commands.predict.frame_buffer import FrameBuffer, Window
 from slowfast_dist.commands.predict.output import NONE_SAID, Ranked, as_json, top
-from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.inference.drawing.text import printable
 from slowfast_dist.inference.windows import NOT_A_NUMBER, default_window

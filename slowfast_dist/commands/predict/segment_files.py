@@ -14,7 +14,7 @@ from tqdm import tqdm
 from slowfast_dist.annotations.formats.writers import WRITERS
 from slowfast_dist.annotations.formats.writing import Found, VideoSegments
 from slowfast_dist.commands.predict.annotate import annotate
-from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.inference.drawing.names import SUFFIXES, claim_name
 from slowfast_dist.inference.drawing.timeline import draw_timeline

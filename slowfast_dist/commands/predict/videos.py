@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.inference.inputs import Input
 from slowfast_dist.inference.predictor import Predictor
 from slowfast_dist.inference.scoring import (

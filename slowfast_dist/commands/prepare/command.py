@@ -25,7 +25,7 @@ from slowfast_dist.commands.prepare.sources import (
     refuse_overlap,
     with_fractions,
 )
-from slowfast_dist.config.commands import Prepare
+from slowfast_dist.config.commands.dataset import Prepare
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.config.fields import PixelAspect
 from slowfast_dist.data.clip_cost import clip_costs

@@ -10,7 +10,7 @@ from slowfast_dist.annotations.labels import log_remarks
 from slowfast_dist.annotations.segments import box_cells, parse_box
 from slowfast_dist.annotations.table import SIDES, Side
 from slowfast_dist.commands.prepare.folder import Prepared, PreparedFolder, target_names
-from slowfast_dist.config.commands import Prepare
+from slowfast_dist.config.commands.dataset import Prepare
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import is_fraction
 from slowfast_dist.data.listing.imported import Imported

@@ -13,7 +13,7 @@ from slowfast_dist.commands.review.sources import (
     settings_words,
     training_words,
 )
-from slowfast_dist.config.commands import Review
+from slowfast_dist.config.commands.browser import Review
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.web.extra import of_extra

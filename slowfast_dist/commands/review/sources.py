@@ -8,7 +8,7 @@ from slowfast_dist.annotations.labels import sort_labels
 from slowfast_dist.commands.review.lists import read_list
 from slowfast_dist.commands.review.run_source import class_folders, folds_of, of_run, with_run
 from slowfast_dist.commands.review.samples import Sample, Source
-from slowfast_dist.config.commands import Review
+from slowfast_dist.config.commands.browser import Review
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.scan import is_video, walk_folders
 from slowfast_dist.metrics.cells import SEPARATOR, parted

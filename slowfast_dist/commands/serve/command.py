@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from slowfast_dist.config.commands import Serve
+from slowfast_dist.config.commands.browser import Serve
 from slowfast_dist.web.extra import of_extra
 
 END_SECONDS = 0.3

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from slowfast_dist.commands.suggest.on_wandb import log_suggested
 from slowfast_dist.commands.suggest.output import Suggestion, write_list
 from slowfast_dist.config.checks import refuse_unused
+from slowfast_dist.config.commands.suggest import Suggest
 from slowfast_dist.config.data import check_box
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.config.suggest import Suggest
 from slowfast_dist.distributed.environment import require_one_process
 from slowfast_dist.inference.inputs import Inputs, find_files, unused_by_windows
 from slowfast_dist.report.sections.listed import SUGGESTED

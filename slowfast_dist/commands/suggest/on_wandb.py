@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from slowfast_dist.commands.suggest.output import Suggestion
-from slowfast_dist.config.suggest import Suggest
+from slowfast_dist.config.commands.suggest import Suggest
 from slowfast_dist.data.listing.segments import locate
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.probe_cache import default_cache

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slowfast_dist.config.checks import validate
+from slowfast_dist.config.commands.tune import TUNE_FOLDS, Searched, Tune
 from slowfast_dist.config.errors import DivergedError, RunError, UserError
-from slowfast_dist.config.tune import TUNE_FOLDS, Searched, Tune
 from slowfast_dist.data.listing.folds.dealing import count_folds
 from slowfast_dist.data.listing.listing import Listing
 from slowfast_dist.data.listing.manifest import list_root

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from slowfast_dist.config.checks import flag_types
+from slowfast_dist.config.commands.tune import Searched
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.config.training import Config, config_dict
-from slowfast_dist.config.tune import Searched
 from slowfast_dist.data.listing.listing import Listing
 from slowfast_dist.system.files import atomic_write
 from slowfast_dist.system.text import few

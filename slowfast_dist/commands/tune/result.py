@@ -16,8 +16,8 @@ from slowfast_dist.commands.tune.page import tuning_context
 from slowfast_dist.commands.tune.space import flags_of, text_of, with_params
 from slowfast_dist.commands.tune.study import Trials
 from slowfast_dist.commands.tune.trial import ANSWERS
+from slowfast_dist.config.commands.tune import Range, Searched, Tune
 from slowfast_dist.config.training import Config, config_dict
-from slowfast_dist.config.tune import Range, Searched, Tune
 from slowfast_dist.metrics.chosen import corrected_for_choice, paired_interval
 from slowfast_dist.metrics.uncertainty import with_interval
 from slowfast_dist.report.command import render, write_page

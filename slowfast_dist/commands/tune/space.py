@@ -8,8 +8,8 @@ from typing import Any
 
 import optuna
 
+from slowfast_dist.config.commands.tune import Choices, Range, Searched
 from slowfast_dist.config.training import Config
-from slowfast_dist.config.tune import Choices, Range, Searched
 
 Params = dict[str, Any]
 """Of a trial, by flag: a number of a `Range`, the text of one of `Choices`."""

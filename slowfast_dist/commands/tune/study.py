@@ -28,8 +28,8 @@ from slowfast_dist.commands.tune.space import (
     rounded,
     suggested,
 )
+from slowfast_dist.config.commands.tune import Searched
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.config.tune import Searched
 from slowfast_dist.runs.lock import RunLock
 
 FOLDER, DATABASE, NAME = "study", "optuna.sqlite3", "tune"

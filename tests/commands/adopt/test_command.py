@@ -14,7 +14,10 @@ import torch
 import slowfast_dist
 from slowfast_dist.commands.adopt import make_run
 from slowfast_dist.commands.adopt.command import run_adopt
-from slowfast_dist.config.commands import Adopt, EvaluateCommand, Export, Report
+from slowfast_dist.config.commands.adopt import Adopt
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
+from slowfast_dist.config.commands.export import Export
+from slowfast_dist.config.commands.report import Report
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.description import network_defaults

@@ -10,7 +10,7 @@ from slowfast_dist.cli.parser import parse_training
 from slowfast_dist.commands.adopt import from_mmaction, from_pyslowfast
 from slowfast_dist.commands.adopt.command import run_adopt
 from slowfast_dist.commands.adopt.flags import MOST_LEAVES, Flags
-from slowfast_dist.config.commands import Adopt
+from slowfast_dist.config.commands.adopt import Adopt
 from slowfast_dist.config.errors import UserError
 
 ROOT = Path(__file__).parents[3]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.check.command import run_check
 from slowfast_dist.commands.check.report import move
-from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.commands.dataset import CheckData
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.video.writer import write_video

@@ -15,7 +15,7 @@ from slowfast_dist.commands.check import preview
 from slowfast_dist.commands.check.command import run_check
 from slowfast_dist.config.augment import AugmentConfig
 from slowfast_dist.config.checks import validate
-from slowfast_dist.config.commands import CheckData
+from slowfast_dist.config.commands.dataset import CheckData
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config

@@ -15,7 +15,7 @@ import slowfast_dist
 from slowfast_dist.commands.embed import command as embed
 from slowfast_dist.commands.embed.command import run_embed
 from slowfast_dist.commands.predict.videos import predict_video
-from slowfast_dist.config.embed import Embed
+from slowfast_dist.config.commands.embed import Embed
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.clips import dense_indices
 from slowfast_dist.data.synthetic import make_videos

@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState, GradientState
 
 from slowfast_dist.commands.evaluate import command as module
 from slowfast_dist.commands.evaluate.command import run_evaluation
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.training.evaluation import Scores, evaluate

@@ -27,7 +27,7 @@ from slowfast_dist.cli.commands import COMMANDS
 from slowfast_dist.cli.main import main
 from slowfast_dist.cli.parser import parse_command
 from slowfast_dist.commands.evaluate.command import run_evaluation
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.video_table import VideoTable
 from slowfast_dist.data.synthetic import make_videos

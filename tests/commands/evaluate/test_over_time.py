@@ -18,7 +18,7 @@ from slowfast_dist.commands.evaluate.backend import predictor_by
 from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.commands.evaluate.over_time import share_out
 from slowfast_dist.commands.evaluate.over_time_files import write_over_time
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import WandbConfig
 from slowfast_dist.data.synthetic import MOTIONS as MADE

@@ -16,7 +16,7 @@ from torch import nn
 
 from slowfast_dist.commands.export.command import Exported, run_export
 from slowfast_dist.commands.export.parity import find_clips
-from slowfast_dist.config.commands import Export
+from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.training import Config, EvaluationConfig
 from slowfast_dist.data.synthetic import make_videos

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from slowfast_dist.cli.main import main
 from slowfast_dist.commands.export.command import Exported, run_export
 from slowfast_dist.commands.export.parity import find_clips
-from slowfast_dist.config.commands import Export
+from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.inference.backends.compiled_cache import openvino_core
 from slowfast_dist.inference.predictor import open_predictor

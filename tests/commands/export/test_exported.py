@@ -17,7 +17,7 @@ import slowfast_dist
 from slowfast_dist.commands.export.command import run_export
 from slowfast_dist.commands.export.formats import FORMATS
 from slowfast_dist.commands.export.parity import find_clips
-from slowfast_dist.config.commands import Export
+from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.exported import Backend, OnnxNetwork, load_exported

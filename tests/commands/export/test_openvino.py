@@ -9,7 +9,7 @@ import pytest
 
 from slowfast_dist.commands.export.command import run_export
 from slowfast_dist.commands.export.int8 import layers_in_float
-from slowfast_dist.config.commands import Export
+from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.inference.backends.compiled_cache import openvino_core
 from slowfast_dist.inference.backends.openvino_network import (

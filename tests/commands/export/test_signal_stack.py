@@ -57,7 +57,7 @@ print("alive")
 
 INT8 = """
 from slowfast_dist.commands.export.command import run_export
-from slowfast_dist.config.commands import Export
+from slowfast_dist.config.commands.export import Export
 
 run_export(Path(sys.argv[1]), Export(format="openvino", int8=True, tolerance=0.9))
 look()

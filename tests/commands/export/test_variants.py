@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from slowfast_dist.commands.export.command import run_export
-from slowfast_dist.config.commands import Export
+from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.exported import Backend, load_exported, open_exported
 from slowfast_dist.inference.metadata import InputType

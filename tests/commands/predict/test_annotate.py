@@ -12,7 +12,7 @@ import pytest
 
 from slowfast_dist.commands.predict.annotate import CaptionOverlay
 from slowfast_dist.commands.predict.segment_files import write_segment_files
-from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.inference.drawing.names import claim_name
 from slowfast_dist.video.probe import probe_file

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from slowfast_dist.commands.predict.live import safe_name, watch
-from slowfast_dist.config.commands import Predict
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.video.live import LATE_SECONDS, Pace
 from tests.helpers.predictors import brightness, predictor

@@ -10,7 +10,8 @@ import pytest
 from slowfast_dist.annotations.importing.writing import seconds
 from slowfast_dist.commands.import_.command import run_import
 from slowfast_dist.commands.predict.segment_files import write_segment_files
-from slowfast_dist.config.commands import Import, Predict
+from slowfast_dist.config.commands.dataset import Import
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.drawing.names import SUFFIXES
 from slowfast_dist.video.probe import probe_file

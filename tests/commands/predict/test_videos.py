@@ -22,7 +22,8 @@ from slowfast_dist.commands.predict.videos import (
     predict_videos,
     probe_video,
 )
-from slowfast_dist.config.commands import EvaluateCommand, Predict
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
+from slowfast_dist.config.commands.predict import Predict
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data import probing as probe_all
 from slowfast_dist.data.clips import dense_indices

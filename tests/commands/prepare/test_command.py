@@ -20,7 +20,7 @@ from slowfast_dist.commands.prepare import command as prepare
 from slowfast_dist.commands.prepare import sources as prepare_sources
 from slowfast_dist.commands.prepare.command import run_prepare
 from slowfast_dist.commands.prepare.folder import PARTS, Prepared, open_folder, target_names
-from slowfast_dist.config.commands import Prepare
+from slowfast_dist.config.commands.dataset import Prepare
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.data.synthetic import make_videos

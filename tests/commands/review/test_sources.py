@@ -14,7 +14,7 @@ from slowfast_dist.commands.review.answers import Answer, Answers
 from slowfast_dist.commands.review.command import run_review
 from slowfast_dist.commands.review.samples import Sample, Source, in_order
 from slowfast_dist.commands.review.sources import find_source, settings_words, training_words
-from slowfast_dist.config.commands import Review
+from slowfast_dist.config.commands.browser import Review
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import Config

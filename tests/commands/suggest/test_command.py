@@ -16,10 +16,10 @@ from slowfast_dist.commands.predict.videos import predict_video
 from slowfast_dist.commands.review.samples import in_order
 from slowfast_dist.commands.review.sources import find_source
 from slowfast_dist.commands.suggest.command import run_suggest
-from slowfast_dist.config.commands import Review
+from slowfast_dist.config.commands.browser import Review
+from slowfast_dist.config.commands.suggest import Suggest
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.config.suggest import Suggest
 from slowfast_dist.config.training import Config, WandbConfig
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.inference.predictor import open_predictor

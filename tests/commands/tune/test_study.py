@@ -22,8 +22,8 @@ from slowfast_dist.commands.tune.study import (  # noqa: E402
     Trials,
     progress,
 )
+from slowfast_dist.config.commands.tune import Choices, Range  # noqa: E402
 from slowfast_dist.config.errors import RunError  # noqa: E402
-from slowfast_dist.config.tune import Choices, Range  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 SPACE: list[Range | Choices] = [

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from slowfast_dist.commands.evaluate import opening
-from slowfast_dist.config.commands import EvaluateCommand
+from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.background.drawn import ScoredBackground

@@ -18,7 +18,7 @@ from slowfast_dist.cli.commands import COMMANDS
 from slowfast_dist.cli.parser import parse_command
 from slowfast_dist.commands.review.samples import in_order
 from slowfast_dist.commands.review.sources import find_source
-from slowfast_dist.config.commands import Review
+from slowfast_dist.config.commands.browser import Review
 from slowfast_dist.config.report import ENOUGH_SECONDS
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.metrics.calibration import tempered

@@ -12,7 +12,7 @@ from slowfast_dist.annotations.segments import sample_name
 from slowfast_dist.cli import main as cli
 from slowfast_dist.commands.review.samples import in_order
 from slowfast_dist.commands.review.sources import find_source
-from slowfast_dist.config.commands import Review
+from slowfast_dist.config.commands.browser import Review
 from slowfast_dist.data.listing.manifest import list_videos
 from slowfast_dist.metrics.wrong_labels import Doubt, doubts_of
 from slowfast_dist.report.cache import CACHE
