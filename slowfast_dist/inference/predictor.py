@@ -155,14 +155,15 @@ def open_predictor(
         choice.say(settled)
         return Predictor(choice.best, settled)
     best, network = load_best(run)
-    predictor = predictor_of(best, network, device, precision)
     if best.weights_sha256 != choice.best.weights_sha256:  # a training wrote another meanwhile
         choice = Choice(best, choice.precision, worth, ahead)
     if choice.reason is not None:
         choice.say(None)
-        return predictor
-    auto = AutoNetwork(choice, predictor.network, lambda: network)
-    return replace(predictor, network=auto.choose(made_clip(best.data)) if ahead else auto)
+        return predictor_of(best, network, device, precision)
+    auto = AutoNetwork(
+        choice, lambda: predictor_of(best, network, device, precision).network, lambda: network
+    )
+    return Predictor(best, auto.choose(made_clip(best.data)) if ahead else auto)
 
 
 def _settled_without_torch(run: Path, choice: Precision, ahead: bool) -> Predictor | None:
@@ -209,15 +210,15 @@ def open_answers(
 
     if backend in ("onnx", "pt2"):
         return load_exported(best, "onnx" if backend == "onnx" else "pt2")
-    from slowfast_dist.inference.backends.compiled_cache import import_openvino
     from slowfast_dist.inference.backends.openvino_network import open_prepared, prepared_key
+    from slowfast_dist.inference.backends.openvino_runtime import import_openvino
 
     import_openvino("--backend openvino")
     if by_file and export_path(best.folder, "openvino").is_file():
         return load_exported(best, "openvino", precision)
     if not has_own_weights(best):
         best.read_weights()  # which says what is wrong, though the compiled model may be kept
-    return open_prepared(best, prepared_key(best, precision), precision, load)
+    return open_prepared(best, prepared_key(best), precision, load)
 
 
 def predictor_of(

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.fields import ModelName
@@ -323,6 +324,39 @@ def describe(model: nn.Module) -> dict[str, Any]:
     net = slowfast(model)
     sizes = {"num_classes": net.num_classes, "dropout": net.dropout}
     return net.description.as_json() | sizes
+
+
+_DRAWN = {
+    Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_,
+    nn.init.kaiming_uniform_,
+}  # fmt: skip
+"""What fills new weights at random."""
+
+
+class _Undrawn(TorchFunctionMode):
+    """Tensors that would be filled at random stay as they are: whatever was in their memory."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        given = kwargs or {}
+        if func in _DRAWN:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+def rebuild_with(description: Mapping[str, Any], state: Mapping[str, Tensor]) -> SlowFast:
+    """`rebuild` with these weights, whose tensors it takes over: in half the memory, and without
+    drawing numbers that nobody needs (of slowfast_r50 .3 CPU seconds).
+
+    Raises RuntimeError for weights that do not fit, and as `rebuild`.
+    """
+    with _Undrawn():
+        network = rebuild(description)
+    kinds = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    own = {name: tensor.to(kinds.get(name, tensor.dtype)) for name, tensor in state.items()}
+    network.load_state_dict(own, assign=True)
+    return network
 
 
 def rebuild(description: Mapping[str, Any]) -> SlowFast:

@@ -210,11 +210,15 @@ class BestModel:
 
         Raises as `read_weights`, and UserError for weights that do not fit.
         """
-        from slowfast_dist.model.slowfast import describe, rebuild
+        from slowfast_dist.model.slowfast import describe, rebuild_with
 
         path = self.folder / WEIGHTS
-        state = self.read_weights()
-        network = rebuild(self.model)
+        try:
+            network = rebuild_with(self.model, self.read_weights())
+        except RuntimeError:
+            raise UserError(
+                f"RUN {path}: does not fit {DESCRIPTION} beside it: take both from one run"
+            ) from None
         # A newer version may have written what the network does besides.
         if unknown := sorted(self.model.keys() - describe(network).keys()):
             raise UserError(
@@ -222,12 +226,6 @@ class BestModel:
                 f"{_shortened(unknown[0])} of a model: use the version of slowfast_dist that "
                 "trained it"
             )
-        try:
-            network.load_state_dict(state)
-        except RuntimeError:
-            raise UserError(
-                f"RUN {path}: does not fit {DESCRIPTION} beside it: take both from one run"
-            ) from None
         return network
 
 

@@ -61,34 +61,47 @@ class Scores:
         return task.metrics(self.logits, self.labels) | counts
 
 
+@dataclass(frozen=True)
+class OtherNetwork:
+    """What computes in place of torch: ``answers``, logits (B, ``num_classes``) of uint8 clips
+    (B, T, H, W, 3)."""
+
+    answers: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    num_classes: int
+
+
 def evaluate(
-    title: str, network: SlowFast, loader: DataLoader[Batch], accelerator: Accelerator,
-    flip: bool = False,
-    answers: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None,
-    swaps: NDArray[np.int64] | None = None, features: bool = False,
+    title: str, network: SlowFast | OtherNetwork, loader: DataLoader[Batch],
+    accelerator: Accelerator, flip: bool = False, swaps: NDArray[np.int64] | None = None,
+    features: bool = False,
 ) -> Scores | None:  # fmt: skip
     """Score the videos of ``loader``, which reads EvaluationClips, with the unwrapped ``network``.
 
     ``title`` is that of the progress shown; ``flip``: each view is scored mirrored, too, and is the
-    mean of both; ``answers`` computes in place of ``network``: logits (B, K) of clips
-    (B, T, H, W, 3); ``swaps`` (K,): the class that each becomes in a mirror, None: itself;
-    ``features``: whether the network's are wanted, too, of the same passes.
+    mean of both; ``swaps`` (K,): the class that each becomes in a mirror, None: itself;
+    ``features``: whether those of torch's network are wanted, too, of the same passes.
     Collective at the end only, so processes may have unequal numbers of batches. Asserts that every
     view of every readable video was scored exactly once over all processes. None where a process
     was asked to stop meanwhile.
     """
     clips = cast(EvaluationClips, loader.dataset)
     silent = not (accelerator.is_main_process and logger.isEnabledFor(logging.INFO))
-    was_training = network.training
-    network.eval()
+    torchs = network if isinstance(network, SlowFast) else None
+    was_training = torchs is not None and torchs.training
+    if torchs is not None:
+        torchs.eval()
     logits: list[Tensor] = [torch.empty(0, network.num_classes, device=accelerator.device)]
     rows: list[Tensor] = [torch.empty(0, 3, dtype=torch.int64, device=accelerator.device)]
-    width = network.head.proj.in_features if features else 0
+    assert torchs is not None or not features
+    width = torchs.head.proj.in_features if torchs is not None and features else 0
     units: list[Tensor] = [torch.empty(0, width, dtype=torch.float16, device=accelerator.device)]
     failures: list[Failure] = []
     progress = Progress(title, len(loader), silent=silent)
     with progress, torch.inference_mode(), accelerator.autocast():
-        scorer = folded(network) if answers is None else _as_scorer(answers, accelerator.device)
+        if isinstance(network, SlowFast):
+            scorer: Callable[[Tensor], Tensor] = folded(network)
+        else:
+            scorer = _as_scorer(network.answers, accelerator.device)
         for host_batch in progress.over(loader, accelerator.num_processes):
             if signals.received() is not None:
                 break
@@ -108,7 +121,8 @@ def evaluate(
                 units.append(near)
             labels = batch.labels if batch.labels.dim() == 1 else batch.labels.sum(dim=1)
             rows.append(torch.stack([batch.videos, batch.views, labels], dim=1))
-    network.train(was_training)
+    if torchs is not None:
+        torchs.train(was_training)
     barrier(accelerator)
     if any_process(accelerator, signals.received() is not None):
         return None

@@ -66,7 +66,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     }
     if all(map(find_spec, ("openvino", "onnx", "onnxscript"))):
         views = ["--temporal-views", "10", "--spatial-crops", "3"]
-        output = ["--output-dir", str(folder / "evaluated"), "--num-workers", "0"]
+        output = ["--output", str(folder / "evaluated"), "--num-workers", "0"]
         data = ["--data", str(folder / "videos")]
         table["evaluate"] = [*module, "evaluate", str(folder / "run"), *data, *views, *output]
         table["predict, chosen"] = predict

@@ -16,7 +16,7 @@ from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.inference.backends.choice import missing_libraries
-from slowfast_dist.inference.backends.openvino_network import compile_here
+from slowfast_dist.inference.backends.openvino_network import open_unkept
 from slowfast_dist.inference.exported import Backend, load_exported
 from slowfast_dist.inference.metadata import CpuPrecision, Network, export_path
 from slowfast_dist.inference.predictor import predictor_of
@@ -45,7 +45,7 @@ def run_benchmark(run: Path | None, command: BenchmarkAnswers) -> None:
     networks: dict[str, Network] = {}
     if device.type == "cpu":
         if (missing := missing_libraries()) is None:
-            networks["openvino"] = compile_here(network, best, _on_cpu(precision))
+            networks["openvino"] = open_unkept(network, best, _on_cpu(precision))
         else:
             print(f"openvino is left out: {missing}")
     if run is not None:

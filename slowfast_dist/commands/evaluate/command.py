@@ -92,8 +92,7 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     try:
         with freed_memory_kept(accelerator.device.type == "cpu"):
             scores = evaluate(
-                "evaluation", opened.network, loader, accelerator, views.flip, answers.network,
-                best.swaps,
+                "evaluation", answers.network, loader, accelerator, views.flip, best.swaps
             )  # fmt: skip
     finally:
         end_workers(loader)

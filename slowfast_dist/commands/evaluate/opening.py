@@ -7,16 +7,18 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from slowfast_dist.commands.evaluate.backend import may_do_without_torch
 from slowfast_dist.config.checks import require
 from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.fields import Backend
 from slowfast_dist.config.training import DistributedConfig
 from slowfast_dist.data.background.drawn import ScoredBackground
 from slowfast_dist.data.videos.labelled import LabelledVideos, find_labelled_videos, readable_videos
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.distributed.collectives import run_on_main
 from slowfast_dist.model.slowfast import SlowFast
-from slowfast_dist.runs.best_model import BestModel
+from slowfast_dist.runs.best_model import BestModel, read_best
 from slowfast_dist.runs.settings import own_image_rate
 from slowfast_dist.runs.videos import (
     own_training_list,
@@ -31,11 +33,12 @@ from slowfast_dist.video.reader import decoder_reasons
 @dataclass(frozen=True)
 class Opened:
     """``network``: with the best weights, the same on every process, on the accelerator's device;
-    ``data``: what names the videos ``found``; ``name``: what they are called."""
+    None: it may not be needed; ``data``: what names the videos ``found``; ``name``: what they are
+    called."""
 
     accelerator: Accelerator
     best: BestModel
-    network: SlowFast
+    network: SlowFast | None
     data: Path
     name: str
     found: LabelledVideos
@@ -46,7 +49,7 @@ def open_evaluation(run: Path, command: EvaluateCommand) -> Opened:
     scored."""
     timeout = DistributedConfig().timeout
     accelerator = make_accelerator(command.mixed_precision, timeout, shared_folder=run)
-    best, network = load_everywhere(run, accelerator)
+    best, network = _load(run, accelerator, command.backend)
     if command.segments:
         best.require_one_label("--segments")
     # What cannot be is refused before anything is read.
@@ -65,6 +68,17 @@ def open_evaluation(run: Path, command: EvaluateCommand) -> Opened:
     for line in best.rate_notes(files.rates(), files.names.__getitem__):
         logger.warning(line)
     return Opened(accelerator, best, network, data, name, found)
+
+
+def _load(
+    run: Path, accelerator: Accelerator, backend: Backend
+) -> tuple[BestModel, SlowFast | None]:
+    """The best model, and torch's network unless one process may do without. Collective. Raises as
+    `load_everywhere`."""
+    alone = accelerator.num_processes == 1 and accelerator.device.type == "cpu"
+    if alone and may_do_without_torch(backend):
+        return read_best(run), None
+    return load_everywhere(run, accelerator)
 
 
 def refuse_unused(command: EvaluateCommand, names: Iterable[str], reason: str) -> None:

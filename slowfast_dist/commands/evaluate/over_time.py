@@ -108,7 +108,7 @@ def _find(opened: Opened, command: EvaluateCommand) -> tuple[list[FoundInFile], 
     files = opened.found.videos.per_file()
     clips = EvaluationClips(files, best.data)
     answers = choose_answers(best, opened.network, accelerator, command, clips, many=True)
-    predictor = predictor_by(answers, best, opened.network, accelerator)
+    predictor = predictor_by(answers, best, accelerator)
     mine = share_out(_seconds(files), accelerator.num_processes)[accelerator.process_index]
     found: list[FoundInFile] = []
     try:
@@ -118,7 +118,8 @@ def _find(opened: Opened, command: EvaluateCommand) -> tuple[list[FoundInFile], 
             found.append(one)
     except Stopped:
         pass
-    opened.network.to("meta")
+    if opened.network is not None:
+        opened.network.to("meta")
     return found, answers.backend, answers.precision
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from slowfast_dist.commands.export.parity import Clips, Compute, own_clips
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.backends.compiled_cache import compile_settings, openvino_core
 from slowfast_dist.inference.backends.export_graph import openvino_model
 from slowfast_dist.inference.backends.openvino_network import fix_batch, openvino_files
+from slowfast_dist.inference.backends.openvino_runtime import compile_here, openvino_core
 from slowfast_dist.inference.backends.signal_stack import kept_signal_stack
 from slowfast_dist.inference.metadata import InputType, as_input, as_strings
 from slowfast_dist.metrics.task import Task
@@ -157,7 +157,7 @@ rest is for sums that another number of threads rounds differently."""
 
 
 def _compute(model: "openvino.Model", about: Mapping[str, str]) -> Compute:
-    compiled = openvino_core().compile_model(model, "CPU", compile_settings("no"))
+    compiled = compile_here(model, "no")
     return lambda clips: np.array(compiled(as_input(clips, about))[0], np.float32)
 
 

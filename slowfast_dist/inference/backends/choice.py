@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.backends.compiled_cache import is_kept, read_facts, write_facts
+from slowfast_dist.inference.backends.kept_models import is_kept, read_facts, write_facts
 from slowfast_dist.inference.backends.openvino_network import (
     OpenVinoNetwork,
-    may_be_prepared,
     open_prepared,
     prepared_key,
 )
@@ -80,12 +79,12 @@ class Choice:
         if self.reason is not None:
             return
         try:
-            if not worth and not may_be_prepared(best, precision):
-                self.reason = LITTLE
-                return
-            self.key = prepared_key(best, precision)
+            self.key = prepared_key(best)
         except FileNotFoundError:  # loading the weights says so
             self.reason = "there are no weights"
+            return
+        if not worth and not is_kept(self.key):
+            self.reason = LITTLE
 
     def settled(self) -> OpenVinoNetwork | None:
         """OpenVINO's network where it was chosen before and nothing has changed since; no torch
@@ -101,10 +100,12 @@ class Choice:
         return None
 
     def decide(
-        self, plain: Network, load: "Callable[[], SlowFast]", clip: NDArray[np.uint8]
-    ) -> OpenVinoNetwork | None:
-        """OpenVINO's network where it answers faster than ``plain``, torch's, and the same; else
-        None, and `reason` says why. ``clip``: one, (1, T, H, W, 3)."""
+        self, plain: "Callable[[], Network]", load: "Callable[[], SlowFast]",
+        clip: NDArray[np.uint8],
+    ) -> OpenVinoNetwork | None:  # fmt: skip
+        """OpenVINO's network where it answers faster than torch's, and the same; else None, and
+        `reason` says why. ``plain`` makes torch's of its own copy of the weights: it is called once
+        OpenVINO's is there, whose making takes the most memory. ``clip``: one, (1, T, H, W, 3)."""
         if self.reason is not None:
             return None
         try:
@@ -117,10 +118,10 @@ class Choice:
             return None
         self.facts = self._known()
         if self.facts is None:
-            facts = compare(plain, network, clip)
+            facts = compare(plain(), network, clip)
             if self.made:
                 facts = {**facts, "made": True, "same": facts["difference"] < NOT_FINITE}
-            write_facts(self.key, facts)
+            write_facts(self.key, self.precision, facts)
             self.facts = facts
         self.reason = self._why_not(self.facts)
         return network if self.reason is None else None
@@ -137,7 +138,7 @@ class Choice:
     def _known(self) -> dict[str, Any] | None:
         """What was measured before. What a made clip told does for those alone who have no other.
         """
-        facts = read_facts(self.key)
+        facts = read_facts(self.key, self.precision)
         return None if facts is not None and facts.get("made") and not self.made else facts
 
     def _why_not(self, facts: dict[str, Any]) -> str | None:
@@ -182,7 +183,9 @@ def _say(line: str) -> None:
 class AutoNetwork:
     """torch's network, or OpenVINO's, as `Choice.decide` finds on the first clip that comes."""
 
-    def __init__(self, choice: Choice, plain: Network, load: "Callable[[], SlowFast]") -> None:
+    def __init__(
+        self, choice: Choice, plain: "Callable[[], Network]", load: "Callable[[], SlowFast]"
+    ) -> None:
         self.choice, self.plain, self.load = choice, plain, load
         self.chosen: Network | None = None
 
@@ -194,7 +197,7 @@ class AutoNetwork:
         """Decide on that clip, (1, T, H, W, 3), and say what computes."""
         found = self.choice.decide(self.plain, self.load, clip)
         self.choice.say(found)
-        self.chosen = found or self.plain
+        self.chosen = found or self.plain()
         del self.plain, self.load  # and the memory of torch's weights where they are not used
         give_back_free_memory()
         return self.chosen

@@ -1,6 +1,7 @@
 """The network as one graph from pixels to logits, and that graph as an ONNX file."""
 
 import copy
+import gc
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slowfast_dist.inference.backends.compiled_cache import openvino_core
+from slowfast_dist.inference.backends.openvino_runtime import openvino_core
 from slowfast_dist.inference.metadata import InputType, as_strings
 from slowfast_dist.model.blocks import apart, frames_at_once, is_stem, stem_layer
 from slowfast_dist.model.folding import folded
@@ -118,15 +119,9 @@ def write_onnx(
     """An .onnx file, checked with onnx.checker: video (batch, 3, T, S, S) -> logits (batch, K)."""
     import onnx
 
-    graph = ExportGraph(network, best.data.num_frames, input_type)
-    program = torch.onnx.export(
-        graph, (graph.example(best.data.crop_size),), dynamo=True, opset_version=OPSET,
-        input_names=["video"], output_names=["logits"], verbose=False,
-        dynamic_shapes={"video": {0: torch.export.Dim("batch", min=1)}},
-    )  # fmt: skip
-    assert program is not None
+    program = _exported(network, best, input_type)
     model = program.model_proto
-    del graph, program  # each holds all weights once more
+    _forget_the_weights(program)
     _forget_the_source(model)
     model.graph.name = metadata["model"]
     onnx.helper.set_model_props(model, as_strings(metadata))
@@ -139,13 +134,38 @@ def write_onnx(
 def openvino_model(
     network: SlowFast, best: BestModel, input_type: InputType = "uint8"
 ) -> "openvino.Model":
-    """The same graph as OpenVINO has it, which reads the ONNX file as it is."""
-    # By a file: of bytes OpenVINO makes two more copies before it reads them.
+    """The same graph as OpenVINO has it, which reads ONNX as it is."""
+    # By files, the weights in one of their own: OpenVINO maps that one, and a second copy of them
+    # in memory, as bytes, is never made.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder, "model.onnx")
-        path.write_bytes(write_onnx(network, best, input_type, {"model": network.name}))
+        program = _exported(network, best, input_type)
+        program.save(path, external_data=True)
+        _forget_the_weights(program)
+        del program
+        gc.collect()
         give_back_free_memory()
         return openvino_core().read_model(path)
+
+
+def _exported(
+    network: SlowFast, best: BestModel, input_type: InputType
+) -> "torch.onnx.ONNXProgram":
+    graph = ExportGraph(network, best.data.num_frames, input_type)
+    program = torch.onnx.export(
+        graph, (graph.example(best.data.crop_size),), dynamo=True, opset_version=OPSET,
+        input_names=["video"], output_names=["logits"], verbose=False,
+        dynamic_shapes={"video": {0: torch.export.Dim("batch", min=1)}},
+    )  # fmt: skip
+    assert program is not None
+    return program
+
+
+def _forget_the_weights(program: "torch.onnx.ONNXProgram") -> None:
+    """Let go of them, when they are written: rules of onnxscript's optimizer (0.7.2) keep the graph
+    that they were last tried on for as long as the process lives."""
+    for value in program.model.graph.initializers.values():
+        value.const_value = None
 
 
 def _forget_the_source(model: "onnx.ModelProto") -> None:

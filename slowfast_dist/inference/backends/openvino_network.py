@@ -13,19 +13,17 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.backends.compiled_cache import (
-    cache_key,
-    compile_settings,
-    compiled,
+from slowfast_dist.inference.backends.kept_models import keep, model_key, read_kept
+from slowfast_dist.inference.backends.openvino_runtime import (
+    compile_here,
     import_openvino,
-    may_be_kept,
-    openvino_core,
+    read_model,
 )
 from slowfast_dist.inference.metadata import CpuPrecision, as_input, weights_sha256
 from slowfast_dist.runs.best_model import BestModel, clip_facts
@@ -113,69 +111,54 @@ def open_openvino(
         return OpenVinoNetwork(None, metadata, broken)
     if "quantised" in metadata and model.input(0).partial_shape[0].is_dynamic:
         fix_batch(model)  # of an older version
-    key = cache_key({"files": hashlib.sha256(text).hexdigest()}, precision)
-    return OpenVinoNetwork(compiled(key, lambda: model, precision), metadata)
+    return OpenVinoNetwork(compile_here(model, precision), metadata)
 
 
-def prepared_key(best: BestModel, precision: CpuPrecision) -> str:
-    """Of the best model, by the content of its weights, as `open_prepared` keeps it."""
-    return cache_key(_content(best), precision)
-
-
-def may_be_prepared(best: BestModel, precision: CpuPrecision) -> bool:
-    """Whether `open_prepared` may find the best model kept: told without openvino."""
-    return may_be_kept(_content(best), precision)
-
-
-def _content(best: BestModel) -> dict[str, Any]:
+def prepared_key(best: BestModel) -> str:
+    """Of the best model, by the content of its weights, as `open_prepared` keeps it. Raises as
+    `weights_sha256` where best_model.json does not say it."""
     sha256 = best.weights_sha256 or weights_sha256(best)
-    return {"model": best.model, "clip": clip_facts(best.data), "weights": sha256}
+    about = {"model": best.model, "clip": clip_facts(best.data), "weights": sha256}
+    return model_key(about)
 
 
 def open_prepared(
     best: BestModel, key: str, precision: CpuPrecision, load: "Callable[[], SlowFast]"
 ) -> OpenVinoNetwork:
-    """The network of the best model itself, without a file that was exported: the kept one, else
-    one that is made of what ``load`` gives, within seconds. Raises UserError where a library is
-    missing."""
-
-    def make() -> "openvino.Model":
-        for library in ("onnx", "onnxscript"):
-            if find_spec(library) is None:
-                raise UserError(
-                    f"--backend openvino: needs {library}, which is not here: pip install '.[cpu]'"
-                )
-        from slowfast_dist.inference.backends.export_graph import openvino_model
-
-        with quiet():
-            return openvino_model(load(), best)
-
-    made = compiled(key, make, precision)
+    """The network of the best model itself, without a file that was exported: of the kept graph,
+    else of one that is made of what ``load`` gives, within seconds. Raises UserError where a
+    library is missing."""
+    if (model := read_kept(key)) is None:
+        model = _made(load, best)
+        keep(key, model)
+    compiled = compile_here(model, precision)
+    del model
     give_back_free_memory()
-    return OpenVinoNetwork(made, {"input_type": "uint8"})
+    return OpenVinoNetwork(compiled, {"input_type": "uint8"})
 
 
-def compile_here(network: "SlowFast", best: BestModel, precision: CpuPrecision) -> OpenVinoNetwork:
-    """Of a network of the description ``best``, whose weights lie in no file; nothing is kept."""
+def _made(load: "Callable[[], SlowFast]", best: BestModel) -> "openvino.Model":
+    for library in ("onnx", "onnxscript"):
+        if find_spec(library) is None:
+            raise UserError(
+                f"--backend openvino: needs {library}, which is not here: pip install '.[cpu]'"
+            )
     from slowfast_dist.inference.backends.export_graph import openvino_model
 
     with quiet():
-        model = openvino_model(network, best)
-    made = openvino_core().compile_model(model, "CPU", compile_settings(precision))
-    return OpenVinoNetwork(made, {"input_type": "uint8"})
+        return openvino_model(load(), best)
+
+
+def open_unkept(network: "SlowFast", best: BestModel, precision: CpuPrecision) -> OpenVinoNetwork:
+    """Of a network of the description ``best``, whose weights lie in no file."""
+    model = _made(lambda: network, best)
+    return OpenVinoNetwork(compile_here(model, precision), {"input_type": "uint8"})
 
 
 def fix_batch(model: "openvino.Model") -> None:
     """Make it one of one clip at a time. Of a batch of any size OpenVINO's answers in int8 are
     wrong, silently, on a CPU with AMX (2026.4.1; accuracy .16 in place of .64)."""
     model.reshape({0: [1, *tuple(model.input(0).partial_shape)[1:]]})
-
-
-def read_model(text: bytes, weights: NDArray[np.uint8]) -> "openvino.Model":
-    """Of the content of an .xml and its .bin."""
-    import openvino
-
-    return openvino_core().read_model(text, openvino.Tensor(weights))
 
 
 def _float_constants(model: "openvino.Model") -> "dict[str, torch.Tensor]":

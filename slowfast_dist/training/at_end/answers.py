@@ -9,7 +9,7 @@ from slowfast_dist.data.samples.evaluation import EvaluationClips
 from slowfast_dist.distributed.accelerator import hardware_precision
 from slowfast_dist.inference.backends.choice import Choice
 from slowfast_dist.inference.predictor import predictor_of
-from slowfast_dist.runs.best_model import load_best
+from slowfast_dist.runs.best_model import read_best
 from slowfast_dist.system import signals
 from slowfast_dist.system.log import logger
 
@@ -30,14 +30,16 @@ def prepare_answers(run: "Run", seconds_of_run: float) -> None:
         return
     begun = time.monotonic()
     try:
-        best, network = load_best(run.folder.root)
+        best = read_best(run.folder.root)
         precision = hardware_precision()
         choice = Choice(best, "bf16" if precision == "bf16" else "no", worth=True)
         clip = EvaluationClips(run.videos.val, best.data).first_readable()
         if choice.reason is not None or clip is None:
             return
-        plain = predictor_of(best, network, torch.device("cpu"), precision)
-        found = choice.decide(plain.network, lambda: network, clip)
+        cpu = torch.device("cpu")
+        found = choice.decide(
+            lambda: predictor_of(best, best.load(), cpu, precision).network, best.load, clip
+        )
     except Exception as error:  # whatever it is, the training is worth more
         reason = " ".join(str(error).split()) or type(error).__name__
         logger.info(f"answers: not prepared on this machine ({reason[:300]})")

@@ -16,6 +16,7 @@ from slowfast_dist.commands.evaluate import command as module
 from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.config.commands.evaluate import EvaluateCommand
 from slowfast_dist.data.synthetic import make_videos
+from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.training.evaluation import Scores, evaluate
 from tests.helpers.predictors import MOTIONS
@@ -56,7 +57,7 @@ def test_torchs_scores_come_without_its_weights_and_workers_without_openvino(
         children = psutil.Process().children(recursive=True)
         alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
         seen["children"] = [has_openvino(child) for child in alive] if LINUX else []
-        seen["devices"] = {str(tensor.device) for tensor in network.state_dict().values()}
+        seen["torch"] = isinstance(network, SlowFast)
         return scores
 
     real = evaluate
@@ -69,7 +70,7 @@ def test_torchs_scores_come_without_its_weights_and_workers_without_openvino(
         metrics = run_evaluation(models, command)
         assert metrics["backend"] == backend and metrics["videos"] == 2 * len(MOTIONS)
         found[backend] = read_predictions(tmp_path / backend / "predictions.csv")
-        assert seen["devices"] == {"cpu" if backend == "torch" else "meta"}
+        assert seen["torch"] == (backend == "torch")
     np.testing.assert_allclose(
         found["openvino"].probabilities, found["torch"].probabilities, rtol=0, atol=1e-5
     )

@@ -22,7 +22,7 @@ from slowfast_dist.commands.export.command import Exported, run_export
 from slowfast_dist.commands.export.parity import find_clips
 from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.inference.backends.compiled_cache import openvino_core
+from slowfast_dist.inference.backends.openvino_runtime import openvino_core
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.model.weights import read_state_dict
 from slowfast_dist.runs.best_model import read_best

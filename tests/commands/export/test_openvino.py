@@ -11,12 +11,8 @@ from slowfast_dist.commands.export.command import run_export
 from slowfast_dist.commands.export.int8 import layers_in_float
 from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.errors import RunError, UserError
-from slowfast_dist.inference.backends.compiled_cache import openvino_core
-from slowfast_dist.inference.backends.openvino_network import (
-    open_openvino,
-    openvino_files,
-    read_model,
-)
+from slowfast_dist.inference.backends.openvino_network import open_openvino, openvino_files
+from slowfast_dist.inference.backends.openvino_runtime import openvino_core, read_model
 from slowfast_dist.inference.exported import load_exported
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import read_best

@@ -7,19 +7,23 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
 from slowfast_dist.config.errors import UserError
-from slowfast_dist.inference.backends import choice, compiled_cache
+from slowfast_dist.inference.backends import choice, kept_models
 from slowfast_dist.inference.backends.choice import compare, made_clip
 from slowfast_dist.inference.backends.openvino_network import OpenVinoNetwork, prepared_key
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import WEIGHTS, read_best
 from slowfast_dist.system.cpus import has_bf16, has_cpus_alone
 from tests.helpers.model_folders import replace_weights, save_models, small_config
+
+if TYPE_CHECKING:  # it is an extra
+    import openvino
 
 CLIPS = np.random.default_rng(0).integers(0, 256, (3, 8, 32, 32, 3), np.uint8)
 FASTER = {"difference": 1e-6, "same": True, "ratio": 0.5}
@@ -230,11 +234,11 @@ def test_without_the_library_torch_computes_as_ever(
 
 def test_other_weights_are_another_model_and_damaged_ones_are_refused(models: Path) -> None:
     before = open_predictor(models, "openvino", "no").network(CLIPS)
-    key = prepared_key(read_best(models), "no")
+    key = prepared_key(read_best(models))
     state = torch.load(models / WEIGHTS, weights_only=True)
     state["blocks.6.proj.bias"] += 1
     replace_weights(models, state)
-    assert prepared_key(read_best(models), "no") != key
+    assert prepared_key(read_best(models)) != key
     after = open_predictor(models, "openvino", "no").network(CLIPS)
     np.testing.assert_allclose(after, before + 1, rtol=0, atol=1e-5)
     (models / WEIGHTS).write_bytes(b"no weights")
@@ -291,31 +295,64 @@ def test_weights_that_are_gone_are_missed_though_the_compiled_model_is_kept(
 
 
 @pytest.mark.slow
-def test_a_damaged_compiled_model_counts_for_none(models: Path, answers: Path) -> None:
+def test_a_damaged_graph_counts_for_none(models: Path, answers: Path) -> None:
     """OpenVINO itself reads other weights from it and says nothing."""
     expected = open_predictor(models, "openvino", "no").network(CLIPS)
-    path = answers / f"{prepared_key(read_best(models), 'no')}{compiled_cache.SUFFIX}"
-    content = path.read_bytes()
-    half = len(content) // 2
-    for damaged in (content[:half] + bytes(400) + content[half + 400 :], content[:half], b""):
-        path.write_bytes(damaged)
-        assert np.array_equal(open_predictor(models, "openvino", "no").network(CLIPS), expected)
-        assert path.read_bytes() != damaged  # and was made anew
+    for ending in kept_models.PARTS:
+        path = answers / f"{prepared_key(read_best(models))}{ending}"
+        content = path.read_bytes()
+        half = len(content) // 2
+        for damaged in (content[:half] + bytes(400) + content[half + 400 :], content[:half], b""):
+            path.write_bytes(damaged)
+            found = open_predictor(models, "openvino", "no").network(CLIPS)
+            assert np.array_equal(found, expected)
+            assert path.read_bytes() != damaged  # and was made anew
+
+
+def test_a_graph_is_the_same_in_either_precision(models: Path, answers: Path) -> None:
+    for precision in ("no", "bf16"):
+        open_predictor(models, "openvino", precision).network(CLIPS)
+    assert len(list(answers.glob(f"{prepared_key(read_best(models))}.bin"))) == 1
+
+
+def small_graph() -> "openvino.Model":
+    """Adds ten numbers."""
+    import openvino
+    from openvino import opset15
+
+    given = opset15.parameter([10], np.float32)
+    return openvino.Model([opset15.add(given, np.ones(10, np.float32))], [given])
 
 
 def test_only_the_last_used_models_are_kept(
     answers: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SLOWFAST_DIST_CACHE", str(tmp_path))
-    monkeypatch.setattr(compiled_cache, "MOST_BYTES", 250)
+    folder = tmp_path / "slowfast_dist" / "answers"
     for number in range(4):
-        compiled_cache._write(f"{number}", bytes(68))
-        compiled_cache.write_facts(f"{number}", {"number": number})
-        path = tmp_path / "slowfast_dist" / "answers" / f"{number}{compiled_cache.SUFFIX}"
-        os.utime(path, (number, number))
-    compiled_cache._write("4", bytes(68))
-    kept = [compiled_cache.is_kept(f"{number}") for number in range(5)]
-    assert kept == [False, False, False, True, True]
+        kept_models.keep(f"{number}", small_graph())
+        kept_models.write_facts(f"{number}", "no", {"number": number})
+        for path in folder.glob(f"{number}*"):
+            os.utime(path, (number, number))
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 4
+    monkeypatch.setattr(kept_models, "MOST_BYTES", 2.5 * size)
+    assert kept_models.read_kept("1") is not None  # used now
+    assert kept_models.read_facts("1", "no") == {"number": 1}
+    kept_models.keep("4", small_graph())
+    kept = [kept_models.is_kept(f"{number}") for number in range(5)]
+    assert kept == [False, True, False, False, True]
+    assert kept_models.read_kept("0") is None and kept_models.read_kept("4") is not None
+    assert kept_models.read_facts("0", "no") is None
+
+
+def test_where_nothing_can_be_kept_nothing_is(
+    answers: Path, models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    expected = open_predictor(models, "openvino", "no").network(CLIPS)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SLOWFAST_DIST_CACHE", str(tmp_path / "file"))
+    assert np.array_equal(open_predictor(models, "openvino", "no").network(CLIPS), expected)
+    assert not kept_models.is_kept(prepared_key(read_best(models)))
 
 
 def test_what_is_compared() -> None:
