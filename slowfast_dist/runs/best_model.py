@@ -212,9 +212,9 @@ class BestModel:
         """
         from slowfast_dist.model.slowfast import describe, rebuild_with
 
-        path = self.folder / WEIGHTS
+        path, state = self.folder / WEIGHTS, self.read_weights()
         try:
-            network = rebuild_with(self.model, self.read_weights())
+            network = rebuild_with(self.model, state)
         except RuntimeError:
             raise UserError(
                 f"RUN {path}: does not fit {DESCRIPTION} beside it: take both from one run"

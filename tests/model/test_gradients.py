@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from slowfast_dist.model import convolution
-from slowfast_dist.model.convolution import Layer, bottleneck, convolve, fits_bottleneck
+from slowfast_dist.model.convolution import (
+    Layer,
+    bottleneck,
+    convolve,
+    fits_bottleneck,
+    pad_short,
+)
 from slowfast_dist.model.folding import fold
 from slowfast_dist.model.gradients import convolution_gradients, input_way, weight_way
 
@@ -73,6 +79,9 @@ def test_every_way_gives_the_convolutions_gradients(
     assert way == expected
     torch.manual_seed(0)
     x = torch.randn(2, size[1], frames, 9, 7).to(dtype).contiguous(memory_format=LAST)
+    if not way[1]:  # by oneDNN, whose gradient of weights in bf16 is wrong of clips that are short
+        x, padding = pad_short(x, size[2:], padding)
+        x = x.contiguous(memory_format=LAST)
     weight = torch.randn(size).to(dtype).contiguous(memory_format=LAST)
     bias = torch.randn(size[0]).to(dtype)
     inputs = [t.double().requires_grad_() for t in (x, weight, bias)]

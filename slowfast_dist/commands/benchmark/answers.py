@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from slowfast_dist.commands.benchmark.output import machine_facts, print_json, print_table
-from slowfast_dist.config.commands.benchmark import BenchmarkAnswers
+from slowfast_dist.config.benchmark import BenchmarkAnswers
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import EvaluationConfig

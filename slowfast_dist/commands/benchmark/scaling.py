@@ -28,7 +28,7 @@ from slowfast_dist.commands.benchmark.roofline import (
     exposed_seconds,
     training_roofline,
 )
-from slowfast_dist.config.commands.benchmark import BenchmarkScaling
+from slowfast_dist.config.benchmark import BenchmarkScaling
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import OptimizerConfig
 from slowfast_dist.distributed.accelerator import make_accelerator

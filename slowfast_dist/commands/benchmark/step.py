@@ -32,7 +32,7 @@ from slowfast_dist.commands.benchmark.roofline import (
     training_roofline,
 )
 from slowfast_dist.commands.benchmark.step_ways import PARTS, PROCESS_WAY, set_up, take_turn
-from slowfast_dist.config.commands.benchmark import BenchmarkStep
+from slowfast_dist.config.benchmark import BenchmarkStep
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.model.description import network_defaults
 from slowfast_dist.system.files import atomic_write

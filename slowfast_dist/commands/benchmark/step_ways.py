@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from slowfast_dist.commands.benchmark.output import Laps, device_time
-from slowfast_dist.config.commands.benchmark import BenchmarkStep, BenchmarkTrain
+from slowfast_dist.config.benchmark import BenchmarkStep, BenchmarkTrain
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.config.training import OptimizerConfig
 from slowfast_dist.distributed.accelerator import make_accelerator

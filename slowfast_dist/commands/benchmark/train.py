@@ -25,7 +25,7 @@ from slowfast_dist.commands.benchmark.output import (
 from slowfast_dist.commands.benchmark.processes import in_own_process
 from slowfast_dist.commands.benchmark.step_ways import plain_training
 from slowfast_dist.commands.benchmark.videos import clip_settings
-from slowfast_dist.config.commands.benchmark import BenchmarkTrain
+from slowfast_dist.config.benchmark import BenchmarkTrain
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig

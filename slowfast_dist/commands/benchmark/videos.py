@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.commands.benchmark.output import print_progress
-from slowfast_dist.config.commands.benchmark import BenchmarkLoader, BenchmarkTrain
+from slowfast_dist.config.benchmark import BenchmarkLoader, BenchmarkTrain
 from slowfast_dist.config.commands.dataset import Prepare
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.manifest import list_folder

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
+from slowfast_dist.config.benchmark import BenchmarkIndex
 from slowfast_dist.config.checks import validate
-from slowfast_dist.config.commands.benchmark import BenchmarkIndex
 from slowfast_dist.config.errors import UserError
 from tests.helpers.training_runs import launch
 

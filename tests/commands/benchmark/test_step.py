@@ -22,7 +22,7 @@ from slowfast_dist.commands.benchmark.roofline import (
 )
 from slowfast_dist.commands.benchmark.step import STEPS, find_conversions, unknown_to_build
 from slowfast_dist.commands.benchmark.step_ways import PlainStep
-from slowfast_dist.config.commands.benchmark import BenchmarkStep
+from slowfast_dist.config.benchmark import BenchmarkStep
 from slowfast_dist.model.description import ARCHITECTURES
 from slowfast_dist.model.slowfast import SlowFast, create_slowfast
 from tests.helpers.training_runs import launch

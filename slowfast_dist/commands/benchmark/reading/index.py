@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 
 from slowfast_dist.commands.benchmark.output import Meter, print_json
 from slowfast_dist.commands.benchmark.processes import in_own_process
-from slowfast_dist.config.commands.benchmark import BenchmarkIndex
+from slowfast_dist.config.benchmark import BenchmarkIndex
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import RunError
 from slowfast_dist.data.listing.columns import InfoColumns

@@ -16,7 +16,7 @@ from slowfast_dist.commands.benchmark.output import (
     print_table,
 )
 from slowfast_dist.commands.benchmark.videos import Group, clip_settings
-from slowfast_dist.config.commands.benchmark import BenchmarkLoader
+from slowfast_dist.config.benchmark import BenchmarkLoader
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.training import Config
 from slowfast_dist.data.cache.plan import make_store, parts_of, plan_cache

@@ -33,7 +33,7 @@ from slowfast_dist.commands.benchmark.videos import (
     prepare,
     sample_videos,
 )
-from slowfast_dist.config.commands.benchmark import BenchmarkLoader
+from slowfast_dist.config.benchmark import BenchmarkLoader
 from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.listing.video_table import VideoTable

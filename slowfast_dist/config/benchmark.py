@@ -1,6 +1,7 @@
 """The settings of ``benchmark``: field names are the flags.
 
 The text under a field is its help on the command line. No torch here, so that ``--help`` is fast.
+The module keeps its name: ``benchmark step --build`` asks other builds by it.
 """
 
 from dataclasses import dataclass
