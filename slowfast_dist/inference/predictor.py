@@ -4,6 +4,7 @@ torch is imported where it computes, and not for an exported file that another l
 """
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,7 +172,9 @@ def _settled_without_torch(run: Path, choice: Precision, ahead: bool) -> Predict
     alone can tell which device and precision it would take. Raises UserError as `read_best`."""
     precision = _known_precision(choice)
     one_process = (os.environ.get("WORLD_SIZE") or "1") == "1"
-    if precision is None or not one_process or not has_cpus_alone(os.environ):
+    if "torch" in sys.modules or precision is None or not one_process:
+        return None  # torch, where it is there, also knows how many threads are this process's
+    if not has_cpus_alone(os.environ):
         return None
     from slowfast_dist.inference.backends.choice import Choice
 
@@ -217,7 +220,7 @@ def open_answers(
     if by_file and export_path(best.folder, "openvino").is_file():
         return load_exported(best, "openvino", precision)
     if not has_own_weights(best):
-        best.read_weights()  # which says what is wrong, though the compiled model may be kept
+        best.read_weights()  # which says what is wrong, though their graph may be kept
     return open_prepared(best, prepared_key(best), precision, load)
 
 

@@ -210,15 +210,11 @@ class BestModel:
 
         Raises as `read_weights`, and UserError for weights that do not fit.
         """
-        from slowfast_dist.model.slowfast import describe, rebuild_with
+        from slowfast_dist.model.slowfast import describe, rebuild_empty, take_over
 
-        path, state = self.folder / WEIGHTS, self.read_weights()
-        try:
-            network = rebuild_with(self.model, state)
-        except RuntimeError:
-            raise UserError(
-                f"RUN {path}: does not fit {DESCRIPTION} beside it: take both from one run"
-            ) from None
+        path = self.folder / WEIGHTS
+        state = self.read_weights()
+        network = rebuild_empty(self.model)
         # A newer version may have written what the network does besides.
         if unknown := sorted(self.model.keys() - describe(network).keys()):
             raise UserError(
@@ -226,6 +222,12 @@ class BestModel:
                 f"{_shortened(unknown[0])} of a model: use the version of slowfast_dist that "
                 "trained it"
             )
+        try:
+            take_over(network, state)
+        except RuntimeError:
+            raise UserError(
+                f"RUN {path}: does not fit {DESCRIPTION} beside it: take both from one run"
+            ) from None
         return network
 
 

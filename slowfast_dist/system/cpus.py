@@ -74,12 +74,22 @@ BACKENDS = ("torch_npu", "torch_mlu", "torch_musa", "torch_sdaa", "torch_xla", "
 """Packages that bring torch another device, as Accelerate looks for them."""
 
 
-def has_cpus_alone(environment: Mapping[str, str], devices: Path = Path("/dev")) -> bool:
-    """Whether torch would surely compute on the CPU. False: it may be otherwise, and torch is to be
-    asked, as where a launcher's variable says anything.
+DRIVERS = ("nvidia", "nvgpu", "amdgpu")
+"""Linux' modules of GPUs, which may be there before the first program makes the device files."""
 
-    ``environment``: the process's; ``devices``: the folder of Linux' device files.
+
+def has_cpus_alone(
+    environment: Mapping[str, str], devices: Path = Path("/dev"),
+    modules: Path = Path("/sys/module"),
+) -> bool:  # fmt: skip
+    """Whether Linux knows of no device that torch could compute on but CPUs. False: it may be
+    otherwise, and torch is to be asked, as where a launcher's variable says anything.
+
+    ``environment``: the process's; ``devices``: the folder of Linux' device files; ``modules``: of
+    its loaded modules.
     """
+    if any((modules / driver).exists() for driver in DRIVERS):
+        return False
     if sys.platform != "linux" or any(name.startswith("ACCELERATE_") for name in environment):
         return False
     if any(any(devices.glob(pattern)) for pattern in DEVICE_FILES):

@@ -22,8 +22,10 @@ from slowfast_dist.model.slowfast import (
     head_parameters,
     live_batchnorms,
     rebuild,
+    rebuild_empty,
     resolve_norm,
     set_norm,
+    take_over,
 )
 
 HubName = Literal["slowfast_r50", "slowfast_r101", "slowfast_16x8_r101_50_50"]
@@ -282,3 +284,41 @@ def test_whole_model_loads_in_a_new_process_whatever_torchvision_is(
         [sys.executable, "-c", paths + code], capture_output=True, text=True, timeout=300
     )
     assert done.stdout == "ok\n", done.stderr
+
+
+@pytest.mark.parametrize("kind", ["as saved", "half precision", "channels last", "another's"])
+def test_weights_are_taken_over_as_they_would_be_copied(kind: str) -> None:
+    torch.manual_seed(3)
+    source = tiny().eval()
+    state = source.state_dict()
+    if kind == "half precision":
+        floats = {name for name, one in state.items() if one.is_floating_point()}
+        state = {name: one.half() if name in floats else one for name, one in state.items()}
+    if kind == "channels last":
+        last = torch.channels_last_3d
+        state = {
+            name: one.contiguous(memory_format=last) if one.dim() == 5 else one
+            for name, one in state.items()
+        }
+    before = torch.get_rng_state()
+    found = rebuild_empty(describe(source))
+    assert torch.equal(torch.get_rng_state(), before)  # nothing was drawn
+    if kind == "another's":
+        with pytest.raises(RuntimeError):
+            take_over(found, tiny(classes=5).state_dict())
+        return
+    take_over(found, state)
+    expected = rebuild(describe(source))
+    expected.load_state_dict(state)
+    for (name, mine), (same, other) in zip(
+        found.state_dict().items(), expected.state_dict().items(), strict=True
+    ):
+        assert name == same and mine.dtype == other.dtype and mine.is_contiguous()
+        assert torch.equal(mine, other)
+    assert [one.requires_grad for one in found.parameters()] == [
+        one.requires_grad for one in expected.parameters()
+    ]
+    assert not found.training
+    frames = random_frames()
+    with torch.inference_mode():
+        assert torch.equal(found(frames), expected(frames))

@@ -45,10 +45,15 @@ def test_bf16_is_known_as_torch_would_know_it(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("file", ["nvidiactl", "nvmap", "kfd", "dri/renderD128", "dxg", "accel0"])
 def test_where_there_may_be_another_device_torch_is_asked(tmp_path: Path, file: str) -> None:
     (tmp_path / "nvme0").touch()  # a disk
-    assert has_cpus_alone({}, tmp_path)
+    assert has_cpus_alone({}, tmp_path, tmp_path / "modules")
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
-    assert not has_cpus_alone({}, tmp_path)
+    assert not has_cpus_alone({}, tmp_path, tmp_path / "modules")
+
+
+def test_a_driver_whose_device_nobody_opened_yet_counts(tmp_path: Path) -> None:
+    (tmp_path / "modules" / "nvidia").mkdir(parents=True)
+    assert not has_cpus_alone({}, tmp_path, tmp_path / "modules")
 
 
 def test_where_a_launcher_says_anything_torch_is_asked(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The command ``evaluate``: a run's best model on any labelled videos, each scored once."""
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.runs.folder import write_unreadable
 from slowfast_dist.runs.predictions import write_predictions
 from slowfast_dist.runs.videos import trained_on
+from slowfast_dist.system.described_file import ReplacedMeanwhile
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.log import logger
 from slowfast_dist.system.memory import freed_memory_kept, give_back_free_memory
@@ -56,8 +58,13 @@ def run_evaluation(run: Path, command: EvaluateCommand) -> dict[str, Any]:
     Collective: every process calls it with the same arguments. Raises UserError for mistakes of
     the user's and RunError for what ends it from outside.
     """
-    if command.segments:
-        return run_over_time(run, command)
+    while True:
+        with suppress(ReplacedMeanwhile):  # by a training that goes on; nothing is written yet
+            return run_over_time(run, command) if command.segments else _evaluate(run, command)
+
+
+def _evaluate(run: Path, command: EvaluateCommand) -> dict[str, Any]:
+    """Of clips; as `run_evaluation`."""
     refuse_unused(
         command, ("window", "stride", "smoothing", "wandb_mode"),
         "goes with --segments: add it, or leave it out",

@@ -17,6 +17,7 @@ from slowfast_dist.data.background.drawn import ScoredBackground
 from slowfast_dist.data.videos.labelled import LabelledVideos, find_labelled_videos, readable_videos
 from slowfast_dist.distributed.accelerator import make_accelerator
 from slowfast_dist.distributed.collectives import run_on_main
+from slowfast_dist.inference.metadata import has_own_weights
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.runs.best_model import BestModel, read_best
 from slowfast_dist.runs.settings import own_image_rate
@@ -77,8 +78,10 @@ def _load(
     `load_everywhere`."""
     alone = accelerator.num_processes == 1 and accelerator.device.type == "cpu"
     if alone and may_do_without_torch(backend):
-        return read_best(run), None
-    return load_everywhere(run, accelerator)
+        best = read_best(run)
+        if has_own_weights(best):
+            return best, None
+    return load_everywhere(run, accelerator)  # which says what is wrong with weights
 
 
 def refuse_unused(command: EvaluateCommand, names: Iterable[str], reason: str) -> None:

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.config.errors import UserError
+from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.inference.backends.kept_models import is_kept, read_facts, write_facts
 from slowfast_dist.inference.backends.openvino_network import (
     OpenVinoNetwork,
+    open_kept,
     open_prepared,
     prepared_key,
 )
@@ -91,13 +92,19 @@ class Choice:
         network is needed then."""
         if self.reason is not None:
             return None
-        self.facts = self._known()
-        chosen = self.facts is not None and self._why_not(self.facts) is None
-        if chosen and is_kept(self.key) and has_own_weights(self.best):
-            return open_prepared(self.best, self.key, self.precision, self.best.load)
-        # Of weights that are not their own, loading them says what is wrong.
-        self.reason = None if self.worth else LITTLE
-        return None
+        found = None
+        try:
+            self.facts = self._known()
+            chosen = self.facts is not None and self._why_not(self.facts) is None
+            if chosen and is_kept(self.key) and has_own_weights(self.best):
+                found = open_kept(self.key, self.precision)
+        except UserError:
+            raise
+        except Exception as error:  # of OpenVINO: nearly anything
+            self.reason = _cannot(error)
+        if found is None and not self.worth:
+            self.reason = LITTLE
+        return found
 
     def decide(
         self, plain: "Callable[[], Network]", load: "Callable[[], SlowFast]",
@@ -108,13 +115,14 @@ class Choice:
         OpenVINO's is there, whose making takes the most memory. ``clip``: one, (1, T, H, W, 3)."""
         if self.reason is not None:
             return None
+        if not has_own_weights(self.best):
+            load()  # which says what is wrong, though their graph may be kept
         try:
             network = open_prepared(self.best, self.key, self.precision, load)
-        except UserError:
+        except (UserError, RunError):
             raise
         except Exception as error:  # of torch.onnx or OpenVINO: nearly anything
-            cause = str(error).strip().partition("\n")[0] or type(error).__name__
-            self.reason = f"openvino cannot compute this model ({cause})"
+            self.reason = _cannot(error)
             return None
         self.facts = self._known()
         if self.facts is None:
@@ -154,6 +162,11 @@ class Choice:
         computed = {"no": "float32", "bf16": "bf16"}[self.precision]
         clip = "a made clip" if facts.get("made") else "one clip"
         return f"{computed}, {facts['ratio']:.2f} of torch's CPU time and the same answer on {clip}"
+
+
+def _cannot(error: Exception) -> str:
+    cause = str(error).strip().partition("\n")[0] or type(error).__name__
+    return f"openvino cannot compute this model ({cause})"
 
 
 def compare(plain: Network, network: Network, clip: NDArray[np.uint8]) -> dict[str, Any]:

@@ -122,6 +122,8 @@ def write_onnx(
     program = _exported(network, best, input_type)
     model = program.model_proto
     _forget_the_weights(program)
+    del program
+    gc.collect()
     _forget_the_source(model)
     model.graph.name = metadata["model"]
     onnx.helper.set_model_props(model, as_strings(metadata))

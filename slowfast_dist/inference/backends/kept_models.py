@@ -11,16 +11,16 @@ not theirs counts for none. The folder may be deleted at any time.
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from slowfast_dist.data.probe_cache import default_cache
-from slowfast_dist.inference.backends.openvino_runtime import machine_facts, read_model
+from slowfast_dist.inference.backends.openvino_runtime import machine_facts, read_model, read_tensor
 from slowfast_dist.inference.metadata import CpuPrecision
 from slowfast_dist.system.files import file_sha256, write_json
 from slowfast_dist.system.parsing import parse_json
@@ -37,6 +37,12 @@ MOST_BYTES = 2 * 1024**3
 PARTS = (".bin", ".xml")
 """Endings of the two files of a graph."""
 
+MAKING = "making-"
+"""Beginning of the names of folders in which a graph is being written."""
+
+MAKING_SECONDS = 3600
+"""Seconds after which such a folder is nobody's any more: writing takes a second."""
+
 
 def model_key(content: Mapping[str, Any]) -> str:
     """Of a model's ``content``, in JSON's types; told without openvino."""
@@ -46,7 +52,8 @@ def model_key(content: Mapping[str, Any]) -> str:
 def is_kept(key: str) -> bool:
     """Whether the graph was kept; told without openvino."""
     folder = _folder()
-    return folder is not None and all((folder / f"{key}{end}").is_file() for end in PARTS)
+    # os.path's does not mind a folder that this user may not enter.
+    return folder is not None and all(map(os.path.isfile, _files(folder, key)))
 
 
 def read_kept(key: str) -> "openvino.Model | None":
@@ -55,36 +62,36 @@ def read_kept(key: str) -> "openvino.Model | None":
     if (folder := _folder()) is None:
         return None
     digests = _read_json(folder / f"{key}.json") or {}
-    content = []
-    for ending in PARTS:
-        path = folder / f"{key}{ending}"
-        try:  # not mapped: a file that changes later would change the weights
-            content.append(np.fromfile(path, np.uint8))
-        except OSError:
+    try:  # not mapped: a file that changes later would change the weights
+        weights, text = (read_tensor(folder / f"{key}{ending}") for ending in PARTS)
+    except (OSError, ValueError):
+        return None
+    for ending, content in zip(PARTS, (weights, text), strict=True):
+        if hashlib.sha256(content.data).hexdigest() != digests.get(ending):
             return None
-        if hashlib.sha256(content[-1].data).hexdigest() != digests.get(ending):
-            return None
+    for path in _files(folder, key):
         _used(path)
-    _used(folder / f"{key}.json")
-    weights, text = content
     with suppress(RuntimeError):
-        return read_model(text.tobytes(), weights)
+        return read_model(text.data.tobytes(), weights)
     return None
 
 
 def keep(key: str, model: "openvino.Model") -> None:
-    """Nothing where the folder cannot be written: the next start is slow then, too."""
+    """Nothing where the folder cannot be written: the next start is slow then, too. What was found
+    out of a graph of that key before is forgotten."""
     import openvino
 
     folder = _folder()
     if folder is None:
         return
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # RuntimeError: OpenVINO's of a full disk
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as name:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=MAKING) as name:
             made = Path(name, f"{key}.xml")
             openvino.save_model(model, made, compress_to_fp16=False)
             digests = {ending: file_sha256(made.with_suffix(ending)) for ending in PARTS}
+            for facts in folder.glob(f"{key}-*.json"):
+                facts.unlink(missing_ok=True)
             for ending in PARTS:
                 os.replace(made.with_suffix(ending), folder / f"{key}{ending}")
         write_json(folder / f"{key}.json", digests)
@@ -106,6 +113,11 @@ def write_facts(key: str, precision: CpuPrecision, facts: Mapping[str, Any]) -> 
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, dict(facts))
+
+
+def _files(folder: Path, key: str) -> list[Path]:
+    """Of a graph, also the one with the digests."""
+    return [folder / f"{key}{ending}" for ending in (*PARTS, ".json")]
 
 
 def _facts(key: str, precision: CpuPrecision) -> Path | None:
@@ -142,10 +154,17 @@ def _used(path: Path) -> None:
 def _forget_the_oldest(folder: Path) -> None:
     """Of all files here, also of older versions. A process that is reading one keeps it until it is
     done."""
-    with suppress(OSError):
-        kept = [(path.stat(), path) for path in folder.iterdir() if path.is_file()]
-        size = 0
-        for about, path in sorted(kept, key=lambda one: -one[0].st_mtime_ns):
-            size += about.st_size
-            if size > MOST_BYTES:
-                path.unlink(missing_ok=True)
+    kept = []
+    for path in folder.iterdir():
+        with suppress(OSError):  # another process may have removed it
+            about = path.stat()
+            if not path.is_dir():
+                kept.append((about, path))
+            elif path.name.startswith(MAKING) and time.time() - about.st_mtime > MAKING_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)  # of a process that was killed
+    size = 0
+    for about, path in sorted(kept, key=lambda one: -one[0].st_mtime_ns):
+        size += about.st_size
+        if size > MOST_BYTES:
+            with suppress(OSError):
+                path.unlink()

@@ -24,6 +24,7 @@ from slowfast_dist.inference.backends.openvino_runtime import (
     compile_here,
     import_openvino,
     read_model,
+    read_tensor,
 )
 from slowfast_dist.inference.metadata import CpuPrecision, as_input, weights_sha256
 from slowfast_dist.runs.best_model import BestModel, clip_facts
@@ -101,8 +102,8 @@ def open_openvino(
     metadata = dict(parse_json(_noted(text, "metadata")))
     # An export that is killed between its two files leaves the old .bin under the second name.
     for place in [weights] if weights else [beside, previous_of(beside)]:
-        content = np.fromfile(place, np.uint8) if place.is_file() else np.empty(0, np.uint8)
-        if hashlib.sha256(content.data).hexdigest() == digest:
+        content = read_tensor(place) if place.is_file() else None
+        if content is not None and hashlib.sha256(content.data).hexdigest() == digest:
             break
     else:
         raise ValueError(f"{beside.name} beside it is missing, damaged, or of another export")
@@ -122,19 +123,24 @@ def prepared_key(best: BestModel) -> str:
     return model_key(about)
 
 
+def open_kept(key: str, precision: CpuPrecision) -> OpenVinoNetwork | None:
+    """The network of the best model itself by the graph that is kept; None where there is none."""
+    if (model := read_kept(key)) is None:
+        return None
+    return _compiled(model, precision)
+
+
 def open_prepared(
     best: BestModel, key: str, precision: CpuPrecision, load: "Callable[[], SlowFast]"
 ) -> OpenVinoNetwork:
     """The network of the best model itself, without a file that was exported: of the kept graph,
     else of one that is made of what ``load`` gives, within seconds. Raises UserError where a
     library is missing."""
-    if (model := read_kept(key)) is None:
-        model = _made(load, best)
-        keep(key, model)
-    compiled = compile_here(model, precision)
-    del model
-    give_back_free_memory()
-    return OpenVinoNetwork(compiled, {"input_type": "uint8"})
+    if (found := open_kept(key, precision)) is not None:
+        return found
+    model = _made(load, best)
+    keep(key, model)
+    return _compiled(model, precision)
 
 
 def _made(load: "Callable[[], SlowFast]", best: BestModel) -> "openvino.Model":
@@ -151,8 +157,13 @@ def _made(load: "Callable[[], SlowFast]", best: BestModel) -> "openvino.Model":
 
 def open_unkept(network: "SlowFast", best: BestModel, precision: CpuPrecision) -> OpenVinoNetwork:
     """Of a network of the description ``best``, whose weights lie in no file."""
-    model = _made(lambda: network, best)
-    return OpenVinoNetwork(compile_here(model, precision), {"input_type": "uint8"})
+    return _compiled(_made(lambda: network, best), precision)
+
+
+def _compiled(model: "openvino.Model", precision: CpuPrecision) -> OpenVinoNetwork:
+    compiled = compile_here(model, precision)
+    give_back_free_memory()
+    return OpenVinoNetwork(compiled, {"input_type": "uint8"})
 
 
 def fix_batch(model: "openvino.Model") -> None:

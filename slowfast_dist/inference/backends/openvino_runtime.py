@@ -1,10 +1,9 @@
 """OpenVINO on this machine's CPUs: its one Core, and what it is told."""
 
+import os
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.inference.metadata import CpuPrecision
@@ -72,8 +71,19 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def read_model(text: bytes, weights: NDArray[np.uint8]) -> "openvino.Model":
-    """Of the content of an .xml and its .bin, which is not copied."""
+def read_tensor(path: Path) -> "openvino.Tensor":
+    """The bytes (N,) of a file, uint8, in memory of OpenVINO's: an array would be copied. Raises
+    OSError, and ValueError for a file that changes meanwhile."""
     import openvino
 
-    return openvino_core().read_model(text, openvino.Tensor(weights))
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        tensor = openvino.Tensor(openvino.Type.u8, openvino.Shape([size]))
+        if size and file.readinto(tensor.data) != size:
+            raise ValueError(f"{path} changes while it is read")
+    return tensor
+
+
+def read_model(text: bytes, weights: "openvino.Tensor") -> "openvino.Model":
+    """Of the content of an .xml and its .bin, in whose memory the weights stay."""
+    return openvino_core().read_model(text, weights)

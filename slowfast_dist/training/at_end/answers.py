@@ -24,9 +24,12 @@ slowfast_tiny, 9 for slowfast_r50, whose trainings take an hour."""
 def prepare_answers(run: "Run", seconds_of_run: float) -> None:
     """At the end of a ``run`` on CPUs that took so long: keep the best model as OpenVINO computes
     it, where that is faster and the same on a validation clip, as ``--backend auto`` then takes it
-    from the first ``predict`` on; said in a line. Whatever goes wrong costs no more than that."""
+    from the first ``predict`` on; said in a line. Whatever goes wrong costs no more than that. Not
+    of a fold or a pretraining, whose model is asked nothing."""
     on_cpu = str(run.environment.get("device", "cpu")) == "cpu"
     if seconds_of_run < LONG_TRAINING or not on_cpu or signals.received() is not None:
+        return
+    if run.videos.ways or (run.config.folds and run.config.fold != "final"):
         return
     begun = time.monotonic()
     try:

@@ -4,6 +4,7 @@ a process with OpenVINO's threads."""
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ import pytest
 from accelerate.state import AcceleratorState, GradientState
 
 from slowfast_dist.commands.evaluate import command as module
+from slowfast_dist.commands.evaluate import opening
 from slowfast_dist.commands.evaluate.command import run_evaluation
 from slowfast_dist.config.commands.evaluate import EvaluateCommand
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.slowfast import SlowFast
+from slowfast_dist.runs.best_model import WEIGHTS, BestModel, read_best
 from slowfast_dist.runs.predictions import read_predictions
 from slowfast_dist.training.evaluation import Scores, evaluate
 from tests.helpers.predictors import MOTIONS
@@ -80,3 +84,49 @@ def test_torchs_scores_come_without_its_weights_and_workers_without_openvino(
 
 
 LINUX = sys.platform == "linux"
+
+
+@pytest.mark.parametrize("backend", ["auto", "openvino"])
+@pytest.mark.parametrize("weights", ["gone", "another's"])
+def test_weights_that_are_not_the_models_are_refused_though_their_graph_is_kept(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Any, weights: str
+) -> None:
+    faster = {"difference": 0.0, "same": True, "ratio": 0.5}
+    monkeypatch.setattr("slowfast_dist.inference.backends.choice.compare", lambda *_: faster)
+    models = write_model(tmp_path / "models", MOTIONS)
+    command = EvaluateCommand(
+        videos, tmp_path / "out", "no", num_workers=0, backend=backend, temporal_views=10,
+        spatial_crops=3,
+    )  # fmt: skip
+    first = run_evaluation(models, command)
+    again = run_evaluation(models, replace(command, output=tmp_path / "again"))
+    assert first["backend"] == again["backend"] == "openvino"
+    path = models / WEIGHTS
+    path.unlink()
+    if weights != "gone":
+        other = write_model(tmp_path / "other", MOTIONS, head=1.0)
+        path.write_bytes((other / WEIGHTS).read_bytes())
+    with pytest.raises(UserError, match="there is no such file|is not the file that"):
+        run_evaluation(models, replace(command, output=tmp_path / "refused"))
+    assert not (tmp_path / "refused").exists()
+
+
+def test_a_training_that_writes_a_new_best_model_meanwhile_is_followed(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = write_model(tmp_path / "models", MOTIONS)
+    find, found = opening._find, []
+
+    def found_meanwhile(best: BestModel, command: EvaluateCommand) -> Any:
+        found.append(best.weights_sha256)
+        if len(found) == 1:  # videos are listed and probed, which may take minutes
+            for _ in range(2):  # the weights before the last ones are kept
+                write_model(models, MOTIONS, head=10.0 + len(found))
+                found.append("")
+        return find(best, command)
+
+    monkeypatch.setattr(opening, "_find", found_meanwhile)
+    command = EvaluateCommand(videos, tmp_path / "out", "no", num_workers=0)
+    metrics = run_evaluation(models, command)
+    assert metrics["backend"] == "torch" and len(found) == 4
+    assert found[3] == read_best(models).weights_sha256 != found[0]

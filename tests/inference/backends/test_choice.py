@@ -21,6 +21,7 @@ from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import WEIGHTS, read_best
 from slowfast_dist.system.cpus import has_bf16, has_cpus_alone
 from tests.helpers.model_folders import replace_weights, save_models, small_config
+from tests.helpers.training_runs import ROOT
 
 if TYPE_CHECKING:  # it is an extra
     import openvino
@@ -129,7 +130,10 @@ def test_nothing_is_prepared_for_a_few_clips(
     assert not (tmp_path / "empty" / "slowfast_dist" / "answers").exists()
 
 
-@pytest.mark.parametrize("kept", ["slower", "another CPU", "no facts", "on a made clip"])
+@pytest.mark.parametrize(
+    "kept",
+    ["slower", "another CPU", "no facts", "on a made clip", "a damaged graph", "OpenVINO fails"],
+)
 def test_a_few_clips_are_torchs_where_openvino_was_not_chosen(
     models: Path, answers: Path, said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch,
     kept: str,
@@ -145,8 +149,17 @@ def test_a_few_clips_are_torchs_where_openvino_was_not_chosen(
     if kept == "no facts":
         forget_facts(answers)
     if kept == "another CPU":
-        monkeypatch.setattr(choice, "prepared_key", lambda *_: "0" * 65)
+        monkeypatch.setattr(kept_models, "machine_facts", lambda: {"cpu": "another"})
+    if kept == "a damaged graph":
+        (answers / f"{prepared_key(read_best(models))}.xml").write_bytes(b"<net>")
+    if kept == "OpenVINO fails":
+
+        def broken() -> None:
+            raise ImportError("libopenvino.so: cannot open shared object file")
+
+        monkeypatch.setattr(kept_models, "machine_facts", broken)
     monkeypatch.setattr(choice, "compare", lambda *_: pytest.fail("compared for a few clips"))
+    monkeypatch.setattr(choice, "open_prepared", lambda *_: pytest.fail("prepared"))
     predictor = open_predictor(models, "auto", "no", clips=3)
     expected = open_predictor(models, "torch", "no").probabilities(CLIPS)
     assert np.array_equal(predictor.probabilities(CLIPS), expected) and not said()
@@ -283,7 +296,7 @@ def test_a_kept_model_answers_without_torch(
     assert first == second
 
 
-def test_weights_that_are_gone_are_missed_though_the_compiled_model_is_kept(
+def test_weights_that_are_gone_are_missed_though_their_graph_is_kept(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "compare", lambda *_: FASTER)
@@ -343,6 +356,53 @@ def test_only_the_last_used_models_are_kept(
     assert kept == [False, True, False, False, True]
     assert kept_models.read_kept("0") is None and kept_models.read_kept("4") is not None
     assert kept_models.read_facts("0", "no") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files are limited in size on Linux")
+def test_a_full_disk_costs_the_next_start_alone(tmp_path: Path) -> None:
+    """OpenVINO raises another error than Python's own functions where a file cannot grow."""
+    code = (
+        "import resource, signal, sys\n"
+        "from slowfast_dist.inference.backends import kept_models\n"
+        "from tests.inference.backends.test_choice import small_graph\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "model = small_graph()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))\n"
+        "kept_models.keep('key', model)\n"
+        "assert not kept_models.is_kept('key') and kept_models.read_kept('key') is None\n"
+    )
+    own = os.environ | {"SLOWFAST_DIST_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=own, cwd=tmp_path)
+    assert not list((tmp_path / "slowfast_dist" / "answers").glob("*/"))
+
+
+def test_what_a_killed_process_left_is_removed_and_other_facts_are_forgotten(
+    answers: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLOWFAST_DIST_CACHE", str(tmp_path))
+    folder = tmp_path / "slowfast_dist" / "answers"
+    for name in ("making-old", "making-now"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "0.bin").touch()
+    os.utime(folder / "making-old", (0, 0))
+    kept_models.write_facts("0", "no", {"ratio": 0.5})
+    kept_models.keep("0", small_graph())
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["making-now"]
+    assert kept_models.read_facts("0", "no") is None  # they were of a graph that is gone
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="root alone can be another user")
+def test_a_cache_that_may_not_be_entered_counts_for_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SLOWFAST_DIST_CACHE", str(tmp_path))
+    kept_models.keep("0", small_graph())
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        assert not kept_models.is_kept("0") and kept_models.read_kept("0") is None
+    finally:
+        os.seteuid(0)
 
 
 def test_where_nothing_can_be_kept_nothing_is(
