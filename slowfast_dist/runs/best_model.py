@@ -3,7 +3,7 @@
 torch is imported where weights are read or written: an exported file answers without it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from slowfast_dist.annotations.labels import swap_table
 from slowfast_dist.config.checks import require
 from slowfast_dist.config.data import DataConfig
-from slowfast_dist.config.errors import RunError, UserError
+from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.data.frame_rates import BY_TIMES, rate_notes, rates_as_words
 from slowfast_dist.metrics.several import UNCHOSEN
@@ -26,19 +26,14 @@ from slowfast_dist.runs.reading import MOST_BYTES, mapping, read_json
 from slowfast_dist.system.described_file import (
     ReplacedMeanwhile,
     find_described,
-    forget_previous,
     read_described,
-    replace_described,
-    settle,
 )
-from slowfast_dist.system.files import atomic_write, reason_of, write_json
 from slowfast_dist.system.messages import sendable
 from slowfast_dist.system.parsing import parse_json
 from slowfast_dist.video.pictures import PictureCounts, picture_notes
 from slowfast_dist.video.views import Box, reads_stored
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from slowfast_dist.model.slowfast import SlowFast
@@ -63,22 +58,6 @@ def clip_facts(data: DataConfig) -> dict[str, Any]:
         "short_segments": data.short_segments,
         "crop_box": None if data.crop_box is None else list(data.crop_box),
     }  # fmt: skip
-
-
-def describe_best(
-    network: "SlowFast", classes: Sequence[str], data: DataConfig, evaluation: EvaluationConfig,
-    task: Task = ONE_LABEL,
-) -> dict[str, Any]:  # fmt: skip
-    """The part of best_model.json that `read_best` needs, in JSON's types."""
-    from slowfast_dist.model.slowfast import describe
-
-    return {
-        "model": describe(network),
-        "classes": list(classes),
-        **describe_task(task, len(classes)),
-        "clip": describe_clips(data, evaluation),
-        "background": data.background,
-    }
 
 
 def describe_task(task: Task, classes: int) -> dict[str, Any]:
@@ -328,56 +307,3 @@ def _models(run: Path) -> Path:
     else:
         problem = f"neither models/{DESCRIPTION} nor {DESCRIPTION} is there"
     raise UserError(f"RUN {run}: {problem}: give the folder of a run, or its models folder")
-
-
-def save_best(
-    models: Path, state: "Mapping[str, Tensor]", full: "torch.nn.Module",
-    description: dict[str, Any],
-) -> None:  # fmt: skip
-    """Write best_model_architecture.pth, best_model_weights.pth and best_model.json, with the
-    SHA-256 of the weights.
-
-    ``full`` is the whole model on the CPU, ``state`` its state_dict; each file is replaced
-    atomically, best_model.json last: until then the weights that the old one is of stay, too.
-    Raises RunError with the path when the disk refuses, and, before anything is written, for
-    numbers that are not finite.
-    """
-    import torch
-
-    from slowfast_dist.model.finite import describe_broken
-    from slowfast_dist.runs.checkpoint import disk_fault, portable, tensor_bytes
-
-    if broken := describe_broken(state):
-        raise RunError(
-            f"the best model in {models} is not saved, as {broken}: lower --optimizer.lr, or set "
-            "--optimizer.clip-norm; what was saved before is from good steps"
-        )
-    try:
-        settle_best(models)
-        with atomic_write(models / ARCHITECTURE) as file:
-            torch.save(full, file)
-        with replace_described(models / WEIGHTS) as weights:
-            torch.save(portable(state), weights)  # type: ignore[arg-type]  # it needs no more
-        write_json(models / DESCRIPTION, description | {"weights_sha256": weights.sha256})
-        forget_previous(models / WEIGHTS)
-    except (OSError, RuntimeError) as error:
-        reason = disk_fault(error, models, 2 * tensor_bytes(state))
-        raise RunError(f"cannot save the best model in {models}: {reason}") from error
-
-
-def change_description(models: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Put ``changes`` into best_model.json of a training that is over, and return all of it. Raises
-    UserError where it is damaged, RunError where the disk refuses."""
-    content = read_description(models) | dict(changes)
-    try:
-        write_json(models / DESCRIPTION, content)
-    except OSError as error:
-        reason = reason_of(error, models)
-        raise RunError(f"cannot write {models / DESCRIPTION}: {reason}") from error
-    return content
-
-
-def settle_best(models: Path) -> None:
-    """Where a training was killed between weights and description: the weights that best_model.json
-    is of, again. Raises OSError."""
-    settle(models / WEIGHTS, described_sha256(models))

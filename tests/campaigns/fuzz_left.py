@@ -32,7 +32,7 @@ from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.data.videos.finding import find_videos
 from slowfast_dist.model.slowfast import build_model
 from slowfast_dist.model.weights import read_state_dict
-from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, describe_best, read_best
+from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, read_best
 from slowfast_dist.runs.checkpoint import (
     FILES,
     Checkpoint,
@@ -43,6 +43,7 @@ from slowfast_dist.runs.checkpoint import (
 from slowfast_dist.runs.folder import RunFolder, open_run
 from slowfast_dist.runs.logs import SampleLog
 from slowfast_dist.runs.metrics_file import MetricsFile
+from slowfast_dist.runs.models.saving import describe_best
 from slowfast_dist.training.run import build_trainer
 from slowfast_dist.training.trainer import Trainer
 from slowfast_dist.video.reader import VideoInfo

@@ -14,7 +14,8 @@ from slowfast_dist.data.listing.video_table import VideoRecord
 from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.metrics.scores import logit_metrics
 from slowfast_dist.model.slowfast import SlowFast
-from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS, describe_best, save_best
+from slowfast_dist.runs.best_model import DESCRIPTION, WEIGHTS
+from slowfast_dist.runs.models.saving import describe_best, save_best
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.training.best.facts import data_facts, result_facts, training_facts
 from slowfast_dist.video.reader import VideoInfo

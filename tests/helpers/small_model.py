@@ -8,7 +8,7 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.training import EvaluationConfig
 from slowfast_dist.model.description import NetworkDescription
 from slowfast_dist.model.slowfast import SlowFast
-from slowfast_dist.runs.best_model import describe_best, save_best
+from slowfast_dist.runs.models.saving import describe_best, save_best
 
 CLIP = DataConfig(num_frames=8, sampling_rate=1, short_side=(40, 40), crop_size=32)
 

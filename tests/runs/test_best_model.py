@@ -18,13 +18,8 @@ from slowfast_dist.data.listing.segments import Segments
 from slowfast_dist.data.listing.video_table import VideoRecord
 from slowfast_dist.data.videos.video_set import VideoSet
 from slowfast_dist.model.slowfast import SlowFast
-from slowfast_dist.runs.best_model import (
-    find_best_weights,
-    load_best,
-    read_best,
-    save_best,
-    settle_best,
-)
+from slowfast_dist.runs.best_model import find_best_weights, load_best, read_best
+from slowfast_dist.runs.models.saving import save_best, settle_best
 from slowfast_dist.system.described_file import ReplacedMeanwhile, previous_of
 from slowfast_dist.system.files import file_sha256
 from slowfast_dist.training.best.facts import data_facts
@@ -38,7 +33,8 @@ CLASSES = ("a", "b")
 WRITER = """
 import json, os, signal, sys, torch
 from pathlib import Path
-from slowfast_dist.runs.best_model import load_best, save_best
+from slowfast_dist.runs.best_model import load_best
+from slowfast_dist.runs.models.saving import save_best
 models, killed_at = Path(sys.argv[1]), sys.argv[2]
 _, network = load_best(models)
 facts = json.loads((models / "best_model.json").read_text())

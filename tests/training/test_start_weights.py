@@ -16,8 +16,9 @@ from slowfast_dist.config.data import DataConfig
 from slowfast_dist.config.errors import UserError
 from slowfast_dist.config.model import ModelConfig
 from slowfast_dist.model.slowfast import SlowFast, build_model
-from slowfast_dist.runs.best_model import WEIGHTS, load_best, save_best
+from slowfast_dist.runs.best_model import WEIGHTS, load_best
 from slowfast_dist.runs.folder import RunFolder, Start
+from slowfast_dist.runs.models.saving import save_best
 from slowfast_dist.system.files import file_sha256, write_json
 from slowfast_dist.training.start_weights import (
     find_weights,

@@ -19,9 +19,10 @@ from slowfast_dist.model.foreign.recognise import Weights, read_weights, unknown
 from slowfast_dist.model.foreign.source_facts import SourceFacts
 from slowfast_dist.model.slowfast import SlowFast
 from slowfast_dist.report.card import write_card
-from slowfast_dist.runs.best_model import clip_facts, describe_best, save_best
+from slowfast_dist.runs.best_model import clip_facts
 from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder, describe_environment
+from slowfast_dist.runs.models.saving import describe_best, save_best
 from slowfast_dist.system.files import reason_of
 from slowfast_dist.system.text import operand, unwritable
 

@@ -19,8 +19,8 @@ from slowfast_dist.metrics.uncertainty import (
 )
 from slowfast_dist.metrics.unknown import choose_min_confidence, unknown_facts
 from slowfast_dist.report.card import write_card
-from slowfast_dist.runs.best_model import change_description
 from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.runs.models.saving import change_description
 from slowfast_dist.runs.run import read_split_rows
 
 

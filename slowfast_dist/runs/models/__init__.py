@@ -1,1 +1,2 @@
-"""What lies in models/ of a run: the checks of best_model.json, and its later changes."""
+"""What lies in models/ of a run: the checks of best_model.json, what is written there, and later
+changes."""

@@ -30,20 +30,17 @@ from slowfast_dist.metrics.unknown import (
 )
 from slowfast_dist.model.slowfast import SlowFast, rebuild
 from slowfast_dist.report.card import CARD, write_card
-from slowfast_dist.runs.best_model import (
-    ARCHITECTURE,
-    DESCRIPTION,
-    WEIGHTS,
-    change_description,
-    describe_best,
-    find_best_weights,
-    save_best,
-    settle_best,
-)
+from slowfast_dist.runs.best_model import ARCHITECTURE, DESCRIPTION, WEIGHTS, find_best_weights
 from slowfast_dist.runs.checkpoint import portable
 from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.history import Row
 from slowfast_dist.runs.metrics_file import read_metrics
+from slowfast_dist.runs.models.saving import (
+    change_description,
+    describe_best,
+    save_best,
+    settle_best,
+)
 from slowfast_dist.runs.predictions import write_neighbours, write_predictions
 from slowfast_dist.runs.reading import mapping, read_json
 from slowfast_dist.system.described_file import ReplacedMeanwhile

@@ -22,8 +22,9 @@ from slowfast_dist.config.training import Config, EvaluationConfig
 from slowfast_dist.data.synthetic import make_videos
 from slowfast_dist.model.description import NetworkDescription
 from slowfast_dist.model.slowfast import SlowFast
-from slowfast_dist.runs.best_model import BestModel, describe_best, read_best
+from slowfast_dist.runs.best_model import BestModel, read_best
 from slowfast_dist.runs.folder import RunFolder
+from slowfast_dist.runs.models.saving import describe_best
 from slowfast_dist.system.files import write_json
 
 CLASSES = ("moves left", "moves right", "turns clockwise")
