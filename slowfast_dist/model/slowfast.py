@@ -347,7 +347,8 @@ class _Undrawn(TorchFunctionMode):
 
 def rebuild_empty(description: Mapping[str, Any]) -> SlowFast:
     """`rebuild` without drawing weights, which `take_over` is to give: .3 CPU seconds of
-    slowfast_r50. Raises as that."""
+    slowfast_r50. (On the device meta it would take 1: findings/torch_meta_weights_import_sympy.sh.)
+    Raises as that."""
     with _Undrawn():
         return rebuild(description)
 

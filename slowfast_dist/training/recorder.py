@@ -19,22 +19,21 @@ from slowfast_dist.metrics.summary import HardVideo, Predictions, hardest_videos
 from slowfast_dist.metrics.task import SeveralLabels, Task, task_of
 from slowfast_dist.metrics.unknown import UNKNOWN
 from slowfast_dist.model.slowfast import SlowFast
-from slowfast_dist.report.card import CARD, card_body
+from slowfast_dist.report.card import card_body
 from slowfast_dist.report.command import write_report
 from slowfast_dist.runs.best_model import BestModel
 from slowfast_dist.runs.checkpoint import Checkpoint, save_checkpoint
-from slowfast_dist.runs.folder import RunFolder
 from slowfast_dist.runs.logs import SampleLog, TrainingLog
 from slowfast_dist.runs.metrics_file import AT_END, MetricsFile, read_metrics
 from slowfast_dist.system.files import sync_file
 from slowfast_dist.system.log import logger
-from slowfast_dist.system.text import operand, option
 from slowfast_dist.tracking.console import epoch_table
 from slowfast_dist.tracking.wandb_late import remember
 from slowfast_dist.tracking.wandb_media import hardest_table
 from slowfast_dist.tracking.wandb_run import open_wandb
 from slowfast_dist.tracking.wandb_upload import run_facts
 from slowfast_dist.training.at_end.answers import prepare_answers
+from slowfast_dist.training.at_end.closing import closing_message, preempted_message
 from slowfast_dist.training.at_end.maps import maps_of
 from slowfast_dist.training.at_end.panels import show_panels
 from slowfast_dist.training.at_end.test_rows import (
@@ -341,7 +340,9 @@ class Recorder:
         if self.best.state is not None:
             self._explain_hardest()
             prepare_answers(self.best.run, self.seconds)
-        logger.info(self._closing_message())
+        logger.info(
+            closing_message(self.best.run, self.best.state, self.seconds, not self.report_failed)
+        )
         if self.best.state is not None:
             self._show_hardest(at_end=True)
             show_panels(self.best.run, self.best.state, self.metrics, self.wandb)
@@ -380,42 +381,6 @@ class Recorder:
         # It may take minutes without a network: after the error was said and the others were ended.
         atexit.register(self.wandb.finish, 1)
 
-    def _closing_message(self) -> str:
-        lines = [f"finished in {self.seconds / 60:.1f} minutes: {self.folder.shown}"]
-        if (best := self.best.state) is not None:
-            averaged = best.get("averaged_epochs")
-            where = f"of the last {averaged} epochs' average" if averaged else ""
-            where = where or f"in epoch {best['epoch']}"
-            lines.append(f"best: {best['monitor']} {best['value']:.4f} {where}")
-            lines.append("models/best_model_weights.pth, models/best_model.json: the best model")
-            if (self.folder.models / CARD).exists():  # not of a best model of an older version
-                lines.append("models/README.md: its model card")
-            lines.append("predictions/val_best.csv: what it says of each validation video")
-        else:
-            monitor = self.best.monitor
-            both = monitor if monitor == "val/loss" else f"{monitor} and val/loss"
-            needed = f"no best model was written: no epoch had a finite {both}"
-            lines.append(f"{needed} (a smaller --optimizer.lr may help)")
-        if not self.report_failed:
-            lines.append("report.html: all of it on one page")
-        lines.append("metrics.jsonl, logs/training_log.txt: every epoch's metrics")
-        return "\n".join(["\n  ".join(lines), *self._next_commands()])
-
-    def _next_commands(self) -> list[str]:
-        """Where the videos were made, as in the demo: what to do with the run, and with videos of
-        one's own. Right in the folder in which the training was started."""
-        data, run = self.config.data, operand(self.folder.shown)
-        if not data.synthetic or data.root is None or self.best.state is None:
-            return []
-        video = operand(data.root / self.videos.val.names[0])
-        return [
-            "next (in a new shell, first: source launch/setup.sh):",
-            f"  python -m slowfast_dist predict {run} {video}",
-            f"  python -m slowfast_dist report {run}",
-            "  python -m slowfast_dist check-data my_videos    # a folder of class folders",
-            "  python train.py --data.root my_videos",
-        ]
-
 
 def train_targets(rows: NDArray[np.int64], videos: VideoSet) -> NDArray[np.bool_]:
     """(N, K): which of several labels each clip had, of rows as in `EpochHistory`."""
@@ -424,10 +389,3 @@ def train_targets(rows: NDArray[np.int64], videos: VideoSet) -> NDArray[np.bool_
         mirrored = rows[:, 3] == 1
         targets[mirrored] = targets[mirrored][:, videos.swaps]
     return targets
-
-
-def preempted_message(folder: RunFolder, saved_at: int | None = None) -> str:
-    """What the user reads when a run was asked to stop."""
-    where = "before the first step" if saved_at is None else f"saved at step {saved_at}"
-    again = option("--output-dir", folder.shown)
-    return f"asked to stop: {where}; go on with {again} --resume auto"

@@ -49,13 +49,14 @@ from slowfast_dist.system.log import logger
 from slowfast_dist.system.memory import freed_memory_kept
 from slowfast_dist.system.signals import StopRequested
 from slowfast_dist.system.workers.shared import shared_copy
+from slowfast_dist.training.at_end.closing import preempted_message
 from slowfast_dist.training.at_end.panels import bring_shown
 from slowfast_dist.training.best.tracker import Run, best_so_far, bring_best
 from slowfast_dist.training.data_health import frame_rate_notes
 from slowfast_dist.training.micro_batch import largest_micro_batch
 from slowfast_dist.training.network import check_frames, set_up_network
 from slowfast_dist.training.optim import build_optimizer, build_schedule, values_per_parameter
-from slowfast_dist.training.recorder import Recorder, preempted_message
+from slowfast_dist.training.recorder import Recorder
 from slowfast_dist.training.start_weights import started_from
 from slowfast_dist.training.state import TrainingState, as_it_began
 from slowfast_dist.training.step import TrainingStep

@@ -20,6 +20,9 @@ LONG_TRAINING = 60.0
 """Seconds of a training from which on nobody minds those that are spent here: 3 CPU seconds for
 slowfast_tiny, 9 for slowfast_r50, whose trainings take an hour."""
 
+MOST_SECONDS = 30.0
+"""Seconds that it may take on slow CPUs: where --hours leaves fewer, nothing is prepared."""
+
 
 def prepare_answers(run: "Run", seconds_of_run: float) -> None:
     """At the end of a ``run`` on CPUs that took so long: keep the best model as OpenVINO computes
@@ -28,6 +31,9 @@ def prepare_answers(run: "Run", seconds_of_run: float) -> None:
     of a fold or a pretraining, whose model is asked nothing."""
     on_cpu = str(run.environment.get("device", "cpu")) == "cpu"
     if seconds_of_run < LONG_TRAINING or not on_cpu or signals.received() is not None:
+        return
+    hours = run.config.hours
+    if hours is not None and 3600 * hours - seconds_of_run < MOST_SECONDS:
         return
     if run.videos.ways or (run.config.folds and run.config.fold != "final"):
         return

@@ -40,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def answers(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where compiled models are kept."""
+    """Where graphs are kept."""
     monkeypatch.setenv("SLOWFAST_DIST_CACHE", str(cache))
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     return cache / "slowfast_dist" / "answers"
