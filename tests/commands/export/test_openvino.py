@@ -12,7 +12,7 @@ from slowfast_dist.commands.export.int8 import layers_in_float
 from slowfast_dist.config.commands.export import Export
 from slowfast_dist.config.errors import RunError, UserError
 from slowfast_dist.inference.backends.openvino_network import open_openvino, openvino_files
-from slowfast_dist.inference.backends.openvino_runtime import openvino_core, read_model
+from slowfast_dist.inference.backends.openvino_runtime import openvino_core, read_model, read_tensor
 from slowfast_dist.inference.exported import load_exported
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.runs.best_model import read_best
@@ -99,7 +99,7 @@ def test_int8_is_calibrated_verified_and_used(
     before = done.path.read_bytes(), done.path.with_suffix(".bin").read_bytes()
     # As older versions wrote it: for a batch of any size, with which int8 may be wrong.
     network = open_openvino(done.path)
-    model = read_model(before[0], np.frombuffer(before[1], np.uint8))
+    model = read_model(before[0], read_tensor(done.path.with_suffix(".bin")))
     model.reshape({0: [-1, *tuple(model.input(0).partial_shape)[1:]]})
     older = done.path.with_name("older.xml")
     older.write_bytes((content := openvino_files(model, network.metadata))[0])
