@@ -355,15 +355,19 @@ def test_a_wrong_format_is_one_line(run: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_ctrl_c_is_no_fault_of_the_library() -> None:
-    usual = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), ends_at_ctrl_c():
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except KeyboardInterrupt:
-            raise RuntimeError("made of it, as torch.export does") from None
-    with pytest.raises(RuntimeError), ends_at_ctrl_c():
-        raise RuntimeError("its own")
-    assert signal.getsignal(signal.SIGINT) is usual
+    usual = signal.default_int_handler
+    before = signal.signal(signal.SIGINT, usual)  # a training in this process may have left its own
+    try:
+        with pytest.raises(KeyboardInterrupt), ends_at_ctrl_c():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise RuntimeError("made of it, as torch.export does") from None
+        with pytest.raises(RuntimeError), ends_at_ctrl_c():
+            raise RuntimeError("its own")
+        assert signal.getsignal(signal.SIGINT) is usual
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow
