@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from slowfast_dist.inference.backends import choice
 from slowfast_dist.inference.backends.openvino_network import OpenVinoNetwork
 from slowfast_dist.inference.predictor import open_predictor
 from slowfast_dist.training.at_end import answers
+from slowfast_dist.training.best.tracker import Run
 from slowfast_dist.training.run import run_training
 from tests.helpers.model_folders import small_config
 from tests.helpers.predictors import MOTIONS
@@ -95,3 +98,31 @@ def test_nothing_is_prepared_after_a_short_training_or_without_openvino(
     monkeypatch.setattr(choice, "missing_libraries", lambda: "openvino is not installed")
     assert not end_training(replace(config, output_dir=tmp_path / "again"), caplog)
     assert not (tmp_path / "cache" / "slowfast_dist" / "answers").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "asked"),
+    [
+        ({}, True), ({"fold": "final", "folds": 2}, True), ({"folds": 2, "fold": 1}, False),
+        ({"hours": 0.03}, False), ({"hours": 1.0}, True), ({"ways": True}, False),
+        ({"device": "cuda"}, False), ({"seconds": 59.0}, False),
+    ],
+)  # fmt: skip
+def test_which_trainings_are_asked(
+    monkeypatch: pytest.MonkeyPatch, what: dict[str, Any], asked: bool
+) -> None:
+    """Not those whose model answers nobody, nor where there is no time for it."""
+    read: list[Path] = []
+
+    def noted(folder: Path) -> None:
+        read.append(folder)
+        raise RuntimeError("that is enough")
+
+    monkeypatch.setattr(answers, "read_best", noted)
+    given = {"folds": None, "fold": None, "hours": None, **what}
+    run = SimpleNamespace(
+        config=SimpleNamespace(**given), environment={"device": what.get("device", "cpu")},
+        videos=SimpleNamespace(ways=what.get("ways", False)), folder=SimpleNamespace(root=Path()),
+    )  # fmt: skip
+    answers.prepare_answers(cast(Run, run), what.get("seconds", 100.0))
+    assert bool(read) == asked
